@@ -1,0 +1,273 @@
+"""THE table of functions and methods of tensors that are read as operations."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from danetc.errors import UserError
+from danetc.tasks.importing.modules import activation, adaptive, flatten, pool
+from danetc.tasks.importing.source import SourceBuilder
+
+
+@dataclass(frozen=True)
+class Read:
+    """A value that was read: its node. ``leading`` are the dimensions before those of a sample: T and
+    N, both as one (``flat``), or N alone."""
+
+    node: int
+    leading: int
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class Called:
+    """A call: its operands as they were read (or as they are, if they are no tensors)."""
+
+    build: SourceBuilder
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    before: tuple[int, ...]
+    """The shape of the first tensor among the operands."""
+    after: tuple[int, ...]
+    """The shape of what is given."""
+    path: str
+    sequence: bool
+    """The network runs all time steps at once: T is the first dimension of what varies."""
+
+    @property
+    def first(self) -> Read:
+        return next(item for item in self.args if isinstance(item, Read))
+
+    def option(self, place: int, name: str, default: Any = None) -> Any:
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+    def given(self, node: int, like: Read | None = None) -> Read:
+        like = like or self.first
+        return Read(node, like.leading, like.flat)
+
+    def refuse(self, why: str) -> UserError:
+        return UserError(f"{self.path}: {why}")
+
+
+Reader = Callable[[Called], Read]
+
+
+def _sum(call: Called) -> Read:
+    return _arithmetic(call, "add", lambda x: (1.0, x), lambda x: (1.0, x))
+
+
+def _difference(call: Called) -> Read:
+    return _arithmetic(call, "sub", lambda x: (1.0, -x), lambda x: (-1.0, x))
+
+
+def _product(call: Called) -> Read:
+    return _arithmetic(call, "mul", lambda x: (x, 0.0), lambda x: (x, 0.0))
+
+
+def _quotient(call: Called) -> Read:
+    return _arithmetic(call, "div", lambda x: (1.0 / x, 0.0), None)
+
+
+def _reverse_difference(call: Called) -> Read:
+    """``torch.rsub(x, y)`` is y - x."""
+    a, b = call.args[:2]
+    return _difference(
+        Called(call.build, (b, a), {}, call.before, call.after, call.path, call.sequence)
+    )
+
+
+Numbers = Callable[[float], tuple[float, float]]
+
+
+def _arithmetic(call: Called, op: str, right: Numbers, left: Numbers | None) -> Read:
+    if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode"):
+        raise call.refuse(f"`{op}` with a factor or a rounding")
+    a, b = call.args[:2]
+    if isinstance(a, Read) and isinstance(b, Read):
+        if a.flat != b.flat or a.leading != b.leading:
+            raise call.refuse("it joins a value of all time steps and one of a step")
+        return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
+    value, number, scale = (a, b, right) if isinstance(a, Read) else (b, a, left)
+    if scale is None or not isinstance(number, (int, float)):
+        raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
+    factor, offset = scale(float(number))
+    attrs = {"factor": factor, "offset": offset}
+    return call.given(call.build.add("affine", [value.node], attrs, call.path), value)
+
+
+def _concat(call: Called) -> Read:
+    values = call.args[0]
+    dim = call.option(1, "dim", 0)
+    first = values[0]
+    rank = len(call.after)
+    if not all(isinstance(item, Read) for item in values) or dim % rank != first.leading:
+        raise call.refuse("concatenation along another axis than channels")
+    if len(values) == 1:
+        return Read(first.node, first.leading, first.flat)
+    node = call.build.add("concat", [item.node for item in values], {}, call.path)
+    return call.given(node, first)
+
+
+def _relu(call: Called) -> Read:
+    return call.given(activation(call.build, call.first.node, call.path))
+
+
+def _function(op: str) -> Reader:
+    return lambda call: call.given(call.build.add(op, [call.first.node], {}, call.path))
+
+
+def _flatten(call: Called) -> Read:
+    first, last = call.option(1, "start_dim", 0), call.option(2, "end_dim", -1)
+    return _reshaped(call, first % len(call.before), last % len(call.before))
+
+
+def _reshaped(call: Called, first: int, last: int) -> Read:
+    value = call.first
+    rank = len(call.before)
+    if (first, last) == (0, 1) and value.leading == 2:
+        return Read(value.node, 1, flat=True)
+    if first == value.leading and last == rank - 1:
+        return call.given(flatten(call.build, value.node, call.path))
+    raise call.refuse(f"flatten of the dimensions {first} to {last} of {call.before}")
+
+
+def _view(call: Called) -> Read:
+    """Another shape: T and N as one or apart, a map as a vector, or nothing."""
+    value, before, after = call.first, call.before, call.after
+    sample = call.build.shape_of(value.node)
+    lead = before[: value.leading]
+    flat = (lead[0] * lead[1],) if value.leading == 2 else lead
+    size = 1
+    for extent in sample:
+        size *= extent
+    if before == after:
+        return value
+    if value.flat and after[2:] == sample and after[0] * after[1] == before[0]:
+        return Read(value.node, 2)
+    if value.leading == 2 and after == (*flat, *sample):
+        return Read(value.node, 1, flat=True)
+    if after == (*lead, size):
+        return call.given(flatten(call.build, value.node, call.path))
+    raise call.refuse(f"a change of shape from {before} to {after}")
+
+
+def _mean(call: Called) -> Read:
+    value = call.first
+    dims = call.option(1, "dim")
+    if dims is None:
+        raise call.refuse("a mean over everything, samples too")
+    rank = len(call.before)
+    axes = {axis % rank for axis in (dims if isinstance(dims, (tuple, list)) else (dims,))}
+    if axes == {0} and value.leading == 2 and not call.kwargs.get("keepdim"):
+        return Read(call.build.add("mean_over_time", [value.node], {}, call.path), 1)
+    if axes == {rank - 1, rank - 2} and rank - value.leading == 3:
+        node = call.build.add("global_avgpool", [value.node], {}, call.path)
+        keep = call.option(2, "keepdim", False)
+        return call.given(node if keep else flatten(call.build, node, call.path))
+    raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
+
+
+def _sum_over(call: Called) -> Read:
+    value = call.first
+    if call.option(1, "dim") == 0 and value.leading == 2 and not call.kwargs.get("keepdim"):
+        return Read(call.build.add("sum_over_time", [value.node], {}, call.path), 1)
+    raise call.refuse(f"a sum over {call.option(1, 'dim')} of {call.before}")
+
+
+def _unsqueeze(call: Called) -> Read:
+    """A place for time before an image, which is then repeated."""
+    value = call.first
+    if call.option(1, "dim") == 0 and value.leading == 1 and not value.flat and not call.sequence:
+        return Read(value.node, 2)
+    raise call.refuse("a new dimension")
+
+
+def _repeat(call: Called) -> Read:
+    """An image at each time step."""
+    value = call.first
+    times = call.args[1] if isinstance(call.args[1], (tuple, list)) else tuple(call.args[1:])
+    others_stay = all(item in (1, -1) for item in times[1:]) or tuple(times[1:]) == call.before[1:]
+    if not others_stay or times[0] != call.build.steps:
+        raise call.refuse(f"a repetition by {tuple(times)}; T is {call.build.steps} (--steps)")
+    if value.leading == 2 and call.before[0] == 1:
+        return value
+    if value.leading == 1 and len(times) == len(call.before) + 1:
+        return Read(value.node, 2)
+    raise call.refuse(f"a repetition by {tuple(times)}")
+
+
+def _maxpool(call: Called) -> Read:
+    kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
+    padding = call.option(3, "padding", 0)
+    if call.kwargs.get("ceil_mode") or call.kwargs.get("dilation", 1) != 1:
+        raise call.refuse("a pooling with ceil_mode or a dilation")
+    node = pool(call.build, "maxpool", call.first.node, call.path, kernel, stride, padding)
+    return call.given(node)
+
+
+def _avgpool(call: Called) -> Read:
+    kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
+    padding = call.option(3, "padding", 0)
+    if call.kwargs.get("ceil_mode") or padding:
+        raise call.refuse("an average pooling with ceil_mode or a padding")
+    return call.given(pool(call.build, "avgpool", call.first.node, call.path, kernel, stride, 0))
+
+
+def _adaptive(call: Called) -> Read:
+    size = call.option(1, "output_size")
+    return call.given(adaptive(call.build, call.first.node, call.path, size))
+
+
+def _dropout(call: Called) -> Read:
+    attrs = {"p": float(call.option(1, "p", 0.5))}
+    return call.given(call.build.add("dropout", [call.first.node], attrs, call.path))
+
+
+def _same(call: Called) -> Read:
+    return call.first
+
+
+def _greatest(op: str) -> Reader:
+    def read(call: Called) -> Read:
+        a, b = call.args[:2]
+        if not (isinstance(a, Read) and isinstance(b, Read)):
+            raise call.refuse(f"`{op}` of a value and a number")
+        return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
+
+    return read
+
+
+FUNCTIONS: Mapping[Any, Reader] = {
+    operator.add: _sum, operator.iadd: _sum, torch.add: _sum,
+    operator.sub: _difference, operator.isub: _difference, torch.sub: _difference,
+    torch.rsub: _reverse_difference,
+    operator.mul: _product, operator.imul: _product, torch.mul: _product,
+    operator.truediv: _quotient, torch.div: _quotient,
+    torch.cat: _concat, torch.concat: _concat, torch.concatenate: _concat,
+    torch.flatten: _flatten, torch.reshape: _view,
+    torch.relu: _relu, F.relu: _relu,
+    torch.sigmoid: _function("sigmoid"), torch.tanh: _function("tanh"),
+    F.sigmoid: _function("sigmoid"), F.tanh: _function("tanh"),
+    torch.mean: _mean, torch.sum: _sum_over,
+    torch.maximum: _greatest("maximum"), torch.minimum: _greatest("minimum"),
+    torch.unsqueeze: _unsqueeze,
+    F.max_pool2d: _maxpool, torch.max_pool2d: _maxpool, F.avg_pool2d: _avgpool,
+    F.adaptive_avg_pool2d: _adaptive, F.dropout: _dropout,
+}  # fmt: skip
+
+METHODS: Mapping[str, Reader] = {
+    "add": _sum, "add_": _sum, "sub": _difference, "mul": _product, "mul_": _product,
+    "div": _quotient, "flatten": _flatten, "view": _view, "reshape": _view, "unflatten": _view,
+    "relu": _relu, "relu_": _relu, "sigmoid": _function("sigmoid"), "tanh": _function("tanh"),
+    "mean": _mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
+    "contiguous": _same, "clone": _same, "float": _same,
+}  # fmt: skip
+
+__all__ = ["FUNCTIONS", "METHODS", "Called", "Read", "Tensor"]

@@ -1,0 +1,147 @@
+"""Neurons and surrogates of other libraries as programs of danetc's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from danetc.compiler.importing.library import standard
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import Declaration
+from danetc.errors import UserError
+
+Arguments = Mapping[str, float | bool]
+
+UNDECAYED = """
+neuron LIF_undecayed(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
+  state u = v_rest
+  v = u - (u - v_rest) / tau + x
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = v * (1 - r) + v_rest * r
+}
+neuron LIF_soft_undecayed(tau = 2.0, v_threshold = 1.0, detach_reset = false) {
+  state u = 0.0
+  v = u - u / tau + x
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = v - v_threshold * r
+}
+neuron PLIF_undecayed(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
+  state u = v_rest
+  w = learn(-log(tau - 1))
+  v = u - (u - v_rest) * sigmoid(w) + x
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = v * (1 - r) + v_rest * r
+}
+neuron PLIF_soft_undecayed(tau = 2.0, v_threshold = 1.0, detach_reset = false) {
+  state u = 0.0
+  w = learn(-log(tau - 1))
+  v = u - u * sigmoid(w) + x
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = v - v_threshold * r
+}
+"""
+"""Neurons of SpikingJelly whose input does not decay, which std does not have."""
+
+
+@cache
+def _undecayed() -> Mapping[str, Declaration]:
+    found = parse(SourceFile("import", UNDECAYED), Reporter())
+    return {item.name: item for item in found.declarations}
+
+
+def program(
+    neuron: str, given: Arguments, surrogate: str | None, shape: Arguments
+) -> NeuronProgram:
+    """The program of a declaration with arguments, and of its surrogate."""
+    declaration = _undecayed().get(neuron) or standard()[neuron]
+    stand_in = None if surrogate is None else standard()[surrogate]
+    reporter = Reporter()
+    made = compile_neuron(
+        declaration,
+        _complete(declaration, given),
+        stand_in,
+        {} if stand_in is None else _complete(stand_in, shape),
+        reporter,
+    )
+    reporter.raise_if_errors()
+    assert made is not None
+    return made
+
+
+def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | bool]:
+    from danetc.compiler.importing.library import default_of
+
+    found: dict[str, float | bool] = {}
+    for param in declaration.params:
+        value = given.get(param.name, default_of(param))
+        assert value is not None
+        found[param.name] = value
+    return found
+
+
+Reads = Callable[[Any], dict[str, float]]
+
+
+def _alpha(item: Any) -> dict[str, float]:
+    return {"alpha": float(item.alpha)}
+
+
+SURROGATES: Mapping[str, tuple[str, Reads]] = {
+    "Sigmoid": ("sigmoid", _alpha),
+    "ATan": ("atan", _alpha),
+    "PiecewiseQuadratic": ("triangle", _alpha),
+    "Rect": ("rectangle", lambda item: {"width": 1.0 / float(item.alpha)}),
+    "PiecewiseExp": ("piecewise_exp", _alpha),
+    "SoftSign": ("softsign", _alpha),
+    "SuperSpike": ("superspike", _alpha),
+    "Erf": ("erf", _alpha),
+    "LeakyKReLU": (
+        "leaky_k_relu",
+        lambda item: {"leak": float(item.leak), "slope": float(item.k)},
+    ),
+    "PiecewiseLeakyReLU": (
+        "leaky_rectangle",
+        lambda item: {"width": 2.0 * float(item.w), "leak": float(item.c)},
+    ),
+    "S2NN": ("s2nn", lambda item: {"alpha": float(item.alpha), "beta": float(item.beta)}),
+    "QPseudoSpike": ("q_pseudo_spike", _alpha),
+}
+"""SpikingJelly's surrogates: std's, and the arguments that it then has."""
+
+
+def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
+    """The program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
+    kinds = {"IFNode": "IF", "LIFNode": "LIF", "ParametricLIFNode": "PLIF"}
+    kind = kinds[type(module).__name__]
+    function = module.surrogate_function
+    known = SURROGATES.get(type(function).__name__)
+    if known is None:
+        raise UserError(
+            f"{path}: std has no surrogate like {type(function).__name__}; there are "
+            f"{', '.join(SURROGATES)}. Give the neuron one of these: it changes gradients alone"
+        )
+    if not function.spiking:
+        raise UserError(f"{path}: its surrogate does not spike (spiking=False)")
+    given: dict[str, float | bool] = {
+        "v_threshold": float(module.v_threshold),
+        "detach_reset": bool(module.detach_reset),
+    }
+    if kind == "LIF":
+        given["tau"] = float(module.tau)
+    soft = module.v_reset is None
+    if not soft:
+        given["v_rest"] = float(module.v_reset)
+    name = f"{kind}_soft" if soft else kind
+    if kind != "IF" and not module.decay_input:
+        name = f"{name}_undecayed"
+    surrogate, reads = known
+    return program(name, given, surrogate, reads(function))

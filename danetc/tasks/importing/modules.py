@@ -1,0 +1,257 @@
+"""THE table of modules that are read as one operation, of torch and of SpikingJelly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler.ir.graph import Attribute
+from danetc.errors import UserError
+from danetc.tasks.importing.known_neurons import spikingjelly_neuron
+from danetc.tasks.importing.source import SourceBuilder
+
+Read = Callable[[SourceBuilder, Any, int, str], int]
+"""A node of a module: of the builder, the module, what it reads, and its path."""
+
+NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode")
+
+
+def one(value: Any, path: str, what: str) -> int:
+    """A size that is the same in both directions."""
+    if isinstance(value, int):
+        return value
+    sizes = {*value}
+    if len(sizes) != 1:
+        raise UserError(f"{path}: its {what} is {tuple(value)}; danetc has one for both directions")
+    return int(sizes.pop())
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """What a module holds by itself."""
+    held = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}  # fmt: skip
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def _conv(build: SourceBuilder, module: nn.Conv2d, x: int, path: str) -> int:
+    if module.padding_mode != "zeros":
+        raise UserError(f"{path}: its padding is {module.padding_mode}, and danetc pads with zeros")
+    kernel = one(module.kernel_size, path, "kernel")
+    dilation = one(module.dilation, path, "dilation")
+    padding: Any = module.padding
+    if isinstance(padding, str):
+        padding = 0 if padding == "valid" else dilation * (kernel - 1) // 2
+        if module.padding == "same" and kernel % 2 == 0:
+            raise UserError(f"{path}: an even kernel with padding='same' pads one side more")
+    attrs: dict[str, Attribute] = {
+        "width": module.out_channels,
+        "kernel": kernel,
+        "stride": one(module.stride, path, "stride"),
+        "padding": one(padding, path, "padding"),
+        "groups": module.groups,
+        "bias": module.bias is not None,
+        "dilation": dilation,
+    }
+    return build.add("conv", [x], attrs, path, tensors(module))
+
+
+def _linear(build: SourceBuilder, module: nn.Linear, x: int, path: str) -> int:
+    if len(build.shape_of(x)) != 1:
+        raise UserError(f"{path}: a linear layer reads {build.shape_of(x)} and no vector; flatten it")
+    attrs = {"width": module.out_features, "bias": module.bias is not None}
+    return build.add("linear", [x], attrs, path, tensors(module))
+
+
+def _batchnorm(build: SourceBuilder, module: nn.BatchNorm2d, x: int, path: str) -> int:
+    if not module.track_running_stats or module.running_mean is None:
+        raise UserError(f"{path}: a batch norm without running statistics")
+    held = tensors(module)
+    if not module.affine:
+        like = module.running_mean
+        held |= {"weight": torch.ones_like(like), "bias": torch.zeros_like(like)}
+    if module.eps == 1e-5:
+        return build.add("batchnorm", [x], {}, path, held)
+    return build.add("batchnorm_with", [x], {"eps": module.eps}, path, held)
+
+
+def _groupnorm(build: SourceBuilder, module: nn.GroupNorm, x: int, path: str) -> int:
+    if module.eps != 1e-5 or not module.affine:
+        raise UserError(f"{path}: a group norm with another eps than 1e-5, or without weights")
+    return build.add("groupnorm", [x], {"groups": module.num_groups}, path, tensors(module))
+
+
+def pool(
+    build: SourceBuilder, op: str, x: int, path: str, kernel: Any, stride: Any, padding: Any
+) -> int:
+    """A pooling of square windows."""
+    size = one(kernel, path, "kernel")
+    attrs: dict[str, Attribute] = {
+        "kernel": size,
+        "stride": one(kernel if stride is None else stride, path, "stride"),
+        "padding": one(padding, path, "padding"),
+    }
+    return build.add(op, [x], attrs, path)
+
+
+def _ceil(build: SourceBuilder, module: Any, x: int, path: str) -> None:
+    """Refuse a rounding up that changes the size."""
+    if module.ceil_mode:
+        kernel, stride = one(module.kernel_size, path, "kernel"), one(module.stride, path, "stride")
+        padding = one(module.padding, path, "padding")
+        if any((size + 2 * padding - kernel) % stride for size in build.shape_of(x)[1:]):
+            raise UserError(f"{path}: ceil_mode pools a part of a window, which danetc does not")
+
+
+def _maxpool(build: SourceBuilder, module: nn.MaxPool2d, x: int, path: str) -> int:
+    _ceil(build, module, x, path)
+    if one(module.dilation, path, "dilation") != 1 or module.return_indices:
+        raise UserError(f"{path}: a max pooling with a dilation or with indices")
+    return pool(build, "maxpool", x, path, module.kernel_size, module.stride, module.padding)
+
+
+def _avgpool(build: SourceBuilder, module: nn.AvgPool2d, x: int, path: str) -> int:
+    _ceil(build, module, x, path)
+    padded = one(module.padding, path, "padding") and not module.count_include_pad
+    if padded or module.divisor_override:
+        raise UserError(f"{path}: an average pooling that divides by other than its window's size")
+    return pool(build, "avgpool", x, path, module.kernel_size, module.stride, module.padding)
+
+
+def adaptive(build: SourceBuilder, x: int, path: str, size: Any) -> int:
+    """Adaptive average pooling: global, none, of whole windows, or an upsampling."""
+    shape = build.shape_of(x)
+    wanted = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    rows, columns = (s if w is None else w for s, w in zip(shape[1:], wanted, strict=True))
+    if (rows, columns) == (1, 1):
+        return build.add("global_avgpool", [x], {}, path)
+    if (rows, columns) == shape[1:]:
+        return x
+    if shape[1] == shape[2] and rows == columns and shape[1] % rows == 0:
+        return pool(build, "avgpool", x, path, shape[1] // rows, None, 0)
+    if shape[1] == shape[2] and rows == columns and rows % shape[1] == 0:
+        return build.add("upsample", [x], {"scale": rows // shape[1]}, path)
+    raise UserError(
+        f"{path}: adaptive pooling of {shape[1]}x{shape[2]} to {rows}x{columns}, whose windows have "
+        "several sizes; give an image size that it divides with --input"
+    )
+
+
+def flatten(build: SourceBuilder, x: int, path: str) -> int:
+    return x if len(build.shape_of(x)) == 1 else build.add("flatten", [x], {}, path)
+
+
+def _dropout(build: SourceBuilder, module: nn.Dropout, x: int, path: str) -> int:
+    return build.add("dropout", [x], {"p": float(module.p)}, path)
+
+
+def _sample_dropout(build: SourceBuilder, module: Any, x: int, path: str) -> int:
+    return build.add("dropout_per_sample", [x], {"p": float(module.p)}, path)
+
+
+def activation(build: SourceBuilder, x: int, path: str) -> int:
+    """A ReLU, which stands for a neuron where a network has none (``torch_model`` says so)."""
+    return build.add("relu", [x], {}, path)
+
+
+def _function(op: str) -> Read:
+    return lambda build, module, x, path: build.add(op, [x], {}, path)
+
+
+def _gelu(build: SourceBuilder, module: nn.GELU, x: int, path: str) -> int:
+    if module.approximate != "none":
+        raise UserError(f"{path}: a GELU approximated by {module.approximate}")
+    return build.add("gelu", [x], {}, path)
+
+
+def _upsample(build: SourceBuilder, module: nn.Upsample, x: int, path: str) -> int:
+    scale = module.scale_factor
+    factors = {*scale} if isinstance(scale, tuple) else {scale}
+    if module.mode != "nearest" or len(factors) != 1 or None in factors:
+        raise UserError(f"{path}: an upsampling that is not by the nearest pixel and a factor")
+    factor = float(factors.pop())  # type: ignore[arg-type]
+    if not factor.is_integer():
+        raise UserError(f"{path}: an upsampling by {factor}, which is no whole number")
+    return build.add("upsample", [x], {"scale": int(factor)}, path)
+
+
+def _voting(build: SourceBuilder, module: Any, x: int, path: str) -> int:
+    channels, size = build.shape_of(x)[0], int(module.voting_size)
+    if channels % size:
+        raise UserError(f"{path}: {channels} votes are no multiple of {size}")
+    groups = channels // size
+    return build.add("mean_over", [x], {"over": "channels", "groups": groups}, path)
+
+
+def _spiking(build: SourceBuilder, module: Any, x: int, path: str) -> int:
+    weights = {"w": module.w} if hasattr(module, "w") else {}
+    return build.neuron(spikingjelly_neuron(module, path), x, path, weights)
+
+
+def _same(build: SourceBuilder, module: nn.Module, x: int, path: str) -> int:
+    return x
+
+
+LEAVES: Mapping[str, Read] = {
+    "torch.nn.modules.conv.Conv2d": _conv,
+    "torch.nn.modules.linear.Linear": _linear,
+    "torch.nn.modules.batchnorm.BatchNorm2d": _batchnorm,
+    "torch.nn.modules.batchnorm.BatchNorm1d": _batchnorm,
+    "torch.nn.modules.normalization.GroupNorm": _groupnorm,
+    "torch.nn.modules.pooling.MaxPool2d": _maxpool,
+    "torch.nn.modules.pooling.AvgPool2d": _avgpool,
+    "torch.nn.modules.pooling.AdaptiveAvgPool2d": lambda build, module, x, path: adaptive(
+        build, x, path, module.output_size
+    ),
+    "torch.nn.modules.flatten.Flatten": lambda build, module, x, path: flatten(build, x, path),
+    "torch.nn.modules.dropout.Dropout": _dropout,
+    "torch.nn.modules.linear.Identity": _same,
+    "torch.nn.modules.activation.ReLU": lambda build, module, x, path: activation(build, x, path),
+    "torch.nn.modules.activation.GELU": _gelu,
+    "torch.nn.modules.activation.Sigmoid": _function("sigmoid"),
+    "torch.nn.modules.activation.Tanh": _function("tanh"),
+    "torch.nn.modules.upsampling.Upsample": _upsample,
+    "spikingjelly.activation_based.layer.dropout.Dropout": _sample_dropout,
+    "spikingjelly.activation_based.layer.misc.VotingLayer": _voting,
+    **{f"spikingjelly.activation_based.neuron.{name}": _spiking for name in NEURONS},
+}
+"""By the full names of classes; a subclass counts where its library has written it."""
+
+_LIBRARIES = ("torch.nn.modules.", "spikingjelly.activation_based.")
+
+
+def full_name(kind: type) -> str:
+    """The name of a class, SpikingJelly's neurons without their file."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if name.startswith("spikingjelly.activation_based.neuron."):
+        return f"spikingjelly.activation_based.neuron.{kind.__qualname__}"
+    return name
+
+
+def reader_of(module: nn.Module) -> Read | None:
+    """What reads a module as one operation, or None."""
+    kind = type(module)
+    if not f"{kind.__module__}.".startswith(_LIBRARIES):
+        own = kind.forward
+        kinds = [base for base in kind.__mro__ if getattr(base, "forward", None) is own]
+        return next((LEAVES[full_name(base)] for base in kinds if full_name(base) in LEAVES), None)
+    for base in kind.__mro__:
+        found = LEAVES.get(full_name(base))
+        if found is _spiking and base is not kind:
+            return None  # another neuron that is made of a known one
+        if found is not None:
+            return found
+    return None
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is read as one operation, or is one that cannot be looked into."""
+    if reader_of(module) is not None:
+        return True
+    kind = type(module)
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    foreign = f"{kind.__module__}.".startswith(
+        ("torch.nn.modules.", "spikingjelly.activation_based.layer.", "spikingjelly.activation_based.neuron.")
+    )  # fmt: skip
+    return foreign and not isinstance(module, containers)

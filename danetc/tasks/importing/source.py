@@ -1,0 +1,94 @@
+"""What is read from elsewhere, as a graph of danetc's operations with the weights of each node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS, OpError
+from danetc.dsl.kinds import ANALOG
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network that was read: its graph, as lowering would have written it, and its weights.
+
+    ``weights`` has for each node the tensors of its module by their names there; ``names`` what the
+    node is called where it was read, for messages.
+    """
+
+    graph: Graph
+    weights: Mapping[int, Mapping[str, Tensor]]
+    names: Mapping[int, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class SourceBuilder:
+    """Makes the graph of a source node by node. ``shape`` is that of its input, without T and N."""
+
+    steps: int
+    shape: tuple[int, ...]
+    events: bool = False
+    nodes: dict[int, Node] = field(default_factory=dict)
+    neurons: dict[str, NeuronProgram] = field(default_factory=dict)
+    weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.inference = Inference(self.neurons, self.nodes)
+        self._keys: dict[NeuronProgram, str] = {}
+        value = Value(self.shape, ANALOG, self.events)
+        self.nodes[0] = Node(0, "input", (), {"events": self.events}, value, (), "input")
+
+    @property
+    def entry(self) -> int:
+        """What the layers read: an image at each time step, or frames."""
+        return 0 if self.events else self.add("repeat", (0,), {}, "the input")
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[int],
+        attrs: Mapping[str, Attribute],
+        name: str,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> int:
+        """A node of an operation. Raises UserError where it cannot be applied; ``name`` says where."""
+        id = len(self.nodes)
+        given = OPS[op].completed(attrs)
+        try:
+            value = self.inference.value(op, given, tuple(inputs))
+        except OpError as error:
+            raise UserError(f"{name}: {error.message}") from error
+        self.nodes[id] = Node(id, op, tuple(inputs), given, value, (), f"n{id}")
+        self.names[id] = name
+        if weights:
+            self.weights[id] = {key: item.detach() for key, item in weights.items()}
+        return id
+
+    def neuron(
+        self,
+        program: NeuronProgram,
+        source: int,
+        name: str,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> int:
+        """A node of a neuron with these equations."""
+        key = self._keys.setdefault(program, f"neuron{len(self._keys) + 1}")
+        self.neurons[key] = program
+        return self.add("neuron", (source,), {"neuron": key}, name, weights)
+
+    def shape_of(self, id: int) -> tuple[int, ...]:
+        return self.nodes[id].value.shape
+
+    def finished(self, name: str, output: int, notes: Sequence[str] = ()) -> Source:
+        """The network that gives a node's value."""
+        graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
+        return Source(replace(graph), self.weights, self.names, tuple(notes))

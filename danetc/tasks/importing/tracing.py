@@ -1,0 +1,148 @@
+"""A model traced by torch.fx, with the shape of every value known while it is traced.
+
+Modules that have a row in ``modules.LEAVES`` are leaves; all others are traced through. Code that
+asks for shapes sees numbers, code that asks for the values of tensors is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from danetc.errors import UserError
+
+VALUE = "value"
+
+
+class ShapedProxy(fx.Proxy):
+    """A value of the trace whose shape is known."""
+
+    @property
+    def value(self) -> Any:
+        return self.node.meta[VALUE]
+
+    @property
+    def shape(self) -> torch.Size:
+        shape: torch.Size = self.value.shape
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        return int(self.value.ndim)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.value.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.value.size() if dim is None else self.value.size(dim)
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return int(self.value.numel())
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+class ShapedTracer(fx.Tracer):
+    """Traces a model on the meta device, beside the shapes of what it computes."""
+
+    def __init__(self, is_leaf: Callable[[nn.Module], bool], example: Tensor) -> None:
+        super().__init__(autowrap_functions=())
+        self.is_leaf = is_leaf
+        self.example = example
+        self.computing = False  # while a leaf is run, nothing is traced
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return self.is_leaf(m)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return ShapedProxy(node, self)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self.computing:
+            return forward(*args, **kwargs)
+        if type(m).__name__ == "SeqToANNContainer":
+            value = args[0]
+            steps, samples = value.shape[:2]
+            flat = value.flatten(0, 1)
+            for child in m.children():
+                flat = child(flat)
+            return flat.unflatten(0, (steps, samples))
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self.computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:  # fmt: skip
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        node = proxy.node
+        if kind == "placeholder":
+            given = node.args[0] if node.args else self.example
+            node.meta[VALUE] = given if node.args else self.example
+        elif kind != "output":
+            self.computing = True
+            try:
+                node.meta[VALUE] = self._computed(node)
+            finally:
+                self.computing = False
+        return proxy
+
+    def _computed(self, node: fx.Node) -> Any:
+        args = map_arg(node.args, lambda item: item.meta[VALUE])
+        kwargs = map_arg(node.kwargs, lambda item: item.meta[VALUE])
+        with torch.no_grad():
+            match node.op:
+                case "call_module":
+                    return self.root.get_submodule(str(node.target))(*args, **kwargs)
+                case "call_function":
+                    assert callable(node.target)
+                    return node.target(*args, **kwargs)
+                case "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                case "get_attr":
+                    found: Any = self.root
+                    for part in str(node.target).split("."):
+                        found = getattr(found, part)
+                    return found
+        raise AssertionError(node.op)
+
+
+def traced(model: nn.Module, is_leaf: Callable[[nn.Module], bool], example: Tensor) -> fx.Graph:
+    """The graph of a model on the meta device. Raises UserError, saying where it cannot be traced."""
+    tracer = ShapedTracer(is_leaf, example)
+    try:
+        return tracer.trace(model)
+    except UserError:
+        raise
+    except fx.proxy.TraceError as error:
+        raise UserError(
+            f"what the model computes depends on the values of a tensor ({error}); danetc reads "
+            "networks that do the same whatever they are given. Take that out of `forward`, or put "
+            "it behind the network"
+        ) from error
+    except Exception as error:
+        size = "x".join(map(str, example.shape))
+        raise UserError(
+            f"the model cannot be traced with an input of {size}: {type(error).__name__}: {error}"
+        ) from error
