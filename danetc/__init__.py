@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from danetc.tasks.evaluate import evaluate
     from danetc.tasks.exporting import export
     from danetc.tasks.grid.call import compare
+    from danetc.tasks.importing.network import import_network
     from danetc.tasks.measuring.measure import measure
     from danetc.tasks.networks import build, check
     from danetc.tasks.training.callbacks import Callback, StopTraining
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "export",
     "fold",
+    "import_network",
     "load",
     "measure",
     "train",
@@ -74,6 +76,7 @@ _HOMES = {
     "evaluate": "danetc.tasks.evaluate",
     "export": "danetc.tasks.exporting",
     "fold": "danetc.compiler.emit.inference",
+    "import_network": "danetc.tasks.importing.network",
     "load": "danetc.model_directory",
     "measure": "danetc.tasks.measuring.measure",
     "train": "danetc.tasks.training.train",

@@ -40,6 +40,7 @@ COMMANDS = {
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
     "export": "Write a trained network for use elsewhere.",
+    "import": "Write a model of another library as a spec.",
     "compare": "Train a grid of networks and compare them.",
     "measure": "Measure firing rates, gradients and energy on data.",
     "report": "Show runs side by side on one HTML page.",

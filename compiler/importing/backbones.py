@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from danetc.compiler.importing.library import default_of, of_kind, standard
+from danetc.compiler.importing.lines import lines
 from danetc.compiler.importing.naming import Naming
 from danetc.compiler.importing.spine import Step
 from danetc.compiler.importing.stages import Piece, Stage
-from danetc.compiler.importing.trees import call, constant, flow
+from danetc.compiler.importing.trees import call, constant, flow, shown
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import SegmentError, segment
@@ -19,29 +20,38 @@ Items = Sequence[tuple[Piece, s.Expr]]
 
 def named_backbone(
     naming: Naming, graph: Graph, items: Items, first: int, last: int
-) -> tuple[int, s.Expr]:
-    """Stages and what is between them as one expression, and the last item that is part of it."""
+) -> tuple[int, list[s.Define]]:
+    """Stages and what is between them as `stages = ...`, and the last item that is part of it."""
     stages = [piece for piece, _ in items[first : last + 1] if isinstance(piece, Stage)]
     wired = {(stage.connection, stage.rule) for stage in stages}
     if len(wired) > 1:
         exprs = [_wired(expr, piece) for piece, expr in items[first : last + 1]]
-        return last, flow(*exprs)
+        return last, [s.Define("stages", None, flow(*exprs))]
     for end in (last, last + 1):
         if end >= len(items):
             continue
         exit = items[end][0]
         if end > last and not (isinstance(exit, Step) and OPS[exit.node.op].window is not None):
             continue
-        for candidate in _candidates(naming, items[first : end + 1], stages):
+        for candidate in _candidates(items[first : end + 1], stages):
             whole = _wired(candidate, stages[0])
             try:
                 part = segment(graph, stages[0].entry, {"out": _exit(exit)})
             except SegmentError:
                 continue
             if naming.same(whole, part):
-                return end, whole
+                return end, [s.Define("stages", None, whole)]
+    between = {expr for piece, expr in items[first:last] if isinstance(piece, Step)}
+    if last + 1 < len(items) and items[last + 1][1] in between:
+        last += 1  # what stands between stages stands behind the last one too
     exprs = [expr for _, expr in items[first : last + 1]]
-    return last, _wired(flow(*exprs), stages[0])
+    of_stages = {expr for piece, expr in items[first : last + 1] if isinstance(piece, Stage)}
+
+    def wire(value: s.Expr) -> s.Expr:
+        steps = value.steps if isinstance(value, s.Flow) else (value,)
+        return _wired(value, stages[0]) if of_stages.intersection(steps) else value
+
+    return last, [*lines("stages", exprs, wire)]
 
 
 def _exit(piece: Piece) -> int:
@@ -55,8 +65,16 @@ def _wired(expr: s.Expr, piece: Piece) -> s.Expr:
     return via if piece.rule == "chain" else s.By(via, s.Name(piece.rule))
 
 
-def _candidates(naming: Naming, items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
-    """Backbones of std with as many blocks in each stage, with the arguments that they then have."""
+def _candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
+    """Backbones of std with as many blocks in each stage, with the arguments that they then have.
+
+    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`.
+    """
+    found = [*_all_candidates(items, stages)]
+    yield from sorted(found, key=lambda expr: len(shown(expr)))
+
+
+def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
     shape = [piece.blocks if isinstance(piece, Stage) else 0 for piece, _ in items]
     for declaration in of_kind("backbone"):
         if _shape(declaration) != shape:

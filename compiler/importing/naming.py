@@ -26,7 +26,7 @@ def _times(part: int, whole: int) -> int | None:
 
 
 def _grouped(w: Sequence[Weights]) -> dict[str, int | None]:
-    width = _times(4, w[2].width)
+    width = _times(4, w[2].width) if w[1].groups > 1 else None
     share = None if width is None else _times(width * w[1].groups, 64 * w[1].width)
     return {"width": width, "groups": w[1].groups, "group_width": share}
 

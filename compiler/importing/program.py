@@ -12,6 +12,7 @@ from danetc.compiler.importing.backbones import named_backbone, named_layers
 from danetc.compiler.importing.flows import dataflow
 from danetc.compiler.importing.layers import BATCHNORM, Dialect
 from danetc.compiler.importing.library import standard
+from danetc.compiler.importing.lines import lines
 from danetc.compiler.importing.literal import literal_blocks
 from danetc.compiler.importing.naming import Naming
 from danetc.compiler.importing.neurons import (
@@ -22,13 +23,15 @@ from danetc.compiler.importing.neurons import (
 )
 from danetc.compiler.importing.spine import Part, Region, Step, spine
 from danetc.compiler.importing.stages import Piece, Stage, stages_of
-from danetc.compiler.importing.trees import call, flow, number, shown
+from danetc.compiler.importing.trees import call, number, shown
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
-from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.printer import print_program
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source, print_program
+from danetc.dsl.syntax.source import SourceFile
 
 
 @dataclass(frozen=True)
@@ -157,21 +160,20 @@ class _Writer:
         items = self._items(pieces)
         places = [i for i, (piece, _) in enumerate(items) if isinstance(piece, Stage)]
         if not places:
-            return [s.Define("out", None, flow(s.Name("in"), *(expr for _, expr in items)))]
+            return [*lines("out", [s.Name("in"), *(expr for _, expr in items)])]
         return [*self._in_stages(pieces, items, places[0], places[-1])]
 
     def _in_stages(
         self, pieces: Sequence[Piece], items: list[tuple[Piece, s.Expr]], first: int, last: int
     ) -> Iterator[s.Define]:
         stem = [expr for _, expr in items[:first]]
-        found = named_backbone(self.naming, self.graph, items, first, last)
-        end, stages = found
+        end, stages = named_backbone(self.naming, self.graph, items, first, last)
         head = [expr for _, expr in items[end + 1 :]]
         if stem:
-            yield s.Define("stem", None, flow(*stem))
-        yield s.Define("stages", None, stages)
+            yield from lines("stem", stem)
+        yield from stages
         if head:
-            yield s.Define("head", None, flow(*head))
+            yield from lines("head", head)
 
     def _items(self, pieces: Sequence[Piece]) -> list[tuple[Piece, s.Expr]]:
         """Each piece with what is written for it."""
@@ -212,7 +214,7 @@ class _Writer:
         network = s.Declaration("network", name, (), None, (*self._settings(), *body))
         own = [*self.naming.neurons, *self.naming.declarations]
         kept = _needed(own, network)
-        text = print_program(s.Program((s.Use("std", False, None), *kept, network)))
+        text = _printed(s.Program((s.Use("std", False, None), *kept, network)))
         try:
             checked = check_text(text, f"{name}.danet")
         except SpecError as error:
@@ -251,6 +253,21 @@ class _Writer:
             yield s.Define("surrogate", None, self.surrogate.call())
         if self.dialect.norm != BATCHNORM:
             yield s.Define("norm", None, self.dialect.norm)
+
+
+def _printed(program: s.Program) -> str:
+    """The text of a program, with what is a connection or a block on one line where it fits."""
+    pieces: list[str] = []
+    for item in program.items:
+        text = print_program(s.Program((item,)))
+        if isinstance(item, s.Declaration) and item.kind in {"connection", "block"} and item.body:
+            lines_ = (line for line in item.body if isinstance(line, s.Define))
+            body = "; ".join(f"{line.name} = {shown(line.value)}" for line in lines_)
+            head = text.splitlines()[0]
+            if head.endswith("{"):
+                text = f"{head} {body} }}\n"
+        pieces.append(text)
+    return format_source(parse(SourceFile("import", "\n".join(pieces)), Reporter()))
 
 
 def _numbered(found: Described, count: int) -> Described:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -26,7 +26,6 @@ class Source:
     graph: Graph
     weights: Mapping[int, Mapping[str, Tensor]]
     names: Mapping[int, str]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -88,7 +87,7 @@ class SourceBuilder:
     def shape_of(self, id: int) -> tuple[int, ...]:
         return self.nodes[id].value.shape
 
-    def finished(self, name: str, output: int, notes: Sequence[str] = ()) -> Source:
+    def finished(self, name: str, output: int) -> Source:
         """The network that gives a node's value."""
         graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
-        return Source(replace(graph), self.weights, self.names, tuple(notes))
+        return Source(graph, self.weights, self.names)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.node import map_arg
 
 from danetc.compiler.ir.graph import Node
@@ -44,24 +44,51 @@ def runs_all_steps(model: nn.Module) -> bool:
     return modes == {"m"}
 
 
+Takes = Literal["sequence", "step", "image"]
+"""What a model is called with: [T, N, ...]; the N samples of one step, T times; or images, once."""
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """A model that was read, and what it is called with."""
+
+    source: Source
+    takes: Takes
+
+
 def read_model(
     model: nn.Module, name: str, shape: tuple[int, ...], steps: int | None, events: bool
-) -> Source:
+) -> TorchSource:
     """The graph and weights of a model for inputs of a shape [C, H, W].
 
     Raises UserError with the module or the line that cannot be read.
     """
     spiking = is_spiking(model)
-    whole = spiking and runs_all_steps(model)
     found = steps if steps is not None else (STEPS if spiking else 1)
-    leading = (found, SAMPLES) if whole else (SAMPLES,)
+    if not spiking:
+        source = _read(model, name, shape, found, events, "image")
+        return TorchSource(_activations_as_neurons(source), "image")
+    if not runs_all_steps(model):
+        return TorchSource(_read(model, name, shape, found, events, "step"), "step")
+    try:
+        return TorchSource(_read(model, name, shape, found, events, "sequence"), "sequence")
+    except UserError as error:
+        try:  # it may repeat its images by itself
+            return TorchSource(_read(model, name, shape, found, events, "image"), "image")
+        except UserError:
+            raise error from None
+
+
+def _read(
+    model: nn.Module, name: str, shape: tuple[int, ...], steps: int, events: bool, takes: Takes
+) -> Source:
+    whole = takes == "sequence"
+    leading = (steps, SAMPLES) if whole else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
     graph = traced(copied, is_leaf, torch.empty((*leading, *shape), device="meta"))
-    build = SourceBuilder(found, shape, events)
+    build = SourceBuilder(steps, shape, events)
     reader = _Reader(build, model, whole)
-    output = reader.read(graph)
-    source = build.finished(name, output, reader.notes)
-    return source if spiking else _activations_as_neurons(source)
+    return build.finished(name, reader.read(graph))
 
 
 class _Reader:
@@ -71,7 +98,6 @@ class _Reader:
         self.whole = whole
         self.values: dict[fx.Node, Any] = {}
         self.uses: Counter[nn.Module] = Counter()
-        self.notes: list[str] = []
 
     def read(self, graph: fx.Graph) -> int:
         for node in graph.nodes:
@@ -171,6 +197,3 @@ def _activations_as_neurons(source: Source) -> Source:
         for id, node in graph.nodes.items()
     }
     return replace(source, graph=replace(graph, nodes=nodes, neurons={**graph.neurons, "ReLU": relu}))
-
-
-__all__ = ["Tensor", "is_spiking", "read_model", "runs_all_steps"]

@@ -1,0 +1,164 @@
+"""`danetc import` and ``danetc.import_network``: another library's network as a spec and a model."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from danetc.compiler import check_text
+from danetc.compiler.importing.neurons import Unwritten
+from danetc.compiler.importing.program import Imported, import_graph
+from danetc.errors import UserError
+from danetc.model_directory import refuse_unless_replaceable, write_model_directory
+from danetc.output.text import Note
+from danetc.runtime.model.built import Model
+from danetc.runtime.system.files import replace_file
+from danetc.tasks.importing.acceptance import (
+    SAMPLES,
+    Agreement,
+    Runner,
+    TorchRunner,
+    agreement,
+    load_weights,
+)
+from danetc.tasks.importing.loading import made, parse_factory
+from danetc.tasks.importing.source import Source
+from danetc.tasks.importing.torch_model import read_model
+from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
+
+
+@dataclass(frozen=True)
+class ImportedNetwork:
+    """A network that was imported. ``agreement`` says how it was compared with its source."""
+
+    found: Imported
+    agreement: Agreement
+    compiled: CompiledNetwork = field(repr=False)
+    model: Model = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The spec."""
+        return self.found.text
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record that ``--json`` prints."""
+        found, seen = self.found, self.agreement
+        return {
+            "network": found.network,
+            "lines": found.lines,
+            "stages": [
+                {
+                    "stage": stage.text,
+                    "block": stage.block,
+                    "connection": stage.connection,
+                    "rule": stage.rule,
+                    "own": list(stage.own),
+                }
+                for stage in found.stages
+            ],
+            "own": list(found.own),
+            "layers": len(found.weights),
+            "compared": {
+                "samples": seen.samples,
+                "seeds": seen.seeds,
+                "deviation": seen.deviation,
+                "difference": seen.difference,
+                "own_weights": seen.own_weights,
+            },
+        }
+
+
+def import_network(
+    source: str | os.PathLike[str] | nn.Module,
+    input: tuple[int, ...] | None = None,
+    *,
+    steps: int | None = None,
+    events: bool = False,
+    name: str | None = None,
+    samples: int = SAMPLES,
+    on_progress: Callable[[str], object] = lambda what: None,
+) -> ImportedNetwork:
+    """A network of another library as a spec, with its weights.
+
+    Args:
+        source: a model of PyTorch or SpikingJelly, or ``"MODULE:FACTORY"`` with literal arguments
+            by name.
+        input: the shape of a sample, (C, H, W).
+        steps: T; 4 by default for a network with spiking neurons, and 1 for others.
+        events: whether the network takes frames [T, N, C, H, W] that differ, and no image.
+        name: of the network; that of the factory by default.
+        samples: how many are compared, with each of three seeds, in float64.
+
+    Returns the spec (``.text``), the model with the weights (``.model``), and how it was compared.
+    Raises UserError where something of the network cannot be read or written, and where what was
+    imported does not compute the same.
+    """
+    called, read, runner = _read(source, input, steps, events, name)
+    on_progress("looking for stages, blocks and connections")
+    try:
+        found = import_graph(read.graph, called)
+    except Unwritten as error:
+        raise UserError(f"{called}: {error}") from error
+    seen = agreement(
+        runner, read, found, samples, lambda seed: on_progress(f"comparing outputs, seed {seed}")
+    )
+    compiled = network_of(check_text(found.text, f"{called}.danet"), called)
+    model = emit_model(compiled.graph, 0, "eager")
+    load_weights(model, found, read.weights)
+    return ImportedNetwork(found, seen, compiled, model)
+
+
+def _read(
+    source: str | os.PathLike[str] | nn.Module,
+    input: tuple[int, ...] | None,
+    steps: int | None,
+    events: bool,
+    name: str | None,
+) -> tuple[str, Source, Runner]:
+    """What a source is called, its graph, and what runs it."""
+    if isinstance(source, nn.Module):
+        called, model = name or type(source).__name__, source
+    else:
+        factory = parse_factory(os.fspath(source))
+        called, model = name or factory.name, made(factory)
+    called = plain_name(called)
+    if input is None:
+        raise UserError(
+            "say what shape a sample has: --input 3x224x224 (channels, height, width), or "
+            "input=(3, 224, 224)"
+        )
+    read = read_model(model, called, tuple(input), steps, events)
+    return called, read.source, TorchRunner(deepcopy(model).double(), read.source, read.takes)
+
+
+def plain_name(name: str) -> str:
+    """A name that a spec can have."""
+    plain = re.sub(r"\W", "_", name).strip("_") or "imported"
+    return plain if not plain[0].isdigit() else f"net_{plain}"
+
+
+def check_output(output: Path, *, force: bool) -> Path:
+    """The model directory that goes with a spec; UserError where something may not be replaced."""
+    if output.suffix != ".danet":
+        raise UserError(f"{output}: a spec's name ends in .danet")
+    if output.exists() and not force:
+        raise UserError(f"{output} is there already; --force replaces it")
+    directory = output.with_suffix("")
+    refuse_unless_replaceable(directory)
+    return directory
+
+
+def write_imported(found: ImportedNetwork, output: Path, directory: Path, note: Note) -> None:
+    """The spec at ``output`` and a model directory with the weights."""
+    replace_file(output, found.text.encode())
+    write_model_directory(
+        directory, found.compiled, found.model, seed=0, init="imported", note=note
+    )
