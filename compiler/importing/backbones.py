@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.lines import lines
-from danetc.compiler.importing.naming import Naming
+from danetc.compiler.importing.naming import BLOCKS, Naming
 from danetc.compiler.importing.spine import Step
 from danetc.compiler.importing.stages import Piece, Stage
 from danetc.compiler.importing.trees import call, constant, flow, shown
@@ -68,13 +68,16 @@ def _wired(expr: s.Expr, piece: Piece) -> s.Expr:
 def _candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
     """Backbones of std with as many blocks in each stage, with the arguments that they then have.
 
-    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`.
+    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`; of these the one whose own
+    block has as many layers.
     """
+    layers = BLOCKS.get(stages[0].block.name, (0,))[0]
     found = [*_all_candidates(items, stages)]
-    yield from sorted(found, key=lambda expr: len(shown(expr)))
+    found.sort(key=lambda item: (len(shown(item[1])), item[0] != layers))
+    yield from (expr for _, expr in found)
 
 
-def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
+def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[tuple[int, s.Expr]]:
     shape = [piece.blocks if isinstance(piece, Stage) else 0 for piece, _ in items]
     for declaration in of_kind("backbone"):
         if _shape(declaration) != shape:
@@ -82,8 +85,11 @@ def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
         defaults = {param.name: default_of(param) for param in declaration.params}
         block = stages[0].block
         given: dict[str, s.Expr] = {}
+        layers = 0
         for param in declaration.params:
             if param.name == "block":
+                usual = param.default.id if isinstance(param.default, s.Name) else ""
+                layers = BLOCKS.get(usual, (0,))[0]
                 if param.default != s.Name(block.name):
                     given["block"] = s.Name(block.name)
             elif param.name == "stride":
@@ -91,7 +97,7 @@ def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
                     given["stride"] = constant(stages[0].stride)
             elif block.arguments[0][1] != defaults[param.name]:
                 given[param.name] = constant(block.arguments[0][1])
-        yield call(declaration.name, **given)
+        yield layers, call(declaration.name, **given)
 
 
 def _shape(declaration: s.Declaration) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from danetc.compiler.importing.layers import Dialect, call_with
@@ -156,13 +156,17 @@ def plain_block(dialect: Dialect, steps: Sequence[Step], entry: int) -> Block | 
 def _weight(chain: Sequence[Node]) -> tuple[int, int, int]:
     """How surely a way is the branch: by its layers of weights, their kernels, its operations."""
     weighted = [node for node in chain if OPS[node.op].weighted]
-    return len(weighted), sum(int(node.attrs.get("kernel", 1) or 1) for node in weighted), len(chain)  # type: ignore[call-overload]
+    kernels = (node.attrs.get("kernel", 1) for node in weighted)
+    return len(weighted), sum(size for size in kernels if isinstance(size, int)), len(chain)
 
 
-def _join(dialect: Dialect, region: Region):  # type: ignore[no-untyped-def]
+Join = Callable[[Mapping[int, s.Expr]], s.Expr]
+
+
+def _join(dialect: Dialect, region: Region) -> tuple[Join, list[int]] | None:
     """The join at the end of a region: how it is written of its two values, and these."""
     graph, nodes = dialect.graph, set(region.nodes)
-    users = {id: 0 for id in nodes}
+    users = dict.fromkeys(nodes, 0)
     for id in nodes:
         for i in graph[id].inputs:
             if i in users:
@@ -183,7 +187,7 @@ def _join(dialect: Dialect, region: Region):  # type: ignore[no-untyped-def]
     if len(leaves) != 2 or any(graph[id].op == "parameter" for id in leaves):
         return None
 
-    def out(names: dict[int, s.Expr]) -> s.Expr:
+    def out(names: Mapping[int, s.Expr]) -> s.Expr:
         values = dict(names)
         for id in sorted(inner, key=region.nodes.index):
             node = graph[id]
@@ -232,9 +236,7 @@ def around(dialect: Dialect, branch: Sequence[Node]) -> tuple[Steps, Steps] | No
     return (each, last_one) if all(item == each for item in around[:-1]) else None
 
 
-def _shortcut(
-    dialect: Dialect, chain: Sequence[Node], stride: int, last: Node
-) -> Steps | None:
+def _shortcut(dialect: Dialect, chain: Sequence[Node], stride: int, last: Node) -> Steps | None:
     """A shortcut as the text of a projection: its `conv` is 1x1 with the block's stride and width."""
     steps: list[s.Expr] = []
     for node in chain:

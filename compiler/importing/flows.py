@@ -17,8 +17,10 @@ def passes_value(graph: Graph, node: Node, users: Iterable[Node]) -> bool:
     """Whether the language says a node by itself: an image at each time step, a map as a vector."""
     if node.op in {"repeat", "as_map"}:
         return True
-    return node.op == "flatten" and bool(readers := [*users]) and all(
-        user.op == "linear" for user in readers
+    return (
+        node.op == "flatten"
+        and bool(readers := [*users])
+        and all(user.op == "linear" for user in readers)
     )
 
 

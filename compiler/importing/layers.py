@@ -12,7 +12,6 @@ from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.syntax import tree as s
 
-
 BATCHNORM = s.Name("batchnorm")
 
 

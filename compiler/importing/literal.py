@@ -46,7 +46,11 @@ def literal_blocks(naming: Naming, regions: Sequence[Region]) -> list[s.Expr]:
         declared = _filled(bodies[members[0]], chosen)
         naming.declarations.append(
             s.Declaration(
-                "block", name, tuple(s.Param(item, None) for item in params.values()), None, declared
+                "block",
+                name,
+                tuple(s.Param(item, None) for item in params.values()),
+                None,
+                declared,
             )
         )
         for row, place in enumerate(members):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
-from danetc.compiler.importing.blocks import Weights, Wiring
+from danetc.compiler.importing.blocks import Weights, Wiring, strides_of, weights_of
 from danetc.compiler.importing.layers import BATCHNORM, Dialect
 from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.trees import call, constant, number
@@ -104,9 +104,7 @@ class Naming:
         except SpecError:
             return None
 
-    def same(
-        self, value: s.Expr, graph: Graph, declarations: Sequence[s.Declaration] = ()
-    ) -> bool:
+    def same(self, value: s.Expr, graph: Graph, declarations: Sequence[s.Declaration] = ()) -> bool:
         """Whether `in -> value` is a segment of the network."""
         found = self.probe(value, graph.input.value.shape, declarations)
         return found is not None and isinstance(compare_graphs(graph, found), Same)
@@ -144,8 +142,6 @@ class Naming:
         self, named: NamedBlock, channels: int
     ) -> tuple[tuple[Weights, ...], int | None] | None:
         """What a block is: its convolutions, and which of them has the stride."""
-        from danetc.compiler.importing.blocks import strides_of, weights_of
-
         bare = s.Declaration(
             "connection", "bare", (), None,
             (s.Define("each", None, s.Name("conv")), s.Define("out", None, s.Name("branch"))),
@@ -169,9 +165,7 @@ class Naming:
                 width = s.Binary("*", number(item.width // unit), width)
             elif item.width != unit:
                 whole = _times(item.width, unit)
-                width = (
-                    number(item.width) if whole is None else s.Binary("/", width, number(whole))
-                )
+                width = number(item.width) if whole is None else s.Binary("/", width, number(whole))
             more: dict[str, s.Expr] = {"kernel": number(item.kernel)}
             if number_ == strided:
                 more["stride"] = s.Name("stride")

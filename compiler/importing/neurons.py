@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice, product
+from itertools import combinations, islice, product
 
 from danetc.compiler.analysis.equivalence.programs import program_form
 from danetc.compiler.importing.library import default_of, of_kind
@@ -64,12 +64,13 @@ def describe_neuron(program: NeuronProgram) -> Described:
     constants = {*_constants(program.ops), *(state.init for state in program.states)}
     for item in program.learnables:
         constants |= {item.start, 1 + math.exp(min(-item.raw, 50.0))}
-    for declaration in sorted(of_kind("neuron"), key=lambda item: item.name != program.name):
-        for given in _trials(declaration, dict(program.parameters), constants, program.ops):
-            made = compile_neuron(declaration, given, None, {}, Reporter())
-            if made is not None and program_form(made) == form:
-                return Described(declaration.name, _changed(declaration, given))
-    return _own_neuron(program)
+
+    def same(declaration: s.Declaration, given: Given) -> bool:
+        made = compile_neuron(declaration, given, None, {}, Reporter())
+        return made is not None and program_form(made) == form
+
+    found = _named("neuron", program.name, dict(program.parameters), constants, program.ops, same)
+    return _own_neuron(program) if found is None else found
 
 
 @lru_cache(maxsize=500)
@@ -81,11 +82,16 @@ def describe_surrogate(surrogate: SurrogateProgram) -> Described:
     constants = set(_constants(surrogate.ops))
     if isinstance(surrogate.derivative, float):
         constants.add(surrogate.derivative)
-    for declaration in sorted(of_kind("surrogate"), key=lambda item: item.name != surrogate.name):
-        for given in _trials(declaration, dict(surrogate.parameters), constants, surrogate.ops):
-            made = compile_surrogate(declaration, given, Reporter())
-            if made is not None and _surrogate_form(made) == wanted:
-                return Described(declaration.name, _changed(declaration, given))
+
+    def same(declaration: s.Declaration, given: Given) -> bool:
+        made = compile_surrogate(declaration, given, Reporter())
+        return made is not None and _surrogate_form(made) == wanted
+
+    found = _named(
+        "surrogate", surrogate.name, dict(surrogate.parameters), constants, surrogate.ops, same
+    )
+    if found is not None:
+        return found
     lines = _equations(surrogate.ops)
     if surrogate.derivative != "dy":
         lines.append(s.Define("dy", None, _operand(surrogate.derivative)))
@@ -109,36 +115,60 @@ def _constants(ops: tuple[Instruction, ...]) -> Iterator[float]:
 # -- declarations of std ---------------------------------------------------------------------------
 
 
-def _trials(
-    declaration: s.Declaration,
-    said: Mapping[str, object],
-    constants: set[float],
-    ops: tuple[Instruction, ...],
-) -> Iterator[Given]:
-    """Values of a declaration's parameters to try: what is said of them, then what may be."""
-    defaults = {param.name: default_of(param) for param in declaration.params}
-    if any(value is None for value in defaults.values()):
-        return
-    known = {
-        name: value
-        for name in defaults
-        if isinstance(value := said.get(name, defaults[name]), (int, float))
-    }
-    if len(known) == len(defaults):
-        yield known
-    if not _may_be(declaration, {k: v for k, v in defaults.items() if v is not None}, ops):
-        return
-    numbers = sorted(constants | {-c for c in constants})
-    numbers += sorted({1 / (1 - c) for c in constants if c != 1} | {1 / c for c in constants if c})
-    choices: list[list[float | bool]] = []
-    for value in defaults.values():
-        assert value is not None
-        if isinstance(value, bool):
-            choices.append([False, True])
-        else:
-            choices.append([value, *(_short(item) for item in numbers if item != value)])
-    for values in islice(product(*choices), MAX_TRIED):
-        yield dict(zip(defaults, values, strict=True))
+def _named(
+    kind: str, name: str, said: Mapping[str, object], constants: set[float],
+    ops: tuple[Instruction, ...], same: Callable[[s.Declaration, Given], bool],
+) -> Described | None:  # fmt: skip
+    """The declaration of std that is the same with some arguments: as said, by default, or tried."""
+    known = {item.name: _defaults_of(item) for item in of_kind(kind)}
+    declared = {item.name: item for item in of_kind(kind)}
+    order = sorted(
+        (item for item, values in known.items() if values is not None),
+        key=lambda item: item != name,
+    )
+    for found in order:
+        defaults = known[found] or {}
+        given = {key: value for key, value in said.items() if isinstance(value, (int, float))}
+        first = {**defaults, **given} if given.keys() <= defaults.keys() else defaults
+        for trial in (first, defaults):
+            if same(declared[found], trial):
+                return Described(found, _changed(declared[found], trial))
+    numbers = {_short(value) for c in constants for value in (c, *_times_of(c))}
+    for found in order:
+        defaults = known[found] or {}
+        if defaults and _may_be(declared[found], defaults, ops):
+            for tried in islice(_trials(defaults, sorted(numbers)), MAX_TRIED):
+                if same(declared[found], tried):
+                    return Described(found, _changed(declared[found], tried))
+    return None
+
+
+def _defaults_of(declaration: s.Declaration) -> dict[str, float | bool] | None:
+    """All defaults of a declaration, or None where one is no number."""
+    found: dict[str, float | bool] = {}
+    for param in declaration.params:
+        value = default_of(param)
+        if value is None:
+            return None
+        found[param.name] = value
+    return found
+
+
+def _times_of(constant: float) -> tuple[float, ...]:
+    """The time constants that a factor may come from: 1 / tau, and 1 - 1 / tau."""
+    return (1 / constant, 1 / (1 - constant)) if 0 < constant < 1 else ()
+
+
+def _trials(defaults: Given, numbers: Sequence[float]) -> Iterator[Given]:
+    """Values of parameters to try: those that change one number, then two, then all."""
+    flags = [name for name, value in defaults.items() if isinstance(value, bool)]
+    others = [name for name in defaults if name not in flags]
+    for many in range(len(others) + 1):
+        for names in combinations(others, many):
+            for values in product(numbers, repeat=many):
+                for states in product((False, True), repeat=len(flags)):
+                    changed = zip((*names, *flags), (*values, *states), strict=True)
+                    yield {**defaults, **dict(changed)}
 
 
 def _may_be(declaration: s.Declaration, defaults: Given, ops: tuple[Instruction, ...]) -> bool:
@@ -181,11 +211,11 @@ def _defaults(name: str) -> dict[str, float | bool | None]:
 def _own_neuron(program: NeuronProgram) -> Described:
     """A program as a declaration of its own."""
     lines: list[s.Stmt] = [
-        s.State(_named(state.name), number(state.init)) for state in program.states
+        s.State(_name(state.name), number(state.init)) for state in program.states
     ]
     hidden: set[str] = set()
     for item in program.learnables:
-        lines.append(s.Define(_named(item.name), None, _learn(item)))
+        lines.append(s.Define(_name(item.name), None, _learn(item)))
         hidden |= _bounding(program, item)
     lines += _equations(tuple(op for op in program.ops if op.name not in hidden))
     if program.output != "s":
@@ -194,11 +224,11 @@ def _own_neuron(program: NeuronProgram) -> Described:
     names = {state.name for state in program.states}
     moved = [(name, value) for name, value in after if value != name]
     kept = {value for _, value in moved if value in names}
-    for value in kept:  # a state that another one takes before it changes
-        lines.append(s.Define(f"{_named(str(value))}_before", None, _operand(value)))
-    for name, value in moved:
-        new = s.Name(f"{_named(str(value))}_before") if value in kept else _operand(value)
-        lines.append(s.Define(_named(name), None, new))
+    for state in sorted(map(str, kept)):  # which another one takes before it changes
+        lines.append(s.Define(f"{_name(state)}_before", None, s.Name(_name(state))))
+    for name, after_it in moved:
+        taken = s.Name(f"{_name(str(after_it))}_before")
+        lines.append(s.Define(_name(name), None, taken if after_it in kept else _operand(after_it)))
     return Described(
         "imported_neuron",
         declaration=s.Declaration("neuron", "imported_neuron", (), None, tuple(lines)),
@@ -232,7 +262,7 @@ def _bounding(program: NeuronProgram, item: Learnable) -> set[str]:
 
 
 def _equations(ops: tuple[Instruction, ...]) -> list[s.Stmt]:
-    return [s.Define(_named(op.name), None, _expression(op)) for op in ops]
+    return [s.Define(_name(op.name), None, _expression(op)) for op in ops]
 
 
 def _expression(op: Instruction) -> s.Expr:
@@ -257,9 +287,9 @@ def _expression(op: Instruction) -> s.Expr:
 
 
 def _operand(value: Operand) -> s.Expr:
-    return number(value) if isinstance(value, float) else s.Name(_named(value))
+    return number(value) if isinstance(value, float) else s.Name(_name(value))
 
 
-def _named(name: str) -> str:
+def _name(name: str) -> str:
     """A value's name as equations take it: those that the compiler made begin with `_`."""
     return f"t{name}" if name.startswith("_") else name

@@ -72,7 +72,9 @@ def import_graph(graph: Graph, name: str) -> Imported:
     network, or where nothing that was written is proved to be the same.
     """
     if graph.carries or graph.shares:
-        raise Unwritten(next(item for item in UNCOMPARED if ("loops" in item) == bool(graph.carries)))
+        raise Unwritten(
+            next(item for item in UNCOMPARED if ("loops" in item) == bool(graph.carries))
+        )
     graph = RemoveDead().apply(replace(graph, name=name))
     reason = ""
     for write in (_with_stages, _with_blocks, _as_dataflow):
@@ -109,9 +111,7 @@ class _Writer:
         for key, program in graph.neurons.items():
             found = describe_neuron(program)
             if found.declaration is not None:
-                found = declared.setdefault(
-                    found.declaration, _numbered(found, len(declared) + 1)
-                )
+                found = declared.setdefault(found.declaration, _numbered(found, len(declared) + 1))
             neurons[key] = found
         used = Counter(
             str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron"
@@ -120,7 +120,9 @@ class _Writer:
         self.surrogate = self._surrogate(set(used))
         dialect = Dialect(graph, main, neurons)
         norms = Counter(
-            dialect.plain_norm(node) for node in graph.nodes.values() if OPS[node.op].norm is not None
+            dialect.plain_norm(node)
+            for node in graph.nodes.values()
+            if OPS[node.op].norm is not None
         )
         norm = norms.most_common(1)[0][0] if norms else BATCHNORM
         own = tuple(item.declaration for item in declared.values() if item.declaration is not None)
@@ -150,7 +152,7 @@ class _Writer:
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise Unwritten("a network with several inputs or outputs has no stem and no head")
         source = graph.input.id
-        users = [user for user in graph.users()[source]]
+        users = graph.users()[source]
         if len(users) == 1 and graph[users[0]].op == "repeat":
             source = users[0]
         (target,) = graph.outputs.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from danetc.compiler.importing.layers import JOINS
 from danetc.compiler.ir.graph import Graph, Node
@@ -54,7 +55,7 @@ def spine(graph: Graph, source: int, target: int) -> tuple[Part, ...]:
             cuts.append(id)
         furthest = max(furthest, last[id])
     parts: list[Part] = []
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in pairwise(cuts):
         parts.append(_part(graph, a, b, order[place[a] + 1 : place[b] + 1], reached))
     return tuple(parts)
 

@@ -78,12 +78,12 @@ def _named(naming: Naming, found: Sequence[_Found], connections: Sequence[str]) 
     runs: list[list[int]] = []
     for number_, item in enumerate(found):
         entry, exit = (graph[id].value.shape for id in (item.block.entry, item.block.exit))
-        last = found[runs[-1][-1]] if runs else None
+        before = found[runs[-1][-1]] if runs else None
         alike = (
-            last is not None
-            and last.end == item.first
+            before is not None
+            and before.end == item.first
             and connections[number_] == connections[runs[-1][-1]]
-            and last.block.weights == item.block.weights
+            and before.block.weights == item.block.weights
             and entry == exit
         )
         runs = [*runs[:-1], [*runs[-1], number_]] if alike else [*runs, [number_]]
@@ -305,18 +305,16 @@ class _Residual:
         convs = [self.graph[id] for id in region.nodes if self.graph[id].op == "conv"]
         for first, wiring, opening in self._openings(place, found, wirings):
             layers = len(opening.weights)
-            inside = convs if first == place else [None] * layers + convs  # type: ignore[list-item]
-            if len(inside) % layers or not layers:
+            if len(convs) % layers:
                 continue
-            rest = [node for node in inside if node is not None]
             periods = {
-                tuple(map(weights_of, rest[i : i + layers])) for i in range(0, len(rest), layers)
+                tuple(map(weights_of, convs[i : i + layers])) for i in range(0, len(convs), layers)
             }
             if periods != {opening.weights}:
                 continue
             start = self.parts[first]
             assert isinstance(start, Region)
-            blocks = len(inside) // layers
+            blocks = len(convs) // layers + (first != place)
             stops = [(ends[place], blocks), (place + 1, blocks)]
             following = next((item for item in found if item.first == ends[place]), None)
             if following is not None and following.block.weights == opening.weights:

@@ -22,7 +22,9 @@ def _shape(
         return None
     parts = text.lower().split("x")
     if len(parts) not in (1, 3) or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise click.BadParameter("write channels x height x width, as in 3x32x32", context, parameter)
+        raise click.BadParameter(
+            "write channels x height x width, as in 3x32x32", context, parameter
+        )
     return tuple(map(int, parts))
 
 

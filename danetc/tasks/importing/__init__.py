@@ -1,1 +1,1 @@
-"""``danetc import``: models and graphs of other libraries as specs, with their weights."""
+"""`danetc import`: models and graphs of other libraries as specs, with their weights."""

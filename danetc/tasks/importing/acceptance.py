@@ -278,7 +278,7 @@ def _normalize(module: Any, inputs: Any, output: Tensor) -> Tensor | None:
     shape = [1] * x.ndim
     shape[axis] = -1
     mean, var = module.running_mean.view(shape), module.running_var.view(shape)
-    normed = (x - mean) / (var + module.eps).sqrt()
+    normed: Tensor = (x - mean) / (var + module.eps).sqrt()
     if module.affine:
         normed = normed * module.weight.view(shape) + module.bias.view(shape)
     return normed

@@ -18,7 +18,9 @@ from torch import nn
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 
-_SOURCE = re.compile(r"(?P<module>[^:()]+):(?P<factory>\w+)\s*(?P<arguments>\(.*\))?\s*\Z", re.DOTALL)
+_SOURCE = re.compile(
+    r"(?P<module>[^:()]+):(?P<factory>\w+)\s*(?P<arguments>\(.*\))?\s*\Z", re.DOTALL
+)
 
 
 @dataclass(frozen=True)

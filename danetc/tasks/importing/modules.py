@@ -59,7 +59,9 @@ def _conv(build: SourceBuilder, module: nn.Conv2d, x: int, path: str) -> int:
 
 def _linear(build: SourceBuilder, module: nn.Linear, x: int, path: str) -> int:
     if len(build.shape_of(x)) != 1:
-        raise UserError(f"{path}: a linear layer reads {build.shape_of(x)} and no vector; flatten it")
+        raise UserError(
+            f"{path}: a linear layer reads {build.shape_of(x)} and no vector; flatten it"
+        )
     attrs = {"width": module.out_features, "bias": module.bias is not None}
     return build.add("linear", [x], attrs, path, tensors(module))
 
@@ -255,3 +257,12 @@ def is_leaf(module: nn.Module) -> bool:
         ("torch.nn.modules.", "spikingjelly.activation_based.layer.", "spikingjelly.activation_based.neuron.")
     )  # fmt: skip
     return foreign and not isinstance(module, containers)
+
+
+def check_readable(module: nn.Module, path: str) -> None:
+    """Raise UserError for a module that is no leaf of the table and cannot be looked into."""
+    if is_leaf(module) and reader_of(module) is None:
+        raise UserError(
+            f"{path}: danetc cannot read a {full_name(type(module))}. Replace it by modules that it "
+            "can read (danetc.tasks.importing.modules.LEAVES), or write its network by hand"
+        )

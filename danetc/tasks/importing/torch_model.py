@@ -16,7 +16,7 @@ from danetc.compiler.ir.graph import Node
 from danetc.errors import UserError
 from danetc.tasks.importing.functions import FUNCTIONS, METHODS, Called, Read
 from danetc.tasks.importing.known_neurons import program
-from danetc.tasks.importing.modules import NEURONS, full_name, is_leaf, reader_of
+from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, reader_of
 from danetc.tasks.importing.source import Source, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
@@ -85,7 +85,7 @@ def _read(
     whole = takes == "sequence"
     leading = (steps, SAMPLES) if whole else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
-    graph = traced(copied, is_leaf, torch.empty((*leading, *shape), device="meta"))
+    graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
     build = SourceBuilder(steps, shape, events)
     reader = _Reader(build, model, whole)
     return build.finished(name, reader.read(graph))
@@ -125,8 +125,10 @@ class _Reader:
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
         if not isinstance(found, Read):
+            kinds = {dict: "a dict", list: "a list", tuple: "several values"}
+            what = next((text for kind, text in kinds.items() if isinstance(found, kind)), "none")
             raise UserError(
-                f"the model returns {type(found).__name__}, and danetc reads models that return one "
+                f"the model returns {what}, and danetc reads models that return one "
                 "tensor; wrap it in a module that returns the logits"
             )
         if found.flat:
@@ -138,11 +140,7 @@ class _Reader:
         module = self.model.get_submodule(path)
         read = reader_of(module)
         kind = type(module)
-        if read is None:
-            raise UserError(
-                f"{path}: danetc cannot read a {full_name(kind)}. Replace it by modules that it "
-                "can read (danetc.tasks.importing.modules.LEAVES), or write it in the spec by hand"
-            )
+        assert read is not None
         self.uses[module] += 1
         held = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
         stateful = type(module).__name__ in NEURONS
@@ -166,7 +164,7 @@ class _Reader:
     def _call(self, node: fx.Node) -> Any:
         table: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
         path = self._place(node)
-        operands = [item for item in node.all_input_nodes]
+        operands = list(node.all_input_nodes)
         read = table.get(node.target)
         if read is None:
             name = getattr(node.target, "__name__", str(node.target))
@@ -196,4 +194,6 @@ def _activations_as_neurons(source: Source) -> Source:
         id: replace(node, op="neuron", attrs={"neuron": "ReLU"}) if node.op == "relu" else node
         for id, node in graph.nodes.items()
     }
-    return replace(source, graph=replace(graph, nodes=nodes, neurons={**graph.neurons, "ReLU": relu}))
+    return replace(
+        source, graph=replace(graph, nodes=nodes, neurons={**graph.neurons, "ReLU": relu})
+    )

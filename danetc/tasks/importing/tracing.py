@@ -17,6 +17,10 @@ from danetc.errors import UserError
 
 VALUE = "value"
 
+IsLeaf = Callable[[nn.Module], bool]
+Check = Callable[[nn.Module, str], None]
+"""Raises UserError for a module, by its path, that cannot be read."""
+
 
 class ShapedProxy(fx.Proxy):
     """A value of the trace whose shape is known."""
@@ -59,9 +63,10 @@ class ShapedProxy(fx.Proxy):
 class ShapedTracer(fx.Tracer):
     """Traces a model on the meta device, beside the shapes of what it computes."""
 
-    def __init__(self, is_leaf: Callable[[nn.Module], bool], example: Tensor) -> None:
+    def __init__(self, is_leaf: IsLeaf, check: Check, example: Tensor) -> None:
         super().__init__(autowrap_functions=())
         self.is_leaf = is_leaf
+        self.check = check
         self.example = example
         self.computing = False  # while a leaf is run, nothing is traced
 
@@ -80,6 +85,7 @@ class ShapedTracer(fx.Tracer):
     ) -> Any:
         if self.computing:
             return forward(*args, **kwargs)
+        self.check(m, self.path_of_module(m))
         if type(m).__name__ == "SeqToANNContainer":
             value = args[0]
             steps, samples = value.shape[:2]
@@ -128,9 +134,9 @@ class ShapedTracer(fx.Tracer):
         raise AssertionError(node.op)
 
 
-def traced(model: nn.Module, is_leaf: Callable[[nn.Module], bool], example: Tensor) -> fx.Graph:
+def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> fx.Graph:
     """The graph of a model on the meta device. Raises UserError, saying where it cannot be traced."""
-    tracer = ShapedTracer(is_leaf, example)
+    tracer = ShapedTracer(is_leaf, check, example)
     try:
         return tracer.trace(model)
     except UserError:

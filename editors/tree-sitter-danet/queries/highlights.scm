@@ -64,14 +64,15 @@
     "ALIF" "IF" "IF_soft" "LIF" "LIF_soft" "MSLIF" "MaskedPSN" "PLIF" "PLIF_soft" "PSN" "ReLU"
     "SlidingPSN" "atan" "baa" "baa_conv" "basic" "bottleneck" "chain" "dense" "dense_layer"
     "densely_additive" "densely_additive_after_opening" "densely_additive_all" "densely_concatenated"
-    "densenet121" "densenet161" "densenet201" "digits" "dspike" "fashion_mnist"
+    "densenet121" "densenet161" "densenet169" "densenet201" "digits" "dspike" "fashion_mnist"
     "fashion_mnist_two_phase" "feedback" "feedback_after_opening" "grouped" "imagenet_100"
     "imagenet_5_20" "imagenet_ablation" "imagenet_one_step" "imagenet_two_phase" "leaky_k_relu"
     "leaky_rectangle" "ms" "ms_conv" "multi_gaussian" "origin" "pa_a" "pa_a_spike" "pa_b" "pa_b_conv"
     "pa_b_spike" "piecewise_exp" "plain" "q_pseudo_spike" "readout" "rectangle" "resnet101"
     "resnet104" "resnet110" "resnet152" "resnet18" "resnet20" "resnet32" "resnet34" "resnet44"
-    "resnet50" "resnet56" "s2nn" "sew" "sew_and" "sew_iand" "single" "softsign" "superspike"
-    "tdbn_identity" "threshold" "transition" "triangle" "vgg11" "vgg16" "wide"))
+    "resnet50" "resnet56" "s2nn" "sew" "sew_and" "sew_iand" "sew_iand_exchanged" "single" "softsign"
+    "superspike" "tdbn_identity" "threshold" "transition" "triangle" "vgg11" "vgg13" "vgg16" "vgg19"
+    "wide"))
 
 ((identifier) @property
   (#any-of? @property

@@ -1,0 +1,204 @@
+"""A graph whose names are gone comes back as a spec that is the same network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from danetc.compiler import check_file, check_text
+from danetc.compiler.analysis.equivalence import Same, compare_graphs
+from danetc.compiler.importing.neurons import Unwritten
+from danetc.compiler.importing.program import Imported, import_graph
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.neuron.program import NeuronProgram
+
+HEAD = """
+use std
+{more}
+network drawn {{
+  input = image(2, 16, 16)
+  steps = 2
+  neuron = {neuron}
+  surrogate = {surrogate}
+  {body}
+}}
+"""
+
+
+def anonymous(graph: Graph) -> Graph:
+    """A graph without any of its names: of nodes, stages, neurons, surrogates and parameters."""
+
+    def bare(program: NeuronProgram) -> NeuronProgram:
+        slope = program.surrogate
+        if slope is not None:
+            slope = replace(slope, name="f", parameters=())
+        return replace(program, name="g", parameters=(), surrogate=slope)
+
+    keys = {key: f"k{number}" for number, key in enumerate(graph.neurons)}
+    nodes = {
+        id: replace(
+            node,
+            scope=(),
+            name=f"n{id}",
+            attrs={**node.attrs, "neuron": keys[str(node.attrs["neuron"])]}
+            if node.op == "neuron"
+            else node.attrs,
+        )
+        for id, node in graph.nodes.items()
+    }
+    neurons = {keys[key]: bare(program) for key, program in graph.neurons.items()}
+    return replace(graph, nodes=nodes, stages=(), neurons=neurons)
+
+
+def imported(graph: Graph) -> Imported:
+    """A graph that lost its names, imported, and compared with the graph from outside."""
+    found = import_graph(anonymous(graph), "again")
+    again = check_text(found.text).graphs["again"]
+    assert isinstance(compare_graphs(graph, again), Same)
+    return found
+
+
+def drawn(body: str, more: str = "", neuron: str = "IF", surrogate: str = "atan") -> Graph:
+    text = HEAD.format(body=body, more=more, neuron=neuron, surrogate=surrogate)
+    return check_text(text).graphs["drawn"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("sew_r18", "resnet18 via sew"),
+        ("origin_r34", "resnet34 via origin"),
+        ("baa_r18", "resnet18 via baa"),
+        ("danet_a_r50", "resnet50 via pa_a"),
+        ("danet_b_r20", "resnet20 via pa_b"),
+        ("danet_c_r34", "resnet34 via origin by densely_additive"),
+        ("danet_d_r56", "resnet56 via baa by densely_additive"),
+        ("tdbn_r18", "resnet18 via tdbn"),
+        ("ms_resnet18", "resnet18(stride = 2) via ms_conv"),
+        ("spiking_densenet121", "densenet121 via dense_layer by densely_concatenated"),
+    ],
+)
+def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
+    found = imported(check_file(name).graphs[name])
+    assert f" = {stages}\n" in found.text
+    assert found.own == ()
+    assert found.lines <= 12
+
+
+@pytest.mark.parametrize("name", ["own_neuron", "zoo/plif_net", "zoo/convnext", "zoo/ternary"])
+def test_networks_of_their_own_come_back_too(name: str) -> None:
+    checked = check_file(name)
+    imported(checked.graphs[checked.main])
+
+
+@pytest.mark.parametrize("rule", ["densely_additive", "densely_additive_all"])
+@pytest.mark.parametrize("connection", ["origin", "sew_iand", "pa_b"])
+def test_rules_are_found(connection: str, rule: str) -> None:
+    body = f"stages = stage(basic(4), 5, stride = 2) via {connection} by {rule}\n head = avgpool -> linear(3)"  # fmt: skip
+    found = imported(drawn(body))
+    (stage,) = found.stages
+    assert (stage.blocks, stage.connection, stage.rule) == (5, connection, rule)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "{ each = conv -> norm -> spike; projection = conv -> spike; out = branch + shortcut }",
+        "{ each = conv -> spike -> norm; projection = conv -> norm -> spike; out = branch + shortcut }",
+        "{ each = conv -> norm -> spike; projection = conv -> norm -> spike; out = (branch + shortcut) -> spike }",
+        "{ each = conv -> norm -> spike(v_threshold = 0.7); projection = conv -> norm -> spike; out = branch + shortcut }",
+        "{ each = conv -> norm -> spike; projection = conv(kernel = 3) -> norm -> spike; out = branch + shortcut }",
+        "{ each = conv -> norm -> spike; projection = conv -> norm -> spike; identity = norm; out = branch + shortcut }",
+    ],
+)
+def test_a_changed_connection_is_not_called_by_a_name_of_std(connection: str) -> None:
+    body = "stages = stage(basic(4), 3, stride = 2) via mine\n head = avgpool -> linear(3)"
+    found = imported(drawn(body, f"connection mine {connection}"))
+    (stage,) = found.stages
+    assert (stage.block, stage.own) == ("basic", (stage.connection,))
+    assert found.lines <= 16
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "conv(width, stride = stride) -> conv(width, kernel = 1)",
+        "conv(width) -> conv(width, stride = stride)",
+        "conv(width, kernel = 1, stride = stride) -> conv(width) -> conv(4 * width, kernel = 1)",
+        "conv(width, stride = stride, bias = true) -> conv(width)",
+    ],
+)
+def test_a_changed_block_is_not_called_by_a_name_of_std(block: str) -> None:
+    more = f"block mine(width, stride = 1) = {block}"
+    body = "stages = (stage(mine(4), 2, stride = 2) -> stage(mine(8), 2, stride = 2)) via sew\n head = avgpool -> linear(3)"  # fmt: skip
+    found = imported(drawn(body, more))
+    assert {stage.connection for stage in found.stages} == {"sew"}
+    (own,) = found.own
+    assert {stage.block for stage in found.stages} == {own}
+
+
+def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
+    more = """
+    block mine(width) {
+      a = in -> conv(width) -> norm -> spike
+      b = a -> conv(width, kernel = 1) -> norm
+      out = concat(a, b -> spike, in -> conv(4)) -> spike
+    }
+    """
+    found = imported(
+        drawn("out = in -> mine(4) -> mine(4) -> mine(8) -> avgpool -> linear(3)", more)
+    )
+    assert len(found.own) == 1
+    assert found.text.count("concat") == 1
+
+
+def test_a_network_without_a_stem_is_dataflow() -> None:
+    found = imported(
+        drawn(
+            "a = in -> conv(4) -> spike\n b = a -> conv(4) -> spike\n out = outputs(x = a, y = b)"
+        )
+    )
+    assert "outputs(x = " in found.text
+
+
+@pytest.mark.parametrize(
+    ("neuron", "surrogate"),
+    [
+        ("LIF(tau = 3.0, detach_reset = true)", "sigmoid(alpha = 2.0)"),
+        ("PLIF", "triangle"),
+        ("IF_soft(v_threshold = 0.8)", "rectangle(width = 0.5)"),
+        ("ALIF", "superspike"),
+        ("SlidingPSN", "erf"),
+    ],
+)
+def test_neurons_are_named_by_their_equations_alone(neuron: str, surrogate: str) -> None:
+    graph = drawn("out = in -> conv(4) -> norm -> spike -> avgpool -> linear(3)", "", neuron, surrogate)  # fmt: skip
+    found = imported(graph)
+    assert f"neuron    = {neuron}\n" in found.text
+    assert f"surrogate = {surrogate}\n" in found.text
+
+
+def test_a_changed_neuron_is_written_as_its_equations() -> None:
+    more = """
+    neuron mine {
+      state u = 0.0
+      v = 0.5 * u + x
+      s = heaviside(v - 1)
+      u = v - s
+    }
+    """
+    found = imported(drawn("out = in -> conv(4) -> spike -> avgpool -> linear(3)", more, "mine"))
+    assert found.own == ("imported_neuron",)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("h = (in -> conv(2)) + (h -> delay(1)) \n out = h -> avgpool -> linear(3)", "loops"),
+        ("f = shared(conv(2))\n out = in -> f -> f -> avgpool -> linear(3)", "several places"),
+    ],
+)
+def test_what_cannot_be_proved_is_refused(body: str, why: str) -> None:
+    with pytest.raises(Unwritten, match=why):
+        import_graph(drawn(body), "again")

@@ -1,0 +1,97 @@
+"""`danetc import` on the command line: what it writes, and what it says of wrong sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import danetc as package
+from danetc.errors import UserError
+from danetc.tasks.importing.loading import parse_factory
+
+from ..conftest import Run
+
+NETS = """
+import torch
+from torch import nn
+
+def make(width=4):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3),
+    )
+
+model = make()
+number = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    path = tmp_path / "nets.py"
+    path.write_text(NETS)
+    return path
+
+
+def test_it_writes_a_spec_and_a_directory_that_others_read(
+    danetc: Run, nets: Path, tmp_path: Path
+) -> None:
+    done = danetc("import", "nets.py:make(width=6)", "--input", "2x8x8", "-o", "net.danet", "--samples", 8, "--json")  # fmt: skip
+    assert done.status == 0, done.err
+    record = json.loads(done.out)
+    assert record["compared"]["own_weights"]
+    assert record["compared"]["difference"] < 1e-5
+    assert danetc("check", "net.danet").status == 0
+    assert danetc("export", "net", "-o", "w.safetensors").status == 0
+    namespace: dict[str, object] = {}
+    exec(NETS, namespace)
+    model = namespace["make"](width=6).eval()  # type: ignore[operator]
+    images = torch.rand(4, 2, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(
+            package.load("net").eval()(images).view(4, 3), model(images), atol=1e-5
+        )
+    again = danetc("import", "nets.py:make", "--input", "2x8x8", "-o", "net.danet")
+    assert again.status == 1
+    assert "--force" in again.err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nets.py:mak", "did you mean `make`"),
+        ("nets.py:number", "neither a model nor a function"),
+        ("nets.py:make(depth=3)", "cannot be called so"),
+        ("nets.py:make(3)", "arguments by name"),
+        ("nets.py:make(width=1+1)", "not a literal"),
+        ("nets.py:make(width=__import__('os').getpid())", "not a literal"),
+        ("nowhere.py:make", "no file nowhere.py"),
+        ("no_such_module:make", "cannot be imported"),
+        ("nets.py", "MODULE:FACTORY"),
+    ],
+)
+def test_a_wrong_source_is_an_error(danetc: Run, nets: Path, source: str, said: str) -> None:
+    done = danetc("import", source, "--input", "2x8x8", "-o", "net.danet")
+    assert done.status == 1
+    assert said in done.err
+    assert not Path("net.danet").exists()
+
+
+def test_a_wrong_shape_is_wrong_usage(danetc: Run, nets: Path) -> None:
+    done = danetc("import", "nets.py:make", "--input", "2x8", "-o", "net.danet")
+    assert done.status == 2
+    assert "3x32x32" in done.err
+
+
+def test_arguments_are_literals_and_names_of_modules() -> None:
+    found = parse_factory("a.b:make(depth=18, cnf='ADD', sizes=(1, -2), join=operator.add)")
+    assert (found.module, found.name) == ("a.b", "make")
+    assert found.arguments == {
+        "depth": 18, "cnf": "ADD", "sizes": (1, -2), "join": __import__("operator").add,
+    }  # fmt: skip
+    with pytest.raises(UserError, match="dotted name"):
+        parse_factory("a:make(x=y)")

@@ -1,0 +1,303 @@
+"""Models of PyTorch and SpikingJelly: named where they are what std has, equal in outputs always."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.compiler.importing.program import Imported, import_graph
+from danetc.errors import UserError
+from danetc.tasks.importing.network import ImportedNetwork
+from danetc.tasks.importing.torch_model import read_model
+
+torchvision = pytest.importorskip("torchvision")
+pytest.importorskip("spikingjelly")
+
+from spikingjelly.activation_based import functional, layer, neuron, surrogate  # noqa: E402
+from spikingjelly.activation_based.model import (  # noqa: E402
+    parametric_lif_net,
+    sew_resnet,
+    spiking_resnet,
+    spiking_vgg,
+)
+
+Make = Callable[..., nn.Module]
+
+
+def fires(**unused: Any) -> nn.Module:
+    module: nn.Module = neuron.IFNode(surrogate_function=surrogate.ATan(), detach_reset=True)
+    return module
+
+
+def learns(**unused: Any) -> nn.Module:
+    module: nn.Module = neuron.ParametricLIFNode(
+        init_tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True
+    )
+    return module
+
+
+def shape_of(make: Make, size: tuple[int, ...], mode: str = "m") -> Imported:
+    """What is found in a model that holds no numbers."""
+    with torch.device("meta"):
+        model = make()
+    functional.set_step_mode(model, mode)
+    return import_graph(read_model(model, "net", size, None, False).source.graph, "net")
+
+
+SEW = partial(partial, spiking_neuron=fires)
+VISION = torchvision.models
+
+
+@pytest.mark.parametrize(
+    ("make", "stages"),
+    [
+        (SEW(sew_resnet.sew_resnet18, cnf="ADD"), "resnet18 via sew"),
+        (SEW(sew_resnet.sew_resnet34, cnf="AND"), "resnet34 via sew_and"),
+        (SEW(sew_resnet.sew_resnet18, cnf="IAND"), "resnet18 via sew_iand"),
+        (SEW(sew_resnet.sew_resnet50, cnf="ADD"), "resnet50 via sew"),
+        # its bottlenecks have the operands of IAND the other way round
+        (SEW(sew_resnet.sew_resnet50, cnf="IAND"), "resnet50 via sew_iand_exchanged"),
+        (SEW(sew_resnet.sew_wide_resnet50_2, cnf="ADD"), "resnet50(block = wide) via sew"),
+        (SEW(spiking_resnet.spiking_resnet18), "resnet18 via origin"),
+        (SEW(spiking_resnet.spiking_resnet101), "resnet101 via origin"),
+        (partial(VISION.resnet34, weights=None), "resnet34 via origin"),
+        (partial(VISION.resnet50, weights=None), "resnet50 via origin"),
+        (partial(VISION.resnext50_32x4d, weights=None), "resnet50(block = grouped) via origin"),
+        (
+            partial(VISION.densenet121, weights=None),
+            "densenet121 via dense_layer by densely_concatenated",
+        ),
+    ],
+)
+def test_published_networks_have_the_names_of_std(make: Make, stages: str) -> None:
+    found = shape_of(make, (3, 64, 64))
+    assert found.text.partition("stages")[2].partition("\n")[0].strip(" =") == stages
+    assert found.own == ()
+    assert found.lines <= 12
+
+
+@pytest.mark.parametrize(("bn", "via"), [("_bn", "plain"), ("", "chained")])
+@pytest.mark.parametrize("depth", [11, 16])
+def test_vgg(depth: int, bn: str, via: str) -> None:
+    """Its convolutions have biases, as no block of std has."""
+    make = getattr(spiking_vgg, f"spiking_vgg{depth}{bn}")
+    found = shape_of(partial(make, spiking_neuron=fires), (3, 32, 32), "s")
+    assert f"vgg{depth}(block = layers) via {via}\n" in found.text
+    assert found.lines <= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("MNISTNet", (1, 28, 28)),
+        ("CIFAR10Net", (3, 32, 32)),
+        ("CIFAR10DVSNet", (2, 128, 128)),
+        ("DVSGestureNet", (2, 128, 128)),
+    ],
+)
+def test_parametric_lif_net(name: str, size: tuple[int, ...]) -> None:
+    make = partial(getattr(parametric_lif_net, name), spiking_neuron=learns)
+    found = shape_of(make, size)
+    assert " = PLIF(detach_reset = true)\n" in found.text
+    assert {stage.connection for stage in found.stages} <= {"plain"}
+    assert found.lines <= 12
+
+
+# -- networks of the test, and what is changed in them -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A small residual network; what is not as usual in its second block."""
+
+    late_stride: bool = False
+    norm: bool = True
+    swapped: bool = False
+    extra: bool = False
+    threshold: float = 1.0
+    join: str = "add"
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, out: int, plan: Plan) -> None:
+        super().__init__()
+        stride = 1 if width == out else 2
+        strides = (1, stride) if plan.late_stride else (stride, 1)
+        self.plan = plan
+        self.a = layer.Conv2d(width, out, 3, padding=1, stride=strides[0], bias=False)
+        self.b = layer.Conv2d(out, out, 3, padding=1, stride=strides[1], bias=False)
+        self.na = layer.BatchNorm2d(out)
+        self.nb = layer.BatchNorm2d(out) if plan.norm else nn.Identity()
+        self.sa, self.sb = fires(), neuron.IFNode(plan.threshold, surrogate_function=surrogate.ATan(), detach_reset=True)  # fmt: skip
+        self.more = fires() if plan.extra else nn.Identity()
+        self.down = (
+            nn.Identity()
+            if width == out
+            else nn.Sequential(
+                layer.Conv2d(width, out, 1, stride=stride, bias=False),
+                layer.BatchNorm2d(out),
+                fires(),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        y = self.na(self.sa(y)) if self.plan.swapped else self.sa(self.na(y))
+        y = self.sb(self.nb(self.b(y)))
+        if self.plan.join == "iand":
+            return self.more((1.0 - y) * self.down(x))  # type: ignore[no-any-return]
+        return self.more(self.down(x) + y)  # type: ignore[no-any-return]
+
+
+class Net(nn.Module):
+    """Three blocks on images of 2 x 12 x 12; ``plan`` is that of the block at ``place``."""
+
+    def __init__(self, plan: Plan, place: int = 1, mode: str = "m") -> None:
+        super().__init__()
+        usual = Plan(join=plan.join)
+        plans = [plan if number == place else usual for number in range(3)]
+        self.stem = nn.Sequential(
+            layer.Conv2d(2, 4, 3, padding=1, bias=False), layer.BatchNorm2d(4), fires()
+        )
+        self.blocks = nn.Sequential(
+            Block(4, 4, plans[0]), Block(4, 8, plans[1]), Block(8, 8, plans[2])
+        )
+        self.head = nn.Sequential(layer.AdaptiveAvgPool2d(1), layer.Flatten(), layer.Linear(8, 5))
+        functional.set_step_mode(self, mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)))  # type: ignore[no-any-return]
+
+
+def network(model: nn.Module, **more: Any) -> ImportedNetwork:
+    found = danetc.import_network(model, (2, 12, 12), steps=2, samples=20, **more)
+    assert found.agreement.deviation > 0.01
+    assert found.agreement.difference < 1e-5
+    return found
+
+
+@pytest.mark.parametrize(("join", "via"), [("add", "sew"), ("iand", "sew_iand")])
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_an_unchanged_network_has_the_names_of_std(join: str, via: str, mode: str) -> None:
+    found = network(Net(Plan(join=join), mode=mode))
+    assert found.found.own == ()
+    assert {stage.connection for stage in found.found.stages} == {via}
+    assert {stage.block for stage in found.found.stages} == {"basic"}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"late_stride": True}, 1),
+        ({"norm": False}, 0),
+        ({"norm": False}, 2),
+        ({"swapped": True}, 1),
+        ({"extra": True}, 1),
+        ({"threshold": 0.75}, 1),
+    ],
+)
+def test_a_changed_block_is_not_called_std(change: dict[str, Any], place: int) -> None:
+    found = network(Net(replace(Plan(), **change), place))
+    blocks = [stage for stage in found.found.stages for _ in range(stage.blocks)]
+    assert blocks[place].own
+    if "late_stride" not in change:  # one block is what it says it is for all
+        assert [number for number, stage in enumerate(blocks) if stage.own] == [place]
+
+
+def test_weights_are_carried_over() -> None:
+    """The model that comes with the spec is the source, weights and all."""
+    torch.manual_seed(0)
+    source = Net(Plan()).double()
+    with torch.no_grad():  # weights to which logits answer
+        for module in source.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_var.fill_(0.05)
+                module.bias.uniform_(0.0, 0.3)
+    found = network(source)
+    images = torch.rand(8, 2, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = source.eval()(images.expand(2, *images.shape).contiguous())
+        functional.reset_net(source)
+        logits = found.model.double().eval()(images)
+    assert float(wanted.std(dim=1).mean()) > 0.01
+    assert torch.allclose(wanted, logits, atol=1e-10)
+
+
+def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails where a layer has been read as another one."""
+    from danetc.tasks.importing import acceptance
+
+    scaled = acceptance._outputs
+
+    def wrong(run: Any, inputs: Tensor, frames: bool) -> Tensor:
+        out = scaled(run, inputs, frames)
+        return (
+            out
+            if isinstance(getattr(run, "__self__", None), acceptance.TorchRunner)
+            else out * 1.001
+        )
+
+    monkeypatch.setattr(acceptance, "_outputs", wrong)
+    with pytest.raises(UserError, match="computes something else"):
+        network(Net(Plan()))
+
+
+# -- what is refused ---------------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    """A model with something that cannot be read."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.odd = {
+            "lstm": nn.LSTM(12, 12),
+            "reflect": nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+            "oblong": nn.Conv2d(2, 2, (3, 1), padding=(1, 0)),
+        }.get(what, nn.Identity())
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.conv(x)
+        match self.what:
+            case "control":
+                return x if x.sum() > 0 else -x
+            case "twice":
+                return self.conv(x)
+            case "sort":
+                return torch.sort(x)[0]
+            case "two":
+                return {"a": x}
+        return self.odd(x)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("lstm", "odd: danetc cannot read a torch.nn.modules.rnn.LSTM"),
+        ("reflect", "odd: its padding is reflect"),
+        ("oblong", "odd: its kernel is"),
+        ("control", "depends on the values of a tensor"),
+        ("twice", "conv: called more than once"),
+        ("sort", "danetc cannot read `sort`"),
+        ("two", "the model returns a dict"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(what: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        danetc.import_network(Odd(what), (2, 12, 12), samples=4)
+
+
+def test_a_wrong_shape_is_an_error() -> None:
+    with pytest.raises(UserError, match="cannot be traced with an input of 2x5x12x12"):
+        danetc.import_network(Odd(""), (5, 12, 12), samples=4)
+    with pytest.raises(UserError, match="--input"):
+        danetc.import_network(Odd(""))
