@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -12,10 +13,18 @@ from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
+from danetc.compiler.ir.ops.kinds import number
 from danetc.compiler.passes.epilogues import add_epilogues
+from danetc.compiler.passes.factors import source_of
 from danetc.compiler.passes.fold import Folding, plan_folding
 from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
-from danetc.runtime.layers.inference import Folded, InferenceModel, InferenceNeuron
+from danetc.runtime.layers.inference import (
+    Folded,
+    FoldedFactors,
+    InferenceModel,
+    InferenceNeuron,
+)
+from danetc.runtime.layers.time import affine
 from danetc.runtime.model.built import Model
 
 
@@ -23,7 +32,8 @@ def fold(model: Model) -> InferenceModel:
     """A model that computes what ``model.eval()`` does, for inference alone.
 
     Norms are folded into the convolutions and linear layers before them where that is exact, also
-    across an addition; ``norms`` of the result says what became of each. Weights have the names
+    across an addition, and learnt factors of channels into the layers that read them; ``norms`` and
+    ``factors`` of the result say what became of each. Weights have the names
     that they had, convolutions a ``bias`` where a norm went in. ``model`` is left as it is.
     Raises TypeError for what is no model of this compiler.
     """
@@ -42,6 +52,11 @@ def fold(model: Model) -> InferenceModel:
     result.spec = model.spec
     result.norms = Folded(
         *(_names(graph, ids) for ids in (folding.folded, folding.moved, folding.kept))
+    )
+    taken = (id for ids in folding.factors.into.values() for id in ids)
+    result.factors = FoldedFactors(
+        tuple(dict.fromkeys(_name(source_of(graph, graph[id])) for id in taken)),
+        {_name(source_of(graph, graph[id])): why for id, why in folding.factors.kept.items()},
     )
     return result
 
@@ -83,14 +98,16 @@ def _weights(model: Model, graph: Graph, folding: Folding, target: nn.Module) ->
     That is worked out in float64, and rounded once.
     """
     state = dict(model.state_dict())
-    for id, scalings in folding.scalings.items():
-        name = _name(graph[id])
+    for id in dict.fromkeys((*folding.scalings, *folding.factors.into)):
+        scalings, name = folding.scalings.get(id, ()), _name(graph[id])
         dtype = state[f"{name}.weight"].dtype
         weight, bias = (
             None if value is None else value.double()
             for value in (state[f"{name}.weight"], state.get(f"{name}.bias"))
         )
         assert weight is not None
+        for source in folding.factors.into.get(id, ()):
+            weight = _multiplied(weight, _factor(model, graph, source), graph[id])
         for scaling in scalings:
             factor, offset = _affine(model.get_submodule(_name(graph[scaling.norm])))
             weight = weight * factor.view(-1, *[1] * (weight.dim() - 1))
@@ -101,6 +118,36 @@ def _weights(model: Model, graph: Graph, folding: Folding, target: nn.Module) ->
         if bias is not None:
             state[f"{name}.bias"] = bias.to(dtype)
     return {name: state[name].detach().clone() for name in target.state_dict()}
+
+
+def _factor(model: Model, graph: Graph, id: int) -> Tensor:
+    """Learnt numbers, [C] or [1], in float64."""
+    node = graph[id]
+    if node.op == "affine":
+        return affine(
+            _factor(model, graph, node.inputs[0]),
+            number(node.attrs, "factor"),
+            number(node.attrs, "offset"),
+        )
+    learnt = model.get_submodule(_name(node))
+    value: Tensor = copy.deepcopy(learnt).double()()
+    return value.flatten()
+
+
+def _multiplied(weight: Tensor, factor: Tensor, layer: Node) -> Tensor:
+    """Weights [out, in / groups, ...] times a factor of each channel of the layer's input; of a map
+    that was flattened each channel has several entries in a row."""
+    groups = layer.attrs.get("groups", 1)
+    assert isinstance(groups, int)
+    channels = weight.shape[1] * groups
+    each = (
+        factor.expand(channels)
+        if len(factor) == 1
+        else factor.repeat_interleave(channels // len(factor))
+    )
+    parts = weight.view(groups, -1, *weight.shape[1:])
+    parts = parts * each.view(groups, 1, -1, *[1] * (weight.dim() - 2))
+    return parts.view(weight.shape)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

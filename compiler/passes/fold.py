@@ -6,7 +6,8 @@ into every addend and b into one. Where one addend is no convolution (BAA's iden
 norm moves onto it and the other addends take a: ``norm(conv + x) = a * conv + norm(x)``, so that a
 neuron behind it reads the sum directly.
 
-The graph says where norms go; ``danetc.compiler.emit.inference`` changes the weights with it.
+A learnt factor of channels goes into the weights of the layers that read it (``factors``). The graph
+says where norms and factors go; ``danetc.compiler.emit.inference`` changes the weights with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.factors import Factors, plan_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Scaling:
 class Folding:
     """A graph for inference, and how the weights of its layers follow from those of the old one.
 
-    ``scalings`` has for each layer the norms that it takes, the innermost first. ``folded`` norms
+    ``scalings`` has for each layer the norms that it takes, the innermost first, ``factors`` what its
+    weights are multiplied by for each channel of its input. ``folded`` norms
     are gone, ``moved`` ones stand before an addition in place of behind it, ``kept`` ones stand
     where they stood. All are ids of the old graph. The graph has no stages: what their rules and
     connections say holds of the network that was trained.
@@ -39,13 +42,14 @@ class Folding:
 
     graph: Graph
     scalings: Mapping[int, tuple[Scaling, ...]]
+    factors: Factors
     folded: tuple[int, ...]
     moved: tuple[int, ...]
     kept: tuple[int, ...]
 
 
 def plan_folding(graph: Graph) -> Folding:
-    """Where each norm of a graph goes."""
+    """Where each norm and each learnt factor of a graph goes."""
     return _Folder(graph).run()
 
 
@@ -81,7 +85,13 @@ class _Folder:
             self.readers[id] += 1
         shared = {id for pair in graph.shares.items() for id in pair}
         self.apart = shared
+        factors = plan_factors(graph)
         for node in graph.nodes.values():
+            if node.id in factors.gone:
+                continue
+            if node.id in factors.products:
+                self._pass_on(node, self.to[factors.products[node.id]])
+                continue
             inputs = tuple(self.to[i] for i in node.inputs)
             row = OPS[node.op]
             if row.training:
@@ -105,7 +115,8 @@ class _Folder:
             shares=shares_among(graph.shares, self.nodes),
         )
         scalings = {layer: tuple(items) for layer, items in self.scalings.items()}
-        return Folding(new, scalings, tuple(self.folded), tuple(self.moved), tuple(self.kept))
+        norms = tuple(self.folded), tuple(self.moved), tuple(self.kept)
+        return Folding(new, scalings, factors, *norms)
 
     def _pass_on(self, node: Node, source: int) -> None:
         """Readers of a node that is gone read its input."""

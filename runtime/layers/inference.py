@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -149,14 +149,30 @@ class Folded:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FoldedFactors:
+    """What became of learnt factors of channels, by their qualified names: ``folded`` ones are part
+    of the layers that read them, ``kept`` says of the others why they are not.
+    """
+
+    folded: tuple[str, ...]
+    kept: Mapping[str, str]
+
+    def __str__(self) -> str:
+        reasons = "".join(f"\n{name} stays: {why}" for name, why in self.kept.items())
+        return f"{len(self.folded)} learnt factors folded, {len(self.kept)} kept{reasons}"
+
+
 class InferenceModel(Model):
-    """A model that is always in eval mode and gives no gradients. ``norms`` says what was folded.
+    """A model that is always in eval mode and gives no gradients. ``norms`` and ``factors`` say what
+    was folded.
 
     Takes and gives what the model it was made from does. Runs under ``torch.no_grad``; under
     ``torch.inference_mode`` where the caller enters it.
     """
 
     norms: Folded
+    factors: FoldedFactors
 
     def train(self, mode: bool = True) -> Self:
         """Raises RuntimeError for ``mode=True``."""

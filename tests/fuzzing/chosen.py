@@ -21,7 +21,7 @@ CASES = (
     306, 308, 309, 315, 316,
 )  # fmt: skip
 
-POOL, USES, OF_A_FORM = 320, 4, 6
+POOL, USES, OF_A_FORM = 320, 3, 5
 """Of the first ``POOL`` cases: each row of the language in ``USES`` of them, or in all that use it,
 and so many networks in each form."""
 FIXED = 300

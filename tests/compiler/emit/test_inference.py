@@ -140,6 +140,56 @@ def test_neurons_that_learn() -> None:
     assert_same(fold(model), model, randn(2, 3, 16, 16, seed=9))
 
 
+REAL = """use std
+block factor { out = in * learn(1.0, per = channel) }
+connection real { each = conv -> norm -> spike -> factor; projection = conv -> norm -> spike; out = branch + shortcut }
+network n {
+  input = image(3, 16, 16); steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  a = in -> conv(4) -> norm -> spike
+  b = ((0.5 * learn(1.0, above = 0)) * a) -> conv(6, groups = 2) -> norm -> spike
+  c = b -> stage(basic(6), 2, stride = 2) via real
+  d = (c * learn(1.0, per = neuron)) -> conv(4) -> spike
+  e = (d * learn(1.0, per = channel)) -> flatten -> linear(4) -> spike
+  f = (e * learn(1.0, per = step)) -> linear(4) -> spike -> factor
+  out = outputs(y = f -> linear(5), map = a * learn(1.0))
+}"""
+
+
+def test_learnt_factors_go_into_the_layers_that_read_them() -> None:
+    """Real Spike: the same numbers up to rounding, and why the others stay."""
+    model = emit(graph_of(check_text(REAL))).double()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "learn" in name or parameter.dim() == 1:
+                noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(noise - 0.2)
+        for seed in range(4):
+            model(randn(4, 3, 16, 16, seed=seed))
+    folded, x = fold(model.eval()), randn(2, 3, 16, 16, seed=9)
+    with torch.no_grad(), compiling(False):
+        found, expected = folded(x), model(x)
+    for mine, other in zip(found, expected, strict=True):
+        assert float(other.std()) > 0.01
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+    gone = {name.removesuffix(".weight").removesuffix(".weight_raw") for name in model.state_dict()}
+    assert {*folded.factors.folded} == {
+        name
+        for name in gone - {n.removesuffix(".weight") for n in folded.state_dict()}
+        if "learn" in name
+    }
+    assert len(folded.factors.folded) == 1 + 2 + 1 + 1  # b, an inner one of each block, e, f
+    assert sorted(why.partition(" and ")[0] for why in folded.factors.kept.values()) == [
+        "`c.0.blocks.0.add` adds other values to the product, which have not this factor",
+        "`c.0.blocks.1.add` adds other values to the product, which have not this factor",
+        "each pixel has a number of its own,",
+        "each time step has numbers of its own,",
+        "the network gives the product",
+    ]
+    assert str(folded.factors).startswith("5 learnt factors folded, 5 kept\n")
+    assert copy.deepcopy(folded).factors == folded.factors
+
+
 def test_neurons_whose_input_is_a_state() -> None:
     """What a layer writes over its input must not be what the next step reads of it."""
     model = trained(graph("danet_d", "SlidingPSN(k = 3)"))
