@@ -123,12 +123,17 @@ def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
 def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
     several = id in ("min", "max")
     values = _values(evaluator, id, call, env)
-    if len(values) == 1 and isinstance(values[0], Wire) and id in OPS:
+    if len(values) == 1 and isinstance(values[0], Wire) and id in OPS and not several:
         return evaluator.builder.add(id, (values[0],), {}, call.span)
     if len(values) < 2 if several else len(values) != 1:
         needs = "two values or more" if several else "one number"
         raise evaluator.builder.fail(
-            "E0303", f"`{id}` takes {needs}, not {len(values) or 'none'}", call.span
+            "E0303",
+            f"`{id}` takes {needs}, not {len(values) or 'none'}",
+            call.span,
+            hint=f"over an axis it is a layer: `a -> {id}(over = channels)`"
+            if id in OPS and any(isinstance(value, Wire) for value in values)
+            else None,
         )
     if any(isinstance(value, Invalid) for value in values):
         return INVALID

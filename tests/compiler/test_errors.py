@@ -244,6 +244,9 @@ NUMBERS = {
     "nothing left": flow(
         "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "nothing is left of"
     ),
+    "the greatest of one": flow(
+        "out = «max(2 * b)»", "E0303", "`max` takes two values or more, not 1", "over = channels"
+    ),
     "more than the stride": flow(
         "out = b -> «conv_transposed(4, output_padding = 2)»",
         "E0501",
@@ -257,7 +260,10 @@ NUMBERS = {
         "swap(channels, rows)",
     ),
     "heads that do not divide": flow(
-        "out = «scores(b, b, heads = 3)»", "E0501", "3 heads do not divide the 16 channels"
+        "out = «scores(b, b, heads = 3)»",
+        "E0501",
+        "3 heads do not divide the 16 channels",
+        "1, 2, 4, 8, 16",
     ),
     "queries and keys of other widths": flow(
         "out = «scores(a, b)»",

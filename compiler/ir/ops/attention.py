@@ -44,7 +44,8 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
     if channels % heads:
         raise OpError(
             f"{what}: {heads} heads do not divide the {channels} channels of the {of}",
-            "choose heads that divide the channels",
+            "heads that divide them: "
+            + ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0),
         )
     return channels // heads
 
