@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,18 @@ def test_a_plain_loop_trains_a_network(capsys: pytest.CaptureFixture[str]) -> No
     found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
     assert found is not None
     assert float(found[1]) > 30  # of ten classes
+
+
+def test_lightning_trains_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the example has it, but for two epochs over a part of the images."""
+    pytest.importorskip("lightning")
+    program = (EXAMPLES / "lightning_loop.py").read_text("utf-8")
+    assert program.count("EPOCHS = 4") == program.count("    logger=False,") == 1
+    program = program.replace("EPOCHS = 4", "EPOCHS = 2")
+    program = program.replace("    logger=False,", "    logger=False, limit_train_batches=35,")
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Lightning, on how many workers to take
+        exec(compile(program, "lightning_loop.py", "exec"), {"__name__": "lightning_loop"})
+    found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
+    assert found is not None
+    assert float(found[1]) > 35  # of ten classes
