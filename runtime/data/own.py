@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from danetc.runtime.data.arrays import Learned, Reading, classes_of_pixels, images_of, learned_of
-from danetc.runtime.data.recordings import frames_of, is_recording
+from danetc.runtime.data.recordings import frames_of, is_recording, row_of
 from danetc.runtime.data.source import Selected, Target, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.system.errors import DataError
@@ -58,7 +58,7 @@ class SampleForm:
                 "in the recipe or the network"
             )
         if self.size is None:
-            height, width = int(sample["y"].max()) + 1, int(sample["x"].max()) + 1
+            height, width = int(row_of(sample).max()) + 1, int(sample["x"].max()) + 1
             raise DataError(
                 f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
                 f"needs {height}x{width} at least)"

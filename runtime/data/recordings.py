@@ -1,4 +1,7 @@
-"""Events of a recording, counted in frames."""
+"""Events of a recording, counted in frames.
+
+An event has a time, a column, a row and a polarity: t, x, y, p, as SpikingJelly and tonic call them.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ from torch import Tensor
 
 from danetc.runtime.system.errors import DataError
 
-FIELDS = ("t", "x", "y", "p")
-"""Of an event: time, column, row, polarity. SpikingJelly's names, and tonic's."""
-
 
 def is_recording(sample: object) -> bool:
     """Whether a sample is an array of events with fields, as tonic has them."""
-    return isinstance(sample, np.ndarray) and {*FIELDS} <= {*(sample.dtype.names or ())}
+    return isinstance(sample, np.ndarray) and {"t", "x", "p"} <= {*(sample.dtype.names or ())}
+
+
+def row_of(events: Any) -> np.ndarray:
+    """The rows of events [M]; 0 for those of a line, as of a cochlea."""
+    known = events.dtype.names if isinstance(events, np.ndarray) else tuple(events)
+    return np.asarray(events["y"] if "y" in known else np.zeros(len(events["x"]), np.int64))
 
 
 def frames_of(events: Any, frames: int, size: tuple[int, int], where: str) -> Tensor:
@@ -25,7 +31,7 @@ def frames_of(events: Any, frames: int, size: tuple[int, int], where: str) -> Te
     Each of ``frames`` holds equally many events, the last one the rest, as SpikingJelly's
     ``split_by="number"`` has it. ``size`` is (H, W). Raises DataError for events outside of it.
     """
-    x, y = (np.asarray(events[name]).astype(np.int64) for name in ("x", "y"))
+    x, y = (np.asarray(each).astype(np.int64) for each in (events["x"], row_of(events)))
     p = np.asarray(events["p"]).astype(np.int64) > 0
     height, width = size
     if len(x) < frames:

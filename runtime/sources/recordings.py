@@ -1,4 +1,4 @@
-"""Recordings of event cameras: SpikingJelly's data sets by name."""
+"""Recordings of event cameras: data sets of SpikingJelly and tonic by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.folders import existing
+from danetc.runtime.sources.options import Placed, placed
 from danetc.runtime.system.errors import DataError
 
 
@@ -49,6 +50,16 @@ def named_set(text: str) -> tuple[str, str] | None:
         hint = did_you_mean(head, SETS) or f"there is {', '.join(SETS)}"
         raise DataError(f"there is no set of event data `{head}`; {hint}")
     return None
+
+
+def tonic_place(text: str) -> tuple[Placed, str, str]:
+    """The options, the set and the folder of ``tonic:NAME:DIR``. Raises DataError."""
+    asked = placed(text, "tonic", ("train", "test", "size"))
+    name, _, directory = asked.place.partition(":")
+    if not name.isidentifier():
+        raise DataError(f"`tonic` needs a set and a folder: tonic:NMNIST:DIR, not `{asked.place}`")
+    what = f"{name}/ with the published files of {name}, as tonic's save_to has it"
+    return asked, name, str(existing(directory, f"tonic:{name}", what))
 
 
 def set_folder(name: str, directory: str) -> Path:

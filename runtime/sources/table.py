@@ -12,8 +12,9 @@ from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.callables import names_code, python_place
 from danetc.runtime.sources.csv_files import csv_place
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
+from danetc.runtime.sources.huggingface import huggingface_place
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
-from danetc.runtime.sources.recordings import SETS, named_set, set_folder
+from danetc.runtime.sources.recordings import SETS, named_set, set_folder, tonic_place
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.sources.shards import shards
 from danetc.runtime.sources.synthetic import parse_options
@@ -105,6 +106,19 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             "or FILE.py:NAME alone mean it too",
             lambda request: python_place(request.argument),
             "callables",
+        ),
+        "huggingface": Row(
+            "huggingface:DIR",
+            "a data set of the library datasets: a folder of save_to_disk or of parquet files, or a "
+            "name of the hub; needs danetc[huggingface]",
+            lambda request: huggingface_place(request.argument),
+            "huggingface",
+        ),
+        "tonic": Row(
+            "tonic:NAME:DIR",
+            "an event data set of tonic, from its published files in DIR; needs danetc[tonic]",
+            lambda request: tonic_place(request.argument),
+            "tonic_sets",
         ),
         "events": Row(
             "events:DIR",

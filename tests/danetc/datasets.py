@@ -176,6 +176,37 @@ def _python(root: Path) -> str:
     return f"python:{root.with_suffix('.py')}:make"
 
 
+def _huggingface(root: Path) -> str:
+    from datasets import ClassLabel, Dataset, DatasetDict, Features
+    from datasets import Image as Picture
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    kinds = Features({"image": Picture(), "label": ClassLabel(names=["cat", "dog", "owl"])})
+    tables = {}
+    for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
+        labels = [number % 3 for number in range(count)]
+        images = [Image.fromarray(_image(seed + n, label, 8, 8)) for n, label in enumerate(labels)]
+        tables[split] = Dataset.from_dict({"image": images, "label": labels}, features=kinds)
+    DatasetDict(tables).save_to_disk(str(root))
+    return f"huggingface:{root}"
+
+
+def _tonic(root: Path) -> str:
+    """As tonic keeps POKER-DVS: rows of t, x, y, p of each recording in a npy file."""
+    for split, count in (("train", 12), ("test", 5)):
+        for label, name in enumerate(("cl", "he", "di", "sp")):
+            folder = root / "POKERDVS" / f"pips_{split}" / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                rows = pixels(100 * label + number + 50 * (split == "test"), 90, 4).astype(np.int64)
+                rows[:, 1:3] %= 20 + 5 * label
+                rows[:, 3] %= 2
+                np.save(folder / f"{number}.npy", rows)
+        (root / "POKERDVS" / f"pips_{split}.tar.gz").write_text("unpacked already")
+    return f"tonic:POKERDVS:{root}"
+
+
 CROP = "random_resized_crop(12, smallest = 0.5)"
 SMALL_DATA: Mapping[str, Small] = {
     "digits": Small(
@@ -196,6 +227,10 @@ SMALL_DATA: Mapping[str, Small] = {
     "npz": Small(_npz, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"),
     "csv": Small(_csv, 3, 12, 3, evaluate="resize(14) -> center_crop(12)"),
     "python": Small(_python, 1, 8, 2, evaluate="resize(9) -> center_crop(8)"),
+    "huggingface": Small(
+        _huggingface, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"
+    ),
+    "tonic": Small(_tonic, 2, 35, 4, frames=3, evaluate="resize(37) -> center_crop(35)"),
     "synthetic": Small(
         lambda root: "synthetic:size=8,channels=1,classes=3,count=40,test=21", 1, 8, 3,
         evaluate="resize(9) -> center_crop(8)",

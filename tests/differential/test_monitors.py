@@ -74,7 +74,9 @@ def test_monitors_record_what_those_of_spikingjelly_record(backend: str) -> None
         assert len(recorded[name]) == len(expected[name]) == 2
         for one, other in zip(recorded[name], expected[name], strict=True):
             assert other.shape == (4, 5, 8, 8, 8)
-            static = name == "inputs" and one is recorded["inputs"][0]  # computed once for all steps
+            static = (
+                name == "inputs" and one is recorded["inputs"][0]
+            )  # computed once for all steps
             assert one.shape == (other.shape[1:] if static else other.shape)
             torch.testing.assert_close(one.expand_as(other), other, atol=1e-5, rtol=1e-4)
     assert set(torch.cat(recorded["spikes"]).unique().tolist()) == {0.0, 1.0}

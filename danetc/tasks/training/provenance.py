@@ -27,7 +27,9 @@ MACHINE = {
 processes is reported by the training itself.)"""
 
 
-LIBRARIES = ("torchvision", "numpy", "safetensors", "spikingjelly", "webdataset")
+LIBRARIES = (
+    "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
+)  # fmt: skip
 """Whose versions may matter, beside torch's."""
 CHANGED = 50
 """At most so many changed files of a git work tree are named."""

@@ -1,0 +1,116 @@
+"""``huggingface:PLACE``: data sets of the library ``datasets``, from a folder or by their name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from danetc.runtime.data.arrays import Reading
+from danetc.runtime.data.own import Form
+from danetc.runtime.data.own_sets import own_set
+from danetc.runtime.data.source import DataSet
+from danetc.runtime.sources.huggingface import (
+    IMAGES,
+    LABELS,
+    column,
+    huggingface_place,
+    splits,
+)
+from danetc.runtime.sources.options import class_list
+from danetc.runtime.sources.request import DataRequest
+from danetc.runtime.system.errors import DataError
+
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+def open_source(request: DataRequest) -> DataSet:
+    """Columns of images and labels of a split to train and one to test on. Rows are read when they are
+    asked for. By a name of the hub the library downloads what its cache does not have.
+
+    Raises DataError.
+    """
+    asked = huggingface_place(request.argument)
+    found = _opened(asked.place)
+    train, test = splits(list(found), asked)
+    there = list(found[train].column_names)
+    image = column(there, asked.get("image"), IMAGES, "image")
+    label = column(there, asked.get("label"), LABELS, "label")
+    classes = class_list(asked.get("classes")) or _names(found[train].features[label])
+    sides = [None if each is None else Rows(found[each], image, label) for each in (train, test)]
+    name = Path(asked.place).name
+    data = own_set(
+        request,
+        sides[0],
+        sides[1],
+        asked.share,
+        Form(asked.get("layout"), request.frames),
+        Reading(asked.get("layout"), asked.get("targets"), classes),
+        name,
+    )
+    return replace(data, details={**data.details, "columns": [image, label]})
+
+
+class Rows:
+    """A table of ``datasets`` as pairs of an image and its label."""
+
+    def __init__(self, table: Any, image: str, label: str) -> None:
+        self._table, self._image, self._label = table, image, label
+        self._arrays = _is_arrays(table.features[image])
+        if not _is_arrays(table.features[label]) and _kind(table.features[label]) != "Image":
+            self.targets = list(table[label])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        row: Mapping[str, Any] = self._table[index]
+        return row[self._image], row[self._label]
+
+
+def _is_arrays(feature: Any) -> bool:
+    """Whether a column holds lists of numbers, or of lists."""
+    return _kind(feature) in (
+        "List",
+        "LargeList",
+        "Sequence",
+        "list",
+        "Array2D",
+        "Array3D",
+        "Array4D",
+    )
+
+
+def _kind(feature: Any) -> str:
+    return type(feature).__name__
+
+
+def _names(feature: Any) -> tuple[str, ...]:
+    found = getattr(feature, "names", None)
+    return tuple(found) if isinstance(found, list) and len(found) > 1 else ()
+
+
+def _opened(place: str) -> Mapping[str, Any]:
+    """All splits by their names. Raises DataError."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "`huggingface` needs the library datasets, which is not installed; "
+            "pip install 'danetc[huggingface]'"
+        ) from error
+    path = Path(place).expanduser()
+    saved = any((path / name).is_file() for name in _SAVED)
+    try:
+        with redirect_stderr(StringIO()):  # its bars
+            if saved:
+                found = datasets.load_from_disk(str(path))
+            else:
+                found = datasets.load_dataset(str(path) if path.is_dir() else place)
+    except Exception as error:  # of its readers, of the network, of what is no data set
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{place} cannot be opened by the library datasets: {reason}") from error
+    return found if isinstance(found, Mapping) else {"train": found}

@@ -1,0 +1,71 @@
+"""``huggingface:PLACE``: a folder of the library ``datasets``, files of tables, or a name of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.runtime.sources.arrays import TRAINING
+from danetc.runtime.sources.folders import TEST_NAMES, near
+from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.system.errors import DataError
+
+KNOWN = ("train", "test", "image", "label", "classes", "targets", "layout")
+USAGE = (
+    "huggingface:DIR, which `save_to_disk` has written or holds parquet files, or NAME of the hub"
+)
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
+LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation", "mask")
+
+
+def huggingface_place(text: str) -> Placed:
+    """A folder that is there, or a name. Raises DataError."""
+    found = placed(text, "huggingface", KNOWN)
+    class_list(found.get("classes"))
+    place = found.place
+    path = Path(place).expanduser()
+    if not place:
+        raise DataError(f"`huggingface` needs a place: {USAGE}")
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise DataError(f"the folder {path} is empty; {USAGE}")
+        return found
+    if path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
+        hint = near(path) or USAGE
+        raise DataError(f"there is no folder {path}; {hint}")
+    return found
+
+
+def column(there: Sequence[str], asked: str | None, usual: Sequence[str], what: str) -> str:
+    """The column of images, or of labels. Raises DataError where none is called so."""
+    if asked is not None and asked not in there:
+        hint = did_you_mean(asked, there) or f"there is {', '.join(there)}"
+        raise DataError(f"there is no column `{asked}`; {hint}")
+    found = asked or next((name for name in usual if name in there), None)
+    if found is None:
+        raise DataError(
+            f"no column is called {usual[0]}; name the one of {what}: ,{what}=NAME (there is "
+            f"{', '.join(there)})"
+        )
+    return found
+
+
+def splits(there: Sequence[str], asked: Placed) -> tuple[str, str | None]:
+    """The split to train on, and that to test on; None where a share is held out. Raises DataError."""
+    train = _split(there, asked.get("train"), TRAINING, "train")
+    if asked.share is not None:
+        return train, None
+    return train, _split(there, asked.get("test"), TEST_NAMES, "test")
+
+
+def _split(there: Sequence[str], asked: str | None, usual: Sequence[str], what: str) -> str:
+    names = (asked,) if asked else usual
+    found = next((name for name in names if name in there), None)
+    if found is None:
+        hint = did_you_mean(names[0], there) or f"its splits are {', '.join(there)}"
+        share = "; or hold out a share: ,test=0.2" if what == "test" else ""
+        raise DataError(f"there is no split `{names[0]}`; {hint}: say ,{what}=NAME{share}")
+    return found
