@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.runtime.data.arrays import Reading
-from danetc.runtime.data.own import Form
+from danetc.runtime.data.own import SampleForm
 from danetc.runtime.data.own_sets import own_set
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.huggingface import (
@@ -47,7 +47,7 @@ def open_source(request: DataRequest) -> DataSet:
         sides[0],
         sides[1],
         asked.share,
-        Form(asked.get("layout"), request.frames),
+        SampleForm(asked.get("layout"), request.frames),
         Reading(asked.get("layout"), asked.get("targets"), classes),
         name,
     )

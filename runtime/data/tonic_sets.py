@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.arrays import Reading
-from danetc.runtime.data.own import Form
+from danetc.runtime.data.own import SampleForm
 from danetc.runtime.data.own_sets import own_set, size_of
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.options import Placed
@@ -54,7 +54,7 @@ def _set(request: DataRequest, asked: Placed, kind: Any, directory: str) -> Data
         train,
         test,
         share,
-        Form(None, request.frames, size_of(asked, train)),
+        SampleForm(None, request.frames, size_of(asked, train)),
         Reading(None, None, names),
         name,
     )
