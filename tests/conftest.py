@@ -82,6 +82,14 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings of a grid are forked from a process that has imported torch."""
+    from tests.forked import POPEN
+
+    monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
+
+
+@pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a time is one step."""
     monkeypatch.setattr("danetc.runtime.bench.timing.SAMPLE", 0.0)

@@ -15,7 +15,6 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.main import COMMANDS, main
-from tests.forked import POPEN
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -156,7 +155,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
     assert README.index(first) < README.index("## ")
 
 
-@pytest.mark.usefixtures("together")
+@pytest.mark.usefixtures("together", "forked_trainings")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,7 +170,6 @@ def test_the_commands_run(
         (tmp_path / place).write_text(small.replace("basic(width), 3", "basic(width), 2"))
     run = {words[1] for words in lines if words[0] == "danetc"}
     assert run == set(COMMANDS)
-    monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
     for words in lines:
         if words[0] == "pip" or words[1] == "lsp":  # tests/editor has a client for the server
             continue

@@ -125,6 +125,7 @@ def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
         several.figure()
 
 
+@pytest.mark.usefixtures("forked_trainings")
 def test_compare_is_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.danet").write_text(TEXT)
     asked: dict[str, Any] = {

@@ -30,7 +30,7 @@ from danetc.tasks.grid.results import (
     wiring,
 )
 from danetc.tasks.grid.table import flat, pivoted
-from tests.forked import POPEN, Popen
+from tests.forked import Popen
 
 from .conftest import SMALL, Run
 
@@ -44,12 +44,6 @@ recipe quick {
 # SGD with a weight decay of 1 and a rate of 1000 makes weights a thousand times as large each step.
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainings of a grid are forked; the last of these tests starts Python as people do."""
-    monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
-
-
 def wait_for(path: Path, process: Popen) -> None:
     end = time.monotonic() + 120
     while not path.is_file():
@@ -58,7 +52,7 @@ def wait_for(path: Path, process: Popen) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.usefixtures("forked_trainings")
 def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + SGD)
     grid = ("compare", "a.danet", "--data", "digits", "--seeds", "2", "--backend", "eager")
@@ -113,7 +107,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     assert danetc(*run["command"][1:]).status == 0
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.usefixtures("forked_trainings")
 def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +143,8 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
 def test_without_a_run_that_ends_well_the_status_is_1(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(An option that there is not ends a training before torch is imported.)"""
+    """Python is started for it, as for people. (An option that there is not ends a training before
+    torch is imported.)"""
     (tmp_path / "a.danet").write_text(SMALL + SGD)
     monkeypatch.setattr("danetc.tasks.grid.run.train_arguments", lambda run: ["--no-such-option"])
     result = danetc(
