@@ -13,7 +13,7 @@ from functools import partial
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.builder import Builder
-from danetc.compiler.lowering.environment import Env, Want, certain, rounded
+from danetc.compiler.lowering.environment import Env, Loops, Want, certain, rounded
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Failed,
@@ -75,6 +75,7 @@ class Evaluator(ABC):
         self.network: s.Declaration | None = None  # which is lowered, where one is
         self.complete_names = True  # whether no error keeps names out of the file
         self.input_name = ""  # that of the input being read, where there are several
+        self.readings: list[Loops] = []  # the loops over time being read, the outermost first
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
     @abstractmethod

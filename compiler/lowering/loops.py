@@ -164,10 +164,12 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
     while True:
         mark, before = evaluator.mark(), len(env.cache)
         loops.carries = {}
+        evaluator.readings.append(loops)
         try:
             value = read()
             found = _close(evaluator, env)
         finally:
+            evaluator.readings.pop()
             carries, loops.carries = loops.carries, None
         if len(builder.reporter.diagnostics) > errors or not carries:
             return value
@@ -179,7 +181,7 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
             }
             if all(_same(known[key], taken[key]) for key in carries):
                 for key, carry in carries.items():
-                    if not is_known(known[key].shape):
+                    if not is_known(known[key].shape) and not _guesses(evaluator):
                         raise _untold(evaluator, carry)
                     builder.carries[carry.id] = found[key].id
                 return value
@@ -190,6 +192,13 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
         evaluator.take_back(mark)
         while len(env.cache) > before:
             env.cache.popitem()
+
+
+def _guesses(evaluator: Evaluator) -> bool:
+    """Whether a loop around this one is read with shapes that are not known yet."""
+    nodes = evaluator.builder.nodes
+    carries = (carry for loops in evaluator.readings for carry in (loops.carries or {}).values())
+    return any(not is_known(nodes[carry.id].value.shape) for carry in carries)
 
 
 def _same(a: Known, b: Known) -> bool:
@@ -235,9 +244,9 @@ def _next(evaluator: Evaluator, carry: Carry, source: Wire, readings: int) -> Kn
             hint="the two are one value at different steps: make widths and strides equal",
         )
     kind = or_zero(found.kind)
-    if told and taken.kind | kind == taken.kind:
+    if (told or readings > 1) and taken.kind | kind == taken.kind:
         kind = taken.kind
-    elif told and readings > 1:
+    elif readings > 1:
         kind = ANALOG
     return replace(taken, shape=found.shape, kind=kind)
 

@@ -127,6 +127,15 @@ def test_a_copied_block_is_what_it_would_be() -> None:
     assert [str(n.value.kind) for n in delays] == ["spike", "0 .. 2", "0 .. 4"]
 
 
+def test_a_loop_in_a_loop_of_which_no_shape_is_known_at_first() -> None:
+    graph = lowered(
+        f"h = (in -> conv(4)) * (h -> delay(1) -> cell -> avgpool -> sigmoid)\n  out = h -> {END}",
+        "block cell { h = in + (h -> delay(1)); out = h }",
+    )
+    carried = [str(n.value) for n in graph.nodes.values() if n.id in graph.carries]
+    assert carried == ["4x8x8 analog varying"] * 2
+
+
 def test_an_image_that_is_delayed_varies() -> None:
     graph = run(lowered(f"out = in -> delay(1) -> {END}", source="image(2, 8, 8)"))
     assert node(graph, "delay").value.varies

@@ -208,7 +208,32 @@ def _shares_another(graph: Graph) -> tuple[Graph, str]:
     return replace(graph, shares={norm.id: convs[0]}), norm.path
 
 
+FED = """use std
+network n {
+  input = events(2, 4, 4); steps = 2; neuron = IF; surrogate = atan; norm = groupnorm(groups = 1)
+  stem = conv(4); stages = stage(single(4), 3) via origin by feedback
+  head = linear(2)
+}"""
+
+
+def _fed_later(graph: Graph) -> tuple[Graph, str]:
+    """What a rule delays by one step comes two steps later."""
+    graph = check_text(FED).graphs["n"]
+    node = graph[graph.stages[0].delayed[0][0]]
+    return changed(graph, replace(node, attrs={"steps": 2})), node.path
+
+
+def _fed_by_another(graph: Graph) -> tuple[Graph, str]:
+    """Another block than the rule says feeds the first one."""
+    graph = check_text(FED).graphs["n"]
+    stage = graph.stages[0]
+    node = graph[stage.delayed[0][0]]
+    return replace(graph, carries={node.id: stage.blocks[1].output}), node.path
+
+
 BROKEN: dict[Break, str] = {
+    _fed_later: "every stage obeys its rule's equation",
+    _fed_by_another: "every stage obeys its rule's equation",
     _shares_another: "weights at several places fit all of them",
     _carried_kind: "what loops carry comes out as it goes in",
     _carried_shape: "what loops carry comes out as it goes in",

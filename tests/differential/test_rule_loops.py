@@ -56,11 +56,30 @@ RULES = {
     ),
 }
 
+NESTED = """use std
+connection sewn { each = conv -> spike; out = shortcut + branch }
+block inner { out = in -> (stage(single(3), 2) via sewn by feedback) }
+network net {
+  input = events(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  a = in -> conv(3)
+  h = a * (h -> delay(1) -> inner -> avgpool -> sigmoid) + (h -> delay(2))
+  g = ((g -> delay(1) -> (stage(single(3), 2) via sewn by feedback)) + a) -> spike
+  out = (h + g) -> avgpool -> linear(3)
+}"""
+"""Stages in loops of lines, of which the first reading knows no shape."""
 
-@pytest.mark.parametrize("name", RULES)
+TEXTS = {
+    "stages within loops": NESTED,
+    **{
+        name: NETWORK.format(connection=connection, use=use, rule=rule)
+        for name, (connection, use, rule) in RULES.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_rules_with_delays_are_as_the_interpreter_has_them(name: str) -> None:
-    connection, use, rule = RULES[name]
-    checked = check_text(NETWORK.format(connection=connection, use=use, rule=rule))
+    checked = check_text(TEXTS[name])
     subject, case = Subject(checked, "net", 3, torch.float64), Case()
     with compiling(False):
         fused = subject.emitted("fused")
