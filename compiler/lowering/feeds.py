@@ -20,6 +20,7 @@ from danetc.compiler.ir.rule_forms import (
     Source,
     folded,
     shown,
+    sources,
 )
 from danetc.compiler.lowering.environment import Earlier, Loops
 from danetc.compiler.lowering.learnt import met
@@ -30,8 +31,6 @@ from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 _UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
-
-
 _OPENING = (
     "a stage that changes the size feeds it back to the block after its first, as "
     "`feedback_after_opening` does; or let the stage keep its size: no stride, and the width that it takes"
@@ -100,7 +99,9 @@ class Feeds:
 
     def _check_delayed(self, form: Join, parts: list[Wire | Invalid]) -> None:
         """Whether values of earlier steps have the shapes that they are joined with (E0507)."""
-        place = next((i for i, part in enumerate(form.parts) if isinstance(part, Delayed)), None)
+        if not self.delayed:
+            return
+        place = next((i for i, part in enumerate(form.parts) if _is_late(part)), None)
         wires = [part.id for part in parts if isinstance(part, Wire)]
         if place is None or len(wires) < len(parts):
             return
@@ -131,6 +132,10 @@ class Feeds:
         numbers = met(self.lowering, replace(learnt, name=leaf, scope=scope), wire, self.span)
         assert isinstance(numbers, (Wire, Invalid))
         return self.builder.add("mul", (numbers, wire), {}, self.span)
+
+
+def _is_late(form: Form) -> bool:
+    return any(isinstance(source, Delayed) for source in sources(form))
 
 
 def _of(wires: list[Wire], block: int) -> Wire:

@@ -246,6 +246,9 @@ def _values(cursor: Cursor, line: str, want: Want) -> Iterator[Proposal]:
             for name in (*EQUATION_PORTS[cursor.kind][:1], *fitting, *CONSTANTS):
                 kind = "neuron function" if name in functions() else "word"
                 yield named(cursor, Meaning(kind, name))
+        case "rule" if cursor.last is not None and cursor.last.type == "ARROW":
+            for name in (name for name, row in OPS.items() if row.public and row.cuts):
+                yield named(cursor, Meaning("operation", name))
         case "rule":
             for _, meaning in local_names(cursor):
                 if meaning.kind == "parameter":

@@ -277,6 +277,12 @@ def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
             "E0507",
             "`(out[2] -> delay(1))` is 6 x 8 x 8 and `in` is 4 x 8 x 8",
         ),
+        (
+            "in[i] = sum(0.5 * (in[0] -> delay(1)), out[i-1])",
+            "single(6)",
+            "E0507",
+            "`0.5 * (in[0] -> delay(1))` is 4 x 8 x 8 and `out[0]` is 6 x 8 x 8",
+        ),
         ("in[i] = out[n-1] -> delay(1)", "single(4)", "E0507", "nothing tells the shape"),
         (
             "in[0] = concat(in, out[n-1] -> delay(1)); in[i] = out[i-1]",

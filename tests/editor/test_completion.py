@@ -68,6 +68,7 @@ CASES: list[tuple[str, set[str], set[str]]] = [
     ("block b(width) { out = in -> conv(|", {"width", "kernel"}, {"spike"}),
     ("block b(width, stride = 1) = conv(|", {"width", "stride", "kernel"}, {"spike"}),
     ("rule r(k = 3) { |", {"in", "result"}, {"out2"}),
+    ("rule r(k = 3) { in[i] = (out[0] -> |", {"delay"}, {"conv", "spike", "out"}),
     ("rule r(k = 3) { in[i] = |", {"out", "in", "i", "k", "sum"}, {"conv", "spike"}),
     ("neuron n(tau = 2.0) { |", {"state", "s"}, {"x", "y"}),
     ("neuron n(tau = 2.0) { state u = 0.0; v = |", {"tau", "u", "x", "heaviside"}, {"conv", "v"}),
