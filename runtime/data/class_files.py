@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.files import Strings
-from danetc.runtime.data.source import facts_fingerprint
+from danetc.runtime.data.arrays import Learned, hold_out
+from danetc.runtime.data.files import Files, Strings
+from danetc.runtime.data.source import Source, facts_fingerprint
 from danetc.runtime.sources.folders import EXTENSIONS, without_files
 from danetc.runtime.system.errors import DataError
 
@@ -35,9 +36,20 @@ def class_files(split: Path, classes: Sequence[str], what: str) -> tuple[Strings
     return Strings(names), labels
 
 
-def files_fingerprint(classes: Sequence[str], *parts: tuple[Path, Strings, Tensor]) -> str:
-    """Of all names and labels, and of the sizes of files evenly spread over them."""
-    facts: list[object] = [tuple(classes)]
+def held_out(source: Files, share: float) -> tuple[Source, Source]:
+    """Files to train and to test on: that share of each class. Raises DataError."""
+    parts = hold_out(Learned("classes", source.labels), share)
+    train, test = (source.select(part, source.labels[part]) for part in parts)
+    return train, test
+
+
+def files_fingerprint(
+    classes: Sequence[str], *parts: tuple[Path, Strings, Tensor], share: float | None = None
+) -> str:
+    """Of all names and labels, of the sizes of files evenly spread over them, and of the share of them
+    that is held out.
+    """
+    facts: list[object] = [tuple(classes), *([] if share is None else [share])]
     for root, names, labels in parts:
         counts: object = labels.tolist() if labels.dim() > 1 else labels.bincount().tolist()
         facts += [names.digest(), counts]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.class_files import class_files, files_fingerprint
+from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
 from danetc.runtime.data.files import FilesBelow
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet
+from danetc.runtime.data.source import DataSet, Source
 from danetc.runtime.sources.folders import IMAGES as WHAT
 from danetc.runtime.sources.folders import class_folders
 from danetc.runtime.sources.request import DataRequest
@@ -41,13 +41,21 @@ def open_source(request: DataRequest) -> DataSet:
     train = class_files(found.train, found.classes, WHAT)
     test = class_files(found.test, found.classes, WHAT)
     policy = request.policy
+    sides: tuple[Source, Source] = (
+        ImageFiles(*train, policy, found.train),
+        ImageFiles(*test, policy, found.test),
+    )
+    if found.share is not None:
+        sides = held_out(ImageFiles(*train, policy, found.train), found.share)
     return DataSet(
         name="folder",
         text=request.text,
         class_names=found.classes,
-        train=ImageFiles(*train, policy, found.train),
-        test=ImageFiles(*test, policy, found.test),
+        train=sides[0],
+        test=sides[1],
         shape=None,
-        fingerprint=files_fingerprint(found.classes, (found.train, *train), (found.test, *test)),
+        fingerprint=files_fingerprint(
+            found.classes, (found.train, *train), (found.test, *test), share=found.share
+        ),
         details={"channels": 3, "test_folder": found.test.name},
     )

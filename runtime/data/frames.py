@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.class_files import class_files, files_fingerprint
+from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
 from danetc.runtime.data.files import FilesBelow, Strings
-from danetc.runtime.data.source import DataSet
+from danetc.runtime.data.source import DataSet, Source
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
 from danetc.runtime.sources.request import DataRequest, Policy
@@ -91,14 +91,22 @@ def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
     train = class_files(found.train, found.classes, WHAT)
     test = class_files(found.test, found.classes, WHAT)
     shape = _first_shape(found.train, train[0], request.policy)
+    sides: tuple[Source, Source] = (
+        FrameFiles(*train, request.policy, found.train, shape),
+        FrameFiles(*test, request.policy, found.test, shape),
+    )
+    if found.share is not None:
+        sides = held_out(FrameFiles(*train, request.policy, found.train, shape), found.share)
     return DataSet(
         name=request.name,
         text=request.text,
         class_names=found.classes,
-        train=FrameFiles(*train, request.policy, found.train, shape),
-        test=FrameFiles(*test, request.policy, found.test, shape),
+        train=sides[0],
+        test=sides[1],
         shape=shape,
-        fingerprint=files_fingerprint(found.classes, (found.train, *train), (found.test, *test)),
+        fingerprint=files_fingerprint(
+            found.classes, (found.train, *train), (found.test, *test), share=found.share
+        ),
         events=True,
     )
 

@@ -8,8 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-from danetc.runtime.sources.folders import near
 from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
 KNOWN = ("train", "test", "classes", "targets", "layout", "size")

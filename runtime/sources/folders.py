@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from danetc.dsl.diagnostics.diagnostic import closest, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
 
 IMAGES, RECORDINGS = "images", "recordings"
@@ -16,76 +18,72 @@ EXTENSIONS = {
     RECORDINGS: (".npz", ".npy"),
 }
 """Endings of files. Those of images are torchvision's."""
+KNOWN = ("train", "test", "classes")
+"""Options of a folder."""
 TEST_NAMES = ("val", "test", "validation", "valid")
-_MANY = 10_000
-"""Entries of a folder among which a misspelt one is looked for."""
 
 
-def existing(directory: str, kind: str, what: str) -> Path:
-    """The folder of ``kind:directory``. Raises DataError where it is missing or empty."""
-    if not directory:
-        raise DataError(f"`{kind}` needs a folder: {kind}:DIR, where DIR holds {what}")
-    path = Path(directory).expanduser()
-    if not path.exists():
-        hint = near(path) or f"{kind}:DIR takes one that holds {what}"
-        raise DataError(f"there is no folder {path}; {hint}")
-    if not path.is_dir():
-        raise DataError(f"{path} is no folder; {kind}:DIR takes one that holds {what}")
-    if not any(path.iterdir()):
-        raise DataError(f"the folder {path} is empty; {kind}:DIR takes one that holds {what}")
-    return path
-
-
-def near(path: Path) -> str | None:
-    """``did you mean ...`` for a path that is not there: by what stands where it goes wrong."""
-    missing = path.absolute()
-    while not missing.parent.exists() and missing != missing.parent:
-        missing = missing.parent
-    try:
-        with os.scandir(missing.parent) as entries:
-            names = [each.name for each in islice(entries, _MANY)]
-    except OSError:
-        return None
-    close = closest(missing.name, names)
-    if close is None:
-        return None
-    there = missing.with_name(close)
-    whole = there / path.absolute().relative_to(missing)
-    found = whole if whole.exists() else there
-    return f"did you mean `{found if path.is_absolute() else os.path.relpath(found)}`?"
-
-
-def splits(root: Path, kind: str, what: str) -> tuple[Path, Path]:
-    """``root/train`` and the first of ``root/val``, ``root/test``. Raises DataError."""
-    train = root / "train"
+def splits(root: Path, kind: str, what: str, asked: Placed) -> tuple[Path, Path]:
+    """``root/train`` and the first of ``root/val``, ``root/test``, or the folders that the options
+    ``train`` and ``test`` name; twice the same where ``test`` is a share. Raises DataError.
+    """
+    train = root / (asked.get("train") or "train")
+    if asked.share is not None and asked.get("train") is None and not train.is_dir():
+        train = root  # of a folder without splits
     if not train.is_dir():
         hint = f"{kind}:DIR takes DIR/train/CLASS/ and DIR/val/CLASS/ with {what}"
         if root.name in ("train", *TEST_NAMES) and (root.parent / "train").is_dir():
             hint = f"did you mean `{kind}:{root.parent}`?"
-        raise DataError(f"{root} has no folder `train`; {hint}")
-    for name in TEST_NAMES:
+        elif (others := _others(root, train.name)) is not None:
+            hint = f"{others}: name two, as in {kind}:DIR,train=NAME,test=NAME"
+        raise DataError(f"{root} has no folder `{train.name}`; {hint}")
+    if asked.share is not None:
+        return train, train
+    named = asked.get("test")
+    for name in (named,) if named is not None else TEST_NAMES:
         if (root / name).is_dir():
             return train, root / name
+    if named is not None:
+        hint = _others(root, named) or f"{kind}:DIR takes DIR/{named}/CLASS/ with {what}"
+        raise DataError(f"{root} has no folder `{named}`; {hint}")
     raise DataError(
-        f"{root} has `train` but no folder `val` or `test`; every epoch is tested on one: split "
-        f"some {what} off into {root}/val/CLASS/"
+        f"{root} has `{train.name}` but no folder `val` or `test`; every epoch is tested on one: "
+        f"split some {what} off into {root}/val/CLASS/, name another folder (,test=NAME), or hold out "
+        "a share (,test=0.2)"
     )
+
+
+def _others(root: Path, name: str) -> str | None:
+    """What a folder that is not there may mean among those that are."""
+    there = sorted(each.name for each in root.iterdir() if each.is_dir())
+    if not there:
+        return None
+    listed = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
+    return did_you_mean(name, there) or f"there is {listed}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFolders:
-    """Two folders with the same class folders, in the order of their names in ``train``."""
+    """Two folders with the same class folders, in the order of their names in ``train`` or of a list.
+
+    Where a ``share`` is held out to test on, both are one.
+    """
 
     train: Path
     test: Path
     classes: tuple[str, ...]
+    share: float | None = None
 
 
-def class_folders(directory: str, kind: str, what: str) -> ClassFolders:
-    """Those of ``kind:directory``, where ``what`` lie. Raises DataError where they are not so."""
+def class_folders(text: str, kind: str, what: str) -> ClassFolders:
+    """Those of ``kind:DIR``, with options behind, where ``what`` lie. Raises DataError where they are
+    not so.
+    """
+    asked = placed(text, kind, KNOWN)
     holds = f"train/CLASS/ and val/CLASS/ with {what}"
-    train, test = splits(existing(directory, kind, holds), kind, what)
-    found = ClassFolders(train, test, class_table(train, test, what))
+    train, test = splits(existing(asked.place, kind, holds), kind, what, asked)
+    listed = class_list(asked.get("classes"))
+    found = ClassFolders(train, test, class_table(train, test, what, listed), asked.share)
     for split in (train, test):
         if not _holds(split / found.classes[0], EXTENSIONS[what]):
             raise without_files(split / found.classes[0], what)
@@ -109,10 +107,19 @@ def _holds(folder: Path, extensions: tuple[str, ...]) -> bool:
     )
 
 
-def class_table(train: Path, test: Path, what: str) -> tuple[str, ...]:
-    """The classes, by the folders of ``train``. Raises DataError where those of ``test`` differ."""
+def class_table(train: Path, test: Path, what: str, listed: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes, by the folders of ``train``, or those of a list, which may leave some out. Raises
+    DataError where those of ``test`` differ.
+    """
     names = _class_folders(train, what)
     others = _class_folders(test, what)
+    if listed:
+        for folder, there in ((train, names), (test, others)):
+            for name in listed:
+                if name not in there:
+                    hint = did_you_mean(name, there) or "leave it out of the list"
+                    raise DataError(f"{folder} has no class folder `{name}`; {hint}")
+        return tuple(listed)
     unknown = [name for name in others if name not in names]
     if unknown:
         hint = did_you_mean(unknown[0], names) or "both must have the same class folders"

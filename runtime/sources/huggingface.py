@@ -8,8 +8,9 @@ from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.arrays import TRAINING
-from danetc.runtime.sources.folders import TEST_NAMES, near
+from danetc.runtime.sources.folders import TEST_NAMES
 from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
 KNOWN = ("train", "test", "image", "label", "classes", "targets", "layout")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.sources.folders import near
+from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)

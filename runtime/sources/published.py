@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from danetc.runtime.sources.folders import existing
+from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
 
 FILES = (

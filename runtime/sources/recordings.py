@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.sources.folders import existing
 from danetc.runtime.sources.options import Placed, placed
+from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
 
 

@@ -7,7 +7,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from danetc.runtime.sources.folders import near
+from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
 USAGE = "webdataset:DIR or webdataset:'/data/{train,val}-{000..009}.tar'"

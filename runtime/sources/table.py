@@ -11,8 +11,9 @@ from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.callables import names_code, python_place
 from danetc.runtime.sources.csv_files import csv_place
-from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
+from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders
 from danetc.runtime.sources.huggingface import huggingface_place
+from danetc.runtime.sources.places import near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder, tonic_place
 from danetc.runtime.sources.request import DataRequest

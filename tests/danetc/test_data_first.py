@@ -84,6 +84,11 @@ def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
     done = danetc("train", "bare.danet", "--data", data)
     assert done.status == 1
     assert "has no recipe, and sees none called `folder`" in done.err
+    lines = len(SMALL.rstrip().splitlines())
+    assert f"at the end of the file, behind line {lines}:\n\nrecipe first {{" in done.err
+    shown = done.err[done.err.index("recipe first") :]
+    Path("bare.danet").write_text(f"{SMALL.rstrip()}\n{shown}")
+    assert danetc("check", "bare.danet").status == 0
 
 
 def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) -> None:

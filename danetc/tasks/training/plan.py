@@ -20,6 +20,7 @@ from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.kernels.compiled import missing_compiler
+from danetc.runtime.sources.table import find
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
 from danetc.tasks.inputs import taken
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
 
 PREFIX = "recipe."
+FIRST_RECIPE = """recipe first {
+  epochs    = 10
+  batch     = 32
+  optimizer = adamw(lr = 0.01)
+}"""
+"""What is shown where a file has none."""
 
 
 def _tell_of_workers(workers: int, note: Note) -> None:
@@ -157,15 +164,17 @@ def find_recipe(
         raise UserError(
             f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
         )
-    kind = data.partition(":")[0].replace("-", "_")
+    kind = find(data)[1].replace("-", "_")
     wanted = name or (own[0] if own else kind)
     found = module.names.get(wanted)
     if found is None or found.declaration.kind != "recipe":
         recipes = [each for each in module.names if module.names[each].declaration.kind == "recipe"]
         if name is None:
+            lines = len(module.source.text.rstrip().splitlines())
             hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
             raise UserError(
-                f"{module.source.name} has no recipe, and sees none called `{kind}`; {hint}"
+                f"{module.source.name} has no recipe, and sees none called `{kind}`; {hint}, or write "
+                f"one at the end of the file, behind line {lines}:\n\n{FIRST_RECIPE}"
             )
         hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"
         raise UserError(f"{module.source.name} sees no recipe `{wanted}`; {hint}")
