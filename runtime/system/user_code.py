@@ -64,7 +64,19 @@ def _imported(name: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
-    return importlib.import_module(name)
+    module = importlib.import_module(name)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module
+    changed = os.stat(file).st_mtime_ns
+    if _IMPORTED.setdefault(name, changed) != changed:  # since an earlier call of this process
+        module = importlib.reload(module)
+        _IMPORTED[name] = changed
+    return module
+
+
+_IMPORTED: dict[str, int] = {}
+"""When the files of modules were changed that were imported here."""
 
 
 def _running(home: str, run: Any) -> Any:

@@ -107,6 +107,8 @@ def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
                     expected = 1 if "error[" in command.printed else 0
                     assert status == expected, f"{shlex.join(command.words)}\n{out}"
                     yield command, out
+            case "python" if block.title:
+                Path(block.title).write_text(block.text + "\n", encoding="utf-8")
             case "python":
                 text = io.StringIO()
                 with contextlib.redirect_stdout(text):
