@@ -83,10 +83,12 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainings of a grid are forked from a process that has imported torch."""
-    from tests.forked import POPEN
+    """The trainings of a grid are forked from a process that has imported torch, where processes can
+    be forked."""
+    if hasattr(os, "fork"):
+        from tests.forked import POPEN
 
-    monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
+        monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
 
 
 @pytest.fixture
