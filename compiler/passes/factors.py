@@ -16,7 +16,7 @@ from danetc.compiler.ir.ops import OPS
 
 
 @dataclass(frozen=True, slots=True)
-class Factors:
+class LearntFactors:
     """``into`` has for each layer the numbers that its weights are multiplied by, by the nodes that
     give them. ``products`` are gone, each with the value that stands in its place, and ``gone`` with
     them what gave their factors. ``kept`` says of the others why they stay.
@@ -28,7 +28,7 @@ class Factors:
     kept: Mapping[int, str]
 
 
-def plan_factors(graph: Graph) -> Factors:
+def plan_factors(graph: Graph) -> LearntFactors:
     """Where each learnt factor of a graph goes."""
     learnt, users = same_for_all(graph), graph.users()
     into: dict[int, tuple[int, ...]] = {}
@@ -52,7 +52,7 @@ def plan_factors(graph: Graph) -> Factors:
         readers = {reader for reader in users[id] if reader not in gone}
         if (readers and readers <= products.keys()) or (users[id] and not readers):
             gone.add(id)
-    return Factors(into, products, frozenset(gone), kept)
+    return LearntFactors(into, products, frozenset(gone), kept)
 
 
 def _why_not(

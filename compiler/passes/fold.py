@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.passes.factors import Factors, plan_factors
+from danetc.compiler.passes.factors import LearntFactors, plan_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Folding:
 
     graph: Graph
     scalings: Mapping[int, tuple[Scaling, ...]]
-    factors: Factors
+    factors: LearntFactors
     folded: tuple[int, ...]
     moved: tuple[int, ...]
     kept: tuple[int, ...]
