@@ -57,7 +57,7 @@ def network(rule: str, n: int, connection: str = "origin") -> Graph:
 
 def shown_feeds(sheet: Sheet, number: int) -> dict[str, set[str]]:
     """For each block (or group) of a stage, and its result, the blocks that feed it; junctions are
-    seen through."""
+    seen through. What comes over a delay is "earlier"."""
     into: dict[str, set[str]] = {}
     for wire in sheet.wires:
         repeats = wire.tail.endswith("nout") and wire.head.endswith("nin")
@@ -69,6 +69,9 @@ def shown_feeds(sheet: Sheet, number: int) -> dict[str, set[str]]:
     def sources(key: str) -> set[str]:
         found = set()
         for source in into.get(key, set()) - {key} if "join" in key else into.get(key, ()):
+            if re.fullmatch(rf"{prefix}d\d+", source):
+                found.add("earlier")
+                continue
             found |= (
                 sources(source)
                 if re.fullmatch(rf"{prefix}(j\d+|more\d+join|b\d+join)", source)
@@ -94,6 +97,7 @@ def true_feeds(graph: Graph, number: int) -> dict[str, set[str]]:
     whole = graph.to_networkx()
     ends = {block.output: f"out{index}" for index, block in enumerate(stage.blocks)}
     ends[stage.entry] = "in"
+    ends |= {id: "earlier" for id, _ in stage.delayed}
 
     def sources(id: int) -> set[str]:
         if id in ends:
@@ -124,7 +128,10 @@ def check_feeds(graph: Graph, sheet: Sheet) -> None:
         def named(
             sources: set[str], group: dict[int, str] = group, number: int = number
         ) -> set[str]:
-            return {f"s{number}in" if s == "in" else group[int(s[3:])] for s in sources}
+            return {
+                s if s == "earlier" else f"s{number}in" if s == "in" else group[int(s[3:])]
+                for s in sources
+            }
 
         expected: dict[str, set[str]] = {}
         for index in range(n):
