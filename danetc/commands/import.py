@@ -1,4 +1,4 @@
-"""``danetc import``: a model of another library as a spec with its weights."""
+"""``danetc import``: a network of another library as a spec with its weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a model of PyTorch or SpikingJelly as a spec, with its weights.
+    """Write a model of PyTorch or SpikingJelly, or a file of NIR or ONNX, as a spec with its weights.
 
     MODULE is a module's name or a .py file, FACTORY a model or what makes one, with arguments by
     name if need be: 'my_nets.py:make(depth=18)'. Its code is run. Stages, blocks and connections are

@@ -143,7 +143,7 @@ def nir(data: bytes, content: Content) -> Run:
                 if sources[name]:
                     taken = sum(values[source] for source in sources[name])
                     assert isinstance(taken, Tensor)
-                    values[name] = _step(made.nodes[name], name, taken, potentials)
+                    values[name] = nir_step(made.nodes[name], name, taken, potentials)
             steps.append(values)
         given = torch.stack([values["output"] for values in steps])
         spikes = {path: torch.stack([values[path] for values in steps]) for path in layers}
@@ -158,7 +158,7 @@ def _in_order(sources: Mapping[str, Sequence[str]]) -> list[str]:
     return [*TopologicalSorter(sources).static_order()]
 
 
-def _step(node: Any, name: str, x: Tensor, potentials: dict[str, Tensor]) -> Tensor:
+def nir_step(node: Any, name: str, x: Tensor, potentials: dict[str, Tensor]) -> Tensor:
     """What one node of NIR makes of one step's input."""
     functional = nn.functional
 

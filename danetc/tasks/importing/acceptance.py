@@ -36,7 +36,13 @@ Weights = Mapping[int, Mapping[str, Tensor]]
 
 
 class Runner(Protocol):
-    """The source, as what can be run: [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]."""
+    """The source, as what can be run: [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K].
+
+    One that is ``single`` computes in float32: differences are then relative to the largest logit.
+    """
+
+    @property
+    def single(self) -> bool: ...
 
     def run(self, inputs: Tensor) -> Tensor: ...
 
@@ -91,7 +97,8 @@ def agreement(
         model = emit(imported.graph, 0).eval().double()
         load_weights(model, imported, chosen.weights())
         found = _outputs(model, inputs, bool(lead))
-        differences.append(_difference(wanted, found, samples))
+        unit = max(1.0, float(wanted.abs().max())) if runner.single else 1.0
+        differences.append(_difference(wanted / unit, found / unit, samples))
     return Agreement(samples, SEEDS, min(deviations), max(differences), own)
 
 
@@ -177,6 +184,7 @@ class TorchRunner:
     model: nn.Module
     source: Source
     takes: Takes
+    single: bool = False
 
     def run(self, inputs: Tensor) -> Tensor:
         model = self.model.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +29,17 @@ from danetc.tasks.importing.acceptance import (
     load_weights,
 )
 from danetc.tasks.importing.loading import made, parse_factory
+from danetc.tasks.importing.nir_file import read_nir
+from danetc.tasks.importing.onnx_file import read_onnx
 from danetc.tasks.importing.source import Source
 from danetc.tasks.importing.torch_model import read_model
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
+
+FILES: Mapping[str, Callable[[Path, str, int | None, bool], tuple[Source, Runner]]] = {
+    ".nir": read_nir,
+    ".onnx": read_onnx,
+}
+"""Files of graphs by their endings, and what reads them."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,9 @@ def import_network(
     """A network of another library as a spec, with its weights.
 
     Args:
-        source: a model of PyTorch or SpikingJelly, or ``"MODULE:FACTORY"`` with literal arguments
-            by name.
-        input: the shape of a sample, (C, H, W).
+        source: a model of PyTorch or SpikingJelly, ``"MODULE:FACTORY"`` with literal arguments by
+            name, or a file of a graph.
+        input: the shape of a sample, (C, H, W); files of graphs say it themselves.
         steps: T; 4 by default for a network with spiking neurons, and 1 for others.
         events: whether the network takes frames [T, N, C, H, W] that differ, and no image.
         name: of the network; that of the factory by default.
@@ -126,6 +134,10 @@ def _read(
     """What a source is called, its graph, and what runs it."""
     if isinstance(source, nn.Module):
         called, model = name or type(source).__name__, source
+    elif Path(source).suffix in FILES:
+        path = Path(source)
+        called = plain_name(name or path.stem)
+        return (called, *FILES[path.suffix](path, called, steps, events))
     else:
         factory = parse_factory(os.fspath(source))
         called, model = name or factory.name, made(factory)

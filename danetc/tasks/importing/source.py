@@ -87,7 +87,9 @@ class SourceBuilder:
     def shape_of(self, id: int) -> tuple[int, ...]:
         return self.nodes[id].value.shape
 
-    def finished(self, name: str, output: int) -> Source:
-        """The network that gives a node's value."""
+    def finished(self, name: str, output: int, *, each_step: bool = True) -> Source:
+        """The network that gives a node's value, at each step or once."""
+        if not each_step and self.nodes[output].value.varies:
+            output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
         return Source(graph, self.weights, self.names)

@@ -67,7 +67,7 @@ def read_model(
     found = steps if steps is not None else (STEPS if spiking else 1)
     if not spiking:
         source = _read(model, name, shape, found, events, "image")
-        return TorchSource(_activations_as_neurons(source), "image")
+        return TorchSource(activations_as_neurons(source), "image")
     if not runs_all_steps(model):
         return TorchSource(_read(model, name, shape, found, events, "step"), "step")
     try:
@@ -88,7 +88,7 @@ def _read(
     graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
     build = SourceBuilder(steps, shape, events)
     reader = _Reader(build, model, whole)
-    return build.finished(name, reader.read(graph))
+    return build.finished(name, reader.read(graph), each_step=is_spiking(model))
 
 
 class _Reader:
@@ -184,7 +184,7 @@ class _Reader:
         return f"`{node.name}`"
 
 
-def _activations_as_neurons(source: Source) -> Source:
+def activations_as_neurons(source: Source) -> Source:
     """A network without neurons: its ReLUs are what `spike` stands for (std's ReLU)."""
     graph = source.graph
     if all(node.op != "relu" for node in graph.nodes.values()):

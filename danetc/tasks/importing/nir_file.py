@@ -1,0 +1,228 @@
+"""A graph of NIR (Pedersen et al., Nature Communications 2024) as danetc's operations.
+
+Several edges into a node are a sum. Time steps are ``dt`` seconds (the file's, else 1e-4), and neurons
+are taken by forward Euler steps of that length, as SpikingJelly and ``danetc export`` write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from danetc.compiler.ir.graph import Attribute
+from danetc.errors import UserError
+from danetc.tasks.importing.acceptance import Runner, Weights
+from danetc.tasks.importing.known_neurons import program
+from danetc.tasks.importing.modules import one, pool
+from danetc.tasks.importing.source import Source, SourceBuilder
+from danetc.tasks.readers import nir_step
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+STEPS = 4
+
+
+def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Source, Runner]:
+    """The network of a file of NIR, and what runs it. Raises UserError."""
+    if find_spec("nir") is None:
+        raise UserError("a .nir file needs nir, which is not installed: pip install 'danetc[nir]'")
+    import nir
+
+    try:
+        graph = nir.read(str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as NIR: {error}") from error
+    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
+    for start, end in graph.edges:
+        sources[end].append(start)
+    try:
+        order = [*TopologicalSorter(sources).static_order()]
+    except CycleError as error:
+        raise UserError(
+            f"{path}: {' -> '.join(error.args[1])} is a loop over time, which is not imported"
+        ) from error
+    about = dict(graph.metadata or {})
+    found = steps if steps is not None else int(about.get("steps", STEPS))
+    inputs = [node for node in order if type(graph.nodes[node]).__name__ == "Input"]
+    outputs = [node for node in order if type(graph.nodes[node]).__name__ == "Output"]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(
+            f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; one of each is read"
+        )
+    shape = next(iter(graph.nodes[inputs[0]].input_type.values()))
+    build = SourceBuilder(found, tuple(int(size) for size in shape), events)
+    values: dict[str, int] = {inputs[0]: build.entry}
+    reader = _Reader(build, float(about.get("dt", 1e-4)))
+    for node in order:
+        if node in values:
+            continue
+        taken = [values[item] for item in sources[node]]
+        if not taken:
+            raise UserError(f"{node}: nothing is connected to it")
+        x = taken[0] if len(taken) == 1 else build.add("add", taken, {}, node)
+        values[node] = reader.read(graph.nodes[node], x, node)
+    source = build.finished(name, values[outputs[0]])
+    return source, NirRunner(source, graph.nodes, sources, order, inputs[0], outputs[0])
+
+
+class _Reader:
+    def __init__(self, build: SourceBuilder, dt: float) -> None:
+        self.build = build
+        self.dt = dt
+
+    def read(self, node: Any, x: int, name: str) -> int:
+        kind = type(node).__name__
+        read = FORMS.get(kind)
+        if read is None:
+            raise UserError(f"{name}: a {kind} of NIR is not read; these are: {', '.join(FORMS)}")
+        return read(self, node, x, name)
+
+    def number(self, value: Any, name: str, what: str) -> float:
+        """The one number that a parameter has for all neurons of a layer."""
+        array = np.asarray(value, dtype=np.float64)
+        if array.size == 0 or not np.allclose(array, array.flat[0], rtol=1e-6):
+            raise UserError(f"{name}: its {what} differs from neuron to neuron")
+        return float(f"{float(array.flat[0]):.7g}")
+
+    def scaled(self, x: int, factor: float, name: str) -> int:
+        """What a neuron takes, times a number."""
+        factor = float(f"{factor:.7g}")
+        if factor == 1:
+            return x
+        return self.build.add("affine", [x], {"factor": factor, "offset": 0.0}, name)
+
+
+def _layer(read: _Reader, node: Any, x: int, name: str, op: str, attrs: dict[str, Attribute]) -> int:  # fmt: skip
+    """A layer of weights; a bias that is 0 everywhere is none."""
+    bias = getattr(node, "bias", None)
+    biased = bias is not None and bool(np.any(np.asarray(bias) != 0))
+    weights = {"weight": torch.tensor(np.asarray(node.weight))}
+    if biased:
+        weights["bias"] = torch.tensor(np.asarray(bias))
+    return read.build.add(op, [x], {**attrs, "bias": biased}, name, weights)
+
+
+def _conv(read: _Reader, node: Any, x: int, name: str) -> int:
+    width, _, *kernel = node.weight.shape
+    if isinstance(node.padding, str):
+        raise UserError(f"{name}: a padding of {node.padding!r} is not read")
+    attrs: dict[str, Attribute] = {
+        "width": width,
+        "kernel": one(tuple(kernel), name, "kernel"),
+        "stride": one(_pair(node.stride), name, "stride"),
+        "padding": one(_pair(node.padding), name, "padding"),
+        "groups": int(node.groups),
+        "dilation": one(_pair(node.dilation), name, "dilation"),
+    }
+    return _layer(read, node, x, name, "conv", attrs)
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return tuple(int(item) for item in np.atleast_1d(value))
+
+
+def _linear(read: _Reader, node: Any, x: int, name: str) -> int:
+    if len(read.build.shape_of(x)) != 1:
+        raise UserError(f"{name}: a matrix that is applied to a map")
+    return _layer(read, node, x, name, "linear", {"width": int(node.weight.shape[0])})
+
+
+def _avgpool(read: _Reader, node: Any, x: int, name: str) -> int:
+    kernel, stride, padding = map(_pair, (node.kernel_size, node.stride, node.padding))
+    if kernel == read.build.shape_of(x)[1:] and not any(padding):
+        return read.build.add("global_avgpool", [x], {}, name)
+    return pool(read.build, "avgpool", x, name, kernel, stride, padding)
+
+
+def _flatten(read: _Reader, node: Any, x: int, name: str) -> int:
+    return x if len(read.build.shape_of(x)) == 1 else read.build.add("flatten", [x], {}, name)
+
+
+def _fires(read: _Reader, node: Any, name: str) -> dict[str, float | bool]:
+    reset = getattr(node, "v_reset", None)
+    return {
+        "v_threshold": read.number(node.v_threshold, name, "threshold"),
+        "v_rest": 0.0 if reset is None else read.number(reset, name, "reset"),
+    }
+
+
+def _if(read: _Reader, node: Any, x: int, name: str) -> int:
+    given = _fires(read, node, name)
+    x = read.scaled(x, read.dt * read.number(node.r, name, "r"), name)
+    return read.build.neuron(program("IF", given, SURROGATE, {}), x, name)
+
+
+def _lif(read: _Reader, node: Any, x: int, name: str) -> int:
+    given = _fires(read, node, name)
+    if read.number(node.v_leak, name, "v_leak") != given["v_rest"]:
+        raise UserError(f"{name}: it decays to another potential than it is reset to")
+    tau = float(f"{read.number(node.tau, name, 'tau') / read.dt:.6g}")
+    x = read.scaled(x, read.number(node.r, name, "r"), name)
+    return read.build.neuron(program("LIF", {**given, "tau": tau}, SURROGATE, {}), x, name)
+
+
+def _li(read: _Reader, node: Any, x: int, name: str) -> int:
+    if read.number(node.v_leak, name, "v_leak") != 0:
+        raise UserError(f"{name}: an integrator that decays to another potential than 0")
+    tau = float(f"{read.number(node.tau, name, 'tau') / read.dt:.6g}")
+    x = read.scaled(x, read.number(node.r, name, "r"), name)
+    return read.build.neuron(program("readout", {"tau": tau}, None, {}), x, name)
+
+
+SURROGATE = "atan"
+"""That of imported neurons: NIR says none, and it changes gradients alone."""
+
+FORMS: Mapping[str, Callable[[_Reader, Any, int, str], int]] = {
+    "Conv2d": _conv,
+    "Affine": _linear,
+    "Linear": _linear,
+    "AvgPool2d": _avgpool,
+    "Flatten": _flatten,
+    "IF": _if,
+    "LIF": _lif,
+    "LI": _li,
+    "Output": lambda read, node, x, name: x,
+}
+"""Nodes of NIR that are read."""
+
+
+@dataclass(frozen=True)
+class NirRunner:
+    """A graph of NIR by its equations, step by step."""
+
+    source: Source
+    nodes: Mapping[str, Any]
+    sources: Mapping[str, list[str]]
+    order: list[str]
+    entry: str
+    exit: str
+    single: bool = False
+
+    def run(self, inputs: Tensor) -> Tensor:
+        frames = self.source.graph.input.value.varies
+        potentials: dict[str, Tensor] = {}
+        steps = []
+        for t in range(self.source.graph.steps):
+            values = {self.entry: inputs[t] if frames else inputs}
+            for name in self.order:
+                if self.sources[name]:
+                    taken = torch.stack([values[item] for item in self.sources[name]]).sum(0)
+                    values[name] = nir_step(self.nodes[name], name, taken, potentials)
+            steps.append(values[self.exit])
+        return torch.stack(steps)
+
+    def weights(self) -> Weights:
+        return self.source.weights
+
+    def varied(self, seed: int, inputs: Tensor) -> None:
+        """The weights of a file stay as they are."""
+        return
