@@ -203,6 +203,7 @@ LINES: dict[str, Lines] = {
     "draw": lambda w: [["draw", w.spec, "-o", w.root / f"{EVIL}.svg"], ["draw", w.spec]],
     "prove": lambda w: [["prove", w.spec], ["prove", w.spec, "--set", f"steps={EVIL}"]],
     "equiv": lambda w: [["equiv", w.spec, w.spec], ["equiv", w.spec, "danet_c_small", "--json"]],
+    "data": lambda w: [["data", w.data, "-o", w.root / f"{EVIL}.png"], ["data", w.data, "--json"], ["data", f"folder:{w.torn}"], ["data", w.data, "--recipe", w.spec]],
     "train": lambda w: [w.train("-o", w.run), w.train("--data", EVIL), w.train("--data", f"folder:{w.torn}"), w.train("--dry-run", "--json")],
     "eval": lambda w: [["eval", w.run], ["eval", w.run, "--checkpoint", EVIL]],
     "export": lambda w: [["export", w.run, "-o", w.root / f"{EVIL}.pth"], ["export", EVIL, "-o", "x.pth"]],
