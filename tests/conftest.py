@@ -88,7 +88,7 @@ def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     if hasattr(os, "fork"):
         from tests.forked import POPEN
 
-        monkeypatch.setattr("danetc.tasks.grid.run.subprocess", POPEN)
+        monkeypatch.setattr("danetc.tasks.grid.local.subprocess", POPEN)
 
 
 @pytest.fixture

@@ -74,11 +74,39 @@ def _columns(
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
+    type=click.IntRange(1, 100_000),
     metavar="N",
-    help="How many trainings run at a time.",
+    help="How many trainings run at a time.  [default: 1; with ray as many as there is room for]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="What trains the runs: processes of this machine, or Ray, on a cluster.",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="The cluster of --engine ray; `auto` is the one that this machine belongs to.  "
+    "[default: one of this machine is started]",
+)
+@click.option(
+    "--cpus",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Cores of each run with --engine ray.  [default: 1]",
+)
+@click.option(
+    "--gpus",
+    type=click.FloatRange(0),
+    metavar="N",
+    help="GPUs of each run with --engine ray, as in 0.5.  [default: 1, where the cluster has any]",
+)
+@click.option(
+    "--print-commands",
+    is_flag=True,
+    help="Print the command of each run that is not done, to be run elsewhere; train nothing.",
 )
 @click.option(
     "--fresh",
@@ -128,7 +156,12 @@ def command(
     axes: list[Axis],
     networks: tuple[str, ...],
     output: Path,
-    jobs: int,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
+    cpus: float | None,
+    gpus: float | None,
+    print_commands: bool,
     dry_run: bool,
     dry_run_seconds: float,
     only_report: bool,
@@ -172,7 +205,10 @@ def command(
         raise missing_data()
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
-    from danetc.tasks.grid.comparison import checked_runs, compare
+    if engine == "local" and any(each is not None for each in (address, cpus, gpus)):
+        raise click.UsageError("--address, --cpus and --gpus are those of --engine ray")
+    from danetc.tasks.grid.comparison import checked_runs, commands, compare
+    from danetc.tasks.grid.engines import EngineRequest
     from danetc.tasks.training.request import TrainingRequest
 
     base = TrainingRequest(spec="", data=data, output=output, **asked)
@@ -182,7 +218,12 @@ def command(
 
         dry_run_grid(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
         return
-    stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
+    if print_commands:
+        lines = commands(runs, axes, base, output)
+        echo(json_text(lines) if form == "json" else "\n".join(lines))
+        return
+    where = EngineRequest(engine, jobs, address, cpus, gpus)
+    stopped = compare(runs, axes, base, output, engine=where, quiet=quiet)
     if stopped is not None:
         echo(f"danetc: stopped; the same command resumes, and {_ask(output)}", err=True)
         raise click.exceptions.Exit(stopped)

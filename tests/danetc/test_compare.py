@@ -146,7 +146,9 @@ def test_without_a_run_that_ends_well_the_status_is_1(
     """Python is started for it, as for people. (An option that there is not ends a training before
     torch is imported.)"""
     (tmp_path / "a.danet").write_text(SMALL + SGD)
-    monkeypatch.setattr("danetc.tasks.grid.run.train_arguments", lambda run: ["--no-such-option"])
+    monkeypatch.setattr(
+        "danetc.tasks.grid.attempt.train_arguments", lambda run: ["--no-such-option"]
+    )
     result = danetc(
         "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
     )

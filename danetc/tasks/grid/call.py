@@ -19,6 +19,7 @@ from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.grid.cells import parse_axis, show
 from danetc.tasks.grid.comparison import checked_runs
 from danetc.tasks.grid.comparison import compare as train_grid
+from danetc.tasks.grid.engines import ENGINES, EngineRequest
 from danetc.tasks.grid.plot import FIGURES, across
 from danetc.tasks.grid.results import Accuracy, Comparison, read_comparison
 from danetc.tasks.grid.table import flat
@@ -72,7 +73,11 @@ def compare(
     output: str | os.PathLike[str] = "runs/compare",
     seed: int | None = None,
     seeds: int | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
     backend: str | None = None,
     classes: int | None = None,
     subset_seed: int = 0,
@@ -98,7 +103,11 @@ def compare(
         output: the directory of the grid.
         seed: of the first trial; by default the recipe's.
         seeds: how many trials each cell has, with consecutive seeds.
-        jobs: how many trainings run at a time.
+        jobs: how many trainings run at a time; by default 1, on a cluster as many as it has room for.
+        engine: ``local``, processes of this machine, or ``ray``, a cluster (``pip install 'danetc[ray]'``).
+        address: of the cluster of Ray; by default one of this machine alone is started.
+        cpus: of a run on a cluster, by default 1.
+        gpus: of a run on a cluster, by default 1 where it has any.
         backend: ``fused``, ``eager`` or ``spikingjelly``.
         classes: how many classes of the data set to draw at random; by default all.
         subset_seed: by which these classes are drawn.
@@ -115,7 +124,9 @@ def compare(
     check_choice("backend", backend, BACKENDS)
     check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
     check_choice("accuracy", accuracy, ("last", "best"))
-    check_whole("jobs", jobs, 1, 256)
+    check_choice("engine", engine, tuple(ENGINES))
+    check_whole("jobs", jobs, 1, 100_000)
+    where = EngineRequest(engine, jobs, address, cpus, gpus)
     check_whole("seed", seed, 0, 2**32 - 1)
     check_whole("seeds", seeds, 1)
     check_whole("classes", classes, 2)
@@ -151,7 +162,7 @@ def compare(
     runs = checked_runs(
         [os.fspath(each) for each in several], networks, axes, base, folder, quiet=quiet
     )
-    if train_grid(runs, axes, base, folder, jobs=jobs, quiet=quiet) is not None:
+    if train_grid(runs, axes, base, folder, engine=where, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {folder}")
     found = read_comparison(folder, accuracy, allow_changed)
     failed = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from danetc.output.text import note
 from danetc.runtime.system.files import save_record
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
+from danetc.tasks.grid.attempt import Outcome, train_arguments
 from danetc.tasks.grid.cells import Axis, find_networks, make_cells
+from danetc.tasks.grid.engines import EngineRequest, start_engine
 from danetc.tasks.grid.plan import GridRun, by_cell, check_cells, refuse_changed
 from danetc.tasks.grid.progress import GridProgress
 from danetc.tasks.grid.results import FORMAT
-from danetc.tasks.grid.run import Outcome, as_record, train_all, train_arguments
+from danetc.tasks.grid.run import as_record, train_all
 from danetc.tasks.training.directory import locked
 from danetc.version import version
 
@@ -64,7 +68,7 @@ def compare(
     base: TrainingRequest,
     folder: Path,
     *,
-    jobs: int,
+    engine: EngineRequest,
     quiet: bool,
 ) -> int | None:
     """Train what is not trained yet. Gives the exit status where a signal has stopped it.
@@ -86,9 +90,28 @@ def compare(
         save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
         if not quiet and len(todo) < len(runs):
             echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
-        with GridProgress(len(todo), quiet=quiet) as shown:
-            train_all(todo, jobs=jobs, stop=stop, shown=shown, record=record)
+        if todo:
+            with (
+                closing(start_engine(engine)) as started,
+                GridProgress(len(todo), quiet=quiet) as shown,
+            ):
+                train_all(todo, engine=started, stop=stop, shown=shown, record=record)
         return None if stop.signal is None else 128 + stop.signal
+
+
+def commands(
+    runs: Sequence[GridRun], axes: Sequence[Axis], base: TrainingRequest, folder: Path
+) -> list[str]:
+    """The command of each run that is not done, for the shell; the grid is written down without them,
+    so that ``--only-report`` reads what they have trained. Raises UserError as ``compare`` does."""
+    if not (base.fresh or base.override):
+        refuse_changed(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
+        save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+    todo = (run for run in runs if run.state != "done")
+    return [shlex.join(["danetc", "train", *train_arguments(run)]) for run in todo]
 
 
 def _grid(

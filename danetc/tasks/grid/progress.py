@@ -14,8 +14,8 @@ from danetc.tasks.training.progress import show_time
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from danetc.tasks.grid.attempt import Outcome
     from danetc.tasks.grid.plan import GridRun
-    from danetc.tasks.grid.run import Outcome
 
 
 class GridProgress:

@@ -1,0 +1,142 @@
+"""Engines of a grid: a cluster of Ray gives what this machine gives, also where a worker is lost."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from danetc.errors import UserError
+from danetc.tasks.grid import ray_cluster
+from danetc.tasks.grid.engines import ENGINES, EngineRequest, start_engine
+
+from .conftest import SMALL, Run
+
+RECIPE = """
+recipe quick {
+  epochs = 3
+  batch = 500
+  optimizer = sgd(lr = 0.1, momentum = 0.9)
+}
+"""
+GRID = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "--set", "steps=1", "-q")
+
+
+def workers() -> list[psutil.Process]:
+    """The workers of Ray that train."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("ray::train")
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray finds no cluster in a path of Windows")
+def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: None
+) -> None:
+    """Two workers, one killed in the middle: the same bits as on this machine."""
+    pytest.importorskip("ray", reason="Ray is an extra")
+    (tmp_path / "a.danet").write_text(SMALL + RECIPE)
+    run = tmp_path / "cluster" / "small" / "seed-0"
+    killed: list[int] = []
+    plain = ray_cluster.RayTask.has_moved
+
+    def has_moved(task: ray_cluster.RayTask) -> bool:
+        moved = plain(task)
+        if moved and not killed and (found := workers()):
+            killed.append(found[0].pid)
+            found[0].send_signal(signal.SIGKILL)
+        return moved
+
+    monkeypatch.setattr(ray_cluster.RayTask, "has_moved", has_moved)
+    done = danetc(*GRID, "--seeds", "2", "-o", "cluster", "--engine", "ray", "--jobs", "2")
+    assert done.status == 0, done.err
+    assert killed
+    assert danetc(*GRID, "--seeds", "2", "-o", "local").status == 0
+    for seed in (0, 1):
+        place = Path("small") / f"seed-{seed}" / "weights.safetensors"
+        assert (run.parents[1] / place).read_bytes() == (tmp_path / "local" / place).read_bytes()
+    logs = [(run.parent / f"log-seed-{seed}.txt").read_text() for seed in (0, 1)]
+    assert sum("resuming from" in log for log in logs) == 1
+
+
+def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + RECIPE)
+    grid = (*GRID, "--set", "recipe.epochs=1", "--seeds", "2", "-o", "out")
+    listed = danetc(*grid, "--print-commands")
+    assert (listed.status, listed.err) == (0, "")
+    lines = [shlex.split(line) for line in listed.out.splitlines()]
+    assert [line[:2] for line in lines] == [["danetc", "train"]] * 2
+    assert danetc(*lines[0][1:], "-q").status == 0
+    report = danetc("compare", "-o", "out", "--only-report", "--json")
+    (cell,) = json.loads(report.out)["cells"]
+    assert cell["state"] == "1 of 2 runs"
+    rest = danetc(*grid, "--print-commands", "--json")
+    assert [shlex.split(line) for line in json.loads(rest.out)] == lines[1:]
+
+
+def test_what_a_worker_does_ends_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training's pipe is closed, so that it saves its state."""
+    monkeypatch.setattr(ray_cluster, "POLL", 0.01)
+    program = "import sys; sys.exit(len(sys.stdin.read()) + 143)"
+    monkeypatch.setattr(ray_cluster, "command", lambda arguments: [sys.executable, "-c", program])
+    stop = tmp_path / ".stop"
+    stop.touch()
+    began = time.monotonic()
+    assert ray_cluster.train([], str(tmp_path / "log"), str(stop), str(tmp_path)) == 143
+    assert time.monotonic() - began < 60
+    with pytest.raises(FileNotFoundError, match="all machines must see"):
+        ray_cluster.train([], str(tmp_path / "nowhere" / "log"), str(stop), str(tmp_path))
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"danetc\[ray\]"):
+        start_engine(EngineRequest("ray"))
+
+    def init(**given: object) -> None:
+        raise ConnectionError("nobody there\nmore")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=r"no cluster of Ray at a:1: nobody there$"):
+        start_engine(EngineRequest("ray", address="a:1"))
+
+
+def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    stub = SimpleNamespace(
+        init=lambda **given: None,
+        cluster_resources=lambda: {"CPU": 4.0, "GPU": 2.0},
+        shutdown=lambda: closed.append(True),
+    )
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    assert start_engine(EngineRequest("ray")).jobs == 2
+    assert start_engine(EngineRequest("ray", gpus=0.0)).jobs == 4
+    assert start_engine(EngineRequest("ray", gpus=0.5, cpus=2)).jobs == 2
+    assert start_engine(EngineRequest("ray", jobs=9)).jobs == 9
+    assert not closed
+    with pytest.raises(UserError, match="a run asks for 8 and 1"):
+        start_engine(EngineRequest("ray", cpus=8))
+    assert closed
+
+
+def test_every_engine_has_its_place_in_the_command(danetc: Run) -> None:
+    from danetc.commands.compare import command
+
+    (option,) = [each for each in command.params if each.name == "engine"]
+    assert list(option.type.choices) == list(ENGINES)  # type: ignore[attr-defined]
+    wrong = danetc(*GRID, "--address", "auto")
+    assert wrong.status == 2
+    assert "--engine ray" in wrong.err
+    with pytest.raises(UserError, match="choose the engine ray"):
+        EngineRequest(cpus=1)
