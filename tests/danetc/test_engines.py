@@ -38,9 +38,10 @@ def workers() -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.usefixtures("forked_trainings")
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray finds no cluster in a path of Windows")
 def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: None
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers, one killed in the middle: the same bits as on this machine."""
     pytest.importorskip("ray", reason="Ray is an extra")
@@ -75,7 +76,7 @@ def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Pa
     assert (listed.status, listed.err) == (0, "")
     lines = [shlex.split(line) for line in listed.out.splitlines()]
     assert [line[:2] for line in lines] == [["danetc", "train"]] * 2
-    assert danetc(*lines[0][1:], "-q").status == 0
+    assert danetc("train", "-q", *lines[0][2:]).status == 0
     report = danetc("compare", "-o", "out", "--only-report", "--json")
     (cell,) = json.loads(report.out)["cells"]
     assert cell["state"] == "1 of 2 runs"
