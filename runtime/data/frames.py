@@ -1,9 +1,10 @@
-"""Frames of events [T, C, H, W] in npy or npz files, a folder for each class."""
+"""Frames of events [T, C, H, W], or events themselves, in npy or npz files, a folder for each class."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from torch import Tensor
 
 from danetc.dsl.files import open_regular
 from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
-from danetc.runtime.data.files import FilesBelow, Strings
+from danetc.runtime.data.files import Files, FilesBelow, Strings
+from danetc.runtime.data.recordings import frames_of, is_recording, row_of
 from danetc.runtime.data.source import DataSet, Source
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.system.errors import DataError, UnreadableError
 
+EVENTS = ("t", "x", "y", "p")  # of an npz file, as SpikingJelly has them
 KEY = "frames"  # of an npz file; SpikingJelly's name, too
 
 
@@ -41,6 +44,26 @@ class FrameFiles(FilesBelow):
         return frames
 
 
+@dataclass(frozen=True, eq=False)
+class RecordingFiles(FilesBelow):
+    """Files of events, which are counted in ``frames`` frames [T, 2, H, W] when they are read."""
+
+    frames: int
+    size: tuple[int, int]
+
+    def read(self, index: int) -> Tensor:
+        where = self.where(index)
+        events = _loaded(where)
+        if not _holds_events(events):
+            raise UnreadableError(f"{where} holds no events (t, x, y, p), but others do")
+        return frames_of(events, self.frames, self.size, where)
+
+
+def _holds_events(loaded: Any) -> bool:
+    """Whether a file holds the events of a recording, not frames."""
+    return isinstance(loaded, dict) or is_recording(loaded)
+
+
 def _only_frames(arrays: Any, where: str) -> Any:
     """The array of an npz file that holds frames."""
     keys = list(arrays.files)
@@ -52,12 +75,18 @@ def _only_frames(arrays: Any, where: str) -> Any:
     return arrays[KEY if KEY in keys else keys[0]]
 
 
-def read_frames(where: str) -> Tensor:
-    """The frames of a file. Raises UnreadableError; nothing is unpickled."""
+def _loaded(where: str) -> Any:
+    """An array of a file; of events, as SpikingJelly keeps them, a dictionary of t, x, y and p. Raises
+    UnreadableError; nothing is unpickled.
+    """
     try:
         with open_regular(where) as stream:
             loaded = np.load(stream, allow_pickle=False)
-            frames = loaded if isinstance(loaded, np.ndarray) else _only_frames(loaded, where)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            if {*EVENTS} <= {*loaded.files}:
+                return {name: loaded[name] for name in EVENTS}
+            return _only_frames(loaded, where)
     except UnreadableError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -65,6 +94,13 @@ def read_frames(where: str) -> Tensor:
         if "pickled" in reason or "allow_pickle" in reason:
             reason = "it is no array of numbers (what is pickled is not read)"
         raise UnreadableError(f"{where} cannot be read: {reason}") from error
+
+
+def read_frames(where: str) -> Tensor:
+    """The frames of a file. Raises UnreadableError."""
+    frames = _loaded(where)
+    if _holds_events(frames):
+        raise UnreadableError(f"{where} holds events, but others hold frames")
     if frames.ndim != 4 or not frames.size:
         raise UnreadableError(
             f"{where} has an array of {list(frames.shape)}, where frames [T, C, H, W] are needed"
@@ -90,13 +126,10 @@ def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
     """A data set of two folders of class folders with files of frames. Raises DataError."""
     train = class_files(found.train, found.classes, WHAT)
     test = class_files(found.test, found.classes, WHAT)
-    shape = _first_shape(found.train, train[0], request.policy)
-    sides: tuple[Source, Source] = (
-        FrameFiles(*train, request.policy, found.train, shape),
-        FrameFiles(*test, request.policy, found.test, shape),
-    )
+    shape, make = _maker(request, found, train[0])
+    sides: tuple[Source, Source] = (make(*train, found.train), make(*test, found.test))
     if found.share is not None:
-        sides = held_out(FrameFiles(*train, request.policy, found.train, shape), found.share)
+        sides = held_out(make(*train, found.train), found.share)
     return DataSet(
         name=request.name,
         text=request.text,
@@ -111,11 +144,42 @@ def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
     )
 
 
-def _first_shape(root: Path, names: Strings, policy: Policy) -> tuple[int, ...]:
-    """Of the first recording that can be read (the first of all, where the policy is to stop)."""
+Maker = Callable[[Strings, Tensor, Path], Files]
+
+
+def _maker(
+    request: DataRequest, found: ClassFolders, names: Strings
+) -> tuple[tuple[int, ...], Maker]:
+    """The shape of samples, and what makes a source of files: of frames, or of events."""
+    policy, size, frames = request.policy, found.size, request.frames
+    first, where = _first(found.train, names, policy)
+    if not _holds_events(first):
+        shape = tuple(read_frames(where).shape)
+        return shape, lambda names, labels, root: FrameFiles(names, labels, policy, root, shape)
+    if frames is None:
+        raise DataError(
+            f"{where} is a recording, and how many frames to make of one is not known; set steps in "
+            "the recipe or the network"
+        )
+    if size is None:
+        needs = f"{int(row_of(first).max()) + 1}x{int(first['x'].max()) + 1}"
+        raise DataError(
+            f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one needs "
+            f"{needs} at least)"
+        )
+    return (
+        (frames, 2, *size),
+        lambda names, labels, root: RecordingFiles(names, labels, policy, root, frames, size),
+    )
+
+
+def _first(root: Path, names: Strings, policy: Policy) -> tuple[Any, str]:
+    """What the first file holds that can be read (the first of all, where the policy is to stop)."""
     for name in names:
+        where = str(root / name)
         try:
-            return tuple(read_frames(str(root / name)).shape)
+            loaded = _loaded(where)
+            return loaded if _holds_events(loaded) else read_frames(where), where
         except UnreadableError:
             if policy == "stop":
                 raise

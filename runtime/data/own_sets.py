@@ -7,7 +7,7 @@ from typing import Any
 from danetc.runtime.data.arrays import Learned, Reading, class_names, hold_out
 from danetc.runtime.data.own import Own, SampleForm, digest_of, open_own
 from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
-from danetc.runtime.sources.options import Placed
+from danetc.runtime.sources.options import Placed, parse_size
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 
@@ -16,10 +16,7 @@ def size_of(asked: Placed, dataset: Any) -> tuple[int, int] | None:
     """Height and width of recordings: as the option says, or as tonic's Datasets have them."""
     text = asked.get("size")
     if text is not None:
-        height, mark, width = text.partition("x")
-        if not (mark and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            raise DataError(f"the option `size` is `{text}`; it is height x width, as in 128x128")
-        return int(height), int(width)
+        return parse_size(text)
     found = getattr(dataset, "sensor_size", None)
     if found is None:
         found = getattr(getattr(dataset, "dataset", None), "sensor_size", None)

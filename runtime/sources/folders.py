@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.options import Placed, class_list, parse_size, placed
 from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
 
@@ -73,17 +73,26 @@ class ClassFolders:
     test: Path
     classes: tuple[str, ...]
     share: float | None = None
+    size: tuple[int, int] | None = None
+    """(H, W) of recordings of events, where the option ``size`` says it."""
 
 
 def class_folders(text: str, kind: str, what: str) -> ClassFolders:
     """Those of ``kind:DIR``, with options behind, where ``what`` lie. Raises DataError where they are
     not so.
     """
-    asked = placed(text, kind, KNOWN)
+    asked = placed(text, kind, (*KNOWN, "size") if what == RECORDINGS else KNOWN)
     holds = f"train/CLASS/ and val/CLASS/ with {what}"
     train, test = splits(existing(asked.place, kind, holds), kind, what, asked)
     listed = class_list(asked.get("classes"))
-    found = ClassFolders(train, test, class_table(train, test, what, listed), asked.share)
+    size = asked.get("size")
+    found = ClassFolders(
+        train,
+        test,
+        class_table(train, test, what, listed),
+        asked.share,
+        None if size is None else parse_size(size),
+    )
     for split in (train, test):
         if not _holds(split / found.classes[0], EXTENSIONS[what]):
             raise without_files(split / found.classes[0], what)

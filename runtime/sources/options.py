@@ -84,6 +84,14 @@ def placed(text: str, kind: str, known: tuple[str, ...]) -> Placed:
     return found
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of the option ``size``. Raises DataError."""
+    height, mark, width = text.partition("x")
+    if not (mark and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise DataError(f"the option `size` is `{text}`; it is height x width, as in 128x128")
+    return int(height), int(width)
+
+
 def _check_value(kind: str, key: str, value: str) -> None:
     if not value:
         raise DataError(f"the option `{key}` of `{kind}` is empty; it is {OPTIONS[key]}")

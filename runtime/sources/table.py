@@ -123,7 +123,7 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
         ),
         "events": Row(
             "events:DIR",
-            "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
+            "as folder, with frames [T, C, H, W] or events t, x, y, p in npz or npy; events:NAME:DIR is a data set of "
             "SpikingJelly's",
             _events,
             "events",

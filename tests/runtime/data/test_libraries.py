@@ -159,3 +159,31 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
     assert one.sum() == 40
     with pytest.raises(DataError, match="how many frames to make of one is not known; set steps"):
         open_data(f"{tmp_path / 'own.py'}:make")
+
+
+def test_files_of_events_are_cut_into_frames(tmp_path: Path) -> None:
+    """SpikingJelly's npz with t, x, y and p, and tonic's arrays with fields in npy."""
+    made: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        for name in ("left", "right"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                events = recording(50 + number)
+                made[f"{split}/{name}/{number}"] = events
+                if number:
+                    np.save(folder / f"{number}.npy", events)
+                else:
+                    np.savez(folder / "0.npz", **{key: events[key] for key in ("t", "x", "y", "p")})
+    data = open_data(f"events:{tmp_path},size=9x12", frames=4)
+    assert (data.events, data.shape, len(data.train), data.classes) == (True, (4, 2, 9, 12), 6, 2)
+    for index in range(6):
+        name = str(Path(data.train.where(index)).relative_to(tmp_path).with_suffix(""))
+        assert torch.equal(data.train[index][0], frames_of(made[name], 4, (9, 12), "it"))
+    for options, frames, told in (
+        ("", 4, "say it: ,size=HxW (this one needs "),
+        (",size=9", 4, "it is height x width"),
+        (",size=9x12", None, "how many frames to make of one is not known"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            open_data(f"events:{tmp_path}{options}", frames=frames)
