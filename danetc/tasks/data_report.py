@@ -18,7 +18,8 @@ from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
 from danetc.runtime.data.fit import check_fit
-from danetc.runtime.data.source import IGNORED, number_of
+from danetc.runtime.data.source import number_of
+from danetc.runtime.sources.target import IGNORED
 from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.training.errors import TrainingError

@@ -5,8 +5,9 @@ from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.prepared import Prepared, prepared
 from danetc.runtime.data.registry import draw_classes, open_data
-from danetc.runtime.data.source import DataSet, Memory, Source, Split, Target
+from danetc.runtime.data.source import DataSet, Memory, Source, Split
 from danetc.runtime.sources.request import Policy
+from danetc.runtime.sources.target import Target
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import derive, mix_seed
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.source import (
-    IGNORED,
     DataSet,
     Memory,
-    Target,
     memory_fingerprint,
 )
 from danetc.runtime.sources.request import DataRequest
+from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
 

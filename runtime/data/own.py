@@ -14,8 +14,9 @@ from torch import Tensor
 
 from danetc.runtime.data.arrays import Learned, Reading, classes_of_pixels, images_of, learned_of
 from danetc.runtime.data.recordings import frames_of, is_recording, row_of
-from danetc.runtime.data.source import Selected, Target, facts_fingerprint
+from danetc.runtime.data.source import Selected, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest, Policy
+from danetc.runtime.sources.target import Target
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import where_it_failed

@@ -11,12 +11,9 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from danetc.runtime.sources.request import Policy
+from danetc.runtime.sources.target import Target
 
 Split = Literal["test", "train"]
-Target = Literal["classes", "pixels", "numbers"]
-"""What is learned of a sample: its class, the class of each of its pixels, or numbers."""
-IGNORED = -100
-"""The class of pixels that count for nothing: torch's, in place of 255 as files have it."""
 
 
 class Source(Protocol):

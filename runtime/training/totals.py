@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.source import IGNORED, Target
+from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.training.distributed import World
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)

@@ -12,7 +12,7 @@ import torch
 
 from danetc.runtime.data import DataError, Memory, open_data
 from danetc.runtime.data.arrays import Reading, hold_out, images_of, learned_of
-from danetc.runtime.data.source import IGNORED
+from danetc.runtime.sources.target import IGNORED
 
 DICE = np.random.default_rng(0)
 
