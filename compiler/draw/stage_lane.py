@@ -15,16 +15,16 @@ from danetc.compiler.draw.words import clean, look, numbers, span_words, value_w
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.rule_forms import (
     SOURCES,
+    BlockInput,
+    BlockOutput,
     Delayed,
-    Entry,
     Form,
-    Input,
     Join,
-    Learnt,
     Made,
-    Output,
     Scaled,
+    ScaledByLearnt,
     Source,
+    StageInput,
     sources,
     spread,
 )
@@ -75,7 +75,7 @@ class StageLane:
             self.input_of[group[0]] = entering[0].source, entering[0].steps
             self._add(stop_of(replace(shown[group[0]], key=key), entering))
         value = self.graph[stage.result].value
-        if stage.result_form != Output(len(stage.blocks) - 1):
+        if stage.result_form != BlockOutput(len(stage.blocks) - 1):
             entering = self._entering(spread(stage.result_form), value)
             message = f"the stage's output: {value_words(value)}"
             self._add(box_stop(point(f"{self.name}result", message), entering))
@@ -147,11 +147,11 @@ class StageLane:
     def _source(self, source: Source) -> tuple[Read, Value]:
         """What gives a value that the rule names, and the value."""
         match source:
-            case Output(block):
+            case BlockOutput(block):
                 return (self.key[block], 0), self.graph[self.stage.blocks[block].output].value
-            case Entry():
+            case StageInput():
                 return (f"{self.name}in", 0), self.graph[self.stage.entry].value
-            case Input(block):
+            case BlockInput(block):
                 stop = self.input_of.get(block, (f"{_INPUT}{block}", 0))
                 return stop, self.graph[self.stage.blocks[block].input].value
             case Delayed(steps, value):
@@ -198,7 +198,7 @@ class StageLane:
                 source, given = self._source(each)
                 read[source] = _wider(read.get(source, given), given)
                 block = each.value if isinstance(each, Delayed) else each
-                if isinstance(block, Output):
+                if isinstance(block, BlockOutput):
                     indices.setdefault(source, []).append(block.block)
         for source, given in read.items():
             of = sorted(set(indices.get(source, ())))
@@ -240,7 +240,7 @@ def _name(form: Made) -> str:
             return name
         case Scaled():
             return "scale"
-        case Learnt():
+        case ScaledByLearnt():
             return "learn"
     assert_never(form)
 
@@ -252,6 +252,6 @@ def _sign(form: Made) -> str:
             return _SIGNS[name]
         case Scaled(factor):
             return f"×{factor:g}"
-        case Learnt():
+        case ScaledByLearnt():
             return "×learn"
     assert_never(form)

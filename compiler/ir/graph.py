@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union, assert_never
 
 from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
     Delayed,
-    Entry,
     Form,
-    Input,
     Join,
-    Learnt,
-    Output,
     Scaled,
+    ScaledByLearnt,
     Source,
+    StageInput,
 )
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
@@ -130,15 +130,15 @@ class Stage:
                 waiting.append((self.blocks[last].feed, inputs.pop(last)))
             part, weight = waiting.pop()
             match part:
-                case Entry() | Output():
+                case StageInput() | BlockOutput():
                     total[part] = total.get(part, 0.0) + weight
-                case Input(block):
+                case BlockInput(block):
                     inputs[block] = inputs.get(block, 0.0) + weight
                 case Scaled(factor, value):
                     waiting.append((value, factor * weight))
                 case Join("sum", parts):
                     waiting += [(item, weight) for item in parts]
-                case Join() | Learnt() | Delayed():
+                case Join() | ScaledByLearnt() | Delayed():
                     return None
                 case _:
                     assert_never(part)

@@ -1,7 +1,7 @@
 """What a rule's equations say, as forms: values made of what the blocks of a stage take and give.
 
 ``in[i] = 0.5 * sum(in[0], out[0 .. i-1])`` says of block 2
-``Scaled(0.5, Join("sum", (Input(0), Output(0), Output(1))))``. A form says what a value is at one
+``Scaled(0.5, Join("sum", (BlockInput(0), BlockOutput(0), BlockOutput(1))))``. A form says what a value is at one
 step; ``Delayed`` leads to earlier ones.
 """
 
@@ -13,19 +13,19 @@ from typing import TypeAlias, TypeVar, assert_never
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StageInput:
     """``in``: what the stage takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class BlockInput:
     """``in[block]``: what a block takes."""
 
     block: int
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class BlockOutput:
     """``out[block]``: what a block gives."""
 
     block: int
@@ -52,7 +52,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class ScaledByLearnt:
     """A value times learnt numbers. ``name`` is the path of their node below the stage."""
 
     name: str
@@ -71,12 +71,12 @@ class Delayed:
     value: Form
 
 
-Source: TypeAlias = Entry | Input | Output | Delayed
+Source: TypeAlias = StageInput | BlockInput | BlockOutput | Delayed
 """What is there when a form is computed: at a step, values of earlier steps too."""
-Made: TypeAlias = Join | Scaled | Learnt
+Made: TypeAlias = Join | Scaled | ScaledByLearnt
 Form: TypeAlias = Source | Made
 
-SOURCES = (Entry, Input, Output, Delayed)
+SOURCES = (StageInput, BlockInput, BlockOutput, Delayed)
 """The classes of ``Source``, for ``isinstance``: a union there takes three times as long."""
 
 T = TypeVar("T")
@@ -118,9 +118,9 @@ def spread(form: Form, steps: int = 0) -> Form:
             return Join(name, tuple(spread(part, steps) for part in parts))
         case Scaled(factor, value):
             return Scaled(factor, spread(value, steps))
-        case Learnt(name, value):
-            return Learnt(name, spread(value, steps))
-        case Entry() | Input() | Output():
+        case ScaledByLearnt(name, value):
+            return ScaledByLearnt(name, spread(value, steps))
+        case StageInput() | BlockInput() | BlockOutput():
             return Delayed(steps, form) if steps else form
     assert_never(form)
 
@@ -128,17 +128,17 @@ def spread(form: Form, steps: int = 0) -> Form:
 def shown(form: Form) -> str:
     """A form as people read it, cut where it is long."""
     match form:
-        case Entry():
+        case StageInput():
             return "in"
-        case Input(block):
+        case BlockInput(block):
             return f"in[{block}]"
-        case Output(block):
+        case BlockOutput(block):
             return f"out[{block}]"
         case Delayed(steps, value):
             return f"({shown(value)} -> delay({steps}))"
         case Scaled(factor, value):
             return f"{factor:g} * {shown(value)}"
-        case Learnt(_, value):
+        case ScaledByLearnt(_, value):
             return f"learn(...) * {shown(value)}"
         case Join(name, parts):
             inner = ", ".join(map(shown, parts[:3]))

@@ -13,16 +13,16 @@ from typing import assert_never
 from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
     Delayed,
-    Entry,
     Form,
-    Input,
     Join,
-    Learnt,
     Made,
-    Output,
     Scaled,
+    ScaledByLearnt,
     Source,
+    StageInput,
     folded,
 )
 
@@ -71,11 +71,11 @@ class StageValues:
 
     def _source(self, source: Source) -> int:
         match source:
-            case Output(block):
+            case BlockOutput(block):
                 return self._outputs[block]
-            case Input(block):
+            case BlockInput(block):
                 return self.node(self.stage.blocks[block].input)
-            case Entry():
+            case StageInput():
                 return self._nodes[self.stage.entry]
             case Delayed():
                 return self._nodes[self._delayed[source]]
@@ -87,7 +87,7 @@ class StageValues:
                 return self._folded(name, values)
             case Scaled(factor):
                 return self._scaled(factor, values[0])
-            case Learnt(name):
+            case ScaledByLearnt(name):
                 return self._number("learn", name, values[0])
         assert_never(form)
 

@@ -27,16 +27,16 @@ from typing import assert_never
 
 from danetc.compiler.ir.graph import Attribute, Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
     Delayed,
-    Entry,
     Form,
-    Input,
     Join,
-    Learnt,
     Made,
-    Output,
     Scaled,
+    ScaledByLearnt,
     Source,
+    StageInput,
     folded,
 )
 from danetc.dsl.neuron.program import NeuronProgram
@@ -152,11 +152,11 @@ def _form(form: Form) -> str:
 
 def _source(source: Source) -> str:
     match source:
-        case Entry():
+        case StageInput():
             return "in"
-        case Input(block):
+        case BlockInput(block):
             return f"in[{block}]"
-        case Output(block):
+        case BlockOutput(block):
             return f"out[{block}]"
         case Delayed(steps, value):
             return f"delay({steps}, {_form(value)})"
@@ -169,7 +169,7 @@ def _made(form: Made, parts: list[str]) -> str:
             return f"{name}({', '.join(_ranges(form.parts, parts))})"
         case Scaled(factor):
             return f"scale({factor!r}, {parts[0]})"
-        case Learnt(name):
+        case ScaledByLearnt(name):
             return f"learn({_path((*name.split('.'),))}, {parts[0]})"
     assert_never(form)
 
@@ -178,13 +178,13 @@ def _ranges(parts: Iterable[Form], texts: Iterable[str]) -> Iterator[str]:
     """The texts of parts, with runs of three and more consecutive outputs as ``out[a .. b]``."""
 
     def run_of(place: int, part: Form) -> tuple[object, ...]:
-        return (part.block - place,) if isinstance(part, Output) else (place, "alone")
+        return (part.block - place,) if isinstance(part, BlockOutput) else (place, "alone")
 
     numbered = enumerate(zip(parts, texts, strict=True))
     for _, run in groupby(numbered, lambda each: run_of(each[0], each[1][0])):
         items = [item for _, item in run]
         first, last = items[0][0], items[-1][0]
-        if len(items) > 2 and isinstance(first, Output) and isinstance(last, Output):
+        if len(items) > 2 and isinstance(first, BlockOutput) and isinstance(last, BlockOutput):
             yield f"out[{first.block} .. {last.block}]"
         else:
             yield from (text for _, text in items)

@@ -8,16 +8,16 @@ from typing import assert_never
 
 from danetc.compiler.ir.ops import OPS, OpError, text
 from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
     Delayed,
-    Entry,
     Form,
-    Input,
     Join,
-    Learnt,
     Made,
-    Output,
     Scaled,
+    ScaledByLearnt,
     Source,
+    StageInput,
     folded,
     shown,
     sources,
@@ -72,11 +72,11 @@ class Feeds:
 
     def _source(self, source: Source) -> Wire | Invalid:
         match source:
-            case Output(block):
+            case BlockOutput(block):
                 return _of(self.outputs, block)
-            case Input(block):
+            case BlockInput(block):
                 return _of(self.inputs, block)
-            case Entry():
+            case StageInput():
                 return self.entry
             case Delayed(steps, value):
                 assert self.loops is not None
@@ -93,7 +93,7 @@ class Feeds:
             case Scaled(factor):
                 attrs = {"factor": factor, "offset": 0.0}
                 return self.builder.add("affine", tuple(parts), attrs, self.span)
-            case Learnt(name):
+            case ScaledByLearnt(name):
                 return self._product(self.learnt[name], name, parts[0])
         assert_never(form)
 

@@ -11,7 +11,16 @@ from math import log2
 from typing import assert_never
 
 from danetc.compiler.ir.graph import unique
-from danetc.compiler.ir.rule_forms import Delayed, Entry, Form, Input, Join, Learnt, Output, Scaled
+from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
+    Delayed,
+    Form,
+    Join,
+    Scaled,
+    ScaledByLearnt,
+    StageInput,
+)
 from danetc.compiler.lowering.learnt import as_learnt
 from danetc.compiler.lowering.loops import cuts
 from danetc.compiler.lowering.rule_lines import Fail, rule_lines
@@ -50,8 +59,8 @@ class RuleReader:
         self.fail = fail
         self.work = current()
         self._ports: Mapping[str, Sequence[Form]] = {
-            "in": [*map(Input, range(blocks))],
-            "out": [*map(Output, range(blocks))],
+            "in": [*map(BlockInput, range(blocks))],
+            "out": [*map(BlockOutput, range(blocks))],
         }
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
@@ -65,7 +74,7 @@ class RuleReader:
         """What feeds block i. Nothing said of block 0, it is the stage's input."""
         line, place = self.lines.rest if i else self.lines.first, f"feeds.{i}"
         if line is None:
-            return Entry()
+            return StageInput()
         again = place in self._forms
         form = self._equation(line, i, place)
         if i >= 64 and i & (i - 1) == 0 and not again:
@@ -122,7 +131,7 @@ class RuleReader:
                     )
                 return forms[0]
             case s.Name("in"):
-                return Entry()
+                return StageInput()
             case s.Flow(steps):
                 return self._delayed(steps, env)
             case s.IfElse(then, condition, otherwise):
@@ -168,7 +177,7 @@ class RuleReader:
             )
         name = unique(f"{self.place}.{_word(form)}", self.learnt.__contains__)
         self.learnt[name] = replace(found, factor=1.0)
-        product = Learnt(name, form)
+        product = ScaledByLearnt(name, form)
         return product if found.is_plain else Scaled(found.factor, product)
 
     def _delayed(self, flow: tuple[s.Expr, ...], env: dict[str, int]) -> Form:
@@ -358,17 +367,17 @@ def _reads(expr: s.Expr) -> bool:
 def _word(form: Form) -> str:
     """What a learnt factor of a value is called."""
     match form:
-        case Output(block):
+        case BlockOutput(block):
             return f"out{block}"
-        case Input(block):
+        case BlockInput(block):
             return f"in{block}"
-        case Entry():
+        case StageInput():
             return "in"
         case Join(name):
             return name
         case Scaled():
             return "scale"
-        case Learnt():
+        case ScaledByLearnt():
             return "learn"
         case Delayed():
             return "delay"

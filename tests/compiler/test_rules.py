@@ -9,7 +9,15 @@ import pytest
 from danetc.compiler import check_text
 from danetc.compiler.analysis.validate import validate
 from danetc.compiler.ir.graph import Graph, Stage
-from danetc.compiler.ir.rule_forms import Delayed, Entry, Form, Input, Join, Output, Scaled
+from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
+    Delayed,
+    Form,
+    Join,
+    Scaled,
+    StageInput,
+)
 from danetc.compiler.lowering.rules import MAX_TERMS
 from danetc.compiler.passes import run
 from danetc.dsl.diagnostics.diagnostic import SpecError
@@ -41,7 +49,7 @@ def stage(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = 
 
 
 def outs(low: int, high: int) -> tuple[Form, ...]:
-    return tuple(Output(j) for j in range(low, high + 1))
+    return tuple(BlockOutput(j) for j in range(low, high + 1))
 
 
 def joined(join: str, parts: tuple[Form, ...]) -> Form:
@@ -51,11 +59,11 @@ def joined(join: str, parts: tuple[Form, ...]) -> Form:
 # A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
 Equations = tuple[str, Callable[[int], Form], Form]
 RULES: dict[str, Equations] = {
-    "chain": (CHAIN, lambda i: Output(i - 1), Output(4)),
+    "chain": (CHAIN, lambda i: BlockOutput(i - 1), BlockOutput(4)),
     "Eq. 11": (
         "in[i] = sum(out[0 .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(0, i - 1)),
-        Output(4),
+        BlockOutput(4),
     ),
     "Listing 1": (
         "in[i] = sum(out[0 .. i - 1]); result = sum(out[0 .. n - 1])",
@@ -65,59 +73,59 @@ RULES: dict[str, Equations] = {
     "Listing 1 after the opening block": (
         "in[i] = out[0] if i == 1 else sum(out[1 .. i - 1]); "
         "result = out[0] if n == 1 else sum(out[1 .. n - 1])",
-        lambda i: Output(0) if i == 1 else joined("sum", outs(1, i - 1)),
+        lambda i: BlockOutput(0) if i == 1 else joined("sum", outs(1, i - 1)),
         Join("sum", outs(1, 4)),
     ),
     "concatenation": (
         "in[i] = concat(in[0], out[0 .. i - 1]); result = out[n - 1]",
-        lambda i: Join("concat", (Input(0), *outs(0, i - 1))),
-        Output(4),
+        lambda i: Join("concat", (BlockInput(0), *outs(0, i - 1))),
+        BlockOutput(4),
     ),
     "a window": (
         "in[i] = sum(out[max(0, i - 2) .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(max(0, i - 2), i - 1)),
-        Output(4),
+        BlockOutput(4),
     ),
     "a condition in a join": (
         "in[i] = sum(out[j] for j in 0 .. i - 1 if (i - j) == 1 or (i - j) == 2 or (i - j) == 4); "
         "result = out[n - 1]",
-        lambda i: joined("sum", tuple(Output(j) for j in range(i) if i - j in (1, 2, 4))),
-        Output(4),
+        lambda i: joined("sum", tuple(BlockOutput(j) for j in range(i) if i - j in (1, 2, 4))),
+        BlockOutput(4),
     ),
     "a condition between equations": (
         "in[i] = out[i - 1] if i == 1 else out[i - 1] + out[i - 2]; result = out[n - 1]",
-        lambda i: Output(0) if i == 1 else Join("sum", (Output(i - 1), Output(i - 2))),
-        Output(4),
+        lambda i: BlockOutput(0) if i == 1 else Join("sum", (BlockOutput(i - 1), BlockOutput(i - 2))),
+        BlockOutput(4),
     ),
     "several indices": (
         "in[i] = sum(out[i - 1, 0 .. i - 1]); result = out[n - 1]",
-        lambda i: Join("sum", (Output(i - 1), *outs(0, i - 1))),
-        Output(4),
+        lambda i: Join("sum", (BlockOutput(i - 1), *outs(0, i - 1))),
+        BlockOutput(4),
     ),
     "factors": (
         "in[i] = 0.5 * out[i - 1] + in[0] / 4; result = out[n - 1] * 2",
-        lambda i: Join("sum", (Scaled(0.5, Output(i - 1)), Scaled(0.25, Input(0)))),
-        Scaled(2.0, Output(4)),
+        lambda i: Join("sum", (Scaled(0.5, BlockOutput(i - 1)), Scaled(0.25, BlockInput(0)))),
+        Scaled(2.0, BlockOutput(4)),
     ),
     "the mean": (
         "in[i] = sum(out[0 .. i - 1]) / i; result = out[n - 1]",
         lambda i: Scaled(1 / i, joined("sum", outs(0, i - 1))),
-        Output(4),
+        BlockOutput(4),
     ),
     "the largest and the smallest": (
         "in[i] = max(out[0 .. i - 1]); result = min(out[0], out[n - 1])",
         lambda i: joined("max", outs(0, i - 1)),
-        Join("min", (Output(0), Output(4))),
+        Join("min", (BlockOutput(0), BlockOutput(4))),
     ),
     "inputs of blocks": (
         "in[i] = in[i - 1] + out[i - 1]; result = in[n - 1] + out[n - 1]",
-        lambda i: Join("sum", (Input(i - 1), Output(i - 1))),
-        Join("sum", (Input(4), Output(4))),
+        lambda i: Join("sum", (BlockInput(i - 1), BlockOutput(i - 1))),
+        Join("sum", (BlockInput(4), BlockOutput(4))),
     ),
     "another name of the index": (
         "in[k] = out[k - 1]; result = out[n - 1]",
-        lambda i: Output(i - 1),
-        Output(4),
+        lambda i: BlockOutput(i - 1),
+        BlockOutput(4),
     ),
 }  # fmt: skip
 
@@ -126,7 +134,7 @@ RULES: dict[str, Equations] = {
 def test_forms(name: str) -> None:
     text, feed, result = RULES[name]
     found = stage(f"rule mine {{ {text} }}")
-    assert [block.feed for block in found.blocks] == [Entry(), *(feed(i) for i in range(1, 5))]
+    assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
 
@@ -142,27 +150,27 @@ def test_forms(name: str) -> None:
 def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> None:
     _, feed, result = RULES[name]
     found = stage("", use)
-    assert [block.feed for block in found.blocks] == [Entry(), *(feed(i) for i in range(1, 5))]
+    assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
 
 def test_a_stage_of_one_block_gives_its_output() -> None:
     found = stage("", "densely_additive_after_opening", blocks=1)
-    assert found.result_form == Output(0)
+    assert found.result_form == BlockOutput(0)
 
 
 def test_densely_concatenated_of_std() -> None:
     found = stage("", "densely_concatenated", connection="dense_layer")
-    assert found.blocks[2].feed == Join("concat", (Input(0), Output(0), Output(1)))
-    assert found.result_form == Join("concat", (Input(0), *outs(0, 4)))
+    assert found.blocks[2].feed == Join("concat", (BlockInput(0), BlockOutput(0), BlockOutput(1)))
+    assert found.result_form == Join("concat", (BlockInput(0), *outs(0, 4)))
 
 
 def test_no_rule_is_the_chain() -> None:
     spec = SPEC.format(use="chain", text="", blocks=3, connection="sew").replace(" by chain", "")
     (found,) = check_text(spec).graphs["n"].stages
     assert found.rule == "chain"
-    assert [block.feed for block in found.blocks] == [Entry(), Output(0), Output(1)]
-    assert found.result_form == Output(2)
+    assert [block.feed for block in found.blocks] == [StageInput(), BlockOutput(0), BlockOutput(1)]
+    assert found.result_form == BlockOutput(2)
 
 
 def test_the_nodes_of_a_sum_have_its_operands_in_order() -> None:
@@ -183,7 +191,7 @@ def test_an_operand_may_stand_twice() -> None:
 def test_parameters_given_and_by_default() -> None:
     text = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
     assert stage(text).blocks[4].feed == Join("sum", outs(1, 3))
-    assert stage(text, "mine(k = 1)").blocks[4].feed == Output(3)
+    assert stage(text, "mine(k = 1)").blocks[4].feed == BlockOutput(3)
 
 
 def test_a_rule_names_another_one() -> None:
@@ -197,7 +205,7 @@ def test_a_rule_names_another_one() -> None:
 
 def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
     text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
-    assert stage(text).result_form == Join("sum", (Output(4), Output(2)))
+    assert stage(text).result_form == Join("sum", (BlockOutput(4), BlockOutput(2)))
     with pytest.raises(SpecError) as caught:
         stage(text, blocks=2)
     assert caught.value.diagnostics[0].code == "E0609"
@@ -229,14 +237,14 @@ def late(lines: str, connection: str = "pa_a", block: str = "single(4)") -> Grap
 def test_a_rule_reads_values_of_earlier_steps() -> None:
     lowered = late(LATE)
     (found,) = lowered.stages
-    last, total = Delayed(2, Output(2)), Delayed(1, Join("sum", outs(0, 2)))
-    first, entry = Delayed(1, Input(0)), Delayed(3, Entry())
+    last, total = Delayed(2, BlockOutput(2)), Delayed(1, Join("sum", outs(0, 2)))
+    first, entry = Delayed(1, BlockInput(0)), Delayed(3, StageInput())
     assert [block.feed for block in found.blocks] == [
-        Join("sum", (Entry(), last)),
-        Join("sum", (Output(0), total)),
-        Join("sum", (Output(1), first)),
+        Join("sum", (StageInput(), last)),
+        Join("sum", (BlockOutput(0), total)),
+        Join("sum", (BlockOutput(1), first)),
     ]
-    assert found.result_form == Join("sum", (Output(2), entry))
+    assert found.result_form == Join("sum", (BlockOutput(2), entry))
     nodes = {form: lowered[id] for id, form in found.delayed}
     assert [*nodes] == [last, total, first, entry]
     assert [node.op for node in nodes.values()] == ["carry", "carry", "carry", "delay"]
@@ -263,9 +271,9 @@ def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
     found = stage(
         "rule mine { in[0] = 2 * in; shortcut[0] = in; in[i] = in[0]; result = sum(out[0 .. n - 1]) }"
     )
-    assert found.blocks[0].feed == Scaled(2.0, Entry())
-    assert found.blocks[0].shortcut == (found.entry, Entry())
-    assert found.blocks[1].feed == Input(0)
+    assert found.blocks[0].feed == Scaled(2.0, StageInput())
+    assert found.blocks[0].shortcut == (found.entry, StageInput())
+    assert found.blocks[1].feed == BlockInput(0)
 
 
 @pytest.mark.parametrize(

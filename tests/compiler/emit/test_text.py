@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Scaled
+from danetc.compiler.ir.rule_forms import (
+    BlockInput,
+    BlockOutput,
+    Form,
+    Join,
+    Scaled,
+    ScaledByLearnt,
+    StageInput,
+)
 from danetc.compiler.ir.text import write
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.neuron.program import NeuronProgram
@@ -70,7 +78,7 @@ values = st.builds(
 )
 blocks = st.integers(0, 9)
 forms: st.SearchStrategy[Form] = st.recursive(
-    st.one_of(st.builds(Entry), st.builds(Input, blocks), st.builds(Output, blocks)),
+    st.one_of(st.builds(StageInput), st.builds(BlockInput, blocks), st.builds(BlockOutput, blocks)),
     lambda inner: st.one_of(
         st.builds(
             Join,
@@ -78,7 +86,7 @@ forms: st.SearchStrategy[Form] = st.recursive(
             st.lists(inner, min_size=1, max_size=5).map(tuple),
         ),
         st.builds(Scaled, floats, inner),
-        st.builds(Learnt, st.sampled_from(["feeds.1.out0", "feeds.2.sum"]), inner),
+        st.builds(ScaledByLearnt, st.sampled_from(["feeds.1.out0", "feeds.2.sum"]), inner),
     ),
     max_leaves=12,
 )
@@ -190,7 +198,7 @@ def changed(value: Any) -> list[Any]:
 
 
 def _others(name: str, value: Any) -> list[Any]:
-    return [(0, Entry())] if name == "shortcut" and value is None else changed(value)
+    return [(0, StageInput())] if name == "shortcut" and value is None else changed(value)
 
 
 def test_whatever_is_changed_in_a_graph_changes_its_text() -> None:
