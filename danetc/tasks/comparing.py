@@ -71,7 +71,7 @@ def compare_file(
     first = _inputs(graph, min(samples, BATCH), 0)
     warmed = _deviation(_expected(model, content, first)) < VARIED
     if warmed:
-        _warm(model, graph)
+        _warm(model, graph, min(samples, BATCH))
     if content.options.half:
         model.half().float()  # both compute with the same weights
     if warmed:
@@ -204,7 +204,7 @@ def _deviation(outputs: Sequence[Tensor]) -> float:
     return max(float(y.float().std(0).mean()) for y in outputs)
 
 
-def _warm(model: Model, graph: Graph) -> None:
+def _warm(model: Model, graph: Graph, samples: int = BATCH) -> None:
     """Warm norms, and then make weights of norms, biases and linear layers larger, until the outputs
     vary, as far as that is possible."""
     generator = torch.Generator().manual_seed(0)
@@ -215,8 +215,8 @@ def _warm(model: Model, graph: Graph) -> None:
             elif attempt and parameter.dim() == 2:
                 parameter.mul_(2.0)
         for seed in range(3):
-            model.train()(*_inputs(graph, BATCH, 1000 + seed))
-        outputs = model.eval()(*_inputs(graph, BATCH, 0))
+            model.train()(*_inputs(graph, samples, 1000 + seed))
+        outputs = model.eval()(*_inputs(graph, samples, 0))
         found = outputs if isinstance(outputs, tuple) else (outputs,)
         axes = (y.dim() - len(graph[id].value.shape) - 1
                 for y, id in zip(found, graph.outputs.values(), strict=True))  # fmt: skip

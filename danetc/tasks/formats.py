@@ -136,6 +136,15 @@ def _nir(content: Content) -> bytes:
     return stream.getvalue()
 
 
+def _source(content: Content) -> bytes:
+    from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
+
+    try:
+        return emit_spikingjelly(content.graph).encode()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 _STATE_DICT = Format(
     "weights as a state dict",
     _state_dict,
@@ -173,6 +182,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             needs=("nir",),
             extra="nir",
             reader="nir",
+        ),
+        ".py": Format(
+            "the network in Python, of SpikingJelly's layers and neurons, without weights",
+            _source,
+            "in Python, {file} beside its weights (-o weights.safetensors): load('weights.safetensors')",
+            named=False,
+            needs=("spikingjelly",),
+            extra="spikingjelly",
+            reader="source",
         ),
     }
 )

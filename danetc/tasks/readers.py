@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph
 from danetc.tasks.export_content import Content
 
@@ -44,6 +45,33 @@ def program(data: bytes, content: Content) -> Run:
     """A program of torch.export."""
     loaded: Any = torch.export.load(io.BytesIO(data)).module()
     return lambda inputs: Ran(_outputs(loaded(*inputs)))
+
+
+def source(data: bytes, content: Content) -> Run:
+    """A file of SpikingJelly's modules, with the model's weights."""
+    from spikingjelly.activation_based import base, functional
+
+    made = standalone(data.decode(), content.graph.name)
+    made.load_state_dict(content.model.state_dict())
+    spikes: dict[str, Tensor] = {}
+
+    def note(path: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda layer, given, y: spikes.update({path: y})
+
+    paths = {
+        ".".join(map(attribute, (*node.scope, node.name))): node.path
+        for node in content.graph.nodes.values()
+        if node.op == "neuron"
+    }
+    for name, module in made.named_modules():
+        if isinstance(module, base.MemoryModule) and name in paths:
+            module.register_forward_hook(note(paths[name]))
+
+    def run(inputs: Sequence[Tensor]) -> Ran:
+        functional.reset_net(made)
+        return Ran(_outputs(made(*inputs)), dict(spikes))
+
+    return run
 
 
 # -- ONNX -----------------------------------------------------------------------------------------
@@ -205,4 +233,4 @@ def nir_step(node: Any, name: str, x: Tensor, potentials: dict[str, Tensor]) -> 
             raise ValueError(f"{name}: no reader for {kind}")
 
 
-READERS: Mapping[str, Reader] = {"program": program, "onnx": onnx, "nir": nir}
+READERS: Mapping[str, Reader] = {"program": program, "onnx": onnx, "nir": nir, "source": source}

@@ -57,6 +57,12 @@ _DEFAULTS: Mapping[str, dict[str, int]] = {
 class Layers:
     """Names at the top of the file: layers of the prelude, neurons, and those that were claimed."""
 
+    needs = "torch alone"
+    """What the file needs, and a line of its documentation on how it is used."""
+    advice = ""
+    sequences = True
+    """A network of images takes other sequences too."""
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.prelude = Prelude()
@@ -72,20 +78,12 @@ class Layers:
 
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
         """What constructs the module of a node; ``stepping``: it runs step by step."""
-        namespace, _, target = module.target.rpartition(".")
+        target = module.target.rpartition(".")[2]
         if module.target == _NEURON:
             program, sample = self.graph.program(node), node.value.shape
             return self.neurons.instance(program, stepping, sample, self.graph.steps)
         kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
-        text = target
-        if target in self.prelude.source:
-            self.used.add(target)
-        elif namespace == "torch.nn" and module.layout == "any":
-            text = f"nn.{target}"
-        elif namespace == "torch.nn" and module.layout == "flat":
-            text = self._framed(target, len(node.value.shape))
-        else:
-            raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
+        text = self.called(node, module)
         if target == "GroupNorm":
             kwargs["rank"] = len(node.value.shape)
         if kwargs.get("rank") == 3:
@@ -104,6 +102,18 @@ class Layers:
             return result
         self.used.add("starting_at")
         return New("starting_at", (("", SizeArgument("init", float(start or 0))), ("", result)))
+
+    def called(self, node: Node, module: TorchModule) -> str:
+        """The text of what constructs a module."""
+        namespace, _, target = module.target.rpartition(".")
+        if target in self.prelude.source:
+            self.used.add(target)
+            return target
+        if namespace == "torch.nn" and module.layout == "any":
+            return f"nn.{target}"
+        if namespace == "torch.nn" and module.layout == "flat":
+            return self._framed(target, len(node.value.shape))
+        raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
 
     def _framed(self, target: str, rank: int) -> str:
         """The class of a module of torch that knows no time and that the prelude does not have."""

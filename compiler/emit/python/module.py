@@ -55,17 +55,20 @@ from danetc.compiler.ir.ops import TorchFunction, TorchModule
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 
 
-def emit_python(graph: Graph) -> str:
-    """The text of ``model.py``. Raises ValueError for an op that has no form in Python."""
-    return _Emitter(graph).text()
+def emit_python(graph: Graph, layers: type[Layers] = Layers) -> str:
+    """The text of ``model.py``. Raises ValueError for an op that has no form in Python.
+
+    ``layers`` says what its layers and neurons are constructed by.
+    """
+    return _Emitter(graph, layers).text()
 
 
 class _Emitter:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, layers: type[Layers]) -> None:
         self.graph = graph
         self.users = graph.users()
         self.position = {id: index for index, id in enumerate(graph.nodes)}
-        self.layers = Layers(graph)
+        self.layers = layers(graph)
         self.used = self.layers.used
         self.classes: list[Class] = []
         self.made: dict[Path, New] = {}  # what makes the module of a scope
@@ -114,9 +117,13 @@ class _Emitter:
         known = {**self.layers.prelude.imports, **_IMPORTS}
         needed = {line for label, line in known.items() if label in read}
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
-        standard = [line for line in imports if "torch" not in line]
-        torch = [line for line in imports if "torch" in line]
-        head = [self._root.docstring(), *("\n".join(part) for part in (standard, torch) if part)]
+        others = ("torch", "spikingjelly")
+        standard = [line for line in imports if not any(name in line for name in others)]
+        torch = [line for line in imports if line not in standard]
+        head = [
+            self._root.docstring(self.layers),
+            *("\n".join(part) for part in (standard, torch) if part),
+        ]
         return "\n\n".join(head) + "\n\n\n" + text + "\n"
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.names import words
 from danetc.compiler.emit.python.trees import call, constant, name
 from danetc.compiler.ir.graph import Graph, Node, Value
@@ -37,28 +38,32 @@ class Root:
         """The inputs by the names of the arguments that they are."""
         return [*zip(self.parameters, self.graph.inputs, strict=True)]
 
-    def docstring(self) -> str:
-        """The file's."""
+    def docstring(self, layers: Layers) -> str:
+        """The file's, which is made of such layers."""
         graph = self.graph
-        takes = ", ".join(f"{label}: {self._takes(node)}" for label, node in self._arguments)
+        takes = ", ".join(
+            f"{label}: {self._takes(node, layers.sequences)}" for label, node in self._arguments
+        )
         called = ", ".join(self.parameters)
         gives = sizes(graph, graph.outputs.values())
         return "\n".join(
             [
                 f'"""{words(graph.name)}: a spiking network of {graph.steps} time steps, by danetc. '
-                "Needs torch alone.",
+                f"Needs {layers.needs}.",
                 "",
                 '    model = load("weights.safetensors")  # or Model(), with new weights',
                 f"    y = model({called})  # {takes}; y: {gives}",
+                *[f"    {layers.advice}"] * bool(layers.advice),
                 '"""',
             ]
         )
 
-    def _takes(self, node: Node) -> str:
+    def _takes(self, node: Node, sequences: bool) -> str:
         size = ", ".join(map(str, node.value.shape))
         if node.value.varies:
             return f"[T, N, {size}]"
-        return f"[N, {size}] (T = {self.graph.steps}) or [T, N, {size}]"
+        also = f" or [T, N, {size}]" if sequences else ""
+        return f"[N, {size}] (T = {self.graph.steps}){also}"
 
     def checks(self) -> list[ast.stmt]:
         """What looks at the inputs before anything is computed."""
