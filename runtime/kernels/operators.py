@@ -293,7 +293,7 @@ def batch_norm_static(
 def batch_norm_steps(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     running_mean: Tensor,
     running_var: Tensor,
     num_batches_tracked: Tensor,
@@ -313,7 +313,8 @@ def batch_norm_steps(
         if flat.numel() == flat.shape[1]:
             raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
         num_batches_tracked.add_(1)
-    w, b, mean, variance = (v.view(-1) for v in (weight, bias, running_mean, running_var))
+    w, mean, variance = (v.view(-1) for v in (weight, running_mean, running_var))
+    b = None if bias is None else bias.view(-1)
     y = _batch_norm(flat, w, b, mean, variance, training, momentum, eps)
     return y.reshape(x.shape[1], steps, *x.shape[2:]).transpose(0, 1)
 
@@ -429,7 +430,7 @@ _COMPOSITES: dict[Callable[..., Tensor], str] = {
         "float eps, int steps, int rank) -> Tensor"
     ),
     batch_norm_steps: (
-        "(Tensor x, Tensor weight, Tensor bias, Tensor(a!) running_mean, "
+        "(Tensor x, Tensor weight, Tensor? bias, Tensor(a!) running_mean, "
         "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
         "float eps, int rank) -> Tensor"
     ),

@@ -96,6 +96,8 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
     Weights and running statistics are each step's own, [T, C]; the latter alone count in evaluation.
     """
 
+    bias: torch.nn.Parameter
+
     def _reduce(self) -> Reduce:
         return _same
 

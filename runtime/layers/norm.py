@@ -112,12 +112,20 @@ class StepBatchNorm2d(Leaf):
     ``steps``.
     """
 
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def __init__(
-        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
+        self,
+        channels: int,
+        steps: int,
+        *,
+        rank: int = 3,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -125,7 +133,7 @@ class StepBatchNorm2d(Leaf):
         self.eps = eps
         self.momentum = momentum
         self.weight = nn.Parameter(torch.ones(steps, channels))
-        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.bias = nn.Parameter(torch.zeros(steps, channels)) if bias else None
         self.register_buffer("running_mean", torch.zeros(steps, channels))
         self.register_buffer("running_var", torch.ones(steps, channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
@@ -155,7 +163,7 @@ class StepBatchNorm2d(Leaf):
         y: Tensor = torch.ops.danetc.batch_norm_steps(
             x.unsqueeze(0),
             self.weight[part],
-            self.bias[part],
+            None if self.bias is None else self.bias[part],
             self.running_mean[part],
             self.running_var[part],
             self.num_batches_tracked,

@@ -413,6 +413,11 @@ def test_neurons_may_differ_by_place() -> None:
             "batchnorm",
             {"init": 1.0, "per_step": True, "statistics": None},
         ),
+        (
+            "batchnorm(per_step = true, eps = 0.01, bias = false)",
+            "batchnorm_with",
+            {"init": 1.0, "per_step": True, "eps": 0.01, "bias": False, "pad": 0},
+        ),
         ("tebn", "tebn", {"init": 1.0}),
         ("groupnorm(4)", "groupnorm", {"groups": 4, "init": 1.0}),
         ("tdbn", "batchnorm", {"init": 1.0, "per_step": False, "statistics": None}),

@@ -297,7 +297,11 @@ VARIETY = {
     ),
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),
     "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
-    "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),
+    "per_step": small(
+        settings="neuron = IF; norm = batchnorm(per_step = true)",
+        stem="conv(4) -> batchnorm(per_step = true, eps = 0.01, bias = false) -> spike",
+        head="avgpool -> batchnorm(per_step = true, bias = false) -> mean_over_time -> linear(5)",
+    ),
     "by_step": small(
         "tiny via origin(inter = early)",
         more="""neuron early {

@@ -236,7 +236,7 @@ class Layers:
             self.conv(shape, shape.channels, keep=True)[0],
             self.conv(shape, shape.channels, keep=True)[0],
             "batchnorm(statistics = step)",
-            "batchnorm(per_step = true)",
+            "batchnorm(per_step = true, eps = 0.01, bias = false)",
             "groupnorm(groups = 1)",
             "spike",
             self.neuron(),

@@ -26,7 +26,10 @@ NETWORKS = {
     "static": small("layers via origin", more=LAYERS),
     "tebn": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = tebn"),
     "per_step": small(
-        "layers via sew", more=LAYERS, settings="neuron = IF; norm = batchnorm(per_step = true)"
+        "layers via sew",
+        more=LAYERS,
+        settings="neuron = IF; norm = batchnorm(per_step = true)",
+        stem="conv(4) -> batchnorm(per_step = true, eps = 0.01, bias = false) -> spike",
     ),
     **{
         word: small(

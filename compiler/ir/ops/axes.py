@@ -303,7 +303,7 @@ ROWS = (
             integer("columns", "columns of the result", 1),
         ),
         linear=True, start=starts.unchanged,
-        label=lambda attrs: ("reshape", shapes.text(tuple(whole(attrs, name) for name in shapes.AXES))),
+        label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
         onnx=onnx.reshape, saved=Saved(view=True), example="reshape(8, 256)",
     ),
     Op(

@@ -145,23 +145,24 @@ def _with_more(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs
         found = attrs.get("statistics")
         each = given["per_step"] or found == "cumulative"
         return "batchnorm", {**given, "per_step": each, "statistics": found}
-    for name in ("per_step", "statistics"):
-        if attrs.get(name):
-            raise OpError(
-                "a batch norm per step has a bias, no border and 1e-5 as its eps",
-                f"leave out `eps`, `bias` and `pad`, or `{name}`",
-            )
-    return "batchnorm_with", {"init": given["init"], **more}
+    if attrs.get("statistics"):
+        raise OpError(
+            "a batch norm with statistics of steps has a bias, no border and 1e-5 as its eps",
+            "leave out `eps`, `bias` and `pad`, or `statistics`",
+        )
+    if given["per_step"] and more["pad"]:
+        raise OpError("a batch norm per step has no border", "leave out `pad` or `per_step`")
+    return "batchnorm_with", {**given, **more}
 
 
 def _is_plain(attrs: Attrs) -> bool:
     """But for its eps."""
-    return bool(attrs["bias"]) and not attrs["pad"]
+    return bool(attrs["bias"]) and not attrs["pad"] and not attrs["per_step"]
 
 
 def _weights_with(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    channels = values[0].shape[:1]
-    return {"weight": channels, **({"bias": channels} if attrs["bias"] else {})}
+    found = _batch_weights(attrs, values, context)
+    return found if attrs["bias"] else {"weight": found["weight"]}
 
 
 def _bordered(attrs: Attrs, values: Values) -> Shape:
@@ -189,7 +190,8 @@ def _batch_with(attrs: Attrs, values: Values, value: Value, context: Context) ->
     kwargs |= {
         name: attrs[name] for name, usual in (("bias", True), ("pad", 0)) if attrs[name] != usual
     }
-    target = "danetc.runtime.layers.norm.BorderedBatchNorm2d"
+    name = "StepBatchNorm2d" if attrs["per_step"] else "BorderedBatchNorm2d"
+    target = f"danetc.runtime.layers.norm.{name}"
     return TorchModule(target, (channels, context.steps), kwargs, "seq")
 
 
@@ -204,6 +206,13 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
     )
 
 
+_SAVED = Saved(
+    inputs=True,
+    small=batch_statistics,
+    copies=copied,
+    extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
+)
+
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N together, or per step", _batch_shape, kinds.analog, _batch_module,
@@ -212,20 +221,16 @@ ROWS = (
         all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         nir="norm", onnx=onnx.batchnorm,
-        saved=Saved(
-            inputs=True, small=batch_statistics, copies=copied,
-            extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
-        ),
+        saved=_SAVED,
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
     Op(
         "batchnorm_with", "batch norm with another eps, without a bias or with a border",
-        _bordered, kinds.analog, _batch_with, (_INIT, *_WITH),
-        public=False, weights=_weights_with, norm="channel",
-        affine=_is_plain, all_steps=lambda attrs: True, reads_moved=lambda attrs: not _is_plain(attrs),
+        _bordered, kinds.analog, _batch_with, (_INIT, _PER_STEP, *_WITH),
+        public=False, weights=_weights_with, norm="channel", affine=_is_plain, all_steps=_all_steps,
+        reads_moved=lambda attrs: not attrs["per_step"] and not _is_plain(attrs),
         buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
-        nir="norm", onnx=onnx.batchnorm_with,
-        saved=Saved(inputs=True, small=batch_statistics),
+        nir="norm", onnx=onnx.batchnorm_with, saved=_SAVED,
     ),
     Op(
         "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),

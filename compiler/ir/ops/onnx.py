@@ -256,8 +256,12 @@ def pad(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
     bias = to.weight("bias") if at.attrs.get("bias", True) else _zeros(to, at)
     statistics = (to.weight(name) for name in ("running_mean", "running_var"))
-    epsilon = number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
-    return to.node("BatchNormalization", x, to.weight("weight"), bias, *statistics, epsilon=epsilon)
+    weight = to.weight("weight")
+    return to.node("BatchNormalization", x, weight, bias, *statistics, epsilon=_epsilon(at))
+
+
+def _epsilon(at: Site) -> float:
+    return number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
 
 
 def _zeros(to: OnnxWriter, at: Site) -> str:
@@ -267,11 +271,11 @@ def _zeros(to: OnnxWriter, at: Site) -> str:
 def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     if not at.attrs.get("per_step"):
         return _batch_norm(to, at, x[0])
-    weight, bias, mean, variance = (
-        to.stored(name).astype(np.float64)
-        for name in ("weight", "bias", "running_mean", "running_var")
+    weight, mean, variance = (
+        to.stored(name).astype(np.float64) for name in ("weight", "running_mean", "running_var")
     )
-    scale = weight / np.sqrt(variance + 1e-5)
+    bias = to.stored("bias").astype(np.float64) if at.attrs.get("bias", True) else 0.0
+    scale = weight / np.sqrt(variance + _epsilon(at))
     factors, offsets = (_of_steps(to, at, each) for each in (scale, bias - mean * scale))
     y = x[0] if to.step else to.as_steps(repeat(to, at, x), at.shape)
     y = to.node("Add", to.node("Mul", y, factors), offsets)
@@ -288,7 +292,7 @@ def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
 
 def batchnorm_with(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """With a border of what the norm makes of 0, put around by adding it."""
-    y = _batch_norm(to, at, x[0])
+    y = batchnorm(to, at, x)
     border = whole(at.attrs, "pad")
     if not border:
         return y

@@ -18,14 +18,13 @@ class ThroughTime(nn.Module):
         super().__init__()
         self.momentum = 0.1
         self.weight = nn.Parameter(torch.ones(steps, width))
-        self.bias = nn.Parameter(torch.zeros(steps, width))
         self.register_buffer("running_mean", torch.zeros(steps, width))
         self.register_buffer("running_var", torch.ones(steps, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = zip(x, self.running_mean, self.running_var, self.weight, self.bias, strict=True)
+        frames = zip(x, self.running_mean, self.running_var, self.weight, strict=True)
         return torch.stack(
-            [F.batch_norm(*each, self.training, self.momentum, 1e-5) for each in frames]
+            [F.batch_norm(*each, None, self.training, self.momentum, 1e-4) for each in frames]
         )
 
 

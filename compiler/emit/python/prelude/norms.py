@@ -97,16 +97,20 @@ class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
 class StepBatchNorm2d(nn.Module):
     """Batch norm with weights and statistics of its own at each time step."""
 
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+    def __init__(
+        self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5, bias: bool = True
+    ) -> None:
         super().__init__()
         self.steps = steps
         self.rank = rank
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(steps, channels))
-        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.bias = nn.Parameter(torch.zeros(steps, channels)) if bias else None
         self.register_buffer("running_mean", torch.zeros(steps, channels))
         self.register_buffer("running_var", torch.ones(steps, channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
@@ -123,12 +127,12 @@ class StepBatchNorm2d(nn.Module):
         y: Tensor = torch.batch_norm(
             flat,
             self.weight.view(-1),
-            self.bias.view(-1),
+            None if self.bias is None else self.bias.view(-1),
             self.running_mean.view(-1),
             self.running_var.view(-1),
             self.training,
             0.1,
-            1e-5,
+            self.eps,
             torch.backends.cudnn.enabled,
         )
         y = y.unflatten(1, (self.steps, -1))
@@ -143,13 +147,16 @@ class StepBatchNorm2d(nn.Module):
             if x.numel() == x.shape[1]:
                 raise ValueError("training needs more than one value a channel")
             self.num_batches_tracked.add_(1)
-        stats = (self.running_mean[t], self.running_var[t], self.training, 0.1, 1e-5)
+        stats = (self.running_mean[t], self.running_var[t], self.training, 0.1, self.eps)
+        bias = None if self.bias is None else self.bias[t]
         cudnn = torch.backends.cudnn.enabled
-        return torch.batch_norm(x, self.weight[t], self.bias[t], *stats, cudnn), t + 1
+        return torch.batch_norm(x, self.weight[t], bias, *stats, cudnn), t + 1
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
     """Batch norm of each time step t with the statistics of steps 0 to t (TAB)."""
+
+    bias: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
