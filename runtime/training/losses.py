@@ -362,32 +362,35 @@ def main_output(terms: Sequence[Summand], signature: Signature, main: str | None
     """The output that accuracy is of: ``main``, else that of the first term which names one, else the
     only one. Raises TrainingError where there is none, or a choice.
     """
-    named = (str(term.item["output"]) for term in terms if "output" in term.item)
-    name = main or next(filter(None, named), None)
     outputs = signature.outputs
-    listed = ", ".join(outputs)
-    if name is None and len(outputs) > 1:
+    listed = ", ".join(f"`{each}`" for each in outputs)
+    reading = [term.item for term in terms if "output" in term.item]
+    named = [item for item in reading if item["output"]]
+    for item in named:
+        if item["output"] not in outputs:
+            raise TrainingError(
+                f"the term `{item}` of the recipe's loss names an output that the network does not have; "
+                f"it has {listed}"
+            )
+    if main is not None and main not in outputs:
+        raise TrainingError(f"--train-output: the network has no output `{main}`; it has {listed}")
+    if main is None and not named and len(outputs) > 1:
         raise TrainingError(
             f"the network has {len(outputs)} outputs ({listed}); say which one is trained: "
             f"`cross_entropy(output = {next(iter(outputs))})` in the recipe's loss, or "
             "--train-output NAME"
         )
-    if name is not None and name not in outputs:
-        raise TrainingError(f"the network has no output `{name}`; it has {listed}")
-    return name if name is not None else next(iter(outputs))
+    return main or next((str(item["output"]) for item in named), next(iter(outputs)))
 
 
 def _chosen(signature: Signature, name: str, target: Target) -> tuple[int, tuple[int, ...]]:
     """The place of an output among those of the network, and its shape."""
-    if name not in signature.outputs:
-        listed = ", ".join(signature.outputs)
-        raise TrainingError(f"the network has no output `{name}`; it has {listed}")
-    outputs, chosen = signature.outputs, name
-    shape = outputs[chosen]
+    outputs = signature.outputs
+    shape = outputs[name]
     if len(shape) != (3 if target == "pixels" else 1):
         kind = "map" if len(shape) > 1 else "vector"
         raise TrainingError(
-            f"the output `{chosen}` is a {kind} of {' x '.join(map(str, shape))}, not "
+            f"the output `{name}` is a {kind} of {' x '.join(map(str, shape))}, not "
             f"{_WANTED[target]}"
         )
-    return list(outputs).index(chosen), shape
+    return list(outputs).index(name), shape

@@ -163,7 +163,10 @@ def test_test_images_are_judged_by_the_outputs_alone() -> None:
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        ("cross_entropy(output = lat)", "no output `lat`; it has early, late"),
+        (
+            "cross_entropy(output = lat)",
+            "names an output that the network does not have; it has `early`, `late`",
+        ),
         ("cross_entropy", r"cross_entropy\(output = early\)"),
         ("firing_rate", "says nothing of the labels"),
         ("mse(output = late) + firing_rate(neuron = IF)", "no neuron `IF`; it has LIF, quarter"),
