@@ -197,7 +197,7 @@ def test_one_of_several_outputs_is_trained_by_name(few: DataSet) -> None:
     model = danetc.build(text=TWO, seed=1)
     names = list(model.signature.outputs)
     assert len(names) == 2
-    with pytest.raises(TrainingError, match=rf"{', '.join(names)}.*--train-output"):
+    with pytest.raises(TrainingError, match=r"(`\w+`, )+.*--train-output"):
         run(model, few, phase(ADAM))
     chosen = next(name for name, shape in model.signature.outputs.items() if shape == (10,))
     with pytest.raises(TrainingError, match="no output `late`"):
