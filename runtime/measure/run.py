@@ -82,9 +82,17 @@ class Measures:
 
 
 def mean_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of [N, classes], or of the mean over time of [T, N, classes]."""
-    logits = output.mean(0) if output.dim() == 3 else output
+    """Cross entropy of [N, classes], or of the mean over time of [T, N, classes]; of maps of the classes
+    of pixels [N, classes, H, W] too.
+    """
+    logits = output.mean(0) if output.dim() in (3, 5) else output
     return nn.functional.cross_entropy(logits, labels)
+
+
+def mean_squared_distance(output: Tensor, numbers: Tensor) -> Tensor:
+    """Of [N, D], or of the mean over time of [T, N, D], to numbers [N, D]."""
+    found = output.mean(0) if output.dim() == 3 else output
+    return nn.functional.mse_loss(found, numbers)
 
 
 @dataclass(slots=True)

@@ -132,6 +132,16 @@ def test_eval_gives_the_figures_again_and_they_are_shown(danetc: Run, name: str)
 
 
 @pytest.mark.parametrize("name", ["pixels", "numbers"])
+def test_gradients_are_of_the_loss_of_what_is_learned(danetc: Run, name: str) -> None:
+    """That of the test images, all of which are in one batch."""
+    record = train(danetc, name, "--set", "recipe.epochs=1")
+    done = danetc("measure", "run", "--data", f"{name}.npz", "--only", "gradients", "--json")
+    assert done.status == 0, done.err
+    loss = json.loads(done.out)["measured"][0]["gradients"]["loss"]
+    assert loss == pytest.approx(record["epochs"][-1]["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pixels", "numbers"])
 def test_a_run_that_goes_on_is_the_run_in_one(danetc: Run, name: str) -> None:
     whole = train(danetc, name, "--checkpoint-every", "2")["epochs"]
     for state in ("last", "best", "epoch-0002"):

@@ -51,6 +51,7 @@ def measure_subject(
     from danetc.dsl.recipe.text import write_setting
     from danetc.output.console import image_bar
     from danetc.runtime.measure.plots import PlottedNetwork
+    from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
     from danetc.tasks.measuring.data import batches_of, open_set, unlike_training
     from danetc.tasks.measuring.measure import measure
     from danetc.tasks.measuring.tables import facts
@@ -80,6 +81,7 @@ def measure_subject(
             batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
             only=asked.only,
             options=options,
+            loss=mean_squared_distance if images.data.target == "numbers" else mean_cross_entropy,
             on_progress=on_progress,
         )
     if measures.images < most:
