@@ -73,9 +73,9 @@ def _only_starts(norm: s.Expr) -> bool:
 
 
 def call_with(name: str, given: Mapping[str, s.Expr]) -> s.Expr:
-    """A call whose first parameter, where it is given, needs no name."""
+    """A call whose first parameter needs no name, unless it is a word (`over = columns`)."""
     row = OPS[name]
-    first = row.parameters[0].name if row.parameters else ""
+    first = next((item.name for item in row.parameters[:1] if item.type is not str), "")
     rest = {key: value for key, value in given.items() if key != first}
     return call(name, *([given[first]] if first in given else []), **rest)
 
