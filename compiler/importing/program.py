@@ -21,7 +21,7 @@ from danetc.compiler.importing.neurons import (
     describe_neuron,
     describe_surrogate,
 )
-from danetc.compiler.importing.spine import Part, Region, Step, spine
+from danetc.compiler.importing.spine import Region, Step, spine
 from danetc.compiler.importing.stages import Piece, Stage, stages_of
 from danetc.compiler.importing.trees import call, number, shown
 from danetc.compiler.ir.graph import Graph
@@ -55,7 +55,6 @@ class Imported:
     text: str
     graph: Graph
     weights: tuple[tuple[int, int], ...]
-    only_starts: bool
     stages: tuple[FoundStage, ...]
     own: tuple[str, ...]
 
@@ -223,7 +222,6 @@ class _Writer:
             return f"what would be written is no spec: {error.diagnostics[0].message}"
         graph = checked.graphs[name]
         found = compare_graphs(self.graph, graph)
-        starts = isinstance(found, Different) and found.only_starts
         if isinstance(found, Different):
             return f"what would be written is another network: {found.reason}"
         assert isinstance(found, Same)
@@ -239,7 +237,7 @@ class _Writer:
             )
             for item in self.stages
         )
-        return Imported(name, text, graph, found.weights, starts, stages, declared)
+        return Imported(name, text, graph, found.weights, stages, declared)
 
     def _settings(self) -> Iterator[s.Define]:
         inputs = [call("events" if node.attrs["events"] else "image", *map(number, node.value.shape)) for node in self.graph.inputs]  # fmt: skip
@@ -310,6 +308,3 @@ def _needed(own: Sequence[s.Declaration], network: s.Declaration) -> list[s.Decl
             kept.append(item)
             read |= {node.id for node in s.walk(item) if isinstance(node, s.Name)}
     return kept[::-1]
-
-
-__all__ = ["FoundStage", "Imported", "Part", "import_graph"]

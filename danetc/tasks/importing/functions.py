@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from danetc.errors import UserError
 from danetc.tasks.importing.modules import activation, adaptive, flatten, pool
@@ -269,5 +268,3 @@ METHODS: Mapping[str, Reader] = {
     "mean": _mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
     "contiguous": _same, "clone": _same, "float": _same,
 }  # fmt: skip
-
-__all__ = ["FUNCTIONS", "METHODS", "Called", "Read", "Tensor"]

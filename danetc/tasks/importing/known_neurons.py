@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from danetc.compiler.importing.library import standard
+from danetc.compiler.importing.library import default_of, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram
@@ -78,8 +78,6 @@ def program(
 
 
 def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | bool]:
-    from danetc.compiler.importing.library import default_of
-
     found: dict[str, float | bool] = {}
     for param in declaration.params:
         value = given.get(param.name, default_of(param))

@@ -1,4 +1,4 @@
-"""Files of NIR: what `danetc export` writes comes back, and what SpikingJelly writes is read."""
+"""Files of NIR: what `danetc export` writes comes back."""
 
 from __future__ import annotations
 
