@@ -68,7 +68,8 @@ wheel: $(WHEEL)/.installed
 		"$$bin/danetc" check danet_c_r50; \
 		"$$bin/danetc" list codes > codes.txt; test -s codes.txt; \
 		"$$bin/danetc" build danet_c_r50; \
-		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'
+		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'; \
+		"$$bin/danetc" eval pretrained:danet_c_small_digits
 
 # What is tested of editors/ is among the unit tests, which skip the extension without its packages.
 editors: $(VSCODE)/node_modules/.installed

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.dsl.language_version import LANGUAGE
 from danetc.errors import UserError
 from danetc.output.text import Note
+from danetc.pretrained import directory_of
 from danetc.runtime.system.files import (
     Content,
     DamagedError,
@@ -238,7 +239,7 @@ def open_directory(
     Raises UserError where there is no such directory, where a newer danetc has written it, and
     where a file is missing or damaged.
     """
-    path = Path(directory)
+    path = directory_of(directory)
     found = _summary(path, allow_changed)
     for name, known in found.files.items():
         if name in allow_changed and name != SPEC:
@@ -295,6 +296,8 @@ def load(
     allow_changed: str | Collection[str] = (),
 ) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
+
+    ``pretrained:NAME`` is one of those that come with danetc.
 
     It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
     ``build``; None is the one that ``danetc build`` was given); nothing in the directory is

@@ -70,6 +70,12 @@ def _topics() -> Iterable[str]:
     return TOPICS
 
 
+def _pretrained() -> Iterable[str]:
+    from danetc.pretrained import PREFIX, pretrained_names
+
+    return [PREFIX + name for name in pretrained_names()]
+
+
 def _data_names() -> Iterable[str]:
     from danetc.runtime.sources.table import SOURCES
 
@@ -81,6 +87,7 @@ complete_texts = _completing(_text_names, files=True)
 complete_names = _completing(_all_names)
 complete_topics = _completing(_topics)
 complete_data = _completing(_data_names)
+complete_pretrained = _completing(_pretrained, files=True)
 
 spec_argument = click.argument("spec", metavar="FILE|NAME", shell_complete=complete_specs)
 network_option = click.option(
@@ -194,7 +201,8 @@ init_option = click.option(
     "--init",
     metavar="WEIGHTS",
     type=click.Path(),
-    help="Start from these weights: safetensors, or a state dict that holds tensors alone.",
+    help="Start from these weights: safetensors, a state dict that holds tensors alone, or "
+    "pretrained:NAME.",
 )
 
 

@@ -35,9 +35,11 @@ def _name(path: Path) -> str:
 
 @cache
 def modules() -> Mapping[str, Path]:
-    """Every module of the package with its file."""
+    """Every module of the package with its file. (The model.py of a trained network is none.)"""
     own = (
-        p for p in (ROOT / "danetc").rglob("*.py") if p.relative_to(ROOT).parts[1] not in FOLDERS
+        p
+        for p in (ROOT / "danetc").rglob("*.py")
+        if p.relative_to(ROOT).parts[1] not in FOLDERS and (p.parent / "__init__.py").is_file()
     )
     linked = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     return {_name(path): path for path in (*own, *linked)}

@@ -26,6 +26,11 @@ def files_on_disk(pattern: str) -> list[Path]:
     ]
 
 
+def is_data(path: Path) -> bool:
+    """Whether it is packed as a file: what is no module, and the model.py of a trained network."""
+    return path.suffix != ".py" or path.parent.parent == PACKAGE / "pretrained"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_is_a_relative_link(room: str) -> None:
     link = PACKAGE / room
@@ -35,7 +40,7 @@ def test_a_room_is_a_relative_link(room: str) -> None:
 
 def test_every_module_is_in_a_package() -> None:
     for module in files_on_disk("*.py"):
-        assert (module.parent / "__init__.py").is_file(), module
+        assert is_data(module) or (module.parent / "__init__.py").is_file(), module
 
 
 def test_every_other_file_is_package_data() -> None:
@@ -45,7 +50,7 @@ def test_every_other_file_is_package_data() -> None:
         for pattern in patterns
         for path in ROOT.joinpath(*package.split(".")).glob(pattern)
     }
-    assert {path for path in files_on_disk("*") if path.suffix != ".py"} == listed
+    assert {path for path in files_on_disk("*") if is_data(path)} == listed
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,7 @@ def test_every_other_file_is_package_data() -> None:
         ("danetc.dsl.std", "neurons.danet"),
         ("danetc.dsl.diagnostics.explain", "E0101.md"),
         ("danetc.specs", "danet_c_r50.danet"),
+        ("danetc.pretrained", "danet_c_small_digits/weights.safetensors"),
     ],
 )
 def test_data_is_found_as_a_resource(package: str, name: str) -> None:

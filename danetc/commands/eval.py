@@ -17,6 +17,7 @@ from danetc.options import (
     allow_changed_option,
     checkpoint_option,
     classes_option,
+    complete_pretrained,
     data_option,
     evaluate_option,
     json_option,
@@ -45,7 +46,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
 
 
 @click.command("eval")
-@click.argument("directory", metavar="DIR")
+@click.argument("directory", metavar="DIR", shell_complete=complete_pretrained)
 @data_option("The data set, as for `train`.  [default: what the run was trained on]")
 @classes_option
 @subset_seed_option
@@ -111,11 +112,11 @@ def command(
 ) -> None:
     """Evaluate the weights in a directory on a data set.
 
-    DIR is a directory of `train`; for trials, mean and standard deviation are printed too. Data,
-    preprocessing, loss, backend, precision, batch and seed are those of the training's own tests, whose
-    last test accuracy is reproduced; whatever differs is printed. --steps runs the network at other
-    numbers of time steps than its own; --over-time takes the mean output of the first T steps for
-    each T.
+    DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
+    standard deviation are printed too. Data, preprocessing, loss, backend, precision, batch and seed
+    are those of the training's own tests, whose last test accuracy is reproduced; whatever differs is
+    printed. --steps runs the network at other numbers of time steps than its own; --over-time takes
+    the mean output of the first T steps for each T.
     """
     if under_torchrun():
         raise UserError("danetc eval is one process; run it without torchrun")

@@ -81,8 +81,8 @@ def command(
 ) -> None:
     """Write a network for use elsewhere: its weights, or all of it.
 
-    DIR is a directory of `train` or `build`; a spec (FILE or NAME) is written with new weights, or
-    with those of --init. Weights under danetc's own names are those of its model.py, which needs torch alone:
+    DIR is a directory of `train` or `build`, or pretrained:NAME; a spec (FILE or NAME) is written with
+    new weights, or with those of --init. Weights under danetc's own names are those of its model.py, which needs torch alone:
     `model.load("FILE.safetensors")`. A file of a whole network needs no danetc. It is read back and
     compared with the model on random samples before it is kept: what the command prints of it.
     """

@@ -154,8 +154,8 @@ def command(
 ) -> None:
     """Measure networks on a data set.
 
-    A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
-    shipped NAME) is built anew and untrained. Images are prepared as in the tests of the RUN's
+    A RUN is a directory that `train` or `build` wrote, or pretrained:NAME, whose weights are taken; a
+    FILE (or a shipped NAME) is built anew and untrained. Images are prepared as in the tests of the RUN's
     training, or by the recipe that `train` would use for the FILE. With several, the figures show all
     of them, and a last table has a row for each, as in the paper's Tables IV and V; --format prints
     that table alone in another form.

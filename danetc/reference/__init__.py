@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from danetc.reference import codes, data, library, operations, recipes, words
+from danetc.reference import codes, data, library, operations, pretrained, recipes, words
 from danetc.reference.entry import Entry, EntryParameter, Place
 from danetc.reference.library import Documentation, documentation, entry_of
 
@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "settings": recipes.settings,
     "items": recipes.items,
     "networks": library.networks,
+    "pretrained": pretrained.pretrained,
     "data": data.data,
     "codes": codes.codes,
 }
@@ -53,6 +54,7 @@ TOPICS: Mapping[str, tuple[str, str | None]] = {
     "gradients": ("items", "gradient"),
     "augmentations": ("items", "augment"),
     "networks": ("networks", None),
+    "pretrained": ("pretrained", None),
     "data": ("data", None),
     "codes": ("codes", None),
     "errors": ("codes", "error"),

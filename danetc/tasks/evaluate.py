@@ -19,6 +19,7 @@ from danetc.output.data_frames import frame
 from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
 from danetc.output.text import Note, note
+from danetc.pretrained import directory_of
 from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
@@ -125,7 +126,7 @@ def evaluate(
     What is left out is as in the tests of the training, whose last test accuracy comes out again.
 
     Args:
-        directory: one that ``danetc.train`` or ``danetc build`` has written.
+        directory: one that ``danetc.train`` or ``danetc build`` has written, or ``pretrained:NAME``.
         data: the data set, as in ``"digits"``; by default what the run was trained on.
         steps: numbers of time steps T to run the network at; by default its own.
         over_time: the accuracy at every T up to the largest, from one run, where the head permits
@@ -159,7 +160,7 @@ def evaluate(
     check_whole("seed", seed, 0, 2**63 - 1)
     for number in steps:
         check_whole("T", number, 1, MOST_STEPS)
-    if (Path(directory) / TRIALS).is_file():
+    if (directory_of(directory) / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
     items = None
     if prepare is not None:

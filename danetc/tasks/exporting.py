@@ -14,6 +14,7 @@ from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.model_directory import SPEC, TRIALS, load
+from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
@@ -90,7 +91,8 @@ def export(
     A file that holds a whole network is read back and compared with the model before it is kept.
 
     Args:
-        source: a directory that ``danetc.train`` or ``danetc build`` has written, or a spec (a file,
+        source: a directory that ``danetc.train`` or ``danetc build`` has written, ``pretrained:NAME``,
+            or a spec (a file,
             or the name of a shipped one), whose weights are new or those of ``init``.
         output: the file, whose ending says what is written (``danetc.tasks.formats``).
             ``.safetensors`` and ``.pth`` hold weights. Whole networks take [N, C, H, W] (or
@@ -116,11 +118,12 @@ def export(
     check_choice("time", time, TIMES)
     options = ExportOptions(time, half)
     check_output(output, names, options, force=force)
-    if Path(source).is_dir():
+    place = directory_of(source)
+    if place.is_dir():
         given = {"network": network, "set": set, "init": init}
         if strange := [name for name, value in given.items() if value]:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
-        model = _of_directory(Path(source), checkpoint, allow_changed)
+        model = _of_directory(place, checkpoint, allow_changed)
     else:
         if checkpoint is not None:
             raise UserError(f"{source} is no directory of a run: leave out the checkpoint")

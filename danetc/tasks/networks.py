@@ -14,6 +14,7 @@ from danetc.compiler.passes import run, steps
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
+from danetc.pretrained import weights_of
 from danetc.setting import Setting
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def build(
             a string is the text of an expression.
         text: the spec itself, in place of ``path``.
         seed: of the initial weights.
-        init: a file of weights to start from (safetensors, or a state dict of tensors alone).
+        init: a file of weights to start from (safetensors, or a state dict of tensors alone), or
+            ``pretrained:NAME``.
         backend: what runs it. ``fused`` compiles what stands around each neuron and keeps far less
             for the backward pass; where nothing can be compiled it says so and runs uncompiled.
             ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's neurons. Names
@@ -187,7 +189,7 @@ def initialise(
     backend: str = "eager",
     memory: str = "none",
 ) -> tuple[Model, str | None]:
-    """A model with seeded weights, or those of the file ``init`` and what was matched.
+    """A model with seeded weights, or those of ``init`` and what was matched.
 
     Raises UserError where ``init`` cannot be read or does not fit, and for a backend that is not
     there.
@@ -198,7 +200,7 @@ def initialise(
     from danetc.runtime.model.weights import WeightsError, match, read_weights
 
     try:
-        matched = match(model, read_weights(os.fspath(init)))
+        matched = match(model, read_weights(os.fspath(weights_of(init))))
     except WeightsError as error:
         raise UserError(f"{os.fspath(init)}: {error}") from error
     model.load_state_dict(matched.state)

@@ -9,6 +9,7 @@ from pathlib import Path
 from danetc.errors import UserError
 from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.options import look_at_data
+from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.records import record_if_any
@@ -39,8 +40,9 @@ class Trained:
 
 
 def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> Trained:
-    """What a directory of ``danetc train`` or ``danetc build`` says of itself. Raises UserError."""
-    path = Path(directory)
+    """What a directory of ``danetc train`` or ``danetc build``, or the one of ``pretrained:NAME``, says
+    of itself. Raises UserError."""
+    path = directory_of(directory)
     if not (path / SUMMARY).is_file():
         what = "is no directory of a trained network" if path.exists() else "is not there"
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
@@ -85,7 +87,7 @@ def evaluation_in(record: object, place: Path) -> Evaluation:
 
 def trials_in(directory: str | Path, allow_changed: Collection[str] = ()) -> list[Path]:
     """The directories of the trials in one; itself where it holds a single run. Raises UserError."""
-    path = Path(directory)
+    path = directory_of(directory)
     record = record_if_any(path / TRIALS, allow_changed)
     if record is None:
         return [path]

@@ -74,7 +74,7 @@ PAGES: Mapping[str, GeneratedPage] = {
     "networks": GeneratedPage(
         "Networks",
         "The networks that come with danetc, by the names that commands take.",
-        ("networks",),
+        ("networks", "pretrained"),
     ),
     "data": GeneratedPage("Data", "What `--data` takes.", ("data",)),
     "errors": GeneratedPage("Errors", "Every error, with a wrong and a fixed spec.", ("errors",)),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.model_directory import load
+from danetc.pretrained import directory_of
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.data.fit import check_together
 from danetc.runtime.model.built import Model
@@ -89,7 +89,7 @@ def open_subject(
     one. Raises SpecError, UserError.
     """
     device = alone().device
-    if not Path(source).is_dir():
+    if not directory_of(source).is_dir():
         compiled = compile_spec(source, network=network, settings=settings)
         graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"

@@ -12,6 +12,7 @@ from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.model_directory import WEIGHTS
+from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
 from danetc.runtime.training.own_losses import file_of
 from danetc.setting import Setting
@@ -99,17 +100,17 @@ class TrainingPlan:
                 "on_unreadable": self.data.on_unreadable,
             },
             "seed": seed,
-            "init": None if request.init is None else _file(request.init),
+            "init": None if request.init is None else _file(weights_of(request.init)),
             "backend": self.backend,
             "channels_last": request.channels_last,
             "train_output": request.train_output,
             "deterministic": request.deterministic,
             "teachers": {
-                name: _file(str(Path(name) / WEIGHTS))
+                name: _file(directory_of(name) / WEIGHTS)
                 for name in directories_of(self.recipe.phases)
             },
             "loss_functions": {
-                name: _file(file_of(name)) for name in functions_of(self.recipe.phases)
+                name: _file(Path(file_of(name))) for name in functions_of(self.recipe.phases)
             },
         }
 
@@ -124,10 +125,10 @@ def functions_of(phases: Iterable[Phase]) -> list[str]:
     return list(dict.fromkeys(str(item["function"]) for item in items if "function" in item))
 
 
-def _file(path: str) -> str:
+def _file(path: Path) -> str:
     """A file by its name and what is in it."""
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    return f"{Path(path).name} (SHA-256 {hashlib.sha256(data).hexdigest()})"
+    return f"{path.name} (SHA-256 {hashlib.sha256(data).hexdigest()})"

@@ -1,0 +1,120 @@
+"""The trained networks that come with danetc: each gives what is stated of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import danetc as package
+from danetc.pretrained import PREFIX, directory_of, pretrained_names, weights_of
+from danetc.reference import topic
+from danetc.runtime.data import open_data
+
+from .conftest import Run
+
+NAMES = pretrained_names()
+FOLDER = Path(sys.modules["danetc.pretrained"].__file__ or "").parent
+LEFT_OUT = {"checkpoints", "tensorboard", "tensorboard.json", ".lock", ".lock.owner"}
+MOST_BYTES = 5_000_000
+SHORT = "\nrecipe short {\n  epochs = 1\n  batch = 32\n  optimizer = adamw(lr = 0.01)\n}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_classifies_as_well_as_is_stated(danetc: Run, name: str) -> None:
+    """To two images: a machine may round otherwise than the one that trained it."""
+    stated = json.loads((directory_of(PREFIX + name) / "training.json").read_text())
+    result = danetc("eval", PREFIX + name, "--json")
+    assert result.status == 0, result.err
+    (found,) = json.loads(result.out)["evaluated"]
+    (figures,) = found["results"]
+    assert found["data"] == stated["data"]
+    assert abs(figures["top1"] - stated["test_accuracy"]) <= 2 / figures["images"]
+    assert stated["test_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_python_finds_the_same(name: str) -> None:
+    """Predictions counted here, without the evaluator, of the model that ``load`` gives."""
+    stated = json.loads((directory_of(PREFIX + name) / "training.json").read_text())
+    test = open_data(stated["data"]).test
+    samples = [test[index] for index in range(len(test))]
+    images = torch.stack([image for image, _ in samples])
+    model = package.load(PREFIX + name, backend="eager").eval()
+    with torch.no_grad():
+        logits = model(images)
+    assert logits.std(0).max() > 0.01
+    right = (logits.argmax(1) == torch.tensor([int(label) for _, label in samples])).sum()
+    assert abs(int(right) / len(samples) - stated["test_accuracy"]) <= 2 / len(samples)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_a_start(name: str) -> None:
+    place = directory_of(PREFIX + name)
+    network = json.loads((place / "summary.json").read_text())["network"]
+    model = package.build(
+        place / "spec.danet", network=network, init=PREFIX + name, backend="eager"
+    )
+    trained = package.load(PREFIX + name, backend="eager").state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_folder_is_small_and_names_no_machine(name: str) -> None:
+    files = list(directory_of(PREFIX + name).rglob("*"))
+    assert not {each.name for each in files} & LEFT_OUT
+    assert sum(each.stat().st_size for each in files) < MOST_BYTES
+    facts = json.loads((directory_of(PREFIX + name) / "run.json").read_text())["facts"]
+    assert facts["command"][0] == "danetc"
+    assert not [word for word in facts["command"] if Path(word).is_absolute()]
+    for path in files:
+        if path.suffix in (".json", ".py", ".danet", ".graph", ".csv", ".svg"):
+            assert not re.search(r"/(home|root|work|Users)/", path.read_text(encoding="utf-8"))
+
+
+def test_they_are_the_folders_and_listed(danetc: Run) -> None:
+    assert {each.name for each in FOLDER.iterdir() if each.is_dir()} - {"__pycache__"} == {*NAMES}
+    listed = danetc("list", "pretrained").out
+    for entry, name in zip(topic("pretrained"), NAMES, strict=True):
+        stated = json.loads((directory_of(PREFIX + name) / "training.json").read_text())
+        assert entry.name == PREFIX + name
+        assert f"{stated['test_accuracy']:.2%}" in entry.summary
+        assert entry.summary in listed
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "{}"],
+        ["export", "{}", "-o", "w.safetensors"],
+        ["measure", "{}", "--data", "digits"],
+        ["build", "danet_c_small", "--init", "{}"],
+        ["train", "danet_c_small", "--data", "digits", "--init", "{}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_is_not_there_gets_a_hint(danetc: Run, command: list[str]) -> None:
+    wrong = PREFIX + NAMES[0][:-1]
+    result = danetc(*(word.format(wrong) for word in command))
+    assert result.status == 1
+    assert f"did you mean `{NAMES[0]}`" in result.err
+
+
+def test_export_and_a_training_take_it(danetc: Run, tmp_path: Path) -> None:
+    name = PREFIX + NAMES[0]
+    assert danetc("export", name, "-o", "w.safetensors").status == 0
+    assert (tmp_path / "w.safetensors").stat().st_size > 1000
+    spec = (directory_of(name) / "spec.danet").read_text(encoding="utf-8")
+    (tmp_path / "again.danet").write_text(spec + SHORT, encoding="utf-8")
+    result = danetc(
+        "train", "again.danet", "--data", "synthetic:size=8,channels=1,classes=10,count=64,test=10",
+        "--recipe", "short", "--init", name, "--backend=eager", "-q", "-o", "run",
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["facts"]["request"]["init"] == name
+    assert record["settings"]["init"].startswith(weights_of(name).name)
