@@ -15,7 +15,7 @@ from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rule_forms import BlockOutput, shown
+from danetc.compiler.ir.rule_forms import OutputOf, shown
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
 
@@ -54,7 +54,7 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     derivatives of the k interblock neurons (Eq. 3), and 1 where there are none.
     """
     for i, block in enumerate(stage.blocks[1:], 1):
-        if stage.terms(block.feed) != {BlockOutput(i - 1): 1.0}:
+        if stage.terms(block.feed) != {OutputOf(i - 1): 1.0}:
             hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
             raise NotApplicable(
                 f"rule {stage.rule} feeds block {i} with {shown(block.feed)}, not with the block "
@@ -87,7 +87,7 @@ def _is_dense(stage: Stage) -> bool:
 
 
 def _is_sum_of_all(stage: Stage, i: int) -> bool:
-    return stage.terms(stage.blocks[i].feed) == {BlockOutput(j): 1.0 for j in range(i)}
+    return stage.terms(stage.blocks[i].feed) == {OutputOf(j): 1.0 for j in range(i)}
 
 
 def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:

@@ -15,7 +15,7 @@ import networkx as nx
 from danetc.compiler.analysis.verify import Broken, InvariantError
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.rule_forms import BlockInput, BlockOutput, Form, Source, StageInput
+from danetc.compiler.ir.rule_forms import Form, InputOf, OutputOf, Source, StageInput
 from danetc.compiler.ir.rule_forms import sources as sources_of
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
@@ -83,7 +83,7 @@ def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:
             id: 1 << index for index, id in enumerate(dict.fromkeys((stage.entry, *earlier, *made)))
         }
         sources: dict[Source, int] = {StageInput(): bit[stage.entry]}
-        sources |= {BlockOutput(i): bit[block.output] for i, block in enumerate(stage.blocks)}
+        sources |= {OutputOf(i): bit[block.output] for i, block in enumerate(stage.blocks)}
         sources |= {form: bit[id] for id, form in stage.delayed}
         last = max(position[id] for block in stage.blocks for id, _ in block.feeds)
         first = min(position[id] for id in (stage.entry, *earlier))
@@ -91,7 +91,7 @@ def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:
         for id in order[first : last + 1]:
             reads[id] = bit[id] if id in bit else _either(reads, flow.predecessors(id))
         for i, block in enumerate(stage.blocks):
-            sources[BlockInput(i)] = _named(block.feed, sources)
+            sources[InputOf(i)] = _named(block.feed, sources)
             if any(reads[id] != _named(form, sources) for id, form in block.feeds):
                 path = ".".join(block.scope)
                 yield Broken(

@@ -15,12 +15,12 @@ from danetc.compiler.draw.words import clean, look, numbers, span_words, value_w
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.rule_forms import (
     SOURCES,
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
     Made,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     Source,
@@ -75,7 +75,7 @@ class StageLane:
             self.input_of[group[0]] = entering[0].source, entering[0].steps
             self._add(stop_of(replace(shown[group[0]], key=key), entering))
         value = self.graph[stage.result].value
-        if stage.result_form != BlockOutput(len(stage.blocks) - 1):
+        if stage.result_form != OutputOf(len(stage.blocks) - 1):
             entering = self._entering(spread(stage.result_form), value)
             message = f"the stage's output: {value_words(value)}"
             self._add(box_stop(point(f"{self.name}result", message), entering))
@@ -147,11 +147,11 @@ class StageLane:
     def _source(self, source: Source) -> tuple[Read, Value]:
         """What gives a value that the rule names, and the value."""
         match source:
-            case BlockOutput(block):
+            case OutputOf(block):
                 return (self.key[block], 0), self.graph[self.stage.blocks[block].output].value
             case StageInput():
                 return (f"{self.name}in", 0), self.graph[self.stage.entry].value
-            case BlockInput(block):
+            case InputOf(block):
                 stop = self.input_of.get(block, (f"{_INPUT}{block}", 0))
                 return stop, self.graph[self.stage.blocks[block].input].value
             case Delayed(steps, value):
@@ -198,7 +198,7 @@ class StageLane:
                 source, given = self._source(each)
                 read[source] = _wider(read.get(source, given), given)
                 block = each.value if isinstance(each, Delayed) else each
-                if isinstance(block, BlockOutput):
+                if isinstance(block, OutputOf):
                     indices.setdefault(source, []).append(block.block)
         for source, given in read.items():
             of = sorted(set(indices.get(source, ())))

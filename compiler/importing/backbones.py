@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.lines import lines
 from danetc.compiler.importing.naming import BLOCKS, Naming
-from danetc.compiler.importing.spine import Step
-from danetc.compiler.importing.stages import Piece, Stage
+from danetc.compiler.importing.spine import SingleStep
+from danetc.compiler.importing.stages import Piece, StageOfBlocks
 from danetc.compiler.importing.trees import call, constant, flow, shown
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
@@ -22,7 +22,7 @@ def named_backbone(
     naming: Naming, graph: Graph, items: Items, first: int, last: int
 ) -> tuple[int, list[s.Define]]:
     """Stages and what is between them as `stages = ...`, and the last item that is part of it."""
-    stages = [piece for piece, _ in items[first : last + 1] if isinstance(piece, Stage)]
+    stages = [piece for piece, _ in items[first : last + 1] if isinstance(piece, StageOfBlocks)]
     wired = {(stage.connection, stage.rule) for stage in stages}
     if len(wired) > 1:
         exprs = [_wired(expr, piece) for piece, expr in items[first : last + 1]]
@@ -31,7 +31,9 @@ def named_backbone(
         if end >= len(items):
             continue
         exit = items[end][0]
-        if end > last and not (isinstance(exit, Step) and OPS[exit.node.op].window is not None):
+        if end > last and not (
+            isinstance(exit, SingleStep) and OPS[exit.node.op].window is not None
+        ):
             continue
         for candidate in _candidates(items[first : end + 1], stages):
             whole = _wired(candidate, stages[0])
@@ -41,11 +43,13 @@ def named_backbone(
                 continue
             if naming.same(whole, part):
                 return end, [s.Define("stages", None, whole)]
-    between = {expr for piece, expr in items[first:last] if isinstance(piece, Step)}
+    between = {expr for piece, expr in items[first:last] if isinstance(piece, SingleStep)}
     if last + 1 < len(items) and items[last + 1][1] in between:
         last += 1  # what stands between stages stands behind the last one too
     exprs = [expr for _, expr in items[first : last + 1]]
-    of_stages = {expr for piece, expr in items[first : last + 1] if isinstance(piece, Stage)}
+    of_stages = {
+        expr for piece, expr in items[first : last + 1] if isinstance(piece, StageOfBlocks)
+    }
 
     def wire(value: s.Expr) -> s.Expr:
         steps = value.steps if isinstance(value, s.Flow) else (value,)
@@ -55,17 +59,17 @@ def named_backbone(
 
 
 def _exit(piece: Piece) -> int:
-    return piece.node.id if isinstance(piece, Step) else piece.exit
+    return piece.node.id if isinstance(piece, SingleStep) else piece.exit
 
 
 def _wired(expr: s.Expr, piece: Piece) -> s.Expr:
-    if not isinstance(piece, Stage):
+    if not isinstance(piece, StageOfBlocks):
         return expr
     via = s.Via(expr, s.Name(piece.connection))
     return via if piece.rule == "chain" else s.By(via, s.Name(piece.rule))
 
 
-def _candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
+def _candidates(items: Items, stages: Sequence[StageOfBlocks]) -> Iterator[s.Expr]:
     """Backbones of std with as many blocks in each stage, with the arguments that they then have.
 
     The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`; of these the one whose own
@@ -77,8 +81,8 @@ def _candidates(items: Items, stages: Sequence[Stage]) -> Iterator[s.Expr]:
     yield from (expr for _, expr in found)
 
 
-def _all_candidates(items: Items, stages: Sequence[Stage]) -> Iterator[tuple[int, s.Expr]]:
-    shape = [piece.blocks if isinstance(piece, Stage) else 0 for piece, _ in items]
+def _all_candidates(items: Items, stages: Sequence[StageOfBlocks]) -> Iterator[tuple[int, s.Expr]]:
+    shape = [piece.blocks if isinstance(piece, StageOfBlocks) else 0 for piece, _ in items]
     for declaration in of_kind("backbone"):
         if _shape(declaration) != shape:
             continue
@@ -139,7 +143,7 @@ def _matches(naming: Naming, graph: Graph, items: Items, named: s.Name) -> int:
     if len(steps) != 1 or not isinstance(steps[0].value, s.Flow):
         return 0
     size = len(steps[0].value.steps) - 1
-    nodes = [piece.node for piece, _ in items[:size] if isinstance(piece, Step)]
+    nodes = [piece.node for piece, _ in items[:size] if isinstance(piece, SingleStep)]
     if len(nodes) < size or not _alike(nodes[0].op, steps[0].value.steps[1]):
         return 0
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from danetc.compiler.importing.layers import Dialect, call_with
 from danetc.compiler.importing.neurons import Unwritten
-from danetc.compiler.importing.spine import Region, Step
+from danetc.compiler.importing.spine import Region, SingleStep
 from danetc.compiler.importing.trees import call, constant, flow
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
@@ -31,7 +31,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Wiring:
+class WrittenConnection:
     """A connection as text. What no block has shown so far is None: ``projection`` where no shape
     changes, ``identity`` where every one does."""
 
@@ -42,7 +42,7 @@ class Wiring:
     out: s.Expr
     after: Steps = ()
 
-    def merged(self, other: Wiring) -> Wiring | None:
+    def merged(self, other: WrittenConnection) -> WrittenConnection | None:
         """One that both are, where there is one."""
         same = replace(self, projection=None, identity=None, last=())
         if same != replace(other, projection=None, identity=None, last=()):
@@ -77,13 +77,13 @@ class Wiring:
 
 
 @dataclass(frozen=True)
-class Block:
+class FoundBlock:
     """A block: its weights, at which of them its stride is (None where it has none), its wiring."""
 
     weights: tuple[Weights, ...]
     stride: int
     strided: int | None
-    wiring: Wiring
+    wiring: WrittenConnection
     entry: int
     exit: int
 
@@ -105,7 +105,7 @@ def strides_of(nodes: Sequence[Node]) -> tuple[int, int | None] | None:
     return stride, strided[0]
 
 
-def residual_block(dialect: Dialect, region: Region) -> Block | None:
+def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
     """A region as a branch and a shortcut that are joined, or None where it is something else."""
     graph = dialect.graph
     found = _join(dialect, region)
@@ -137,20 +137,22 @@ def residual_block(dialect: Dialect, region: Region) -> Block | None:
     if wired is None or way is None:
         return None
     changes = graph[region.entry].value.shape != graph[region.exit].value.shape
-    wiring = Wiring(*wired, way if changes else None, None if changes else way, out(names))
+    wiring = WrittenConnection(
+        *wired, way if changes else None, None if changes else way, out(names)
+    )
     weights = tuple(map(weights_of, convs))
-    return Block(weights, *strides, wiring, region.entry, region.exit)
+    return FoundBlock(weights, *strides, wiring, region.entry, region.exit)
 
 
-def plain_block(dialect: Dialect, steps: Sequence[Step], entry: int) -> Block | None:
+def plain_block(dialect: Dialect, steps: Sequence[SingleStep], entry: int) -> FoundBlock | None:
     """One convolution and what follows it, with no shortcut."""
     nodes = [step.node for step in steps]
     strides = strides_of(nodes[:1])
     wired = around(dialect, nodes)
     if strides is None or wired is None:
         return None
-    wiring = Wiring(*wired, None, (), s.Name("branch"))
-    return Block((weights_of(nodes[0]),), *strides, wiring, entry, nodes[-1].id)
+    wiring = WrittenConnection(*wired, None, (), s.Name("branch"))
+    return FoundBlock((weights_of(nodes[0]),), *strides, wiring, entry, nodes[-1].id)
 
 
 def _weight(chain: Sequence[Node]) -> tuple[int, int, int]:

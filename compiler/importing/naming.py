@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
-from danetc.compiler.importing.blocks import Weights, Wiring, strides_of, weights_of
+from danetc.compiler.importing.blocks import Weights, WrittenConnection, strides_of, weights_of
 from danetc.compiler.importing.layers import BATCHNORM, Dialect
 from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.trees import call, constant, number
@@ -74,7 +74,7 @@ class Naming:
     neurons: tuple[s.Declaration, ...]
     surrogate: s.Expr | None
     declarations: list[s.Declaration] = field(default_factory=list)
-    _wirings: dict[tuple[Wiring, int], str] = field(default_factory=dict)
+    _wirings: dict[tuple[WrittenConnection, int], str] = field(default_factory=dict)
     _weights: dict[object, tuple[tuple[Weights, ...], int | None] | None] = field(
         default_factory=dict
     )
@@ -187,7 +187,7 @@ class Naming:
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def connection(self, wiring: Wiring, layers: int) -> str:
+    def connection(self, wiring: WrittenConnection, layers: int) -> str:
         """The connection of std that wires a block of so many convolutions so, else one of its own."""
         key = wiring, layers
         if key not in self._wirings:
@@ -198,7 +198,7 @@ class Naming:
             self._wirings[key] = found
         return self._wirings[key]
 
-    def standard_connection(self, wiring: Wiring, layers: int) -> str | None:
+    def standard_connection(self, wiring: WrittenConnection, layers: int) -> str | None:
         """The connection of std that does the same to a block of so many convolutions, or None."""
         first = call("conv", s.Name("width"), stride=s.Name("stride"))
         steps = [first, *[call("conv", s.Name("width"))] * (layers - 1)]

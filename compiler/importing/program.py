@@ -21,8 +21,8 @@ from danetc.compiler.importing.neurons import (
     describe_neuron,
     describe_surrogate,
 )
-from danetc.compiler.importing.spine import Region, Step, spine
-from danetc.compiler.importing.stages import Piece, Stage, stages_of
+from danetc.compiler.importing.spine import Region, SingleStep, spine
+from danetc.compiler.importing.stages import Piece, StageOfBlocks, stages_of
 from danetc.compiler.importing.trees import call, number, shown
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
@@ -133,7 +133,7 @@ class _Writer:
             None if self.surrogate is None else self.surrogate.call(),
         )
         self.dialect = self.naming.dialect
-        self.stages: list[Stage] = []
+        self.stages: list[StageOfBlocks] = []
 
     def _surrogate(self, used: set[str]) -> Described | None:
         programs = (self.graph.neurons[key].surrogate for key in sorted(used))
@@ -157,9 +157,9 @@ class _Writer:
         (target,) = graph.outputs.values()
         parts = spine(graph, source, target)
         pieces: list[Piece] = stages_of(self.naming, parts, source) if stages else [*parts]
-        self.stages = [piece for piece in pieces if isinstance(piece, Stage)]
+        self.stages = [piece for piece in pieces if isinstance(piece, StageOfBlocks)]
         items = self._items(pieces)
-        places = [i for i, (piece, _) in enumerate(items) if isinstance(piece, Stage)]
+        places = [i for i, (piece, _) in enumerate(items) if isinstance(piece, StageOfBlocks)]
         if not places:
             return [*lines("out", [s.Name("in"), *(expr for _, expr in items)])]
         return [*self._in_stages(pieces, items, places[0], places[-1])]
@@ -183,13 +183,13 @@ class _Writer:
         items: list[tuple[Piece, s.Expr]] = []
         for place, piece in enumerate(pieces):
             match piece:
-                case Step(node):
+                case SingleStep(node):
                     if node.op in {"repeat", "as_map"} or _flattened(pieces, place):
                         continue
                     items.append((piece, self.dialect.call(node)))
                 case Region():
                     items.append((piece, next(blocks)))
-                case Stage():
+                case StageOfBlocks():
                     items.append((piece, piece.expr))
         return named_layers(self.naming, self.graph, _repeated(items))
 
@@ -280,8 +280,8 @@ def _numbered(found: Described, count: int) -> Described:
 def _flattened(pieces: Sequence[Piece], place: int) -> bool:
     """Whether a step is a flatten that the linear layer behind it does by itself."""
     piece, after = pieces[place], pieces[place + 1] if place + 1 < len(pieces) else None
-    flat = isinstance(piece, Step) and piece.node.op == "flatten"
-    return flat and isinstance(after, Step) and after.node.op == "linear"
+    flat = isinstance(piece, SingleStep) and piece.node.op == "flatten"
+    return flat and isinstance(after, SingleStep) and after.node.op == "linear"
 
 
 def _repeated(items: list[tuple[Piece, s.Expr]]) -> list[tuple[Piece, s.Expr]]:

@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops import OPS
 
 
 @dataclass(frozen=True)
-class Step:
+class SingleStep:
     """An operation on one value, by itself."""
 
     node: Node
@@ -27,7 +27,7 @@ class Region:
     nodes: tuple[int, ...]
 
 
-Part = Step | Region
+Part = SingleStep | Region
 
 
 def spine(graph: Graph, source: int, target: int) -> tuple[Part, ...]:
@@ -64,6 +64,6 @@ def _part(graph: Graph, entry: int, exit: int, nodes: list[int], reached: set[in
     node = graph[exit]
     alone = len(nodes) == 1 and len(node.inputs) == 1 and node.op not in JOINS
     if alone and not OPS[node.op].arguments:
-        return Step(node)
+        return SingleStep(node)
     inside = [i for id in nodes for i in graph[id].inputs if i not in reached]
     return Region(entry, exit, (*sorted(graph.behind(inside)), *nodes) if inside else (*nodes,))

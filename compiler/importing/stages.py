@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from danetc.compiler.importing.blocks import (
-    Block,
+    FoundBlock,
     Steps,
     Weights,
-    Wiring,
+    WrittenConnection,
     around,
     plain_block,
     residual_block,
@@ -21,7 +21,7 @@ from danetc.compiler.importing.blocks import (
 from danetc.compiler.importing.library import of_kind
 from danetc.compiler.importing.naming import NamedBlock, Naming
 from danetc.compiler.importing.neurons import Unwritten
-from danetc.compiler.importing.spine import Part, Region, Step
+from danetc.compiler.importing.spine import Part, Region, SingleStep
 from danetc.compiler.importing.trees import call, number
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS
@@ -33,7 +33,7 @@ LEAST_PLAIN = 3
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageOfBlocks:
     """``blocks`` blocks in a row, wired by a connection and fed by a rule."""
 
     block: NamedBlock
@@ -50,7 +50,7 @@ class Stage:
         return call("stage", self.block.expr, number(self.blocks), **more)
 
 
-Piece = Step | Region | Stage
+Piece = SingleStep | Region | StageOfBlocks
 
 
 def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
@@ -67,12 +67,14 @@ def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]
 class _Found:
     """A block and the parts that it is made of, from ``first`` up to ``end``."""
 
-    block: Block
+    block: FoundBlock
     first: int
     end: int
 
 
-def _named(naming: Naming, found: Sequence[_Found], connections: Sequence[str]) -> list[Stage]:
+def _named(
+    naming: Naming, found: Sequence[_Found], connections: Sequence[str]
+) -> list[StageOfBlocks]:
     """Stages of the blocks of one run; ``connections`` are their names, block by block."""
     graph = naming.dialect.graph
     runs: list[list[int]] = []
@@ -101,7 +103,7 @@ def _named(naming: Naming, found: Sequence[_Found], connections: Sequence[str]) 
         channels = graph[first.entry].value.shape[0]
         block = naming.block(first.weights, place, channels)
         stages.append(
-            Stage(
+            StageOfBlocks(
                 block, len(run), first.stride, connections[run[0]], "chain", first.entry, last.exit
             )
         )
@@ -114,9 +116,9 @@ def _relative(weights: Sequence[Weights]) -> tuple[object, ...]:
     return tuple((Fraction(item.width, unit), replace(item, width=0)) for item in weights)
 
 
-def _merged(found: Sequence[_Found]) -> list[Wiring]:
+def _merged(found: Sequence[_Found]) -> list[WrittenConnection]:
     """The wiring of each block, with all that others of its kind show of it."""
-    kinds: list[tuple[Wiring, int]] = []
+    kinds: list[tuple[WrittenConnection, int]] = []
     kind_of: list[int] = []
     for item in found:
         layers = len(item.block.weights)
@@ -144,7 +146,7 @@ def _is_light(node: Node) -> bool:
 
 def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
     """A chain of operations: its convolutions with what follows them are blocks."""
-    steps = [part for part in parts if isinstance(part, Step)]
+    steps = [part for part in parts if isinstance(part, SingleStep)]
     places = [i for i, step in enumerate(steps) if step.node.op == "conv"]
     if len(places) < LEAST_PLAIN:
         return [*parts]
@@ -166,7 +168,7 @@ def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
 
 
 def _replaced(
-    parts: Sequence[Part], found: Sequence[_Found], stages: Sequence[Stage]
+    parts: Sequence[Part], found: Sequence[_Found], stages: Sequence[StageOfBlocks]
 ) -> list[Piece]:
     """Parts, with stages in place of the blocks that they are made of."""
     starts = {item.block.entry: item.first for item in found}
@@ -206,7 +208,7 @@ class _Residual:
                 exit = self._exit(place, end)
                 found.append(_Found(replace(block, wiring=wiring, exit=exit), place, end))
         wirings = _merged(found)
-        dense: list[tuple[int, int, Stage]] = []
+        dense: list[tuple[int, int, StageOfBlocks]] = []
         for place, block in self.blocks.items():
             if block is None:
                 stage = self._dense(place, ends, found, wirings)
@@ -234,13 +236,13 @@ class _Residual:
     # -- what follows a join -------------------------------------------------------------------------
 
     def _texts(self, first: int, end: int) -> Steps:
-        steps = (part for part in self.parts[first:end] if isinstance(part, Step))
+        steps = (part for part in self.parts[first:end] if isinstance(part, SingleStep))
         return tuple(self.dialect.call(step.node) for step in steps)
 
     def _exit(self, place: int, end: int) -> int:
         """The value that a region and what follows it up to ``end`` give."""
         part = self.parts[max(place, end - 1)]
-        return part.node.id if isinstance(part, Step) else part.exit
+        return part.node.id if isinstance(part, SingleStep) else part.exit
 
     def _following(self, place: int) -> tuple[int, bool]:
         """Where what may follow a region's join ends, and whether the next region begins there."""
@@ -297,8 +299,8 @@ class _Residual:
         place: int,
         ends: dict[int, int],
         found: Sequence[_Found],
-        wirings: Sequence[Wiring],
-    ) -> tuple[int, int, Stage] | None:
+        wirings: Sequence[WrittenConnection],
+    ) -> tuple[int, int, StageOfBlocks] | None:
         """A region that is the blocks of a stage, with the block before it or without."""
         region = self.parts[place]
         assert isinstance(region, Region)
@@ -327,11 +329,11 @@ class _Residual:
     def _ruled(
         self,
         first: int,
-        wiring: Wiring,
-        opening: Block,
+        wiring: WrittenConnection,
+        opening: FoundBlock,
         stops: Sequence[tuple[int, int]],
         entry: int,
-    ) -> tuple[int, int, Stage] | None:
+    ) -> tuple[int, int, StageOfBlocks] | None:
         """The blocks from ``first`` up to one of ``stops``, each with their number, if a rule of std
         feeds them."""
         naming = self.naming
@@ -348,7 +350,9 @@ class _Residual:
             for rule in of_kind("rule"):
                 if rule.params or rule.name == "chain":
                     continue
-                stage = Stage(block, blocks, opening.stride, connection, rule.name, entry, exit)
+                stage = StageOfBlocks(
+                    block, blocks, opening.stride, connection, rule.name, entry, exit
+                )
                 via = s.By(s.Via(stage.expr, s.Name(connection)), s.Name(rule.name))
                 if naming.same(via, part):
                     return first, stop, stage
@@ -356,8 +360,8 @@ class _Residual:
         return None
 
     def _openings(
-        self, place: int, found: Sequence[_Found], wirings: Sequence[Wiring]
-    ) -> Iterator[tuple[int, Wiring, Block]]:
+        self, place: int, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
+    ) -> Iterator[tuple[int, WrittenConnection, FoundBlock]]:
         """What the first block of a stage may be: the block right before, or one that the region
         begins with, which has no shortcut."""
         for item, wiring in zip(found, wirings, strict=True):
@@ -384,6 +388,10 @@ class _Residual:
             except Unwritten:
                 continue
             if wired is not None:
-                wiring = Wiring(*wired, None, (), s.Name("branch"))
+                wiring = WrittenConnection(*wired, None, (), s.Name("branch"))
                 weights = tuple(map(weights_of, convs))
-                yield place, wiring, Block(weights, *strides, wiring, region.entry, region.exit)
+                yield (
+                    place,
+                    wiring,
+                    FoundBlock(weights, *strides, wiring, region.entry, region.exit),
+                )

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union, assert_never
 
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     Source,
@@ -130,9 +130,9 @@ class Stage:
                 waiting.append((self.blocks[last].feed, inputs.pop(last)))
             part, weight = waiting.pop()
             match part:
-                case StageInput() | BlockOutput():
+                case StageInput() | OutputOf():
                     total[part] = total.get(part, 0.0) + weight
-                case BlockInput(block):
+                case InputOf(block):
                     inputs[block] = inputs.get(block, 0.0) + weight
                 case Scaled(factor, value):
                     waiting.append((value, factor * weight))

@@ -1,7 +1,7 @@
 """What a rule's equations say, as forms: values made of what the blocks of a stage take and give.
 
 ``in[i] = 0.5 * sum(in[0], out[0 .. i-1])`` says of block 2
-``Scaled(0.5, Join("sum", (BlockInput(0), BlockOutput(0), BlockOutput(1))))``. A form says what a value is at one
+``Scaled(0.5, Join("sum", (InputOf(0), OutputOf(0), OutputOf(1))))``. A form says what a value is at one
 step; ``Delayed`` leads to earlier ones.
 """
 
@@ -18,14 +18,14 @@ class StageInput:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockInput:
+class InputOf:
     """``in[block]``: what a block takes."""
 
     block: int
 
 
 @dataclass(frozen=True, slots=True)
-class BlockOutput:
+class OutputOf:
     """``out[block]``: what a block gives."""
 
     block: int
@@ -71,12 +71,12 @@ class Delayed:
     value: Form
 
 
-Source: TypeAlias = StageInput | BlockInput | BlockOutput | Delayed
+Source: TypeAlias = StageInput | InputOf | OutputOf | Delayed
 """What is there when a form is computed: at a step, values of earlier steps too."""
 Made: TypeAlias = Join | Scaled | ScaledByLearnt
 Form: TypeAlias = Source | Made
 
-SOURCES = (StageInput, BlockInput, BlockOutput, Delayed)
+SOURCES = (StageInput, InputOf, OutputOf, Delayed)
 """The classes of ``Source``, for ``isinstance``: a union there takes three times as long."""
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def spread(form: Form, steps: int = 0) -> Form:
             return Scaled(factor, spread(value, steps))
         case ScaledByLearnt(name, value):
             return ScaledByLearnt(name, spread(value, steps))
-        case StageInput() | BlockInput() | BlockOutput():
+        case StageInput() | InputOf() | OutputOf():
             return Delayed(steps, form) if steps else form
     assert_never(form)
 
@@ -130,9 +130,9 @@ def shown(form: Form) -> str:
     match form:
         case StageInput():
             return "in"
-        case BlockInput(block):
+        case InputOf(block):
             return f"in[{block}]"
-        case BlockOutput(block):
+        case OutputOf(block):
             return f"out[{block}]"
         case Delayed(steps, value):
             return f"({shown(value)} -> delay({steps}))"

@@ -13,12 +13,12 @@ from typing import assert_never
 from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
     Made,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     Source,
@@ -71,9 +71,9 @@ class StageValues:
 
     def _source(self, source: Source) -> int:
         match source:
-            case BlockOutput(block):
+            case OutputOf(block):
                 return self._outputs[block]
-            case BlockInput(block):
+            case InputOf(block):
                 return self.node(self.stage.blocks[block].input)
             case StageInput():
                 return self._nodes[self.stage.entry]

@@ -27,12 +27,12 @@ from typing import assert_never
 
 from danetc.compiler.ir.graph import Attribute, Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
     Made,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     Source,
@@ -154,9 +154,9 @@ def _source(source: Source) -> str:
     match source:
         case StageInput():
             return "in"
-        case BlockInput(block):
+        case InputOf(block):
             return f"in[{block}]"
-        case BlockOutput(block):
+        case OutputOf(block):
             return f"out[{block}]"
         case Delayed(steps, value):
             return f"delay({steps}, {_form(value)})"
@@ -178,13 +178,13 @@ def _ranges(parts: Iterable[Form], texts: Iterable[str]) -> Iterator[str]:
     """The texts of parts, with runs of three and more consecutive outputs as ``out[a .. b]``."""
 
     def run_of(place: int, part: Form) -> tuple[object, ...]:
-        return (part.block - place,) if isinstance(part, BlockOutput) else (place, "alone")
+        return (part.block - place,) if isinstance(part, OutputOf) else (place, "alone")
 
     numbered = enumerate(zip(parts, texts, strict=True))
     for _, run in groupby(numbered, lambda each: run_of(each[0], each[1][0])):
         items = [item for _, item in run]
         first, last = items[0][0], items[-1][0]
-        if len(items) > 2 and isinstance(first, BlockOutput) and isinstance(last, BlockOutput):
+        if len(items) > 2 and isinstance(first, OutputOf) and isinstance(last, OutputOf):
             yield f"out[{first.block} .. {last.block}]"
         else:
             yield from (text for _, text in items)

@@ -60,7 +60,7 @@ class Loops:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class EarlierValue:
     """A value of some steps before, where it is delayed: ``read`` gives the value itself.
 
     What has one ``key`` is one value. ``hint`` says how to tell its shape, where nothing does.
@@ -80,7 +80,7 @@ class Carry:
     """A value of earlier steps in a loop: its node, and where that was made."""
 
     id: int
-    of: Earlier
+    of: EarlierValue
     scope: tuple[str, ...]
     use_sites: tuple[Span, ...]
 

@@ -8,12 +8,12 @@ from typing import assert_never
 
 from danetc.compiler.ir.ops import OPS, OpError, text
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
     Made,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     Source,
@@ -22,7 +22,7 @@ from danetc.compiler.ir.rule_forms import (
     shown,
     sources,
 )
-from danetc.compiler.lowering.environment import Earlier, Loops
+from danetc.compiler.lowering.environment import EarlierValue, Loops
 from danetc.compiler.lowering.learnt import met
 from danetc.compiler.lowering.loops import carry
 from danetc.compiler.lowering.state import Lowering
@@ -72,15 +72,15 @@ class Feeds:
 
     def _source(self, source: Source) -> Wire | Invalid:
         match source:
-            case BlockOutput(block):
+            case OutputOf(block):
                 return _of(self.outputs, block)
-            case BlockInput(block):
+            case InputOf(block):
                 return _of(self.inputs, block)
             case StageInput():
                 return self.entry
             case Delayed(steps, value):
                 assert self.loops is not None
-                earlier = Earlier(source, steps, lambda: self.built(value), self.span, _UNTOLD)
+                earlier = EarlierValue(source, steps, lambda: self.built(value), self.span, _UNTOLD)
                 self.delayed[source] = carry(self.lowering, self.loops, earlier)
                 return self.delayed[source]
         assert_never(source)

@@ -16,7 +16,7 @@ from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.kinds import ZERO, or_zero
 from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
 from danetc.compiler.lowering.builder import Builder
-from danetc.compiler.lowering.environment import Carry, Earlier, Env, Loops, is_op
+from danetc.compiler.lowering.environment import Carry, EarlierValue, Env, Loops, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed, Invalid, OpLayer, Value, Wire, describe
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -131,11 +131,11 @@ def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | In
     return carry(
         evaluator,
         env.loops,
-        Earlier(key, steps, read, step.span, hint, layer.role, _like(layer)),
+        EarlierValue(key, steps, read, step.span, hint, layer.role, _like(layer)),
     )
 
 
-def carry(evaluator: Evaluator, loops: Loops, earlier: Earlier) -> Wire:
+def carry(evaluator: Evaluator, loops: Loops, earlier: EarlierValue) -> Wire:
     """The node of a value of earlier steps, in the scope where it is read first."""
     builder, carries = evaluator.builder, loops.carries
     assert carries is not None

@@ -12,11 +12,11 @@ from typing import assert_never
 
 from danetc.compiler.ir.graph import unique
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     StageInput,
@@ -59,8 +59,8 @@ class RuleReader:
         self.fail = fail
         self.work = current()
         self._ports: Mapping[str, Sequence[Form]] = {
-            "in": [*map(BlockInput, range(blocks))],
-            "out": [*map(BlockOutput, range(blocks))],
+            "in": [*map(InputOf, range(blocks))],
+            "out": [*map(OutputOf, range(blocks))],
         }
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
@@ -367,9 +367,9 @@ def _reads(expr: s.Expr) -> bool:
 def _word(form: Form) -> str:
     """What a learnt factor of a value is called."""
     match form:
-        case BlockOutput(block):
+        case OutputOf(block):
             return f"out{block}"
-        case BlockInput(block):
+        case InputOf(block):
             return f"in{block}"
         case StageInput():
             return "in"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from danetc.compiler.ir.graph import Block, Stage
-from danetc.compiler.ir.rule_forms import BlockOutput, Form, StageInput
+from danetc.compiler.ir.rule_forms import Form, OutputOf, StageInput
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import connected, no_shortcut
@@ -179,12 +179,12 @@ class _Blocks:
             return self.feeds.built(self._result_form())
 
     def _result_form(self) -> Form:
-        return self.reader.result_form() if self.reader else BlockOutput(self.stage_of.blocks - 1)
+        return self.reader.result_form() if self.reader else OutputOf(self.stage_of.blocks - 1)
 
     def _fed(self, i: int) -> tuple[Form, Form | None]:
         """What the rule says of block i and of its shortcut; without one each follows the last."""
         if self.reader is None:
-            return BlockOutput(i - 1) if i else StageInput(), None
+            return OutputOf(i - 1) if i else StageInput(), None
         return self.reader.feed_of(i), self.reader.shortcut_of(i)
 
     def _block(self, i: int) -> bool:

@@ -21,7 +21,7 @@ from torch import nn
 
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.ops import OPS, whole
-from danetc.compiler.ir.rule_forms import BlockOutput, StageInput
+from danetc.compiler.ir.rule_forms import OutputOf, StageInput
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import match_neuron
 
@@ -246,11 +246,11 @@ def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
     found: set[str] = set()
     for stage in graph.stages:
         for i, block in enumerate(stage.blocks):
-            before = StageInput() if i == 0 else BlockOutput(i - 1)
+            before = StageInput() if i == 0 else OutputOf(i - 1)
             if stage.terms(block.feed) != {before: 1.0} or block.shortcut is not None:
                 return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
             found.add(_join(graph, block.join, block.after))
-        if stage.terms(stage.result_form) != {BlockOutput(len(stage.blocks) - 1): 1.0}:
+        if stage.terms(stage.result_form) != {OutputOf(len(stage.blocks) - 1): 1.0}:
             return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
     names = " and ".join(sorted({stage.connection for stage in graph.stages}))
     if len(found) != 1 or "" in found:

@@ -18,7 +18,7 @@ from danetc.compiler.analysis.propositions import (
 from danetc.compiler.analysis.summary import fewest_neurons, fires, weights_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.rule_forms import BlockOutput
+from danetc.compiler.ir.rule_forms import OutputOf
 from danetc.compiler.ir.segment import SegmentError, resized, segment, smallest_map
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.neuron.opcodes import ConstantError
@@ -238,7 +238,7 @@ def test_terms_of_a_rule_that_names_each_input_twice_are_few() -> None:
         }"""
     )
     (stage,) = checked.graphs["n"].stages
-    assert stage.terms(stage.blocks[59].feed) == {BlockOutput(j): 1.0 for j in range(59)}
+    assert stage.terms(stage.blocks[59].feed) == {OutputOf(j): 1.0 for j in range(59)}
 
 
 # -- surrogate factors -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from danetc.compiler.analysis.verify import InvariantError, verify
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
-from danetc.compiler.ir.rule_forms import BlockOutput, Form, Join, Scaled
+from danetc.compiler.ir.rule_forms import Form, Join, OutputOf, Scaled
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.compiler.passes import PIPELINE
 
@@ -188,7 +188,7 @@ def test_a_pass_that_changes_a_value_is_caught(name: str) -> None:
 
 # -- values themselves -----------------------------------------------------------------------------
 
-A, B, C = BlockOutput(0), BlockOutput(1), BlockOutput(2)
+A, B, C = OutputOf(0), OutputOf(1), OutputOf(2)
 
 
 def joined(name: str, *parts: Form) -> Form:
@@ -221,7 +221,7 @@ DIFFERENT: list[tuple[Form, Form]] = [
 def computed(form: Form, outputs: list[list[float]]) -> list[float]:
     """A form of outputs, in floating-point numbers."""
     match form:
-        case BlockOutput(block):
+        case OutputOf(block):
             return outputs[block]
         case Scaled(factor, inner):
             return [factor * x for x in computed(inner, outputs)]

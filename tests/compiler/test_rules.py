@@ -10,11 +10,11 @@ from danetc.compiler import check_text
 from danetc.compiler.analysis.validate import validate
 from danetc.compiler.ir.graph import Graph, Stage
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Delayed,
     Form,
+    InputOf,
     Join,
+    OutputOf,
     Scaled,
     StageInput,
 )
@@ -49,7 +49,7 @@ def stage(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = 
 
 
 def outs(low: int, high: int) -> tuple[Form, ...]:
-    return tuple(BlockOutput(j) for j in range(low, high + 1))
+    return tuple(OutputOf(j) for j in range(low, high + 1))
 
 
 def joined(join: str, parts: tuple[Form, ...]) -> Form:
@@ -59,11 +59,11 @@ def joined(join: str, parts: tuple[Form, ...]) -> Form:
 # A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
 Equations = tuple[str, Callable[[int], Form], Form]
 RULES: dict[str, Equations] = {
-    "chain": (CHAIN, lambda i: BlockOutput(i - 1), BlockOutput(4)),
+    "chain": (CHAIN, lambda i: OutputOf(i - 1), OutputOf(4)),
     "Eq. 11": (
         "in[i] = sum(out[0 .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(0, i - 1)),
-        BlockOutput(4),
+        OutputOf(4),
     ),
     "Listing 1": (
         "in[i] = sum(out[0 .. i - 1]); result = sum(out[0 .. n - 1])",
@@ -73,59 +73,59 @@ RULES: dict[str, Equations] = {
     "Listing 1 after the opening block": (
         "in[i] = out[0] if i == 1 else sum(out[1 .. i - 1]); "
         "result = out[0] if n == 1 else sum(out[1 .. n - 1])",
-        lambda i: BlockOutput(0) if i == 1 else joined("sum", outs(1, i - 1)),
+        lambda i: OutputOf(0) if i == 1 else joined("sum", outs(1, i - 1)),
         Join("sum", outs(1, 4)),
     ),
     "concatenation": (
         "in[i] = concat(in[0], out[0 .. i - 1]); result = out[n - 1]",
-        lambda i: Join("concat", (BlockInput(0), *outs(0, i - 1))),
-        BlockOutput(4),
+        lambda i: Join("concat", (InputOf(0), *outs(0, i - 1))),
+        OutputOf(4),
     ),
     "a window": (
         "in[i] = sum(out[max(0, i - 2) .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(max(0, i - 2), i - 1)),
-        BlockOutput(4),
+        OutputOf(4),
     ),
     "a condition in a join": (
         "in[i] = sum(out[j] for j in 0 .. i - 1 if (i - j) == 1 or (i - j) == 2 or (i - j) == 4); "
         "result = out[n - 1]",
-        lambda i: joined("sum", tuple(BlockOutput(j) for j in range(i) if i - j in (1, 2, 4))),
-        BlockOutput(4),
+        lambda i: joined("sum", tuple(OutputOf(j) for j in range(i) if i - j in (1, 2, 4))),
+        OutputOf(4),
     ),
     "a condition between equations": (
         "in[i] = out[i - 1] if i == 1 else out[i - 1] + out[i - 2]; result = out[n - 1]",
-        lambda i: BlockOutput(0) if i == 1 else Join("sum", (BlockOutput(i - 1), BlockOutput(i - 2))),
-        BlockOutput(4),
+        lambda i: OutputOf(0) if i == 1 else Join("sum", (OutputOf(i - 1), OutputOf(i - 2))),
+        OutputOf(4),
     ),
     "several indices": (
         "in[i] = sum(out[i - 1, 0 .. i - 1]); result = out[n - 1]",
-        lambda i: Join("sum", (BlockOutput(i - 1), *outs(0, i - 1))),
-        BlockOutput(4),
+        lambda i: Join("sum", (OutputOf(i - 1), *outs(0, i - 1))),
+        OutputOf(4),
     ),
     "factors": (
         "in[i] = 0.5 * out[i - 1] + in[0] / 4; result = out[n - 1] * 2",
-        lambda i: Join("sum", (Scaled(0.5, BlockOutput(i - 1)), Scaled(0.25, BlockInput(0)))),
-        Scaled(2.0, BlockOutput(4)),
+        lambda i: Join("sum", (Scaled(0.5, OutputOf(i - 1)), Scaled(0.25, InputOf(0)))),
+        Scaled(2.0, OutputOf(4)),
     ),
     "the mean": (
         "in[i] = sum(out[0 .. i - 1]) / i; result = out[n - 1]",
         lambda i: Scaled(1 / i, joined("sum", outs(0, i - 1))),
-        BlockOutput(4),
+        OutputOf(4),
     ),
     "the largest and the smallest": (
         "in[i] = max(out[0 .. i - 1]); result = min(out[0], out[n - 1])",
         lambda i: joined("max", outs(0, i - 1)),
-        Join("min", (BlockOutput(0), BlockOutput(4))),
+        Join("min", (OutputOf(0), OutputOf(4))),
     ),
     "inputs of blocks": (
         "in[i] = in[i - 1] + out[i - 1]; result = in[n - 1] + out[n - 1]",
-        lambda i: Join("sum", (BlockInput(i - 1), BlockOutput(i - 1))),
-        Join("sum", (BlockInput(4), BlockOutput(4))),
+        lambda i: Join("sum", (InputOf(i - 1), OutputOf(i - 1))),
+        Join("sum", (InputOf(4), OutputOf(4))),
     ),
     "another name of the index": (
         "in[k] = out[k - 1]; result = out[n - 1]",
-        lambda i: BlockOutput(i - 1),
-        BlockOutput(4),
+        lambda i: OutputOf(i - 1),
+        OutputOf(4),
     ),
 }  # fmt: skip
 
@@ -156,21 +156,21 @@ def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> Non
 
 def test_a_stage_of_one_block_gives_its_output() -> None:
     found = stage("", "densely_additive_after_opening", blocks=1)
-    assert found.result_form == BlockOutput(0)
+    assert found.result_form == OutputOf(0)
 
 
 def test_densely_concatenated_of_std() -> None:
     found = stage("", "densely_concatenated", connection="dense_layer")
-    assert found.blocks[2].feed == Join("concat", (BlockInput(0), BlockOutput(0), BlockOutput(1)))
-    assert found.result_form == Join("concat", (BlockInput(0), *outs(0, 4)))
+    assert found.blocks[2].feed == Join("concat", (InputOf(0), OutputOf(0), OutputOf(1)))
+    assert found.result_form == Join("concat", (InputOf(0), *outs(0, 4)))
 
 
 def test_no_rule_is_the_chain() -> None:
     spec = SPEC.format(use="chain", text="", blocks=3, connection="sew").replace(" by chain", "")
     (found,) = check_text(spec).graphs["n"].stages
     assert found.rule == "chain"
-    assert [block.feed for block in found.blocks] == [StageInput(), BlockOutput(0), BlockOutput(1)]
-    assert found.result_form == BlockOutput(2)
+    assert [block.feed for block in found.blocks] == [StageInput(), OutputOf(0), OutputOf(1)]
+    assert found.result_form == OutputOf(2)
 
 
 def test_the_nodes_of_a_sum_have_its_operands_in_order() -> None:
@@ -191,7 +191,7 @@ def test_an_operand_may_stand_twice() -> None:
 def test_parameters_given_and_by_default() -> None:
     text = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
     assert stage(text).blocks[4].feed == Join("sum", outs(1, 3))
-    assert stage(text, "mine(k = 1)").blocks[4].feed == BlockOutput(3)
+    assert stage(text, "mine(k = 1)").blocks[4].feed == OutputOf(3)
 
 
 def test_a_rule_names_another_one() -> None:
@@ -205,7 +205,7 @@ def test_a_rule_names_another_one() -> None:
 
 def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
     text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
-    assert stage(text).result_form == Join("sum", (BlockOutput(4), BlockOutput(2)))
+    assert stage(text).result_form == Join("sum", (OutputOf(4), OutputOf(2)))
     with pytest.raises(SpecError) as caught:
         stage(text, blocks=2)
     assert caught.value.diagnostics[0].code == "E0609"
@@ -237,14 +237,14 @@ def late(lines: str, connection: str = "pa_a", block: str = "single(4)") -> Grap
 def test_a_rule_reads_values_of_earlier_steps() -> None:
     lowered = late(LATE)
     (found,) = lowered.stages
-    last, total = Delayed(2, BlockOutput(2)), Delayed(1, Join("sum", outs(0, 2)))
-    first, entry = Delayed(1, BlockInput(0)), Delayed(3, StageInput())
+    last, total = Delayed(2, OutputOf(2)), Delayed(1, Join("sum", outs(0, 2)))
+    first, entry = Delayed(1, InputOf(0)), Delayed(3, StageInput())
     assert [block.feed for block in found.blocks] == [
         Join("sum", (StageInput(), last)),
-        Join("sum", (BlockOutput(0), total)),
-        Join("sum", (BlockOutput(1), first)),
+        Join("sum", (OutputOf(0), total)),
+        Join("sum", (OutputOf(1), first)),
     ]
-    assert found.result_form == Join("sum", (BlockOutput(2), entry))
+    assert found.result_form == Join("sum", (OutputOf(2), entry))
     nodes = {form: lowered[id] for id, form in found.delayed}
     assert [*nodes] == [last, total, first, entry]
     assert [node.op for node in nodes.values()] == ["carry", "carry", "carry", "delay"]
@@ -273,7 +273,7 @@ def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
     )
     assert found.blocks[0].feed == Scaled(2.0, StageInput())
     assert found.blocks[0].shortcut == (found.entry, StageInput())
-    assert found.blocks[1].feed == BlockInput(0)
+    assert found.blocks[1].feed == InputOf(0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.verify import INVARIANTS, InvariantError, verify
 from danetc.compiler.ir.graph import Graph, Node, Value
-from danetc.compiler.ir.rule_forms import BlockOutput
+from danetc.compiler.ir.rule_forms import OutputOf
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
@@ -139,7 +139,7 @@ def _rule(graph: Graph) -> tuple[Graph, str]:
 
 def _result(graph: Graph) -> tuple[Graph, str]:
     first, *others = graph.stages
-    wrong = replace(first, result_form=BlockOutput(1))
+    wrong = replace(first, result_form=OutputOf(1))
     return replace(graph, stages=(wrong, *others)), "stages.0"
 
 

@@ -22,7 +22,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
 from danetc.tasks.importing.modules import tensors
-from danetc.tasks.importing.source import Source
+from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import Takes, is_spiking
 
 TOLERANCE = 1e-5
@@ -53,7 +53,7 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
-class Agreement:
+class OutputAgreement:
     """A comparison: samples and seeds, the deviation of the logits over samples (the least of the
     seeds), the greatest difference, and whether the weights were those of the source."""
 
@@ -66,11 +66,11 @@ class Agreement:
 
 def agreement(
     runner: Runner,
-    source: Source,
+    source: ReadNetwork,
     imported: Imported,
     samples: int = SAMPLES,
     on_progress: Callable[[int], object] = lambda seed: None,
-) -> Agreement:
+) -> OutputAgreement:
     """Compare a source with what was imported of it. Raises UserError where they differ."""
     graph = source.graph
     value = graph.input.value
@@ -99,7 +99,7 @@ def agreement(
         found = _outputs(model, inputs, bool(lead))
         unit = max(1.0, float(wanted.abs().max())) if runner.single else 1.0
         differences.append(_difference(wanted / unit, found / unit, samples))
-    return Agreement(samples, SEEDS, min(deviations), max(differences), own)
+    return OutputAgreement(samples, SEEDS, min(deviations), max(differences), own)
 
 
 def _difference(wanted: Tensor, found: Tensor, samples: int) -> float:
@@ -182,7 +182,7 @@ class TorchRunner:
     """A model of torch or SpikingJelly, in float64."""
 
     model: nn.Module
-    source: Source
+    source: ReadNetwork
     takes: Takes
     single: bool = False
 

@@ -16,7 +16,7 @@ from danetc.tasks.importing.source import SourceBuilder
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadValue:
     """A value that was read: its node. ``leading`` are the dimensions before those of a sample: T and
     N, both as one (``flat``), or N alone."""
 
@@ -41,40 +41,40 @@ class Called:
     """The network runs all time steps at once: T is the first dimension of what varies."""
 
     @property
-    def first(self) -> Read:
-        return next(item for item in self.args if isinstance(item, Read))
+    def first(self) -> ReadValue:
+        return next(item for item in self.args if isinstance(item, ReadValue))
 
     def option(self, place: int, name: str, default: Any = None) -> Any:
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
-    def given(self, node: int, like: Read | None = None) -> Read:
+    def given(self, node: int, like: ReadValue | None = None) -> ReadValue:
         like = like or self.first
-        return Read(node, like.leading, like.flat)
+        return ReadValue(node, like.leading, like.flat)
 
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.path}: {why}")
 
 
-Reader = Callable[[Called], Read]
+Reader = Callable[[Called], ReadValue]
 
 
-def _sum(call: Called) -> Read:
+def _sum(call: Called) -> ReadValue:
     return _arithmetic(call, "add", lambda x: (1.0, x), lambda x: (1.0, x))
 
 
-def _difference(call: Called) -> Read:
+def _difference(call: Called) -> ReadValue:
     return _arithmetic(call, "sub", lambda x: (1.0, -x), lambda x: (-1.0, x))
 
 
-def _product(call: Called) -> Read:
+def _product(call: Called) -> ReadValue:
     return _arithmetic(call, "mul", lambda x: (x, 0.0), lambda x: (x, 0.0))
 
 
-def _quotient(call: Called) -> Read:
+def _quotient(call: Called) -> ReadValue:
     return _arithmetic(call, "div", lambda x: (1.0 / x, 0.0), None)
 
 
-def _reverse_difference(call: Called) -> Read:
+def _reverse_difference(call: Called) -> ReadValue:
     """``torch.rsub(x, y)`` is y - x."""
     a, b = call.args[:2]
     return _difference(
@@ -85,15 +85,15 @@ def _reverse_difference(call: Called) -> Read:
 Numbers = Callable[[float], tuple[float, float]]
 
 
-def _arithmetic(call: Called, op: str, right: Numbers, left: Numbers | None) -> Read:
+def _arithmetic(call: Called, op: str, right: Numbers, left: Numbers | None) -> ReadValue:
     if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode"):
         raise call.refuse(f"`{op}` with a factor or a rounding")
     a, b = call.args[:2]
-    if isinstance(a, Read) and isinstance(b, Read):
+    if isinstance(a, ReadValue) and isinstance(b, ReadValue):
         if a.flat != b.flat or a.leading != b.leading:
             raise call.refuse("it joins a value of all time steps and one of a step")
         return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
-    value, number, scale = (a, b, right) if isinstance(a, Read) else (b, a, left)
+    value, number, scale = (a, b, right) if isinstance(a, ReadValue) else (b, a, left)
     if scale is None or not isinstance(number, (int, float)):
         raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
     factor, offset = scale(float(number))
@@ -101,20 +101,20 @@ def _arithmetic(call: Called, op: str, right: Numbers, left: Numbers | None) -> 
     return call.given(call.build.add("affine", [value.node], attrs, call.path), value)
 
 
-def _concat(call: Called) -> Read:
+def _concat(call: Called) -> ReadValue:
     values = call.args[0]
     dim = call.option(1, "dim", 0)
     first = values[0]
     rank = len(call.after)
-    if not all(isinstance(item, Read) for item in values) or dim % rank != first.leading:
+    if not all(isinstance(item, ReadValue) for item in values) or dim % rank != first.leading:
         raise call.refuse("concatenation along another axis than channels")
     if len(values) == 1:
-        return Read(first.node, first.leading, first.flat)
+        return ReadValue(first.node, first.leading, first.flat)
     node = call.build.add("concat", [item.node for item in values], {}, call.path)
     return call.given(node, first)
 
 
-def _relu(call: Called) -> Read:
+def _relu(call: Called) -> ReadValue:
     return call.given(activation(call.build, call.first.node, call.path))
 
 
@@ -122,22 +122,22 @@ def _function(op: str) -> Reader:
     return lambda call: call.given(call.build.add(op, [call.first.node], {}, call.path))
 
 
-def _flatten(call: Called) -> Read:
+def _flatten(call: Called) -> ReadValue:
     first, last = call.option(1, "start_dim", 0), call.option(2, "end_dim", -1)
     return _reshaped(call, first % len(call.before), last % len(call.before))
 
 
-def _reshaped(call: Called, first: int, last: int) -> Read:
+def _reshaped(call: Called, first: int, last: int) -> ReadValue:
     value = call.first
     rank = len(call.before)
     if (first, last) == (0, 1) and value.leading == 2:
-        return Read(value.node, 1, flat=True)
+        return ReadValue(value.node, 1, flat=True)
     if first == value.leading and last == rank - 1:
         return call.given(flatten(call.build, value.node, call.path))
     raise call.refuse(f"flatten of the dimensions {first} to {last} of {call.before}")
 
 
-def _view(call: Called) -> Read:
+def _view(call: Called) -> ReadValue:
     """Another shape: T and N as one or apart, a map as a vector, or nothing."""
     value, before, after = call.first, call.before, call.after
     sample = call.build.shape_of(value.node)
@@ -149,15 +149,15 @@ def _view(call: Called) -> Read:
     if before == after:
         return value
     if value.flat and after[2:] == sample and after[0] * after[1] == before[0]:
-        return Read(value.node, 2)
+        return ReadValue(value.node, 2)
     if value.leading == 2 and after == (*flat, *sample):
-        return Read(value.node, 1, flat=True)
+        return ReadValue(value.node, 1, flat=True)
     if after == (*lead, size):
         return call.given(flatten(call.build, value.node, call.path))
     raise call.refuse(f"a change of shape from {before} to {after}")
 
 
-def _mean(call: Called) -> Read:
+def _mean(call: Called) -> ReadValue:
     value = call.first
     dims = call.option(1, "dim")
     if dims is None:
@@ -165,7 +165,7 @@ def _mean(call: Called) -> Read:
     rank = len(call.before)
     axes = {axis % rank for axis in (dims if isinstance(dims, (tuple, list)) else (dims,))}
     if axes == {0} and value.leading == 2 and not call.kwargs.get("keepdim"):
-        return Read(call.build.add("mean_over_time", [value.node], {}, call.path), 1)
+        return ReadValue(call.build.add("mean_over_time", [value.node], {}, call.path), 1)
     if axes == {rank - 1, rank - 2} and rank - value.leading == 3:
         node = call.build.add("global_avgpool", [value.node], {}, call.path)
         keep = call.option(2, "keepdim", False)
@@ -173,22 +173,22 @@ def _mean(call: Called) -> Read:
     raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
 
 
-def _sum_over(call: Called) -> Read:
+def _sum_over(call: Called) -> ReadValue:
     value = call.first
     if call.option(1, "dim") == 0 and value.leading == 2 and not call.kwargs.get("keepdim"):
-        return Read(call.build.add("sum_over_time", [value.node], {}, call.path), 1)
+        return ReadValue(call.build.add("sum_over_time", [value.node], {}, call.path), 1)
     raise call.refuse(f"a sum over {call.option(1, 'dim')} of {call.before}")
 
 
-def _unsqueeze(call: Called) -> Read:
+def _unsqueeze(call: Called) -> ReadValue:
     """A place for time before an image, which is then repeated."""
     value = call.first
     if call.option(1, "dim") == 0 and value.leading == 1 and not value.flat and not call.sequence:
-        return Read(value.node, 2)
+        return ReadValue(value.node, 2)
     raise call.refuse("a new dimension")
 
 
-def _repeat(call: Called) -> Read:
+def _repeat(call: Called) -> ReadValue:
     """An image at each time step."""
     value = call.first
     times = call.args[1] if isinstance(call.args[1], (tuple, list)) else tuple(call.args[1:])
@@ -198,11 +198,11 @@ def _repeat(call: Called) -> Read:
     if value.leading == 2 and call.before[0] == 1:
         return value
     if value.leading == 1 and len(times) == len(call.before) + 1:
-        return Read(value.node, 2)
+        return ReadValue(value.node, 2)
     raise call.refuse(f"a repetition by {tuple(times)}")
 
 
-def _maxpool(call: Called) -> Read:
+def _maxpool(call: Called) -> ReadValue:
     kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
     padding = call.option(3, "padding", 0)
     if call.kwargs.get("ceil_mode") or call.kwargs.get("dilation", 1) != 1:
@@ -211,7 +211,7 @@ def _maxpool(call: Called) -> Read:
     return call.given(node)
 
 
-def _avgpool(call: Called) -> Read:
+def _avgpool(call: Called) -> ReadValue:
     kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
     padding = call.option(3, "padding", 0)
     if call.kwargs.get("ceil_mode") or padding:
@@ -219,24 +219,24 @@ def _avgpool(call: Called) -> Read:
     return call.given(pool(call.build, "avgpool", call.first.node, call.path, kernel, stride, 0))
 
 
-def _adaptive(call: Called) -> Read:
+def _adaptive(call: Called) -> ReadValue:
     size = call.option(1, "output_size")
     return call.given(adaptive(call.build, call.first.node, call.path, size))
 
 
-def _dropout(call: Called) -> Read:
+def _dropout(call: Called) -> ReadValue:
     attrs = {"p": float(call.option(1, "p", 0.5))}
     return call.given(call.build.add("dropout", [call.first.node], attrs, call.path))
 
 
-def _same(call: Called) -> Read:
+def _same(call: Called) -> ReadValue:
     return call.first
 
 
 def _greatest(op: str) -> Reader:
-    def read(call: Called) -> Read:
+    def read(call: Called) -> ReadValue:
         a, b = call.args[:2]
-        if not (isinstance(a, Read) and isinstance(b, Read)):
+        if not (isinstance(a, ReadValue) and isinstance(b, ReadValue)):
             raise call.refuse(f"`{op}` of a value and a number")
         return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
 

@@ -13,7 +13,7 @@ from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import spikingjelly_neuron
 from danetc.tasks.importing.source import SourceBuilder
 
-Read = Callable[[SourceBuilder, Any, int, str], int]
+ReadValue = Callable[[SourceBuilder, Any, int, str], int]
 """A node of a module: of the builder, the module, what it reads, and its path."""
 
 NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode")
@@ -157,7 +157,7 @@ def activation(build: SourceBuilder, x: int, path: str) -> int:
     return build.add("relu", [x], {}, path)
 
 
-def _function(op: str) -> Read:
+def _function(op: str) -> ReadValue:
     return lambda build, module, x, path: build.add(op, [x], {}, path)
 
 
@@ -195,7 +195,7 @@ def _same(build: SourceBuilder, module: nn.Module, x: int, path: str) -> int:
     return x
 
 
-LEAVES: Mapping[str, Read] = {
+LEAVES: Mapping[str, ReadValue] = {
     "torch.nn.modules.conv.Conv2d": _conv,
     "torch.nn.modules.linear.Linear": _linear,
     "torch.nn.modules.batchnorm.BatchNorm2d": _batchnorm,
@@ -231,7 +231,7 @@ def full_name(kind: type) -> str:
     return name
 
 
-def reader_of(module: nn.Module) -> Read | None:
+def reader_of(module: nn.Module) -> ReadValue | None:
     """What reads a module as one operation, or None."""
     kind = type(module)
     if not f"{kind.__module__}.".startswith(_LIBRARIES):

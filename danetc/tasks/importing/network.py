@@ -22,7 +22,7 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
 from danetc.tasks.importing.acceptance import (
     SAMPLES,
-    Agreement,
+    OutputAgreement,
     Runner,
     TorchRunner,
     agreement,
@@ -31,11 +31,11 @@ from danetc.tasks.importing.acceptance import (
 from danetc.tasks.importing.loading import made, parse_factory
 from danetc.tasks.importing.nir_file import read_nir
 from danetc.tasks.importing.onnx_file import read_onnx
-from danetc.tasks.importing.source import Source
+from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import read_model
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
-FILES: Mapping[str, Callable[[Path, str, int | None, bool], tuple[Source, Runner]]] = {
+FILES: Mapping[str, Callable[[Path, str, int | None, bool], tuple[ReadNetwork, Runner]]] = {
     ".nir": read_nir,
     ".onnx": read_onnx,
 }
@@ -47,7 +47,7 @@ class ImportedNetwork:
     """A network that was imported. ``agreement`` says how it was compared with its source."""
 
     found: Imported
-    agreement: Agreement
+    agreement: OutputAgreement
     compiled: CompiledNetwork = field(repr=False)
     model: Model = field(repr=False)
 
@@ -130,7 +130,7 @@ def _read(
     steps: int | None,
     events: bool,
     name: str | None,
-) -> tuple[str, Source, Runner]:
+) -> tuple[str, ReadNetwork, Runner]:
     """What a source is called, its graph, and what runs it."""
     if isinstance(source, nn.Module):
         called, model = name or type(source).__name__, source

@@ -22,14 +22,14 @@ from danetc.errors import UserError
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.modules import one, pool
-from danetc.tasks.importing.source import Source, SourceBuilder
+from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.readers import nir_step
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 STEPS = 4
 
 
-def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Source, Runner]:
+def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """The network of a file of NIR, and what runs it. Raises UserError."""
     if find_spec("nir") is None:
         raise UserError("a .nir file needs nir, which is not installed: pip install 'danetc[nir]'")
@@ -199,7 +199,7 @@ FORMS: Mapping[str, Callable[[_Reader, Any, int, str], int]] = {
 class NirRunner:
     """A graph of NIR by its equations, step by step."""
 
-    source: Source
+    source: ReadNetwork
     nodes: Mapping[str, Any]
     sources: Mapping[str, list[str]]
     order: list[str]

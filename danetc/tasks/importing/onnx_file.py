@@ -20,13 +20,13 @@ from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.modules import one, pool
-from danetc.tasks.importing.source import Source, SourceBuilder
+from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.importing.torch_model import activations_as_neurons
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 
-def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[Source, Runner]:
+def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """The network of a file of ONNX, and what runs it. Raises UserError."""
     missing = [item for item in ("onnx", "onnxruntime") if find_spec(item) is None]
     if missing:
@@ -291,7 +291,7 @@ FORMS: Mapping[str, Callable[[_Called], int]] = {
 class OnnxRunner:
     """A file of ONNX by onnxruntime, which computes in float32."""
 
-    source: Source
+    source: ReadNetwork
     data: bytes
     entry: str
     single: bool = True

@@ -16,7 +16,7 @@ from danetc.errors import UserError
 
 
 @dataclass(frozen=True)
-class Source:
+class ReadNetwork:
     """A network that was read: its graph, as lowering would have written it, and its weights.
 
     ``weights`` has for each node the tensors of its module by their names there; ``names`` what the
@@ -87,9 +87,9 @@ class SourceBuilder:
     def shape_of(self, id: int) -> tuple[int, ...]:
         return self.nodes[id].value.shape
 
-    def finished(self, name: str, output: int, *, each_step: bool = True) -> Source:
+    def finished(self, name: str, output: int, *, each_step: bool = True) -> ReadNetwork:
         """The network that gives a node's value, at each step or once."""
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
-        return Source(graph, self.weights, self.names)
+        return ReadNetwork(graph, self.weights, self.names)

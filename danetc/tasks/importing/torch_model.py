@@ -14,10 +14,10 @@ from torch.fx.node import map_arg
 
 from danetc.compiler.ir.graph import Node
 from danetc.errors import UserError
-from danetc.tasks.importing.functions import FUNCTIONS, METHODS, Called, Read
+from danetc.tasks.importing.functions import FUNCTIONS, METHODS, Called, ReadValue
 from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, reader_of
-from danetc.tasks.importing.source import Source, SourceBuilder
+from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
 SAMPLES = 2
@@ -52,7 +52,7 @@ Takes = Literal["sequence", "step", "image"]
 class TorchSource:
     """A model that was read, and what it is called with."""
 
-    source: Source
+    source: ReadNetwork
     takes: Takes
 
 
@@ -81,7 +81,7 @@ def read_model(
 
 def _read(
     model: nn.Module, name: str, shape: tuple[int, ...], steps: int, events: bool, takes: Takes
-) -> Source:
+) -> ReadNetwork:
     whole = takes == "sequence"
     leading = (steps, SAMPLES) if whole else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
@@ -104,7 +104,7 @@ class _Reader:
             match node.op:
                 case "placeholder":
                     if not self.values:
-                        self.values[node] = Read(self.build.entry, 2 if self.whole else 1)
+                        self.values[node] = ReadValue(self.build.entry, 2 if self.whole else 1)
                     else:
                         self.values[node] = node.meta[VALUE]
                 case "output":
@@ -124,7 +124,7 @@ class _Reader:
         found = map_arg(node.args[0], lambda item: self.values[item])
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
-        if not isinstance(found, Read):
+        if not isinstance(found, ReadValue):
             kinds = {dict: "a dict", list: "a list", tuple: "several values"}
             what = next((text for kind, text in kinds.items() if isinstance(found, kind)), "none")
             raise UserError(
@@ -150,14 +150,14 @@ class _Reader:
                 "which danetc does not import; write `shared(...)` in a spec by hand"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
-        if not isinstance(value, Read):
+        if not isinstance(value, ReadValue):
             raise UserError(f"{path}: it is called with something else than one tensor")
         flattens = kind.__name__ == "Flatten"
         if flattens and not self._flattens_samples(module, value):
             raise UserError(f"{path}: it flattens more than the values of a sample")
-        return Read(read(self.build, module, value.node, path), value.leading, value.flat)
+        return ReadValue(read(self.build, module, value.node, path), value.leading, value.flat)
 
-    def _flattens_samples(self, module: Any, value: Read) -> bool:
+    def _flattens_samples(self, module: Any, value: ReadValue) -> bool:
         first = module.start_dim + (1 if getattr(module, "step_mode", "s") == "m" else 0)
         return bool(first == value.leading and module.end_dim == -1)
 
@@ -184,7 +184,7 @@ class _Reader:
         return f"`{node.name}`"
 
 
-def activations_as_neurons(source: Source) -> Source:
+def activations_as_neurons(source: ReadNetwork) -> ReadNetwork:
     """A network without neurons: its ReLUs are what `spike` stands for (std's ReLU)."""
     graph = source.graph
     if all(node.op != "relu" for node in graph.nodes.values()):

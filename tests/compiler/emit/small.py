@@ -14,7 +14,7 @@ from danetc.compiler.ir.graph import (
 )
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rule_forms import BlockOutput, Form, Join, StageInput
+from danetc.compiler.ir.rule_forms import Form, Join, OutputOf, StageInput
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -97,18 +97,18 @@ def _stage(
         feed: Form = StageInput()
         b.scope = ("stages", str(s))
         if i and dense:
-            feed = Join("sum", tuple(map(BlockOutput, range(i)))) if i > 1 else BlockOutput(0)
+            feed = Join("sum", tuple(map(OutputOf, range(i)))) if i > 1 else OutputOf(0)
             x = outs[0]
             if i > 1:
                 x = b("add", *outs, name=f"sum{i}")
         elif i:
-            feed, x = BlockOutput(i - 1), outs[-1]
+            feed, x = OutputOf(i - 1), outs[-1]
         b.scope = scope = ("stages", str(s), "blocks", str(i))
         join, out = _block(b, x, scope, width, stride if i == 0 else 1, bottleneck)
         outs.append(out)
         blocks.append(Block(scope, x, out, join, ("neuron",), feed))
     rule = "densely_additive" if dense else "chain"
-    form = BlockOutput(depth - 1)
+    form = OutputOf(depth - 1)
     return Stage(("stages", str(s)), "origin", rule, entry, tuple(blocks), outs[-1], form, HERE)
 
 

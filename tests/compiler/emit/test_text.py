@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
-    BlockInput,
-    BlockOutput,
     Form,
+    InputOf,
     Join,
+    OutputOf,
     Scaled,
     ScaledByLearnt,
     StageInput,
@@ -78,7 +78,7 @@ values = st.builds(
 )
 blocks = st.integers(0, 9)
 forms: st.SearchStrategy[Form] = st.recursive(
-    st.one_of(st.builds(StageInput), st.builds(BlockInput, blocks), st.builds(BlockOutput, blocks)),
+    st.one_of(st.builds(StageInput), st.builds(InputOf, blocks), st.builds(OutputOf, blocks)),
     lambda inner: st.one_of(
         st.builds(
             Join,
