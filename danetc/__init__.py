@@ -9,6 +9,7 @@
     run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
     danetc.compare("net.danet", grid={"steps": [1, 4]})    # a grid: .frame(), .figure()
+    danetc.search("net.danet", grid={"width": "8..64"})    # Optuna chooses the cells
     danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
     model = danetc.load(run.directory)                     # also what `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from danetc.tasks.importing.network import import_network
     from danetc.tasks.measuring.measure import measure
     from danetc.tasks.networks import build, check
+    from danetc.tasks.searching.call import search
     from danetc.tasks.training.callbacks import Callback, StopTraining
     from danetc.tasks.training.train import train
 
@@ -58,6 +60,7 @@ __all__ = [
     "import_network",
     "load",
     "measure",
+    "search",
     "train",
 ]
 
@@ -79,6 +82,7 @@ _HOMES = {
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.model_directory",
     "measure": "danetc.tasks.measuring.measure",
+    "search": "danetc.tasks.searching.call",
     "train": "danetc.tasks.training.train",
 }
 

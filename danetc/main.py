@@ -42,6 +42,7 @@ COMMANDS = {
     "export": "Write a trained network for use elsewhere.",
     "import": "Write a model of another library as a spec.",
     "compare": "Train a grid of networks and compare them.",
+    "search": "Search networks and settings with Optuna.",
     "measure": "Measure firing rates, gradients and energy on data.",
     "report": "Show runs side by side on one HTML page.",
     "bench": "Compare backends with torchvision and SpikingJelly.",

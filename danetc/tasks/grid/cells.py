@@ -177,26 +177,28 @@ def make_cells(
 
     ``base`` is what all ask for. Raises UserError with all that is wrong, by cell.
     """
-    _check_axes(axes, base)
-    problems = [
-        problem for network in networks for axis in axes if (problem := _unknown(axis, network))
-    ]
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))
+    check_axes(networks, axes, base)
     cells: list[GridCell] = []
     failures: dict[str, list[str]] = {}
     for network in networks:
         for values in product(*(axis.values for axis in axes)):
             chosen = dict(zip((axis.name for axis in axes), values, strict=True))
-            name = cell_name(network.name, chosen)
             try:
-                request = _request(network, chosen, base, folder / name)
+                cells.append(make_cell(network, chosen, base, folder))
             except (SpecError, TopologyError) as error:
+                name = cell_name(network.name, chosen)
                 failures.setdefault(str(error), []).append(name)
-                continue
-            cells.append(GridCell(name, {"network": network.name, **chosen}, request))
     raise_failures(failures)
     return cells
+
+
+def make_cell(
+    network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, folder: Path
+) -> GridCell:
+    """The cell of these values. Raises SpecError and TopologyError where a network cannot have them."""
+    name = cell_name(network.name, chosen)
+    request = _request(network, chosen, base, folder / name)
+    return GridCell(name, {"network": network.name, **chosen}, request)
 
 
 def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
@@ -211,7 +213,19 @@ def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
     raise UserError("\n".join([*parts, "nothing was trained"]))
 
 
-def _check_axes(axes: Sequence[Axis], base: TrainingRequest) -> None:
+def check_axes(
+    networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest
+) -> None:
+    """Raise UserError where an axis has no meaning for a network, or contradicts another or ``base``."""
+    _check_names(axes, base)
+    problems = [
+        problem for network in networks for axis in axes if (problem := _unknown(axis, network))
+    ]
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+
+
+def _check_names(axes: Sequence[Axis], base: TrainingRequest) -> None:
     names = [axis.name for axis in axes]
     for name, count in Counter(names).items():
         if count > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from danetc.runtime.system.files import save_record
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.attempt import Outcome, train_arguments
-from danetc.tasks.grid.cells import Axis, find_networks, make_cells
+from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
 from danetc.tasks.grid.engines import EngineRequest, start_engine
 from danetc.tasks.grid.plan import GridRun, by_cell, check_cells, refuse_changed
 from danetc.tasks.grid.progress import GridProgress
@@ -43,15 +43,7 @@ def checked_runs(
     quiet: bool,
 ) -> list[GridRun]:
     """All runs of a grid, checked. Nothing is written. Raises UserError with all that is wrong."""
-    if under_torchrun():
-        raise UserError("danetc compare starts its own processes; run it without torchrun")
-    if folder.is_dir() and not (folder / GRID).is_file():
-        foreign = sorted(each.name for each in folder.iterdir() if each.name not in LOCKS)
-        if foreign:
-            raise UserError(
-                f"{folder} is no folder of a comparison (there is no {GRID} in it) and not empty; "
-                "choose another place with -o DIR"
-            )
+    check_folder(folder)
     cells = make_cells(find_networks(specs, networks), axes, base, folder)
     with click.progressbar(
         length=len(cells),
@@ -60,6 +52,19 @@ def checked_runs(
         hidden=quiet or not sys.stderr.isatty(),
     ) as bar:
         return check_cells(cells, note, lambda cell: bar.update(1))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError unless a grid can be trained here: in a folder of a grid, an empty one or none."""
+    if under_torchrun():
+        raise UserError("a grid starts its own processes; run it without torchrun")
+    if folder.is_dir() and not (folder / GRID).is_file():
+        foreign = sorted(each.name for each in folder.iterdir() if each.name not in LOCKS)
+        if foreign:
+            raise UserError(
+                f"{folder} is no folder of a comparison (there is no {GRID} in it) and not empty; "
+                "choose another place with -o DIR"
+            )
 
 
 def compare(
@@ -121,28 +126,39 @@ def _grid(
     folder: Path,
     outcomes: dict[Path, Outcome],
 ) -> dict[str, Any]:
+    cells = [cell_record(cell, own, folder, outcomes) for cell, own in by_cell(runs)]
+    return grid_record(base.data, [axis.name for axis in axes], cells)
+
+
+def grid_record(
+    data: str, axes: Sequence[str], cells: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """What stands in grid.json."""
     return {
         "format": FORMAT,
         "danetc": version(),
-        "data": base.data,
-        "axes": ["network", *(axis.name for axis in axes)],
-        "cells": [
+        "data": data,
+        "axes": ["network", *axes],
+        "cells": list(cells),
+    }
+
+
+def cell_record(
+    cell: GridCell, own: Sequence[GridRun], folder: Path, outcomes: Mapping[Path, Outcome]
+) -> dict[str, Any]:
+    """What stands there of a cell and its runs."""
+    return {
+        "name": cell.name,
+        "spec": cell.request.spec,
+        "axes": dict(cell.axes),
+        "facts": own[0].facts.as_dict(),
+        "runs": [
             {
-                "name": cell.name,
-                "spec": cell.request.spec,
-                "axes": dict(cell.axes),
-                "facts": own[0].facts.as_dict(),
-                "runs": [
-                    {
-                        "seed": run.seed,
-                        "directory": str(run.path.relative_to(folder)),
-                        "command": ["danetc", "train", *train_arguments(replace(run, state="new"))],
-                        **as_record(outcomes[run.path]),
-                    }
-                    for run in own
-                ],
+                "seed": run.seed,
+                "directory": str(run.path.relative_to(folder)),
+                "command": ["danetc", "train", *train_arguments(replace(run, state="new"))],
+                **as_record(outcomes[run.path]),
             }
-            for cell, own in by_cell(runs)
+            for run in own
         ],
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
 from danetc.model_directory import TRAINING
@@ -35,8 +36,9 @@ State = Literal["new", "begun", "done", "changed"]
 class Facts:
     """What a cell is, beside its values on the axes.
 
-    ``cost`` is the sum over the phases of epochs x T (Table VI). ``work`` is that of a run in
-    operations, by which times are estimated.
+    ``cost`` is the sum over the phases of epochs x T (Table VI). ``operations`` are the
+    multiplications with additions (MACs) and the additions of the trained network for one image, over
+    all time steps; ``work`` those of a whole run, by which times are estimated.
     """
 
     network: str
@@ -48,6 +50,7 @@ class Facts:
     epochs: tuple[int, ...]
     parameters: int
     recipe: str
+    operations: int
     work: int
 
     @property
@@ -65,6 +68,7 @@ class Facts:
             "epochs": list(self.epochs),
             "parameters": self.parameters,
             "recipe": self.recipe,
+            "operations": self.operations,
             "cost": self.cost,
         }
 
@@ -98,31 +102,45 @@ def check_cells(
 
     Raises UserError with all that is wrong, by cell.
     """
-    opened: dict[Any, DataSet] = {}
-
-    def opening(text: str, **options: Any) -> DataSet:
-        key = (text, *sorted(options.items()))
-        if key not in opened:
-            opened[key] = open_data(text, **options)
-        return opened[key]
-
-    seen: set[str] = set()
-
-    def once(text: str) -> None:
-        if text not in seen:
-            seen.add(text)
-            note(text)
-
+    checker = CellChecker(note)
     runs: list[GridRun] = []
     failures: dict[str, list[str]] = {}
     for cell in cells:
         on_progress(cell)
         try:
-            runs += _runs(cell, once, opening)
-        except (SpecError, UserError, DataError, TrainingError) as error:
+            runs += checker.runs(cell)
+        except CHECKED as error:
             failures.setdefault(str(error), []).append(cell.name)
     raise_failures(failures)
     return runs
+
+
+CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)
+"""What the check of a cell raises where something is wrong with it."""
+
+
+class CellChecker:
+    """Checks cells one after the other: each data set is opened once, and each note given once."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._opened: dict[Any, DataSet] = {}
+        self._seen: set[str] = set()
+
+    def runs(self, cell: GridCell) -> list[GridRun]:
+        """A run for each seed. Raises what ``CHECKED`` lists."""
+        return _runs(cell, self._once, self._open)
+
+    def _open(self, text: str, **options: Any) -> DataSet:
+        key = (text, *sorted(options.items()))
+        if key not in self._opened:
+            self._opened[key] = open_data(text, **options)
+        return self._opened[key]
+
+    def _once(self, text: str) -> None:
+        if text not in self._seen:
+            self._seen.add(text)
+            self._note(text)
 
 
 def _runs(cell: GridCell, note: Note, opening: Callable[..., DataSet]) -> list[GridRun]:
@@ -156,6 +174,7 @@ def _facts(plan: TrainingPlan) -> Facts:
         epochs=epochs,
         parameters=summary.parameters,
         recipe=plan.recipe.name,
+        operations=operations[-1],
         work=len(plan.data.train)
         * sum(n * each for n, each in zip(epochs, operations, strict=True)),
     )

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class GridProgress:
-    """Says which run is trained, as the how many-th of ``count``, and the time that is left.
+    """Says which run is trained, as the how many-th of ``count``, and the time that is left. ``done`` are over.
 
     Everything goes to standard error. A context manager: bars are taken away on leaving.
     """
 
-    def __init__(self, count: int, *, quiet: bool = False) -> None:
+    def __init__(self, count: int, done: int = 0, *, quiet: bool = False) -> None:
         self._count, self._quiet = count, quiet
         self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
@@ -34,7 +34,7 @@ class GridProgress:
             stream=sys.stderr,
             hidden=quiet,
         )
-        self._whole = self._bar.add_task("runs", total=count, status="")
+        self._whole = self._bar.add_task("runs", total=count, completed=done, status="")
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> GridProgress:
@@ -67,9 +67,14 @@ class GridProgress:
             case "done":
                 line += f"done in {show_time(outcome.seconds)}"
             case "waiting":
-                line += "stopped, its state is saved"
+                line += f"{outcome.error or 'stopped'}, its state is saved"
             case "failed":
                 line += f"failed: {outcome.error}"
+        self._say(line)
+
+    def passed(self, line: str) -> None:
+        """One is over that was not trained."""
+        self._bar.update(self._whole, advance=1)
         self._say(line)
 
     def _say(self, line: str) -> None:

@@ -1,0 +1,141 @@
+"""The trials of a search, read back from its folder, and the front of accuracy against operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from danetc.setting import Setting
+from danetc.tasks.searching.study import RECORD, read_study
+
+if TYPE_CHECKING:
+    import pandas
+
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+_STATES: Mapping[str, State] = {
+    "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running",
+    "WAITING": "waiting",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial. ``cell`` is the name of its folder, ``values`` are those on the axes.
+
+    ``accuracy`` is from 0 to 1, of a trial that is complete. ``operations`` are MACs and additions for one
+    image over all time steps; None where the network could not be built. ``epochs`` were told to a
+    pruner. ``reason`` says why a trial was pruned or has failed. ``best``: see ``Searched``.
+    """
+
+    number: int
+    cell: str
+    values: Mapping[str, Setting]
+    state: State
+    accuracy: float | None
+    operations: int | None
+    parameters: int | None
+    epochs: int
+    reason: str | None
+    best: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "cell": self.cell,
+            "values": dict(self.values),
+            "state": self.state,
+            "accuracy": self.accuracy,
+            "operations": self.operations,
+            "parameters": self.parameters,
+            "epochs": self.epochs,
+            "reason": self.reason,
+            "best": self.best,
+        }
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search. Of the ``trials`` those are ``best`` that no other beats: in accuracy, and with ``front`` in
+    accuracy and operations together. A cell that several trials have drawn is best once."""
+
+    directory: Path
+    data: str
+    axes: tuple[str, ...]
+    front: bool
+    trials: tuple[TrialRow, ...]
+
+    @property
+    def best(self) -> list[TrialRow]:
+        """The best trials, fewest operations first."""
+        found = [each for each in self.trials if each.best]
+        return sorted(found, key=lambda each: (each.operations or 0, each.number))
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each trial. Raises UserError without pandas."""
+        from danetc.output.data_frames import frame
+
+        rows = (each.as_dict() for each in self.trials)
+        return frame({**row.pop("values"), **row} for row in rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "axes": list(self.axes),
+            "front": self.front,
+            "trials": [each.as_dict() for each in self.trials],
+        }
+
+
+def read_search(folder: Path) -> Searched:
+    """What lies in the folder of a search. Raises UserError where there is none."""
+    study = read_study(folder)
+    record = study.user_attrs[RECORD]
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        known = trial.user_attrs.get(RECORD, {})
+        if not known:  # killed before its values were drawn
+            continue
+        rows.append(
+            TrialRow(
+                number=trial.number,
+                cell=known["cell"],
+                values=known["axes"],
+                state=_STATES[trial.state.name],
+                accuracy=known.get("accuracy"),
+                operations=known.get("operations"),
+                parameters=known.get("parameters"),
+                epochs=len(trial.intermediate_values),
+                reason=known.get("reason"),
+            )
+        )
+    axes = ("network", *(name for name in record["space"] if name != "network"))
+    best = {each.number for each in undominated(rows, front=record["front"])}
+    return Searched(
+        folder, record["data"], axes, record["front"],
+        tuple(replace(each, best=each.number in best) for each in rows),
+    )  # fmt: skip
+
+
+def undominated(rows: Sequence[TrialRow], *, front: bool) -> list[TrialRow]:
+    """The complete trials that no other beats, each cell once.
+
+    One is beaten by another with at least its accuracy and at most its operations, and better in one of
+    them; without ``front`` by one with a higher accuracy.
+    """
+    cells: dict[str, TrialRow] = {}
+    for row in rows:
+        if row.state == "complete":
+            cells.setdefault(row.cell, row)
+
+    def cost(row: TrialRow) -> tuple[float, int]:
+        """To be small: first what is sorted by."""
+        return -(row.accuracy or 0.0), (row.operations or 0) if front else 0
+
+    kept: list[TrialRow] = []
+    for row in sorted(cells.values(), key=cost):
+        # Of those before it none has less accuracy, so that it must have fewer operations.
+        if not kept or cost(row)[1] < cost(kept[-1])[1] or cost(row) == cost(kept[-1]):
+            kept.append(row)
+    return kept

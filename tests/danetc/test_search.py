@@ -1,0 +1,367 @@
+"""`danetc search`: its trials are cells of `compare`; the front, pruning and resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc as package
+from danetc.commands.search import command
+from danetc.errors import UserError
+from danetc.model_directory import GRID, TRAINING
+from danetc.runtime.system.files import save_record
+from danetc.tasks.grid.attempt import Attempt
+from danetc.tasks.grid.cells import Axis
+from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.searching.results import Searched, TrialRow, undominated
+from danetc.tasks.searching.shown import front_figure, table
+from danetc.tasks.searching.space import Range, parse_dimension
+from danetc.tasks.searching.study import PRUNERS, SAMPLERS
+
+from .conftest import FEW, SMALL, Run
+
+pytest.importorskip("optuna", reason="Optuna is an extra")
+
+SPEC = (
+    SMALL.replace("classes = 10", "classes = 10, width = 4")
+    .replace("conv(4)", "conv(width)")
+    .replace("basic(4)", "basic(width)")
+    + """
+recipe quick {
+  epochs = 1
+  batch = 100
+  optimizer = sgd(lr = 0.1, momentum = 0.9)
+}
+"""
+)
+SEARCH = ("search", "a.danet", "--data", FEW, "--backend", "eager", "-o", "out", "-q")
+
+
+class Trainings:
+    """An engine that trains nothing: the accuracy of a run after an epoch is a function of both."""
+
+    jobs = 1
+
+    def __init__(self, accuracy: Callable[[dict[str, Any], int], float]) -> None:
+        self.accuracy = accuracy
+        self.started: list[str] = []
+        self.raising: int | None = None  # at the how many-th run
+
+    def start(self, run: GridRun, number: int) -> Attempt:
+        self.started.append(run.cell.name)
+        if len(self.started) == self.raising:
+            raise KeyboardInterrupt
+        return Pretended(run, number, self.accuracy)
+
+    def close(self) -> None:
+        pass
+
+
+class Pretended(Attempt):
+    """An epoch at each look."""
+
+    def __init__(
+        self, run: GridRun, number: int, accuracy: Callable[[dict[str, Any], int], float]
+    ) -> None:
+        super().__init__(run, number)
+        self._accuracy, self._stopped = accuracy, False
+
+    def ask_to_stop(self) -> None:
+        self._stopped = True
+
+    def wait(self) -> None:
+        pass
+
+    def status(self) -> int | None:
+        if self._stopped:
+            return 128 + signal.SIGTERM
+        return 0 if self.epochs == sum(self.run.facts.epochs) else None
+
+    def has_moved(self) -> bool:
+        self.epochs += 1
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        axes = dict(self.run.cell.axes)
+        epochs = [
+            {"test_accuracy": self._accuracy(axes, n), "train_loss": 1.0, "train_accuracy": 0.5}
+            for n in range(1, self.epochs + 1)
+        ]
+        save_record({"epochs": epochs}, self.run.path / TRAINING)
+        return True
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainings]]:
+    def install(accuracy: Callable[[dict[str, Any], int], float]) -> Trainings:
+        engine = Trainings(accuracy)
+        monkeypatch.setattr("danetc.tasks.searching.loop.start_engine", lambda asked: engine)
+        return engine
+
+    monkeypatch.setattr("danetc.tasks.searching.loop.POLL", 0.0)
+    return install
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rule=chain,densely_additive", Axis("rule", ("chain", "densely_additive"))),
+        ("steps=1,4", Axis("steps", (1, 4))),
+        ("width=8..64", Range("width", 8, 64)),
+        ("width=8..64:8", Range("width", 8, 64, 8)),
+        ("a.lr=1e-4..1e-1:log", Range("a.lr", 1e-4, 1e-1, None, True)),
+        ("tau = 0.5..2 ", Range("tau", 0.5, 2)),
+    ],
+)
+def test_what_is_searched(text: str, expected: Axis | Range) -> None:
+    assert parse_dimension(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("width=8..8", "is empty"),
+        ("width=8..64:9", "does not reach 64"),
+        ("width=8..64:-8", "has no step"),
+        ("lr=0..1:log", "has no logarithm"),
+        ("width=8..64,128", "mixes a range"),
+        ("classes=2..4", "not a range"),
+        ("seed=0..4", "--seeds"),
+        ("width", "NAME=VALUE"),
+        ("lr=0..1e999", "not a number"),
+    ],
+)
+def test_what_is_no_range_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_dimension(text)
+
+
+def test_numbers_of_a_range() -> None:
+    assert Range("w", 8, 64, 8).values() == list(range(8, 65, 8))
+    assert Range("w", 0.1, 0.5, 0.1).values() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert Range("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
+    assert Range("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
+    with pytest.raises(ValueError, match="has no step"):
+        Range("w", 0.1, 0.5).values()
+
+
+@pytest.mark.usefixtures("forked_trainings")
+def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
+    """Three of one epoch, two at a time; the same command does nothing again."""
+    (tmp_path / "a.danet").write_text(SPEC)
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=1e-3..0.1:log", "--grid", "steps=1,2")
+    done = danetc(*asked, "--trials", "3", "--jobs", "2", "--json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3
+    assert len({trial["cell"] for trial in found["trials"]}) == 3
+    assert (tmp_path / "out" / "front.svg").is_file()
+    told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
+    cells = {cell["name"]: cell for cell in told["cells"]}
+    assert {trial["cell"] for trial in found["trials"]} == set(cells)
+    for trial in found["trials"]:
+        cell = cells[trial["cell"]]
+        assert cell["mean"] == trial["accuracy"]
+        assert cell["state"] == "done"
+        for name, value in trial["values"].items():
+            assert cell[name] == value
+    best = max(found["trials"], key=lambda trial: trial["accuracy"])
+    assert best["best"]
+
+    weights = [path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")]
+    assert danetc(*asked, "--trials", "3", "--json").out == done.out
+    again = [path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")]
+    assert weights == again
+    other = danetc(*asked, "--trials", "3", "--set", "recipe.batch=50")
+    assert other.status == 1
+    assert "holds another search:\n  set:" in other.err
+    assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
+
+
+def test_the_front_is_that_of_brute_force(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """Every combination once, by the grid; wider networks are not always better."""
+    (tmp_path / "a.danet").write_text(SPEC)
+    engine = pretend(lambda axes, epoch: (axes["width"] * 7 % 11 + axes["steps"]) / 20)
+    grid = ("--grid", "width=1..6", "--grid", "steps=1,2", "--sampler", "grid")
+    done = danetc(*SEARCH, *grid, "--front", "--trials", "100", "--json")
+    assert done.status == 0, done.err
+    trials = json.loads(done.out)["trials"]
+    assert len(trials) == len(set(engine.started)) == 12
+
+    def beaten(trial: dict[str, Any]) -> bool:
+        return any(
+            (other["accuracy"], -other["operations"]) != (trial["accuracy"], -trial["operations"])
+            and other["accuracy"] >= trial["accuracy"]
+            and other["operations"] <= trial["operations"]
+            for other in trials
+        )
+
+    front = {trial["cell"] for trial in trials if not beaten(trial)}
+    assert 1 < len(front) < 12
+    assert {trial["cell"] for trial in trials if trial["best"]} == front
+    shown = danetc("search", "-o", "out", "--only-report", "--format", "csv").out.splitlines()
+    assert len(shown) == 1 + len(front)
+    operations = [int(line.split(",")[3].replace(",", "")) for line in shown[1:] if '"' not in line]
+    assert operations == sorted(operations)
+
+
+def rows(*points: tuple[float, int]) -> list[TrialRow]:
+    return [
+        TrialRow(n, f"cell {n}", {"network": "a"}, "complete", accuracy, cost, 1, 0, None)
+        for n, (accuracy, cost) in enumerate(points)
+    ]
+
+
+def test_trials_that_are_equal_are_both_on_the_front() -> None:
+    found = rows((0.5, 10), (0.5, 10), (0.5, 11), (0.4, 10), (0.9, 90), (0.3, 5))
+    assert {row.number for row in undominated(found, front=True)} == {0, 1, 4, 5}
+    assert {row.number for row in undominated(found, front=False)} == {4}
+
+
+def test_the_figure_shows_every_trial() -> None:
+    found = Searched(Path(), "digits", ("network",), True, tuple(rows((0.5, 10), (0.25, 20))))
+    lines = front_figure(found).axes[0].get_lines()
+    assert list(lines[0].get_ydata()) == [50, 25]
+    assert front_figure(Searched(Path(), "digits", ("network",), True, ())) is None
+    assert table(found).rows == ()
+
+
+def test_what_cannot_be_built_is_pruned_with_its_reason(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    (tmp_path / "a.danet").write_text(SPEC)
+    engine = pretend(lambda axes, epoch: 0.5)
+    grid = ("--grid", "neuron=LIF,Nonsense", "--sampler", "grid")
+    done = danetc(*SEARCH, *grid, "--json")
+    assert done.status == 0, done.err
+    (good, bad) = sorted(json.loads(done.out)["trials"], key=lambda trial: str(trial["state"]))
+    assert (good["state"], bad["state"]) == ("complete", "pruned")
+    assert "Nonsense" in bad["reason"]
+    assert engine.started == [good["cell"]]
+    shown = danetc("search", "-o", "out", "--only-report")
+    assert "pruned: " in shown.out
+    hopeless = danetc(*SEARCH[:-3], "-o", "none", "-q", "--grid", "neuron=Wrong", "--trials", "1")
+    assert hopeless.status == 1
+    assert "none is complete; the first:" in hopeless.err
+    unknown = danetc(*SEARCH, "--grid", "widht=1..4")
+    assert unknown.status == 1
+    assert "did you mean `width`" in unknown.err
+
+
+def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """The median pruner of Optuna, once five trials are complete: the median is 0.45 then."""
+    (tmp_path / "a.danet").write_text(SPEC)
+    order: list[str] = []
+
+    def accuracy(axes: dict[str, Any], epoch: int) -> float:
+        cell = str(axes["recipe.optimizer.lr"])
+        if cell not in order:
+            order.append(cell)
+        return 0.4 + 0.01 * epoch if order.index(cell) < 5 else 0.1
+
+    pretend(accuracy)
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--set", "recipe.epochs=4")
+    done = danetc(*asked, "--pruner", "median", "--sampler", "random", "--trials", "6", "--json")
+    assert done.status == 0, done.err
+    *good, poor = json.loads(done.out)["trials"]
+    assert {trial["epochs"] for trial in good} == {4}
+    assert (poor["state"], poor["epochs"]) == ("pruned", 1)
+    assert poor["reason"] == "pruned after epoch 1"
+    record = json.loads((tmp_path / "out" / GRID).read_text())
+    assert record["cells"][-1]["runs"][0]["error"] == "pruned after epoch 1"
+    told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
+    assert [cell["state"] for cell in told["cells"]] == ["done"] * 5 + ["0 of 1 runs"]
+    both = danetc(*asked, "--pruner", "median", "--front")
+    assert both.status == 2
+
+
+def test_a_search_goes_on_where_it_was_stopped(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    (tmp_path / "a.danet").write_text(SPEC)
+    engine = pretend(lambda axes, epoch: axes["recipe.optimizer.lr"])
+    engine.raising = 3
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--sampler", "random")
+    assert danetc(*asked, "--trials", "5").status == 130
+    left = json.loads(danetc("search", "-o", "out", "--only-report", "--json").out)["trials"]
+    assert [trial["state"] for trial in left] == ["complete", "complete", "running"]
+    done = json.loads(danetc(*asked, "--trials", "5", "--json").out)["trials"]
+    assert [trial["state"] for trial in done] == ["complete"] * 5
+    assert [trial["cell"] for trial in done[:3]] == [trial["cell"] for trial in left]
+    assert engine.started[2:] == [trial["cell"] for trial in done[2:3]] + [
+        trial["cell"] for trial in done[2:]
+    ]
+    assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
+
+
+def test_choices_are_those_of_the_tables() -> None:
+    choices = {option.name: option.type for option in command.params}
+    assert list(choices["sampler"].choices) == list(SAMPLERS)  # type: ignore[attr-defined]
+    assert list(choices["pruner"].choices) == list(PRUNERS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws(
+    sampler: str, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """From Python, with two objectives; what is there is not trained again."""
+    spec = tmp_path / "a.danet"
+    spec.write_text(SPEC)
+    pretend(lambda axes, epoch: 0.5)
+    found = package.search(
+        spec, FEW, grid={"width": "1..2", "steps": [1, 2]}, sampler=sampler, trials=3, front=True,
+        output=tmp_path / "out", backend="eager",
+    )  # fmt: skip
+    assert len(found.trials) == 3
+    assert {row.values["width"] for row in found.trials} <= {1, 2}
+    assert list(found.frame()["operations"]) == [row.operations for row in found.trials]
+    assert "<table" in found._repr_html_()
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_every_pruner_takes_what_a_search_tells_it(
+    pruner: str, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    spec = tmp_path / "a.danet"
+    spec.write_text(SPEC)
+    pretend(lambda axes, epoch: 0.1 * axes["recipe.batch"] / epoch)
+    found = package.search(
+        spec, FEW, grid={"recipe.batch": [8, 4, 2, 1]}, set={"recipe.epochs": 3}, pruner=pruner,
+        sampler="grid", output=tmp_path / "out", backend="eager",
+    )  # fmt: skip
+    states = {row.state for row in found.trials}
+    assert len(found.trials) == 4
+    assert states == {"complete"} if pruner == "none" else states <= {"complete", "pruned"}
+    for row in found.trials:
+        assert (row.epochs == 3) == (row.state == "complete")
+
+
+def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "a.danet"
+    spec.write_text(SPEC)
+    grid = {"recipe.optimizer.lr": "0.01..0.1"}
+    with pytest.raises(UserError, match="needs finitely many values"):
+        package.search(spec, FEW, grid=grid, sampler="grid", output=tmp_path / "a")
+    with pytest.raises(UserError, match="one objective"):
+        package.search(spec, FEW, grid=grid, pruner="median", front=True, output=tmp_path / "b")
+    with pytest.raises(UserError, match="nothing to search"):
+        package.search(spec, FEW, grid={}, output=tmp_path / "c")
+    torn = tmp_path / "d"
+    torn.mkdir()
+    save_record({"cells": []}, torn / GRID)
+    (torn / "search.db").write_text("no database, but a text " * 100)
+    with pytest.raises(UserError, match="cannot be read"):
+        package.search(spec, FEW, grid=grid, output=torn)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"danetc\[search\]"):
+        package.search(spec, FEW, grid=grid, output=tmp_path / "e")
+    assert not (tmp_path / "e").exists()
