@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Pretended(Attempt):
 
 
 @pytest.fixture
-def pretend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainings]]:
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
     def install(accuracy: Callable[[dict[str, Any], int], float]) -> Trainings:
         engine = Trainings(accuracy)
         monkeypatch.setattr("danetc.tasks.searching.loop.start_engine", lambda asked: engine)
