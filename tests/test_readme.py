@@ -177,6 +177,6 @@ def test_the_commands_run(
         name, *arguments = words[1:]
         status = main([name, *arguments, *QUICK.get(name, [])])
         assert status == 0, (words, capsys.readouterr().err)
-    for made in ("build/danet_c_r50/model.py", "topology.svg", "w.safetensors", "report.html"):
+    for made in ("build/danet_c_r50/model.py", "topology.svg", "net.onnx", "report.html"):
         assert (tmp_path / made).is_file(), made
     assert list((tmp_path / "figures").glob("*.svg"))
