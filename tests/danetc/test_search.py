@@ -17,6 +17,7 @@ from danetc.commands.search import command
 from danetc.errors import UserError
 from danetc.model_directory import GRID, TRAINING
 from danetc.runtime.system.files import save_record
+from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.attempt import Attempt
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
@@ -301,6 +302,55 @@ def test_a_search_goes_on_where_it_was_stopped(
         trial["cell"] for trial in done[2:]
     ]
     assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
+
+
+def test_a_signal_saves_what_runs(
+    danetc: Run,
+    tmp_path: Path,
+    pretend: Callable[..., Trainings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a.danet").write_text(SPEC)
+    engine = pretend(lambda axes, epoch: 0.5)
+
+    class Stop(StopRequest):
+        """A signal comes while the second run is under way."""
+
+        @property
+        def wanted(self) -> bool:
+            if len(engine.started) == 2:
+                self.signal = signal.SIGTERM
+            return self.signal is not None
+
+    monkeypatch.setattr("danetc.tasks.searching.loop.StopRequest", Stop)
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--trials", "3")
+    stopped = danetc(*asked)
+    assert stopped.status == 128 + signal.SIGTERM
+    assert "the same command resumes" in stopped.err
+    monkeypatch.undo()
+    left = json.loads(danetc("search", "-o", tmp_path / "out", "--only-report", "--json").out)
+    assert [trial["state"] for trial in left["trials"]] == ["complete", "running"]
+    assert left["trials"][1]["reason"] is None
+
+
+def test_networks_are_an_axis_and_a_cell_is_trained_once(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """Twelve trials, two at a time, of four cells."""
+    other = SPEC[SPEC.index("network small") : SPEC.index("recipe quick")]
+    (tmp_path / "a.danet").write_text(SPEC + other.replace("network small", "network other"))
+    engine = pretend(lambda axes, epoch: 0.5 + 0.1 * (axes["network"] == "other"))
+    engine.jobs = 2
+    asked = (*SEARCH, "--grid", "steps=1,2", "--sampler", "random", "--trials", "12")
+    done = danetc(*asked, "--set", "recipe.epochs=2", "--json")
+    assert done.status == 0, done.err
+    trials = json.loads(done.out)["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * 12
+    assert {trial["values"]["network"] for trial in trials} == {"small", "other"}
+    assert len(engine.started) == len({trial["cell"] for trial in trials}) <= 4
+    assert {trial["values"]["network"] for trial in trials if trial["best"]} == {"other"}
+    told = danetc("compare", "-o", "out", "--only-report", "--json")
+    assert {cell["name"] for cell in json.loads(told.out)["cells"]} == {*engine.started}
 
 
 def test_choices_are_those_of_the_tables() -> None:

@@ -149,6 +149,12 @@ class _Cells:
         self._cells[run.cell.name] = record
         self._save()
 
+    def keep_done(self, run: GridRun) -> None:
+        """One that was found done: what is known of its training stays."""
+        known = self._cells.get(run.cell.name, {"runs": ()})
+        if not any(each["state"] == "done" for each in known["runs"]):
+            self.keep(run, Outcome("done"))
+
     def _save(self) -> None:
         record = grid_record(self._data, self._axes, list(self._cells.values()))
         save_record(record, self.folder / GRID)
@@ -179,6 +185,7 @@ class _Loop:
     waiting: list[optuna.Trial]
     left: int
     active: dict[str, _Active] = field(default_factory=dict)
+    done: dict[str, GridRun] = field(default_factory=dict)
 
     def run(self) -> None:
         """Until all trials are over, or those under way have saved their state after a signal."""
@@ -216,8 +223,11 @@ class _Loop:
         name = str(chosen.pop("network", next(iter(self.networks))))
         cell = cell_name(name, chosen)
         self._note(trial, cell=cell, axes={"network": name, **chosen})
+        if cell in self.active:
+            self.active[cell].trials.append(trial)
+            return
         try:
-            run = self._checked(name, chosen)
+            run = self.done.get(cell) or self._checked(name, chosen)
         except CHECKED as error:
             self._prune(trial, str(error))
             self.shown.passed(f"{cell}: it cannot be, and is pruned: {_first(str(error))}")
@@ -229,12 +239,10 @@ class _Loop:
                 + "\nchoose another place with -o DIR"
             )
         self._note(trial, operations=run.facts.operations, parameters=run.facts.parameters)
-        if run.state == "done":
+        if run.state == "done" or cell in self.done:
             self._complete([trial], run)
-            self.cells.keep(run, Outcome("done"))
+            self.cells.keep_done(run)
             self.shown.passed(f"{cell}: it is done")
-        elif cell in self.active:
-            self.active[cell].trials.append(trial)
         else:
             self._start(trial, run)
 
@@ -302,8 +310,10 @@ class _Loop:
         curve = self._curve(run)
         accuracy = max(curve) if self.asked.accuracy == "best" else curve[-1]
         values = [accuracy, float(run.facts.operations)] if self.asked.front else [accuracy]
+        self.done[run.cell.name] = run
+        facts = {"operations": run.facts.operations, "parameters": run.facts.parameters}
         for trial in trials:
-            self._note(trial, accuracy=accuracy, operations=run.facts.operations)
+            self._note(trial, accuracy=accuracy, **facts)
             tell(self.study, trial, "complete", values)
 
     def _prune(self, trial: optuna.Trial, reason: str) -> None:
