@@ -10,6 +10,7 @@
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
     danetc.compare("net.danet", grid={"steps": [1, 4]})    # a grid: .frame(), .figure()
     danetc.search("net.danet", grid={"width": "8..64"})    # Optuna chooses the cells
+    danetc.convert("pretrained:ann_c_small_digits", "snn")  # ReLU to spikes: accuracy over T
     danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
     model = danetc.load(run.directory)                     # also what `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from danetc.errors import UserError
     from danetc.model_directory import load
     from danetc.output.spec_messages import SpecWarning
+    from danetc.tasks.converting import convert
     from danetc.tasks.data_report import data
     from danetc.tasks.drawing import draw
     from danetc.tasks.evaluate import evaluate
@@ -52,6 +54,7 @@ __all__ = [
     "build",
     "check",
     "compare",
+    "convert",
     "data",
     "draw",
     "evaluate",
@@ -74,6 +77,7 @@ _HOMES = {
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
     "compare": "danetc.tasks.grid.call",
+    "convert": "danetc.tasks.converting",
     "data": "danetc.tasks.data_report",
     "draw": "danetc.tasks.drawing",
     "evaluate": "danetc.tasks.evaluate",

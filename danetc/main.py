@@ -39,6 +39,7 @@ COMMANDS = {
     "data": "Say what a data set is, and show samples of it.",
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
+    "convert": "Convert a trained ANN to a spiking network.",
     "export": "Write a trained network for use elsewhere.",
     "import": "Write a model of another library as a spec.",
     "compare": "Train a grid of networks and compare them.",

@@ -141,6 +141,7 @@ QUICK: dict[str, list[str]] = {
     "compare": ["--seeds=1", "--set", "recipe.epochs=1", "--set", "width=4", "--backend=eager"],
     "search": ["--set", "recipe.epochs=1", "--backend=eager"],
     "eval": ["--backend=eager"],
+    "convert": ["--steps=4", "--batches=1"],
     "measure": ["--batches=1"],
     "bench": ["--image=32", "--batch=1", "--rounds=1", "--backends=eager"],
 }

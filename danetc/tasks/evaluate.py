@@ -188,7 +188,8 @@ def evaluate(
 
 
 @contextmanager
-def _no_bar(label: str, images: int) -> Iterator[Callable[[int], None]]:
+def no_bar(label: str, images: int) -> Iterator[Callable[[int], None]]:
+    """Shows no progress."""
     yield lambda count: None
 
 
@@ -198,7 +199,7 @@ def evaluate_trained(
     steps: Sequence[int],
     over_time: bool,
     *,
-    bar: Bar = _no_bar,
+    bar: Bar = no_bar,
     say: Note = lambda text: None,
 ) -> Evaluated:
     """The figures at each of ``steps``, else at the network's own T, and over time.

@@ -1,0 +1,290 @@
+"""`danetc.convert`: a trained ANN of ReLU as a network of integrate-and-fire neurons, over T."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler import check_text
+from danetc.compiler.analysis.stepwise import why_not_stepwise
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.errors import UserError
+from danetc.model_directory import (
+    open_directory,
+    refuse_unless_replaceable,
+    write_model_directory,
+)
+from danetc.output.text import Note
+from danetc.runtime.training.evaluation import Evaluation
+from danetc.setting import Setting
+from danetc.tasks.arguments import check_whole
+from danetc.tasks.evaluate import Bar, no_bar
+from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
+from danetc.tasks.measuring.data import batches_of, open_set
+from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
+from danetc.tasks.trained import data_of, open_trained
+
+MOST_STEPS = 10_000
+NEURON, SURROGATE, THRESHOLD = "rate_IF", "rate_window", "theta"
+DECLARED = """
+# In place of ReLU: at rates from 0 to 1 its spikes are as high as its threshold, and what is over the
+# threshold at a spike stays (a soft reset).
+neuron {neuron} {{
+  state u = 0.0
+  {threshold} = learn(1.0{per})
+  v = u + x
+  o = heaviside(v - {threshold})
+  u = v - {threshold} * o
+  s = {threshold} * o
+}}
+
+surrogate {surrogate} {{
+  dy = max(1 - abs(x), 0)
+}}
+"""
+"""What a converted spec has beside what it had. (Its surrogate counts where it is trained further.)"""
+
+LEAST = 1e-6
+"""The threshold of a layer, or a channel, that is silent on the data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionRequest:
+    """How thresholds are found. Each is the ``percentile`` of a layer's, or with ``channels`` a
+    channel's, activations in a batch: the largest of ``batches`` batches of training images.
+    """
+
+    steps: int = 32
+    percentile: float = 99.9
+    channels: bool = False
+    batches: int = 10
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network that was converted. Accuracies are those of the test images."""
+
+    directory: Path
+    network: str
+    data: str
+    ann: Figures
+    """Of the network that was converted."""
+    over_time: tuple[Figures, ...]
+    """Of the spiking one, at each T from 1: of the mean output of the first T steps."""
+    thresholds: Mapping[str, tuple[float, ...]]
+    """Of each layer of neurons, by its path: one, or one for each channel."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record that ``danetc convert --json`` prints."""
+        return {
+            "directory": str(self.directory),
+            "network": self.network,
+            "data": self.data,
+            "ann": self.ann.as_dict(),
+            "over_time": [item.as_dict() for item in self.over_time],
+            "thresholds": {path: list(values) for path, values in self.thresholds.items()},
+        }
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    steps: int = 32,
+    percentile: float = 99.9,
+    channels: bool = False,
+    batches: int = 10,
+    batch: int = 64,
+    allow_changed: Collection[str] = (),
+    bar: Bar = no_bar,
+    note: Note = lambda text: None,
+) -> Converted:
+    """Convert a trained ANN to a spiking network, as ``danetc convert`` does (Rueckauer et al., 2017).
+
+    ``ReLU`` becomes an integrate-and-fire neuron with a soft reset, whose threshold is the greatest
+    activation of its layer on training images, or a percentile of them; spikes are as high as the
+    threshold, so that their mean over time approaches the activation, up to the threshold. Weights
+    stay as they are.
+
+    Args:
+        source: a directory that ``danetc.train`` has written, or ``pretrained:NAME``: of a network
+            whose neurons are ``ReLU``.
+        output: the model directory to write, for ``danetc.load``, ``evaluate`` and ``export``.
+        data: the data set; by default what the network was trained on.
+        steps: T, at most 10,000.
+        percentile: of the activations, from 50 to 100; 100 takes the greatest.
+        channels: a threshold for each channel, in place of one for a layer.
+        batches: of training images that are looked at.
+        batch: images of each.
+        allow_changed: files of the directory that were changed on purpose.
+        bar, note: show the progress, and get notes.
+
+    Raises UserError where something of the network cannot be converted, with its path in the
+    network, and where the directory or an argument is wrong.
+    """
+    check_whole("steps", steps, 1, MOST_STEPS)
+    check_whole("batches", batches, 1)
+    check_whole("batch", batch, 1)
+    if not 50 <= percentile <= 100:
+        raise UserError(f"percentile is a number from 50 to 100, not {percentile!r}")
+    how = ConversionRequest(
+        steps=steps, percentile=percentile, channels=channels, batches=batches, batch=batch
+    )
+    place = Path(output)
+    refuse_unless_replaceable(place)
+    trained = open_trained(os.fspath(source), allow_changed)
+    opened = open_directory(source, allow_changed)
+    if place.resolve() == opened.path.resolve():
+        raise UserError(
+            f"{output} is the network to convert, which would be replaced; name another"
+        )
+    before = opened.compiled()
+    refuse_unless_convertible(before.graph)
+    for path in _maxima_of_spikes(before.graph):
+        note(
+            f"`{path}` takes the maximum of spikes at each step, which is more than that of their "
+            "rates; before the neuron (maxpool -> spike) the same network loses less"
+        )
+    compiled = _with_neurons(before, how)
+    text = data or data_of(trained)
+    ann = opened.model("eager", "none").eval()
+    images = open_set(text, ann.signature, trained, split="train")
+    seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
+    thresholds = thresholds_of(ann, before.graph, (x for x, _ in seen), how)
+    model = emit_model(compiled.graph, 0, "eager")
+    model.load_state_dict(
+        {**ann.state_dict(), **{f"{path}.{THRESHOLD}": t for path, t in thresholds.items()}}
+    )
+    write_model_directory(
+        place, compiled, model, seed=0, init=f"converted from {os.fspath(source)}", note=note
+    )
+    asked = EvaluationRequest(data=text, backend="eager")
+    of_ann = DirectoryEvaluator(trained, asked, note)
+    with bar(f"{before.graph.name}, ReLU", of_ann.images()) as done:
+        figures = of_ann.at(of_ann.steps, done)
+    tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
+    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), asked, note)
+    with bar(f"{compiled.graph.name}, T = 1 .. {steps}", of_snn.images()) as done:
+        line = of_snn.up_to(steps, done)
+    flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
+    return Converted(place, compiled.graph.name, text, figures, tuple(line), flat)
+
+
+# -- what can be converted -------------------------------------------------------------------------
+
+
+def refuse_unless_convertible(graph: Graph) -> None:
+    """Raise UserError for the first node that has no spiking counterpart, and say what to do."""
+    found = [(node, why) for node in graph.nodes.values() if (why := _why_not(graph, node))]
+    if found:
+        node, why = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"{graph.name} cannot be converted: `{node.path}` {why}{more}")
+    if not any(node.op == "neuron" for node in graph.nodes.values()):
+        raise UserError(f"{graph.name} cannot be converted: it has no neurons in place of ReLU")
+
+
+def _why_not(graph: Graph, node: Node) -> str | None:
+    row = OPS[node.op]
+    if node.op == "neuron":
+        program = graph.neurons[str(node.attrs["neuron"])]
+        if [(each.opcode, each.args) for each in program.ops] == [("relu", ("x",))]:
+            return None
+        return (
+            f"is a neuron `{program.name}`; the conversion is of ReLU: train the network with "
+            "`neuron = ReLU`"
+        )
+    if node.op == "input":
+        frames = bool(node.attrs["events"])
+        return "takes frames that differ; the conversion is of images" if frames else None
+    if node.op == "maxpool" or (row.linear and row.time in ("pointwise", "reduces")):
+        return None
+    if node.op == "relu":
+        return "is the operation relu; write `spike` there, and `neuron = ReLU` in the network"
+    return (
+        f"({node.op}) is not linear, so it has no rate of spikes; use convolutions, `batchnorm`, "
+        "pooling and additions, and train again"
+    )
+
+
+def _maxima_of_spikes(graph: Graph) -> list[str]:
+    """The paths of max pooling right behind neurons."""
+    return [
+        node.path
+        for node in graph.nodes.values()
+        if node.op == "maxpool" and graph[node.inputs[0]].op == "neuron"
+    ]
+
+
+def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNetwork:
+    """The network with integrate-and-fire neurons in place of ReLU, at another T."""
+    per = ", per = channel" if how.channels else ""
+    declared = DECLARED.format(neuron=NEURON, surrogate=SURROGATE, threshold=THRESHOLD, per=per)
+    settings: dict[str, Setting] = {"neuron": NEURON, "surrogate": SURROGATE, "steps": how.steps}
+    checked = check_text(before.resolved + declared, "spec.danet")
+    found = network_of(checked, before.graph.name, settings)
+    for node in found.graph.nodes.values():
+        if node.op == "neuron" and found.graph.neurons[str(node.attrs["neuron"])].name != NEURON:
+            raise UserError(
+                f"{before.graph.name} cannot be converted: `{node.path}` names its neuron; write "
+                "`spike` there, and `neuron = ReLU` in the network"
+            )
+    if (reason := why_not_stepwise(found.graph)) is not None:
+        raise UserError(
+            f"{before.graph.name} cannot be converted: {reason}; put mean_over_time right before "
+            "the last linear layer, or at the end"
+        )
+    return found
+
+
+# -- thresholds ------------------------------------------------------------------------------------
+
+
+def thresholds_of(
+    ann: nn.Module, graph: Graph, batches: Iterator[Tensor], how: ConversionRequest
+) -> dict[str, Tensor]:
+    """The threshold of each layer of ReLU by its path, or those of its channels [C, 1, 1].
+
+    ``batches`` are images [N, C, H, W].
+    """
+    layers = {node.path: node for node in graph.nodes.values() if node.op == "neuron"}
+    found: dict[str, Tensor] = {}
+
+    def look(path: str, node: Node, activations: Tensor) -> None:
+        shape = (-1, *node.value.shape)
+        new = _percentile(activations.detach().reshape(shape), how)
+        found[path] = torch.maximum(found[path], new) if path in found else new
+
+    hooks = [
+        ann.get_submodule(path).register_forward_hook(
+            lambda module, inputs, y, path=path, node=node: look(path, node, y)
+        )
+        for path, node in layers.items()
+    ]
+    try:
+        with torch.no_grad():
+            for images in batches:
+                ann(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {path: value.clamp(min=LEAST) for path, value in found.items()}
+
+
+def _percentile(activations: Tensor, how: ConversionRequest) -> Tensor:
+    """Of activations [N, C, ...] of a layer: a number, or [C, 1, ...] with ``how.channels``."""
+    by = activations.movedim(1, 0).flatten(1) if how.channels else activations.reshape(1, -1)
+    values: Sequence[float] = numpy.percentile(by.cpu().numpy(), how.percentile, axis=1)
+    found = torch.as_tensor(numpy.asarray(values), dtype=activations.dtype)
+    shape = (-1, *(1 for _ in activations.shape[2:])) if how.channels else ()
+    return found.reshape(shape)
