@@ -23,7 +23,7 @@ from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.searching.results import Searched, TrialRow, undominated
 from danetc.tasks.searching.shown import front_figure, table
-from danetc.tasks.searching.space import Range, parse_dimension
+from danetc.tasks.searching.space import SearchRange, parse_dimension
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS
 
 from .conftest import FEW, SMALL, Run
@@ -113,13 +113,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
     [
         ("rule=chain,densely_additive", Axis("rule", ("chain", "densely_additive"))),
         ("steps=1,4", Axis("steps", (1, 4))),
-        ("width=8..64", Range("width", 8, 64)),
-        ("width=8..64:8", Range("width", 8, 64, 8)),
-        ("a.lr=1e-4..1e-1:log", Range("a.lr", 1e-4, 1e-1, None, True)),
-        ("tau = 0.5..2 ", Range("tau", 0.5, 2)),
+        ("width=8..64", SearchRange("width", 8, 64)),
+        ("width=8..64:8", SearchRange("width", 8, 64, 8)),
+        ("a.lr=1e-4..1e-1:log", SearchRange("a.lr", 1e-4, 1e-1, None, True)),
+        ("tau = 0.5..2 ", SearchRange("tau", 0.5, 2)),
     ],
 )
-def test_what_is_searched(text: str, expected: Axis | Range) -> None:
+def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
     assert parse_dimension(text) == expected
 
 
@@ -143,12 +143,12 @@ def test_what_is_no_range_is_refused(text: str, told: str) -> None:
 
 
 def test_numbers_of_a_range() -> None:
-    assert Range("w", 8, 64, 8).values() == list(range(8, 65, 8))
-    assert Range("w", 0.1, 0.5, 0.1).values() == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert Range("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
-    assert Range("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
+    assert SearchRange("w", 8, 64, 8).values() == list(range(8, 65, 8))
+    assert SearchRange("w", 0.1, 0.5, 0.1).values() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert SearchRange("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
+    assert SearchRange("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
     with pytest.raises(ValueError, match="has no step"):
-        Range("w", 0.1, 0.5).values()
+        SearchRange("w", 0.1, 0.5).values()
 
 
 @pytest.mark.usefixtures("forked_trainings")
@@ -180,6 +180,9 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert weights == again
     other = danetc(*asked, "--trials", "3", "--set", "recipe.batch=50")
     assert other.status == 1
+    axes = danetc(*SEARCH, "--grid", "steps=1,2,4", "--trials", "3")
+    assert "\n  space:" in axes.err
+    assert json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out) == told
     assert "holds another search:\n  set:" in other.err
     assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
 
@@ -401,6 +404,7 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     grid = {"recipe.optimizer.lr": "0.01..0.1"}
     with pytest.raises(UserError, match="needs finitely many values"):
         package.search(spec, FEW, grid=grid, sampler="grid", output=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
     with pytest.raises(UserError, match="one objective"):
         package.search(spec, FEW, grid=grid, pruner="median", front=True, output=tmp_path / "b")
     with pytest.raises(UserError, match="nothing to search"):

@@ -91,6 +91,7 @@ def search(asked: SearchRequest, base: TrainingRequest, folder: Path, *, quiet: 
         space, _record(asked, base, networks, space), asked.sampler, asked.pruner,
         asked.sampler_seed, asked.front,
     )  # fmt: skip
+    limit = min(asked.trials, most(wanted))
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), StopRequest() as stop:
@@ -98,7 +99,7 @@ def search(asked: SearchRequest, base: TrainingRequest, folder: Path, *, quiet: 
         study = open_study(folder, wanted)
         waiting = unfinished(study)
         drawn = len(study.trials)
-        left = max(0, int(min(asked.trials, most(wanted))) - drawn)
+        left = max(0, limit - drawn)
         if waiting or left:
             with (
                 closing(start_engine(asked.engine)) as engine,
@@ -142,7 +143,10 @@ class _Cells:
         known = record_if_any(folder / GRID, base.allow_changed) or {}
         same = known.get("data") == base.data and known.get("axes") == ["network", *axes]
         self._cells = {each["name"]: each for each in known.get("cells", ()) if same}
-        self._save()
+        if (
+            not known
+        ):  # by it the folder is known; one of another search stays until that is looked at
+            self._save()
 
     def keep(self, run: GridRun, outcome: Outcome) -> None:
         record = cell_record(run.cell, [run], self.folder, {run.path: outcome})

@@ -25,7 +25,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Range:
+class SearchRange:
     """Numbers from ``low`` to ``high``, both included; whole ones where all that is given is whole.
 
     ``step`` is None for every number; with ``log`` they are drawn evenly on a logarithmic scale.
@@ -60,10 +60,10 @@ class Range:
         return f"{self.name}={_text(self)}{end}"
 
 
-Dimension: TypeAlias = Axis | Range
+Dimension: TypeAlias = Axis | SearchRange
 
 
-def _text(found: Range) -> str:
+def _text(found: SearchRange) -> str:
     return f"{found.low}..{found.high}"
 
 
@@ -85,13 +85,13 @@ def parse_dimension(text: str) -> Dimension:
     if match[3] == "log":
         if low <= 0:
             raise ValueError(f"`{text}` has no logarithm at {match[1]}")
-        return Range(name, low, high, None, True)
+        return SearchRange(name, low, high, None, True)
     step = None if match[3] is None else _number(match[3])
     if step is not None and not 0 < step <= high - low:
         raise ValueError(f"`{text}` has no step of {match[3]}")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
         raise ValueError(f"`{text}` does not reach {match[2]} in steps of {match[3]}")
-    return Range(name, low, high, step)
+    return SearchRange(name, low, high, step)
 
 
 def _number(text: str) -> float:

@@ -6,6 +6,7 @@ It is the extra ``danetc[search]``, and imported when a search begins.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,18 +52,22 @@ def _nsga2(space: Sequence[Dimension], seed: int, drawn: int) -> Any:
 
 def _grid(space: Sequence[Dimension], seed: int, drawn: int) -> Any:
     """Every combination once, in an order that is the seed's."""
-    try:
-        listed = {
-            each.name: each.values if isinstance(each, Axis) else each.values() for each in space
-        }
-    except ValueError as error:
-        raise UserError(f"the sampler grid needs finitely many values: {error}") from error
 
     class Grid(need_optuna().samplers.GridSampler):  # type: ignore[misc]
         def after_trial(self, *arguments: Any) -> None:
             """Optuna would stop a loop of its own; ours asks ``is_exhausted``."""
 
-    return Grid(listed, seed=seed)
+    return Grid(_listed(space), seed=seed)
+
+
+def _listed(space: Sequence[Dimension]) -> dict[str, Sequence[Setting]]:
+    """All values of each dimension. Raises UserError where they are not finitely many."""
+    try:
+        return {
+            each.name: each.values if isinstance(each, Axis) else each.values() for each in space
+        }
+    except ValueError as error:
+        raise UserError(f"the sampler grid needs finitely many values: {error}") from error
 
 
 SAMPLERS: Mapping[str, Callable[[Sequence[Dimension], int, int], Any]] = {
@@ -172,13 +177,12 @@ def unfinished(study: optuna.Study) -> list[optuna.Trial]:
     return [optuna.Trial(study, each._trial_id) for each in running]
 
 
-def most(asked: StudyRequest) -> float:
-    """How many trials there can be: of a grid as many as it has combinations."""
+def most(asked: StudyRequest) -> int:
+    """How many trials there can be: of a grid as many as it has combinations. Raises UserError where it
+    has no end."""
     if asked.sampler != "grid":
-        return math.inf
-    return math.prod(
-        len(each.values if isinstance(each, Axis) else each.values()) for each in asked.space
-    )
+        return sys.maxsize
+    return math.prod(map(len, _listed(asked.space).values()))
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, state: str, values: list[float] | None) -> None:
