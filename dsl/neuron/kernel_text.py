@@ -144,7 +144,7 @@ MODULE_ATTRIBUTES = frozenset(
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook replace_norms requires_grad_ scheduled
-    set_extra_state set_submodule share_memory state_dict step steps to to_empty train training type xpu
+    set_extra_state set_submodule share share_memory state_dict step steps to to_empty train training type xpu
     zero_grad""".split()  # noqa: SIM905
 )
 """Names that an attribute of a neuron module cannot take."""

@@ -18,6 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.text import write
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.epilogues import add_epilogues
+from danetc.compiler.passes.factors import plan_factors
 from danetc.compiler.passes.fold import plan_folding
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
 from danetc.compiler.passes.recompute import plan_segments
@@ -75,10 +76,21 @@ def recompute(graph: Graph) -> str:
     return "\n".join(lines)
 
 
+def factors(graph: Graph) -> str:
+    plan = plan_factors(graph)
+    lines = [
+        f"{graph[layer].path} takes {paths(graph, taken)}" for layer, taken in plan.into.items()
+    ]
+    lines.append(f"gone: {paths(graph, tuple(sorted({*plan.products, *plan.gone})))}")
+    lines += [f"{graph[id].path} stays: {why}" for id, why in plan.kept.items()]
+    return "\n".join(lines)
+
+
 TEXTS: Mapping[str, Callable[[Graph], str]] = {
     **{item.name: lambda graph, item=item: nodes(item.apply(graph)) for item in PIPELINE},  # type: ignore[misc]
     "fusion_groups": fusion_groups,
     "epilogues": epilogues,
+    "factors": factors,
     "fold": fold,
     "recompute": recompute,
 }

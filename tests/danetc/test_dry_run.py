@@ -240,7 +240,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     (tmp_path / "a.danet").write_text(SMALL + QUICK.replace("300", "100"))
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILE", True)
-    monkeypatch.setattr(compiled, "_compiled", lambda function, *rest: function)
+    monkeypatch.setattr(compiled, "_compiled", lambda kernel, *rest: kernel.function)
     for cache in CACHES:
         cache.cache_clear()
     plain = Compiling.compiled
@@ -277,7 +277,7 @@ def test_quiet_and_json_announce_nothing(
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILE", True)
-    monkeypatch.setattr(compiled, "_compiled", lambda function, *rest: function)
+    monkeypatch.setattr(compiled, "_compiled", lambda kernel, *rest: kernel.function)
     train = ("train", "a.danet", "--data", FEW, "--backend", "fused", "-o", "run")
     for command, told in (
         ((*train, "--dry-run"), True),

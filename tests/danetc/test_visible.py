@@ -206,6 +206,8 @@ LINES: dict[str, Lines] = {
     "data": lambda w: [["data", w.data, "-o", w.root / f"{EVIL}.png"], ["data", w.data, "--json"], ["data", f"folder:{w.torn}"], ["data", w.data, "--recipe", w.spec]],
     "train": lambda w: [w.train("-o", w.run), w.train("--data", EVIL), w.train("--data", f"folder:{w.torn}"), w.train("--dry-run", "--json")],
     "eval": lambda w: [["eval", w.run], ["eval", w.run, "--checkpoint", EVIL]],
+    "convert": lambda w: [["convert", w.run, "--data", w.data, "-o", w.root / f"{EVIL}out"], ["convert", EVIL, "--data", w.data]],
+    "import": lambda w: [["import", f"{EVIL}:make", "-o", w.root / f"{EVIL}.danet"], ["import", w.spec, "-o", w.root / "out.danet"]],
     "export": lambda w: [["export", w.run, "-o", w.root / f"{EVIL}.pth"], ["export", EVIL, "-o", "x.pth"]],
     "compare": lambda w: [["compare", w.spec, w.wrong, "--data", EVIL, "-o", w.root / "grid"]],
     "search": lambda w: [["search", w.spec, "--data", w.data, "--grid", f"neuron={EVIL}", "--trials", "1", "-o", w.root / "found"], ["search", "-o", w.root / "found", "--only-report", "--json"]],

@@ -173,6 +173,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "axis_as_steps": (2, 4, 4),
     "swap_with_time": (2, 4, 4),
     "mix": (4, 1, 1),
+    "reshape": (1, 1, 2),
 }
 SMOOTH = "neuron n; state u = 0.1; learn w = 0.3; v = mul u w; q = add v x; s = tanh q; next u = q; out s"
 

@@ -104,6 +104,7 @@ def import_network(
         events: whether the network takes frames [T, N, C, H, W] that differ, and no image.
         name: of the network; that of the factory by default.
         samples: how many are compared, with each of three seeds, in float64.
+        on_progress: is called with what is being done.
 
     Returns the spec (``.text``), the model with the weights (``.model``), and how it was compared.
     Raises UserError where something of the network cannot be read or written, and where what was

@@ -19,7 +19,7 @@ from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
-from danetc.runtime.kernels.compiled import missing_compiler
+from danetc.runtime.kernels import compiled
 from danetc.runtime.sources.table import find
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
@@ -133,7 +133,7 @@ def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
 
 def default_backend(note: Note) -> str:
     """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
-    missing = missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
+    missing = compiled.missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
     if missing is None:
         return "fused"
     note(f"the backend is eager: there is {missing}, which fused needs for its kernels")

@@ -192,7 +192,7 @@ def test_learnt_factors_go_into_the_layers_that_read_them() -> None:
 
 def test_neurons_whose_input_is_a_state() -> None:
     """What a layer writes over its input must not be what the next step reads of it."""
-    model = trained(graph("danet_d", "SlidingPSN(k = 3)"))
+    model = trained("danet_d", "SlidingPSN(k = 3)")
     with compiling(False):
         assert_same(fold(model), model, randn(3, 2, 3, 16, 16, seed=9))
 

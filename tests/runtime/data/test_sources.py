@@ -78,7 +78,7 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         ("data/imags", "there is no file or folder `data/imags`; did you mean `data/images`?"),
         (
             "data/images",
-            "is a folder, and no data set says of what kind; write `folder:data/images`.",
+            "is a folder, and no data set says of what kind; write `folder:data/images` or ",
         ),
         ("notes.txt", "`notes.txt` is a file that no kind of data set is made of. Data sets are"),
         ("folder:data/images/val", "has no folder `train`; did you mean `folder:data/images`?"),
