@@ -144,7 +144,9 @@ class Image(Tensor):
 def test_the_type_of_the_weights_is_that_of_the_input() -> None:
     model = emit(STATIC).double()
     assert model(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
-    ours(model, torch.rand(2, 3, 8, 8), ValueError, "takes float64, as its weights are", False)
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(model(x), model(x.double()))  # each float32 is a float64
+    ours(model, x.long(), ValueError, "takes float64, as its weights are", False)
     bare = danetc.build(
         text=(
             "use std\nnetwork bare { input = image(3, 8, 8); steps = 2; neuron = IF\n"
