@@ -71,7 +71,9 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
     assert modules == []
 
 
-@pytest.mark.parametrize("name", [name for name in with_data() if name not in ("convert", "eval", "report")])
+@pytest.mark.parametrize(
+    "name", [name for name in with_data() if name not in ("convert", "eval", "report")]
+)
 def test_no_data_at_all_is_wrong_usage_and_lists_them(danetc: Run, name: str) -> None:
     done = danetc(name, "no-such-spec")
     assert done.status == 2
