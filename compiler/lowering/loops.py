@@ -158,7 +158,7 @@ def _like(layer: OpLayer) -> tuple[int, ...] | None:
 def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
     """What a definition is, read until what its loops carry comes out as it goes in."""
     builder, loops = evaluator.builder, env.loops
-    errors = len(builder.reporter.diagnostics)
+    errors = builder.reporter.met
     loops.known = {}
     readings = 0
     while True:
@@ -171,7 +171,7 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
         finally:
             evaluator.readings.pop()
             carries, loops.carries = loops.carries, None
-        if len(builder.reporter.diagnostics) > errors or not carries:
+        if builder.reporter.met > errors or not carries:
             return value
         readings += 1
         taken = {key: builder.nodes[carry.id].value for key, carry in carries.items()}

@@ -237,7 +237,7 @@ def lower(
     lowering = NetworkLowering(builder, shared, trace)
     lowering.complete_names = module.complete
     lowering.network = declaration
-    before = len(reporter.diagnostics)
+    before = reporter.met
     try:
         chain = levels(declaration, module, settings, lowering)
         env = chain[0].env
@@ -252,7 +252,7 @@ def lower(
     except RecursionError:
         builder.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
         return None
-    if graph is None or len(reporter.diagnostics) != before:
+    if graph is None or reporter.met != before:
         return None
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
     nodes = (node for value in settings.values() for node in s.walk(value))

@@ -42,7 +42,7 @@ class Repeats:
         alike = known is not None and known.kind in (None, value.kind)
         if known is not None and alike and len(known.use_sites) == len(builder.use_sites):
             return self._copied(known, feed)
-        stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
+        stages, errors = len(lowering.stages), builder.reporter.met
         trace = lowering.trace
         noted = 0 if trace is None else len(trace.notes)
         once = len(lowering.made_once), len(builder.shares)
@@ -53,7 +53,7 @@ class Repeats:
             len(lowering.made_once),
             len(builder.shares),
         )  # nor what is shared
-        if not inner and errors == len(builder.reporter.diagnostics):
+        if not inner and errors == builder.reporter.met:
             kind = None if builder.carries.keys().isdisjoint(built.nodes) else value.kind
             notes = range(noted, noted if trace is None else len(trace.notes))
             lowering.known_blocks[key] = Known(

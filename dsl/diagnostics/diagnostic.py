@@ -84,16 +84,22 @@ class TooManyErrors(Exception):
 
 @dataclass
 class Reporter:
-    """Collects errors, each place and code once. The one beyond ``most`` raises TooManyErrors."""
+    """Collects errors, each place and code once. The one beyond ``most`` raises TooManyErrors.
+
+    ``met`` counts errors, those too that were reported before: of another network, or as an unknown name.
+    """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     most: int | None = None
+    met: int = 0
     _seen: set[tuple[str, int, int, int]] = field(default_factory=set)
     _unknown: set[tuple[int, int, str]] = field(default_factory=set)
 
     def knows_unknown(self, declaration: Span, name: str) -> bool:
         """Whether a declaration's text was reported to read a name that it does not have."""
-        return (id(declaration.source), declaration.start, name) in self._unknown
+        known = (id(declaration.source), declaration.start, name) in self._unknown
+        self.met += known
+        return known
 
     def knows_any_unknown(self, declaration: Span) -> bool:
         """Whether a declaration's text was reported to read some name that it does not have."""
@@ -115,6 +121,7 @@ class Reporter:
         fixes: tuple[Fix, ...] = (),
     ) -> None:
         """Keep an error. What its ``hint`` says to do counts among its ``fixes``."""
+        self.met += 1
         key = (code, id(span.source), span.start, span.end)
         if key in self._seen:
             return

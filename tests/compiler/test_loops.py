@@ -13,9 +13,12 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.segment import resized
 from danetc.compiler.ir.text import write
+from danetc.compiler.lowering.networks import lower
 from danetc.compiler.passes import run
 from danetc.compiler.passes.recompute import plan_segments
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
+from danetc.dsl.loading import load_module
+from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
 from danetc.tasks.equivalence import equivalence
 
@@ -280,3 +283,18 @@ def test_a_loop_may_carry_what_another_delay_gives() -> None:
     graph = graph_of(checked(lines))
     assert sorted(len(loop.members) for loop in loops(graph)) == [5, 6]
     assert len(graph.carries) == 4
+
+
+def test_a_loop_that_was_reported_before_is_no_graph_either() -> None:
+    """A variant has its base's errors, each reported once: what they leave behind is not verified."""
+    text = (
+        "use std\nnetwork a {\n  input = events(3, 8, 8); steps = 3; neuron = IF; surrogate = atan\n"
+        "  loop = (in + (loop -> delay(1, like = in)) - (back -> delay(2, like = in))) -> tanh\n"
+        "  back = (loop + (back -> delay(1))) -> nothing\n"
+        "  out  = loop -> avgpool -> linear(5)\n}\n"
+    )
+    reporter = Reporter()
+    module = load_module(SourceFile("a.danet", text), reporter)
+    for _ in range(2):
+        assert lower(module.own["a"], module, {}, reporter) is None
+    assert [item.code for item in reporter.diagnostics] == ["E0210"]
