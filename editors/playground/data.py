@@ -35,8 +35,8 @@ def examples() -> Iterator[dict[str, str]]:
             text = place.read_text("utf-8")
             yield _example(name, "The paper and its comparisons", name, f"{name}.danet", text)
     for entry in sorted(files("danetc.dsl.std").iterdir(), key=lambda each: each.name):
-        name, text = f"std/{entry.name}", entry.read_text("utf-8")
-        if name.endswith(SUFFIX):
+        if entry.name.endswith(SUFFIX):
+            name, text = f"std/{entry.name}", entry.read_text("utf-8")
             yield _example(
                 name.removesuffix(SUFFIX), "The standard library", name, f"../dsl/{name}", text
             )

@@ -21,7 +21,7 @@ from .conftest import SMALL, Run
 
 RECIPE = """
 recipe quick {
-  epochs = 3
+  epochs = 20
   batch = 500
   optimizer = sgd(lr = 0.1, momentum = 0.9)
 }
@@ -29,13 +29,16 @@ recipe quick {
 GRID = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "--set", "steps=1", "-q")
 
 
-def workers() -> list[psutil.Process]:
-    """The workers of Ray that train."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("ray::train")
-    ]
+def worker(run: Path) -> psutil.Process | None:
+    """The worker of Ray that trains a run: the parent of the process that has its directory."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            parent = process.parent()
+            if str(run) in process.cmdline() and parent and parent.name().startswith("ray::train"):
+                return parent
+        except psutil.NoSuchProcess:
+            continue
+    return None
 
 
 @pytest.mark.usefixtures("forked_trainings")
@@ -52,9 +55,9 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
 
     def has_moved(task: ray_cluster.RayTask) -> bool:
         moved = plain(task)
-        if moved and not killed and (found := workers()):
-            killed.append(found[0].pid)
-            found[0].send_signal(signal.SIGKILL)
+        if moved and not killed and (found := worker(task.run.path)):
+            killed.append(found.pid)
+            found.send_signal(signal.SIGKILL)
         return moved
 
     monkeypatch.setattr(ray_cluster.RayTask, "has_moved", has_moved)
