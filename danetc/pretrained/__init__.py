@@ -1,7 +1,8 @@
 """Trained networks that come with the package: a folder of the name of each, as a run leaves it.
 
-``pretrained:NAME`` stands wherever the directory of a run does. A folder has all that
-``danetc train`` wrote but for its checkpoints; one is added by being put here. Never imports torch.
+``pretrained:NAME`` stands wherever the directory of a run does. A folder has what
+``danetc train`` wrote, without checkpoints and without what its spec gives again (model.py, the graph, the
+picture), which would grow old; one is added by being put here. Never imports torch.
 """
 
 from __future__ import annotations
