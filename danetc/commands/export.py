@@ -113,7 +113,8 @@ def command(
 def _told(exported: Exported, directory: str) -> str:
     use = f"for {exported.counterpart}"
     if exported.counterpart is None:
-        model = Path(directory) / "model.py"
+        place = Path(directory) / "model.py"
+        model = place if place.is_file() else "the model.py that `danetc build` writes"
         use = FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model)
     left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
     without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
