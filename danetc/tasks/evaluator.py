@@ -28,7 +28,7 @@ from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
-from danetc.runtime.training.totals import Totals, added_up
+from danetc.runtime.training.totals import Sums, Totals, added_up
 from danetc.tasks.exporting import open_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
 from danetc.tasks.trained import Trained
@@ -152,8 +152,8 @@ class DirectoryEvaluator:
             outputs = model(x)
             sums[0].add(over_time(loss.output(outputs)), labels, loss(outputs, labels))
 
-        (totals,), seconds = self._each(model, images, run, 1, on_progress)
-        return _figures(steps, totals, seconds)
+        (found,), seconds = self._each(model, images, run, 1, on_progress)
+        return _figures(steps, found, seconds)
 
     def up_to(self, steps: int, on_progress: Progress = lambda images: None) -> list[Figures]:
         """The figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
@@ -251,12 +251,12 @@ class DirectoryEvaluator:
         run: Callable[[Tensor, Tensor, Sequence[Totals]], None],
         count: int,
         on_progress: Progress,
-    ) -> tuple[list[Totals], float]:
+    ) -> tuple[list[Sums], float]:
         """``run`` on every batch, as each process of the training had them, one process after the
-        other. Gives ``count`` totals, which ``run`` has added to, and the seconds.
+        other. Gives the sums of ``count`` totals, which ``run`` has added to, and the seconds.
         """
         began = time.perf_counter()
-        parts: list[list[list[float]]] = [[] for _ in range(count)]
+        parts: list[list[Sums]] = [[] for _ in range(count)]
         model.eval()
         now = self.conditions
         with (
@@ -268,10 +268,9 @@ class DirectoryEvaluator:
                 seed_everything(*now.seeds(rank))
                 sums = self._part(model, images, run, count, rank, on_progress)
                 for part, totals in zip(parts, sums, strict=True):
-                    part.append(totals.as_list())
+                    part.append(totals.read())
         seconds = time.perf_counter() - began
-        target = images.data.target
-        return [added_up(part, self.device, target) for part in parts], seconds
+        return [added_up(part) for part in parts], seconds
 
     def _part(
         self,
@@ -292,11 +291,10 @@ class DirectoryEvaluator:
                 workers=asked.workers, pin=self.device.type == "cuda",
             )  # fmt: skip
             try:
-                for batch in batches.epoch(0):
-                    x = batch.images.to(self.device)
-                    x = x.transpose(0, 1) if images.data.events else x
+                for batch in batches.epoch(0, device=self.device):
+                    x = batch.images.transpose(0, 1) if images.data.events else batch.images
                     with torch.inference_mode(), autocast(now.precision, self.device):
-                        run(x, batch.labels.to(self.device), sums)
+                        run(x, batch.labels, sums)
                     on_progress(len(batch) + batch.skipped)
                 for totals in sums:
                     totals.skip(batches.skipped)
@@ -330,10 +328,9 @@ def _threaded(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _figures(steps: int, totals: Totals, seconds: float) -> Figures:
-    if not totals.images:
+def _figures(steps: int, sums: Sums, seconds: float) -> Figures:
+    if not sums.images:
         raise UserError("none of the images can be read")
     return Figures(
-        steps, totals.images, totals.loss, totals.top1, totals.top5, totals.skipped, seconds,
-        totals.scores,
+        steps, sums.images, sums.loss, sums.top1, sums.top5, sums.skipped, seconds, sums.scores
     )  # fmt: skip

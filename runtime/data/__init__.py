@@ -1,6 +1,7 @@
 """Data: sets by name (``open_data``), batches of them, and whether they fit a network."""
 
-from danetc.runtime.data.batches import Batch, Batches, worker_death
+from danetc.runtime.data.batch import Batch
+from danetc.runtime.data.batches import Batches, worker_death
 from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.prepared import Prepared, prepared

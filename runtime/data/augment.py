@@ -32,11 +32,14 @@ class ImageTransform:
     """The steps that change one image, and how its values become the network's.
 
     ``random`` says that a step uses random numbers. ``vectorized`` are the same steps for a batch,
-    where all of them have that form, else None.
+    where all of them have that form, else None. ``last`` are the steps behind them that change each
+    value by itself: ``finish`` takes them, for a batch at once and on whatever device it is, so that
+    images travel there as the bytes that they are.
     """
 
     steps: tuple[tuple[str, nn.Module], ...]
     vectorized: tuple[VectorizedStep, ...] | None
+    last: tuple[tuple[str, nn.Module], ...]
     events: bool
     random: bool
 
@@ -47,16 +50,11 @@ class ImageTransform:
         return self.finish(self.change(image))
 
     def change(self, image: Tensor) -> Tensor:
-        """An image through all steps, its values as they come out of them."""
-        for name, step in self.steps:
-            try:
-                image = step(image)
-            except (ValueError, TypeError, RuntimeError) as error:
-                raise _unfit(name, image, error) from error
-        return image
+        """An image through all steps but ``last``, its values as they come out of them."""
+        return _through(self.steps, image)
 
     def change_pair(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """An image through all steps, and its label: classes of pixels [H, W] go where the pixels
+        """An image through the steps of ``change``, and its label: classes of pixels [H, W] go where the pixels
         go, the nearest of them where an image is resized; another label stays.
         """
         if label.dim() != 2 or not self.steps:
@@ -84,13 +82,26 @@ class ImageTransform:
             raise _unfit(names, images[0], error) from error
 
     def finish(self, images: Tensor) -> Tensor:
-        """Values as numbers of a network: bytes from 0 to 255 become float32 from 0 to 1, or, where
-        they count events, what they are; floats stay.
+        """Values as numbers of a network [..., C, H, W], through the steps of ``last``."""
+        return _through(self.last, self.floats(images))
+
+    def floats(self, images: Tensor) -> Tensor:
+        """Bytes from 0 to 255 as float32 from 0 to 1, or, where they count events, as what they are;
+        floats stay.
         """
         if images.is_floating_point():
             return images
         floats: Tensor = F.to_dtype(images, torch.float32, scale=not self.events)
         return floats
+
+
+def _through(steps: Sequence[tuple[str, nn.Module]], images: Tensor) -> Tensor:
+    for name, step in steps:
+        try:
+            images = step(images)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise _unfit(name, images, error) from error
+    return images
 
 
 def _unfit(name: str, image: Tensor, error: Exception) -> DataError:
@@ -114,16 +125,21 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
                 f"`{item.name}` changes colours, and frames of events hold counts; leave it out "
                 "of the recipe"
             )
+    last = len(rows)
+    while last and rows[last - 1][1].by_value:
+        last -= 1
     steps = [(item.name, row.make(item)) for item, row in rows]
-    vectorized = [row.vectorized(item) for item, row in rows if row.vectorized is not None]
-    every = len(vectorized) == len(rows)
-    if events:  # as floats: a resize would round counts to whole ones
+    vectorized = [row.vectorized(item) for item, row in rows[:last] if row.vectorized is not None]
+    every = len(vectorized) == last
+    if events and last:  # as floats: a resize would round counts to whole ones
         floats = v2.ToDtype(torch.float32)
         steps.insert(0, ("events", floats))
         vectorized.insert(0, DeterministicStep(floats))
+        last += 1
     return ImageTransform(
-        tuple(steps),
+        tuple(steps[:last]),
         tuple(vectorized) if every else None,
+        tuple(steps[last:]),
         events,
         random=any(row.draws for _, row in rows),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import AutoAugmentPolicy, v2
+from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.vectorized import (
@@ -29,13 +30,15 @@ class StepRow:
 
     ``make`` gives the transform of an item. ``vectorized`` gives the same for a batch at once, where
     there is such a form. ``draws`` says that it uses random numbers, ``colours`` that it changes
-    colours, so that frames of events cannot go through it.
+    colours, so that frames of events cannot go through it. ``by_value`` says that it draws nothing
+    and changes each value by itself: at the end of a recipe's steps it is left to the device.
     """
 
     make: Callable[[Item], nn.Module]
     vectorized: Callable[[Item], VectorizedStep] | None = None
     draws: bool = True
     colours: bool = False
+    by_value: bool = False
 
 
 def _resized_crop(item: Item) -> nn.Module:
@@ -62,10 +65,7 @@ def _center_crop(item: Item) -> nn.Module:
 
 
 def _normalize(item: Item) -> nn.Module:
-    step: nn.Module = v2.Compose(
-        [v2.ToDtype(torch.float32, scale=True), _Normalize(item.choice("statistics"))]
-    )
-    return step
+    return _Normalize(item.choice("statistics"))
 
 
 STEPS: Mapping[str, StepRow] = {
@@ -93,7 +93,11 @@ STEPS: Mapping[str, StepRow] = {
         draws=False,
     ),
     "normalize": StepRow(
-        _normalize, lambda item: DeterministicStep(_normalize(item)), draws=False, colours=True
+        _normalize,
+        lambda item: DeterministicStep(_normalize(item)),
+        draws=False,
+        colours=True,
+        by_value=True,
     ),
 }
 
@@ -113,13 +117,17 @@ STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class _Normalize(nn.Module):
-    """``v2.Normalize``, which would silently broadcast a grey image to three channels."""
+    """``v2.ToDtype(torch.float32, scale=True)``, then ``v2.Normalize``: the same bits.
+
+    ``v2.Normalize`` silently broadcasts a grey image to three channels, and makes a tensor of its
+    statistics in each call, for which a GPU is waited. This one keeps them on each device.
+    """
 
     def __init__(self, statistics: str) -> None:
         super().__init__()
-        mean, deviation = STATISTICS[statistics]
-        self.statistics, self.channels = statistics, len(mean)
-        self.step = v2.Normalize(mean, deviation)
+        self.statistics = statistics
+        self.channels = len(STATISTICS[statistics][0])
+        self._known: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Any:
         if image.shape[-3] != self.channels:
@@ -127,5 +135,18 @@ class _Normalize(nn.Module):
                 f"normalize({self.statistics}) has the statistics of {self.channels} channels, but "
                 f"the images have {image.shape[-3]}"
             )
-        normalized: Tensor = self.step(image)
+        values = image.as_subclass(Tensor)
+        mean, deviation = self._on(values.device)
+        floats: Tensor = F.to_dtype(values, torch.float32, scale=True)
+        normalized = floats.sub(mean).div_(deviation)
         return normalized if mask is None else (normalized, mask)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [C, 1, 1]."""
+        if device not in self._known:
+            mean, deviation = STATISTICS[self.statistics]
+            self._known[device] = (
+                torch.tensor(mean, device=device).view(-1, 1, 1),
+                torch.tensor(deviation, device=device).view(-1, 1, 1),
+            )
+        return self._known[device]

@@ -20,48 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from danetc.runtime.data.augment import ImageTransform
+from danetc.runtime.data.batch import Batch
 from danetc.runtime.data.source import Memory, Source, number_of
+from danetc.runtime.data.transfer import on_device
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """One process's part of a batch.
-
-    ``images`` [N, C, H, W] (or [N, T, C, H, W]), float32; ``labels`` [N], int64 (of pixels
-    [N, H, W]; numbers [N, D], float32), and ``indices`` [N] of the source. ``skipped`` samples are missing because they cannot be read, for the
-    reasons in ``unreadable``. ``wait`` is how long the batch was waited for, in seconds.
-    ``step`` counts the epoch's batches from 0; ``total`` is how many samples the batch of all
-    processes has, the skipped ones included.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    unreadable: tuple[str, ...] = ()
-    wait: float = 0.0
-    step: int = 0
-    total: int = 0
-
-    @property
-    def skipped(self) -> int:
-        return len(self.unreadable)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def pin_memory(self) -> Batch:
-        """The same in pinned memory. (A DataLoader that pins calls this.)"""
-        return replace(
-            self,
-            images=self.images.pin_memory(),
-            labels=self.labels.pin_memory(),
-            indices=self.indices.pin_memory(),
-        )
 
 
 class Batches:
@@ -75,7 +41,7 @@ class Batches:
     one. Evaluation drops nothing.
 
     ``workers`` processes read ahead; they are started by the first epoch and kept, until
-    ``close``. ``pin`` puts batches where a GPU copies from without waiting.
+    ``close``. ``pin`` lets a thread put their batches where a GPU copies from without waiting.
     """
 
     def __init__(
@@ -105,6 +71,7 @@ class Batches:
                 f"the {len(source)} samples make no batch of {batch} for each of {world} "
                 "processes; lower the batch"
             )
+        self._finish = transform.finish
         self._jobs = _Jobs(epoch_order(0, 0, 0), [], 0)
         self._loader: DataLoader[Batch | str] | None = None
         # (Rows of a tensor are taken faster than they are handed from process to process.)
@@ -139,13 +106,21 @@ class Batches:
         part = stretch[first : first + share + (self._rank < more)]
         return part or None
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from batch ``start`` on, as they are in the whole epoch.
+    def epoch(
+        self, epoch: int, start: int = 0, device: torch.device | None = None
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from batch ``start`` on, as they are in the whole epoch; images and
+        labels on ``device`` (None: the CPU).
 
         torch's random state is left as it is. Beginning an epoch ends one that goes on. Raises
         DataError where a sample cannot be read and the source's policy is to stop, where samples
         of different sizes meet, or a worker has died.
         """
+        place = device if device is not None else torch.device("cpu")
+        return on_device(self._read(epoch, start), place, self._finish)
+
+    def _read(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The same with images that are not finished, on the CPU."""
         stretches = self._stretches[start:]
         parts = [part for part in map(self._part, stretches) if part is not None]
         length = len(self._fetcher.source)
@@ -282,7 +257,7 @@ class _Fetcher(Dataset[Batch | str]):
         chosen = torch.tensor(indices, dtype=torch.int64)
         seeds = [sample_seed(self.seed, epoch, index) for index in indices]
         images = self.transform.change_batch(self.source.images[chosen], seeds)
-        return Batch(self.transform.finish(images), self.source.labels[chosen], chosen)
+        return Batch(images, self.source.labels[chosen], chosen)
 
     def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
         images: list[Tensor] = []
@@ -306,9 +281,10 @@ class _Fetcher(Dataset[Batch | str]):
                 images.append(image)
                 labels.append(target)
                 kept.append(index)
-            stacked = self.transform.finish(torch.stack(images)) if images else torch.empty(0)
+            if len({image.dtype for image in images}) > 1:  # bytes beside floats
+                images = [self.transform.floats(image) for image in images]
         return Batch(
-            stacked,
+            torch.stack(images) if images else torch.empty(0),
             torch.stack(labels) if labels else torch.empty(0, dtype=torch.int64),
             torch.tensor(kept, dtype=torch.int64),
             tuple(unreadable),

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.torch_internals import waited
+from danetc.runtime.layers.leaf import ReadsWhatItMoves
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
@@ -214,16 +215,18 @@ def share(
     """What the loop calls in place of ``model``: the same one, or DDP around it.
 
     ``synchronised`` says that norms keep the same statistics everywhere by themselves, ``unused``
-    that the loss does not depend on all parameters.
+    that the loss does not depend on all parameters. Buffers travel before each pass only where one
+    reads them in training: rank 0's are the ones kept (``World.buffers_from_first``).
     """
     if world.size == 1:
         return model
+    read = any(isinstance(module, ReadsWhatItMoves) for module in model.modules())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return nn.parallel.DistributedDataParallel(
             model,
             device_ids=[world.device] if world.device.type == "cuda" else None,
-            broadcast_buffers=not synchronised,
+            broadcast_buffers=read and not synchronised,
             gradient_as_bucket_view=True,
             find_unused_parameters=unused,
         )

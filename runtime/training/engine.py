@@ -31,7 +31,7 @@ from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings, determinism
 from danetc.runtime.training.signals import BY_CODE, StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
-from danetc.runtime.training.totals import Totals
+from danetc.runtime.training.totals import Coming, Sums
 
 Weights = Mapping[str, Tensor]
 
@@ -130,7 +130,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     run.shared.train()
     clock = run.start_epoch(start)
     for batch in run.batches.training(epoch, start):
-        parts = run.batches.parts(batch, *run.batches.to_device(batch, epoch))
+        parts = run.batches.parts(batch, *run.batches.taken(batch, epoch))
         clock.lap("data")
         state.optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
@@ -140,19 +140,19 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
                 run.learn(images, labels, targets, share, clock)
         run.gather_gradients()
         state.totals.skip(batch.skipped)
-        state.totals.read()
+        step = run.take(epoch, batch, [images for images, _, _ in parts])
+        heard = run.steps.heard(state.totals, run.steps.ahead)
         clock.settle()
         stopping, due, broken = world.any(
-            run.stop.wanted, run.checkpoint_is_due(), not math.isfinite(state.totals.loss)
+            run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in heard)
         )
         clock.lap("communication")
-        rate = float(state.optimizer.param_groups[0]["lr"])
         if broken:
-            raise run.not_finite(epoch, batch, rate, [images for images, _, _ in parts])
-        norm: Tensor | None = None
+            raise run.not_finite(heard)
         if phase.clip is not None:
             state.scaler.unscale_(state.optimizer)
-            norm = nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip)
+            step.norm = Coming(nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip))
+        run.hold_back_if_broken()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.average is not None:
@@ -161,16 +161,19 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         state.done += 1
         run.changes.put(state.done)
         clock.lap("optimizer")
-        run.report(epoch, batch, rate, norm)
+        run.report(heard)
         position = Position(run.settings.phase, epoch, batch.step + 1)
+        if stopping or due:
+            run.hear_all()
         if stopping:
             run.leave(position)
         if due:
             run.save_later(position, LAST)
         clock.start()
+    run.hear_all()
 
 
-def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
+def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
     """Loss and accuracy of the model to keep on the test images, over all processes.
 
     Neurons are watched during the first batch. Where a network draws random numbers, they are
@@ -192,7 +195,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
             batch = next(batches, None)
             if batch is None:
                 continue  # others have one more
-            images, labels, _ = run.batches.to_device(batch, None)
+            images, labels, _ = run.batches.taken(batch, None)
             with (
                 probe.watching() if number == 0 else nullcontext(),
                 torch.inference_mode(),

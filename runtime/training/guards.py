@@ -57,10 +57,12 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
 
 def not_finite_tensor(model: nn.Module) -> str | None:
     """The first parameter or buffer with a value that is not finite."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if not _finite(value.detach()):
-            return name
-    return None
+    named = (*model.named_parameters(), *model.named_buffers())
+    floats = [(name, value.detach()) for name, value in named if value.is_floating_point()]
+    if not floats:
+        return None
+    finite = torch.stack([torch.isfinite(value).all() for _, value in floats]).tolist()
+    return next((name for (name, _), each in zip(floats, finite, strict=True) if not each), None)
 
 
 def _finite(value: Tensor) -> bool:

@@ -45,9 +45,39 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     return make(groups, **given)
 
 
-def make_average(model: nn.Module, ema: float) -> AveragedModel:
+class Average(AveragedModel):
+    """The running mean of a model's weights and buffers: the first step's are taken as they are, and
+    each later step moves them by ``1 - ema`` towards its own.
+
+    torch's own update copies the count of steps to the device each time, and waits for it.
+    """
+
+    def __init__(self, model: nn.Module, ema: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._move = get_ema_multi_avg_fn(ema)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        mean = [*self.module.parameters(), *self.module.buffers()]
+        now = [*model.parameters(), *model.buffers()]
+        if self.n_averaged == 0:  # on the CPU, as the count is
+            torch._foreach_copy_(mean, now)
+        else:
+            for floats in (True, False):
+                chosen = [
+                    pair
+                    for pair in zip(mean, now, strict=True)
+                    if pair[0].is_floating_point() is floats
+                ]
+                if chosen:
+                    own, others = (list(side) for side in zip(*chosen, strict=True))
+                    self._move(own, others, self.n_averaged)
+        self.n_averaged += 1
+
+
+def make_average(model: nn.Module, ema: float) -> Average:
     """The running mean of a model's weights and buffers, as a recipe's ``ema`` says it."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+    return Average(model, ema)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -35,8 +34,9 @@ from danetc.runtime.training.optim import make_average, make_optimizer, make_sch
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
+from danetc.runtime.training.taken import Heard, Steps, Taken
 from danetc.runtime.training.timing import Clock
-from danetc.runtime.training.totals import Totals
+from danetc.runtime.training.totals import Sums, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
 
 
@@ -119,6 +119,7 @@ class PhaseRun:
             history=list(earlier),
         )
         self.clock = Clock(world.device)
+        self.steps = Steps(world.device)
         self.rate = 0.0
         self._saved_at = time.monotonic()
         self._saved_step = 0
@@ -268,36 +269,55 @@ class PhaseRun:
         if start == 0:
             self.state.totals.reset()
             self.state.seconds = 0.0
-        self.state.totals.read()
         self.clock = Clock(self.world.device)
         self._lap = self._epoch_began = time.perf_counter()
         self._epoch_images = 0
         return self.clock
 
-    def report(self, epoch: int, batch: Batch, rate: float, norm: Tensor | None) -> None:
-        """Tell of a step."""
-        self.rate = rate
-        self._epoch_images += batch.total
-        self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
-        totals = self.state.totals
-        self.observer.step(
-            StepReport(
-                self.phase.name,
-                epoch + 1,
-                batch.step + 1,
-                self.batches.steps,
-                self.state.done,
-                totals.loss,
-                totals.top1,
-                totals.top5,
-                self._speed,
-                rate,
-                self.clock.shares(),
-                None if norm is None else float(norm),
-            )
-        )
+    def take(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> Taken:
+        """Note a step whose gradients are there, or queued."""
+        self.rate = float(self.state.optimizer.param_groups[0]["lr"])
+        return self.steps.take(Taken(epoch, batch, parts, self.rate, self.state.totals.coming()))
 
-    def figures(self, epoch: int, test: Totals, firing: Firing) -> Epoch:
+    def hold_back_if_broken(self) -> None:
+        """Let the optimizer change nothing where the loss is not finite, which the host hears later."""
+        if self.steps.ahead and not self.state.scaler.is_enabled():
+            optimizer: Any = self.state.optimizer
+            optimizer.grad_scale, optimizer.found_inf = None, self.state.totals.broken
+
+    def hear_all(self) -> None:
+        """Report the steps that were not yet heard of. Raises TrainingError as ``not_finite``."""
+        if not len(self.steps):
+            return
+        heard = self.steps.heard(self.state.totals, 0)
+        if any(self.world.any(any(each.broken for each in heard))):
+            raise self.not_finite(heard)
+        self.report(heard)
+
+    def report(self, heard: Sequence[Heard]) -> None:
+        """Tell of steps."""
+        for each in heard:
+            step, sums = each.step, each.sums
+            self._epoch_images += step.batch.total
+            self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
+            self.observer.step(
+                StepReport(
+                    self.phase.name,
+                    step.epoch + 1,
+                    step.batch.step + 1,
+                    self.batches.steps,
+                    step.epoch * self.batches.steps + step.batch.step + 1,
+                    sums.loss,
+                    sums.top1,
+                    sums.top5,
+                    self._speed,
+                    step.rate,
+                    self.clock.shares(),
+                    each.norm,
+                )
+            )
+
+    def figures(self, epoch: int, test: Sums, firing: Firing) -> Epoch:
         """Those of an epoch that is evaluated."""
         train = self.state.totals.over(self.world)
         self._count_seconds()
@@ -396,9 +416,7 @@ class PhaseRun:
             return ""
         return f"; the last good checkpoint is {self.checkpoints.folder / LAST} ({newest})"
 
-    def not_finite(
-        self, epoch: int, batch: Batch, rate: float, parts: Sequence[Tensor]
-    ) -> TrainingError:
+    def not_finite(self, heard: Sequence[Heard]) -> TrainingError:
         """What to raise where the loss of a step is not finite: where that begins. All processes
         look, each at its part of the batch.
         """
@@ -407,14 +425,15 @@ class PhaseRun:
             with self.autocast():
                 return self.model(self.as_taken(x))
 
-        bad = not math.isfinite(self.state.totals.loss)
-        places = [first_not_finite(self.model, x, again) for x in parts]
+        (last,) = heard
+        step = last.step
+        places = [first_not_finite(self.model, x, again) for x in step.parts]
         found = next((place for place in places if "loss alone" not in place), places[0])
-        gathered = self.world.gather((bad, found))
+        gathered = self.world.gather((last.broken, found))
         rank, where = next((n, place) for n, (is_bad, place) in enumerate(gathered) if is_bad)
         on = f" on rank {rank}" if self.world.size > 1 else ""
         return TrainingError(
-            f"the loss is no longer finite in phase `{self.phase.name}`, epoch {epoch + 1}, step "
-            f"{batch.step + 1}{on}, at a learning rate of {rate:.3g}; it begins in {where}; lower "
-            "optimizer.lr, lengthen warmup, or set clip" + self.last_good()
+            f"the loss is no longer finite in phase `{self.phase.name}`, epoch {step.epoch + 1}, step "
+            f"{step.batch.step + 1}{on}, at a learning rate of {step.rate:.3g}; it begins in {where}; "
+            "lower optimizer.lr, lengthen warmup, or set clip" + self.last_good()
         )

@@ -42,7 +42,9 @@ class TrainingState:
 
     def snapshot(self, position: Position, extra: Mapping[str, Any]) -> Snapshot | None:
         """A copy of everything, on rank 0; None elsewhere. All processes call it together."""
-        everyone = self.world.gather((random_state(self.world.device), self.totals.as_list()))
+        everyone = self.world.gather(
+            (random_state(self.world.device), list(self.totals.read().values))
+        )
         tensors = {"model": tensors_of(self.model)}
         moments, numbers = self._optimizer()
         tensors["optimizer"] = moments

@@ -1,4 +1,4 @@
-"""Sums over the images seen so far, on the device that computes them.
+"""Sums over the images seen so far, on the device that computes them, and what follows from them.
 
 What they are of follows from what is learned: right answers of classes, of pixels the overlap of each
 class too, and squared distances of numbers.
@@ -7,6 +7,8 @@ class too, and squared distances of numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,25 +21,104 @@ _PLAIN = 6
 """Sums of every target; those of one target stand behind."""
 
 
-class Totals:
+@dataclass(frozen=True, slots=True)
+class Sums:
     """Images, loss, answers (of images, or of pixels), those that are right, and images that could
-    not be read; of ``outputs`` classes or numbers. Accuracies are from 0 to 1.
+    not be read; numbers on the host. Accuracies are from 0 to 1.
+    """
+
+    values: tuple[float, ...]
+    target: Target = "classes"
+
+    @property
+    def images(self) -> int:
+        return int(self.values[_IMAGES])
+
+    @property
+    def skipped(self) -> int:
+        return int(self.values[_SKIPPED])
+
+    @property
+    def loss(self) -> float:
+        images = self.values[_IMAGES]
+        return self.values[_LOSS] / images if images else 0.0
+
+    @property
+    def top1(self) -> float | None:
+        """The share of right answers; None of numbers, which are not right or wrong."""
+        return self._share(_TOP1)
+
+    @property
+    def top5(self) -> float | None:
+        return self._share(_TOP5)
+
+    @property
+    def rmse(self) -> float | None:
+        """The root of the mean squared distance, of numbers."""
+        if self.target != "numbers":
+            return None
+        squares, count = self.values[_PLAIN:]
+        return (squares / count) ** 0.5 if count else 0.0
+
+    @property
+    def miou(self) -> float | None:
+        """Of pixels: intersection over union, the mean over the classes that there are pixels or
+        answers of.
+        """
+        if self.target != "pixels":
+            return None
+        values = self.values[_PLAIN:]
+        classes = len(values) // 3
+        right, found, wanted = (values[n * classes : (n + 1) * classes] for n in range(3))
+        unions = [a + b - c for a, b, c in zip(found, wanted, right, strict=True)]
+        shares = [c / union for c, union in zip(right, unions, strict=True) if union]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What there is of this target beside accuracies, by name."""
+        found = {"miou": self.miou, "rmse": self.rmse}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _share(self, which: int) -> float | None:
+        if self.target == "numbers":
+            return None
+        answers = self.values[_ANSWERS]
+        return self.values[which] / answers if answers else 0.0
+
+
+class Coming:
+    """Numbers of a tensor on their way to the host. Only ``get`` waits for them."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values.detach().reshape(-1).to("cpu", non_blocking=True, copy=True)
+        self._there: Any = None
+        if values.device.type != "cpu":
+            self._there = torch.get_device_module(values.device).Event()
+            self._there.record()
+
+    def get(self) -> tuple[float, ...]:
+        if self._there is not None:
+            self._there.synchronize()
+        return tuple(self._values.tolist())
+
+
+class Totals:
+    """Adds up what ``Sums`` are of, for ``outputs`` classes or numbers. Nothing waits for the device but
+    ``read``.
     """
 
     def __init__(self, device: torch.device, target: Target = "classes", outputs: int = 0) -> None:
         self._device, self._target = device, target
         more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
         self._sums = torch.zeros(_PLAIN + more, dtype=torch.float64, device=device)
-        self._read = [0.0] * len(self._sums)
 
     def add(self, output: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Count a part of a batch: ``output`` [N, classes], ``labels`` [N], its mean loss; of pixels
         [N, classes, H, W] and [N, H, W], of numbers both [N, D].
-
-        Nothing waits for the device before ``read``.
         """
         with torch.no_grad():
-            count = torch.as_tensor(float(len(labels)), device=self._device)
+            count = torch.full((), float(len(labels)), device=self._device)
             if self._target == "numbers":
                 distance = (output.double() - labels.double()).square().sum()
                 values = [distance, torch.full_like(distance, labels.numel())]
@@ -58,11 +139,18 @@ class Totals:
         """
         classes = output.shape[1]
         counted = labels != IGNORED
-        wanted, output = labels[counted], output.movedim(1, -1)[counted]
-        found = output.argmax(-1)
-        among = (output.topk(min(5, classes), -1).indices == wanted.unsqueeze(-1)).sum()
-        right = found == wanted
-        each = [values.bincount(minlength=classes) for values in (wanted[right], found, wanted)]
+        found = output.argmax(1)
+        best = output.topk(min(5, classes), 1).indices
+        among = ((best == labels.unsqueeze(1)).any(1) & counted).sum()
+        right = (found == labels) & counted
+
+        def of_each(values: Tensor, where: Tensor) -> Tensor:
+            """How often each class is among ``values``; what is elsewhere counts for one too many."""
+            places = values.where(where, classes).flatten()
+            count = torch.zeros(classes + 1, dtype=torch.int64, device=values.device)
+            return count.scatter_add_(0, places, torch.ones_like(places))[:classes]
+
+        each = [of_each(labels, right), of_each(found, counted), of_each(labels, counted)]
         total = counted.sum()
         return [total, right.sum(), among, total * 0, *torch.cat(each)]
 
@@ -70,92 +158,33 @@ class Totals:
         if images:
             self._sums[_SKIPPED] += images
 
-    def read(self) -> None:
-        """Take note of the sums so far."""
-        self._read = self._sums.tolist()
+    @property
+    def broken(self) -> Tensor:
+        """1 on the device where the loss is not finite any more, else 0, float32."""
+        return self._sums[_LOSS].isfinite().logical_not().to(torch.float32)
 
-    def as_list(self) -> list[float]:
-        self.read()
-        return list(self._read)
+    def coming(self) -> Coming:
+        """The sums so far, as ``sums`` takes them when they are there."""
+        return Coming(self._sums)
+
+    def sums(self, coming: Coming) -> Sums:
+        return Sums(coming.get(), self._target)
+
+    def read(self) -> Sums:
+        return self.sums(self.coming())
 
     def set(self, values: Sequence[float]) -> None:
         self._sums = torch.tensor(list(values), dtype=torch.float64, device=self._device)
-        self.read()
 
     def reset(self) -> None:
-        self.set([0.0] * len(self._sums))
+        self._sums = torch.zeros_like(self._sums)
 
-    def over(self, world: World) -> Totals:
+    def over(self, world: World) -> Sums:
         """Those of all processes together, added up in their order."""
-        found = Totals(self._device, self._target)
-        found.set(_sums_of(world.gather(self.as_list())))
-        return found
-
-    @property
-    def images(self) -> int:
-        return int(self._read[_IMAGES])
-
-    @property
-    def skipped(self) -> int:
-        return int(self._read[_SKIPPED])
-
-    @property
-    def loss(self) -> float:
-        images = self._read[_IMAGES]
-        return self._read[_LOSS] / images if images else 0.0
-
-    @property
-    def top1(self) -> float | None:
-        """The share of right answers; None of numbers, which are not right or wrong."""
-        return self._share(_TOP1)
-
-    @property
-    def top5(self) -> float | None:
-        return self._share(_TOP5)
-
-    @property
-    def rmse(self) -> float | None:
-        """The root of the mean squared distance, of numbers."""
-        if self._target != "numbers":
-            return None
-        squares, count = self._read[_PLAIN:]
-        return (squares / count) ** 0.5 if count else 0.0
-
-    @property
-    def miou(self) -> float | None:
-        """Of pixels: intersection over union, the mean over the classes that there are pixels or
-        answers of.
-        """
-        if self._target != "pixels":
-            return None
-        values = self._read[_PLAIN:]
-        classes = len(values) // 3
-        right, found, wanted = (values[n * classes : (n + 1) * classes] for n in range(3))
-        unions = [a + b - c for a, b, c in zip(found, wanted, right, strict=True)]
-        shares = [c / union for c, union in zip(right, unions, strict=True) if union]
-        return sum(shares) / len(shares) if shares else 0.0
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """What there is of this target beside accuracies, by name."""
-        found = {"miou": self.miou, "rmse": self.rmse}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def _share(self, which: int) -> float | None:
-        if self._target == "numbers":
-            return None
-        answers = self._read[_ANSWERS]
-        return self._read[which] / answers if answers else 0.0
+        return added_up(world.gather(self.read()))
 
 
-def added_up(
-    parts: Sequence[Sequence[float]], device: torch.device, target: Target = "classes"
-) -> Totals:
-    """The totals of parts (``as_list`` of each), in their order: floats round by it."""
-    found = Totals(device, target)
-    found.set(_sums_of(parts))
-    return found
-
-
-def _sums_of(parts: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(column) for column in zip(*parts, strict=True)]
+def added_up(parts: Sequence[Sums]) -> Sums:
+    """The sums of parts, in their order: floats round by it."""
+    columns = zip(*(part.values for part in parts), strict=True)
+    return Sums(tuple(sum(column) for column in columns), parts[0].target)

@@ -1,4 +1,4 @@
-"""The batches of a phase, as one process computes them: read, moved, mixed, cut into parts."""
+"""The batches of a phase, as one process computes them: read on its device, mixed, cut into parts."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class TrainingBatches:
         self.images, self.tests = len(data.train), len(data.test)
 
     def training(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch (from 0) from step ``start`` on."""
-        return self._own_errors(self._batches.epoch(epoch, start))
+        """The batches of an epoch (from 0) from step ``start`` on, on the device."""
+        return self._own_errors(self._batches.epoch(epoch, start, self.world.device))
 
     def testing(self, epoch: int) -> Iterator[Batch]:
-        """The batches of the evaluation after an epoch."""
-        return self._own_errors(self._tests.epoch(epoch))
+        """The batches of the evaluation after an epoch, on the device."""
+        return self._own_errors(self._tests.epoch(epoch, device=self.world.device))
 
     @property
     def skipped_tests(self) -> int:
@@ -96,11 +96,11 @@ class TrainingBatches:
         self._batches.close()
         self._tests.close()
 
-    def to_device(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and targets; mixed, where the phase mixes, in a training ``epoch``."""
-        device = self.world.device
-        x = batch.images.to(device, self.dtype, non_blocking=True)
-        y = batch.labels.to(device, non_blocking=True)
+    def taken(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as the network takes them, labels and targets; mixed, where the phase mixes, in a
+        training ``epoch``.
+        """
+        x, y = batch.images.to(self.dtype), batch.labels
         if self._mix is None or epoch is None:
             return x, y, y
         mixed, shares = self._mix(

@@ -108,13 +108,32 @@ def test_a_batch_at_once_is_its_images_one_by_one(
     images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8).to(dtype)
     seeds = list(range(100, 140))
     before = torch.get_rng_state()
-    together = transform.change_batch(images, seeds)
+    together = transform.finish(transform.change_batch(images, seeds))
     assert torch.equal(torch.get_rng_state(), before)
     one_by_one = []
     for image, seed in zip(images, seeds, strict=True):
         torch.manual_seed(seed)
-        one_by_one.append(transform.change(image))
+        one_by_one.append(transform(image))
     assert torch.equal(together, torch.stack(one_by_one))
+
+
+def test_what_changes_each_value_by_itself_comes_last_and_of_bytes() -> None:
+    """So that bytes travel to the device, and become there what they would become one by one."""
+    images = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8)
+    for names in (["random_crop", "horizontal_flip", "normalize"], ["auto_augment", "normalize"]):
+        transform = image_transform([item(name) for name in names])
+        assert [name for name, _ in transform.last] == ["normalize"]
+        changed, wanted = [], []
+        for seed, image in enumerate(images):
+            torch.manual_seed(seed)
+            changed.append(transform.change(image))
+            torch.manual_seed(seed)
+            wanted.append(v2.Compose([REFERENCE[name][1] for name in names])(image))
+        assert changed[0].dtype == torch.uint8
+        assert torch.equal(transform.finish(torch.stack(changed)), torch.stack(wanted))
+    inside = image_transform([item("normalize"), item("random_erasing")])
+    assert inside.last == ()
+    assert inside.change(images[0]).dtype == torch.float32
 
 
 def test_steps_without_a_form_for_batches_are_known() -> None:

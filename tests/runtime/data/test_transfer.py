@@ -1,0 +1,135 @@
+"""Batches on their way to a device: the order in which streams and events are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.dsl.recipe.item import Item
+from danetc.runtime.data import Batch, Batches, Memory
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.transfer import streamed
+
+CPU = torch.device("cpu")
+
+
+class Queues:
+    """What a device module has of streams and events; notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.events = 0
+        self.now = "computing"
+
+    def Stream(self) -> str:
+        return "copying"
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[None]:
+        self.now = name
+        yield
+        self.now = "computing"
+
+    def current_stream(self) -> Any:
+        queues = self
+
+        class Current:
+            def wait_stream(self, other: str) -> None:
+                queues.log.append(f"{queues.now} waits for {other}")
+
+        return Current()
+
+    def Event(self) -> Any:
+        queues, number = self, self.events
+        self.events += 1
+
+        class Event:
+            def record(self) -> None:
+                queues.log.append(f"event {number}")
+
+            def synchronize(self) -> None:
+                queues.log.append(f"host waits for event {number}")
+
+        return Event()
+
+    def synchronize(self) -> None:
+        self.log.append("host waits for all")
+
+
+def test_copies_have_a_stream_of_their_own_and_the_host_is_one_batch_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queues = Queues()
+
+    def batches() -> Iterator[Batch]:
+        for step in range(3):
+            queues.log.append(f"read {step}")
+            yield Batch(torch.full((2, 1, 2, 2), step), torch.zeros(2), torch.arange(2), step=step)
+
+    def moved(self: Batch, device: torch.device) -> Batch:
+        queues.log.append(f"copy {self.step} on {queues.now}")
+        return self
+
+    def finish(images: Tensor) -> Tensor:
+        queues.log.append(f"finish on {queues.now}")
+        return images.float()
+
+    monkeypatch.setattr(Batch, "pin_memory", lambda self: self)
+    monkeypatch.setattr(Batch, "to", moved)
+    for batch in streamed(batches(), CPU, finish, queues):
+        assert batch.images.dtype == torch.float32
+        queues.log.append(f"step {batch.step}")
+    each = ["read {0}", "copy {0} on copying", "computing waits for copying", "finish on computing",
+            "step {0}", "event {0}"]  # fmt: skip
+    wanted = [[line.format(step) for line in each] for step in range(3)]
+    wanted[1].append("host waits for event 0")
+    wanted[2].append("host waits for event 1")
+    assert queues.log == [*wanted[0], *wanted[1], *wanted[2], "host waits for all"]
+
+
+def test_a_loop_that_is_left_waits_for_what_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = Queues()
+    monkeypatch.setattr(Batch, "pin_memory", lambda self: self)
+    batch = Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.zeros(1))
+    given: Any = streamed(iter([batch] * 3), CPU, Tensor.float, queues)
+    next(given)
+    given.close()
+    assert queues.log[-1] == "host waits for all"
+
+
+def test_bytes_are_what_is_handed_over_and_floats_what_is_given() -> None:
+    images = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8)
+    ways = [
+        image_transform([Item("normalize", (("statistics", "imagenet"),))]),
+        image_transform([Item("horizontal_flip", (("p", 0.5),))]),
+    ]
+    for way in ways:
+        batches = Batches(Memory(images, torch.arange(8)), way, batch=4, seed=0, train=True)
+        raw, given = list(batches._read(0, 0)), list(batches.epoch(0))
+        for one, other in zip(raw, given, strict=True):
+            assert one.images.dtype == torch.uint8
+            assert torch.equal(way.finish(one.images), other.images)
+
+
+def test_bytes_beside_floats_are_scaled_each_as_they_are() -> None:
+    class Mixed:
+        on_unreadable, draws = "stop", False
+        labels = torch.zeros(2, dtype=torch.int64)
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return (torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.ones(1, 2, 2))[index], 0
+
+        def where(self, index: int) -> str:
+            return f"sample {index}"
+
+    mixed: Any = Mixed()
+    (batch,) = Batches(mixed, image_transform([]), batch=2, seed=0, train=False).epoch(0)
+    assert torch.equal(batch.images, torch.ones(2, 1, 2, 2))
