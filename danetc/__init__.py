@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics.diagnostic import SpecError
     from danetc.errors import UserError
-    from danetc.model_directory import load
+    from danetc.tasks.model_directory import load
     from danetc.output.spec_messages import SpecWarning
     from danetc.tasks.converting import convert
     from danetc.tasks.data_report import data
@@ -84,7 +84,7 @@ _HOMES = {
     "export": "danetc.tasks.exporting",
     "fold": "danetc.compiler.emit.inference",
     "import_network": "danetc.tasks.importing.network",
-    "load": "danetc.model_directory",
+    "load": "danetc.tasks.model_directory",
     "measure": "danetc.tasks.measuring.measure",
     "search": "danetc.tasks.searching.call",
     "train": "danetc.tasks.training.train",

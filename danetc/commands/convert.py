@@ -85,7 +85,7 @@ def command(
         from danetc.output.plots import check_plot
 
         check_plot(figure)
-    from danetc.model_directory import open_directory
+    from danetc.tasks.model_directory import open_directory
     from danetc.output.console import image_bar
     from danetc.tasks.converting import convert
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.model_directory import MEASURES as FILE
+from danetc.tasks.model_directory import MEASURES as FILE
 from danetc.options import (
     allow_changed_option,
     classes_option,

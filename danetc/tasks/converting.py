@@ -17,7 +17,7 @@ from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.model_directory import (
+from danetc.tasks.model_directory import (
     open_directory,
     refuse_unless_replaceable,
     write_model_directory,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
-from danetc.model_directory import TRIALS
+from danetc.tasks.model_directory import TRIALS
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
 from danetc.output.curves import html_table, panels

@@ -17,7 +17,7 @@ from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
-from danetc.model_directory import load
+from danetc.tasks.model_directory import load
 from danetc.output.text import Note
 from danetc.runtime.data import DataError, Prepared, Split, Target
 from danetc.runtime.model.built import Model, to_channels_last

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.model_directory import SPEC, TRIALS, load
+from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation

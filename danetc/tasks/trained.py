@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.errors import UserError
-from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
+from danetc.tasks.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.options import look_at_data
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest

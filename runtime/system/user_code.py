@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+
 _OWN = Path(__file__).absolute().parents[2]
 """Where danetc's own files are."""
 
@@ -48,14 +50,20 @@ def found_at(place: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        there = [
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", None) == module.__name__
-        ]
-        listed = f"it has {', '.join(there)}" if there else "it has none"
-        raise UserCodeError(f"{home} has no `{name}`; {listed}")
+        raise UserCodeError("; ".join([f"{home} has no `{name}`", *_instead(module, name)]))
     return found
+
+
+def _instead(module: Any, name: str) -> list[str]:
+    """What a module has in place of a name: what is written in it, and what is near."""
+    own = [
+        key
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__
+    ]
+    listed = f"it has {', '.join(own)}" if own else None
+    near = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])
+    return [text for text in (listed, near) if text is not None]
 
 
 def _imported(name: str) -> Any:

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from danetc.runtime.system.user_code import UserCodeError, found_at
 from danetc.runtime.training.errors import TrainingError
-
-
-def file_of(place: str) -> str:
-    """The file of ``FILE.py:NAME``."""
-    return place.rpartition(":")[0]
-
-
-@lru_cache(maxsize=64)
-def _loaded(path: Path, changed: int) -> Any:
-    """The module of a file as it is now; it runs once."""
-    spec = importlib.util.spec_from_file_location(f"danetc_loss_{path.stem}_{changed}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look there
-    spec.loader.exec_module(module)
-    return module
 
 
 def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Any]:
@@ -38,25 +18,13 @@ def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callabl
 
     Raises TrainingError where there is none, and where it does not take these.
     """
-    path, _, name = place.rpartition(":")
-    file = Path(path).absolute()
-    if not file.is_file():
-        raise TrainingError(f"the loss `{place}` is of a file that is not there: {file}")
     try:
-        module = _loaded(file, file.stat().st_mtime_ns)
-    except Exception as error:
-        raise TrainingError(
-            f"the loss `{place}`: running {file.name} ends with {type(error).__name__}: {error}"
-        ) from error
-    function = getattr(module, name, None)
+        function = found_at(place)
+    except UserCodeError as error:
+        raise TrainingError(f"the loss `{place}`: {error}") from error
+    name = place.rpartition(":")[2]
     if not callable(function):
-        there = [
-            key
-            for key, value in vars(module).items()
-            if inspect.isfunction(value) and value.__module__ == module.__name__
-        ]
-        listed = f"it has {', '.join(there)}" if there else "it has none"
-        raise TrainingError(f"{file.name} has no function `{name}` for a loss; {listed}")
+        raise TrainingError(f"the loss `{place}`: {name} is a {type(function).__name__}, no function")
     try:
         inspect.signature(function).bind(*[None] * takes, **numbers)
     except TypeError as error:

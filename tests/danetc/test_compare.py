@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from danetc.model_directory import GRID
+from danetc.tasks.model_directory import GRID
 from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.measure.plots import figure_bytes
 from danetc.runtime.system.files import save_record

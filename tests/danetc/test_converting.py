@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.model_directory import write_model_directory
+from danetc.tasks.model_directory import write_model_directory
 from danetc.runtime.data import open_data
 from danetc.tasks.converting import LEAST, ConversionRequest, convert, thresholds_of
 from danetc.tasks.networks import compile_spec, emit_model

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import danetc as package
 from danetc.main import main
-from danetc.model_directory import open_directory
+from danetc.tasks.model_directory import open_directory
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights

@@ -15,7 +15,7 @@ import pytest
 import danetc as package
 from danetc.commands.search import command
 from danetc.errors import UserError
-from danetc.model_directory import GRID, TRAINING
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.attempt import Attempt

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from danetc.errors import UserError
-from danetc.model_directory import TRAINING
+from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.plan import GridRun, epochs_of
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.model_directory import GRID, LOCKS
+from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.output.echo import echo
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.errors import UserError
-from danetc.model_directory import GRID, TRAINING
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 
 if TYPE_CHECKING:

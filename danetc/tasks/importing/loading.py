@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
+from danetc.runtime.system.user_code import UserCodeError, found_at, where_it_failed
 
 _SOURCE = re.compile(
     r"(?P<module>[^:()]+):(?P<factory>\w+)\s*(?P<arguments>\(.*\))?\s*\Z", re.DOTALL
@@ -86,55 +81,20 @@ def _imported(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     if not module:
         raise UserError(f"{name} is neither a literal nor the dotted name of something in a module")
-    return _attribute(_module(module), attribute)
+    return _found(f"{module}:{attribute}")
 
 
-@contextmanager
-def _here() -> Any:
-    """Modules of the folder that danetc is called in can be imported."""
-    place = str(Path.cwd())
-    sys.path.insert(0, place)
+def _found(place: str) -> Any:
     try:
-        yield
-    finally:
-        sys.path.remove(place)
-
-
-def _module(name: str) -> Any:
-    with _here():
-        try:
-            if not name.endswith(".py"):
-                return importlib.import_module(name)
-            file = Path(name)
-            spec = importlib.util.spec_from_file_location(file.stem, file)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        except FileNotFoundError as error:
-            raise UserError(f"there is no file {name}") from error
-        except Exception as error:
-            raise UserError(
-                f"{name} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
-        return module
-
-
-def _attribute(module: Any, name: str) -> Any:
-    try:
-        return getattr(module, name)
-    except AttributeError as error:
-        names = [item for item in vars(module) if not item.startswith("_")]
-        close = did_you_mean(name, names)
-        raise UserError(
-            f"{module.__name__} has no {name}" + (f"; {close}" if close else "")
-        ) from error
+        return found_at(place)
+    except UserCodeError as error:
+        raise UserError(str(error)) from error
 
 
 def made(factory: Factory) -> nn.Module:
     """The model of a factory, which is called with its arguments. Raises UserError."""
-    found = _attribute(_module(factory.module), factory.name)
     name = f"{factory.module}:{factory.name}"
+    found = _found(name)
     if not isinstance(found, nn.Module):
         if not callable(found):
             raise UserError(f"{name} is a {type(found).__name__}, neither a model nor a function")
@@ -146,7 +106,7 @@ def made(factory: Factory) -> nn.Module:
                 f"'{name}(depth=18)'"
             ) from error
         except Exception as error:
-            raise UserError(f"{name} failed: {type(error).__name__}: {error}") from error
+            raise UserError(f"{name} failed: {where_it_failed(error)}") from error
     if not isinstance(found, nn.Module):
         raise UserError(f"{name} gives a {type(found).__name__}, not a torch.nn.Module")
     return found

@@ -16,7 +16,7 @@ from danetc.compiler import check_text
 from danetc.compiler.importing.neurons import Unwritten
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.errors import UserError
-from danetc.model_directory import refuse_unless_replaceable, write_model_directory
+from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.model_directory import load
+from danetc.tasks.model_directory import load
 from danetc.pretrained import directory_of
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.data.fit import check_together

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from danetc.errors import UserError
-from danetc.model_directory import GRID
+from danetc.tasks.model_directory import GRID
 
 TITLES = {
     "accuracy": "Test accuracy over the epochs, and after the last one",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from danetc.model_directory import MEASURES, RUN, WEIGHTS
+from danetc.tasks.model_directory import MEASURES, RUN, WEIGHTS
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
 from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record

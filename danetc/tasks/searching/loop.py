@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.model_directory import GRID, TRAINING
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.model_directory import (
+from danetc.tasks.model_directory import (
     LOCK,
     LOCKS,
     PICTURE,

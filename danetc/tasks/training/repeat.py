@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.model_directory import RUN, TRIALS
+from danetc.tasks.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
     from danetc.output.text import Note

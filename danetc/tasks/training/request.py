@@ -11,10 +11,9 @@ from typing import Any
 from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
-from danetc.model_directory import WEIGHTS
+from danetc.tasks.model_directory import WEIGHTS
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
-from danetc.runtime.training.own_losses import file_of
 from danetc.setting import Setting
 from danetc.tasks.memory_budget import Chosen
 from danetc.tasks.networks import CompiledNetwork
@@ -110,7 +109,8 @@ class TrainingPlan:
                 for name in directories_of(self.recipe.phases)
             },
             "loss_functions": {
-                name: _file(Path(file_of(name))) for name in functions_of(self.recipe.phases)
+                name: _file(Path(name.rpartition(":")[0]))
+                for name in functions_of(self.recipe.phases)
             },
         }
 

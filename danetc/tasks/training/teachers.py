@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.model_directory import load
+from danetc.tasks.model_directory import load
 from danetc.runtime.model.built import Model
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
-from danetc.model_directory import TRAINING, TRIALS
+from danetc.tasks.model_directory import TRAINING, TRIALS
 from danetc.options import BACKENDS
 from danetc.output.curves import epochs_html, html_table, training_curves
 from danetc.output.data_frames import frame

@@ -102,12 +102,12 @@ def test_numbers_by_their_names() -> None:
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        ('python("gone.py:entropy")', "not there: .*gone.py"),
-        ('python("mine.py:entrpy")', "no function `entrpy`.*it has over, entropy, focal"),
-        ('python("mine.py:other")', "no function `other`"),
+        ('python("gone.py:entropy")', "there is no file .*gone.py"),
+        ('python("mine.py:entrpy")', r"no `entrpy`; it has over, entropy, focal.*mean `entropy`\?"),
+        ('python("mine.py:other")', "no `other`"),
         ('python("mine.py:focal")', r"called as focal\(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
-        ('python("broken.py:a")', "running broken.py ends with ZeroDivisionError"),
+        ('python("broken.py:a")', "broken.py, line 1, in <module>: ZeroDivisionError"),
     ],
 )
 def test_what_is_wrong_before_a_step(loss: str, says: str) -> None:
