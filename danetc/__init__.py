@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics.diagnostic import SpecError
     from danetc.errors import UserError
-    from danetc.tasks.model_directory import load
     from danetc.output.spec_messages import SpecWarning
     from danetc.tasks.converting import convert
     from danetc.tasks.data_report import data
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from danetc.tasks.grid.call import compare
     from danetc.tasks.importing.network import import_network
     from danetc.tasks.measuring.measure import measure
+    from danetc.tasks.model_directory import load
     from danetc.tasks.networks import build, check
     from danetc.tasks.searching.call import search
     from danetc.tasks.training.callbacks import Callback, StopTraining

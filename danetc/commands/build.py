@@ -88,9 +88,9 @@ def command(
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
-    from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
     from danetc.output.text import note
     from danetc.tasks.memory import choose
+    from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
     from danetc.tasks.networks import compile_spec, initialise
 
     compiled = compile_spec(spec, network=network, settings=settings)

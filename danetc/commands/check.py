@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
-from danetc.options import complete_specs, json_option
+from danetc.options import json_option
+from danetc.options.completion import complete_specs
 from danetc.output.echo import echo, json_text
 
 

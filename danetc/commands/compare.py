@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from danetc.errors import UserError
-from danetc.options import (
-    complete_specs,
-    data_option,
-    dry_run_seconds_option,
-    form_option,
-    missing_data,
-    quiet_option,
-    training_options,
-)
+from danetc.options import dry_run_seconds_option, form_option, quiet_option
+from danetc.options.grid import axes_option, grid_options, grid_subjects
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 
 if TYPE_CHECKING:
     from danetc.tasks.grid.cells import Axis
+    from danetc.tasks.grid.request import GridRequest
     from danetc.tasks.grid.results import Comparison
 
 
-def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
+def _axis(text: str) -> Axis:
     from danetc.tasks.grid.cells import parse_axis
 
-    try:
-        return [parse_axis(text) for text in texts]
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
+    return parse_axis(text)
 
 
 def _columns(
@@ -43,65 +33,17 @@ def _columns(
 
 
 @click.command("compare")
-@click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...", shell_complete=complete_specs)
-@data_option()
-@click.option(
-    "--grid",
-    "axes",
-    multiple=True,
-    metavar="NAME=V,V,...",
-    callback=_axes,
-    help="What is varied: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any "
+@grid_subjects
+@axes_option(
+    "NAME=V,V,...",
+    "What is varied: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any "
     "parameter or setting of the networks, as in steps=1,4. Can be repeated.",
+    _axis,
 )
-@click.option(
-    "-n",
-    "--network",
-    "networks",
-    multiple=True,
-    metavar="NAME",
-    help="Of files with several networks, those of this name alone.  [default: all]",
-)
-@training_options
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/compare"),
-    show_default=True,
-    help="The directory of the grid, with a folder for each cell. Finished runs are not repeated.",
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 100_000),
-    metavar="N",
-    help="How many trainings run at a time.  [default: 1; with ray as many as there is room for]",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="What trains the runs: processes of this machine, or Ray, on a cluster.",
-)
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="The cluster of --engine ray; `auto` is the one that this machine belongs to.  "
-    "[default: one of this machine is started]",
-)
-@click.option(
-    "--cpus",
-    type=click.FloatRange(0, min_open=True),
-    metavar="N",
-    help="Cores of each run with --engine ray.  [default: 1]",
-)
-@click.option(
-    "--gpus",
-    type=click.FloatRange(0),
-    metavar="N",
-    help="GPUs of each run with --engine ray, as in 0.5.  [default: 1, where the cluster has any]",
+@grid_options(
+    "runs/compare",
+    "The directory of the grid, with a folder for each cell. Finished runs are not repeated.",
+    "'specs/*_r20.danet'",
 )
 @click.option(
     "--print-commands",
@@ -120,14 +62,6 @@ def _columns(
     help="Print the cells and, after some timed steps of each, the time; write nothing.",
 )
 @dry_run_seconds_option
-@click.option("--only-report", is_flag=True, help="Train nothing: report what is in DIR.")
-@click.option(
-    "--accuracy",
-    type=click.Choice(["last", "best"]),
-    default="last",
-    show_default=True,
-    help="Test accuracy after the last epoch, or of the best one.",
-)
 @click.option(
     "--columns",
     metavar="NAME,...",
@@ -151,29 +85,18 @@ def _columns(
 @form_option
 @quiet_option
 def command(
-    specs: tuple[str, ...],
-    data: str | None,
+    asked: GridRequest,
     axes: list[Axis],
-    networks: tuple[str, ...],
-    output: Path,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
-    cpus: float | None,
-    gpus: float | None,
     print_commands: bool,
     dry_run: bool,
     dry_run_seconds: float,
     only_report: bool,
-    accuracy: Any,
     columns: tuple[str, ...],
     x: str | None,
     plot: Path | None,
     training_plot: Path | None,
     form: str,
-    as_json: bool,
     quiet: bool,
-    **asked: Any,
 ) -> None:
     """Train a grid of networks and compare their results.
 
@@ -187,47 +110,37 @@ def command(
     danetc compare net.danet --grid rule=chain,densely_additive --grid steps=1,4 --data digits
     danetc compare -o DIR --only-report --columns wiring --format latex
     """
-    form = "json" if as_json else form
     for place in (plot, training_plot):
         if place is not None:
             from danetc.output.plots import check_plot
 
             check_plot(place)
-    plots = (plot or output / "accuracy.svg", training_plot or output / "training.svg")
+    folder = asked.folder
+    plots = (plot or folder / "accuracy.svg", training_plot or folder / "training.svg")
     if only_report:
-        if specs or axes or dry_run:
-            raise click.UsageError("--only-report reads DIR alone: leave out specs and --grid")
-        _report(output, accuracy, columns, x, plots, form, asked["allow_changed"])
+        if dry_run:
+            raise click.UsageError("--only-report reads DIR alone: leave out --dry-run")
+        _report(asked, columns, x, plots, form)
         return
-    if not specs:
-        raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
-    if data is None:
-        raise missing_data()
-    if asked["fresh"] and asked["override"]:
+    if asked.training.fresh and asked.training.override:
         raise click.UsageError("choose one of --fresh and --override")
-    if engine == "local" and any(each is not None for each in (address, cpus, gpus)):
-        raise click.UsageError("--address, --cpus and --gpus are those of --engine ray")
     from danetc.tasks.grid.comparison import checked_runs, commands, compare
-    from danetc.tasks.grid.engines import EngineRequest
-    from danetc.tasks.training.request import TrainingRequest
 
-    base = TrainingRequest(spec="", data=data, output=output, **asked)
-    runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
+    runs = checked_runs(asked, axes, quiet=quiet)
     if dry_run:
         from danetc.tasks.grid.dry_run import dry_run_grid
 
         dry_run_grid(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
         return
     if print_commands:
-        lines = commands(runs, axes, base, output)
+        lines = commands(runs, axes, asked)
         echo(json_text(lines) if form == "json" else "\n".join(lines))
         return
-    where = EngineRequest(engine, jobs, address, cpus, gpus)
-    stopped = compare(runs, axes, base, output, engine=where, quiet=quiet)
+    stopped = compare(runs, axes, asked, quiet=quiet)
     if stopped is not None:
-        echo(f"danetc: stopped; the same command resumes, and {_ask(output)}", err=True)
+        echo(f"danetc: stopped; the same command resumes, and {_ask(folder)}", err=True)
         raise click.exceptions.Exit(stopped)
-    comparison = _report(output, accuracy, columns, x, plots, form, asked["allow_changed"])
+    comparison = _report(asked, columns, x, plots, form)
     failed = sum(len(row.errors) for row in comparison.rows)
     if failed:
         listed = "\n".join(
@@ -235,7 +148,7 @@ def command(
             for row in comparison.rows
             for seed, text in row.errors.items()
         )
-        raise UserError(f"{failed} of {len(runs)} runs failed; logs are in {output}\n{listed}")
+        raise UserError(f"{failed} of {len(runs)} runs failed; logs are in {folder}\n{listed}")
 
 
 def _ask(output: Path) -> str:
@@ -243,13 +156,11 @@ def _ask(output: Path) -> str:
 
 
 def _report(
-    output: Path,
-    accuracy: Any,
+    asked: GridRequest,
     columns: tuple[str, ...],
     x: str | None,
     plots: tuple[Path, Path],
     form: str,
-    allow_changed: tuple[str, ...],
 ) -> Comparison:
     """Print the table, and draw the figures where that can be done."""
     from danetc.output.table import show
@@ -258,7 +169,7 @@ def _report(
     from danetc.tasks.grid.results import read_comparison
     from danetc.tasks.grid.table import as_csv, flat, pivoted
 
-    comparison = read_comparison(output, accuracy, allow_changed)
+    comparison = read_comparison(asked.folder, asked.accuracy, asked.training.allow_changed)
     table = pivoted(comparison, columns) if columns else flat(comparison)
     across(comparison, x)
     match form:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import allow_changed_option, complete_pretrained, data_option, json_option
+from danetc.options import allow_changed_option, data_option, json_option
+from danetc.options.completion import complete_pretrained
 from danetc.output.echo import echo, json_text
 from danetc.output.figures import percent
 from danetc.output.text import note
@@ -85,9 +86,9 @@ def command(
         from danetc.output.plots import check_plot
 
         check_plot(figure)
-    from danetc.tasks.model_directory import open_directory
     from danetc.output.console import image_bar
     from danetc.tasks.converting import convert
+    from danetc.tasks.model_directory import open_directory
 
     if output is None:
         output = Path("build") / f"{open_directory(run, allow_changed).network}-converted"

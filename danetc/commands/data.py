@@ -12,12 +12,12 @@ from danetc.errors import UserError
 from danetc.options import (
     DataType,
     classes_option,
-    complete_data,
     json_option,
     quiet_option,
     seed_option,
     subset_seed_option,
 )
+from danetc.options.completion import complete_data
 from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:

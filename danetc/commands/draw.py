@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import complete_specs, deny_warnings_option, network_option, set_option
+from danetc.options import deny_warnings_option, network_option, set_option
+from danetc.options.completion import complete_specs
 from danetc.output.echo import echo
 from danetc.setting import Setting
 

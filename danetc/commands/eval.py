@@ -17,13 +17,13 @@ from danetc.options import (
     allow_changed_option,
     checkpoint_option,
     classes_option,
-    complete_pretrained,
     data_option,
     evaluate_option,
     json_option,
     split_option,
     subset_seed_option,
 )
+from danetc.options.completion import complete_pretrained
 from danetc.output.echo import echo, json_text
 from danetc.output.figures import NAMES, percent, score
 from danetc.output.text import note

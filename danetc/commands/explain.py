@@ -8,7 +8,8 @@ from dataclasses import asdict
 import click
 
 from danetc.errors import UserError
-from danetc.options import complete_names, json_option
+from danetc.options import json_option
+from danetc.options.completion import complete_names
 from danetc.output.echo import echo, json_text
 
 

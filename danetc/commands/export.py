@@ -10,13 +10,13 @@ import click
 from danetc.options import (
     allow_changed_option,
     checkpoint_option,
-    complete_specs,
     init_option,
     json_option,
     network_option,
     seed_option,
     set_option,
 )
+from danetc.options.completion import complete_specs
 from danetc.output.echo import echo, json_text
 from danetc.setting import Setting
 from danetc.tasks.formats import FORMATS, LISTED

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from danetc.options import complete_topics, json_option
+from danetc.options import json_option
+from danetc.options.completion import complete_topics
 from danetc.output.columns import print_columns
 from danetc.output.echo import echo, json_text
 

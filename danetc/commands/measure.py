@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.tasks.model_directory import MEASURES as FILE
 from danetc.options import (
     allow_changed_option,
     classes_option,
@@ -28,6 +27,7 @@ from danetc.output.text import note
 from danetc.runtime.system.files import save_record, seal_record
 from danetc.setting import Setting
 from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
+from danetc.tasks.model_directory import MEASURES as FILE
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.item import Item
@@ -150,7 +150,6 @@ def command(
     output: Path | None,
     allow_changed: tuple[str, ...],
     form: str,
-    as_json: bool,
 ) -> None:
     """Measure networks on a data set.
 
@@ -177,7 +176,6 @@ def command(
 
             hint = did_you_mean(name, MEASURES) or f"there are {', '.join(MEASURES)}"
             raise click.UsageError(f"there is no measure {name}; {hint}")
-    form = "json" if as_json else form
     whole = not only or bool({*only} & {*WHOLE})
     if not whole and form not in ("table", "json"):
         raise click.UsageError(

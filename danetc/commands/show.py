@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from danetc.options import complete_texts, json_option
+from danetc.options import json_option
+from danetc.options.completion import complete_texts
 from danetc.output.echo import echo, json_text
 
 AROUND = 6

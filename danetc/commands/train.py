@@ -12,7 +12,6 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
-    complete_specs,
     data_option,
     dry_run_seconds_option,
     json_option,
@@ -20,8 +19,9 @@ from danetc.options import (
     missing_data,
     network_option,
     quiet_option,
-    training_options,
 )
+from danetc.options.completion import complete_specs
+from danetc.options.training import training_options
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import is_first

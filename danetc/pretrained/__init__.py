@@ -13,7 +13,10 @@ from pathlib import Path
 from danetc.errors import UserError
 
 PREFIX = "pretrained:"
-_SUMMARY, _WEIGHTS = "summary.json", "weights.safetensors"  # as danetc.tasks.model_directory has them
+_SUMMARY, _WEIGHTS = (
+    "summary.json",
+    "weights.safetensors",
+)  # as danetc.tasks.model_directory has them
 
 
 def pretrained_names() -> tuple[str, ...]:

@@ -17,11 +17,6 @@ from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.tasks.model_directory import (
-    open_directory,
-    refuse_unless_replaceable,
-    write_model_directory,
-)
 from danetc.output.text import Note
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
@@ -29,6 +24,11 @@ from danetc.tasks.arguments import check_whole
 from danetc.tasks.evaluate import Bar, no_bar
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.measuring.data import batches_of, open_set
+from danetc.tasks.model_directory import (
+    open_directory,
+    refuse_unless_replaceable,
+    write_model_directory,
+)
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
 

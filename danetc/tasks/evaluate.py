@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
-from danetc.tasks.model_directory import TRIALS
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
 from danetc.output.curves import html_table, panels
@@ -25,6 +24,7 @@ from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
+from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
 
 if TYPE_CHECKING:

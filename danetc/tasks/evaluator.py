@@ -17,7 +17,6 @@ from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
-from danetc.tasks.model_directory import load
 from danetc.output.text import Note
 from danetc.runtime.data import DataError, Prepared, Split, Target
 from danetc.runtime.model.built import Model, to_channels_last
@@ -31,6 +30,7 @@ from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Sums, Totals, added_up
 from danetc.tasks.exporting import open_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
+from danetc.tasks.model_directory import load
 from danetc.tasks.trained import Trained
 from danetc.tasks.training.plan import default_backend
 

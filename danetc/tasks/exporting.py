@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
@@ -22,6 +21,7 @@ from danetc.tasks.arguments import check_choice
 from danetc.tasks.comparing import FileComparison, compare_file
 from danetc.tasks.export_content import Content, ExportOptions
 from danetc.tasks.formats import FORMATS
+from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.errors import UserError
-from danetc.tasks.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.options import look_at_data
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
+from danetc.tasks.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.tasks.records import record_if_any
 
 

@@ -24,7 +24,9 @@ def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callabl
         raise TrainingError(f"the loss `{place}`: {error}") from error
     name = place.rpartition(":")[2]
     if not callable(function):
-        raise TrainingError(f"the loss `{place}`: {name} is a {type(function).__name__}, no function")
+        raise TrainingError(
+            f"the loss `{place}`: {name} is a {type(function).__name__}, no function"
+        )
     try:
         inspect.signature(function).bind(*[None] * takes, **numbers)
     except TypeError as error:

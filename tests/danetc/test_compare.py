@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from danetc.tasks.model_directory import GRID
 from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.measure.plots import figure_bytes
 from danetc.runtime.system.files import save_record
@@ -30,6 +29,7 @@ from danetc.tasks.grid.results import (
     wiring,
 )
 from danetc.tasks.grid.table import flat, pivoted
+from danetc.tasks.model_directory import GRID
 from tests.forked import Popen
 
 from .conftest import SMALL, Run

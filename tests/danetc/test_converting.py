@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.tasks.model_directory import write_model_directory
 from danetc.runtime.data import open_data
 from danetc.tasks.converting import LEAST, ConversionRequest, convert, thresholds_of
+from danetc.tasks.model_directory import write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model
 
 from .conftest import Run

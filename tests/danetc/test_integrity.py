@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 import danetc as package
 from danetc.main import main
-from danetc.tasks.model_directory import open_directory
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights
@@ -25,6 +24,7 @@ from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.grid.results import read_comparison
+from danetc.tasks.model_directory import open_directory
 from danetc.tasks.records import epochs_in
 from danetc.tasks.reporting.runs import MEASURES, open_runs
 from danetc.tasks.trained import trials_in

@@ -15,12 +15,12 @@ import pytest
 import danetc as package
 from danetc.commands.search import command
 from danetc.errors import UserError
-from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.attempt import Attempt
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.searching.results import Searched, TrialRow, undominated
 from danetc.tasks.searching.shown import front_figure, table
 from danetc.tasks.searching.space import SearchRange, parse_dimension

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from danetc.errors import UserError
-from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.plan import GridRun, epochs_of
+from danetc.tasks.model_directory import TRAINING
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.options import BACKENDS
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
 from danetc.runtime.data import Policy
 from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.grid.cells import parse_axis, show
+from danetc.tasks.arguments import check_choice
+from danetc.tasks.grid.cells import parse_axis
 from danetc.tasks.grid.comparison import checked_runs
 from danetc.tasks.grid.comparison import compare as train_grid
-from danetc.tasks.grid.engines import ENGINES, EngineRequest
+from danetc.tasks.grid.engines import EngineRequest
 from danetc.tasks.grid.plot import FIGURES, across
+from danetc.tasks.grid.request import grid_request, parsed_axes
 from danetc.tasks.grid.results import Accuracy, Comparison, read_comparison
 from danetc.tasks.grid.table import flat
-from danetc.tasks.training.request import TrainingRequest
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +65,7 @@ def compare(
     specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     data: str = "digits",
     *,
-    grid: Mapping[str, Sequence[Setting]] | None = None,
+    grid: Mapping[str, str | Sequence[Setting]] | None = None,
     networks: Sequence[str] = (),
     set: Mapping[str, Setting] | None = None,
     recipe: str | None = None,
@@ -121,48 +120,17 @@ def compare(
     Raises UserError for what is wrong in the specs, the axes or the data, where runs fail (the others
     go on), and where a signal has stopped it: the same call resumes.
     """
-    check_choice("backend", backend, BACKENDS)
-    check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
-    check_choice("accuracy", accuracy, ("last", "best"))
-    check_choice("engine", engine, tuple(ENGINES))
-    check_whole("jobs", jobs, 1, 100_000)
-    where = EngineRequest(engine, jobs, address, cpus, gpus)
-    check_whole("seed", seed, 0, 2**32 - 1)
-    check_whole("seeds", seeds, 1)
-    check_whole("classes", classes, 2)
-    check_whole("subset_seed", subset_seed, 0)
-    if fresh and override:
-        raise UserError("choose one of fresh and override")
-    several = [specs] if isinstance(specs, str | os.PathLike) else specs
-    folder = Path(output)
-    try:
-        axes = [
-            parse_axis(f"{name}={','.join(map(show, values))}")
-            for name, values in (grid or {}).items()
-        ]
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    base = TrainingRequest(
-        spec="",
-        data=data,
-        recipe=recipe,
-        output=folder,
-        settings=dict(set or {}),
-        seed=seed,
-        seeds=seeds,
-        backend=backend,
-        classes=classes,
-        subset_seed=subset_seed,
-        on_unreadable=on_unreadable,
-        fresh=fresh,
-        override=override,
+    asked = grid_request(
+        specs, networks, EngineRequest(engine, jobs, address, cpus, gpus), accuracy,
+        data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
+        seeds=seeds, backend=backend, classes=classes, subset_seed=subset_seed,
+        on_unreadable=on_unreadable, fresh=fresh, override=override,
         allow_changed=tuple(allow_changed),
-    )
-    quiet = not (in_notebook() if progress is None else progress)
-    runs = checked_runs(
-        [os.fspath(each) for each in several], networks, axes, base, folder, quiet=quiet
-    )
-    if train_grid(runs, axes, base, folder, engine=where, quiet=quiet) is not None:
+    )  # fmt: skip
+    axes = parsed_axes(grid or {}, parse_axis)
+    folder, quiet = asked.folder, not (in_notebook() if progress is None else progress)
+    runs = checked_runs(asked, axes, quiet=quiet)
+    if train_grid(runs, axes, asked, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {folder}")
     found = read_comparison(folder, accuracy, allow_changed)
     failed = [

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.output.echo import echo
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
@@ -21,11 +20,13 @@ from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.attempt import Outcome, train_arguments
 from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
-from danetc.tasks.grid.engines import EngineRequest, start_engine
+from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import GridRun, by_cell, check_cells, refuse_changed
 from danetc.tasks.grid.progress import GridProgress
+from danetc.tasks.grid.request import GridRequest
 from danetc.tasks.grid.results import FORMAT
 from danetc.tasks.grid.run import as_record, train_all
+from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
 from danetc.version import version
 
@@ -33,18 +34,11 @@ if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest
 
 
-def checked_runs(
-    specs: Sequence[str],
-    networks: Sequence[str],
-    axes: Sequence[Axis],
-    base: TrainingRequest,
-    folder: Path,
-    *,
-    quiet: bool,
-) -> list[GridRun]:
+def checked_runs(asked: GridRequest, axes: Sequence[Axis], *, quiet: bool) -> list[GridRun]:
     """All runs of a grid, checked. Nothing is written. Raises UserError with all that is wrong."""
-    check_folder(folder)
-    cells = make_cells(find_networks(specs, networks), axes, base, folder)
+    check_folder(asked.folder)
+    networks = find_networks(asked.specs, asked.networks)
+    cells = make_cells(networks, axes, asked.training, asked.folder)
     with click.progressbar(
         length=len(cells),
         label="checking cells",
@@ -68,19 +62,14 @@ def check_folder(folder: Path) -> None:
 
 
 def compare(
-    runs: Sequence[GridRun],
-    axes: Sequence[Axis],
-    base: TrainingRequest,
-    folder: Path,
-    *,
-    engine: EngineRequest,
-    quiet: bool,
+    runs: Sequence[GridRun], axes: Sequence[Axis], asked: GridRequest, *, quiet: bool
 ) -> int | None:
     """Train what is not trained yet. Gives the exit status where a signal has stopped it.
 
     Raises UserError where runs have changed and nothing says what to do, and where another process
     trains the same grid.
     """
+    base, folder = asked.training, asked.folder
     if not (base.fresh or base.override):
         refuse_changed(runs)
     todo = [run for run in runs if run.state != "done"]
@@ -97,18 +86,17 @@ def compare(
             echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
         if todo:
             with (
-                closing(start_engine(engine)) as started,
+                closing(start_engine(asked.engine)) as started,
                 GridProgress(len(todo), quiet=quiet) as shown,
             ):
                 train_all(todo, engine=started, stop=stop, shown=shown, record=record)
         return None if stop.signal is None else 128 + stop.signal
 
 
-def commands(
-    runs: Sequence[GridRun], axes: Sequence[Axis], base: TrainingRequest, folder: Path
-) -> list[str]:
+def commands(runs: Sequence[GridRun], axes: Sequence[Axis], asked: GridRequest) -> list[str]:
     """The command of each run that is not done, for the shell; the grid is written down without them,
     so that ``--only-report`` reads what they have trained. Raises UserError as ``compare`` does."""
+    base, folder = asked.training, asked.folder
     if not (base.fresh or base.override):
         refuse_changed(runs)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from danetc.errors import UserError
+from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.grid.attempt import Engine
 from danetc.tasks.grid.local import LocalProcesses
 
@@ -22,9 +23,13 @@ class EngineRequest:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
+        check_choice("engine", self.name, tuple(ENGINES))
+        check_whole("jobs", self.jobs, 1, 100_000)
         cluster = self.address, self.cpus, self.gpus
         if self.name == "local" and any(each is not None for each in cluster):
-            raise UserError("address, cpus and gpus are those of a cluster: choose the engine ray")
+            raise UserError(
+                "address, cpus and gpus are those of a cluster: choose the engine ray (--engine ray)"
+            )
 
 
 def _local(asked: EngineRequest) -> Engine:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
-from danetc.tasks.model_directory import TRAINING
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
@@ -20,6 +19,7 @@ from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.networks import initialise
 from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of

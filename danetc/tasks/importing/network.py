@@ -16,7 +16,6 @@ from danetc.compiler import check_text
 from danetc.compiler.importing.neurons import Unwritten
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.errors import UserError
-from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
@@ -33,6 +32,7 @@ from danetc.tasks.importing.nir_file import read_nir
 from danetc.tasks.importing.onnx_file import read_onnx
 from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import read_model
+from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 FILES: Mapping[str, Callable[[Path, str, int | None, bool], tuple[ReadNetwork, Runner]]] = {

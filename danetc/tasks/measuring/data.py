@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.tasks.model_directory import load
 from danetc.pretrained import directory_of
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.data.fit import check_together
@@ -19,6 +18,7 @@ from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.setting import Setting
+from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained
 from danetc.tasks.training.plan import find_recipe

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from danetc.tasks.model_directory import MEASURES, RUN, WEIGHTS
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
 from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
+from danetc.tasks.model_directory import MEASURES, RUN, WEIGHTS
 from danetc.tasks.reporting.runs import ShownRun, with_measures
 
 

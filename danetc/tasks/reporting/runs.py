@@ -9,9 +9,9 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.tasks.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
 from danetc.output.labels import unique_labels
 from danetc.tasks.measuring.record import FORMAT
+from danetc.tasks.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
 from danetc.tasks.records import epochs_in, record_if_any, record_in
 from danetc.tasks.trained import trials_in
 

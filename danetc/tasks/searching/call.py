@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from danetc.errors import UserError
-from danetc.options import BACKENDS
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
 from danetc.runtime.data import Policy
 from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.grid.cells import show
-from danetc.tasks.grid.engines import ENGINES, EngineRequest
+from danetc.tasks.grid.engines import EngineRequest
+from danetc.tasks.grid.request import grid_request, parsed_axes
 from danetc.tasks.grid.results import Accuracy
 from danetc.tasks.searching.loop import SearchRequest
 from danetc.tasks.searching.loop import search as run_search
@@ -25,7 +24,6 @@ from danetc.tasks.searching.results import Searched, read_search
 from danetc.tasks.searching.shown import front_figure, table
 from danetc.tasks.searching.space import parse_dimension
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS
-from danetc.tasks.training.request import TrainingRequest
 
 
 @dataclass(frozen=True)
@@ -88,77 +86,36 @@ def search(
         sampler: ``tpe``, ``random``, ``grid`` or ``nsga2``.
         sampler_seed: of the sampler.
         pruner: what ends poor trials early: ``none``, ``median`` or ``hyperband``.
-        networks: of files with several networks those of these names alone.
-        set: parameters and settings to change in all cells, as in ``danetc.train``.
-        recipe: one that the files see.
         output: the directory of the search.
-        seed: of the trainings; by default the recipe's.
-        jobs: how many trainings run at a time; by default 1, on a cluster as many as it has room for.
-        engine: ``local``, processes of this machine, or ``ray``, a cluster.
-        address: of the cluster of Ray; by default one of this machine alone is started.
-        cpus: of a run on a cluster, by default 1.
-        gpus: of a run on a cluster, by default 1 where it has any.
-        backend: ``fused``, ``eager`` or ``spikingjelly``.
-        classes: how many classes of the data set to draw at random; by default all.
-        subset_seed: by which these classes are drawn.
-        on_unreadable: what a file that cannot be read does, ``stop`` or ``skip``.
-        accuracy: of the ``last`` epoch, or of the ``best``.
-        allow_changed: files of runs that were changed on purpose.
-        progress: show progress, as the command does; by default in a notebook alone.
+
+    All other arguments are those of ``danetc.compare``, of the trainings: networks, set, recipe, seed,
+    jobs, engine, address, cpus, gpus, backend, classes, subset_seed, on_unreadable, accuracy,
+    allow_changed, progress.
 
     Raises UserError for what is wrong in the specs, the axes or the data, without Optuna, where no trial
     is complete at the end, and where a signal has stopped it.
     """
-    check_choice("backend", backend, BACKENDS)
-    check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
-    check_choice("accuracy", accuracy, ("last", "best"))
-    check_choice("engine", engine, tuple(ENGINES))
     check_choice("sampler", sampler, tuple(SAMPLERS))
     check_choice("pruner", pruner, tuple(PRUNERS))
     check_whole("trials", trials, 1)
     check_whole("sampler_seed", sampler_seed, 0, 2**31 - 1)
-    check_whole("jobs", jobs, 1, 100_000)
-    check_whole("seed", seed, 0, 2**32 - 1)
-    check_whole("classes", classes, 2)
-    check_whole("subset_seed", subset_seed, 0)
-    several = [specs] if isinstance(specs, str | os.PathLike) else specs
-    try:
-        space = tuple(
-            parse_dimension(
-                f"{name}={values if isinstance(values, str) else ','.join(map(show, values))}"
-            )
-            for name, values in grid.items()
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    folder = Path(output)
+    cells = grid_request(
+        specs, networks, EngineRequest(engine, jobs, address, cpus, gpus), accuracy,
+        data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
+        backend=backend, classes=classes, subset_seed=subset_seed, on_unreadable=on_unreadable,
+        allow_changed=tuple(allow_changed),
+    )  # fmt: skip
     asked = SearchRequest(
-        specs=tuple(os.fspath(each) for each in several),
-        networks=tuple(networks),
-        space=space,
+        cells=cells,
+        space=tuple(parsed_axes(grid, parse_dimension)),
         trials=trials,
         sampler=sampler,
         sampler_seed=sampler_seed,
         pruner=pruner,
         front=front,
-        accuracy=accuracy,
-        engine=EngineRequest(engine, jobs, address, cpus, gpus),
     )
-    base = TrainingRequest(
-        spec="",
-        data=data,
-        recipe=recipe,
-        output=folder,
-        settings=dict(set or {}),
-        seed=seed,
-        backend=backend,
-        classes=classes,
-        subset_seed=subset_seed,
-        on_unreadable=on_unreadable,
-        allow_changed=tuple(allow_changed),
-    )
-    quiet = not (in_notebook() if progress is None else progress)
-    if run_search(asked, base, folder, quiet=quiet) is not None:
+    folder, quiet = cells.folder, not (in_notebook() if progress is None else progress)
+    if run_search(asked, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the search in {folder}")
     found = SearchResult(**vars(read_search(folder)))
     refuse_empty(found)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
@@ -28,11 +27,12 @@ from danetc.tasks.grid.cells import (
     make_cell,
 )
 from danetc.tasks.grid.comparison import cell_record, check_folder, grid_record
-from danetc.tasks.grid.engines import EngineRequest, start_engine
+from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
 from danetc.tasks.grid.progress import GridProgress
-from danetc.tasks.grid.results import Accuracy
+from danetc.tasks.grid.request import GridRequest
 from danetc.tasks.grid.run import POLL
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 from danetc.tasks.searching.space import Dimension, ends, written
 from danetc.tasks.searching.study import (
@@ -57,19 +57,16 @@ if TYPE_CHECKING:
 class SearchRequest:
     """What is searched, and how. ``trials`` counts those that are there already."""
 
-    specs: tuple[str, ...]
-    networks: tuple[str, ...] = ()
+    cells: GridRequest
     space: tuple[Dimension, ...]
     trials: int = 20
     sampler: str = "tpe"
     pruner: str = "none"
     sampler_seed: int = 0
     front: bool = False
-    accuracy: Accuracy = "last"
-    engine: EngineRequest = field(default_factory=EngineRequest)
 
 
-def search(asked: SearchRequest, base: TrainingRequest, folder: Path, *, quiet: bool) -> int | None:
+def search(asked: SearchRequest, *, quiet: bool) -> int | None:
     """Train trials until there are as many as are asked for. Gives the exit status where a signal has
     stopped it; the same call resumes.
 
@@ -77,10 +74,11 @@ def search(asked: SearchRequest, base: TrainingRequest, folder: Path, *, quiet: 
     another search.
     """
     need_optuna()
+    base, folder = asked.cells.training, asked.cells.folder
     if base.seeds not in (None, 1):
         raise UserError("a search trains each cell with one seed; compare the best with more")
     base = replace(base, seeds=1)
-    networks = {each.name: each for each in find_networks(asked.specs, asked.networks)}
+    networks = {each.name: each for each in find_networks(asked.cells.specs, asked.cells.networks)}
     check_axes(list(networks.values()), [ends(each) for each in asked.space], base)
     space = asked.space
     if len(networks) > 1:
@@ -102,7 +100,7 @@ def search(asked: SearchRequest, base: TrainingRequest, folder: Path, *, quiet: 
         left = max(0, limit - drawn)
         if waiting or left:
             with (
-                closing(start_engine(asked.engine)) as engine,
+                closing(start_engine(asked.cells.engine)) as engine,
                 GridProgress(drawn + left, drawn - len(waiting), quiet=quiet) as shown,
             ):
                 checker = CellChecker(note)
@@ -130,7 +128,7 @@ def _record(
         "subset_seed": base.subset_seed,
         "seed": base.seed,
         "init": base.init,
-        "accuracy": asked.accuracy,
+        "accuracy": asked.cells.accuracy,
         "front": asked.front,
     }
 
@@ -143,9 +141,7 @@ class _Cells:
         known = record_if_any(folder / GRID, base.allow_changed) or {}
         same = known.get("data") == base.data and known.get("axes") == ["network", *axes]
         self._cells = {each["name"]: each for each in known.get("cells", ()) if same}
-        if (
-            not known
-        ):  # by it the folder is known; one of another search stays until that is looked at
+        if not known:  # the file of another search stays until that is looked at
             self._save()
 
     def keep(self, run: GridRun, outcome: Outcome) -> None:
@@ -312,7 +308,7 @@ class _Loop:
 
     def _complete(self, trials: Sequence[optuna.Trial], run: GridRun) -> None:
         curve = self._curve(run)
-        accuracy = max(curve) if self.asked.accuracy == "best" else curve[-1]
+        accuracy = max(curve) if self.asked.cells.accuracy == "best" else curve[-1]
         values = [accuracy, float(run.facts.operations)] if self.asked.front else [accuracy]
         self.done[run.cell.name] = run
         facts = {"operations": run.facts.operations, "parameters": run.facts.parameters}

@@ -24,6 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
+from danetc.runtime.model.weight_files import tensor_file
+from danetc.runtime.system import locks
+from danetc.runtime.system.files import digest, replace_file, save_record
+from danetc.runtime.training.checkpoints import read_checkpoint
+from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.model_directory import (
     LOCK,
     LOCKS,
@@ -35,11 +40,6 @@ from danetc.tasks.model_directory import (
     model_files,
     refuse_unless_replaceable,
 )
-from danetc.runtime.model.weight_files import tensor_file
-from danetc.runtime.system import locks
-from danetc.runtime.system.files import digest, replace_file, save_record
-from danetc.runtime.training.checkpoints import read_checkpoint
-from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.metrics import METRICS, metrics_csv
 

@@ -11,11 +11,11 @@ from typing import Any
 from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
-from danetc.tasks.model_directory import WEIGHTS
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
 from danetc.setting import Setting
 from danetc.tasks.memory_budget import Chosen
+from danetc.tasks.model_directory import WEIGHTS
 from danetc.tasks.networks import CompiledNetwork
 from danetc.tasks.training.teachers import directories_of
 

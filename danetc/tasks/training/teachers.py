@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.tasks.model_directory import load
 from danetc.runtime.model.built import Model
+from danetc.tasks.model_directory import load
 
 
 def directories_of(phases: Iterable[Phase]) -> list[str]:

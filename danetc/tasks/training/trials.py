@@ -15,7 +15,6 @@ from torch import Tensor
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
-from danetc.tasks.model_directory import TRIALS
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import DataError
@@ -28,6 +27,7 @@ from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
+from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.networks import CompiledNetwork, initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
-from click.shell_completion import CompletionItem
 
+from danetc.options.completion import complete_data, complete_specs
 from danetc.setting import Setting, parse_setting
 
 if TYPE_CHECKING:
@@ -30,64 +31,6 @@ def _settings(
         result[name] = value
     return result
 
-
-Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-
-
-def _completing(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
-    """What a shell completes an argument with: names that begin so, and files where it takes them."""
-
-    def complete(
-        context: click.Context, parameter: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
-        return [*found, CompletionItem(incomplete, type="file")] if files else found
-
-    return complete
-
-
-def _spec_names() -> Iterable[str]:
-    from danetc.dsl.reading import shipped_specs
-
-    return shipped_specs()
-
-
-def _text_names() -> Iterable[str]:
-    from danetc.dsl.loading import std_files, std_names
-
-    return [*_spec_names(), *(source.name for source in std_files()), *sorted(std_names())]
-
-
-def _all_names() -> Iterable[str]:
-    from danetc.reference import names
-
-    return names()
-
-
-def _topics() -> Iterable[str]:
-    from danetc.reference import TOPICS
-
-    return TOPICS
-
-
-def _pretrained() -> Iterable[str]:
-    from danetc.pretrained import PREFIX, pretrained_names
-
-    return [PREFIX + name for name in pretrained_names()]
-
-
-def _data_names() -> Iterable[str]:
-    from danetc.runtime.sources.table import SOURCES
-
-    return SOURCES
-
-
-complete_specs = _completing(_spec_names, files=True)
-complete_texts = _completing(_text_names, files=True)
-complete_names = _completing(_all_names)
-complete_topics = _completing(_topics)
-complete_data = _completing(_data_names)
-complete_pretrained = _completing(_pretrained, files=True)
 
 spec_argument = click.argument("spec", metavar="FILE|NAME", shell_complete=complete_specs)
 network_option = click.option(
@@ -288,63 +231,16 @@ subset_seed_option = click.option(
     help="The seed for drawing the classes.",
 )
 
-_TRAINING = (
-    click.option(
-        "--recipe",
-        metavar="NAME",
-        help="A recipe that the file sees.  [default: the file's own, else the one named as the "
-        "data]",
-    ),
-    set_option,
-    click.option(
-        "--seed",
-        type=click.IntRange(0, 2**32 - 1),
-        help="The seed of all random numbers.  [default: the recipe's]",
-    ),
-    click.option(
-        "--seeds",
-        type=click.IntRange(1, 1000),
-        metavar="N",
-        help="How many trials to run, with seed, seed + 1, ...  [default: the recipe's trials; 1 with "
-        "--seed]",
-    ),
-    classes_option,
-    subset_seed_option,
-    click.option(
-        "--on-unreadable",
-        type=click.Choice(["stop", "skip"]),
-        default="stop",
-        show_default=True,
-        help="What to do about a file that cannot be read.",
-    ),
-    init_option,
-    click.option(
-        "--train-output",
-        metavar="NAME",
-        help="The output that the loss is computed on, where the network has several.",
-    ),
-    click.option(
-        "--deterministic/--fastest",
-        default=True,
-        help="On a GPU: deterministic kernels, or the fastest.",
-    ),
-    backend_option,
-    memory_option,
-    click.option(
-        "--channels-last",
-        is_flag=True,
-        help="Store feature maps with channels last: faster on a GPU, and for large images on a "
-        "CPU.",
-    ),
-    deny_warnings_option,
-    allow_changed_option,
-)
-
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
 
 def form_option(command: Function) -> Function:
-    """How a table of results is printed: ``form``, one of ``FORMS``, and ``as_json``."""
+    """How a table of results is printed: ``form``, one of ``FORMS``."""
+
+    @wraps(command)
+    def with_form(form: str, as_json: bool, **given: Any) -> Any:
+        return command(form="json" if as_json else form, **given)
+
     option = click.option(
         "--format",
         "form",
@@ -354,15 +250,4 @@ def form_option(command: Function) -> Function:
         help="How the result is printed.",
     )
     short = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-    return option(short(command))
-
-
-def training_options(command: Function) -> Function:
-    """What decides a training, of one network (``train``) as of each cell of a grid (``compare``).
-
-    Beside the spec, its network and the data. ``danetc.tasks.grid.attempt.train_arguments`` passes them to
-    the process of each run, which has one of the seeds.
-    """
-    for option in reversed(_TRAINING):  # the last decorator is the first line of --help
-        command = option(command)
-    return command
+    return option(short(cast("Function", with_form)))
