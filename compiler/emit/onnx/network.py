@@ -21,7 +21,7 @@ from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, Context
-from danetc.compiler.ir.ops.onnx import Site
+from danetc.compiler.ir.ops.onnx.general import Site
 
 OnnxTime = Literal["unrolled", "loop", "step"]
 TIMES: tuple[OnnxTime, ...] = get_args(OnnxTime)

@@ -26,7 +26,7 @@ class StateMemory(Protocol):
 
 
 class NodeWriter:
-    """Writes operators (``compiler.ir.ops.onnx.OnnxWriter``).
+    """Writes operators (``compiler.ir.ops.onnx.general.OnnxWriter``).
 
     ``length`` of a network is T: a number, or the name of one that the file's user or its input says.
     """

@@ -10,8 +10,9 @@ from functools import reduce
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import onnx, shapes
+from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.onnx import attention as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,

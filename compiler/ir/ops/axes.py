@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import nothing, ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import axes as onnx
+from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,
@@ -233,14 +235,14 @@ ROWS = (
         "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
         ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
         ahead=lambda attrs: True, linear=True, start=starts.zero, label=_over_time("Σ"),
-        onnx=onnx.over_time("ReduceSum"),
+        onnx=general.over_time("ReduceSum"),
         saved=Saved(),
     ),
     Op(
         "max_over_time", "the greatest of the time steps", shapes.same, kinds.kept,
         ours("max_over_time", steps=False), public=False, time="reduces",
         ahead=lambda attrs: True, start=starts.unchanged, label=_over_time("max"),
-        onnx=onnx.over_time("ReduceMax"),
+        onnx=general.over_time("ReduceMax"),
         saved=Saved(inputs=True, output=True),
     ),
     Op(

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes
+from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import functions as onnx
+from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl import ranges
@@ -46,26 +48,26 @@ def _above_zero(attrs: Attrs, values: Values) -> Kind:
 ROWS = (
     Op(
         "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
-        start=lambda attrs, x: max(x, 0.0), onnx=onnx.operator("Relu"), saved=Saved(output=True),
+        start=lambda attrs, x: max(x, 0.0), onnx=general.operator("Relu"), saved=Saved(output=True),
         example="conv(16) -> relu",
     ),
     Op(
         "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
-        linear=True, nir="same", onnx=onnx.same, saved=Saved(),
+        linear=True, nir="same", onnx=general.same, saved=Saved(),
         example="a * (a -> detach)",
     ),
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
-        onnx=onnx.operator("Sigmoid"),
+        onnx=general.operator("Sigmoid"),
         saved=Saved(output=True),
         example="conv(16) -> sigmoid",
     ),
     Op(
         "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
         function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
-        onnx=onnx.operator("Tanh"),
+        onnx=general.operator("Tanh"),
         saved=Saved(output=True),
         example="conv(16) -> tanh",
     ),
@@ -73,7 +75,7 @@ ROWS = (
         "softplus", "smooth rectifier", shapes.same, kinds.analog,
         function("torch.nn.functional.softplus", layout="any"),
         start=lambda attrs, x: softplus(x),
-        onnx=onnx.operator("Softplus"),
+        onnx=general.operator("Softplus"),
         saved=Saved(inputs=True),
         example="conv(16) -> softplus",
     ),
@@ -81,14 +83,14 @@ ROWS = (
         "gelu", "x times the normal distribution's share below x", shapes.same, kinds.analog,
         function("torch.nn.functional.gelu", layout="any"),
         start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
-        onnx=onnx.operator("Gelu"),
+        onnx=general.operator("Gelu"),
         saved=Saved(inputs=True),
         example="conv(16) -> gelu", source="Hendrycks and Gimpel, 2016",
     ),
     Op(
         "sqrt", "square root", shapes.same, kinds.analog,
         function("torch.sqrt", layout="any"), public=False, start=lambda attrs, x: math.sqrt(x),
-        onnx=onnx.operator("Sqrt"),
+        onnx=general.operator("Sqrt"),
         saved=Saved(output=True),
     ),
     Op(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import prod
 
 from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes
+from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.onnx import general
+from danetc.compiler.ir.ops.onnx import joins as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
 from danetc.compiler.ir.ops.saved import Saved, factor_of, for_others, for_quotient
 from danetc.dsl import ranges
@@ -68,41 +70,41 @@ ROWS = (
         "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
-        nir="sum", onnx=onnx.folded("Add"),
+        nir="sum", onnx=general.folded("Add"),
         saved=Saved(),
     ),
     Op(
         "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
         function("operator.sub", fold=True), public=False, operands=(2, 2),
         linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
-        nir="sum", onnx=onnx.folded("Sub"),
+        nir="sum", onnx=general.folded("Sub"),
         saved=Saved(),
     ),
     Op(
         "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
         function("operator.mul", fold=True), public=False, operands=(2, None),
         numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
-        onnx=onnx.folded("Mul"),
+        onnx=general.folded("Mul"),
         saved=Saved(inputs=True, wanted=for_others), packs=_packs,
     ),
     Op(
         "div", "quotient", shapes.joined, kinds.analog,
         function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
-        onnx=onnx.folded("Div"),
+        onnx=general.folded("Div"),
         saved=Saved(inputs=True, wanted=for_quotient),
     ),
     Op(
         "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),
         function("torch.maximum", fold=True), public=False, operands=(2, None),
         numbers=max, commutes=True, rule="max", sign="max",
-        onnx=onnx.folded("Max"),
+        onnx=general.folded("Max"),
         saved=Saved(inputs=True),
     ),
     Op(
         "minimum", "elementwise minimum", shapes.joined, kinds.folded(ranges.smaller),
         function("torch.minimum", fold=True), public=False, operands=(2, None),
         numbers=min, commutes=True, rule="min", sign="min",
-        onnx=onnx.folded("Min"),
+        onnx=general.folded("Min"),
         saved=Saved(inputs=True),
     ),
     Op(

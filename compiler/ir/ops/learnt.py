@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx
+from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.onnx import learnt as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, whole
 from danetc.compiler.ir.ops.saved import Saved, share_of_way, way
 from danetc.dsl.neuron.learn import Learn

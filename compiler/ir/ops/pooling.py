@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import general
+from danetc.compiler.ir.ops.onnx import pooling as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Op,
@@ -123,7 +125,7 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
-        nir="avgpool", onnx=onnx.operator("GlobalAveragePool"),
+        nir="avgpool", onnx=general.operator("GlobalAveragePool"),
         saved=Saved(),
     ),
     Op(
@@ -168,7 +170,7 @@ ROWS = (
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=starts.unchanged,
-        nir="flatten", onnx=onnx.operator("Flatten", axis=1),
+        nir="flatten", onnx=general.operator("Flatten", axis=1),
         saved=Saved(view=True),
         example="flatten",
     ),

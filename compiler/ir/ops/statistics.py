@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx
+from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import norms as onnx
 from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
 

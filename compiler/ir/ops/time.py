@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import general
+from danetc.compiler.ir.ops.onnx import time as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
 from danetc.compiler.ir.ops.saved import Saved, Sizes, mask
 
@@ -61,7 +63,7 @@ ROWS = (
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
         numbers=lambda x: x[0], start=starts.unchanged,
-        nir="same", onnx=onnx.repeat,
+        nir="same", onnx=general.repeat,
         saved=Saved(),  # a view, which who reads it copies
     ),
     # regularisation: analog in training, so analog here
@@ -75,7 +77,7 @@ ROWS = (
         stands_for=_dropout_per,
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
-        nir="same", onnx=onnx.same,
+        nir="same", onnx=general.same,
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
     ),
@@ -84,7 +86,7 @@ ROWS = (
         _sample_dropout, (_DROPPED,),
         public=False, random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
-        nir="same", onnx=onnx.same,
+        nir="same", onnx=general.same,
         saved=Saved(extra=_one_step),
     ),
     Op(
@@ -92,7 +94,7 @@ ROWS = (
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
-        nir="same", onnx=onnx.same,
+        nir="same", onnx=general.same,
         saved=Saved(extra=mask),
         example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
@@ -114,7 +116,7 @@ ROWS = (
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
         ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
         label=lambda attrs: ("mean over T", ""),
-        nir="mean", onnx=onnx.over_time("ReduceMean"),
+        nir="mean", onnx=general.over_time("ReduceMean"),
         saved=Saved(),
         example="mean_over_time",
     ),

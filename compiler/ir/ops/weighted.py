@@ -7,10 +7,11 @@ from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, onnx, shapes
+from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.along import MASKED, conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import weighted as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.syntax.words import AXES
