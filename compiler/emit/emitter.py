@@ -8,15 +8,10 @@ Code is made through torch.fx's graph, from targets of known modules: no text is
 
 from __future__ import annotations
 
-import importlib
-import operator
-from functools import reduce
-from typing import Any
-
-import torch
 from torch import fx, nn
 
 from danetc.compiler.analysis.facts import described
+from danetc.compiler.emit.bodies import ScopeBody, StepBody
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.python.names import variable
@@ -30,49 +25,19 @@ from danetc.compiler.emit.scopes import (
     schedule,
     scope_tree,
 )
+from danetc.compiler.emit.targets import is_stepping, resolve
 from danetc.compiler.ir.at_node import call_of, same_for_all, why_fixed
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.dsl.kinds import ANALOG
-from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.sharing import once
 from danetc.runtime.model.signature import ModelInput, Signature
-
-NAMESPACES = frozenset(
-    {
-        "operator",
-        "torch",
-        "torch.nn",
-        "torch.nn.functional",
-        "torch.ops.danetc",
-        "danetc.runtime.layers.accumulated",
-        "danetc.runtime.layers.attention",
-        "danetc.runtime.layers.axes",
-        "danetc.runtime.layers.learnt",
-        "danetc.runtime.layers.packed",
-        "danetc.runtime.layers.neuron",
-        "danetc.runtime.layers.norm",
-        "danetc.runtime.layers.spikingjelly",
-        "danetc.runtime.layers.time",
-    }
-)
-"""The modules whose public names a model may call."""
-
-
-def resolve(target: str) -> Any:
-    """The class or function of a dotted name, from the allowed modules alone."""
-    namespace, _, name = target.rpartition(".")
-    if namespace not in NAMESPACES or name.startswith("_"):
-        raise ValueError(f"a model may not call {target}")
-    if namespace == "torch.ops.danetc":
-        return getattr(torch.ops.danetc, name).default
-    return getattr(importlib.import_module(namespace), name)
 
 
 def _html(graph: Graph) -> str:
@@ -203,7 +168,7 @@ class Emitter:
         taken, made = crossing(unit, self.graph, self.users, self.position)
         nodes = {id: self.graph[id] for id in unit.members}
         carries = [id for id in unit.members if id in self.graph.carries]
-        body = _StepBody(self, len(unit.path))
+        body = StepBody(self.graph.nodes, self.shared, len(unit.path))
         names: set[str] = set()
 
         def placeholder(base: str) -> fx.Node:
@@ -251,8 +216,8 @@ class Emitter:
 
     def _body(
         self, tree: ScopeTree, inputs: list[int], outputs: list[int], inside: bool = False
-    ) -> tuple[_Body, nn.Module]:
-        body = _Body(self, len(tree.path))
+    ) -> tuple[ScopeBody, nn.Module]:
+        body = ScopeBody(self.graph.nodes, self.shared, len(tree.path))
         names: set[str] = set()
         for id in inputs:
             base = "x" if len(inputs) == 1 else attribute(variable(self.graph[id].name))
@@ -305,11 +270,6 @@ def _from(scope: tuple[str, ...], node: Node) -> tuple[str, ...]:
     return (*node.scope[len(scope) :], node.name)
 
 
-def is_stepping(call: TorchModule | TorchFunction) -> bool:
-    """Whether what an operation becomes has a state from one time step to the next."""
-    return isinstance(call, TorchModule) and hasattr(resolve(call.target), "advance")
-
-
 def _why_fixed(graph: Graph) -> str:
     """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
     timeless: set[int] = set()  # made of means over time alone
@@ -331,177 +291,3 @@ def _why_whole(graph: Graph) -> str:
         if OPS[node.op].ahead(node.attrs):
             return f"what {node.path} gives at a step depends on later ones"
     return ""
-
-
-class _Body:
-    """The graph of one scope as it grows, with the layouts in which each value exists.
-
-    ``seq`` values have T and N apart, ``flat`` ones as one dimension. ``source`` names for each
-    value the one whose leading dimensions it shares, from which a flat value gets them back.
-    """
-
-    def __init__(self, emitter: Emitter, depth: int) -> None:
-        self.emitter = emitter
-        self.nodes = emitter.graph.nodes
-        self.depth = depth
-        self.graph = fx.Graph()
-        self.seq: dict[int, fx.Node] = {}
-        self.flat: dict[int, fx.Node] = {}
-        self.source: dict[int, int] = {}
-        self.leads: dict[int, fx.Node] = {}
-        self.segment: Segment | None = None  # that of the nodes being made
-
-    def define(self, id: int, value: fx.Node) -> None:
-        """A value with leading dimensions of its own: one that comes from elsewhere."""
-        self.seq[id] = value
-        self.source[id] = id
-
-    def call(self, path: tuple[str, ...], name: str, inputs: list[int], outputs: list[int]) -> None:
-        """Call a child scope, or a loop, on the values it takes."""
-        args = tuple(self.as_seq(id) for id in inputs)
-        result = self._create("call_module", self.target(path), args, name)
-        if len(outputs) == 1:
-            self.define(outputs[0], result)
-            return
-        for index, id in enumerate(outputs):
-            item = self._create("call_function", operator.getitem, (result, index), self.local(id))
-            self.define(id, item)
-
-    def node(self, node: Node, call: TorchModule | TorchFunction) -> None:
-        """One operation of this scope."""
-        self.source[node.id] = self._source(node)
-        layout = self._layout(node, call)
-        take = self.as_flat if layout == "flat" else self.as_seq
-        operands = [take(id) for id in node.inputs]
-        name = self.local(node.id)
-        match call:
-            case TorchModule():
-                path = (*node.scope, node.name)
-                result = self._create("call_module", self.target(path), tuple(operands), name)
-            case TorchFunction():
-                result = self._function(call, operands, name)
-        (self.flat if layout == "flat" else self.seq)[node.id] = result
-
-    def give(self, ids: list[int]) -> None:
-        """What the scope returns: one value, or a tuple of several."""
-        values = tuple(self.as_seq(id) for id in ids)
-        self.graph.output(values[0] if len(values) == 1 else values)
-
-    def as_seq(self, id: int) -> fx.Node:
-        """[T, N, ...], or [N, ...] for what does not vary."""
-        if id not in self.seq:
-            args = (self.flat[id], 0, self.leads[self.source[id]])
-            self.seq[id] = self._create("call_method", "unflatten", args, f"{self.local(id)}_seq")
-        return self.seq[id]
-
-    def as_flat(self, id: int) -> fx.Node:
-        """[T * N, ...], or [N, ...] for what does not vary."""
-        if id not in self.flat:
-            self._lead(self.source[id])
-            last = -len(self.nodes[id].value.shape) - 1
-            args = (self.seq[id], 0, last)
-            self.flat[id] = self._create("call_method", "flatten", args, f"{self.local(id)}_flat")
-        return self.flat[id]
-
-    def target(self, path: tuple[str, ...]) -> str:
-        """The dotted name of a module from this scope on."""
-        return ".".join(map(attribute, path[self.depth :]))
-
-    def local(self, id: int) -> str:
-        value = self.seq.get(id)
-        return (
-            value.name if value is not None and value.op == "placeholder" else self.nodes[id].name
-        )
-
-    def _create(self, kind: str, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
-        return self._marked(self.graph.create_node(kind, target, args, name=attribute(name)))
-
-    def _marked(self, node: fx.Node) -> fx.Node:
-        if self.segment is not None:
-            node.meta[SEGMENT] = self.segment
-        return node
-
-    def _lead(self, id: int) -> None:
-        """Take the leading dimensions of a value: (T, N) or (N,)."""
-        if id not in self.leads:
-            shape = self._create("call_function", getattr, (self.seq[id], "shape"), "shape")
-            leading = slice(None, -len(self.nodes[id].value.shape))
-            self.leads[id] = self._create(
-                "call_function", operator.getitem, (shape, leading), "lead"
-            )
-
-    def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
-        """The layout an operation runs in: where it takes any, the one its operands have."""
-        if call.layout != "any":
-            return call.layout
-        same = len({self.source[id] for id in node.inputs}) == 1
-        return "flat" if same and all(id not in self.seq for id in node.inputs) else "seq"
-
-    def _source(self, node: Node) -> int:
-        """The value whose leading dimensions a node's value has.
-
-        All that varies has T and N. What does not vary has N alone, or T and N too where the
-        input is a sequence, so that two of those agree only if they come from the same value.
-        """
-        if OPS[node.op].time in ("creates", "reduces", "constant"):
-            return node.id
-        operands = [
-            i
-            for i in node.inputs
-            if self.nodes[i].value.varies == node.value.varies and i not in self.emitter.shared
-        ]
-        sources = {self.source[id] for id in operands}
-        if len(sources) == 1 or (sources and node.value.varies):
-            return self.source[operands[0]]
-        return node.id
-
-    def _function(self, call: TorchFunction, operands: list[fx.Node], name: str) -> fx.Node:
-        function = resolve(call.target)
-
-        def apply(*args: Any, name: str = name) -> fx.Node:
-            args = (*call.before, *args, *call.args)
-            made = self.graph.create_node(
-                "call_function", function, args, dict(call.kwargs), name=attribute(name)
-            )
-            return self._marked(made)
-
-        if call.as_list:
-            return apply(list(operands))
-        if not call.fold:
-            return apply(*operands)
-        *earlier, last = operands
-        return apply(reduce(lambda a, b: apply(a, b, name=f"{name}_part"), earlier), last)
-
-
-class _StepBody(_Body):
-    """The graph of one step of a loop: every value is of that step alone, [N, ...].
-
-    ``states`` has of each layer with a state what holds it, before the step and then behind it.
-    """
-
-    states: dict[int, fx.Node]
-
-    def as_seq(self, id: int) -> fx.Node:
-        return self.seq[id]
-
-    def as_flat(self, id: int) -> fx.Node:
-        return self.seq[id]
-
-    def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
-        return "seq"
-
-    def _source(self, node: Node) -> int:
-        return node.id
-
-    def node(self, node: Node, call: TorchModule | TorchFunction) -> None:
-        if node.id not in self.states:
-            super().node(node, call)
-            return
-        target = self.target((*node.scope, node.name))
-        layer = self._create("get_attr", target, (), f"{node.name}_layer")
-        args = (layer, [self.seq[id] for id in node.inputs], self.states[node.id])
-        both = self._create("call_method", "advance", args, f"{node.name}_step")
-        self.seq[node.id] = self._create("call_function", operator.getitem, (both, 0), node.name)
-        self.states[node.id] = self._create(
-            "call_function", operator.getitem, (both, 1), f"{node.name}_state"
-        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from danetc.compiler.analysis.validate import validate
-from danetc.compiler.emit.emitter import Emitter, resolve
+from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.spikingjelly import SpikingJellyEmitter
+from danetc.compiler.emit.targets import resolve
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
