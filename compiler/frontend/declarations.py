@@ -11,17 +11,11 @@ from collections.abc import Mapping
 from itertools import chain
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import (
-    assign,
-    assign_declared,
-    assign_special,
-    complete,
-    follow_alias,
-    numbers_in,
-)
+from danetc.compiler.lowering.arguments import assign, assign_declared, assign_special
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.connections import parts_of
+from danetc.compiler.lowering.declared import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED

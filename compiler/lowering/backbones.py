@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS, norm_names
-from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, drawn, operation, too_deep
 from danetc.compiler.lowering.axes import slice_of
+from danetc.compiler.lowering.declared import MAX_DEPTH, complete, too_deep
 from danetc.compiler.lowering.environment import LAYER_SETTINGS, Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.loops import carried, cut_of
+from danetc.compiler.lowering.operations import drawn, operation
 from danetc.compiler.lowering.values import (
     Backbone,
     Bound,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias, too_deep
+from danetc.compiler.lowering.declared import MAX_DEPTH, complete, follow_alias, too_deep
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering

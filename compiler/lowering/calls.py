@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import (
-    assign_special,
-    bind,
-    drawn,
-    operation,
-    operation_attributes,
-    product_of,
-)
+from danetc.compiler.lowering.arguments import assign_special
 from danetc.compiler.lowering.axes import join
+from danetc.compiler.lowering.declared import bind
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import met
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
+from danetc.compiler.lowering.operations import drawn, operation, operation_attributes, product_of
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     INVALID,

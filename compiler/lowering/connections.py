@@ -8,9 +8,9 @@ from itertools import islice
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, text
-from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
 from danetc.compiler.lowering.blocks import misnamed, self_wired
+from danetc.compiler.lowering.declared import complete
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.layers import flat_layers, operations
 from danetc.compiler.lowering.names import defined

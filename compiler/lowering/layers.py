@@ -10,8 +10,8 @@ from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, OpError, text
 from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.unknown import is_known
-from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.axes import join
+from danetc.compiler.lowering.declared import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
 from danetc.compiler.lowering.state import Lowering

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import drawn, operation
 from danetc.compiler.lowering.backbones import unfold
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
@@ -19,6 +18,7 @@ from danetc.compiler.lowering.environment import (
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import named
 from danetc.compiler.lowering.loops import circles_of, has_delays, is_flow, settled
+from danetc.compiler.lowering.operations import drawn, operation
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     BlockConv,

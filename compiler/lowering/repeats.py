@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from danetc.compiler.lowering.arguments import follow_alias
+from danetc.compiler.lowering.declared import follow_alias
 from danetc.compiler.lowering.state import Known, Lowering
 from danetc.compiler.lowering.trace import CopiedNotes
 from danetc.compiler.lowering.values import Bound, Joined, StageOf, Wire

@@ -9,9 +9,9 @@ from functools import partial
 
 from danetc.compiler.ir.graph import Block, Stage
 from danetc.compiler.ir.rule_forms import Form, OutputOf, StageInput
-from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import connected, no_shortcut
+from danetc.compiler.lowering.declared import complete, follow_alias
 from danetc.compiler.lowering.environment import Env, Loops
 from danetc.compiler.lowering.feeds import Feeds
 from danetc.compiler.lowering.loops import settled

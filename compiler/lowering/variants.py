@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.row import Parameter
-from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
 from danetc.compiler.lowering.builder import Builder
+from danetc.compiler.lowering.declared import MAX_DEPTH, bind, complete
 from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Bound, Failed

@@ -18,7 +18,7 @@ from danetc.compiler.ir.ops.saved import WIDE
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.plans.saved_bytes import BYTES, Saving
-from danetc.dsl.recipe.schema import COPIES
+from danetc.dsl.recipe.items.optimizers import COPIES
 
 POLICIES = ("none", "recompute")
 """Memory policies, the cheapest in time first."""
