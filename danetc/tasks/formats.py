@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from danetc.errors import UserError
 from danetc.tasks.export_content import Content
+from danetc.tasks.extras import check_installed
 
 if TYPE_CHECKING:
     from danetc.tasks.readers import Reader
@@ -43,12 +43,7 @@ class Format:
 
     def check_installed(self, ending: str) -> None:
         """Raise UserError where a package is missing."""
-        missing = [name for name in self.needs if find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"a {ending} file needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} "
-                f"not installed: pip install 'danetc[{self.extra}]'"
-            )
+        check_installed(f"a {ending} file", self.needs, self.extra)
 
     def read(self) -> Reader | None:
         """What runs a file of it."""

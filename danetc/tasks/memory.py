@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.plans.memory import COUNTED, POLICIES, Memory, StepMemory, step_memory
-from danetc.dsl.recipe.schema import MOMENTUM
+from danetc.dsl.recipe.items.optimizers import MOMENTUM
 from danetc.errors import UserError
 from danetc.runtime.kernels.torch_internals import MissingInternal
 from danetc.runtime.model.built import Model

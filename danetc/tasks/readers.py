@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph
 from danetc.tasks.export_content import Content
+from danetc.tasks.nir_steps import nir_program
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,85 +153,20 @@ def nir(data: bytes, content: Content) -> Run:
     model gives that."""
     import nir as library
 
-    made = library.read(io.BytesIO(data))
+    program = nir_program(library.read(io.BytesIO(data)))
     graph = content.graph
-    sources: dict[str, list[str]] = {name: [] for name in made.nodes}
-    for source, target in made.edges:
-        sources[target].append(source)
-    order = _in_order(sources)
     layers = [node.path for node in graph.nodes.values() if node.op == "neuron"]
     (end,) = graph.outputs.values()
 
     def run(inputs: Sequence[Tensor]) -> Ran:
         (x,) = inputs
-        potentials: dict[str, Tensor] = {}
-        steps: list[dict[str, Tensor]] = []
-        for t in range(graph.steps):
-            values = {"input": x[t] if graph.input.value.varies else x}
-            for name in order:
-                if sources[name]:
-                    taken = sum(values[source] for source in sources[name])
-                    assert isinstance(taken, Tensor)
-                    values[name] = nir_step(made.nodes[name], name, taken, potentials)
-            steps.append(values)
+        each = x if graph.input.value.varies else [x] * graph.steps
+        steps = program.run("input", each)
         given = torch.stack([values["output"] for values in steps])
         spikes = {path: torch.stack([values[path] for values in steps]) for path in layers}
         return Ran((given if graph[end].value.varies else given.mean(0),), spikes)
 
     return run
-
-
-def _in_order(sources: Mapping[str, Sequence[str]]) -> list[str]:
-    from graphlib import TopologicalSorter
-
-    return [*TopologicalSorter(sources).static_order()]
-
-
-def nir_step(node: Any, name: str, x: Tensor, potentials: dict[str, Tensor]) -> Tensor:
-    """What one node of NIR makes of one step's input."""
-    functional = nn.functional
-
-    def array(label: str) -> Tensor:
-        return torch.from_numpy(getattr(node, label)).to(x)
-
-    match type(node).__name__:
-        case "Output":
-            return x
-        case "Flatten":
-            return x.flatten(1)
-        case "Affine":
-            return functional.linear(x, array("weight"), array("bias"))
-        case "Conv2d":
-            stride, padding, dilation = (
-                [int(size) for size in getattr(node, label)]
-                for label in ("stride", "padding", "dilation")
-            )
-            weight, bias = array("weight"), array("bias")
-            return functional.conv2d(x, weight, bias, stride, padding, dilation, int(node.groups))
-        case "AvgPool2d":
-            sizes = (getattr(node, label).tolist() for label in ("kernel_size", "stride", "padding"))  # fmt: skip
-            return functional.avg_pool2d(x, *sizes)
-        case "IF" | "LIF" | "LI":
-            from danetc.compiler.emit.nir import DT
-
-            v = potentials.get(name, torch.zeros_like(x))
-            if "v_reset" in vars(node) and name not in potentials:
-                v = v + array("v_reset")
-            change = array("r") * x
-            if hasattr(node, "tau"):
-                # in the precision of the file: DT / tau is a ratio of small numbers
-                ratio = torch.from_numpy(DT / node.tau).to(x)
-                v = v + ratio * (array("v_leak") - v + change)
-            else:
-                v = v + torch.from_numpy(DT * node.r).to(x) * x
-            if not hasattr(node, "v_threshold"):
-                potentials[name] = v
-                return v
-            s = (v >= array("v_threshold")).to(x)
-            potentials[name] = torch.where(s > 0, array("v_reset"), v)
-            return s
-        case kind:
-            raise ValueError(f"{name}: no reader for {kind}")
 
 
 READERS: Mapping[str, Reader] = {"program": program, "onnx": onnx, "nir": nir, "source": source}

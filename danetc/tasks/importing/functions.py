@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from danetc.errors import UserError
-from danetc.tasks.importing.modules import activation, adaptive, flatten, pool
+from danetc.tasks.importing.layers import (
+    adaptive,
+    average,
+    concat,
+    flatten,
+    pool,
+    with_number,
+)
+from danetc.tasks.importing.modules import activation
 from danetc.tasks.importing.source import SourceBuilder
 
 
@@ -58,47 +66,33 @@ class Called:
 Reader = Callable[[Called], ReadValue]
 
 
-def _sum(call: Called) -> ReadValue:
-    return _arithmetic(call, "add", lambda x: (1.0, x), lambda x: (1.0, x))
+def _arithmetic(op: str) -> Reader:
+    """An operation of two values, or of a value and a number."""
+
+    def read(call: Called) -> ReadValue:
+        if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode"):
+            raise call.refuse(f"`{op}` with a factor or a rounding")
+        a, b = call.args[:2]
+        if isinstance(a, ReadValue) and isinstance(b, ReadValue):
+            if a.flat != b.flat or a.leading != b.leading:
+                raise call.refuse("it joins a value of all time steps and one of a step")
+            return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
+        first = not isinstance(a, ReadValue)
+        value, number = (b, a) if first else (a, b)
+        if not isinstance(number, (int, float)):
+            raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
+        node = with_number(call.build, op, value.node, number, call.path, first=first)
+        return call.given(node, value)
+
+    return read
 
 
-def _difference(call: Called) -> ReadValue:
-    return _arithmetic(call, "sub", lambda x: (1.0, -x), lambda x: (-1.0, x))
-
-
-def _product(call: Called) -> ReadValue:
-    return _arithmetic(call, "mul", lambda x: (x, 0.0), lambda x: (x, 0.0))
-
-
-def _quotient(call: Called) -> ReadValue:
-    return _arithmetic(call, "div", lambda x: (1.0 / x, 0.0), None)
+_sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", "div"))
 
 
 def _reverse_difference(call: Called) -> ReadValue:
     """``torch.rsub(x, y)`` is y - x."""
-    a, b = call.args[:2]
-    return _difference(
-        Called(call.build, (b, a), {}, call.before, call.after, call.path, call.sequence)
-    )
-
-
-Numbers = Callable[[float], tuple[float, float]]
-
-
-def _arithmetic(call: Called, op: str, right: Numbers, left: Numbers | None) -> ReadValue:
-    if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode"):
-        raise call.refuse(f"`{op}` with a factor or a rounding")
-    a, b = call.args[:2]
-    if isinstance(a, ReadValue) and isinstance(b, ReadValue):
-        if a.flat != b.flat or a.leading != b.leading:
-            raise call.refuse("it joins a value of all time steps and one of a step")
-        return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
-    value, number, scale = (a, b, right) if isinstance(a, ReadValue) else (b, a, left)
-    if scale is None or not isinstance(number, (int, float)):
-        raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
-    factor, offset = scale(float(number))
-    attrs = {"factor": factor, "offset": offset}
-    return call.given(call.build.add("affine", [value.node], attrs, call.path), value)
+    return _difference(replace(call, args=(*call.args[1::-1], *call.args[2:])))
 
 
 def _concat(call: Called) -> ReadValue:
@@ -108,10 +102,7 @@ def _concat(call: Called) -> ReadValue:
     rank = len(call.after)
     if not all(isinstance(item, ReadValue) for item in values) or dim % rank != first.leading:
         raise call.refuse("concatenation along another axis than channels")
-    if len(values) == 1:
-        return ReadValue(first.node, first.leading, first.flat)
-    node = call.build.add("concat", [item.node for item in values], {}, call.path)
-    return call.given(node, first)
+    return call.given(concat(call.build, [item.node for item in values], call.path), first)
 
 
 def _relu(call: Called) -> ReadValue:
@@ -167,9 +158,8 @@ def _mean(call: Called) -> ReadValue:
     if axes == {0} and value.leading == 2 and not call.kwargs.get("keepdim"):
         return ReadValue(call.build.add("mean_over_time", [value.node], {}, call.path), 1)
     if axes == {rank - 1, rank - 2} and rank - value.leading == 3:
-        node = call.build.add("global_avgpool", [value.node], {}, call.path)
         keep = call.option(2, "keepdim", False)
-        return call.given(node if keep else flatten(call.build, node, call.path))
+        return call.given(average(call.build, value.node, call.path, keep=keep))
     raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
 
 
@@ -203,20 +193,28 @@ def _repeat(call: Called) -> ReadValue:
 
 
 def _maxpool(call: Called) -> ReadValue:
-    kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
-    padding = call.option(3, "padding", 0)
-    if call.kwargs.get("ceil_mode") or call.kwargs.get("dilation", 1) != 1:
-        raise call.refuse("a pooling with ceil_mode or a dilation")
-    node = pool(call.build, "maxpool", call.first.node, call.path, kernel, stride, padding)
+    if call.option(6, "return_indices", False):
+        raise call.refuse("a max pooling with indices")
+    node = pool(
+        call.build, "maxpool", call.first.node, call.path, *_window(call),
+        dilation=call.option(4, "dilation", 1), ceil_mode=call.option(5, "ceil_mode", False),
+    )  # fmt: skip
     return call.given(node)
 
 
 def _avgpool(call: Called) -> ReadValue:
-    kernel, stride = call.option(1, "kernel_size"), call.option(2, "stride")
-    padding = call.option(3, "padding", 0)
-    if call.kwargs.get("ceil_mode") or padding:
-        raise call.refuse("an average pooling with ceil_mode or a padding")
-    return call.given(pool(call.build, "avgpool", call.first.node, call.path, kernel, stride, 0))
+    node = pool(
+        call.build, "avgpool", call.first.node, call.path, *_window(call),
+        ceil_mode=call.option(4, "ceil_mode", False),
+        counts_padding=call.option(5, "count_include_pad", True),
+        divisor=call.option(6, "divisor_override"),
+    )  # fmt: skip
+    return call.given(node)
+
+
+def _window(call: Called) -> tuple[Any, Any, Any]:
+    stride = call.option(2, "stride")  # () of torch.max_pool2d is the kernel's
+    return call.option(1, "kernel_size"), stride or None, call.option(3, "padding", 0)
 
 
 def _adaptive(call: Called) -> ReadValue:

@@ -11,22 +11,13 @@ from torch import Tensor, nn
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import spikingjelly_neuron
+from danetc.tasks.importing.layers import adaptive, batchnorm, flatten, one, pool, sizes
 from danetc.tasks.importing.source import SourceBuilder
 
 ReadValue = Callable[[SourceBuilder, Any, int, str], int]
 """A node of a module: of the builder, the module, what it reads, and its path."""
 
 NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode")
-
-
-def one(value: Any, path: str, what: str) -> int:
-    """A size that is the same in both directions."""
-    if isinstance(value, int):
-        return value
-    sizes = {*value}
-    if len(sizes) != 1:
-        raise UserError(f"{path}: its {what} is {tuple(value)}; danetc has one for both directions")
-    return int(sizes.pop())
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -47,12 +38,9 @@ def _conv(build: SourceBuilder, module: nn.Conv2d, x: int, path: str) -> int:
             raise UserError(f"{path}: an even kernel with padding='same' pads one side more")
     attrs: dict[str, Attribute] = {
         "width": module.out_channels,
-        "kernel": kernel,
-        "stride": one(module.stride, path, "stride"),
-        "padding": one(padding, path, "padding"),
+        **sizes(path, kernel=kernel, stride=module.stride, padding=padding, dilation=dilation),
         "groups": module.groups,
         "bias": module.bias is not None,
-        "dilation": dilation,
     }
     return build.add("conv", [x], attrs, path, tensors(module))
 
@@ -73,9 +61,7 @@ def _batchnorm(build: SourceBuilder, module: nn.BatchNorm2d, x: int, path: str) 
     if not module.affine:
         like = module.running_mean
         held |= {"weight": torch.ones_like(like), "bias": torch.zeros_like(like)}
-    if module.eps == 1e-5:
-        return build.add("batchnorm", [x], {}, path, held)
-    return build.add("batchnorm_with", [x], {"eps": module.eps}, path, held)
+    return batchnorm(build, x, path, module.eps, held)
 
 
 def _groupnorm(build: SourceBuilder, module: nn.GroupNorm, x: int, path: str) -> int:
@@ -84,64 +70,21 @@ def _groupnorm(build: SourceBuilder, module: nn.GroupNorm, x: int, path: str) ->
     return build.add("groupnorm", [x], {"groups": module.num_groups}, path, tensors(module))
 
 
-def pool(
-    build: SourceBuilder, op: str, x: int, path: str, kernel: Any, stride: Any, padding: Any
-) -> int:
-    """A pooling of square windows."""
-    size = one(kernel, path, "kernel")
-    attrs: dict[str, Attribute] = {
-        "kernel": size,
-        "stride": one(kernel if stride is None else stride, path, "stride"),
-        "padding": one(padding, path, "padding"),
-    }
-    return build.add(op, [x], attrs, path)
-
-
-def _ceil(build: SourceBuilder, module: Any, x: int, path: str) -> None:
-    """Refuse a rounding up that changes the size."""
-    if module.ceil_mode:
-        kernel, stride = one(module.kernel_size, path, "kernel"), one(module.stride, path, "stride")
-        padding = one(module.padding, path, "padding")
-        if any((size + 2 * padding - kernel) % stride for size in build.shape_of(x)[1:]):
-            raise UserError(f"{path}: ceil_mode pools a part of a window, which danetc does not")
-
-
 def _maxpool(build: SourceBuilder, module: nn.MaxPool2d, x: int, path: str) -> int:
-    _ceil(build, module, x, path)
-    if one(module.dilation, path, "dilation") != 1 or module.return_indices:
-        raise UserError(f"{path}: a max pooling with a dilation or with indices")
-    return pool(build, "maxpool", x, path, module.kernel_size, module.stride, module.padding)
+    if module.return_indices:
+        raise UserError(f"{path}: a max pooling with indices")
+    return pool(
+        build, "maxpool", x, path, module.kernel_size, module.stride, module.padding,
+        dilation=module.dilation, ceil_mode=module.ceil_mode,
+    )  # fmt: skip
 
 
 def _avgpool(build: SourceBuilder, module: nn.AvgPool2d, x: int, path: str) -> int:
-    _ceil(build, module, x, path)
-    padded = one(module.padding, path, "padding") and not module.count_include_pad
-    if padded or module.divisor_override:
-        raise UserError(f"{path}: an average pooling that divides by other than its window's size")
-    return pool(build, "avgpool", x, path, module.kernel_size, module.stride, module.padding)
-
-
-def adaptive(build: SourceBuilder, x: int, path: str, size: Any) -> int:
-    """Adaptive average pooling: global, none, of whole windows, or an upsampling."""
-    shape = build.shape_of(x)
-    wanted = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    rows, columns = (s if w is None else w for s, w in zip(shape[1:], wanted, strict=True))
-    if (rows, columns) == (1, 1):
-        return build.add("global_avgpool", [x], {}, path)
-    if (rows, columns) == shape[1:]:
-        return x
-    if shape[1] == shape[2] and rows == columns and shape[1] % rows == 0:
-        return pool(build, "avgpool", x, path, shape[1] // rows, None, 0)
-    if shape[1] == shape[2] and rows == columns and rows % shape[1] == 0:
-        return build.add("upsample", [x], {"scale": rows // shape[1]}, path)
-    raise UserError(
-        f"{path}: adaptive pooling of {shape[1]}x{shape[2]} to {rows}x{columns}, whose windows have "
-        "several sizes; give an image size that it divides with --input"
-    )
-
-
-def flatten(build: SourceBuilder, x: int, path: str) -> int:
-    return x if len(build.shape_of(x)) == 1 else build.add("flatten", [x], {}, path)
+    return pool(
+        build, "avgpool", x, path, module.kernel_size, module.stride, module.padding,
+        ceil_mode=module.ceil_mode, counts_padding=module.count_include_pad,
+        divisor=module.divisor_override,
+    )  # fmt: skip
 
 
 def _dropout(build: SourceBuilder, module: nn.Dropout, x: int, path: str) -> int:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
-from importlib.util import find_spec
+from graphlib import CycleError
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,11 +18,12 @@ from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
+from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import program
-from danetc.tasks.importing.modules import one, pool
+from danetc.tasks.importing.layers import flatten, pool, sizes
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
-from danetc.tasks.readers import nir_step
+from danetc.tasks.nir_steps import NirProgram, nir_program
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 STEPS = 4
@@ -31,8 +31,7 @@ STEPS = 4
 
 def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """The network of a file of NIR, and what runs it. Raises UserError."""
-    if find_spec("nir") is None:
-        raise UserError("a .nir file needs nir, which is not installed: pip install 'danetc[nir]'")
+    check_installed("a .nir file", ["nir"], "nir")
     import nir
 
     try:
@@ -41,19 +40,15 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
         raise UserError(f"there is no file {path}") from error
     except Exception as error:
         raise UserError(f"{path} cannot be read as NIR: {error}") from error
-    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
-    for start, end in graph.edges:
-        sources[end].append(start)
     try:
-        order = [*TopologicalSorter(sources).static_order()]
+        made = nir_program(graph)
     except CycleError as error:
         raise UserError(
             f"{path}: {' -> '.join(error.args[1])} is a loop over time, which is not imported"
         ) from error
-    about = dict(graph.metadata or {})
-    found = steps if steps is not None else int(about.get("steps", STEPS))
-    inputs = [node for node in order if type(graph.nodes[node]).__name__ == "Input"]
-    outputs = [node for node in order if type(graph.nodes[node]).__name__ == "Output"]
+    found = steps if steps is not None else int((graph.metadata or {}).get("steps", STEPS))
+    inputs = [node for node in made.order if type(graph.nodes[node]).__name__ == "Input"]
+    outputs = [node for node in made.order if type(graph.nodes[node]).__name__ == "Output"]
     if len(inputs) != 1 or len(outputs) != 1:
         raise UserError(
             f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; one of each is read"
@@ -61,17 +56,17 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
     shape = next(iter(graph.nodes[inputs[0]].input_type.values()))
     build = SourceBuilder(found, tuple(int(size) for size in shape), events)
     values: dict[str, int] = {inputs[0]: build.entry}
-    reader = _Reader(build, float(about.get("dt", 1e-4)))
-    for node in order:
+    reader = _Reader(build, made.dt)
+    for node in made.order:
         if node in values:
             continue
-        taken = [values[item] for item in sources[node]]
+        taken = [values[item] for item in made.sources[node]]
         if not taken:
             raise UserError(f"{node}: nothing is connected to it")
         x = taken[0] if len(taken) == 1 else build.add("add", taken, {}, node)
         values[node] = reader.read(graph.nodes[node], x, node)
     source = build.finished(name, values[outputs[0]])
-    return source, NirRunner(source, graph.nodes, sources, order, inputs[0], outputs[0])
+    return source, NirRunner(source, made, inputs[0], outputs[0])
 
 
 class _Reader:
@@ -117,12 +112,12 @@ def _conv(read: _Reader, node: Any, x: int, name: str) -> int:
         raise UserError(f"{name}: a padding of {node.padding!r} is not read")
     attrs: dict[str, Attribute] = {
         "width": width,
-        "kernel": one(tuple(kernel), name, "kernel"),
-        "stride": one(_pair(node.stride), name, "stride"),
-        "padding": one(_pair(node.padding), name, "padding"),
+        **sizes(
+            name, kernel=tuple(kernel), stride=_pair(node.stride), padding=_pair(node.padding),
+            dilation=_pair(node.dilation),
+        ),
         "groups": int(node.groups),
-        "dilation": one(_pair(node.dilation), name, "dilation"),
-    }
+    }  # fmt: skip
     return _layer(read, node, x, name, "conv", attrs)
 
 
@@ -144,7 +139,7 @@ def _avgpool(read: _Reader, node: Any, x: int, name: str) -> int:
 
 
 def _flatten(read: _Reader, node: Any, x: int, name: str) -> int:
-    return x if len(read.build.shape_of(x)) == 1 else read.build.add("flatten", [x], {}, name)
+    return flatten(read.build, x, name)
 
 
 def _fires(read: _Reader, node: Any, name: str) -> dict[str, float | bool]:
@@ -200,25 +195,15 @@ class NirRunner:
     """A graph of NIR by its equations, step by step."""
 
     source: ReadNetwork
-    nodes: Mapping[str, Any]
-    sources: Mapping[str, list[str]]
-    order: list[str]
+    program: NirProgram
     entry: str
     exit: str
     single: bool = False
 
     def run(self, inputs: Tensor) -> Tensor:
-        frames = self.source.graph.input.value.varies
-        potentials: dict[str, Tensor] = {}
-        steps = []
-        for t in range(self.source.graph.steps):
-            values = {self.entry: inputs[t] if frames else inputs}
-            for name in self.order:
-                if self.sources[name]:
-                    taken = torch.stack([values[item] for item in self.sources[name]]).sum(0)
-                    values[name] = nir_step(self.nodes[name], name, taken, potentials)
-            steps.append(values[self.exit])
-        return torch.stack(steps)
+        graph = self.source.graph
+        each = inputs if graph.input.value.varies else [inputs] * graph.steps
+        return torch.stack([values[self.exit] for values in self.program.run(self.entry, each)])
 
     def weights(self) -> Weights:
         return self.source.weights

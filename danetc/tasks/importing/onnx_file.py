@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,8 +17,17 @@ from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
+from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
-from danetc.tasks.importing.modules import one, pool
+from danetc.tasks.importing.layers import (
+    average,
+    batchnorm,
+    concat,
+    flatten,
+    pool,
+    sizes,
+    with_number,
+)
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.importing.torch_model import activations_as_neurons
 
@@ -28,9 +36,7 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """The network of a file of ONNX, and what runs it. Raises UserError."""
-    missing = [item for item in ("onnx", "onnxruntime") if find_spec(item) is None]
-    if missing:
-        raise UserError(f"a .onnx file needs {' and '.join(missing)}: pip install 'danetc[onnx]'")
+    check_installed("a .onnx file", ["onnx", "onnxruntime"], "onnx")
     import onnx
 
     try:
@@ -129,31 +135,26 @@ class _Called:
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.name}: {why}")
 
-    def window(self) -> dict[str, int]:
-        """Kernel, stride and padding of windows."""
-        pads = tuple(self.attrs.get("pads", (0, 0, 0, 0)))
+    def window(self, kernel: Sequence[int]) -> dict[str, Attribute]:
+        """Kernel, stride, padding and dilation of windows."""
         if self.attrs.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
             raise self.refuse("it pads by itself (auto_pad)")
-        found = {"padding": one(pads, self.name, "padding")}
-        found["stride"] = one(tuple(self.attrs.get("strides", (1, 1))), self.name, "stride")
-        if "kernel_shape" in self.attrs:
-            found["kernel"] = one(tuple(self.attrs["kernel_shape"]), self.name, "kernel")
-        return found
+        return sizes(
+            self.name, kernel=kernel, stride=tuple(self.attrs.get("strides", (1, 1))),
+            padding=tuple(self.attrs.get("pads", (0, 0, 0, 0))),
+            dilation=tuple(self.attrs.get("dilations", (1, 1))),
+        )  # fmt: skip
 
 
 def _conv(call: _Called) -> int:
     weight, bias = call.number(1), call.number(2)
     if weight is None:
         raise call.refuse("its weight is not stored")
-    window = call.window()
     attrs: dict[str, Attribute] = {
         "width": int(weight.shape[0]),
         "groups": int(call.attrs.get("group", 1)),
         "bias": bias is not None,
-        "dilation": one(tuple(call.attrs.get("dilations", (1, 1))), call.name, "dilation"),
-        "stride": window["stride"],
-        "padding": window["padding"],
-        "kernel": one(tuple(weight.shape[2:]), call.name, "kernel"),
+        **call.window(weight.shape[2:]),
     }
     return call.add("conv", attrs, {"weight": weight, "bias": bias})
 
@@ -164,9 +165,8 @@ def _norm(call: _Called) -> int:
     if any(item is None for item in held.values()):
         raise call.refuse("its numbers are not stored")
     eps = float(f"{float(call.attrs.get('epsilon', 1e-5)):.6g}")
-    if eps == 1e-5:
-        return call.add("batchnorm", {}, held)
-    return call.add("batchnorm_with", {"eps": eps}, held)
+    weights = {name: torch.tensor(item) for name, item in held.items()}
+    return batchnorm(call.build, call.x, call.name, eps, weights)
 
 
 def _gemm(call: _Called) -> int:
@@ -185,19 +185,11 @@ def _gemm(call: _Called) -> int:
 
 def _pool(op: str) -> Callable[[_Called], int]:
     def read(call: _Called) -> int:
-        window = call.window()
-        rest = [
-            (size + 2 * window["padding"] - window["kernel"]) % window["stride"]
-            for size in call.shape[1:]
-        ]
-        if call.attrs.get("ceil_mode") and any(rest):
-            raise call.refuse("ceil_mode pools a part of a window, which danetc does not")
-        if any(item != 1 for item in call.attrs.get("dilations", ())):
-            raise call.refuse("a pooling with a dilation")
-        if op == "avgpool" and window["padding"] and not call.attrs.get("count_include_pad"):
-            raise call.refuse("an average pooling that divides by other than its window's size")
-        kernel, stride, padding = window["kernel"], window["stride"], window["padding"]
-        return pool(call.build, op, call.x, call.name, kernel, stride, padding)
+        return pool(
+            call.build, op, call.x, call.name, **call.window(call.attrs["kernel_shape"]),
+            ceil_mode=call.attrs.get("ceil_mode"),
+            counts_padding=call.attrs.get("count_include_pad"),
+        )  # fmt: skip
 
     return read
 
@@ -210,16 +202,13 @@ def _mean(call: _Called) -> int:
     axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
     if axes is None or {int(axis) % 4 for axis in axes} != {2, 3} or len(call.shape) != 3:
         raise call.refuse("a mean that is not over rows and columns")
-    pooled = call.add("global_avgpool", {})
-    if call.attrs.get("keepdims", 1):
-        return pooled
-    return call.build.add("flatten", [pooled], {}, call.name)
+    return average(call.build, call.x, call.name, keep=call.attrs.get("keepdims", 1))
 
 
 def _flatten(call: _Called) -> int:
     if call.attrs.get("axis", 1) != 1:
         raise call.refuse("a flatten of samples")
-    return call.x if len(call.shape) == 1 else call.add("flatten", {})
+    return flatten(call.build, call.x, call.name)
 
 
 def _reshape(call: _Called) -> int:
@@ -228,7 +217,7 @@ def _reshape(call: _Called) -> int:
     flat = int(np.prod(call.shape))
     if wanted is None or len(wanted) != 2 or wanted[1] not in (-1, flat):
         raise call.refuse(f"a change of shape to {wanted}")
-    return call.x if len(call.shape) == 1 else call.add("flatten", {})
+    return flatten(call.build, call.x, call.name)
 
 
 def _joined(op: str) -> Callable[[_Called], int]:
@@ -241,13 +230,7 @@ def _joined(op: str) -> Callable[[_Called], int]:
         if number is None or number.size != 1:
             raise call.refuse(f"`{op}` with several numbers")
         value = float(number.reshape(-1)[0])
-        factor, offset = {
-            ("add", 0): (1.0, value), ("add", 1): (1.0, value),
-            ("sub", 0): (1.0, -value), ("sub", 1): (-1.0, value),
-            ("mul", 0): (value, 0.0), ("mul", 1): (value, 0.0),
-        }[op, place]  # fmt: skip
-        attrs = {"factor": factor, "offset": offset}
-        return call.build.add("affine", [call.value(place)], attrs, call.name)
+        return with_number(call.build, op, call.value(place), value, call.name, first=place == 1)
 
     return read
 
@@ -256,7 +239,7 @@ def _concat(call: _Called) -> int:
     if call.attrs["axis"] % (len(call.shape) + 1) != 1:
         raise call.refuse("concatenation along another axis than channels")
     values = [call.value(place) for place in range(len(call.node.input))]
-    return values[0] if len(values) == 1 else call.build.add("concat", values, {}, call.name)
+    return concat(call.build, values, call.name)
 
 
 def _function(op: str) -> Callable[[_Called], int]:

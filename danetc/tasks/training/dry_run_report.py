@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from danetc.compiler.plans.memory import show_size
-from danetc.dsl.recipe.schema import ChangeType, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
+from danetc.dsl.recipe.value_types import ChangeType, SumType
 from danetc.output.echo import echo
 from danetc.output.summary import print_table
 from danetc.tasks.training.chart import chart

@@ -9,7 +9,7 @@ import torch
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.plans.memory import COUNTED, Memory, StepMemory, step_memory
-from danetc.dsl.recipe.schema import COPIES, MOMENTUM
+from danetc.dsl.recipe.items.optimizers import COPIES, MOMENTUM
 from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.runtime.data import Target

@@ -67,7 +67,7 @@ def test_it_writes_a_spec_and_a_directory_that_others_read(
         ("nets.py:make(3)", "arguments by name"),
         ("nets.py:make(width=1+1)", "not a literal"),
         ("nets.py:make(width=__import__('os').getpid())", "not a literal"),
-        ("nowhere.py:make", "no file nowhere.py"),
+        ("nowhere.py:make", "there is no file "),
         ("no_such_module:make", "there is no module `no_such_module`"),
         ("nets.py", "MODULE:FACTORY"),
     ],

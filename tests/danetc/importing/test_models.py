@@ -274,6 +274,10 @@ class Odd(nn.Module):
                 return self.conv(x)
             case "sort":
                 return torch.sort(x)[0]
+            case "ceil":
+                return nn.functional.avg_pool2d(x, 5, 2, 0, True)
+            case "uncounted":
+                return nn.functional.avg_pool2d(x, 3, 2, 1, False, False)
             case "two":
                 return {"a": x}
         return self.odd(x)
@@ -288,6 +292,8 @@ class Odd(nn.Module):
         ("control", "depends on the values of a tensor"),
         ("twice", "conv: called more than once"),
         ("sort", "danetc cannot read `sort`"),
+        ("ceil", "ceil_mode pools a part of a window"),
+        ("uncounted", "divides by other than its window's size"),
         ("two", "the model returns a dict"),
     ],
 )

@@ -63,6 +63,17 @@ def test_what_is_exported_comes_back(tmp_path: Path, neuron: str, rule: str) -> 
     )
 
 
+def test_a_file_says_how_long_its_steps_are(tmp_path: Path) -> None:
+    """Leaks are ratios of time constants to steps: of steps twice as long, half the tau."""
+    _, path = written(tmp_path, "LIF(tau = 3.0)")
+    graph = nir.read(str(path))
+    graph.metadata = {"dt": 2e-4}
+    nir.write(str(path), graph)
+    found = danetc.import_network(path, samples=20)
+    assert found.agreement.deviation > 0.01
+    assert "LIF(tau = 1.5)" in found.text
+
+
 def test_what_differs_between_neurons_is_refused(tmp_path: Path) -> None:
     _, path = written(tmp_path)
     graph = nir.read(str(path))
