@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.dsl.recipe.schema import COPIES
+from danetc.dsl.recipe.items.optimizers import COPIES
 from danetc.options import PRECISIONS, json_option, spec_options
 from danetc.output.echo import echo, json_text
 from danetc.setting import Setting

@@ -16,7 +16,7 @@ from danetc.compiler.lowering.unknown import candidates
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.functions import CONSTANTS, functions, is_smooth
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.tokens import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.syntax import tree as s
 from danetc.editor.meaning import Meaning
 from danetc.reference import Entry, EntryParameter, entry_of, section

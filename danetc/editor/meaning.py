@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from danetc.dsl.modules import Resolved
-from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
+from danetc.dsl.recipe.value_types import SCHEDULED_OPERATIONS
 from danetc.dsl.syntax.source import Span
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from danetc.dsl.recipe.schema import (
-    ITEMS,
+from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
+from danetc.dsl.recipe.value_types import (
     BoolType,
     ChangeType,
     ChoiceType,
@@ -17,7 +18,6 @@ from danetc.dsl.recipe.schema import (
     SumType,
     Type,
 )
-from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.editor.cursor import Cursor, argument_name, line_of, phases_before
 from danetc.editor.meaning import Meaning, changed_part
 from danetc.editor.meanings import argument_of

@@ -11,7 +11,7 @@ from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.functions import functions
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import words as in_place
 from danetc.dsl.syntax.grammar import table

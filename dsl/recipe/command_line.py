@@ -8,9 +8,11 @@ from itertools import chain
 
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, allowed, find
-from danetc.dsl.recipe.schema import ITEMS, ChangeType, FlowType, ItemType, Setting, SumType
+from danetc.dsl.recipe.schema import Setting
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.value_types import ChangeType, FlowType, ItemType, SumType
 from danetc.dsl.syntax.overrides import (
     OverrideValue,
     override_source,

@@ -10,7 +10,7 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, mea
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Call, Declaration, Define, Expr, Group, Name, Stmt

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter, did_you_mean
-from danetc.dsl.recipe.schema import FloatType, IntType, Type, describe
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.value_types import FloatType, IntType, Type, describe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Binary, Call, Expr, Name, Number, Unary
 from danetc.dsl.work import current

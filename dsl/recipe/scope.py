@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Change, Item, Summand, Value
+from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.items.arguments import ANY, POSITIVE
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
-from danetc.dsl.recipe.schema import (
-    ANY,
-    ITEMS,
-    POSITIVE,
-    Argument,
+from danetc.dsl.recipe.schema import Argument, ItemSpec
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.value_types import (
     BoolType,
     ChangeType,
     ChoiceType,
@@ -22,7 +22,6 @@ from danetc.dsl.recipe.schema import (
     FlowType,
     FunctionType,
     IntType,
-    ItemSpec,
     ItemType,
     NameType,
     PathType,
@@ -32,7 +31,6 @@ from danetc.dsl.recipe.schema import (
     contains,
     describe_range,
 )
-from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String
 

@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from danetc.dsl.recipe.item import Change, Item, Summand, plain
-from danetc.dsl.recipe.schema import (
-    POSITIVE,
+from danetc.dsl.recipe.items.arguments import POSITIVE
+from danetc.dsl.recipe.schema import Setting
+from danetc.dsl.recipe.value_types import (
     SCHEDULED_OPERATIONS,
     BoolType,
     ChangeType,
@@ -23,7 +24,6 @@ from danetc.dsl.recipe.schema import (
     IntType,
     ItemType,
     PhaseType,
-    Setting,
     SumType,
     Type,
 )

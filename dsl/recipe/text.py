@@ -7,9 +7,11 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.levels import SettingValue
-from danetc.dsl.recipe.schema import (
-    ITEMS,
+from danetc.dsl.recipe.scope import Scope
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.value_types import (
     ChangeType,
     FlowType,
     FunctionType,
@@ -18,8 +20,6 @@ from danetc.dsl.recipe.schema import (
     SumType,
     Type,
 )
-from danetc.dsl.recipe.scope import Scope
-from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import override_source, parse_override
 from danetc.dsl.syntax.source import Span
 

@@ -1,6 +1,6 @@
 """THE table of a recipe's steps that change images: each as torchvision's transform.
 
-Their arguments, with bounds and defaults, are in ``recipe.schema.ITEMS``.
+Their arguments, with bounds and defaults, are in ``dsl.recipe.items``.
 """
 
 from __future__ import annotations

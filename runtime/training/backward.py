@@ -129,7 +129,7 @@ def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
 @dataclass(frozen=True, slots=True)
 class Way:
     """A row of ``BACKWARD``: ``run`` takes a part of a batch and the arguments of the row in
-    ``dsl.recipe.schema``; ``at_once`` is for ``steps_at_once``."""
+    ``dsl.recipe.items``; ``at_once`` is for ``steps_at_once``."""
 
     run: Callable[..., tuple[Any, Tensor]]
     at_once: Callable[[Item], int | None]

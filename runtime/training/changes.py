@@ -39,7 +39,7 @@ CHANGES: Mapping[str, Callable[[float, float, float], float]] = {
     "cosine": _cosine,
     "exponential": _exponential,
 }
-"""From a value to another, by the share of the way: the rows of ``dsl.recipe.schema``."""
+"""From a value to another, by the share of the way: the rows of ``dsl.recipe.items``."""
 
 
 class Changes:

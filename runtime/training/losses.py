@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.recipe.item import Item, Summand
-from danetc.dsl.recipe.schema import LOSSES as ROWS
+from danetc.dsl.recipe.items.losses import LOSSES as ROWS
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
@@ -142,7 +142,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "python": _python,
     "python_membrane": _python_membrane,
 }
-"""Of a pass, with the arguments of the loss's row in ``dsl.recipe.schema`` that are numbers."""
+"""Of a pass, with the arguments of the loss's row in ``dsl.recipe.items`` that are numbers."""
 
 _PLACES = ("output", "neuron", "teacher")
 """Arguments that say what a term is of."""

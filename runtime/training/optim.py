@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.schema import OPTIMIZERS
+from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.dsl.recipe.settings import Phase
 
 
@@ -141,4 +141,4 @@ SCHEDULES: Mapping[str, Callable[..., float]] = {
     "cosine": _cosine,
 }
 """The share of the learning rate after the warm-up, from the time in epochs, the share of the time
-after the warm-up that is done, and the arguments of the schedule's row in ``dsl.recipe.schema``."""
+after the warm-up that is done, and the arguments of the schedule's row in ``dsl.recipe.items``."""

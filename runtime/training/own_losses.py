@@ -25,7 +25,7 @@ def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callabl
     name = place.rpartition(":")[2]
     if not callable(function):
         raise TrainingError(
-            f"the loss `{place}`: {name} is a {type(function).__name__}, no function"
+            f"the loss `{place}`: {name} is of type {type(function).__name__}, no function"
         )
     try:
         inspect.signature(function).bind(*[None] * takes, **numbers)

@@ -27,8 +27,9 @@ from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.schema import ITEMS, ChangeType, ChoiceType, FloatType, IntType
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.value_types import ChangeType, ChoiceType, FloatType, IntType
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from danetc.main import COMMANDS

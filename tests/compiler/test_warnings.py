@@ -24,7 +24,7 @@ from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile

@@ -13,8 +13,8 @@ from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.functions import functions
+from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.numbers import FUNCTIONS
-from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax import tree as s
 

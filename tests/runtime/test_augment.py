@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.items import ITEMS
 from danetc.runtime.data import DataError
 from danetc.runtime.data.augment import batch_transform, image_transform
 

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.schema import COPIES, ITEMS, MOMENTUM, OPTIMIZERS, NameType, PathType
+from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.items.optimizers import COPIES, MOMENTUM, OPTIMIZERS
+from danetc.dsl.recipe.value_types import NameType, PathType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import LOSSES, Seen, of_term

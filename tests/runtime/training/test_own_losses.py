@@ -104,7 +104,7 @@ def test_numbers_by_their_names() -> None:
     [
         ('python("gone.py:entropy")', "there is no file .*gone.py"),
         ('python("mine.py:entrpy")', r"no `entrpy`; it has over, entropy, focal.*mean `entropy`\?"),
-        ('python("mine.py:other")', "no `other`"),
+        ('python("mine.py:other")', "other is of type int, no function"),
         ('python("mine.py:focal")', r"called as focal\(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
         ('python("broken.py:a")', "broken.py, line 1, in <module>: ZeroDivisionError"),

@@ -1,0 +1,116 @@
+"""What is done to images: in training, and in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from danetc.dsl.recipe.items.arguments import POSITIVE, PROBABILITY, SIZE
+from danetc.dsl.recipe.schema import Argument, ItemSpec, family
+from danetc.dsl.recipe.value_types import ChoiceType, FloatType, IntType
+
+RESIZE = ItemSpec(
+    "resize",
+    "the shorter side to this size",
+    (Argument("size", SIZE, None, "of the shorter side"),),
+    example="resize(256)",
+)
+CENTER_CROP = ItemSpec(
+    "center_crop",
+    "the middle of the image",
+    (Argument("size", SIZE, None, "of the result"),),
+    example="center_crop(224)",
+)
+NORMALIZE = ItemSpec(
+    "normalize",
+    "less the mean, by the standard deviation, of each channel over a data set",
+    (
+        Argument(
+            "statistics",
+            ChoiceType(("imagenet", "cifar10", "cifar100", "fashion_mnist")),
+            "imagenet",
+            "the data set they are of",
+        ),
+    ),
+)
+
+
+AUGMENT: Mapping[str, ItemSpec] = family(
+    ItemSpec(
+        "random_resized_crop",
+        "a part of random area and aspect, resized",
+        (
+            Argument("size", SIZE, None, "of the result"),
+            Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
+        ),
+        example="random_resized_crop(224)",
+    ),
+    ItemSpec(
+        "random_crop",
+        "a part at a random place",
+        (
+            Argument("size", SIZE, None, "of the result"),
+            Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
+        ),
+        example="random_crop(32, padding = 4)",
+    ),
+    ItemSpec(
+        "horizontal_flip",
+        "left for right",
+        (Argument("p", PROBABILITY, 0.5, "how often", 0),),
+    ),
+    ItemSpec(
+        "auto_augment",
+        "Cubuk et al., CVPR 2019",
+        (
+            Argument(
+                "policy",
+                ChoiceType(("imagenet", "cifar10", "svhn")),
+                "imagenet",
+                "the data set it was learnt on",
+            ),
+        ),
+    ),
+    ItemSpec("trivial_augment", "Mueller and Hutter, ICCV 2021"),
+    ItemSpec(
+        "rand_augment",
+        "Cubuk et al., 2020",
+        (
+            Argument("n", IntType(1, 20), 2, "operations for an image"),
+            Argument("m", IntType(0, 30), 9, "their strength"),
+        ),
+    ),
+    ItemSpec(
+        "color_jitter",
+        "random brightness, contrast, saturation and hue",
+        (
+            Argument("brightness", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+            Argument("contrast", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+            Argument("saturation", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+            Argument("hue", FloatType(0.0, 0.5), 0.0, "share of the colour circle", 0),
+        ),
+    ),
+    RESIZE,
+    CENTER_CROP,
+    NORMALIZE,
+    ItemSpec(
+        "random_erasing",
+        "a random rectangle is made 0",
+        (Argument("p", PROBABILITY, 0.25, "how often", 0),),
+    ),
+    ItemSpec(
+        "mixup",
+        "Zhang et al., ICLR 2018",
+        (Argument("alpha", POSITIVE, 0.2, "of the beta distribution"),),
+        whole_batch=True,
+    ),
+    ItemSpec(
+        "cutmix",
+        "Yun et al., ICCV 2019",
+        (Argument("alpha", POSITIVE, 1.0, "of the beta distribution"),),
+        whole_batch=True,
+    ),
+)
+"""Steps of an augmentation."""
+
+EVALUATE: Mapping[str, ItemSpec] = family(RESIZE, CENTER_CROP, NORMALIZE)
+"""Steps that draw nothing."""

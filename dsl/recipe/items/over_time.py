@@ -1,0 +1,58 @@
+"""What changes over a training: schedules of the learning rate, and changes of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from danetc.dsl.recipe.items.arguments import ANY, POSITIVE, PROBABILITY, UNTIL
+from danetc.dsl.recipe.schema import Argument, ItemSpec, family
+from danetc.dsl.recipe.value_types import FloatType
+
+
+def _ramp(number: FloatType) -> tuple[Argument, ...]:
+    """From one number to another."""
+    return (
+        Argument("start", number, None, "at the first step"),
+        Argument("end", number, None, "at the last step"),
+        UNTIL,
+    )
+
+
+SCHEDULES: Mapping[str, ItemSpec] = family(
+    ItemSpec("constant", "the learning rate stays"),
+    ItemSpec(
+        "step",
+        "times `factor` at each of these epochs",
+        (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them", 1),),
+        Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
+        example="step(5, 8, factor = 0.1)",
+    ),
+    ItemSpec(
+        "cosine",
+        "half a cosine from the end of the warm-up to the last step",
+        (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end", 1),),
+    ),
+)
+"""Of the learning rate."""
+
+CHANGES: Mapping[str, ItemSpec] = family(
+    ItemSpec(
+        "linear",
+        "in equal steps",
+        _ramp(ANY),
+        example="surrogate(alpha = linear(1.0, 5.0))",
+    ),
+    ItemSpec(
+        "cosine",
+        "half a cosine from one to the other",
+        _ramp(ANY),
+        example="surrogate(alpha = cosine(1.0, 5.0))",
+    ),
+    ItemSpec(
+        "exponential",
+        "by an equal factor in equal times",
+        _ramp(POSITIVE),
+        example="surrogate(alpha = exponential(1.0, 5.0))",
+    ),
+)
+"""Of parameters of the network."""
