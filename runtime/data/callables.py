@@ -15,7 +15,8 @@ from torch import Tensor
 
 from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
 from danetc.runtime.data.own import SampleForm, seeded
-from danetc.runtime.data.own_sets import own_set, size_of
+from danetc.runtime.data.own_sets import own_set
+from danetc.runtime.data.recordings import cutting
 from danetc.runtime.data.source import DataSet, facts_fingerprint
 from danetc.runtime.sources.arrays import TRAINING, roles
 from danetc.runtime.sources.callables import python_place
@@ -23,6 +24,7 @@ from danetc.runtime.sources.folders import TEST_NAMES
 from danetc.runtime.sources.options import Placed, class_list
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.locks import in_turn
 from danetc.runtime.system.user_code import UserCodeError, file_of, found_at, where_it_failed
 
 GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
@@ -41,15 +43,16 @@ def open_source(request: DataRequest) -> DataSet:
         found = found_at(place)
     except UserCodeError as error:
         raise DataError(f"`{place}`: {error}") from error
-    with seeded() as seed:
-        seed(0)
-        given = _given(found, place, asked)
-    train, test = _sides(given, place, asked)
-    reading = Reading(
-        asked.get("layout"), asked.get("targets"),
-        class_list(asked.get("classes")) or _names(train),
-    )  # fmt: skip
-    data = _of_sides(request, train, test, asked, reading, place)
+    with in_turn(request.text):  # what the code writes, as a cache of tonic does, one writes first
+        with seeded() as seed:
+            seed(0)
+            given = _given(found, place, asked)
+        train, test = _sides(given, place, asked)
+        reading = Reading(
+            asked.get("layout"), asked.get("targets"),
+            class_list(asked.get("classes")) or _names(train),
+        )  # fmt: skip
+        data = _of_sides(request, train, test, asked, reading, place)
     file = file_of(found)
     if file is None:
         return data
@@ -196,5 +199,5 @@ def _of_sides(
                 f"`{place}` gives a {type(side).__name__} for {split}, which cannot be read in random "
                 f"order; it must {GIVES}"
             )
-    form = SampleForm(asked.get("layout"), request.frames, size_of(asked, train))
+    form = SampleForm(asked.get("layout"), cutting(asked, request.frames, train))
     return own_set(request, train, test, asked.share, form, reading, place)

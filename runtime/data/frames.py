@@ -16,7 +16,7 @@ from torch import Tensor
 from danetc.dsl.files import open_regular
 from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
 from danetc.runtime.data.files import Files, FilesBelow, Strings
-from danetc.runtime.data.recordings import frames_of, is_recording, row_of
+from danetc.runtime.data.recordings import Cutting, cutting, is_recording
 from danetc.runtime.data.source import DataSet, Source
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
@@ -46,17 +46,16 @@ class FrameFiles(FilesBelow):
 
 @dataclass(frozen=True, eq=False)
 class RecordingFiles(FilesBelow):
-    """Files of events, which are counted in ``frames`` frames [T, 2, H, W] when they are read."""
+    """Files of events, which are counted in frames [T, 2, H, W] when they are read."""
 
-    frames: int
-    size: tuple[int, int]
+    cutting: Cutting
 
     def read(self, index: int) -> Tensor:
         where = self.where(index)
         events = _loaded(where)
         if not _holds_events(events):
             raise UnreadableError(f"{where} holds no events (t, x, y, p), but others do")
-        return frames_of(events, self.frames, self.size, where)
+        return self.cutting.cut(events, where)
 
 
 def _holds_events(loaded: Any) -> bool:
@@ -151,25 +150,14 @@ def _maker(
     request: DataRequest, found: ClassFolders, names: Strings
 ) -> tuple[tuple[int, ...], Maker]:
     """The shape of samples, and what makes a source of files: of frames, or of events."""
-    policy, size, frames = request.policy, found.size, request.frames
+    policy, cut = request.policy, cutting(found.asked, request.frames)
     first, where = _first(found.train, names, policy)
     if not _holds_events(first):
         shape = tuple(read_frames(where).shape)
         return shape, lambda names, labels, root: FrameFiles(names, labels, policy, root, shape)
-    if frames is None:
-        raise DataError(
-            f"{where} is a recording, and how many frames to make of one is not known; set steps in "
-            "the recipe or the network"
-        )
-    if size is None:
-        needs = f"{int(row_of(first).max()) + 1}x{int(first['x'].max()) + 1}"
-        raise DataError(
-            f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one needs "
-            f"{needs} at least)"
-        )
     return (
-        (frames, 2, *size),
-        lambda names, labels, root: RecordingFiles(names, labels, policy, root, frames, size),
+        cut.shape(first, where),
+        lambda names, labels, root: RecordingFiles(names, labels, policy, root, cut),
     )
 
 

@@ -16,6 +16,7 @@ from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.huggingface import (
     IMAGES,
     LABELS,
+    PARQUET,
     column,
     huggingface_place,
     splits,
@@ -34,7 +35,7 @@ def open_source(request: DataRequest) -> DataSet:
     Raises DataError.
     """
     asked = huggingface_place(request.argument)
-    found = _opened(asked.place)
+    found = _opened(asked.place, asked.get("config"))
     train, test = splits(list(found), asked)
     there = list(found[train].column_names)
     image = column(there, asked.get("image"), IMAGES, "image")
@@ -47,7 +48,7 @@ def open_source(request: DataRequest) -> DataSet:
         sides[0],
         sides[1],
         asked.share,
-        SampleForm(asked.get("layout"), request.frames),
+        SampleForm(asked.get("layout")),
         Reading(asked.get("layout"), asked.get("targets"), classes),
         name,
     )
@@ -93,7 +94,7 @@ def _names(feature: Any) -> tuple[str, ...]:
     return tuple(found) if isinstance(found, list) and len(found) > 1 else ()
 
 
-def _opened(place: str) -> Mapping[str, Any]:
+def _opened(place: str, config: str | None) -> Mapping[str, Any]:
     """All splits by their names. Raises DataError."""
     try:
         import datasets
@@ -103,14 +104,24 @@ def _opened(place: str) -> Mapping[str, Any]:
             "pip install 'danetc[huggingface]'"
         ) from error
     path = Path(place).expanduser()
-    saved = any((path / name).is_file() for name in _SAVED)
     try:
         with redirect_stderr(StringIO()):  # its bars
-            if saved:
+            if any((path / name).is_file() for name in _SAVED):
                 found = datasets.load_from_disk(str(path))
+            elif path.suffix.lower() == PARQUET:
+                found = datasets.load_dataset("parquet", data_files={"train": str(path)})
             else:
-                found = datasets.load_dataset(str(path) if path.is_dir() else place)
-    except Exception as error:  # of its readers, of the network, of what is no data set
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                found = datasets.load_dataset(str(path) if path.is_dir() else place, config)
+    except ConnectionError as error:
+        raise DataError(
+            f"`{place}` is not in the cache of the library datasets ({datasets.config.HF_DATASETS_CACHE}), "
+            f"and the hub cannot be reached ({error}); where it can, "
+            f'datasets.load_dataset("{place}").save_to_disk(DIR) writes what huggingface:DIR takes'
+        ) from error
+    except Exception as error:  # of its readers, of what is no data set
+        reason = str(error).strip()
+        if "Config name is missing" in reason:
+            reason = f"it has several configurations; say ,config=NAME: {' '.join(reason.split())}"
+        reason = reason.partition("\n")[0] or type(error).__name__
         raise DataError(f"{place} cannot be opened by the library datasets: {reason}") from error
     return found if isinstance(found, Mapping) else {"train": found}

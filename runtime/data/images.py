@@ -49,11 +49,12 @@ def decode_image(data: bytes, where: str) -> Tensor:
     except UnreadableError:
         raise
     except DECODING as error:
-        raise UnreadableError(f"{where} cannot be read: {_reason(error, len(data))}") from error
+        raise UnreadableError(f"{where} cannot be read: {reason(error, len(data))}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def _reason(error: BaseException, size: int) -> str:
+def reason(error: BaseException, size: int | None = None) -> str:
+    """Why a file of so many bytes is no image."""
     if size == 0:
         return "the file is empty"
     text = str(error).replace("\n", " ")

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from danetc.runtime.data.arrays import Learned, Reading, classes_of_pixels, images_of, learned_of
-from danetc.runtime.data.recordings import frames_of, is_recording, row_of
+from danetc.runtime.data.recordings import Cutting, is_recording
 from danetc.runtime.data.source import Selected, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.target import Target
@@ -28,16 +28,15 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class SampleForm:
-    """How samples become tensors: ``frames`` and ``size`` are T and (H, W) of recordings."""
+    """How samples become tensors: images by their layout, recordings by being cut."""
 
     layout: str | None = None
-    frames: int | None = None
-    size: tuple[int, int] | None = None
+    cutting: Cutting = Cutting(None, None)
 
     def image(self, sample: Any, where: str) -> Tensor:
         """A sample as an image [C, H, W], or as frames of events [T, C, H, W]. Raises DataError."""
         if is_recording(sample):
-            return self._frames(sample, where)
+            return self.cutting.cut(sample, where)
         array = _array(sample)
         if array is None:
             raise DataError(
@@ -51,20 +50,6 @@ class SampleForm:
             array = array[:, None, None]
         images, _ = images_of(array[None], where, layout)
         return images[0]
-
-    def _frames(self, sample: Any, where: str) -> Tensor:
-        if self.frames is None:
-            raise DataError(
-                f"{where} is a recording, and how many frames to make of one is not known; set steps "
-                "in the recipe or the network"
-            )
-        if self.size is None:
-            height, width = int(row_of(sample).max()) + 1, int(sample["x"].max()) + 1
-            raise DataError(
-                f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
-                f"needs {height}x{width} at least)"
-            )
-        return frames_of(sample, self.frames, self.size, where)
 
 
 def _array(value: Any) -> np.ndarray | None:

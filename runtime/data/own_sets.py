@@ -7,20 +7,8 @@ from typing import Any
 from danetc.runtime.data.arrays import Learned, Reading, class_names, hold_out
 from danetc.runtime.data.own import Own, SampleForm, digest_of, open_own
 from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
-from danetc.runtime.sources.options import Placed, parse_size
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
-
-
-def size_of(asked: Placed, dataset: Any) -> tuple[int, int] | None:
-    """Height and width of recordings: as the option says, or as tonic's Datasets have them."""
-    text = asked.get("size")
-    if text is not None:
-        return parse_size(text)
-    found = getattr(dataset, "sensor_size", None)
-    if found is None:
-        found = getattr(getattr(dataset, "dataset", None), "sensor_size", None)
-    return None if found is None else (int(found[1]), int(found[0]))
 
 
 def own_set(

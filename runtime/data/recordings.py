@@ -5,13 +5,78 @@ An event has a time, a column, a row and a polarity: t, x, y, p, as SpikingJelly
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from danetc.runtime.sources.options import Placed, parse_size
 from danetc.runtime.system.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How a recording becomes frames [T, P, H, W].
+
+    ``frames`` is T and ``size`` (H, W), None where they are not known. With one polarity events are
+    counted whatever theirs is. By ``number`` each frame holds equally many events, by ``time`` it
+    takes equally long.
+    """
+
+    frames: int | None
+    size: tuple[int, int] | None
+    polarities: int = 2
+    by: str = "number"
+
+    def cut(self, events: Any, where: str) -> Tensor:
+        """Counts of the events (``events["x"]`` and so on, [M] each), float32. Raises DataError."""
+        frames, _, height, width = self.shape(events, where)
+        x, y = (np.asarray(each).astype(np.int64) for each in (events["x"], row_of(events)))
+        if len(x) < (frames if self.by == "number" else 1):
+            raise DataError(f"{where} has {len(x)} events, too few for {frames} frames")
+        if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
+            raise DataError(
+                f"{where} has events at x to {x.max()} and y to {y.max()}, outside of "
+                f"{height}x{width}; the size is height x width"
+            )
+        cells = _frame_of(events, frames, self.by)
+        if self.polarities == 2:
+            cells = cells * 2 + (np.asarray(events["p"]).astype(np.int64) > 0)
+        cells = (cells * height + y) * width + x
+        counts = np.bincount(cells, minlength=frames * self.polarities * height * width)
+        shape = frames, self.polarities, height, width
+        return torch.from_numpy(counts.astype(np.float32)).reshape(shape)
+
+    def shape(self, events: Any, where: str) -> tuple[int, int, int, int]:
+        """That of the frames. Raises DataError where T or the size is not known."""
+        if self.frames is None:
+            raise DataError(
+                f"{where} is a recording, and how many frames to make of one is not known; set steps "
+                "in the recipe or the network"
+            )
+        if self.size is None:
+            needs = f"{int(row_of(events).max()) + 1}x{int(np.asarray(events['x']).max()) + 1}"
+            raise DataError(
+                f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
+                f"needs {needs} at least)"
+            )
+        return self.frames, self.polarities, *self.size
+
+
+def cutting(asked: Placed, frames: int | None, dataset: Any = None) -> Cutting:
+    """As the options ``size`` and ``by`` say, or as tonic's Datasets have their ``sensor_size``: width,
+    height and polarities; those in a cache have them too.
+    """
+    text, by = asked.get("size"), asked.get("by") or "number"
+    found = getattr(dataset, "sensor_size", None)
+    if found is None:
+        found = getattr(getattr(dataset, "dataset", None), "sensor_size", None)
+    if text is not None or found is None:
+        return Cutting(frames, None if text is None else parse_size(text), by=by)
+    width, height, polarities = (int(each) for each in found)
+    return Cutting(frames, (height, width), 1 if polarities == 1 else 2, by)
 
 
 def is_recording(sample: object) -> bool:
@@ -25,24 +90,17 @@ def row_of(events: Any) -> np.ndarray:
     return np.asarray(events["y"] if "y" in known else np.zeros(len(events["x"]), np.int64))
 
 
-def frames_of(events: Any, frames: int, size: tuple[int, int], where: str) -> Tensor:
-    """Events (``events["x"]`` and so on, [M] each) as counts [T, 2, H, W], float32.
+def _frame_of(events: Any, frames: int, by: str) -> np.ndarray:
+    """The frame [M] of each event, from 0.
 
-    Each of ``frames`` holds equally many events, the last one the rest, as SpikingJelly's
-    ``split_by="number"`` has it. ``size`` is (H, W). Raises DataError for events outside of it.
+    Frames begin where SpikingJelly's do (``split_by``), the last one taking the rest.
     """
-    x, y = (np.asarray(each).astype(np.int64) for each in (events["x"], row_of(events)))
-    p = np.asarray(events["p"]).astype(np.int64) > 0
-    height, width = size
-    if len(x) < frames:
-        raise DataError(f"{where} has {len(x)} events, too few for {frames} frames")
-    if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
-        raise DataError(
-            f"{where} has events at x to {x.max()} and y to {y.max()}, outside of {height}x{width}; "
-            "the size is height x width"
-        )
-    each = len(x) // frames
-    number = np.minimum(np.arange(len(x)) // each, frames - 1)
-    cells = ((number * 2 + p) * height + y) * width + x
-    counts = np.bincount(cells, minlength=frames * 2 * height * width)
-    return torch.from_numpy(counts.astype(np.float32)).reshape(frames, 2, height, width)
+    count = len(events["x"])
+    if by == "number":
+        return np.minimum(np.arange(count) // (count // frames), frames - 1)
+    times = np.asarray(events["t"])
+    whole = times.dtype.kind in "bui"
+    times = times.astype(np.int64 if whole else np.float64)
+    times -= times.min()
+    each = max(1, times.max() // frames) if whole else (times.max() or 1.0) / frames
+    return np.minimum((times // each).astype(np.int64), frames - 1)

@@ -6,10 +6,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.arrays import Reading
 from danetc.runtime.data.own import SampleForm
-from danetc.runtime.data.own_sets import own_set, size_of
+from danetc.runtime.data.own_sets import own_set
+from danetc.runtime.data.recordings import cutting
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.options import Placed
 from danetc.runtime.sources.recordings import tonic_place
@@ -47,17 +50,23 @@ def _set(request: DataRequest, asked: Placed, kind: Any, directory: str) -> Data
             raise DataError(
                 f"{name} has no split of its own to test on; hold out a share: ,test=0.2"
             )
-    classes = getattr(kind, "classes", None)
-    names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
     return own_set(
         request,
         train,
         test,
         share,
-        SampleForm(None, request.frames, size_of(asked, train)),
-        Reading(None, None, names),
+        SampleForm(None, cutting(asked, request.frames, train)),
+        Reading(None, None, _class_names(train)),
         name,
     )
+
+
+def _class_names(dataset: Any) -> tuple[str, ...]:
+    """Those that a set has; SHD's are bytes of its file."""
+    found = getattr(dataset, "classes", ())
+    if not isinstance(found, list | tuple | np.ndarray):
+        return ()
+    return tuple(each.decode() if isinstance(each, bytes) else str(each) for each in found)
 
 
 def _kind(name: str) -> Any:

@@ -12,7 +12,7 @@ from danetc.runtime.sources.options import Placed, class_list, placed
 from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
-KNOWN = ("train", "test", "classes", "targets", "layout", "size")
+KNOWN = ("train", "test", "classes", "targets", "layout", "size", "by")
 PLACE = re.compile(r"(?P<home>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_][\w.]*)")
 USAGE = "python:MODULE:NAME or python:FILE.py:NAME"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.sources.options import Placed, class_list, parse_size, placed
+from danetc.runtime.sources.options import Placed, class_list, placed
 from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
 
@@ -21,6 +21,9 @@ EXTENSIONS = {
 KNOWN = ("train", "test", "classes")
 """Options of a folder."""
 TEST_NAMES = ("val", "test", "validation", "valid")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages")
+MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "SegmentationClass")
+"""Folders of images and of the maps of the classes of their pixels."""
 
 
 def splits(root: Path, kind: str, what: str, asked: Placed) -> tuple[Path, Path]:
@@ -72,27 +75,28 @@ class ClassFolders:
     train: Path
     test: Path
     classes: tuple[str, ...]
-    share: float | None = None
-    size: tuple[int, int] | None = None
-    """(H, W) of recordings of events, where the option ``size`` says it."""
+    asked: Placed = Placed("", {})
+
+    @property
+    def share(self) -> float | None:
+        return self.asked.share
 
 
 def class_folders(text: str, kind: str, what: str) -> ClassFolders:
     """Those of ``kind:DIR``, with options behind, where ``what`` lie. Raises DataError where they are
     not so.
     """
-    asked = placed(text, kind, (*KNOWN, "size") if what == RECORDINGS else KNOWN)
+    asked = placed(text, kind, (*KNOWN, "size", "by") if what == RECORDINGS else KNOWN)
     holds = f"train/CLASS/ and val/CLASS/ with {what}"
     train, test = splits(existing(asked.place, kind, holds), kind, what, asked)
     listed = class_list(asked.get("classes"))
-    size = asked.get("size")
-    found = ClassFolders(
-        train,
-        test,
-        class_table(train, test, what, listed),
-        asked.share,
-        None if size is None else parse_size(size),
-    )
+    there = {each.name for each in train.iterdir() if each.is_dir()}
+    if len(there) == 2 and there & {*IMAGE_FOLDERS} and there & {*MASK_FOLDERS}:
+        raise DataError(
+            f"{train} has {' and '.join(sorted(there))}, which are no classes; for images with maps of "
+            f"the classes of their pixels it is masks:{asked.place}"
+        )
+    found = ClassFolders(train, test, class_table(train, test, what, listed), asked)
     for split in (train, test):
         if not _holds(split / found.classes[0], EXTENSIONS[what]):
             raise without_files(split / found.classes[0], what)

@@ -1,4 +1,4 @@
-"""``huggingface:PLACE``: a folder of the library ``datasets``, files of tables, or a name of the hub."""
+"""``huggingface:PLACE``: a folder of the library ``datasets``, a parquet file, or a name of the hub."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from danetc.runtime.sources.options import Placed, class_list, placed
 from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
-KNOWN = ("train", "test", "image", "label", "classes", "targets", "layout")
+KNOWN = ("train", "test", "image", "label", "classes", "targets", "layout", "config")
+PARQUET = ".parquet"
 USAGE = (
-    "huggingface:DIR, which `save_to_disk` has written or holds parquet files, or NAME of the hub"
+    "huggingface:DIR, which `save_to_disk` has written or holds parquet files, one such FILE, or NAME of "
+    "the hub"
 )
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
@@ -23,7 +25,7 @@ LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation",
 
 
 def huggingface_place(text: str) -> Placed:
-    """A folder that is there, or a name. Raises DataError."""
+    """A folder or a file that is there, or a name. Raises DataError."""
     found = placed(text, "huggingface", KNOWN)
     class_list(found.get("classes"))
     place = found.place
@@ -34,9 +36,17 @@ def huggingface_place(text: str) -> Placed:
         if not any(path.iterdir()):
             raise DataError(f"the folder {path} is empty; {USAGE}")
         return found
-    if path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
+    file = path.suffix.lower() == PARQUET
+    if file and path.is_file():
+        if found.share is None:
+            raise DataError(
+                f"{path} is one split, and every epoch is tested on another: hold out a share "
+                "(,test=0.2), or name a folder with train.parquet and test.parquet"
+            )
+        return found
+    if file or path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
         hint = near(path) or USAGE
-        raise DataError(f"there is no folder {path}; {hint}")
+        raise DataError(f"there is no {'file' if file else 'folder'} {path}; {hint}")
     return found
 
 

@@ -19,15 +19,19 @@ OPTIONS: Mapping[str, str] = {
     "targets": "classes, or numbers for a regression",
     "layout": "of images, chw or hwc",
     "file": "the column of files of images",
-    "image": "the column of images",
-    "label": "the column of labels; of several numbers, A;B",
+    "image": "the column, or the folder, of images",
+    "label": "the column of labels, of several numbers A;B; or the folder of masks",
     "split": "the column that says to which split a row belongs",
     "size": "height and width of recordings, HxW, as in 128x128",
+    "values": "the value of the pixels of each class in a mask, as in 0;255",
+    "config": "the configuration of a data set of the hub that has several",
+    "by": "what the frames of a recording have in common: number of events, or time that they take",
 }
 """THE options of sources, each with its meaning. A source takes some of them."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "targets": ("classes", "numbers"),
     "layout": ("chw", "hwc"),
+    "by": ("number", "time"),
 }
 _MOST_CLASSES = 100_000
 
@@ -99,6 +103,8 @@ def _check_value(kind: str, key: str, value: str) -> None:
     if choices is not None and value not in choices:
         hint = did_you_mean(value, choices) or f"it is {' or '.join(choices)}"
         raise DataError(f"the option `{key}` of `{kind}` is `{value}`; {hint}")
+    if key == "size":
+        parse_size(value)
 
 
 def class_list(text: str | None) -> tuple[str, ...]:

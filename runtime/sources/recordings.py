@@ -54,7 +54,7 @@ def named_set(text: str) -> tuple[str, str] | None:
 
 def tonic_place(text: str) -> tuple[Placed, str, str]:
     """The options, the set and the folder of ``tonic:NAME:DIR``. Raises DataError."""
-    asked = placed(text, "tonic", ("train", "test", "size"))
+    asked = placed(text, "tonic", ("train", "test", "size", "by"))
     name, _, directory = asked.place.partition(":")
     if not name.isidentifier():
         raise DataError(f"`tonic` needs a set and a folder: tonic:NMNIST:DIR, not `{asked.place}`")

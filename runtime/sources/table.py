@@ -13,6 +13,7 @@ from danetc.runtime.sources.callables import names_code, python_place
 from danetc.runtime.sources.csv_files import csv_place
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders
 from danetc.runtime.sources.huggingface import huggingface_place
+from danetc.runtime.sources.masks import mask_folders
 from danetc.runtime.sources.places import near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder, tonic_place
@@ -80,6 +81,13 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             lambda request: class_folders(request.argument, request.name, IMAGES),
             "folder",
         ),
+        "masks": Row(
+            "masks:DIR",
+            "images and masks of the classes of their pixels: DIR/train/images/ with DIR/train/masks/, and "
+            "the same of val",
+            lambda request: mask_folders(request.argument),
+            "masks",
+        ),
         "webdataset": Row(
             "webdataset:SHARDS",
             "images in local tar files",
@@ -110,10 +118,11 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
         ),
         "huggingface": Row(
             "huggingface:DIR",
-            "a data set of the library datasets: a folder of save_to_disk or of parquet files, or a "
-            "name of the hub; needs danetc[huggingface]",
+            "a data set of the library datasets: a folder of save_to_disk or of parquet files, one such "
+            "file, or a name of the hub; FILE.parquet alone means it too; needs danetc[huggingface]",
             lambda request: huggingface_place(request.argument),
             "huggingface",
+            ".parquet",
         ),
         "tonic": Row(
             "tonic:NAME:DIR",
@@ -141,6 +150,7 @@ _LONGEST = 200
 _KNOWN_AS = {
     "imagenet": "folder",
     "imagefolder": "folder",
+    "segmentation": "masks",
     "tar": "webdataset",
     "wds": "webdataset",
 } | {name: f"events:{name}" for name in SETS}

@@ -8,7 +8,9 @@ Windows lets nobody read a file that is locked.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from danetc.runtime.system.files import naming
+from danetc.runtime.system.torchrun import under_torchrun
 
 OWNER = ".owner"
 """Behind the name of a lock, the file that says which process has it."""
@@ -65,6 +68,17 @@ def alone(lock: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def in_turn(what: str) -> Iterator[None]:
+    """Of the processes that torchrun has started on a machine, one at a time does ``what``."""
+    if not under_torchrun():
+        yield
+        return
+    name = hashlib.sha256(f"{Path.home()}\0{Path.cwd()}\0{what}".encode()).hexdigest()[:16]
+    with alone(Path(tempfile.gettempdir()) / f"danetc-{name}.lock"):
+        yield
 
 
 def _text(path: Path) -> str | None:

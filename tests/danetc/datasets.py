@@ -18,7 +18,8 @@ from tests.runtime.data.conftest import pixels, write_idx
 class Small:
     """How it is made in a folder (the text of `--data`), and what a network needs for it.
 
-    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``.
+    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``; of ``pixels``
+    the classes are those of each pixel.
     """
 
     make: Callable[[Path], str]
@@ -28,6 +29,7 @@ class Small:
     frames: int = 0
     augment: str = "none"
     evaluate: str = "none"
+    pixels: bool = False
     options: tuple[str, ...] = ()
 
     @property
@@ -59,6 +61,20 @@ def make_folder(root: Path) -> str:
                     folder / f"{number}.png"
                 )
     return f"folder:{root}"
+
+
+def _masks(root: Path) -> str:
+    """Masks are brighter where their images are: 0, 1, 2, and 255 where nothing is known."""
+    for split, count in (("train", 20), ("val", 9)):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for number in range(count):
+            image = _image(number + 1000 * (split == "val"), number % 3, *_sizes(split, number))
+            mask = (image[..., 0] // 86).astype(np.uint8)
+            mask[:2, :2] = 255
+            Image.fromarray(image).save(root / split / "images" / f"{number}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
+    return f"masks:{root}"
 
 
 def _webdataset(root: Path) -> str:
@@ -218,6 +234,10 @@ SMALL_DATA: Mapping[str, Small] = {
     "cifar100": Small(_cifar100, 3, 32, 100, evaluate="normalize(cifar100)"),
     "folder": Small(
         make_folder, 3, 12, 3, augment=CROP, evaluate="resize(16) -> center_crop(12)"
+    ),
+    "masks": Small(
+        _masks, 3, 12, 3, augment=f"{CROP} -> horizontal_flip",
+        evaluate="resize(16) -> center_crop(12)", pixels=True,
     ),
     "webdataset": Small(
         _webdataset, 3, 12, 3, augment=CROP,

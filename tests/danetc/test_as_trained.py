@@ -31,7 +31,7 @@ network tiny(classes = {classes}) {{
   neuron = LIF(v_threshold = 0.2); surrogate = sigmoid; norm = {norm}
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 1) via sew
-  head = avgpool -> {head} linear(classes)
+  head = {head}
 }}
 """
 RECIPE = "recipe {name} {{ optimizer = adamw(lr = 0.02); {settings} }}\n"
@@ -45,6 +45,8 @@ def spec(
     norm: str = "batchnorm",
     head: str = "mean_over_time ->",
 ) -> str:
+    end = "conv(classes, kernel = 1)" if data.pixels else "linear(classes)"
+    head = f"{head} {end}" if data.pixels else f"avgpool -> {head} {end}"
     network = NETWORK.format(
         classes=data.classes, input=data.input, encoder=encoder, norm=norm, head=head,
         steps=data.frames or 2,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from danetc.runtime.data import DataError, open_data
-from danetc.runtime.data.recordings import frames_of
+from danetc.runtime.data.recordings import Cutting
 from tests.danetc.datasets import SMALL_DATA
 
 DICE = np.random.default_rng(0)
@@ -37,19 +37,29 @@ def test_frames_of_events_are_those_of_spikingjelly_and_of_tonic(
             monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
     utils = pytest.importorskip("spikingjelly.datasets.utils")
     events = recording()
-    ours = frames_of(events, 4, (9, 12), "it")
+    ours = Cutting(4, (9, 12)).cut(events, "it")
     theirs = utils.integrate_events_by_fixed_frames_number(
         {name: events[name] for name in ("t", "x", "y", "p")}, "number", 4, 9, 12
     )
     assert np.array_equal(ours, theirs)
     assert ours.sum() == len(events)
+    theirs = utils.integrate_events_by_fixed_frames_number(
+        {name: events[name] for name in ("t", "x", "y", "p")}, "time", 4, 9, 12
+    )
+    by_time = Cutting(4, (9, 12), by="time").cut(events, "it")
+    assert np.array_equal(by_time, theirs)
+    assert not torch.equal(by_time, ours)
+    seconds = {name: events[name] for name in ("x", "y", "p")} | {"t": events["t"] / 1e6}
+    assert torch.equal(Cutting(4, (9, 12), by="time").cut(seconds, "it"), by_time)
+    line = Cutting(4, (9, 12), polarities=1).cut(events, "it")
+    assert torch.equal(line, ours.sum(1, keepdim=True))
     whole = recording(100)  # in equal parts, where tonic does not leave the rest out
     transforms = pytest.importorskip("tonic.transforms")
     tonic = transforms.ToFrame(sensor_size=(12, 9, 2), n_event_bins=4)(whole)
-    assert np.array_equal(frames_of(whole, 4, (9, 12), "it"), tonic)
+    assert np.array_equal(Cutting(4, (9, 12)).cut(whole, "it"), tonic)
     for frames, size, told in ((200, (9, 12), "too few for 200"), (4, (9, 4), "outside of 9x4")):
         with pytest.raises(DataError, match=told):
-            frames_of(events, frames, size, "it")
+            Cutting(frames, size).cut(events, "it")
 
 
 def test_tonic_reads_what_is_there_and_downloads_nothing(tmp_path: Path) -> None:
@@ -67,6 +77,49 @@ def test_tonic_reads_what_is_there_and_downloads_nothing(tmp_path: Path) -> None
         open_data(f"tonic:NMNIST:{tmp_path / 'data'}", frames=3)
     with pytest.raises(DataError, match="how many frames"):
         open_data(text)
+
+
+def test_a_cochlea_of_tonic_has_one_polarity(tmp_path: Path) -> None:
+    """SHD as it is published: a file of HDF5 for each split, spikes of 700 channels in seconds."""
+    tonic = pytest.importorskip("tonic")
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "SHD").mkdir()
+    for split, count in (("train", 9), ("test", 4)):
+        (tmp_path / "SHD" / f"shd_{split}.h5.zip").write_text("unpacked already")
+        with h5py.File(tmp_path / "SHD" / f"shd_{split}.h5", "w") as file:
+            for name, kind in (("times", "float16"), ("units", "uint16")):
+                rows = file.create_dataset(
+                    f"spikes/{name}", (count,), dtype=h5py.vlen_dtype(np.dtype(kind))
+                )
+                for index in range(count):
+                    values = (
+                        DICE.random(50 + index)
+                        if name == "times"
+                        else DICE.integers(0, 700, 50 + index)
+                    )
+                    rows[index] = np.sort(values).astype(kind)
+            file["labels"] = np.arange(count) % 3
+            file["extra/keys"] = np.array([b"zero", b"one", b"two"])
+            file["extra/speaker"] = np.arange(count)
+    data = open_data(f"tonic:SHD:{tmp_path}", frames=5)
+    assert (data.shape, data.class_names) == ((5, 1, 1, 700), ("zero", "one", "two"))
+    assert data.test.labels.tolist() == [0, 1, 2, 0]
+    by_time = open_data(f"tonic:SHD:{tmp_path},by=time", frames=5)
+    there = tonic.datasets.SHD(save_to=str(tmp_path), train=True)
+    for index in (0, 8):
+        events, _ = there[index]
+        counted = np.bincount(events["x"], minlength=700)
+        assert np.array_equal(data.train[index][0].sum((0, 1, 2)), counted)
+        t = events["t"] - events["t"].min()
+        frames = np.minimum(t // (t.max() // 5), 4)
+        assert (
+            by_time.train[index][0].sum((1, 2, 3)).tolist()
+            == np.bincount(frames, minlength=5).tolist()
+        )
+    with pytest.raises(
+        DataError, match="the option `by` of `tonic` is `tiem`; did you mean `time`"
+    ):
+        open_data(f"tonic:SHD:{tmp_path},by=tiem", frames=5)
 
 
 def test_datasets_from_a_folder_and_from_tables(tmp_path: Path) -> None:
@@ -89,6 +142,59 @@ def test_datasets_from_a_folder_and_from_tables(tmp_path: Path) -> None:
     numbers.save_to_disk(str(tmp_path / "numbers"))
     learned = open_data(f"huggingface:{tmp_path / 'numbers'},test=0.25")
     assert (learned.target, learned.classes, learned.shape) == ("numbers", 2, (1, 4, 4))
+
+
+def test_parquet_files_of_a_folder_and_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("datasets")
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    saved = SMALL_DATA["huggingface"].make(tmp_path / "saved")
+    tables = library.load_from_disk(str(tmp_path / "saved"))
+    for folder in ("plain", "several/one", "several/two"):
+        for split in ("train", "test"):
+            tables[split].to_parquet(str(tmp_path / folder / f"{split}-00000-of-00001.parquet"))
+    (tmp_path / "several" / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(f"- config_name: {name}\n  data_dir: {name}\n" for name in ("one", "two"))
+        + "---\n"
+    )
+    whole, kept = open_data(f"huggingface:{tmp_path / 'plain'}"), open_data(saved)
+    file = open_data(f"{tmp_path}/plain/train-00000-of-00001.parquet,test=0.25")
+    two = open_data(f"huggingface:{tmp_path / 'several'},config=two")
+    assert (len(whole.train), len(whole.test), len(two.train)) == (24, 13, 24)
+    assert (len(file.train), len(file.test)) == (18, 6)
+    assert whole.fingerprint == kept.fingerprint == two.fingerprint
+    for data in (whole, file, two):
+        assert data.class_names == ("cat", "dog", "owl")
+    assert torch.equal(whole.train[4][0], kept.train[4][0])
+    for text, told in (
+        (f"{tmp_path}/plain/train-00000-of-00001.parquet", "is one split"),
+        (f"{tmp_path}/plain/tarin-00000-of-00001.parquet", "did you mean"),
+        (f"huggingface:{tmp_path / 'several'}", "several configurations; say ,config=NAME"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            open_data(text)
+
+
+def test_a_name_of_the_hub_that_is_not_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the library has it without a network, which it tries for half a minute."""
+    library = pytest.importorskip("datasets")
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data("huggingface:somebody/images")
+    told = str(caught.value)
+    assert told.startswith(
+        f"`somebody/images` is not in the cache of the library datasets ({tmp_path}"
+    )
+    assert "the hub cannot be reached" in told
+    assert 'datasets.load_dataset("somebody/images").save_to_disk(DIR)' in told
 
 
 @pytest.mark.parametrize(
@@ -138,7 +244,7 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
     """As tonic's cached data sets give them."""
     pytest.importorskip("tonic")
     (tmp_path / "own.py").write_text(
-        "import numpy as np\nfrom tonic import MemoryCachedDataset\n"
+        "import numpy as np\nfrom tonic import DiskCachedDataset, MemoryCachedDataset\n"
         "EVENT = np.dtype([('x', int), ('y', int), ('t', int), ('p', int)])\n"
         "class Set:\n"
         "    sensor_size = (6, 5, 2)\n"
@@ -151,6 +257,7 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
         "        events['p'] = dice.integers(0, 2, 40)\n"
         "        return events, index % 2\n"
         "def make(): return MemoryCachedDataset(Set()), Set()\n"
+        f"def kept(): return DiskCachedDataset(Set(), {str(tmp_path / 'kept')!r}), Set()\n"
     )
     data = open_data(f"{tmp_path / 'own.py'}:make", frames=4)
     assert (data.events, data.shape, data.classes) == (True, (4, 2, 5, 6), 2)
@@ -159,6 +266,10 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
     assert one.sum() == 40
     with pytest.raises(DataError, match="how many frames to make of one is not known; set steps"):
         open_data(f"{tmp_path / 'own.py'}:make")
+    kept = open_data(f"{tmp_path / 'own.py'}:kept", frames=4)
+    assert len(list((tmp_path / "kept").glob("*.hdf5"))) == 8
+    assert torch.equal(kept.train[3][0], one)
+    assert kept.train.labels.tolist() == data.train.labels.tolist()
 
 
 def test_files_of_events_are_cut_into_frames(tmp_path: Path) -> None:
@@ -179,7 +290,7 @@ def test_files_of_events_are_cut_into_frames(tmp_path: Path) -> None:
     assert (data.events, data.shape, len(data.train), data.classes) == (True, (4, 2, 9, 12), 6, 2)
     for index in range(6):
         name = str(Path(data.train.where(index)).relative_to(tmp_path).with_suffix(""))
-        assert torch.equal(data.train[index][0], frames_of(made[name], 4, (9, 12), "it"))
+        assert torch.equal(data.train[index][0], Cutting(4, (9, 12)).cut(made[name], "it"))
     for options, frames, told in (
         ("", 4, "say it: ,size=HxW (this one needs "),
         (",size=9", 4, "it is height x width"),
