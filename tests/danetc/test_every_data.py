@@ -171,11 +171,11 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
     plain = Batches.epoch
     seen: list[list[int]] = []
 
-    def epoch(self: Batches, number: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self: Batches, *where: Any) -> Iterator[Batch]:
         found: list[int] = []
         if self._train:
             seen.append(found)
-        for batch in plain(self, number, start):
+        for batch in plain(self, *where):
             found += batch.indices.tolist()
             yield batch
 
