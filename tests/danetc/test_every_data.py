@@ -171,11 +171,11 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
     plain = Batches.epoch
     seen: list[list[int]] = []
 
-    def epoch(self: Batches, *where: Any) -> Iterator[Batch]:
+    def epoch(self: Batches, *where: Any, **rest: Any) -> Iterator[Batch]:
         found: list[int] = []
         if self._train:
             seen.append(found)
-        for batch in plain(self, *where):
+        for batch in plain(self, *where, **rest):
             found += batch.indices.tolist()
             yield batch
 
