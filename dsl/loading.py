@@ -110,6 +110,12 @@ def std_names() -> frozenset[str]:
     return frozenset(_std().places)
 
 
+@cache
+def standard() -> Mapping[str, Resolved]:
+    """The declarations of the standard library by their names."""
+    return {name: _std().resolve(name) for name in _std().places}
+
+
 def std_files() -> tuple[SourceFile, ...]:
     """The files of the standard library, in the order of their names."""
     return tuple(_std().sources.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.targets import resolve
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
@@ -89,7 +89,7 @@ class ScopeBody:
 
     def target(self, path: tuple[str, ...]) -> str:
         """The dotted name of a module from this scope on."""
-        return ".".join(map(attribute, path[self.depth :]))
+        return dotted(*path[self.depth :])
 
     def local(self, id: int) -> str:
         value = self.seq.get(id)

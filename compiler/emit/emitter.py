@@ -13,7 +13,7 @@ from torch import fx, nn
 from danetc.compiler.analysis.facts import described
 from danetc.compiler.emit.bodies import ScopeBody, StepBody
 from danetc.compiler.emit.init import construct, initialise
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.python.names import variable
 from danetc.compiler.emit.scopes import (
     LoopUnit,
@@ -127,9 +127,7 @@ class Emitter:
         )
         model = self.kind(root, body.graph, signature, graph, _html, described)
         if graph.shares:
-            path = {
-                n.id: ".".join(map(attribute, (*n.scope, n.name))) for n in graph.nodes.values()
-            }
+            path = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
             shares = graph.shares.items()
             once(model, {path[id]: path[of] for id, of in shares if id in self.modules})
         return model
@@ -199,7 +197,7 @@ class Emitter:
                 holder.add_module(last, self.modules[id])
         steps = [
             Carried(
-                ".".join(map(attribute, _from(unit.path, nodes[id]))),
+                dotted(*_from(unit.path, nodes[id])),
                 int(nodes[id].attrs["steps"] or 1),
                 nodes[id].value.shape,
             )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.emit.fused import FusedEmitter
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import number
@@ -159,7 +159,7 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 def _name(node: Node) -> str:
     """The qualified name of a node's module."""
-    return ".".join(map(attribute, (*node.scope, node.name)))
+    return dotted(*node.scope, node.name)
 
 
 def _names(graph: Graph, ids: Iterable[int]) -> tuple[str, ...]:

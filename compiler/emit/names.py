@@ -36,3 +36,8 @@ def attribute(name: str) -> str:
     if keyword.iskeyword(bare) or bare in RESERVED or name.startswith("_"):
         return f"{name}_"
     return name
+
+
+def dotted(*names: str) -> str:
+    """The path of a module, or of a parameter of one, by the names of the spec that lead to it."""
+    return ".".join(map(attribute, names))

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import nir
 import numpy as np
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.kinds import number
@@ -157,7 +157,7 @@ class _Emitter:
 
     def stored(self, node: Node, name: str) -> Array:
         owner = self.graph[self.graph.shares.get(node.id, node.id)]
-        full = ".".join(map(attribute, (*owner.scope, owner.name, name)))
+        full = dotted(*owner.scope, owner.name, name)
         return self.weights[full].astype(np.float64)
 
     def affine(self, norm: Node) -> tuple[Array, Array]:

@@ -133,10 +133,6 @@ def _over_time(name: str) -> Callable[[Node], s.Expr]:
     return lambda node: call(name, over=s.Word("time"))
 
 
-def _conv_transposed(node: Node) -> s.Expr:
-    return call_with(node.op, arguments(node))
-
-
 def _resize(node: Node) -> s.Expr:
     more: dict[str, s.Expr] = {"mode": s.Word("bilinear")} if node.attrs["bilinear"] else {}
     rows, columns = constant(node.attrs["height"]), constant(node.attrs["width"])

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module
+from danetc.dsl import loading
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import SourceFile
 
 
 @cache
 def standard() -> Mapping[str, s.Declaration]:
     """All declarations of std by their names."""
-    module = load_module(SourceFile("import", "use std\n"), Reporter())
-    return {name: found.declaration for name, found in module.names.items()}
+    return {name: found.declaration for name, found in loading.standard().items()}
 
 
 def of_kind(kind: str) -> Iterator[s.Declaration]:

@@ -10,6 +10,7 @@ from danetc.compiler.importing.flows import dataflow
 from danetc.compiler.importing.naming import Naming
 from danetc.compiler.importing.spine import Region
 from danetc.compiler.importing.trees import call
+from danetc.compiler.ir.graph import unique
 from danetc.dsl.syntax import tree as s
 
 Body = tuple[s.Define, ...]
@@ -41,7 +42,7 @@ def literal_blocks(naming: Naming, regions: Sequence[Region]) -> list[s.Expr]:
         params: dict[tuple[str, ...], str] = {}
         for column, role in zip(columns, roles, strict=True):
             if len(set(column)) > 1 and column not in params:
-                params[column] = _fresh(role, [*params.values()])
+                params[column] = unique(role, [*params.values()].__contains__)
         chosen = [params.get(column) for column in columns]
         declared = _filled(bodies[members[0]], chosen)
         naming.declarations.append(
@@ -56,13 +57,6 @@ def literal_blocks(naming: Naming, regions: Sequence[Region]) -> list[s.Expr]:
         for row, place in enumerate(members):
             calls[place] = call(name, *(s.Number(column[row]) for column in params))
     return [calls[i] for i in range(len(regions))]
-
-
-def _fresh(role: str, taken: Sequence[str]) -> str:
-    name, count = role, 2
-    while name in taken:
-        name, count = f"{role}{count}", count + 1
-    return name
 
 
 def _body(naming: Naming, region: Region) -> Body:

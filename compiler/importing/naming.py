@@ -11,7 +11,7 @@ from danetc.compiler.importing.blocks import Weights, WrittenConnection, strides
 from danetc.compiler.importing.layers import BATCHNORM, Dialect
 from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.trees import call, constant, number
-from danetc.compiler.ir.graph import Graph, Shape
+from danetc.compiler.ir.graph import Graph, Shape, unique
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_program
@@ -224,10 +224,7 @@ class Naming:
     def unique(self, base: str) -> str:
         """A name that nothing has yet."""
         taken = {*standard(), *(item.name for item in (*self.neurons, *self.declarations))}
-        name, count = base, 2
-        while name in taken:
-            name, count = f"{base}{count}", count + 1
-        return name
+        return unique(base, taken.__contains__)
 
     def forget(self, before: int) -> None:
         """Drop the declarations that were made since there were so many."""

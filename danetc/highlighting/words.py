@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STANDING
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.loading import std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import words as in_place
 from danetc.dsl.syntax.grammar import table
-from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.reference import section
 
@@ -55,7 +53,7 @@ def words() -> Words:
             entry.name for entry in section("words") if entry.kind == "word" and len(entry.name) > 1
         ),
         "items": {name for items in ITEMS.values() for name in items},
-        "library": _library(),
+        "library": std_names(),
         "settings": {*NETWORK_SETTINGS, *RECIPE_SETTINGS},
     }
     seen: set[str] = set()
@@ -80,8 +78,3 @@ def _words_of_grammar() -> tuple[str, ...]:
         if name not in ("KIND", "NAME") and re.fullmatch("[a-z]+", word):
             found.append(word)
     return tuple(found)
-
-
-def _library() -> set[str]:
-    module = load_module(SourceFile("std", "use std"), Reporter())
-    return {name for name in std_names() if name in module.names}

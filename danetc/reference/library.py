@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.loading import standard
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
-from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Define, Flow, Name, Program
 from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, Place, call
@@ -185,19 +183,11 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
     )
 
 
-@cache
-def _std() -> Mapping[str, tuple[Module, Declaration]]:
-    module = load_module(SourceFile("std", "use std"), Reporter())
-    found = [module.names[name] for name in std_names()]
-    found.sort(
-        key=lambda one: (DECLARATION_KINDS.index(one.declaration.kind), one.declaration.name)
-    )
-    return {one.declaration.name: (one.module, one.declaration) for one in found}
-
-
 def library() -> Iterator[Entry]:
     """The declarations of the standard library, kind by kind."""
-    for module, declaration in _std().values():
+    found = [(each.module, each.declaration) for each in standard().values()]
+    found.sort(key=lambda each: (DECLARATION_KINDS.index(each[1].kind), each[1].name))
+    for module, declaration in found:
         said = documentation(module.program, declaration)
         yield replace(entry_of(module, declaration), example=example_of(declaration, said))
 

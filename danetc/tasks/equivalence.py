@@ -168,7 +168,7 @@ def _in_numbers(
     from torch import nn
 
     from danetc.compiler.emit.fx import emit
-    from danetc.compiler.emit.names import attribute
+    from danetc.compiler.emit.names import dotted
     from danetc.runtime.checks.agreement import agreement
 
     matched = weights_by_name_or_order(left, right)
@@ -176,7 +176,7 @@ def _in_numbers(
     by, nodes = matched
 
     def parameters(model: nn.Module, node: Node) -> list[str]:
-        path = ".".join(map(attribute, (*node.scope, node.name)))
+        path = dotted(*node.scope, node.name)
         return [f"{path}.{name}" for name, _ in model.get_submodule(path).named_parameters()]
 
     numbers: Numbers | None = None

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape, unique
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -106,7 +106,7 @@ class NodeWriter:
         """The name in the weights; of a layer that is another one, that one's."""
         assert self.at is not None
         node = self.graph[self.graph.shares.get(self.at.id, self.at.id)]
-        return ".".join(map(attribute, (*node.scope, node.name, name)))
+        return dotted(*node.scope, node.name, name)
 
     def array(self, values: Any, single: bool = False) -> str:
         array = np.asarray(values)

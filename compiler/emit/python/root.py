@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.names import words
 from danetc.compiler.emit.python.trees import call, constant, name
@@ -91,10 +91,7 @@ class Root:
         found: list[ast.stmt] = []
         if self.graph.shares:
             self.used.add("share_layers")
-            paths = [
-                [constant(".".join(map(attribute, (*n.scope, n.name)))) for n in pair]
-                for pair in self._shared()
-            ]
+            paths = [[constant(dotted(*n.scope, n.name)) for n in pair] for pair in self._shared()]
             pairs = ast.Dict([later for later, _ in paths], [first for _, first in paths])
             found.append(ast.Expr(call(name("share_layers"), name("self"), pairs)))
         if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):

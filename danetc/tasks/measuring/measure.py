@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import networkx as nx
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.at_node import macs_of, products_of
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.loops import loop_of
@@ -109,7 +109,7 @@ def layout_of(graph: Graph) -> Layout:
         if node.op == "neuron":
             neurons.append(
                 NeuronLayer(
-                    _module(node.scope, node.name),
+                    dotted(*node.scope, node.name),
                     on_main_path(node),
                     node.id in joined,
                     is_neuron(graph, node),
@@ -119,7 +119,7 @@ def layout_of(graph: Graph) -> Layout:
             )
         if not node.inputs or not macs_of(graph, node):
             continue
-        name = _module(node.scope, node.name)
+        name = dotted(*node.scope, node.name)
         if OPS[node.op].products is not None:
             pairs = [(a, b) for a, b in (each.kinds for each in products_of(graph, node))]
             products.append(ProductLayer(name, on_main_path(node), tuple(pairs)))
@@ -147,10 +147,6 @@ def _callable_stages(graph: Graph) -> tuple[Stage, ...]:
         return loop is None or loop.scope[: len(block.scope)] == block.scope
 
     return tuple(stage for stage in graph.stages if all(map(is_called, stage.blocks)))
-
-
-def _module(scope: tuple[str, ...], *name: str) -> str:
-    return ".".join(map(attribute, (*scope, *name)))
 
 
 def _stage_of(graph: Graph, node: Node) -> int | None:
@@ -189,8 +185,8 @@ def _output(graph: Graph, flow: Flow, block: Block, members: Sequence[int]) -> B
     node = graph[block.output]
     inside = set(members)
     if node.id not in inside:
-        return BlockOutput(_module(node.scope, node.name), None)
+        return BlockOutput(dotted(*node.scope, node.name), None)
     given = set(graph.outputs.values())
     leaving = [id for id in members if id in given or not inside.issuperset(flow.successors(id))]
     index = leaving.index(node.id) if len(leaving) > 1 else None
-    return BlockOutput(_module(block.scope), index)
+    return BlockOutput(dotted(*block.scope), index)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from danetc.compiler.analysis.summary import on_main_path
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.tasks.reporting.runs import ShownRun
 
@@ -74,7 +74,7 @@ MEASURES = (
 
 def layer_name(node: Node) -> str:
     """The name of a node's module, as measures have it."""
-    return ".".join(map(attribute, (*node.scope, node.name)))
+    return dotted(*node.scope, node.name)
 
 
 @dataclass(frozen=True)

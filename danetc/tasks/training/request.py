@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
+from danetc.runtime.system.files import digest
 from danetc.setting import Setting
 from danetc.tasks.memory_budget import Chosen
 from danetc.tasks.model_directory import WEIGHTS
@@ -131,4 +131,4 @@ def _file(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    return f"{path.name} (SHA-256 {hashlib.sha256(data).hexdigest()})"
+    return f"{path.name} (SHA-256 {digest(data)})"
