@@ -104,7 +104,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
         monkeypatch.setattr("danetc.tasks.searching.loop.start_engine", lambda asked: engine)
         return engine
 
-    monkeypatch.setattr("danetc.tasks.searching.loop.POLL", 0.0)
+    monkeypatch.setattr("danetc.tasks.grid.run.POLL", 0.0)
     return install
 
 

@@ -42,34 +42,63 @@ def train_all(
     Returns when all are over, or those under way have saved their state after a signal.
     """
     clock = _Clock(runs)
-    waiting = list(enumerate(runs, 1))
+    waiting = iter(enumerate(runs, 1))
+
+    def begin(keep: Callable[[Attempt], None]) -> bool:
+        number, run = next(waiting, (0, None))
+        if run is not None:
+            keep(engine.start(run, number))
+            shown.started(run, number)
+        return run is not None
+
+    def look(attempt: Attempt) -> bool:
+        if attempt.has_moved():
+            clock.epochs[attempt.run.path] = attempt.epochs
+            total = sum(attempt.run.facts.epochs)
+            shown.moved(attempt.run, attempt.epochs, total, clock.left())
+        outcome = attempt.outcome(stop.wanted)
+        if outcome is None:
+            return False
+        clock.over(attempt.run)
+        record(attempt.run, outcome)
+        shown.ended(attempt.run, attempt.number, outcome)
+        return True
+
+    keep_busy(engine, stop, begin, look)
+
+
+def keep_busy(
+    engine: Engine,
+    stop: StopRequest,
+    begin: Callable[[Callable[[Attempt], None]], bool],
+    look: Callable[[Attempt], bool],
+) -> None:
+    """Have as many runs under way as the engine takes, until all are over.
+
+    ``begin`` starts the next, which it hands to its argument before anything else, and says whether there
+    was one; ``look`` at one under way says whether it is over. After a signal none is begun, and those under
+    way save their state.
+    """
     active: list[Attempt] = []
     try:
-        while active or (waiting and not stop.wanted):
-            while waiting and len(active) < engine.jobs and not stop.wanted:
-                number, run = waiting.pop(0)
-                active.append(engine.start(run, number))
-                shown.started(run, number)
+        while True:
+            while not stop.wanted and len(active) < engine.jobs:
+                if not begin(active.append):
+                    break
+            if not active:
+                return
             if stop.wanted:
-                for attempt in active:
-                    attempt.ask_to_stop()
-            for attempt in list(active):
-                if attempt.has_moved():
-                    clock.epochs[attempt.run.path] = attempt.epochs
-                    total = sum(attempt.run.facts.epochs)
-                    shown.moved(attempt.run, attempt.epochs, total, clock.left())
-                outcome = attempt.outcome(stop.wanted)
-                if outcome is not None:
-                    active.remove(attempt)
-                    clock.over(attempt.run)
-                    record(attempt.run, outcome)
-                    shown.ended(attempt.run, attempt.number, outcome)
+                for each in active:
+                    each.ask_to_stop()
+            for each in [*active]:
+                if look(each):
+                    active.remove(each)
             time.sleep(POLL)
     finally:  # whatever happened here, no training is left alone
-        for attempt in active:
-            attempt.ask_to_stop()
-        for attempt in active:
-            attempt.wait()
+        for each in active:
+            each.ask_to_stop()
+        for each in active:
+            each.wait()
 
 
 @dataclass

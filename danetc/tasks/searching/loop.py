@@ -5,8 +5,7 @@ A trial is a cell of ``danetc compare`` with one seed, in the same folders, trai
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
 from danetc.tasks.grid.progress import GridProgress
 from danetc.tasks.grid.request import GridRequest
-from danetc.tasks.grid.run import POLL
+from danetc.tasks.grid.run import keep_busy
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 from danetc.tasks.searching.space import Dimension, ends, written
@@ -189,25 +188,16 @@ class _Loop:
 
     def run(self) -> None:
         """Until all trials are over, or those under way have saved their state after a signal."""
-        try:
-            while True:
-                while not self.stop.wanted and len(self.active) < self.engine.jobs:
-                    trial = self._next()
-                    if trial is None:
-                        break
-                    self._begin(trial)
-                if not self.active:
-                    return
-                for each in list(self.active.values()):
-                    if self.stop.wanted:
-                        each.attempt.ask_to_stop()
-                    self._look(each)
-                time.sleep(POLL)
-        finally:  # whatever happened here, no training is left alone
-            for each in self.active.values():
-                each.attempt.ask_to_stop()
-            for each in self.active.values():
-                each.attempt.wait()
+        keep_busy(self.engine, self.stop, self._begin_next, self._look)
+
+    def _begin_next(self, keep: Callable[[Attempt], None]) -> bool:
+        """Begin the next training that a trial needs."""
+        while not self.stop.wanted and (trial := self._next()) is not None:
+            run = self._run_of(trial)
+            if run is not None:
+                self._start(trial, run, keep)
+                return True
+        return False
 
     def _next(self) -> optuna.Trial | None:
         if self.waiting:
@@ -217,21 +207,21 @@ class _Loop:
         self.left -= 1
         return self.study.ask()
 
-    def _begin(self, trial: optuna.Trial) -> None:
-        """Check what a trial has drawn, and train it unless that is done or under way."""
+    def _run_of(self, trial: optuna.Trial) -> GridRun | None:
+        """What a trial has drawn, checked, and to be trained; None where that is done or under way."""
         chosen = draw(trial, self.space)
         name = str(chosen.pop("network", next(iter(self.networks))))
         cell = cell_name(name, chosen)
         self._note(trial, cell=cell, axes={"network": name, **chosen})
         if cell in self.active:
             self.active[cell].trials.append(trial)
-            return
+            return None
         try:
             run = self.done.get(cell) or self._checked(name, chosen)
         except CHECKED as error:
             self._prune(trial, str(error))
             self.shown.passed(f"{cell}: it cannot be, and is pruned: {_first(str(error))}")
-            return
+            return None
         if run.state == "changed":
             raise UserError(
                 f"{run.path} holds a run under other settings:"
@@ -243,30 +233,31 @@ class _Loop:
             self._complete([trial], run)
             self.cells.keep_done(run)
             self.shown.passed(f"{cell}: it is done")
-        else:
-            self._start(trial, run)
+            return None
+        return run
 
     def _checked(self, name: str, chosen: Mapping[str, Setting]) -> GridRun:
         cell = make_cell(self.networks[name], chosen, self.base, self.cells.folder)
         (run,) = self.checker.runs(cell)
         return run
 
-    def _start(self, trial: optuna.Trial, run: GridRun) -> None:
+    def _start(self, trial: optuna.Trial, run: GridRun, keep: Callable[[Attempt], None]) -> None:
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         attempt = self.engine.start(run, trial.number + 1)
+        keep(attempt)
         self.active[run.cell.name] = _Active(attempt, [trial], max(known, default=0))
         self.cells.keep(run, Outcome("waiting"))
         self.shown.started(run, trial.number + 1)
 
-    def _look(self, each: _Active) -> None:
-        attempt = each.attempt
+    def _look(self, attempt: Attempt) -> bool:
         run = attempt.run
+        each = self.active[run.cell.name]
         if attempt.has_moved():
             self.shown.moved(run, attempt.epochs, sum(run.facts.epochs), None)
             self._report(each)
         outcome = attempt.outcome(self.stop.wanted or each.pruned is not None)
         if outcome is None:
-            return
+            return False
         del self.active[run.cell.name]
         match outcome.state:
             case "done":
@@ -283,6 +274,7 @@ class _Loop:
                 pass
         self.cells.keep(run, outcome)
         self.shown.ended(run, attempt.number, outcome)
+        return True
 
     def _report(self, each: _Active) -> None:
         """Tell the pruner the accuracies that are new, and stop the run where it says so.
