@@ -39,9 +39,9 @@ ARGUMENTS: Mapping[str, str] = {
     "value": "the number",
     "std": "the standard deviation",
     "mean": "the mean",
-    "bound": "the largest size",
-    "cut": "the largest size that is kept",
-    "gain": "a factor of all",
+    "bound": "the largest magnitude",
+    "cut": "the largest magnitude that is kept",
+    "gain": "a factor of all weights",
     "mode": "whether the variance follows from a layer's inputs or its outputs",
 }
 """What the arguments are, by their names."""
@@ -57,26 +57,26 @@ def _relu(numbers: Numbers) -> Numbers:
 
 
 _ROWS = (
-    FirstWeights("zeros", "all 0", "zeros_", {}, random=False),
+    FirstWeights("zeros", "all weights are 0", "zeros_", {}, random=False),
     FirstWeights(
         "constant",
-        "all one number",
+        "all weights are one number",
         "constant_",
         {"value": REQUIRED},
         lambda numbers: {"val": numbers["value"]},
         random=False,
     ),
-    FirstWeights("normal", "normal, by its deviation", "normal_", {"std": REQUIRED, "mean": 0.0}),
+    FirstWeights("normal", "a normal distribution", "normal_", {"std": REQUIRED, "mean": 0.0}),
     FirstWeights(
         "uniform",
-        "uniform within -bound and bound",
+        "a uniform distribution from -bound to bound",
         "uniform_",
         {"bound": REQUIRED},
         lambda numbers: {"a": -float(numbers["bound"]), "b": numbers["bound"]},
     ),
     FirstWeights(
         "truncated_normal",
-        "normal, drawn again outside of -cut .. cut",
+        "a normal distribution, drawn again outside of -cut .. cut",
         "trunc_normal_",
         {"std": REQUIRED, "mean": 0.0, "cut": 2.0},
         lambda numbers: {
@@ -88,28 +88,32 @@ _ROWS = (
     ),
     FirstWeights(
         "xavier_normal",
-        "normal of variance gain^2 * 2 / (fan_in + fan_out)",
+        "a normal distribution of variance gain^2 * 2 / (fan_in + fan_out)",
         "xavier_normal_",
         _GAIN,
     ),
     FirstWeights(
         "xavier_uniform",
-        "uniform of variance gain^2 * 2 / (fan_in + fan_out)",
+        "a uniform distribution of variance gain^2 * 2 / (fan_in + fan_out)",
         "xavier_uniform_",
         _GAIN,
     ),
-    FirstWeights("he_normal", "normal of variance 2 / fan", "kaiming_normal_", _MODE, _relu),
-    FirstWeights("he_uniform", "uniform of variance 2 / fan", "kaiming_uniform_", _MODE, _relu),
+    FirstWeights(
+        "he_normal", "a normal distribution of variance 2 / fan", "kaiming_normal_", _MODE, _relu
+    ),
+    FirstWeights(
+        "he_uniform", "a uniform distribution of variance 2 / fan", "kaiming_uniform_", _MODE, _relu
+    ),
     FirstWeights(
         "lecun_normal",
-        "normal of variance 1 / fan_in",
+        "a normal distribution of variance 1 / fan_in",
         "kaiming_normal_",
         {},
         lambda numbers: {"mode": "fan_in", "nonlinearity": "linear"},
     ),
     FirstWeights(
         "torch_uniform",
-        "uniform within 1 / sqrt(fan_in), as torch's layers draw",
+        "a uniform distribution up to 1 / sqrt(fan_in) on both sides, as torch's layers draw",
         "kaiming_uniform_",
         {},
         lambda numbers: {"a": math.sqrt(5)},

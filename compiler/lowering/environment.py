@@ -178,7 +178,7 @@ _OF_NUMBER = {
     "exp": "e to the power of x",
     "log": "the natural logarithm of x",
     "sqrt": "the square root of x",
-    "abs": "x without its sign",
+    "abs": "the absolute value of x",
     "floor": "the next whole number below x, or x",
     "ceil": "the next whole number above x, or x",
     "round": "the nearest whole number; halves are rounded up",

@@ -74,7 +74,7 @@ def value_text(value: object) -> str:
 def sentence(text: str) -> str:
     """A line of a table as a sentence: rows begin small and have no full stop."""
     text = text.strip()
-    first = text.partition(" ")[0].rstrip(",:")
+    first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
     if first.isalpha() and first.islower() and (len(first) > 1 or first == "a"):
         text = text[0].upper() + text[1:]
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."

@@ -22,7 +22,7 @@ def operations() -> Iterator[Entry]:
 
 def operation(row: Op) -> Entry:
     """The entry of an operation."""
-    parameters = tuple(_parameter(item) for item in row.parameters)
+    parameters = tuple(_parameter(row, item) for item in row.parameters)
     shown = [*row.arguments, *(item.usage for item in parameters)]
     return Entry(
         row.name,
@@ -52,12 +52,17 @@ _OF_VALUES = frozenset(name for name, row in OPS.items() if row.arguments)
 """Operations that are written as functions of values."""
 
 
-def _parameter(row: Row) -> EntryParameter:
-    if row.default is REQUIRED:
-        default = "" if row.unless else None
-    else:
+def _parameter(op: Op, row: Row) -> EntryParameter:
+    if row.default is not REQUIRED:
         default = "" if row.default is None else value_text(row.default)
-    return EntryParameter(row.name, takes(row), default, row.meaning)
+        return EntryParameter(row.name, takes(row), default, row.meaning)
+    if op.bare:
+        other = f"; without it {OPS[op.bare].meaning}"
+    elif row.unless:
+        other = f"; must be given without `{row.unless}`"
+    else:
+        return EntryParameter(row.name, takes(row), None, row.meaning)
+    return EntryParameter(row.name, takes(row), "", row.meaning + other)
 
 
 def takes(row: Row) -> str:

@@ -33,7 +33,8 @@ PAGES: Mapping[str, GeneratedPage] = {
     "operations": GeneratedPage(
         "Operations",
         "The layers of flows. A layer stands behind `->`; one without arguments needs no parentheses. "
-        "In the examples `a` and `b` are spikes of 8 x 16 x 16.",
+        "In the examples `a` and `b` are spikes of 8 x 16 x 16. The kind of a value is what is known of its numbers: "
+        "spikes are 0 or 1, counts whole numbers in a range, analog values real numbers.",
         ("operations",),
     ),
     "functions": GeneratedPage(

@@ -188,7 +188,7 @@ OPCODES: MutableMapping[str, OpInfo] = {
                   rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
                    rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="x without its sign", notation="|{0}|", onnx=("Abs",)),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="the absolute value of x", notation="|{0}|", onnx=("Abs",)),
     "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0)), onnx=("Sign",)),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
                       rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, meaning="1 / (1 + exp(-x))", notation="σ({0})", onnx=("Sigmoid",)),

@@ -64,21 +64,21 @@ class Phase:
 
     name: str
     epochs: int = row(
-        IntType(1, 100_000), None, "passes over the data", required=True, example="90"
+        IntType(1, 100_000), None, "passes over the training data", required=True, example="90"
     )
     steps: int | None = row(
         IntType(1, 10_000), None, "time steps T; the network's if not set", example="4"
     )
     batch: int = row(
-        IntType(1, 1_000_000), "256", "global batch size: images an update, over all processes"
+        IntType(1, 1_000_000), "256", "global batch size: images of an update, over all processes"
     )
     accumulate: int = row(
-        IntType(1, 10_000), "1", "parts that a batch is computed in, to save memory"
+        IntType(1, 10_000), "1", "in how many parts a batch is computed, to save memory"
     )
     optimizer: Item = row(
         ItemType("optimizer"),
         None,
-        "how weights change",
+        "what updates the weights",
         required=True,
         example="sgd(lr = 0.1, momentum = 0.9)",
     )
@@ -115,13 +115,18 @@ class Phase:
         "`scheduled(...)`, that change with the steps",
         example="surrogate(alpha = linear(1.0, 5.0))",
     )
-    gradient: Item = row(ItemType("gradient"), "bptt", "how gradients go back through time")
+    gradient: Item = row(ItemType("gradient"), "bptt", "how gradients flow back through time")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",
-        "of the arithmetic: mixed is float16 with a scaled loss",
+        "precision of the arithmetic: `mixed` is float16 with a scaled loss, `bf16` bfloat16",
     )
-    clip: float | None = row(POSITIVE, None, "largest norm of the gradient", example="1.0")
+    clip: float | None = row(
+        POSITIVE,
+        None,
+        "largest norm of the gradient: a larger one is scaled down to it",
+        example="1.0",
+    )
     ema: float | None = row(
         FloatType(0.0, 1.0, open_low=True, open_high=True),
         None,
@@ -144,9 +149,24 @@ class Recipe:
 
     name: str
     phases: tuple[Phase, ...]
-    sync_norm: bool = row(BoolType(), "false", "norm statistics over all processes", place="recipe")
-    seed: int = row(IntType(0, 2**32 - 1), "0", "of weights, order and images", place="recipe")
-    workers: int = row(IntType(0, 1024), "0", "loader processes of each process", place="recipe")
+    sync_norm: bool = row(
+        BoolType(),
+        "false",
+        "whether norms take their statistics over all processes",
+        place="recipe",
+    )
+    seed: int = row(
+        IntType(0, 2**32 - 1),
+        "0",
+        "seed of first weights, of the order of samples and of augmentation",
+        place="recipe",
+    )
+    workers: int = row(
+        IntType(0, 1024),
+        "0",
+        "processes that read samples, for each process that trains",
+        place="recipe",
+    )
     trials: int = row(IntType(1, 1000), "1", "runs with seed, seed + 1, ...", place="recipe")
     checkpoint_every: int = row(
         IntType(0), "0", "steps between two checkpoints; 0 goes by time alone", place="recipe"
@@ -154,7 +174,7 @@ class Recipe:
     checkpoint_minutes: float = row(
         FloatType(0.0, 100_000.0),
         "5",
-        "minutes between two checkpoints, beside those at the end of every epoch; 0: no more",
+        "minutes between two checkpoints, in addition to one after every epoch; 0 for none",
         place="recipe",
     )
     keep_every: int = row(

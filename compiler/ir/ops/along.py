@@ -332,7 +332,7 @@ def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
 
 ROWS = (
     Op(
-        "conv_transposed", "the convolution that makes maps larger, no bias", _transposed, kinds.analog,
+        "conv_transposed", "transposed 2-D convolution, which makes maps larger", _transposed, kinds.analog,
         _transposed_module,
         (
             integer("width", "channels of the output"),

@@ -249,7 +249,7 @@ _SAVED = Saved(inputs=True, half=True, wanted=for_others)
 
 ROWS = (
     Op(
-        "scores", "what queries have in common with keys: sums of products over a head's channels",
+        "scores", "for each query of `q` and key of `k` their product, summed over the channels of a head",
         _scores, _scores_kind, _module("Scores", kept=False),
         (integer("heads", "parts of the channels that are multiplied apart", 1),),
         fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
@@ -259,7 +259,7 @@ ROWS = (
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
-        "mix", "values summed over keys by their scores: the pixels of the queries",
+        "mix", "the values `v`, summed over keys, each times its score in `a`",
         _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
         absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),

@@ -288,7 +288,7 @@ ROWS = (
         label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels, saved=Saved(),
     ),
     Op(
-        "shuffle", "the channels of groups in turn, one of each", _shuffled, kinds.kept,
+        "shuffle", "channel shuffle: a channel of each group in turn", _shuffled, kinds.kept,
         axis_function("shuffle", "groups"),
         (integer("groups", "groups that the channels are taken from in turn"),),
         linear=True, start=starts.unchanged, idle="keeps the order",

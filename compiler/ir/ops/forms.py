@@ -12,7 +12,7 @@ from danetc.dsl.first_weights import FIRST_WEIGHTS
 START = Parameter(
     "init",
     str,
-    "what its weights start from: He-normal over the outputs of a convolution, torch's of `linear`",
+    "what its weights start from; by default `he_normal` of convolutions, `torch_uniform` of `linear`",
     None,
     words=tuple(FIRST_WEIGHTS),
 )

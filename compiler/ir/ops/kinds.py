@@ -18,7 +18,7 @@ Rule = Callable[[Attrs, Values], Kind]
 
 
 def analog(attrs: Attrs, values: Values) -> Kind:
-    """Analog."""
+    """Real numbers: analog."""
     return ANALOG
 
 

@@ -234,7 +234,7 @@ ROWS = (
         nir="norm", onnx=onnx.batchnorm_with, saved=_SAVED,
     ),
     Op(
-        "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),
+        "tebn", "batch norm over T and N together, times a learnt factor for each time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
         time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
         buffers=_statistics, constant=_silent, start=starts.zero,
         label=_label("TEBN"),

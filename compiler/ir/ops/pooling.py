@@ -25,11 +25,15 @@ from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
 from danetc.dsl.kinds import Kind
 
-_WINDOW = (
-    integer("kernel", "height and width of a window", high=4096),
-    integer("stride", "pixels from one window to the next; the kernel by default", None, high=4096),
-    integer("padding", "pixels around the map", None, 0, 4096),
-)
+
+def _window(padding: str) -> tuple[Parameter, ...]:
+    return (
+        integer("kernel", "height and width of a window", high=4096),
+        integer(
+            "stride", "pixels from one window to the next; the kernel by default", None, high=4096
+        ),
+        integer("padding", f"pixels around the map; {padding} by default", None, 0, 4096),
+    )
 
 
 def _one_pixel(attrs: Attrs) -> bool:
@@ -97,7 +101,8 @@ def _resize(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 
 ROWS = (
     Op(
-        "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"), _WINDOW,
+        "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"),
+        _window("half of a kernel of odd size, else 0"),
         complete=_complete_max, idle="pools windows of one pixel",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
@@ -111,7 +116,7 @@ ROWS = (
     ),
     Op(
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
-        pooling("torch.nn.AvgPool2d"), _WINDOW,
+        pooling("torch.nn.AvgPool2d"), _window("0"),
         complete=_complete, bare="global_avgpool", idle="pools windows of one pixel",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
         alias=_is_global,
@@ -121,7 +126,7 @@ ROWS = (
         example="avgpool(2)",
     ),
     Op(
-        "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
+        "global_avgpool", "the average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
@@ -129,7 +134,7 @@ ROWS = (
         saved=Saved(),
     ),
     Op(
-        "upsample", "nearest neighbour, or bilinear", shapes.scaled, kinds.kept,
+        "upsample", "a larger map: each pixel several times, or bilinear", shapes.scaled, kinds.kept,
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),

@@ -104,12 +104,12 @@ ROWS = (
     Op(
         "conv", "2-D convolution", shapes.convolved, kinds.analog, _conv_module,
         (
-            replace(integer("width", "channels of the output; over an axis, without it depthwise"), unless="over"),
+            replace(integer("width", "channels of the output; a convolution over an axis is depthwise without it"), unless="over"),
             integer("kernel", "height and width of the kernel", 3, high=4096),
             integer("stride", "pixels from one window to the next", 1, high=4096),
             replace(
                 integer("padding", "pixels of 0 around the map; half of the kernel by default; over time "
-                        "it looks back alone by default", None, 0, 4096),
+                        "by default as many before the first step, so that it is causal", None, 0, 4096),
                 words=("same",),
             ),
             integer("groups", "groups of channels that are convolved apart", 1),
@@ -126,7 +126,7 @@ ROWS = (
         example="conv(16, kernel = 5, stride = 2)",
     ),
     Op(
-        "linear", "fully connected, flattens its input", shapes.connected, kinds.analog, _linear_module,
+        "linear", "a fully connected layer; it flattens its input", shapes.connected, kinds.analog, _linear_module,
         (
             replace(integer("width", "numbers in the output; of time as many as there are"), unless="over"),
             Parameter("bias", bool, "whether each of them adds a number", True),

@@ -24,5 +24,7 @@ ANY = FloatType(-1e6, 1e6)
 UNTIL = Argument(
     "epochs", FloatType(0.0, 100_000.0), 0.0, "how many it takes, then it stays; 0 takes all"
 )
-OUTPUT = Argument("output", NameType(), "", "the output that it is of; the one that is trained")
+OUTPUT = Argument(
+    "output", NameType(), "", "the output that it is of; by default the one that is trained"
+)
 NEURON = Argument("neuron", NameType(), "", "the neuron whose layers count; all by default")

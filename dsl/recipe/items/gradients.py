@@ -14,7 +14,7 @@ GRADIENTS: Mapping[str, ItemSpec] = family(
         "truncated",
         "through parts of `steps` time steps, one part after the other: memory does not grow "
         "with T",
-        (Argument("steps", IntType(1, 10_000), None, "of a part"),),
+        (Argument("steps", IntType(1, 10_000), None, "time steps of a part"),),
         example="truncated(2)",
     ),
     ItemSpec(

@@ -22,7 +22,7 @@ CENTER_CROP = ItemSpec(
 )
 NORMALIZE = ItemSpec(
     "normalize",
-    "less the mean, by the standard deviation, of each channel over a data set",
+    "subtracts the mean of each channel over a data set, and divides by its standard deviation",
     (
         Argument(
             "statistics",
@@ -37,7 +37,7 @@ NORMALIZE = ItemSpec(
 AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "random_resized_crop",
-        "a part of random area and aspect, resized",
+        "a random part of the image, of random area and aspect ratio, resized",
         (
             Argument("size", SIZE, None, "of the result"),
             Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
@@ -46,7 +46,7 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ),
     ItemSpec(
         "random_crop",
-        "a part at a random place",
+        "a part of the image at a random place",
         (
             Argument("size", SIZE, None, "of the result"),
             Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
@@ -55,27 +55,30 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ),
     ItemSpec(
         "horizontal_flip",
-        "left for right",
-        (Argument("p", PROBABILITY, 0.5, "how often", 0),),
+        "mirrors the image, left to right",
+        (Argument("p", PROBABILITY, 0.5, "the probability of it", 0),),
     ),
     ItemSpec(
         "auto_augment",
-        "Cubuk et al., CVPR 2019",
+        "a random pair of operations of a policy that was learnt on a data set (Cubuk et al., CVPR 2019)",
         (
             Argument(
                 "policy",
                 ChoiceType(("imagenet", "cifar10", "svhn")),
                 "imagenet",
-                "the data set it was learnt on",
+                "the data set that it was learnt on",
             ),
         ),
     ),
-    ItemSpec("trivial_augment", "Mueller and Hutter, ICCV 2021"),
+    ItemSpec(
+        "trivial_augment",
+        "one random operation of random strength for each image (Mueller and Hutter, ICCV 2021)",
+    ),
     ItemSpec(
         "rand_augment",
-        "Cubuk et al., 2020",
+        "random operations, each of one strength (RandAugment: Cubuk et al., 2020)",
         (
-            Argument("n", IntType(1, 20), 2, "operations for an image"),
+            Argument("n", IntType(1, 20), 2, "how many operations for an image"),
             Argument("m", IntType(0, 30), 9, "their strength"),
         ),
     ),
@@ -83,10 +86,16 @@ AUGMENT: Mapping[str, ItemSpec] = family(
         "color_jitter",
         "random brightness, contrast, saturation and hue",
         (
-            Argument("brightness", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
-            Argument("contrast", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
-            Argument("saturation", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
-            Argument("hue", FloatType(0.0, 0.5), 0.0, "share of the colour circle", 0),
+            Argument(
+                "brightness", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+            ),
+            Argument(
+                "contrast", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+            ),
+            Argument(
+                "saturation", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+            ),
+            Argument("hue", FloatType(0.0, 0.5), 0.0, "at most this share of the colour circle", 0),
         ),
     ),
     RESIZE,
@@ -95,18 +104,18 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "random_erasing",
         "a random rectangle is made 0",
-        (Argument("p", PROBABILITY, 0.25, "how often", 0),),
+        (Argument("p", PROBABILITY, 0.25, "the probability of it", 0),),
     ),
     ItemSpec(
         "mixup",
-        "Zhang et al., ICLR 2018",
-        (Argument("alpha", POSITIVE, 0.2, "of the beta distribution"),),
+        "pairs of images and of their labels, added with random weights (Zhang et al., ICLR 2018)",
+        (Argument("alpha", POSITIVE, 0.2, "of the beta distribution that shares are drawn from"),),
         whole_batch=True,
     ),
     ItemSpec(
         "cutmix",
-        "Yun et al., ICCV 2019",
-        (Argument("alpha", POSITIVE, 1.0, "of the beta distribution"),),
+        "a part of one image put into another; labels are mixed by area (Yun et al., ICCV 2019)",
+        (Argument("alpha", POSITIVE, 1.0, "of the beta distribution that shares are drawn from"),),
         whole_batch=True,
     ),
 )

@@ -11,7 +11,8 @@ from danetc.dsl.recipe.value_types import FloatType, FunctionType, PathType
 LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "cross_entropy",
-        "of the mean over time of the output, for the class of an image or of each of its pixels",
+        "cross-entropy of the mean over time of the output, for the class of an image or of each of its "
+        "pixels",
         (SMOOTHING, OUTPUT),
         targets=("classes", "pixels"),
     ),
@@ -24,11 +25,11 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "tet",
-        "cross-entropy of each time step's output, mean over time; (1 - weight) of it and "
+        "cross-entropy of each time step's output, averaged over time: (1 - weight) of it and "
         "weight of the mean squared distance to `target` (Deng et al., ICLR 2022)",
         (
-            Argument("weight", PROBABILITY, 0.05, "of the squared distance"),
-            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "of every output"),
+            Argument("weight", PROBABILITY, 0.05, "share of the squared distance"),
+            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "what every output shall be"),
             SMOOTHING,
             OUTPUT,
         ),
@@ -36,7 +37,7 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "distill",
-        "temperature^2 times the Kullback-Leibler divergence from a teacher's classes to "
+        "distillation: temperature^2 times the Kullback-Leibler divergence from a teacher's classes to "
         "the network's, both softened by the temperature (Hinton et al., 2015)",
         (
             Argument("teacher", PathType(), None, "the directory of a built or trained network"),
@@ -53,7 +54,7 @@ LOSSES: Mapping[str, LossSpec] = family(
         "distance of each neuron layer's firing rate to `target`, to a power, mean over the layers",
         (
             Argument("target", FloatType(0.0, 1000.0), 0.0, "spikes a step and neuron"),
-            Argument("power", FloatType(1.0, 4.0), 2.0, "of the distance"),
+            Argument("power", FloatType(1.0, 4.0), 2.0, "to which the distance is raised"),
             NEURON,
         ),
         reads="neurons",

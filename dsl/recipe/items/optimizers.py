@@ -12,12 +12,12 @@ from danetc.dsl.recipe.value_types import BoolType
 OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
     OptimizerSpec(
         "sgd",
-        "torch.optim.SGD",
+        "stochastic gradient descent: `torch.optim.SGD`",
         (
             RATE,
-            Argument("momentum", FRACTION, 0.0, "share of the last change kept"),
+            Argument("momentum", FRACTION, 0.0, "share of the last update that is kept"),
             DECAY,
-            Argument("nesterov", BoolType(), False, "look ahead along the momentum"),
+            Argument("nesterov", BoolType(), False, "whether momentum is Nesterov's"),
             DECAYED,
         ),
         torch="SGD",
@@ -28,12 +28,12 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
     ),
     OptimizerSpec(
         "adamw",
-        "torch.optim.AdamW",
+        "Adam with decoupled weight decay: `torch.optim.AdamW`",
         (
             RATE,
             DECAY,
-            Argument("beta1", FRACTION, 0.9, "of the mean of gradients"),
-            Argument("beta2", FRACTION, 0.999, "of the mean of their squares"),
+            Argument("beta1", FRACTION, 0.9, "decay of the running mean of gradients"),
+            Argument("beta2", FRACTION, 0.999, "decay of that of their squares"),
             DECAYED,
         ),
         torch="AdamW",

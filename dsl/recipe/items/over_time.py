@@ -19,17 +19,21 @@ def _ramp(number: FloatType) -> tuple[Argument, ...]:
 
 
 SCHEDULES: Mapping[str, ItemSpec] = family(
-    ItemSpec("constant", "the learning rate stays"),
+    ItemSpec("constant", "the learning rate stays as it is"),
     ItemSpec(
         "step",
-        "times `factor` at each of these epochs",
-        (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them", 1),),
+        "the learning rate is multiplied by `factor` at each of these epochs",
+        (
+            Argument(
+                "factor", FloatType(0.0, 1.0, open_low=True), 0.1, "what it is multiplied by", 1
+            ),
+        ),
         Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
         example="step(5, 8, factor = 0.1)",
     ),
     ItemSpec(
         "cosine",
-        "half a cosine from the end of the warm-up to the last step",
+        "the learning rate falls along half a cosine, from the end of the warm-up to the last step",
         (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end", 1),),
     ),
 )
@@ -38,19 +42,19 @@ SCHEDULES: Mapping[str, ItemSpec] = family(
 CHANGES: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "linear",
-        "in equal steps",
+        "from one number to another in equal steps",
         _ramp(ANY),
         example="surrogate(alpha = linear(1.0, 5.0))",
     ),
     ItemSpec(
         "cosine",
-        "half a cosine from one to the other",
+        "from one number to another along half a cosine",
         _ramp(ANY),
         example="surrogate(alpha = cosine(1.0, 5.0))",
     ),
     ItemSpec(
         "exponential",
-        "by an equal factor in equal times",
+        "from one number to another, by equal factors in equal times",
         _ramp(POSITIVE),
         example="surrogate(alpha = exponential(1.0, 5.0))",
     ),
