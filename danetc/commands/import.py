@@ -121,6 +121,12 @@ def _told(found: ImportedNetwork, output: Path, directory: Path) -> str:
     weights = "its weights" if seen.own_weights else "weights that make its layers vary"
     lines.append(
         f"compared    {seen.samples} samples, {seen.seeds} seeds, with {weights}: logits vary by "
-        f"{seen.deviation:.2g}, the greatest difference is {seen.difference:.1e} (float64)"
+        f"{seen.deviation:.2g}, the greatest difference is {seen.difference:.1e}"
     )
+    if seen.flipped:
+        share = 100 * seen.flipped / (seen.samples * seen.seeds)
+        lines.append(
+            f"            {seen.flipped} more ({share:.1f} %) differ by a spike within 1e-5 of its "
+            "threshold, which rounding decides on"
+        )
     return "\n".join([*lines, f"written to  {output} and {directory}"])

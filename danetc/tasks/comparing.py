@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import random_input
 from danetc.tasks.export_content import Content
+from danetc.tasks.flips import explained, first_spikes_decided, recorded
 from danetc.tasks.networks import emit_model
-from danetc.tasks.readers import Reader, Run
+from danetc.tasks.readers import Ran, Reader, Run
 
 SAMPLES, BATCH = 100, 20
 VARIED = 0.01
@@ -53,9 +51,13 @@ class FileComparison:
 
 @torch.no_grad()
 def compare_file(
-    content: Content, data: bytes, read: Reader, write: Callable[[Content], bytes]
+    content: Content,
+    data: bytes,
+    read: Reader,
+    write: Callable[[Content], bytes],
+    seed: int = 0,
 ) -> FileComparison | str:
-    """Compare a file's bytes with the model. A text says why they cannot be.
+    """Compare a file's bytes with the model on samples of a seed. A text says why they cannot be.
 
     Where the model's outputs do not vary, a file of the same network with warmed norms is written
     and compared in its place. Raises UserError where a difference is not one of rounding.
@@ -68,7 +70,7 @@ def compare_file(
     samples = max(2, min(SAMPLES, int(_MACS // max(macs, 1))))
     model = emit_model(graph, 0, "eager").eval()
     model.load_state_dict(content.model.state_dict())
-    first = _inputs(graph, min(samples, BATCH), 0)
+    first = _inputs(graph, min(samples, BATCH), seed * SAMPLES)
     warmed = _deviation(_expected(model, content, first)) < VARIED
     if warmed:
         _warm(model, graph, min(samples, BATCH))
@@ -80,7 +82,7 @@ def compare_file(
     run = read(data, content)
     largest, flipped, outputs = 0.0, 0, list[list[Tensor]]()
     for start in range(0, samples, BATCH):
-        inputs = _inputs(graph, min(BATCH, samples - start), start)
+        inputs = _inputs(graph, min(BATCH, samples - start), seed * SAMPLES + start)
         found = _Batch(model, content, run, inputs)
         largest, flipped = max(largest, found.largest), flipped + found.flipped
         outputs.append(found.outputs)
@@ -97,20 +99,17 @@ class _Batch:
         self.graph = content.graph
         self.half = content.options.half
         self.within = TOLERANCE[self.half]
-        with _recorded(model) as seen:
+        self.model, self.inputs = model, inputs
+        with recorded(model) as self.seen:
             model(*inputs)
-        self.seen = seen
         self.outputs = _expected(model, content, inputs)
         ran = run(inputs)
         theirs = [_samples_first(y, self._axis(y, k)) for k, y in enumerate(ran.outputs)]
-        gaps = torch.stack(
-            [(a - b).flatten(1).abs().amax(1) for a, b in zip(self.outputs, theirs, strict=True)]
-        )
+        gap = _gaps(self.outputs, theirs)
         room = self.within * (1 + max(float(y.abs().max()) for y in self.outputs))
-        gap = gaps.amax(0)
         apart = (~(gap <= room)).nonzero().flatten().tolist()  # not a number is apart too
         for sample in apart:
-            if not self._is_traced(ran.neurons, sample):
+            if not self._is_traced(ran, sample, theirs, room):
                 raise UserError(
                     f"read back, the file gives other numbers than the model: {float(gap[sample]):.1e} "
                     "of difference, not from a spike at its threshold; it was not written. Please "
@@ -125,40 +124,33 @@ class _Batch:
         id = [*self.graph.outputs.values()][place]
         return y.dim() - len(self.graph[id].value.shape) - 1
 
-    def _is_traced(self, theirs: Mapping[str, Tensor], sample: int) -> bool:
-        """Whether the first spikes of a sample that differ all stand at their threshold: a change of
-        the layer's input by what rounding may be changes them."""
-        for node in self.graph.nodes.values():
-            name = ".".join(map(attribute, (*node.scope, node.name)))
-            if node.path not in theirs or name not in self.seen:
-                continue
-            layer, x, mine = self.seen[name]
-            other = theirs[node.path].reshape(mine.shape)
-            axis = mine.dim() - len(node.value.shape) - 1
-            differ = (mine != other).select(axis, sample)
-            if not differ.any():
-                continue
-            one = x.narrow(x.dim() - len(node.value.shape) - 1, sample, 1)
-            room = self.within * (max(1.0, float(one.abs().max())) if self.half else 1.0)
-            near = _decided_by(layer, one, room)
-            near = near.select(axis, 0)
-            if axis:  # the first step at which they differ: what follows comes of it
-                t = int(differ.flatten(1).any(1).nonzero()[0])
-                differ, near = differ[t], near[t]
-            return bool(near[differ].all())
-        return False
+    def _is_traced(self, ran: Ran, sample: int, theirs: Sequence[Tensor], room: float) -> bool:
+        """Whether a sample's difference comes of spikes that stand at their threshold."""
+        if ran.neurons:
+
+            def of_input(x: Tensor) -> float:
+                return self.within * (max(1.0, float(x.abs().max())) if self.half else 1.0)
+
+            return first_spikes_decided(self.graph, self.seen, ran.neurons, sample, of_input)
+
+        def gap(outputs: Sequence[Tensor]) -> Tensor:
+            found = _gaps(
+                [_samples_first(y, self._axis(y, k)) for k, y in enumerate(outputs)],
+                [y[sample : sample + 1] for y in theirs],
+            )
+            return torch.where(found <= room, 0.0, found)
+
+        one = [
+            (x.narrow(int(node.value.varies), sample, 1), int(node.value.varies))
+            for x, node in zip(self.inputs, self.graph.inputs, strict=True)
+        ]
+        return explained(self.model, one, gap, self.within)
 
 
-def _decided_by(layer: nn.Module, x: Tensor, room: float) -> Tensor:
-    """Where what a layer gives is another one for some change of its input by at most ``room``."""
-    generator = torch.Generator().manual_seed(0)
-    own = layer(x)
-    found = torch.zeros_like(own, dtype=torch.bool)
-    for part in (1.0, 0.25, 0.0625):
-        drawn = [2 * torch.rand(x.shape, generator=generator) - 1 for _ in range(16)]
-        for change in (torch.ones_like(x), -torch.ones_like(x), *drawn):
-            found |= layer(x + part * room * change) != own
-    return found
+def _gaps(mine: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+    """The largest difference of each sample, [N]."""
+    apart = [(a - b).flatten(1).abs().amax(1) for a, b in zip(mine, theirs, strict=True)]
+    return torch.stack(apart).amax(0)
 
 
 def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
@@ -222,26 +214,3 @@ def _warm(model: Model, graph: Graph, samples: int = BATCH) -> None:
                 for y, id in zip(found, graph.outputs.values(), strict=True))  # fmt: skip
         if _deviation([_samples_first(y, axis) for y, axis in zip(found, axes, strict=True)]) >= VARIED:  # fmt: skip
             return
-
-
-@contextmanager
-def _recorded(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Tensor, Tensor]]]:
-    """What each layer of neurons takes and gives, by its name."""
-    seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
-
-    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(layer: nn.Module, given: Any, y: Tensor) -> None:
-            seen[name] = (layer, given[0], y)
-
-        return hook
-
-    hooks = [
-        layer.register_forward_hook(note(name))
-        for name, layer in model.named_modules()
-        if isinstance(layer, Neuron)
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in hooks:
-            handle.remove()

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.ir.graph import Graph
 from danetc.tasks.export_content import Content
 from danetc.tasks.nir_steps import nir_program
 
@@ -80,8 +79,9 @@ def source(data: bytes, content: Content) -> Run:
 
 def onnx(data: bytes, content: Content) -> Run:
     """A file of ONNX by onnxruntime; one of a single step is run T times."""
-    import onnxruntime
     from onnx import ModelProto, helper
+
+    from danetc.tasks.onnx_running import run_at_once, run_by_step, session_of
 
     made = ModelProto.FromString(data)
     graph, options = content.graph, content.options
@@ -90,59 +90,21 @@ def onnx(data: bytes, content: Content) -> Run:
     layers = [node.path for node in graph.nodes.values() if node.op == "neuron"]
     layers = [path for path in layers if path in shown]
     made.graph.output.extend(helper.make_tensor_value_info(path, kind, None) for path in layers)
-    quiet = onnxruntime.SessionOptions()
-    quiet.log_severity_level = 3
-    session = onnxruntime.InferenceSession(made.SerializeToString(), quiet)
-    session_run = _once if options.time != "step" else _stepped
+    session = session_of(made.SerializeToString(), torch.get_num_threads())
+    varies = [node.value.varies for node in graph.inputs]
 
     def run(inputs: Sequence[Tensor]) -> Ran:
         arrays = [(x.half() if options.half else x).numpy() for x in inputs]
-        found = session_run(session, graph, arrays, made)
+        if options.time == "step":
+            found = run_by_step(session, arrays, graph.steps, varies)
+        else:
+            found = run_at_once(session, arrays, graph.steps)
         values = {name: torch.from_numpy(value).float() for name, value in found.items()}
         return Ran(
             tuple(values[name] for name in graph.outputs), {path: values[path] for path in layers}
         )
 
     return run
-
-
-def _once(session: Any, graph: Graph, inputs: Sequence[Any], made: Any) -> dict[str, Any]:
-    import numpy as np
-
-    takes = [item.name for item in session.get_inputs()]
-    given = dict(zip(takes, inputs, strict=False))
-    if len(takes) > len(inputs):
-        given[takes[-1]] = np.array([graph.steps])
-    names = [item.name for item in session.get_outputs()]
-    return dict(zip(names, session.run(None, given), strict=True))
-
-
-def _stepped(session: Any, graph: Graph, inputs: Sequence[Any], made: Any) -> dict[str, Any]:
-    """T steps, each with what the one before remembers."""
-    import numpy as np
-
-    takes, notes = session.get_inputs(), {item.key: item.value for item in made.metadata_props}
-    names = [item.name for item in session.get_outputs()]
-    samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
-    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
-    memory = {
-        item.name: np.full(
-            [samples if part == "N" else part for part in item.shape],
-            float(notes[f"start of {item.name}"]),
-            types[item.type],
-        )
-        for item in takes[len(inputs) :]
-    }
-    steps: list[dict[str, Any]] = []
-    for t in range(graph.steps):
-        frames = {
-            item.name: x[t] if node.value.varies else x
-            for item, x, node in zip(takes, inputs, graph.inputs, strict=False)
-        }
-        found = dict(zip(names, session.run(None, frames | memory), strict=True))
-        memory = {name: found.pop(f"{name}_next") for name in memory}
-        steps.append(found)
-    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
 # -- NIR ------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.weight_files import save_tensors
-from danetc.tasks.comparing import _decided_by, _warm
+from danetc.tasks.comparing import _warm
 from danetc.tasks.export_content import Content
+from danetc.tasks.flips import decided_by, explained
 from danetc.tasks.formats import FORMATS
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
@@ -166,9 +167,40 @@ def test_a_spike_at_its_threshold_is_traced() -> None:
     """Inputs that stand so near to the threshold that rounding decides on the spike."""
     layer = emit(text(small_network(settings="neuron = IF"))).get_submodule("stem.spike")
     x = torch.tensor([1.0 - 5e-6, 1.0 + 5e-6, 0.5, 1.5]).view(1, 1, 2, 2)
-    near = _decided_by(layer, x, 1e-5)
+    near = decided_by(layer, x, 1e-5)
     assert near[0].flatten().tolist() == [True, True, False, False]
-    assert not _decided_by(layer, x, 1e-6)[0].any()
+    assert not decided_by(layer, x, 1e-6)[0].any()
+
+
+def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
+    spec = """
+    use std
+    network n { input = image(1, 4, 4); steps = 3; neuron = IF; surrogate = atan
+      out = in -> spike -> conv(2) -> norm -> spike -> avgpool -> mean_over_time -> linear(3) }
+    """
+    graph = text(spec)
+    model = emit(graph)
+    with torch.no_grad():
+        _warm(model, graph)
+    x = 2 * torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    x[0, 0, 1, 2], x[0, 0, 3, 3], x[0, 0, 0, 0] = 1 - 5e-6, 0.5 - 3e-6, 0.7
+    for changes, traced in (
+        ({(1, 2): 1 + 5e-6}, True),
+        ({(1, 2): 1 + 5e-6, (3, 3): 0.5 + 3e-6}, True),
+        ({(0, 0): 1.1}, False),
+    ):
+        other = x.clone()
+        for (row, column), value in changes.items():
+            other[0, 0, row, column] = value
+        with torch.no_grad():
+            wanted = model(other)
+            assert (wanted - model(x)).abs().max() > 1e-3
+
+        def gap(outputs: Any, wanted: Tensor = wanted) -> Tensor:
+            found = (outputs[0] - wanted).abs().amax(1)
+            return torch.where(found <= 1e-5, 0.0, found)
+
+        assert explained(model, [(x, 0)], gap, 1e-5) is traced
 
 
 def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path) -> None:

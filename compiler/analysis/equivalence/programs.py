@@ -23,6 +23,29 @@ def program_form(program: NeuronProgram) -> str:
 
     States and learnables are known by what they start from and by where they are used.
     """
+    order, starts, colours = _ordered(program)
+    after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
+    for position, name in enumerate(order):  # two that are alike so far are still two
+        colours[name] = _digest(str(position), starts[name])
+    values = _values(program.ops, colours)
+    parts = [_of(values, program.output)]
+    parts += [_of(values, after[name]) for name in order if name in after]
+    if program.surrogate is not None:
+        slope = program.surrogate
+        inputs = {INPUT: _digest("x")} | {item.name: starts[item.name] for item in slope.scheduled}
+        parts += ["surrogate", _of(_values(slope.ops, inputs), slope.derivative)]
+    return _digest(*parts)
+
+
+def learnt_in_order(program: NeuronProgram) -> list[str]:
+    """The names of what is learnt, in the order that two programs of one form have in common."""
+    order, _, _ = _ordered(program)
+    learnt = {item.parameter for item in program.learnables}
+    return [name for name in order if name in learnt]
+
+
+def _ordered(program: NeuronProgram) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """States and learnables in the order of use, what each starts from, and what is known of each."""
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
         starts[item.parameter] = _digest(
@@ -37,16 +60,7 @@ def program_form(program: NeuronProgram) -> str:
         more = {name: _digest(colours[name], _of(values, after[name])) for name in after}
         colours |= more
     order = _in_order_of_use(program, after, colours)
-    for position, name in enumerate(order):  # two that are alike so far are still two
-        colours[name] = _digest(str(position), starts[name])
-    values = _values(program.ops, colours)
-    parts = [_of(values, program.output)]
-    parts += [_of(values, after[name]) for name in order if name in after]
-    if program.surrogate is not None:
-        slope = program.surrogate
-        inputs = {INPUT: _digest("x")} | {item.name: starts[item.name] for item in slope.scheduled}
-        parts += ["surrogate", _of(_values(slope.ops, inputs), slope.derivative)]
-    return _digest(*parts)
+    return order, starts, colours
 
 
 def _digest(*parts: str) -> str:

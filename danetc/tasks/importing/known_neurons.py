@@ -9,7 +9,7 @@ from typing import Any
 from danetc.compiler.importing.library import default_of, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration
@@ -114,6 +114,17 @@ SURROGATES: Mapping[str, tuple[str, Reads]] = {
     "QPseudoSpike": ("q_pseudo_spike", _alpha),
 }
 """SpikingJelly's surrogates: std's, and the arguments that it then has."""
+
+
+SURROGATE = "atan"
+"""That of neurons from files of graphs: NIR and ONNX say none, and it changes gradients alone."""
+
+
+def default_surrogate() -> SurrogateProgram:
+    """The surrogate of a neuron that comes without one."""
+    found = program("IF", {}, SURROGATE, {}).surrogate
+    assert found is not None
+    return found
 
 
 def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:

@@ -79,6 +79,7 @@ class ImportedNetwork:
                 "seeds": seen.seeds,
                 "deviation": seen.deviation,
                 "difference": seen.difference,
+                "flipped": seen.flipped,
                 "own_weights": seen.own_weights,
             },
         }
@@ -121,7 +122,7 @@ def import_network(
     )
     compiled = network_of(check_text(found.text, f"{called}.danet"), called)
     model = emit_model(compiled.graph, 0, "eager")
-    load_weights(model, found, read.weights)
+    load_weights(model, found, read.graph, read.weights)
     return ImportedNetwork(found, seen, compiled, model)
 
 

@@ -20,7 +20,7 @@ from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
-from danetc.tasks.importing.known_neurons import program
+from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.layers import flatten, pool, sizes
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.nir_steps import NirProgram, nir_program
@@ -172,9 +172,6 @@ def _li(read: _Reader, node: Any, x: int, name: str) -> int:
     x = read.scaled(x, read.number(node.r, name, "r"), name)
     return read.build.neuron(program("readout", {"tau": tau}, None, {}), x, name)
 
-
-SURROGATE = "atan"
-"""That of imported neurons: NIR says none, and it changes gradients alone."""
 
 FORMS: Mapping[str, Callable[[_Reader, Any, int, str], int]] = {
     "Conv2d": _conv,

@@ -1,37 +1,34 @@
-"""A file of ONNX as danetc's operations: networks without states, as PyTorch exports them.
-
-Operators on samples are read; a spiking network in ONNX is a program of T steps, or a loop, whose
-neurons are no operators any more, and is not read.
-"""
+"""A file of ONNX as danetc's operations: an ANN, as PyTorch exports it, or a spiking network with its
+time steps one behind the other, in loops, or of one step with its states (as ``danetc export`` writes
+them)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
-from danetc.tasks.importing.layers import (
-    average,
-    batchnorm,
-    concat,
-    flatten,
-    pool,
-    sizes,
-    with_number,
+from danetc.tasks.importing.onnx_equations import NeuronPart, Operators
+from danetc.tasks.importing.onnx_neurons import (
+    attributes,
+    looped_neuron,
+    stepped_neurons,
+    unrolled_neuron,
 )
+from danetc.tasks.importing.onnx_operators import Reader
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
-from danetc.tasks.importing.torch_model import activations_as_neurons
+from danetc.tasks.importing.torch_model import STEPS, activations_as_neurons
+from danetc.tasks.onnx_running import run_at_once, run_by_step, session_of
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Time = Literal["at once", "by step"]
 
 
 def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
@@ -46,228 +43,82 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     except Exception as error:
         raise UserError(f"{path} cannot be read as ONNX: {error}") from error
     graph = model.graph
+    notes = {item.key: item.value for item in model.metadata_props}
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    stored |= {
+        node.output[0]: onnx.numpy_helper.to_array(attributes(node)["value"])
+        for node in graph.node
+        if node.op_type == "Constant"
+    }
     taken = [item for item in graph.input if item.name not in stored]
-    if len(taken) != 1 or len(graph.output) != 1:
+    pairs = _remembered([item.name for item in taken], [item.name for item in graph.output])
+    counts = [item.name for item in taken[1:] if item.name not in pairs]
+    outputs = [item.name for item in graph.output if item.name not in pairs.values()]
+    if not taken or len(counts) > 1 or len(outputs) != 1 or (counts and pairs):
         raise UserError(
-            f"{path}: {len(taken)} inputs and {len(graph.output)} outputs; one of each is read"
+            f"{path}: {len(taken) - len(pairs)} inputs and {len(outputs)} outputs; one of each is read"
         )
     sizes = [item.dim_value for item in taken[0].type.tensor_type.shape.dim]
-    if len(sizes) not in (2, 4) or not all(sizes[1:]):
+    frames = len(sizes) in (3, 5)
+    shape = sizes[2:] if frames else sizes[1:]
+    if len(sizes) not in (2, 3, 4, 5) or not all(shape):
         raise UserError(
-            f"{path}: its input is {sizes}, and a network of samples [N, C, H, W] with a fixed size "
-            "is read; one with time steps is not"
+            f"{path}: its input is {sizes}, and a network of samples [N, C, H, W] or [T, N, C, H, W] "
+            "with a fixed size is read"
         )
-    build = SourceBuilder(steps or 1, tuple(sizes[1:]), events)
-    reader = _Reader(build, dict(stored))
+    operators = Operators(graph.node, stored).behind([item.name for item in graph.output])
+    starts = {state: float(notes.get(f"start of {state}", "0")) for state in pairs}
+    parts = _neurons(operators, pairs, starts)
+    said = _steps_said(operators, parts, sizes[0] if frames else 0)
+    found = steps or said or (int(notes.get("steps", STEPS)) if parts else 1)
+    if said and found != said:
+        raise UserError(f"{path}: it is of {said} time steps; leave out --steps, or give {said}")
+    build = SourceBuilder(found, tuple(shape), events or frames)
+    if counts:
+        stored[counts[0]] = np.array([found])
+    reader = Reader(build, stored, {part.given: part for part in parts})
     reader.values[taken[0].name] = build.entry
-    for number, node in enumerate(graph.node):
+    if frames:
+        reader.in_steps.add(taken[0].name)
+    for number, node in enumerate(operators.nodes):
         reader.read(node, node.name or f"{node.op_type} {number}")
-    output = graph.output[0].name
+    output = outputs[0]
     if output not in reader.values:
         raise UserError(f"{path}: its output does not depend on its input")
-    source = activations_as_neurons(build.finished(name, reader.values[output], each_step=False))
-    return source, OnnxRunner(source, model.SerializeToString(), taken[0].name)
+    by_step = bool(pairs)
+    each = by_step or output in reader.in_steps
+    source = activations_as_neurons(build.finished(name, reader.values[output], each_step=each))
+    time: Time = "by step" if by_step else "at once"
+    return source, OnnxRunner(source, model.SerializeToString(), output, time)
 
 
-class _Reader:
-    """Values that are made of samples by their names, and numbers that are stored."""
-
-    def __init__(self, build: SourceBuilder, stored: dict[str, Array]) -> None:
-        self.build = build
-        self.stored = stored
-        self.values: dict[str, int] = {}
-
-    def read(self, node: Any, name: str) -> None:
-        import onnx
-
-        attrs = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        if node.op_type == "Constant":
-            self.stored[node.output[0]] = onnx.numpy_helper.to_array(attrs["value"])
-            return
-        read = FORMS.get(node.op_type)
-        if read is None:
-            raise UserError(
-                f"{name}: the operator {node.op_type} is not read; these are: {', '.join(FORMS)}. "
-                "Spiking networks are imported from their PyTorch model, or from NIR"
-            )
-        self.values[node.output[0]] = read(_Called(self, node, attrs, name))
+def _remembered(inputs: list[str], outputs: list[str]) -> dict[str, str]:
+    """What one step takes of the step before, and what it gives the next for that."""
+    given = set(outputs)
+    return {name: f"{name}_next" for name in inputs if f"{name}_next" in given}
 
 
-@dataclass(frozen=True)
-class _Called:
-    reader: _Reader
-    node: Any
-    attrs: Mapping[str, Any]
-    name: str
-
-    @property
-    def build(self) -> SourceBuilder:
-        return self.reader.build
-
-    @property
-    def x(self) -> int:
-        return self.value(0)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.build.shape_of(self.x)
-
-    def value(self, place: int) -> int:
-        """An operand that is made of samples."""
-        found = self.reader.values.get(self.node.input[place])
-        if found is None:
-            raise self.refuse(f"its operand {place + 1} is no value of the network")
-        return found
-
-    def number(self, place: int) -> Array | None:
-        """An operand that is stored, or None."""
-        if len(self.node.input) <= place or not self.node.input[place]:
-            return None
-        return self.reader.stored.get(self.node.input[place])
-
-    def add(self, op: str, attrs: Mapping[str, Attribute], weights: Mapping[str, Array | None] | None = None) -> int:  # fmt: skip
-        held = {
-            key: torch.tensor(item) for key, item in (weights or {}).items() if item is not None
-        }
-        return self.build.add(op, [self.x], attrs, self.name, held)
-
-    def refuse(self, why: str) -> UserError:
-        return UserError(f"{self.name}: {why}")
-
-    def window(self, kernel: Sequence[int]) -> dict[str, Attribute]:
-        """Kernel, stride, padding and dilation of windows."""
-        if self.attrs.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-            raise self.refuse("it pads by itself (auto_pad)")
-        return sizes(
-            self.name, kernel=kernel, stride=tuple(self.attrs.get("strides", (1, 1))),
-            padding=tuple(self.attrs.get("pads", (0, 0, 0, 0))),
-            dilation=tuple(self.attrs.get("dilations", (1, 1))),
-        )  # fmt: skip
+def _neurons(
+    graph: Operators, pairs: Mapping[str, str], starts: Mapping[str, float]
+) -> list[NeuronPart]:
+    if pairs:
+        return stepped_neurons(graph, pairs, starts)
+    found = [looped_neuron(graph, node) for node in graph.nodes if node.op_type == "Loop"]
+    steps = (unrolled_neuron(graph, node) for node in graph.nodes)
+    return [*found, *(part for part in steps if part is not None)]
 
 
-def _conv(call: _Called) -> int:
-    weight, bias = call.number(1), call.number(2)
-    if weight is None:
-        raise call.refuse("its weight is not stored")
-    attrs: dict[str, Attribute] = {
-        "width": int(weight.shape[0]),
-        "groups": int(call.attrs.get("group", 1)),
-        "bias": bias is not None,
-        **call.window(weight.shape[2:]),
+def _steps_said(graph: Operators, parts: list[NeuronPart], frames: int) -> int:
+    """The number of time steps that a file has once and for all, or 0."""
+    given = {part.given for part in parts}
+    counts = {
+        len(node.input)
+        for node in graph.nodes
+        if node.op_type == "Concat" and node.output[0] in given
     }
-    return call.add("conv", attrs, {"weight": weight, "bias": bias})
-
-
-def _norm(call: _Called) -> int:
-    names = ("weight", "bias", "running_mean", "running_var")
-    held = {name: call.number(place) for place, name in enumerate(names, 1)}
-    if any(item is None for item in held.values()):
-        raise call.refuse("its numbers are not stored")
-    eps = float(f"{float(call.attrs.get('epsilon', 1e-5)):.6g}")
-    weights = {name: torch.tensor(item) for name, item in held.items()}
-    return batchnorm(call.build, call.x, call.name, eps, weights)
-
-
-def _gemm(call: _Called) -> int:
-    weight, bias = call.number(1), call.number(2)
-    if weight is None or call.attrs.get("transA") or len(call.shape) != 1:
-        raise call.refuse("a product of matrices that is no linear layer")
-    weight = weight if call.attrs.get("transB") else weight.T.copy()
-    weight = weight * np.float32(call.attrs.get("alpha", 1.0))
-    if bias is not None:
-        bias = np.broadcast_to(
-            bias * np.float32(call.attrs.get("beta", 1.0)), weight.shape[:1]
-        ).copy()
-    attrs = {"width": int(weight.shape[0]), "bias": bias is not None}
-    return call.add("linear", attrs, {"weight": weight, "bias": bias})
-
-
-def _pool(op: str) -> Callable[[_Called], int]:
-    def read(call: _Called) -> int:
-        return pool(
-            call.build, op, call.x, call.name, **call.window(call.attrs["kernel_shape"]),
-            ceil_mode=call.attrs.get("ceil_mode"),
-            counts_padding=call.attrs.get("count_include_pad"),
-        )  # fmt: skip
-
-    return read
-
-
-def _global(call: _Called) -> int:
-    return call.add("global_avgpool", {})
-
-
-def _mean(call: _Called) -> int:
-    axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
-    if axes is None or {int(axis) % 4 for axis in axes} != {2, 3} or len(call.shape) != 3:
-        raise call.refuse("a mean that is not over rows and columns")
-    return average(call.build, call.x, call.name, keep=call.attrs.get("keepdims", 1))
-
-
-def _flatten(call: _Called) -> int:
-    if call.attrs.get("axis", 1) != 1:
-        raise call.refuse("a flatten of samples")
-    return flatten(call.build, call.x, call.name)
-
-
-def _reshape(call: _Called) -> int:
-    size = call.number(1)
-    wanted = None if size is None else [int(item) for item in size]
-    flat = int(np.prod(call.shape))
-    if wanted is None or len(wanted) != 2 or wanted[1] not in (-1, flat):
-        raise call.refuse(f"a change of shape to {wanted}")
-    return flatten(call.build, call.x, call.name)
-
-
-def _joined(op: str) -> Callable[[_Called], int]:
-    def read(call: _Called) -> int:
-        numbers = [call.number(place) for place in (0, 1)]
-        if all(item is None for item in numbers):
-            return call.build.add(op, [call.value(0), call.value(1)], {}, call.name)
-        place = 0 if numbers[0] is None else 1
-        number = numbers[1 - place]
-        if number is None or number.size != 1:
-            raise call.refuse(f"`{op}` with several numbers")
-        value = float(number.reshape(-1)[0])
-        return with_number(call.build, op, call.value(place), value, call.name, first=place == 1)
-
-    return read
-
-
-def _concat(call: _Called) -> int:
-    if call.attrs["axis"] % (len(call.shape) + 1) != 1:
-        raise call.refuse("concatenation along another axis than channels")
-    values = [call.value(place) for place in range(len(call.node.input))]
-    return concat(call.build, values, call.name)
-
-
-def _function(op: str) -> Callable[[_Called], int]:
-    return lambda call: call.add(op, {})
-
-
-FORMS: Mapping[str, Callable[[_Called], int]] = {
-    "Conv": _conv,
-    "BatchNormalization": _norm,
-    "Gemm": _gemm,
-    "MatMul": _gemm,
-    "MaxPool": _pool("maxpool"),
-    "AveragePool": _pool("avgpool"),
-    "GlobalAveragePool": _global,
-    "ReduceMean": _mean,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Add": _joined("add"),
-    "Sub": _joined("sub"),
-    "Mul": _joined("mul"),
-    "Concat": _concat,
-    "Relu": _function("relu"),
-    "Sigmoid": _function("sigmoid"),
-    "Tanh": _function("tanh"),
-    "Identity": lambda call: call.x,
-    "Dropout": lambda call: call.x,
-}
-"""Operators of ONNX that are read."""
+    if len(counts | ({frames} if frames else set())) > 1:
+        raise UserError(f"its neurons run for several numbers of time steps ({sorted(counts)})")
+    return frames or next(iter(counts), 0)
 
 
 @dataclass(frozen=True)
@@ -276,23 +127,24 @@ class OnnxRunner:
 
     source: ReadNetwork
     data: bytes
-    entry: str
+    output: str
+    time: Time
     single: bool = True
 
     def run(self, inputs: Tensor) -> Tensor:
-        import onnxruntime
-
-        quiet = onnxruntime.SessionOptions()
-        quiet.log_severity_level = 3
-        quiet.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(self.data, quiet)
-        sized = session.get_inputs()[0].shape[0]
+        graph = self.source.graph
+        varies = graph.input.value.varies
+        axis = int(varies)
+        session = session_of(self.data, torch.get_num_threads())
         samples = inputs.float().numpy()
-        parts: Sequence[Array] = (
-            np.split(samples, len(samples) // sized) if isinstance(sized, int) else [samples]
-        )
-        found = [session.run(None, {self.entry: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(found)).double()
+        if self.time == "by step":
+            found = [run_by_step(session, [samples], graph.steps, [varies])[self.output]]
+        else:
+            sized = session.get_inputs()[0].shape[axis]
+            count = samples.shape[axis] // sized if isinstance(sized, int) else 1
+            parts = np.split(samples, count, axis)
+            found = [run_at_once(session, [part], graph.steps)[self.output] for part in parts]
+        return torch.from_numpy(np.concatenate(found, found[0].ndim - 2)).double()
 
     def weights(self) -> Weights:
         return self.source.weights

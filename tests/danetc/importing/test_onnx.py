@@ -1,4 +1,4 @@
-"""Files of ONNX: PyTorch's ResNets come back, and what is no network of samples is refused."""
+"""Files of ONNX: PyTorch's ResNets and spiking networks come back, others are refused."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
-from danetc.compiler.emit.onnx import emit_onnx
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.onnx import TIMES, OnnxTime, emit_onnx
 from danetc.errors import UserError
+from danetc.tasks.comparing import _warm
+from danetc.tasks.importing import acceptance
+from danetc.tasks.importing.network import ImportedNetwork
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -78,6 +82,133 @@ def test_what_is_exported_comes_back(tmp_path: Path, stage: str) -> None:
     found = danetc.import_network(path, samples=20)
     again = check_text(found.text).graphs["drawn"]
     assert isinstance(compare_graphs(check_text(text).graphs["drawn"], again), Same)
+
+
+# -- spiking networks ------------------------------------------------------------------------------
+
+SPIKING = """
+use std
+network drawn {{
+  input = {input}
+  steps = {steps}
+  neuron = {neuron}
+  surrogate = atan
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), {blocks}) via {via}
+  head = {head}
+}}
+"""
+EACH, MEAN = "avgpool -> linear(3)", "avgpool -> mean_over_time -> linear(3)"
+
+
+def spiking(path: Path, time: OnnxTime, **given: object) -> str:
+    """A spiking network as a file of ONNX whose logits vary; its spec."""
+    usual = {"input": "image(2, 6, 6)", "steps": 3, "blocks": 2, "via": "origin", "head": EACH}
+    text = SPIKING.format(**usual | given)
+    graph = graph_of(check_text(text))
+    model = emit(graph)
+    with torch.no_grad():
+        _warm(model, graph)
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    onnx.save(emit_onnx(graph, arrays, time, about={"steps": str(graph.steps)}), str(path))
+    return text
+
+
+def assert_same(text: str, found: ImportedNetwork) -> None:
+    assert found.agreement.own_weights
+    assert found.agreement.deviation > 0.01
+    graphs = (check_text(each).graphs["drawn"] for each in (text, found.text))
+    assert isinstance(compare_graphs(*graphs), Same)
+
+
+@pytest.mark.parametrize(
+    ("time", "neuron", "via", "head"),
+    [
+        ("unrolled", "LIF(tau = 3.0)", "sew by densely_additive", MEAN),
+        ("loop", "LIF(tau = 1.25, v_rest = -0.5)", "baa", MEAN),
+        ("step", "LIF(tau = 3.0)", "sew by densely_additive", EACH),
+        ("loop", "PLIF(tau = 3.0)", "sew_iand", EACH),
+        ("step", "PLIF(tau = 3.0)", "sew_iand", EACH),
+        ("unrolled", "ALIF", "origin", EACH),
+        ("step", "MSLIF", "pa_b", EACH),
+        ("unrolled", "readout", "pa_a", MEAN),
+    ],
+)
+def test_a_spiking_network_comes_back(
+    tmp_path: Path, time: OnnxTime, neuron: str, via: str, head: str
+) -> None:
+    """Its steps one behind the other, in loops, or one step with its states."""
+    path = tmp_path / "drawn.onnx"
+    text = spiking(path, time, neuron=neuron, via=via, head=head, blocks=3)
+    assert_same(text, danetc.import_network(path, samples=10))
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_frames_come_back(tmp_path: Path, time: OnnxTime) -> None:
+    path = tmp_path / "drawn.onnx"
+    text = spiking(path, time, neuron="IF", input="events(2, 6, 6)", steps=2, blocks=1)
+    assert_same(text, danetc.import_network(path, events=time == "step", samples=10))
+
+
+def test_nothing_goes_by_names(tmp_path: Path) -> None:
+    path = tmp_path / "drawn.onnx"
+    text = spiking(path, "unrolled", neuron="PLIF", via="sew")
+    made = onnx.load(str(path))
+    names: dict[str, str] = {"": ""}
+    for node in made.graph.node:
+        node.name = ""
+        for values in (node.input, node.output):
+            values[:] = [names.setdefault(name, f"v{len(names)}") for name in values]
+    for item in (*made.graph.initializer, *made.graph.input, *made.graph.output):
+        item.name = names[item.name]
+    del made.metadata_props[:]
+    onnx.save(made, str(path))
+    assert_same(text, danetc.import_network(path, samples=10))
+
+
+def test_a_sample_that_rounding_changes_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pixel that is at the threshold in float32 and below it in float64."""
+    text = "use std\nnetwork n { input = image(1, 4, 4); steps = 2; neuron = IF; surrogate = atan\n out = in -> spike -> conv(3, kernel = 1) -> avgpool -> linear(3) }"
+    graph = graph_of(check_text(text))
+    model = emit(graph)
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    path = tmp_path / "net.onnx"
+    onnx.save(emit_onnx(graph, arrays), str(path))
+    drawn = acceptance._inputs
+
+    def inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...], seed: int) -> Tensor:
+        found = drawn(lead, samples, shape, seed)
+        found[3, 0, 2, 2] = 1 - 1e-9
+        return found
+
+    monkeypatch.setattr(acceptance, "_inputs", inputs)
+    found = danetc.import_network(path, samples=10)
+    assert found.agreement.flipped == 3  # one for each seed
+    assert found.agreement.difference < 1e-5
+    assert found.as_dict()["compared"]["flipped"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "steps", "why"),
+    [
+        ("h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> spike \n out = h -> avgpool -> linear(3)", None, "a loop over time through layers .Conv"),
+        ("out = in -> conv(2) -> norm(per_step = true) -> spike -> avgpool -> linear(3)", None, "several numbers"),
+        ("out = in -> conv(2) -> spike -> avgpool -> linear(3)", 5, "it is of 2 time steps"),
+    ],
+)  # fmt: skip
+def test_what_is_no_layer_of_neurons_is_refused(
+    tmp_path: Path, body: str, steps: int | None, why: str
+) -> None:
+    text = f"use std\nnetwork n {{ input = image(1, 6, 6); steps = 2; neuron = IF; surrogate = atan\n {body} }}"
+    graph = graph_of(check_text(text))
+    arrays = {name: value.numpy() for name, value in emit(graph).state_dict().items()}
+    path = tmp_path / "net.onnx"
+    time: OnnxTime = "loop" if why.startswith("a loop") else "unrolled"
+    onnx.save(emit_onnx(graph, arrays, time), str(path))
+    with pytest.raises(UserError, match=why):
+        danetc.import_network(path, steps=steps, samples=4)
 
 
 def test_other_operators_are_refused_by_name(tmp_path: Path) -> None:

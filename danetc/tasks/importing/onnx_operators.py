@@ -1,0 +1,315 @@
+"""Operators of ONNX as danetc's operations: what samples, or all samples of all steps, go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from danetc.compiler.ir.graph import Attribute
+from danetc.errors import UserError
+from danetc.tasks.importing.layers import (
+    average,
+    batchnorm,
+    concat,
+    flatten,
+    pool,
+    sizes,
+    with_number,
+)
+from danetc.tasks.importing.onnx_equations import POINTWISE, NeuronPart, written
+from danetc.tasks.importing.onnx_neurons import attributes
+from danetc.tasks.importing.source import SourceBuilder
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+
+_OVER_TIME = frozenset({"Reshape", "ReduceMean", "ReduceSum"})
+"""Operators that know what to make of time steps."""
+
+
+class Reader:
+    """Values that are made of samples by their names, and numbers that are stored.
+
+    A value is [N, ...] or [T * N, ...]; those of ``in_steps`` are [T, N, ...]. ``parts`` are neurons by
+    what they give, whose operators are read as one.
+    """
+
+    def __init__(
+        self, build: SourceBuilder, stored: Mapping[str, Array], parts: Mapping[str, NeuronPart]
+    ) -> None:
+        self.build = build
+        self.stored = dict(stored)
+        self.parts = parts
+        self.members = {id for part in parts.values() for id in part.members}
+        self.values: dict[str, int] = {}
+        self.in_steps: set[str] = set()
+
+    def read(self, node: Any, name: str) -> None:
+        for given in node.output:
+            if given in self.parts:
+                self._neuron(self.parts[given], name)
+                if node.op_type == "Loop":
+                    self.in_steps.add(given)
+        if id(node) in self.members:
+            return
+        attrs = attributes(node)
+        if node.op_type == "Constant":
+            return
+        if all(item in self.stored or not item for item in node.input) or node.op_type == "Shape":
+            found = _size(self, node, attrs)
+            if found is not None:
+                self.stored[node.output[0]] = found
+                return
+        read = FORMS.get(node.op_type)
+        if read is None:
+            raise UserError(
+                f"{name}: the operator {node.op_type} is not read; these are: {', '.join(FORMS)}. "
+                "Spiking networks are imported from their PyTorch model, or from NIR"
+            )
+        if self.in_steps.intersection(node.input) and node.op_type not in _OVER_TIME:
+            if node.op_type not in POINTWISE:
+                raise UserError(
+                    f"{name}: a {node.op_type} of values [T, N, ...], which is not read"
+                )
+            self.in_steps.add(node.output[0])
+        self.values[node.output[0]] = read(_Called(self, node, attrs, name))
+
+    def _neuron(self, part: NeuronPart, name: str) -> None:
+        if part.source not in self.values:
+            raise UserError(f"{name}: a neuron of something that is no value of the network")
+        x = self.values[part.source]
+        self.values[part.given] = self.build.neuron(part.program, x, name, part.weights)
+
+
+def _size(reader: Reader, node: Any, attrs: Mapping[str, Any]) -> Array | None:
+    """Numbers that are made of sizes: T is known, and the number of samples -1."""
+    taken = [reader.stored[item] for item in node.input if item in reader.stored]
+    match node.op_type:
+        case "Shape":
+            value = reader.values.get(node.input[0])
+            if value is None:
+                return None
+            lead = [reader.build.steps, -1] if node.input[0] in reader.in_steps else [-1]
+            size = [*lead, *reader.build.shape_of(value)]
+            return np.array(size[attrs.get("start", 0) : attrs.get("end", len(size))])
+        case "Concat":
+            return np.concatenate(taken)
+        case "Expand":
+            return taken[0]
+        case "Identity":
+            return taken[0]
+    return None
+
+
+@dataclass(frozen=True)
+class _Called:
+    reader: Reader
+    node: Any
+    attrs: Mapping[str, Any]
+    name: str
+
+    @property
+    def build(self) -> SourceBuilder:
+        return self.reader.build
+
+    @property
+    def x(self) -> int:
+        return self.value(0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.build.shape_of(self.x)
+
+    def value(self, place: int) -> int:
+        """An operand that is made of samples."""
+        found = self.reader.values.get(self.node.input[place])
+        if found is None:
+            raise self.refuse(f"its operand {place + 1} is no value of the network")
+        return found
+
+    def number(self, place: int) -> Array | None:
+        """An operand that is stored, or None."""
+        if len(self.node.input) <= place or not self.node.input[place]:
+            return None
+        return self.reader.stored.get(self.node.input[place])
+
+    def add(self, op: str, attrs: Mapping[str, Attribute], weights: Mapping[str, Array | None] | None = None) -> int:  # fmt: skip
+        held = {
+            key: torch.tensor(item) for key, item in (weights or {}).items() if item is not None
+        }
+        return self.build.add(op, [self.x], attrs, self.name, held)
+
+    def refuse(self, why: str) -> UserError:
+        return UserError(f"{self.name}: {why}")
+
+    def over_steps(self, axes: Any) -> bool:
+        """Whether axes are that of the time steps alone, which is not kept."""
+        of_time = axes is not None and [int(axis) for axis in axes] == [0]
+        return of_time and self.node.input[0] in self.reader.in_steps and not self.attrs.get("keepdims", 1)  # fmt: skip
+
+    def window(self, kernel: Sequence[int]) -> dict[str, Attribute]:
+        """Kernel, stride, padding and dilation of windows."""
+        if self.attrs.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+            raise self.refuse("it pads by itself (auto_pad)")
+        return sizes(
+            self.name, kernel=kernel, stride=tuple(self.attrs.get("strides", (1, 1))),
+            padding=tuple(self.attrs.get("pads", (0, 0, 0, 0))),
+            dilation=tuple(self.attrs.get("dilations", (1, 1))),
+        )  # fmt: skip
+
+
+def _conv(call: _Called) -> int:
+    weight, bias = call.number(1), call.number(2)
+    if weight is None:
+        raise call.refuse("its weight is not stored")
+    attrs: dict[str, Attribute] = {
+        "width": int(weight.shape[0]),
+        "groups": int(call.attrs.get("group", 1)),
+        "bias": bias is not None,
+        **call.window(weight.shape[2:]),
+    }
+    return call.add("conv", attrs, {"weight": weight, "bias": bias})
+
+
+def _norm(call: _Called) -> int:
+    names = ("weight", "bias", "running_mean", "running_var")
+    held = {name: call.number(place) for place, name in enumerate(names, 1)}
+    if any(item is None for item in held.values()):
+        raise call.refuse("its numbers are not stored")
+    eps = float(f"{float(call.attrs.get('epsilon', 1e-5)):.6g}")
+    weights = {name: torch.tensor(item) for name, item in held.items()}
+    return batchnorm(call.build, call.x, call.name, eps, weights)
+
+
+def _gemm(call: _Called) -> int:
+    weight, bias = call.number(1), call.number(2)
+    if weight is None or call.attrs.get("transA") or len(call.shape) != 1:
+        raise call.refuse("a product of matrices that is no linear layer")
+    weight = weight if call.attrs.get("transB") else weight.T.copy()
+    weight = weight * np.float32(call.attrs.get("alpha", 1.0))
+    if bias is not None:
+        bias = np.broadcast_to(
+            bias * np.float32(call.attrs.get("beta", 1.0)), weight.shape[:1]
+        ).copy()
+    attrs = {"width": int(weight.shape[0]), "bias": bias is not None}
+    return call.add("linear", attrs, {"weight": weight, "bias": bias})
+
+
+def _pool(op: str) -> Callable[[_Called], int]:
+    def read(call: _Called) -> int:
+        return pool(
+            call.build, op, call.x, call.name, **call.window(call.attrs["kernel_shape"]),
+            ceil_mode=call.attrs.get("ceil_mode"),
+            counts_padding=call.attrs.get("count_include_pad"),
+        )  # fmt: skip
+
+    return read
+
+
+def _global(call: _Called) -> int:
+    return call.add("global_avgpool", {})
+
+
+def _mean(call: _Called) -> int:
+    axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
+    if call.over_steps(axes):
+        return call.add("mean_over_time", {})
+    if axes is None or {int(axis) % 4 for axis in axes} != {2, 3} or len(call.shape) != 3:
+        raise call.refuse("a mean that is not over rows and columns")
+    return average(call.build, call.x, call.name, keep=call.attrs.get("keepdims", 1))
+
+
+def _sum(call: _Called) -> int:
+    axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
+    if not call.over_steps(axes):
+        raise call.refuse("a sum that is not over time steps")
+    return call.add("sum_over_time", {})
+
+
+def _flatten(call: _Called) -> int:
+    if call.attrs.get("axis", 1) != 1:
+        raise call.refuse("a flatten of samples")
+    return flatten(call.build, call.x, call.name)
+
+
+def _reshape(call: _Called) -> int:
+    size = call.number(1)
+    wanted = None if size is None else [int(item) for item in size]
+    flat = int(np.prod(call.shape))
+    if wanted == [call.build.steps, -1, *call.shape]:
+        call.reader.in_steps.add(call.node.output[0])
+        return call.x
+    if wanted == [-1, *call.shape]:
+        return call.x
+    if wanted is None or len(wanted) != 2 or wanted[1] not in (-1, flat):
+        raise call.refuse(f"a change of shape to {wanted}")
+    return flatten(call.build, call.x, call.name)
+
+
+def _joined(op: str) -> Callable[[_Called], int]:
+    def read(call: _Called) -> int:
+        numbers = [call.number(place) for place in (0, 1)]
+        if all(item is None for item in numbers):
+            return call.build.add(op, [call.value(0), call.value(1)], {}, call.name)
+        place = 0 if numbers[0] is None else 1
+        number = numbers[1 - place]
+        if number is None or number.size != 1:
+            raise call.refuse(f"`{op}` with several numbers")
+        value = written(float(number.reshape(-1)[0]))
+        return with_number(call.build, op, call.value(place), value, call.name, first=place == 1)
+
+    return read
+
+
+def _concat(call: _Called) -> int:
+    if call.attrs["axis"] % (len(call.shape) + 1) != 1:
+        raise call.refuse("concatenation along another axis than channels")
+    values = [call.value(place) for place in range(len(call.node.input))]
+    return concat(call.build, values, call.name)
+
+
+def _same(call: _Called) -> int:
+    return call.x
+
+
+def _repeat(call: _Called) -> int:
+    """An image at each time step: it is read so from the start."""
+    times = call.number(1)
+    wanted = [call.build.steps, *[1] * len(call.shape)]
+    if times is None or [int(item) for item in times] != wanted:
+        raise call.refuse("a repetition that is not over time steps")
+    return call.x
+
+
+def _function(op: str) -> Callable[[_Called], int]:
+    return lambda call: call.add(op, {})
+
+
+FORMS: Mapping[str, Callable[[_Called], int]] = {
+    "Conv": _conv,
+    "BatchNormalization": _norm,
+    "Gemm": _gemm,
+    "MatMul": _gemm,
+    "MaxPool": _pool("maxpool"),
+    "AveragePool": _pool("avgpool"),
+    "GlobalAveragePool": _global,
+    "ReduceMean": _mean,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Add": _joined("add"),
+    "Sub": _joined("sub"),
+    "Mul": _joined("mul"),
+    "Concat": _concat,
+    "Relu": _function("relu"),
+    "Sigmoid": _function("sigmoid"),
+    "Tanh": _function("tanh"),
+    "ReduceSum": _sum,
+    "Tile": _repeat,
+    "Identity": _same,
+    "Dropout": _same,
+}
+"""Operators of ONNX that are read."""
