@@ -13,8 +13,10 @@ from typing import Any
 from torch import nn
 
 from danetc.compiler import check_text
+from danetc.compiler.importing.library import standard
 from danetc.compiler.importing.neurons import Unwritten
 from danetc.compiler.importing.program import Imported, import_graph
+from danetc.dsl.syntax.errors.case import RESERVED
 from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model
@@ -156,7 +158,10 @@ def _read(
 def plain_name(name: str) -> str:
     """A name that a spec can have."""
     plain = re.sub(r"\W", "_", name).strip("_") or "imported"
-    return plain if not plain[0].isdigit() else f"net_{plain}"
+    taken = (
+        plain[0].isdigit() or plain in standard() or plain.upper() in RESERVED and plain.islower()
+    )
+    return f"net_{plain}" if taken else plain
 
 
 def check_output(output: Path, *, force: bool) -> Path:

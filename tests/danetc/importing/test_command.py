@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.compiler import check_text
 from danetc.errors import UserError
 from danetc.tasks.importing.loading import parse_factory
+from danetc.tasks.importing.network import plain_name
 
 from ..conftest import Run
 
@@ -93,3 +95,15 @@ def test_arguments_are_literals_and_names_of_modules() -> None:
     }  # fmt: skip
     with pytest.raises(UserError, match="dotted name"):
         parse_factory("a:make(x=y)")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("net", "net"), ("my-net", "my_net"), ("18", "net_18"), ("for", "net_for"), ("IF", "net_IF")],
+)
+def test_a_network_is_called_by_what_a_spec_can_have(name: str, plain: str) -> None:
+    assert plain_name(name) == plain
+    check_text(
+        f"use std\nnetwork {plain} {{ input = image(1, 4, 4); steps = 1; neuron = IF; "
+        "surrogate = atan; out = in -> conv(2) -> spike -> avgpool -> linear(2) }"
+    )
