@@ -159,7 +159,7 @@ def plain_name(name: str) -> str:
     """A name that a spec can have."""
     plain = re.sub(r"\W", "_", name).strip("_") or "imported"
     taken = (
-        plain[0].isdigit() or plain in standard() or plain.upper() in RESERVED and plain.islower()
+        plain[0].isdigit() or plain in standard() or (plain.upper() in RESERVED and plain.islower())
     )
     return f"net_{plain}" if taken else plain
 
