@@ -106,14 +106,13 @@ def agreement(
         unit = max(1.0, float(wanted.abs().max())) if runner.single else 1.0
         worst = _differences(wanted, found) / unit
         apart = (~(worst <= TOLERANCE)).nonzero().flatten().tolist()  # not a number is apart too
-        traced = [n for n in apart if _is_traced(model, inputs, bool(lead), wanted, unit, n)]
-        if len(traced) < len(apart):
+        if not all(_is_traced(model, inputs, bool(lead), wanted, unit, n) for n in apart):
             raise UserError(
-                f"what was imported computes something else: {len(apart) - len(traced)} of {samples} "
-                f"samples differ by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
+                f"what was imported computes something else: {len(apart)} of {samples} samples differ "
+                f"by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
             )
-        flipped += len(traced)
-        same = [float(worst[n]) for n in range(samples) if n not in traced]
+        flipped += len(apart)
+        same = [float(worst[n]) for n in range(samples) if n not in apart]
         largest = max(largest, *same)
     return OutputAgreement(samples, SEEDS, min(deviations), largest, own, flipped)
 
