@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,22 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.danet"
     path.write_text(SMALL)
     return path
+
+
+@pytest.fixture
+def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a grid are trained here, as its processes train them (those are tested in test_compare)."""
+    from danetc.runtime.training.observer import Observer
+    from danetc.tasks.grid.attempt import Outcome
+    from danetc.tasks.training.trials import run
+
+    def train_all(runs: Any, *, record: Any, **rest: Any) -> None:
+        for each in runs:
+            request = replace(each.cell.request, output=each.path, seed=each.seed, seeds=None)
+            run(request, observer=Observer(), note=lambda text: None)
+            record(each, Outcome("done"))
+
+    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", train_all)
 
 
 @pytest.fixture

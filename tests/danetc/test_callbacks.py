@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import danetc
-from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
-from danetc.tasks.grid.run import Outcome
-from danetc.tasks.training.trials import run
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 from .conftest import SMALL
 
@@ -128,17 +125,8 @@ def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
         several.figure()
 
 
-@pytest.mark.usefixtures("forked_trainings")
-def _in_this_process(runs: Any, *, record: Any, **rest: Any) -> None:
-    """The runs of a grid as its processes make them (those are tested in test_grid)."""
-    for each in runs:
-        request = replace(each.cell.request, output=each.path, seed=each.seed, seeds=None)
-        run(request, observer=Observer(), note=lambda text: None)
-        record(each, Outcome("done"))
-
-
-def test_compare_is_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", _in_this_process)
+@pytest.mark.usefixtures("grid_in_process")
+def test_compare_is_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.danet").write_text(TEXT)
     asked: dict[str, Any] = {
         "grid": {"steps": [1, 2]}, "output": tmp_path / "grid", "backend": "eager",

@@ -21,7 +21,7 @@ from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.plot import FIGURES, across, data_name, training_figure
 from danetc.tasks.grid.results import (
-    CURVES,
+    TRAINED,
     CellRow,
     Comparison,
     marked,
@@ -72,7 +72,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     log = (first.parent / "log-seed-0.txt").read_text()
     assert len(cut) == 3 or "resuming from" in log  # it was not begun anew
 
-    by_hand: dict[str, list[list[float]]] = {name: [] for name in CURVES}
+    by_hand: dict[str, list[list[float]]] = {name: [] for name in ("test_accuracy", *TRAINED)}
     for seed in (0, 1):
         alone = ("train", "a.danet", "--data", "digits", "--seed", seed, "--backend", "eager")
         assert danetc(*alone, *setting, "--set", "steps=2", "-o", f"alone-{seed}", "-q").status == 0
@@ -82,7 +82,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     told = danetc("compare", "--only-report", "-o", "out", "--json")
     (cell,) = json.loads(told.out)["cells"]
     last = np.array(by_hand["test_accuracy"])[:, -1]
-    assert [cell["accuracies"][str(seed)] for seed in (0, 1)] == last.tolist()
+    assert [cell["scores"][str(seed)] for seed in (0, 1)] == last.tolist()
     assert cell["mean"] == pytest.approx(np.mean(last))
     assert cell["deviation"] == pytest.approx(np.std(last, ddof=1))
     for name, curves in by_hand.items():
@@ -174,7 +174,7 @@ def row(connection: str, rule: str, depth: int, classes: int, *curves: list[floa
         parameters=1000 * depth,
         cost=300,
         seeds=(0, 1),
-        accuracies={seed: curve[-1] for seed, curve in found.items()},
+        scores={seed: curve[-1] for seed, curve in found.items()},
         curves={"test_accuracy": found, "train_accuracy": found, "train_loss": losses},
         errors={},
     )  # fmt: skip
@@ -269,7 +269,7 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
     save_record(record, tmp_path / GRID)
     folder = tmp_path / "cell" / "seed-3"
     folder.mkdir(parents=True)
-    epochs = [dict.fromkeys(CURVES, value) for value in (0.25, 0.5, 0.375)]
+    epochs = [dict.fromkeys(("test_accuracy", *TRAINED), value) for value in (0.25, 0.5, 0.375)]
     save_record({"epochs": epochs}, folder / "training.json")
     for accuracy, value in (("last", "0.375"), ("best", "0.5")):
         told = danetc(

@@ -21,7 +21,7 @@ from danetc.tasks.grid.attempt import Attempt
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.searching.results import Searched, TrialRow, undominated
+from danetc.tasks.searching.results import Searched, TrialRow, read_search, undominated
 from danetc.tasks.searching.shown import front_figure, table
 from danetc.tasks.searching.space import SearchRange, parse_dimension
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS
@@ -46,7 +46,9 @@ SEARCH = ("search", "a.danet", "--data", FEW, "--backend", "eager", "-o", "out",
 
 
 class Trainings:
-    """An engine that trains nothing: the accuracy of a run after an epoch is a function of both."""
+    """An engine that trains nothing: the accuracy of a run after an epoch is a function of both; above
+    1 it is the RMSE of numbers.
+    """
 
     jobs = 1
 
@@ -89,10 +91,14 @@ class Pretended(Attempt):
         self.epochs += 1
         self.run.path.mkdir(parents=True, exist_ok=True)
         axes = dict(self.run.cell.axes)
-        epochs = [
-            {"test_accuracy": self._accuracy(axes, n), "train_loss": 1.0, "train_accuracy": 0.5}
-            for n in range(1, self.epochs + 1)
-        ]
+        epochs = []
+        for number in range(1, self.epochs + 1):
+            value = self._accuracy(axes, number)
+            if value > 1:  # of numbers
+                tested: dict[str, Any] = {"test_accuracy": None, "scores": {"rmse": value}}
+            else:
+                tested = {"test_accuracy": value, "train_accuracy": 0.5}
+            epochs.append({"train_loss": 1.0, **tested})
         save_record({"epochs": epochs}, self.run.path / TRAINING)
         return True
 
@@ -167,11 +173,11 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert {trial["cell"] for trial in found["trials"]} == set(cells)
     for trial in found["trials"]:
         cell = cells[trial["cell"]]
-        assert cell["mean"] == trial["accuracy"]
+        assert cell["mean"] == trial["score"]
         assert cell["state"] == "done"
         for name, value in trial["values"].items():
             assert cell[name] == value
-    best = max(found["trials"], key=lambda trial: trial["accuracy"])
+    best = max(found["trials"], key=lambda trial: trial["score"])
     assert best["best"]
 
     weights = [path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")]
@@ -201,8 +207,8 @@ def test_the_front_is_that_of_brute_force(
 
     def beaten(trial: dict[str, Any]) -> bool:
         return any(
-            (other["accuracy"], -other["operations"]) != (trial["accuracy"], -trial["operations"])
-            and other["accuracy"] >= trial["accuracy"]
+            (other["score"], -other["operations"]) != (trial["score"], -trial["operations"])
+            and other["score"] >= trial["score"]
             and other["operations"] <= trial["operations"]
             for other in trials
         )
@@ -286,6 +292,35 @@ def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
     assert [cell["state"] for cell in told["cells"]] == ["done"] * 5 + ["0 of 1 runs"]
     both = danetc(*asked, "--pruner", "median", "--front")
     assert both.status == 2
+
+
+def test_of_numbers_the_least_rmse_is_the_best(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """Also to the pruner: the sixth trial has a larger one than the median."""
+    (tmp_path / "a.danet").write_text(SPEC)
+    order: list[str] = []
+
+    def rmse(axes: dict[str, Any], epoch: int) -> float:
+        cell = str(axes["recipe.optimizer.lr"])
+        if cell not in order:
+            order.append(cell)
+        return 2 + 0.125 * order.index(cell) - 0.01 * epoch if order.index(cell) < 5 else 9
+
+    pretend(rmse)
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--set", "recipe.epochs=4")
+    done = danetc(*asked, "--pruner", "median", "--sampler", "random", "--trials", "6", "--json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert [trial["score"] for trial in found["trials"]] == [
+        *(pytest.approx(1.96 + 0.125 * number) for number in range(5)), None,
+    ]  # fmt: skip
+    assert [trial["best"] for trial in found["trials"]] == [True] + [False] * 5
+    assert (found["trials"][5]["state"], found["measure"]) == ("pruned", "rmse")
+    shown = danetc("search", "-o", "out", "--only-report", "--format", "csv").out.splitlines()
+    assert shown[0].endswith("RMSE,state")
+    assert [line[0] for line in shown[1:]] == list("012345")
+    assert front_figure(read_search(tmp_path / "out")).axes[0].get_ylabel() == "test RMSE"
 
 
 def test_a_search_goes_on_where_it_was_stopped(

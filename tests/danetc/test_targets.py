@@ -21,6 +21,8 @@ from danetc.runtime.data.augment import image_transform
 from danetc.runtime.sources.target import IGNORED
 from danetc.runtime.training.losses import LOSSES, Seen
 from danetc.runtime.training.totals import Totals
+from danetc.tasks.grid.plot import accuracy_figure, training_figure
+from danetc.tasks.grid.results import read_comparison
 
 from .conftest import Run
 
@@ -180,14 +182,59 @@ def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None
     done = danetc("train", "pixels.danet", "--data", "numbers.npz", "--set", "recipe.loss=mse",
                   "--backend", "eager")  # fmt: skip
     assert "is a map of 3 x 8 x 8, not a vector of numbers; end the head with `linear" in done.err
-    for command in (("train", "numbers.danet", "--classes", "2"), ("compare", "numbers.danet")):
-        done = danetc(*command, "--data", "numbers.npz", "--backend", "eager", "-o", "other")
-        assert done.status == 1
-        assert "numbers" in done.err
+    done = danetc(
+        "train", "numbers.danet", "--classes", "2", "--data", "numbers.npz", "-o", "other"
+    )
+    assert done.status == 1
+    assert "classes cannot be drawn from numbers.npz" in done.err
     train(danetc, "numbers", "--set", "recipe.epochs=1")
     done = danetc("train", "numbers.danet", "--data", "numbers.npz", "--backend", "eager", "-o",
                   "run", "--min-accuracy", "0.5", "--set", "recipe.epochs=1")  # fmt: skip
     assert "--min-accuracy is of classes" in done.err
+
+
+@pytest.mark.usefixtures("grid_in_process")
+@pytest.mark.parametrize(
+    ("name", "head", "measure"), [("numbers", "RMSE", "rmse"), ("pixels", "pixel accuracy %", "pixel accuracy")]
+)  # fmt: skip
+def test_networks_are_compared_by_what_is_learned(
+    danetc: Run, tmp_path: Path, name: str, head: str, measure: str
+) -> None:
+    """Of numbers the best is the least."""
+    asked = ("compare", f"{name}.danet", "--data", f"{name}.npz", "--backend", "eager", "-q")
+    grid = ("--grid", "recipe.optimizer.lr=0.2,0.0001", "--seeds", "2", "-o", "grid")
+    done = danetc(*asked, *grid)
+    assert done.status == 0, done.err
+    assert head in done.out
+    found = json.loads(danetc("compare", "-o", "grid", "--only-report", "--json").out)
+    assert found["measure"] == measure
+    means = []
+    for cell in found["cells"]:
+        scores = []
+        for seed in (0, 1):
+            record = json.loads(
+                Path("grid", cell["name"], f"seed-{seed}", "training.json").read_text()
+            )
+            last = record["epochs"][-1]
+            scores.append(last["scores"]["rmse"] if name == "numbers" else last["test_accuracy"])
+        assert list(cell["scores"].values()) == scores
+        means.append(cell["mean"])
+        assert cell["mean"] == pytest.approx(sum(scores) / 2)
+    best = min(means) if name == "numbers" else max(means)
+    assert [cell["best"] for cell in found["cells"]] == [mean == best for mean in means]
+    assert len({*means}) == 2
+    comparison = read_comparison(tmp_path / "grid")
+    curves, over = accuracy_figure(comparison).axes
+    assert curves.get_ylabel() == comparison.measure.label
+    points = [float(line.get_ydata()[0]) for line in over.lines if len(line.get_ydata()) == 1]
+    wanted = sorted(comparison.measure.scale * mean for mean in means)
+    assert sorted(points) == pytest.approx(wanted)
+    lower = 1 if name == "numbers" else 2
+    assert len(training_figure(comparison).axes) == lower
+    for row in read_comparison(tmp_path / "grid", "best").rows:
+        for seed, curve in row.curves[comparison.measure.curve].items():
+            assert row.scores[seed] == (min(curve) if name == "numbers" else max(curve))
+            assert len(curve) == 2
 
 
 def test_masks_go_where_their_images_go() -> None:

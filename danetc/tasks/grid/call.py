@@ -35,17 +35,19 @@ class Compared:
     directory: Path
     """With a folder for each cell; ``danetc compare -o DIR --only-report`` shows it again."""
     comparison: Comparison
-    """A row for each cell: its values on the axes, its accuracies by seed, its curves."""
+    """A row for each cell: its values on the axes, its accuracies (or RMSE) by seed, its curves."""
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each cell, with accuracies from 0 to 1. Raises UserError without pandas."""
+        """A row for each cell, with accuracies from 0 to 1, or the RMSE of numbers. Raises UserError
+        without pandas."""
         return self.comparison.frame()
 
     def figure(self, name: str = "accuracy", x: str | None = None) -> Any:
         """A figure of matplotlib, as ``danetc compare`` draws it.
 
         Args:
-            name: ``accuracy`` of the test images, or ``training`` for loss and accuracy over epochs.
+            name: ``accuracy`` of the test images (of numbers the RMSE), or ``training`` for loss and
+                accuracy over epochs.
             x: the axis, or the fact, that lies along x; by default the depth.
 
         Raises UserError without matplotlib.

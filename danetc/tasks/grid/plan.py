@@ -201,11 +201,6 @@ def epochs_of(run: GridRun) -> int:
 
 def _check_model(plan: TrainingPlan) -> None:
     """That the backend takes the network, and the network the data. Raises as training does."""
-    if plan.data.target == "numbers":
-        raise DataError(
-            f"a comparison is of accuracies, and the labels of {plan.data.name} are numbers; train "
-            "each network by itself"
-        )
     model: Model
     model, _ = initialise(
         with_steps(plan.compiled, plan.recipe.phases[0]).graph,

@@ -1,4 +1,5 @@
-"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy over the epochs, and the
+"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy (or what else rows are
+compared by) over the epochs, and the
 result over depth or another axis; a panel for each number of classes. In that of Fig. 11:
 training loss and accuracy over the epochs; a pair of panels for each network, a line for each depth.
 
@@ -18,6 +19,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure
+from danetc.tasks.grid.measures import ACCURACY, Measure
 from danetc.tasks.grid.results import FACTS, CellRow, Comparison, distinguishing
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
@@ -47,37 +49,39 @@ def across(comparison: Comparison, wanted: str | None) -> str | None:
 
 
 def accuracy_figure(comparison: Comparison, x: str | None = None) -> Any:
-    """Test accuracy. None where no run is complete, so that there is nothing to draw."""
+    """Test accuracy, or what numbers are compared by. None where no run is complete, so that there is
+    nothing to draw.
+    """
     drawn = _arrange(comparison, x)
     if drawn is None:
         return None
     x, labels, lines, values = drawn.x, drawn.labels, drawn.lines, drawn.values
+    measure = comparison.measure
     figure = import_module("matplotlib.figure").Figure(
         figsize=(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
     )
     grid = figure.subplots(2, len(drawn.panels), squeeze=False, sharey="row")
     for panel, upper, lower in zip(drawn.panels, *grid, strict=True):
         inside = drawn.inside(panel)
-        _curves(upper, inside, labels, lines, x, values)
+        _curves(upper, inside, measure, labels, lines, x, values)
         if x is None:
-            _bars(lower, inside, labels, lines)
+            _bars(lower, inside, measure, labels, lines)
         else:
-            _lines(lower, inside, labels, lines, x, values)
+            _lines(lower, inside, measure, labels, lines, x, values)
         name = in_figure(data_name(comparison.data))
         title = name if panel is None else f"{name}, {panel} classes"
         upper.set_title(title, fontsize="medium")
-        _chance(upper, inside)
-    first = "test top-1 accuracy (%)"
-    grid[0][0].set_ylabel(first)
+        _chance(upper, inside, measure)
+    grid[0][0].set_ylabel(measure.label)
     last = "after the last epoch" if comparison.accuracy == "last" else "of the best epoch"
-    grid[1][0].set_ylabel(f"{first}\n{last}")
+    grid[1][0].set_ylabel(f"{measure.label}\n{last}")
     _legend(figure, lines, None if values else [each[2] for each in STYLES])
     _markers(grid[0][0], x, values)
     return figure
 
 
 def training_figure(comparison: Comparison, x: str | None = None) -> Any:
-    """Training loss and accuracy. None where no run is complete."""
+    """Training loss, and accuracy where there is one. None where no run is complete."""
     drawn = _arrange(comparison, x)
     if drawn is None:
         return None
@@ -85,21 +89,24 @@ def training_figure(comparison: Comparison, x: str | None = None) -> Any:
     widest = max(map(len, rows))
     columns = ceil(widest / ceil(widest / _ABREAST))
     bands = [row[first : first + columns] for row in rows for first in range(0, len(row), columns)]
+    shown = [name for name in _TRAINING if name in drawn.rows[0].curves]
+    panels = len(shown)
     figure = import_module("matplotlib.figure").Figure(
-        figsize=(max(6.4, _SMALL[0] * columns), 2 * _SMALL[1] * len(bands) + 0.5),
+        figsize=(max(6.4, _SMALL[0] * columns), panels * _SMALL[1] * len(bands) + 0.5),
         layout="constrained",
     )
-    grid = figure.subplots(2 * len(bands), columns, squeeze=False)
-    for number, (name, label) in enumerate(_TRAINING.items()):
-        for axes in list(grid[number::2].flat)[1:]:
+    grid = figure.subplots(panels * len(bands), columns, squeeze=False)
+    for number, name in enumerate(shown):
+        label = _TRAINING[name]
+        for axes in list(grid[number::panels].flat)[1:]:
             axes.sharey(grid[number][0])
-        for band, line in zip(bands, grid[number::2], strict=True):
+        for band, line in zip(bands, grid[number::panels], strict=True):
             line[0].set_ylabel(label)
             for axes, (title, curves) in zip(line, band, strict=False):
                 for row, place in curves:
                     scale = 100 if name == "train_accuracy" else 1
                     _curve(axes, row.curve(name), place, scale, _marker(place))
-                axes.set_xlabel("epoch" if number else "")
+                axes.set_xlabel("epoch" if name == shown[-1] else "")
                 axes.set_title("" if number else title, fontsize="small")
                 axes.tick_params(labelleft=axes is line[0], labelsize="small")
             for axes in line[len(band) :]:
@@ -162,7 +169,7 @@ class _Drawn:
 
 def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
     """None where no run is complete."""
-    rows = [row for row in comparison.rows if row.accuracies]
+    rows = [row for row in comparison.rows if row.scores]
     if not rows:
         return None
     x = across(comparison, x)
@@ -191,6 +198,7 @@ def _label(row: CellRow, names: Sequence[str], x: str | None) -> str:
 def _curves(
     axes: Any,
     rows: Sequence[CellRow],
+    measure: Measure,
     labels: Mapping[str, str],
     lines: Sequence[str],
     x: str | None,
@@ -200,7 +208,7 @@ def _curves(
     for row in rows:
         place = lines.index(labels[row.name])
         marker = None if x is None else _marker(values.index(row.values[x]))
-        _curve(axes, row.curve("test_accuracy"), place, 100, marker)
+        _curve(axes, row.curve(measure.curve), place, measure.scale, marker)
     axes.set_xlabel("epoch")
 
 
@@ -228,6 +236,7 @@ def _curve(
 def _lines(
     axes: Any,
     rows: Sequence[CellRow],
+    measure: Measure,
     labels: Mapping[str, str],
     lines: Sequence[str],
     x: str,
@@ -242,10 +251,10 @@ def _lines(
         )
         shift = 0.04 * (place - (len(lines) - 1) / 2)  # so that whiskers stand side by side
         places = [values.index(row.values[x]) for row in found]
-        means = [100 * (row.mean or 0.0) for row in found]
+        means = [measure.scale * (row.mean or 0.0) for row in found]
         axes.errorbar(
             [each + shift for each in places], means,
-            [100 * (row.deviation or 0.0) for row in found],
+            [measure.scale * (row.deviation or 0.0) for row in found],
             color=colour, linestyle=dash, linewidth=1.2, capsize=3,
         )  # fmt: skip
         for each, mean in zip(places, means, strict=True):
@@ -256,22 +265,27 @@ def _lines(
     axes.set_xticks(range(len(values)), [in_figure(str(value)) for value in values])
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_xlabel(x)
-    _chance(axes, rows)
+    _chance(axes, rows, measure)
 
 
 def _bars(
-    axes: Any, rows: Sequence[CellRow], labels: Mapping[str, str], lines: Sequence[str]
+    axes: Any,
+    rows: Sequence[CellRow],
+    measure: Measure,
+    labels: Mapping[str, str],
+    lines: Sequence[str],
 ) -> None:
     """A bar for each cell, its deviation as a whisker."""
     for number, row in enumerate(rows):
         place = lines.index(labels[row.name])
-        mean, spread = 100 * (row.mean or 0.0), 100 * (row.deviation or 0.0)
+        mean = measure.scale * (row.mean or 0.0)
+        spread = measure.scale * (row.deviation or 0.0)
         axes.bar(
             number, mean, 0.7, yerr=spread, capsize=3, color="white",
             edgecolor=STYLES[place % len(STYLES)][0], hatch=_HATCHES[place % len(_HATCHES)],
         )  # fmt: skip
         axes.annotate(
-            f"{mean:.1f}", (number, mean + spread), (0, 2), textcoords="offset points",
+            f"{mean:.1f}" if measure.scale > 1 else f"{mean:.3g}", (number, mean + spread), (0, 2), textcoords="offset points",
             ha="center", fontsize="small",
         )  # fmt: skip
     axes.set_xticks(
@@ -290,8 +304,10 @@ def _fill(place: int, colour: str) -> str:
     return "white" if place % 2 else colour
 
 
-def _chance(axes: Any, rows: Sequence[CellRow]) -> None:
+def _chance(axes: Any, rows: Sequence[CellRow], measure: Measure) -> None:
     """Where guessing is, if a network is near it."""
+    if measure is not ACCURACY:
+        return
     least = min(100 / row.values["classes"] for row in rows)
     if min(row.mean or 0.0 for row in rows) * 100 < 2 * least:
         axes.axhline(least, color="0.5", linewidth=0.8, linestyle=":")

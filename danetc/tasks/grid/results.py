@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.errors import UserError
+from danetc.tasks.grid.measures import ACCURACY, Measure, measure_of
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
 """What is known of every cell. ``wiring`` is its connection by its rule."""
-CURVES = ("test_accuracy", "train_loss", "train_accuracy")
-"""What is kept of every epoch: accuracies from 0 to 1; a training epoch's are means over it, of
-augmented images."""
+TRAINED = ("train_loss", "train_accuracy")
+"""What is kept of every epoch's training, beside what cells are compared by: means over it, of augmented
+images. Numbers have no accuracy."""
 Accuracy = Literal["last", "best"]
 
 
@@ -28,9 +29,9 @@ Accuracy = Literal["last", "best"]
 class CellRow:
     """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
 
-    ``accuracies`` are by seed, of the runs that are complete, from 0 to 1; ``curves`` are theirs
-    over all epochs, of each of ``CURVES``. ``best`` says that no other cell with as many classes
-    has a higher mean.
+    ``scores`` are by seed, of the runs that are complete, in the measure of the comparison: accuracies
+    from 0 to 1, or what numbers are compared by. ``curves`` are theirs over all epochs, and those
+    ``TRAINED``. ``best`` says that no other cell with as many classes has a better mean.
     """
 
     name: str
@@ -38,32 +39,32 @@ class CellRow:
     parameters: int
     cost: int
     seeds: tuple[int, ...]
-    accuracies: Mapping[int, float]
+    scores: Mapping[int, float]
     curves: Mapping[str, Mapping[int, tuple[float, ...]]] = field(repr=False)
     errors: Mapping[int, str]
     best: bool = False
 
     @property
     def mean(self) -> float | None:
-        return fmean(self.accuracies.values()) if self.accuracies else None
+        return fmean(self.scores.values()) if self.scores else None
 
     @property
     def deviation(self) -> float | None:
         """Of the sample (n - 1); None of one run."""
-        found = list(self.accuracies.values())
+        found = list(self.scores.values())
         return stdev(found) if len(found) > 1 else None
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        """Mean and deviation (0 of one run) of one of ``CURVES`` after each epoch."""
+        """Mean and deviation (0 of one run) of one of ``curves`` after each epoch."""
         epochs = zip(*self.curves[name].values(), strict=True)
         return [(fmean(each), stdev(each) if len(each) > 1 else 0.0) for each in epochs]
 
     @property
     def state(self) -> str:
         """``done``, or how far it is."""
-        if len(self.accuracies) == len(self.seeds):
+        if len(self.scores) == len(self.seeds):
             return "done"
-        done = f"{len(self.accuracies)} of {len(self.seeds)} runs"
+        done = f"{len(self.scores)} of {len(self.seeds)} runs"
         return f"{done}, {len(self.errors)} failed" if self.errors else done
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,24 +74,27 @@ class CellRow:
             "parameters": self.parameters,
             "epochs_x_T": self.cost,
             "seeds": list(self.seeds),
-            "accuracies": {str(seed): value for seed, value in self.accuracies.items()},
+            "scores": {str(seed): value for seed, value in self.scores.items()},
             "mean": self.mean,
             "deviation": self.deviation,
             "best": self.best,
             "state": self.state,
             "errors": {str(seed): text for seed, text in self.errors.items()},
-            "curves": {name: [list(point) for point in self.curve(name)] for name in CURVES},
+            "curves": {name: [list(point) for point in self.curve(name)] for name in self.curves},
         }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows. ``axes`` are the names of what was varied, ``accuracy`` says of which epoch."""
+    """All rows. ``axes`` are the names of what was varied, ``measure`` is what rows are compared by, and
+    ``accuracy`` says of which epoch it is.
+    """
 
     data: str
     axes: tuple[str, ...]
     accuracy: Accuracy
     rows: tuple[CellRow, ...]
+    measure: Measure = ACCURACY
 
     def varying(self) -> list[str]:
         """The names that tell the rows apart: the axes, then other facts that are not the same."""
@@ -105,8 +109,8 @@ class Comparison:
         return names
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each cell, with accuracies from 0 to 1. Raises UserError
-        without pandas."""
+        """A row for each cell, with mean and deviation of accuracies from 0 to 1, or of what numbers are
+        compared by. Raises UserError without pandas."""
         from danetc.output.data_frames import frame
 
         names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
@@ -117,6 +121,7 @@ class Comparison:
             "data": self.data,
             "axes": list(self.axes),
             "accuracy": self.accuracy,
+            "measure": self.measure.name,
             "cells": [row.as_dict() for row in self.rows],
         }
 
@@ -132,22 +137,38 @@ def read_comparison(
         raise UserError(f"{folder / GRID} is damaged: it names no runs")
     if record["format"] > FORMAT:
         raise UserError(f"{folder / GRID} was written by a newer danetc")
-    rows = [_row(folder, cell, accuracy, allow_changed) for cell in record["cells"]]
-    return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows)))
+    trained = {
+        run["directory"]: epochs_in(folder / run["directory"] / TRAINING, allow_changed)
+        for cell in record["cells"]
+        for run in cell["runs"]
+    }
+    measure = measure_of(epoch for epochs in trained.values() for epoch in epochs)
+    rows = [_row(cell, trained, accuracy, measure) for cell in record["cells"]]
+    return Comparison(
+        record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows, measure)), measure
+    )
 
 
 def _row(
-    folder: Path, cell: Mapping[str, Any], accuracy: Accuracy, allow_changed: Collection[str]
+    cell: Mapping[str, Any],
+    trained: Mapping[str, list[dict[str, Any]]],
+    accuracy: Accuracy,
+    measure: Measure,
 ) -> CellRow:
+    """``trained`` are the epochs of each run, by its directory."""
     facts = cell["facts"]
     total = sum(facts["epochs"])
-    curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in CURVES}
+    names = (measure.curve, *(each for each in TRAINED if measure.higher or each == "train_loss"))
+    curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in names}
     errors: dict[int, str] = {}
     for run in cell["runs"]:
-        epochs = epochs_in(folder / run["directory"] / TRAINING, allow_changed)
+        epochs = trained[run["directory"]]
         if len(epochs) == total and run["state"] != "failed":
             for name, found in curves.items():
-                found[run["seed"]] = tuple(float(epoch[name]) for epoch in epochs)
+                found[run["seed"]] = tuple(
+                    measure.of(epoch) if name == measure.curve else float(epoch[name])
+                    for epoch in epochs
+                )
         elif run["state"] == "failed":
             errors[run["seed"]] = run["error"]
     known = {name: facts[name] for name in FACTS if name in facts}
@@ -159,9 +180,9 @@ def _row(
         parameters=facts["parameters"],
         cost=facts["cost"],
         seeds=tuple(run["seed"] for run in cell["runs"]),
-        accuracies={
-            seed: max(curve) if accuracy == "best" else curve[-1]
-            for seed, curve in curves["test_accuracy"].items()
+        scores={
+            seed: measure.best(curve) if accuracy == "best" else curve[-1]
+            for seed, curve in curves[measure.curve].items()
         },
         curves=curves,
         errors=errors,
@@ -201,12 +222,12 @@ def wiring(connection: str, rule: str) -> str:
     return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
 
 
-def marked(rows: Sequence[CellRow]) -> list[CellRow]:
+def marked(rows: Sequence[CellRow], measure: Measure = ACCURACY) -> list[CellRow]:
     """The best of the rows with as many classes; where there is no other, none."""
     found = []
     for row in rows:
         rivals = [each for each in rows if each.values["classes"] == row.values["classes"]]
         means = [each.mean for each in rivals if each.mean is not None]
-        best = len(means) > 1 and row.mean == max(means)
+        best = len(means) > 1 and row.mean == measure.best(means)
         found.append(replace(row, best=best))
     return found

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
+from danetc.tasks.grid.measures import Measure
 from danetc.tasks.grid.results import FACTS, CellRow, Comparison, are_distinct, distinguishing
 
 HEADS = {"cost": "epochs x T", "parameters": "params"}
-BEST = "the highest mean of those it is compared with"
+BEST = "the best mean of those it is compared with"
 
 
 def flat(comparison: Comparison) -> Table:
     """A row for each cell of the grid."""
-    names = comparison.varying()
+    names, measure = comparison.varying(), comparison.measure
     rows = comparison.rows
     several = any(len(row.seeds) > 1 for row in rows)
     unfinished = any(row.state != "done" for row in rows)
@@ -24,8 +25,12 @@ def flat(comparison: Comparison) -> Table:
     body = []
     for row in rows:
         cells = [Cell(str(row.values[name])) for name in names]
-        cells += [Cell(f"{row.parameters:,}"), Cell(f"{row.cost:,}"), Cell(score(row), row.best)]
-        cells += [Cell(str(len(row.accuracies)))] * several + [Cell(row.state)] * unfinished
+        cells += [
+            Cell(f"{row.parameters:,}"),
+            Cell(f"{row.cost:,}"),
+            Cell(measure.text(row.mean, row.deviation), row.best),
+        ]
+        cells += [Cell(str(len(row.scores)))] * several + [Cell(row.state)] * unfinished
         body.append(tuple(cells))
     numbers = {place for place, name in enumerate(names) if _numeric(rows, name)}
     first = len(names)
@@ -42,7 +47,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
 
     Raises UserError where there is nothing of a name, or two cells have one place.
     """
-    rows = comparison.rows
+    rows, measure = comparison.rows, comparison.measure
     known = list(dict.fromkeys([*comparison.axes, *FACTS]))
     for column in columns:
         if column not in known:
@@ -77,7 +82,12 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
         for each in places:
             found = group.get(each)
             cells.append(
-                Cell("-") if found is None else Cell(score(found), _is_best(found, group.values()))
+                Cell("-")
+                if found is None
+                else Cell(
+                    measure.text(found.mean, found.deviation),
+                    _is_best(found, group.values(), measure),
+                )
             )
         body.append(tuple(cells))
     heads = (*names, *(HEADS[name] for name in shared), *places)
@@ -85,12 +95,12 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
     return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}), BEST)
 
 
-def _is_best(row: CellRow, group: Iterable[CellRow]) -> bool:
+def _is_best(row: CellRow, group: Iterable[CellRow], measure: Measure) -> bool:
     rivals = [each for each in group if each.values["classes"] == row.values["classes"]]
     if len(rivals) == 1:
         return row.best
     means = [each.mean for each in rivals if each.mean is not None]
-    return len(means) > 1 and row.mean == max(means)
+    return len(means) > 1 and row.mean == measure.best(means)
 
 
 def _numeric(rows: Sequence[CellRow], name: str) -> bool:
@@ -98,19 +108,12 @@ def _numeric(rows: Sequence[CellRow], name: str) -> bool:
 
 
 def _accuracy(comparison: Comparison) -> str:
-    return "top-1 %" if comparison.accuracy == "last" else "best top-1 %"
-
-
-def score(row: CellRow) -> str:
-    """``68.26 ± 0.31`` in per cent."""
-    if row.mean is None:
-        return "-"
-    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
-    return f"{100 * row.mean:.2f}{spread}"
+    head = comparison.measure.head
+    return head if comparison.accuracy == "last" else f"best {head}"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line a cell: what it is, mean and deviation as shares of 1, and each seed's accuracy."""
+    """A line a cell: what it is, mean and deviation (of accuracies as shares of 1), and each seed's."""
     names = list(dict.fromkeys([*comparison.axes, *FACTS]))
     seeds = sorted({seed for row in comparison.rows for seed in row.seeds})
     heads = ["cell", *names, "parameters", "epochs_x_T", "mean", "deviation", "best", "state"]
@@ -119,7 +122,7 @@ def as_csv(comparison: Comparison) -> str:
         [
             row.name, *(row.values[name] for name in names), row.parameters, row.cost,
             row.mean, row.deviation, int(row.best), row.state,
-            *(row.accuracies.get(seed) for seed in seeds),
+            *(row.scores.get(seed) for seed in seeds),
         ]
         for row in comparison.rows
     ]  # fmt: skip

@@ -27,6 +27,7 @@ from danetc.tasks.grid.cells import (
 )
 from danetc.tasks.grid.comparison import cell_record, check_folder, grid_record
 from danetc.tasks.grid.engines import start_engine
+from danetc.tasks.grid.measures import Measure, measure_of
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
 from danetc.tasks.grid.progress import GridProgress
 from danetc.tasks.grid.request import GridRequest
@@ -277,35 +278,39 @@ class _Loop:
         return True
 
     def _report(self, each: _Active) -> None:
-        """Tell the pruner the accuracies that are new, and stop the run where it says so.
+        """Tell the pruner the figures that are new, and stop the run where it says so.
 
         With two objectives there is no pruner to tell.
         """
         if self.asked.front or each.pruned is not None:
             return
-        curve, total = self._curve(each.attempt.run), sum(each.attempt.run.facts.epochs)
+        measure, curve = self._curve(each.attempt.run)
+        total = sum(each.attempt.run.facts.epochs)
         trial = each.trials[0]
         for epoch in range(each.reported + 1, len(curve) + 1):
-            trial.report(curve[epoch - 1], epoch)
+            trial.report(measure.objective(curve[epoch - 1]), epoch)
             each.reported = epoch
             if epoch < total and trial.should_prune():
                 each.pruned = epoch
                 each.attempt.ask_to_stop()
                 return
 
-    def _curve(self, run: GridRun) -> list[float]:
-        """The test accuracy after each epoch."""
+    def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
+        """What a run is compared by, and that after each epoch."""
         epochs = epochs_in(run.path / TRAINING, self.base.allow_changed)
-        return [float(epoch["test_accuracy"]) for epoch in epochs]
+        measure = measure_of(epochs)
+        return measure, [measure.of(epoch) for epoch in epochs]
 
     def _complete(self, trials: Sequence[optuna.Trial], run: GridRun) -> None:
-        curve = self._curve(run)
-        accuracy = max(curve) if self.asked.cells.accuracy == "best" else curve[-1]
-        values = [accuracy, float(run.facts.operations)] if self.asked.front else [accuracy]
+        measure, curve = self._curve(run)
+        score = measure.best(curve) if self.asked.cells.accuracy == "best" else curve[-1]
+        values = [measure.objective(score)]
+        if self.asked.front:
+            values.append(float(run.facts.operations))
         self.done[run.cell.name] = run
         facts = {"operations": run.facts.operations, "parameters": run.facts.parameters}
         for trial in trials:
-            self._note(trial, accuracy=accuracy, **facts)
+            self._note(trial, score=score, measure=measure.name, **facts)
             tell(self.study, trial, "complete", values)
 
     def _prune(self, trial: optuna.Trial, reason: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.setting import Setting
+from danetc.tasks.grid.measures import ACCURACY, MEASURES, Measure
 from danetc.tasks.searching.study import RECORD, read_study
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _STATES: Mapping[str, State] = {
 class TrialRow:
     """A trial. ``cell`` is the name of its folder, ``values`` are those on the axes.
 
-    ``accuracy`` is from 0 to 1, of a trial that is complete. ``operations`` are MACs and additions for one
+    ``score`` is the accuracy from 0 to 1, or what numbers are compared by, of a trial that is complete. ``operations`` are MACs and additions for one
     image over all time steps; None where the network could not be built. ``epochs`` were told to a
     pruner. ``reason`` says why a trial was pruned or has failed. ``best``: see ``Searched``.
     """
@@ -33,7 +34,7 @@ class TrialRow:
     cell: str
     values: Mapping[str, Setting]
     state: State
-    accuracy: float | None
+    score: float | None
     operations: int | None
     parameters: int | None
     epochs: int
@@ -46,7 +47,7 @@ class TrialRow:
             "cell": self.cell,
             "values": dict(self.values),
             "state": self.state,
-            "accuracy": self.accuracy,
+            "score": self.score,
             "operations": self.operations,
             "parameters": self.parameters,
             "epochs": self.epochs,
@@ -57,14 +58,15 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search. Of the ``trials`` those are ``best`` that no other beats: in accuracy, and with ``front`` in
-    accuracy and operations together. A cell that several trials have drawn is best once."""
+    """A search. Of the ``trials`` those are ``best`` that no other beats: in its ``measure``, and with
+    ``front`` in that and operations together. A cell that several trials have drawn is best once."""
 
     directory: Path
     data: str
     axes: tuple[str, ...]
     front: bool
     trials: tuple[TrialRow, ...]
+    measure: Measure = ACCURACY
 
     @property
     def best(self) -> list[TrialRow]:
@@ -84,6 +86,7 @@ class Searched:
             "data": self.data,
             "axes": list(self.axes),
             "front": self.front,
+            "measure": self.measure.name,
             "trials": [each.as_dict() for each in self.trials],
         }
 
@@ -92,18 +95,19 @@ def read_search(folder: Path) -> Searched:
     """What lies in the folder of a search. Raises UserError where there is none."""
     study = read_study(folder)
     record = study.user_attrs[RECORD]
-    rows = []
+    rows, measure = [], ACCURACY
     for trial in study.get_trials(deepcopy=False):
         known = trial.user_attrs.get(RECORD, {})
         if not known:  # killed before its values were drawn
             continue
+        measure = MEASURES[known.get("measure", measure.name)]
         rows.append(
             TrialRow(
                 number=trial.number,
                 cell=known["cell"],
                 values=known["axes"],
                 state=_STATES[trial.state.name],
-                accuracy=known.get("accuracy"),
+                score=known.get("score"),
                 operations=known.get("operations"),
                 parameters=known.get("parameters"),
                 epochs=len(trial.intermediate_values),
@@ -111,18 +115,20 @@ def read_search(folder: Path) -> Searched:
             )
         )
     axes = ("network", *(name for name in record["space"] if name != "network"))
-    best = {each.number for each in undominated(rows, front=record["front"])}
+    best = {each.number for each in undominated(rows, measure, front=record["front"])}
     return Searched(
         folder, record["data"], axes, record["front"],
-        tuple(replace(each, best=each.number in best) for each in rows),
+        tuple(replace(each, best=each.number in best) for each in rows), measure,
     )  # fmt: skip
 
 
-def undominated(rows: Sequence[TrialRow], *, front: bool) -> list[TrialRow]:
+def undominated(
+    rows: Sequence[TrialRow], measure: Measure = ACCURACY, *, front: bool
+) -> list[TrialRow]:
     """The complete trials that no other beats, each cell once.
 
-    One is beaten by another with at least its accuracy and at most its operations, and better in one of
-    them; without ``front`` by one with a higher accuracy.
+    One is beaten by another that is at least as good and has at most its operations, and is better in one
+    of them; without ``front`` by one with a better figure.
     """
     cells: dict[str, TrialRow] = {}
     for row in rows:
@@ -131,11 +137,11 @@ def undominated(rows: Sequence[TrialRow], *, front: bool) -> list[TrialRow]:
 
     def cost(row: TrialRow) -> tuple[float, int]:
         """To be small: first what is sorted by."""
-        return -(row.accuracy or 0.0), (row.operations or 0) if front else 0
+        return -measure.objective(row.score or 0.0), (row.operations or 0) if front else 0
 
     kept: list[TrialRow] = []
     for row in sorted(cells.values(), key=cost):
-        # Of those before it none has less accuracy, so that it must have fewer operations.
+        # Of those before it none is worse, so that it must have fewer operations.
         if not kept or cost(row)[1] < cost(kept[-1])[1] or cost(row) == cost(kept[-1]):
             kept.append(row)
     return kept

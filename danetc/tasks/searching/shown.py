@@ -8,6 +8,7 @@ from typing import Any
 from danetc.output.table import Cell, Table
 from danetc.runtime.measure.plots import STYLES, in_figure
 from danetc.tasks.grid.cells import show
+from danetc.tasks.grid.measures import Measure
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.searching.results import Searched, TrialRow
 
@@ -17,10 +18,11 @@ _LABELS = 12
 
 
 def table(found: Searched) -> Table:
-    """The best trials first: with a front those on it alone; else all, by accuracy."""
-    rows = found.best if found.front else sorted(found.trials, key=_order)
+    """The best trials first: with a front those on it alone; else all, by accuracy (or RMSE)."""
+    measure = found.measure
+    rows = found.best if found.front else sorted(found.trials, key=lambda row: _order(row, measure))
     names = [name for name in found.axes if name != "network" or _several(found)]
-    heads = ("trial", *names, "operations", "params", "top-1 %")
+    heads = ("trial", *names, "operations", "params", measure.head)
     unfinished = any(row.state != "complete" for row in rows)
     body = tuple(
         (
@@ -29,9 +31,9 @@ def table(found: Searched) -> Table:
             Cell(_count(row.operations)),
             Cell(_count(row.parameters)),
             Cell(
-                "-" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
+                measure.text(row.score),
                 row.best and not found.front,
-                row.accuracy,
+                row.score,
             ),
             *((Cell(_state(row)),) if unfinished else ()),
         )
@@ -42,11 +44,11 @@ def table(found: Searched) -> Table:
         if all(type(row.values.get(name)) in (int, float) for row in rows):
             right.add(place)
     heads = (*heads, "state") if unfinished else heads
-    return Table(heads, body, frozenset(right), "the highest accuracy")
+    return Table(heads, body, frozenset(right), "the best")
 
 
-def _order(row: TrialRow) -> tuple[bool, float, int]:
-    return row.state != "complete", -(row.accuracy or 0.0), row.number
+def _order(row: TrialRow, measure: Measure) -> tuple[bool, float, int]:
+    return row.state != "complete", -measure.objective(row.score or 0.0), row.number
 
 
 def _several(found: Searched) -> bool:
@@ -66,7 +68,7 @@ def _state(row: TrialRow) -> str:
 
 
 def front_figure(found: Searched) -> Any:
-    """Test accuracy against operations, with the front as a line where the search has one.
+    """Test accuracy (or RMSE) against operations, with the front as a line where the search has one.
 
     None where no trial is complete.
     """
@@ -76,25 +78,26 @@ def front_figure(found: Searched) -> Any:
     figure = import_module("matplotlib.figure").Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     others = [row for row in rows if not row.best]
-    axes.plot(*_points(others), color="0.6", linestyle="", marker="o", ms=4, label="trials")
+    scale = found.measure.scale
+    axes.plot(*_points(others, scale), color="0.6", linestyle="", marker="o", ms=4, label="trials")
     best = found.best
     colour, dash, marker = STYLES[0]
     axes.plot(
-        *_points(best), color=colour, linestyle=dash if found.front else "", linewidth=1.1,
+        *_points(best, scale), color=colour, linestyle=dash if found.front else "", linewidth=1.1,
         marker=marker, ms=5, drawstyle="steps-post",
         label="front" if found.front else "best",
     )  # fmt: skip
     for row in best[:_LABELS]:
-        x, y = row.operations or 0, 100 * (row.accuracy or 0.0)
+        x, y = row.operations or 0, scale * (row.score or 0.0)
         axes.annotate(str(row.number), (x, y), (3, 3), textcoords="offset points", fontsize="small")
     if min(row.operations or 0 for row in rows) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("operations for one image (MACs and additions)")
-    axes.set_ylabel("test top-1 accuracy (%)")
+    axes.set_ylabel(found.measure.label)
     axes.set_title(in_figure(data_name(found.data)), fontsize="medium")
     axes.legend(fontsize="small", loc="best", framealpha=0.8)
     return figure
 
 
-def _points(rows: list[TrialRow]) -> tuple[list[int], list[float]]:
-    return [row.operations or 0 for row in rows], [100 * (row.accuracy or 0.0) for row in rows]
+def _points(rows: list[TrialRow], scale: int) -> tuple[list[int], list[float]]:
+    return [row.operations or 0 for row in rows], [scale * (row.score or 0.0) for row in rows]
