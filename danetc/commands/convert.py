@@ -79,8 +79,8 @@ def command(
 
     RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU`. Each ReLU
     becomes an integrate-and-fire neuron with a soft reset and the threshold that training images
-    give; weights stay. What is written is a model directory, which `eval --data`, `export` and
-    `measure` take. What has no spiking counterpart is refused by its path in the network.
+    give; weights stay. What is written is a model directory, which `eval`, `export`, `measure` and
+    `report` take; its conversion.json says from what it was made. What has no spiking counterpart is refused by its path in the network.
     """
     if figure is not None:
         from danetc.output.plots import check_plot

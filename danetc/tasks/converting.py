@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.output.text import Note
+from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_whole
@@ -25,13 +26,18 @@ from danetc.tasks.evaluate import Bar, no_bar
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.measuring.data import batches_of, open_set
 from danetc.tasks.model_directory import (
+    CONVERSION,
+    WEIGHTS,
     open_directory,
     refuse_unless_replaceable,
     write_model_directory,
 )
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
+from danetc.version import version
 
+FORMAT = 1
+"""Of conversion.json."""
 MOST_STEPS = 10_000
 NEURON, SURROGATE, THRESHOLD = "rate_IF", "rate_window", "theta"
 DECLARED = """
@@ -74,6 +80,9 @@ class Converted:
     """A network that was converted. Accuracies are those of the test images."""
 
     directory: Path
+    source: str
+    """What was converted, as it was named."""
+    how: ConversionRequest
     network: str
     data: str
     ann: Figures
@@ -87,7 +96,9 @@ class Converted:
         """The record that ``danetc convert --json`` prints."""
         return {
             "directory": str(self.directory),
+            "source": self.source,
             "network": self.network,
+            **asdict(self.how),
             "data": self.data,
             "ann": self.ann.as_dict(),
             "over_time": [item.as_dict() for item in self.over_time],
@@ -165,9 +176,8 @@ def convert(
     model.load_state_dict(
         {**ann.state_dict(), **{f"{path}.{THRESHOLD}": t for path, t in thresholds.items()}}
     )
-    write_model_directory(
-        place, compiled, model, seed=0, init=f"converted from {os.fspath(source)}", note=note
-    )
+    named = os.fspath(source)
+    write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
     asked = EvaluationRequest(data=text, backend="eager")
     of_ann = DirectoryEvaluator(trained, asked, note)
     with bar(f"{before.graph.name}, ReLU", of_ann.images()) as done:
@@ -177,7 +187,26 @@ def convert(
     with bar(f"{compiled.graph.name}, T = 1 .. {steps}", of_snn.images()) as done:
         line = of_snn.up_to(steps, done)
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
-    return Converted(place, compiled.graph.name, text, figures, tuple(line), flat)
+    found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
+    _record(found, of_snn.conditions, opened.path)
+    return found
+
+
+def _record(found: Converted, tested: Evaluation, source: Path) -> None:
+    """Leave beside the network from what it was made: ``danetc eval`` and others go by it."""
+    record = found.as_dict()
+    del record["directory"]
+    weights = {"weights": found.directory / WEIGHTS, "source_weights": source / WEIGHTS}
+    save_record(
+        {
+            "format": FORMAT,
+            "danetc": version(),
+            **record,
+            **{name: digest(path.read_bytes()) for name, path in weights.items()},
+            "evaluation": tested.as_dict(),
+        },
+        found.directory / CONVERSION,
+    )
 
 
 # -- what can be converted -------------------------------------------------------------------------

@@ -54,11 +54,13 @@ MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
 LOCKS = frozenset({LOCK, LOCK + OWNER})
+CONVERSION = "conversion.json"
+"""From what `danetc convert` has made a network, and how it was tested."""
 MEASURES = "measures.json"
 """What `danetc measure` found, of one or several networks."""
 GRID = "grid.json"
 """The cells of the last `danetc compare` in a folder, and what became of their runs."""
-_OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, "__pycache__"}
+_OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, CONVERSION, "__pycache__"}
 
 
 def refuse_unless_replaceable(directory: Path) -> None:

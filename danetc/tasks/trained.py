@@ -11,14 +11,14 @@ from danetc.options import look_at_data
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
-from danetc.tasks.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
+from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.tasks.records import record_if_any
 
 
 @dataclass(frozen=True)
 class Trained:
     """A directory with weights. ``evaluation`` is how they were tested; None where nobody has
-    trained them.
+    trained them, or converted them from trained ones.
     """
 
     path: Path
@@ -40,22 +40,29 @@ class Trained:
 
 
 def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> Trained:
-    """What a directory of ``danetc train`` or ``danetc build``, or the one of ``pretrained:NAME``, says
-    of itself. Raises UserError."""
+    """What a directory of ``danetc train``, ``convert`` or ``build``, or the one of ``pretrained:NAME``,
+    says of itself. Raises UserError."""
     path = directory_of(directory)
     if not (path / SUMMARY).is_file():
         what = "is no directory of a trained network" if path.exists() else "is not there"
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
     place = path / TRAINING
+    if not place.exists() and (path / RUN).is_file():
+        raise UserError(f"{path} holds a training of which no epoch is finished")
+    if not place.exists():
+        place = path / CONVERSION
     record = record_if_any(place, allow_changed)
     if record is None:
-        if (path / RUN).is_file():
-            raise UserError(f"{path} holds a training of which no epoch is finished")
         return Trained(path, None, allow_changed)
     found = Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
     weights = path / WEIGHTS
     known = WEIGHTS in allow_changed or not weights.is_file()
     if not known and digest(weights.read_bytes()) != record.get("weights"):
+        if place.name == CONVERSION:
+            raise UserError(
+                f"{weights} is not what {place} is of; convert again, or take the weights as they are: "
+                f"--allow-changed {WEIGHTS}"
+            )
         raise UserError(
             f"{weights} is not of the epoch whose figures stand in {place.name}: the training was "
             "killed between the two. Start it again, which resumes it, or take the weights as they "

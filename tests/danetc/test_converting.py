@@ -160,13 +160,37 @@ def test_the_command_writes_a_directory_that_others_take(danetc: Run, tmp_path: 
     stated = json.loads(danetc("eval", run, "--json").out)["evaluated"][0]["results"][0]
     assert found["ann"]["top1"] == stated["top1"]
     assert [at["steps"] for at in found["over_time"]] == [1, 2, 3, 4, 5, 6]
-    again = danetc("eval", "snn", "--data", "digits", "--backend", "eager", "--json")
-    (at,) = json.loads(again.out)["evaluated"][0]["results"]
+    record = json.loads((tmp_path / "snn" / "conversion.json").read_text())
+    assert {key: record[key] for key in found if key != "directory"} == {
+        key: value for key, value in found.items() if key != "directory"
+    }
+    how = {"steps": 6, "percentile": 99.9, "channels": False, "batches": 1, "batch": 64}
+    assert (found["source"], found["data"]) == (run, "digits")
+    assert {key: record[key] for key in how} == how
+    (again,) = json.loads(danetc("eval", "snn", "--json").out)["evaluated"]
+    assert (again["data"], again["unlike_training"]) == ("digits", [])
+    (at,) = again["results"]
+    assert (at["steps"], at["images"]) == (6, 360)
     assert at["top1"] == pytest.approx(found["over_time"][-1]["top1"], abs=1.01 / 360)
+    assert (
+        danetc(
+            "measure", "snn", "--data", "digits", "--only", "firing-rate", "--batches", "1"
+        ).status
+        == 0
+    )
+    assert danetc("report", "snn", "-o", "page.html").status == 0
+    text = (tmp_path / "page.html").read_text()
+    assert f"converted from {run} (ReLU: 98.06% on digits); at T = 6 it is right on" in text
     assert danetc("export", "snn", "-o", "snn.safetensors").status == 0
     table = danetc(*command).out
     assert "ReLU  98.06%" in table
     assert "written to snn" in table
+    weights = tmp_path / "snn" / "weights.safetensors"
+    danetc("convert", run, "--steps", "2", "--batches", "2", "-o", "other")
+    weights.write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    changed = danetc("eval", "snn")
+    assert changed.status == 1
+    assert "convert again, or take the weights as they are: --allow-changed" in changed.err
 
 
 SPIKING = ANN.replace("neuron = ReLU", "neuron = IF\n  surrogate = atan")

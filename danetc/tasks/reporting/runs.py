@@ -9,9 +9,18 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
+from danetc.output.figures import percent
 from danetc.output.labels import unique_labels
 from danetc.tasks.measuring.record import FORMAT
-from danetc.tasks.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
+from danetc.tasks.model_directory import (
+    CONVERSION,
+    GRID,
+    MEASURES,
+    RUN,
+    TRAINING,
+    WEIGHTS,
+    open_directory,
+)
 from danetc.tasks.records import epochs_in, record_if_any, record_in
 from danetc.tasks.trained import trials_in
 
@@ -91,10 +100,25 @@ def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) ->
     record = record_if_any(path / RUN, allow_changed)
     run = ShownRun(graph.name, path, graph, text, record, tuple(epochs))
     if not epochs:
-        note = "no epoch is finished" if run.record is not None else "built, not trained"
-        run = replace(run, notes=(f"There are no curves: {note}.",))
+        run = replace(run, notes=(f"There are no curves: {_why_no_curves(run, allow_changed)}.",))
     own = [entry for entry in given if _same(entry[1], path)]
     return with_measures(run, own, allow_changed)
+
+
+def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
+    if run.record is not None:
+        return "no epoch is finished"
+    made = record_if_any(run.path / CONVERSION, allow_changed)
+    if made is None:
+        return "built, not trained"
+    try:
+        (*_, last), ann = made["over_time"], made["ann"]
+        return (
+            f"converted from {made['source']} (ReLU: {percent(ann['top1'])} on {made['data']}); at T = "
+            f"{last['steps']} it is right on {percent(last['top1'])} of the test images"
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.path / CONVERSION} is damaged: {error}") from error
 
 
 def with_measures(
