@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,9 @@ class InferenceEmitter(FusedEmitter):
         """Nothing: the modules have no memory yet."""
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
-        return call
+        if call.target != "torch.nn.Conv2d":
+            return call
+        return replace(call, target="danetc.runtime.layers.inference.InferenceConv2d")
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
         assert isinstance(call, TorchModule)

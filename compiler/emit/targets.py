@@ -20,6 +20,7 @@ NAMESPACES = frozenset(
         "danetc.runtime.layers.accumulated",
         "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
+        "danetc.runtime.layers.inference",
         "danetc.runtime.layers.learnt",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.neuron",

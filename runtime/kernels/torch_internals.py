@@ -34,6 +34,7 @@ class InternalUse(Enum):
     STACK = "on a GPU a fusion group of a few steps runs as two kernels"
     HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
     DIRECT = "kernels are called through what torch puts around them, some microseconds later"
+    PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions anew in each call"
     ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
     COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
@@ -88,6 +89,11 @@ TABLE = _table(
         ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.cache_clear"),
     ),
     (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
+    (
+        InternalUse.PACKED_WEIGHTS,
+        "torch",
+        ("ops.mkldnn._reorder_convolution_weight", "ops.mkldnn._convolution_pointwise"),
+    ),
     (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
     (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
     (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),

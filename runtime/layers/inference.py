@@ -6,18 +6,77 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.kernels.fusion_group import CompiledGroup, FusionKernel, Term, fusion_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view
+from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
+
+
+class InferenceConv2d(Leaf, nn.Conv2d):
+    """A convolution whose weight is laid out once as the CPU's convolutions read it, and not in each
+    call: of many channels and few pixels that takes longer than to convolve. What it gives has its
+    channels last in memory.
+
+    In float32 on a CPU; elsewhere, and traced, it is a plain one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        fakes = upcoming.notes
+        if fakes is not None and isinstance(x, fakes.fake) and self._packs(x):
+            return super().forward(x.contiguous(memory_format=torch.channels_last))
+        if type(x) is not Tensor or not self._packs(x):
+            return super().forward(x)
+        out: Tensor = internals.find("ops.mkldnn._convolution_pointwise")(
+            x, _packed_weight(self), self.bias, self.padding, self.stride, self.dilation,
+            self.groups, "none", [], "",
+        )  # fmt: skip
+        return out
+
+    def _packs(self, x: Tensor) -> bool:
+        return (
+            x.dtype == self.weight.dtype == torch.float32
+            and x.device.type == "cpu"
+            and not self.weight.is_inference()  # nothing would say that it was written to
+            and internals.version(self.weight) is not None
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.enabled
+            and internals.has(InternalUse.PACKED_WEIGHTS)
+        )
+
+
+_WEIGHTS: WeakKeyDictionary[nn.Conv2d, tuple[object, Tensor]] = WeakKeyDictionary()
+"""Weights laid out for a layer, and of which numbers they are. (No part of it: not copied or saved.)"""
+
+
+def _packed_weight(layer: nn.Conv2d) -> Tensor:
+    weight = layer.weight
+    of = weight.data_ptr(), internals.version(weight)
+    known = _WEIGHTS.get(layer)
+    if known is None or known[0] != of:
+        known = (
+            of,
+            internals.find("ops.mkldnn._reorder_convolution_weight")(
+                weight.detach(), layer.padding, layer.stride, layer.dilation, layer.groups
+            ),
+        )
+        _WEIGHTS[layer] = known
+    return known[1]
 
 
 class InferenceNeuron(FusedNeuron):

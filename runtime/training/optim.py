@@ -61,7 +61,8 @@ class Average(AveragedModel):
         mean = [*self.module.parameters(), *self.module.buffers()]
         now = [*model.parameters(), *model.buffers()]
         if self.n_averaged == 0:  # on the CPU, as the count is
-            torch._foreach_copy_(mean, now)
+            for own_value, value in zip(mean, now, strict=True):
+                own_value.copy_(value)
         else:
             for floats in (True, False):
                 chosen = [

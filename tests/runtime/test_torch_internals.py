@@ -25,6 +25,7 @@ from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
 from danetc.runtime.layers import fused
+from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
 from danetc.tasks.training.plan import default_backend
@@ -184,6 +185,14 @@ def direct_calls(monkeypatch: pytest.MonkeyPatch) -> None:
         assert compiler._direct(double) is double
 
 
+def folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = InferenceConv2d(2, 3, 3)
+    x = randn(2, 2, 5, 5).float()
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(layer(x), torch.conv2d(x, layer.weight, layer.bias))
+
+
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingInternal, match="cannot be measured"):
         saved_bytes(lambda: torch.ones(2, requires_grad=True).exp().sum())
@@ -218,6 +227,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.STACK: stacked,
     InternalUse.HEADERS: headers,
     InternalUse.DIRECT: direct_calls,
+    InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.ALLOCATIONS: measured,
     InternalUse.SHARED_BITS: train_step,
     InternalUse.COMMUNICATION: waiting,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
-from danetc.runtime.layers.inference import InferenceModel, InferenceNeuron
+from danetc.runtime.layers.inference import InferenceConv2d, InferenceModel, InferenceNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import load_weights, save_tensors
@@ -431,3 +432,54 @@ def test_only_models_with_a_topology() -> None:
     model.topology = None
     with pytest.raises(TypeError, match="topology"):
         fold(model)
+
+
+# -- weights laid out once -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "padding": 2, "dilation": 2, "bias": False},
+        {"kernel_size": 1, "groups": 2},
+    ],
+)
+def test_a_convolution_with_its_weight_laid_out_is_torchs(options: dict[str, Any]) -> None:
+    layer, plain = InferenceConv2d(4, 6, **options), nn.Conv2d(4, 6, **options)
+    plain.load_state_dict(layer.state_dict())
+    for count in (1, 5):
+        x = randn(count, 4, 9, 7).float()
+        with torch.no_grad():
+            found = layer(x)
+            torch.testing.assert_close(found, plain(x))
+            assert found.is_contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert torch.equal(layer(x), plain(x))
+        assert torch.equal(layer(x), plain(x))  # with gradients it is torch's
+    assert torch.equal(layer.double()(x.double()), plain.double()(x.double()))
+
+
+def test_a_weight_that_changes_is_laid_out_anew() -> None:
+    layer, x = InferenceConv2d(3, 4, 3), randn(2, 3, 6, 6).float()
+    with torch.no_grad():
+        before = layer(x)
+        assert torch.equal(layer(x), before)
+        layer.weight.mul_(2)
+        layer.bias.zero_()  # type: ignore[union-attr]
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight))
+        layer.weight.data = torch.ones_like(layer.weight)
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight))
+        other = copy.deepcopy(layer)
+        other.weight.zero_()
+        assert not other(x).any()
+        assert layer(x).any()
+
+
+def test_folded_in_float32_it_is_the_model() -> None:
+    model = trained("sew").float()
+    folded, x = fold(model), randn(3, 3, 16, 16, seed=9).float()
+    assert isinstance(folded.stem.conv, InferenceConv2d)
+    with torch.no_grad(), compiling(False):
+        assert float(model(x).std(0).mean()) > 0.01
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
