@@ -74,7 +74,7 @@ class FusionKernel:
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         inputs, params = self.currents(values)
-        dtype = _output_dtype(values[: len(self.terms)])
+        dtype = output_dtype(values[: len(self.terms)])
         states = self.neuron.initial_states(inputs[0])
         spikes = []
         for x, now in zip(inputs, params, strict=True):
@@ -150,7 +150,8 @@ def _sum(parts: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:
+def output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:
+    """The type of what a group gives."""
     dtype = inputs[0].dtype
     for x in inputs[1:]:
         dtype = torch.promote_types(dtype, x.dtype)

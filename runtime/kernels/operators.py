@@ -133,10 +133,16 @@ def neuron_step(
     An empty list of states stands for their initial values. States are float32 at least, whatever
     the dtype of ``x``.
     """
-    step = kernel(program)
+    return one_step(x, states, params, program)
+
+
+def one_step(
+    x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], program: str
+) -> list[Tensor]:
+    """``neuron_step``, where no gradient is wanted and nothing traces: a call costs less."""
     before = _started(x, states, program)
-    s, *after = step.step(wide(x), *before, *params)
-    return _apart([s.to(x.dtype), *after], [x, *states, *params])
+    s, *after = kernel(program).step(wide(x), *before, *params)
+    return apart([s.to(x.dtype), *after], [x, *states, *params])
 
 
 @neuron_step.register_fake
@@ -156,7 +162,7 @@ def neuron_step_backward(
     grad_s, *grad_states = grads
     first, *rest = step.step_vjp(wide(x), *before, *params, wide(grad_s), *grad_states)
     results = [first.to(x.dtype), *(rest if states else rest[len(before) :])]
-    return _apart(results, [x, *states, *params, *grads])
+    return apart(results, [x, *states, *params, *grads])
 
 
 @neuron_step_backward.register_fake
@@ -175,7 +181,7 @@ def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tens
     return kernel(program).initial_states(wide(x))
 
 
-def _apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+def apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
     """The results, copied where they share memory: operators hand out tensors of their own."""
     seen = {other.untyped_storage().data_ptr() for other in others}
     apart = []

@@ -8,7 +8,7 @@ recomputes normalised values, membrane potentials and slopes from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -21,6 +21,7 @@ from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
+from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.operators import is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -259,7 +260,7 @@ class FusedNeuron(Neuron):
             note = notes.read()
             affines, known = note.affines, note.output
         else:
-            affines = self._affines(flats, plan)
+            affines = self._affines(flats, plan.terms, plan.last)
         call = _Call(plan, flats, affines, known)
         params = self.flat_params(plan.last)
         norms = [norm for norm in self._norms if norm is not None]
@@ -287,18 +288,22 @@ class FusedNeuron(Neuron):
             timeless,
         )
 
-    def flat_params(self, last: bool) -> list[Tensor]:
+    def flat_params(self, last: bool, now: int | None = None) -> list[Tensor]:
         """The learnables as kernels take them: scalars, and of each channel [C, 1] or [C]; those
-        that each time step has one by one."""
-        items = zip(NeuronProgram.parse(self.program).learnables, self.params(), strict=True)
-        each = chain.from_iterable(p.unbind(0) if item.per_step else (p,) for item, p in items)
+        that each time step has one by one, or those of the step ``now``."""
+        each: Iterable[Tensor]
+        if now is None:
+            items = zip(NeuronProgram.parse(self.program).learnables, self.params(), strict=True)
+            each = chain.from_iterable(p.unbind(0) if item.per_step else (p,) for item, p in items)
+        else:
+            each = kernel(self.program).at(self.params(), now)
         return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in each]
 
-    def _affines(self, flats: Sequence[Tensor], plan: _Plan) -> list[Affine]:
+    def _affines(self, flats: Sequence[Tensor], terms: Sequence[Term], last: bool) -> list[Affine]:
         """What each norm does to its input; in training the running statistics move."""
         return [
-            affine(norm, x.view(-1, *x.shape[-2:]), term.static, plan.last)
-            for x, norm, term in zip(flats, self._norms, plan.terms, strict=True)
+            affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
+            for x, norm, term in zip(flats, self._norms, terms, strict=True)
             if norm is not None
         ]
 

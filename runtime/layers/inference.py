@@ -15,14 +15,22 @@ from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.fusion_group import CompiledGroup, FusionKernel, Term, fusion_kernel
+from danetc.runtime.kernels.fusion_group import (
+    CompiledGroup,
+    FusionKernel,
+    Term,
+    fusion_kernel,
+    output_dtype,
+)
 from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.operators import apart
 from danetc.runtime.kernels.torch_internals import InternalUse
-from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view
+from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.stepping import States
 
 
 class InferenceConv2d(Leaf, nn.Conv2d):
@@ -46,7 +54,7 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         return out
 
     def _packs(self, x: Tensor) -> bool:
-        return (
+        return bool(
             x.dtype == self.weight.dtype == torch.float32
             and x.device.type == "cpu"
             and not self.weight.is_inference()  # nothing would say that it was written to
@@ -117,7 +125,7 @@ class InferenceNeuron(FusedNeuron):
         plan = self._planned(inputs)
         terms, last = plan.terms, plan.last
         flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
-        scales, shifts = columns(self._affines(flat, plan), last)
+        scales, shifts = columns(self._affines(flat, terms, last), last)
         out, shape = flat.pop(place), inputs[place].shape
         kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
         kernel(*out.unbind(0), *flat, *scales, *shifts, *self.flat_params(last))
@@ -126,11 +134,51 @@ class InferenceNeuron(FusedNeuron):
         return out.view(shape)
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        y, after = super().advance(inputs, before)
-        return inputs[0] + y if self._added else y, after
+        """As ``Neuron.advance``, in one kernel."""
+        now, states = (before or (0, None)) if self._per_step else (0, before)
+        last = any(is_last(x) for x in inputs)
+        terms = tuple(Term(normed, True) for normed in self._normed)
+        flats = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
+        scales, shifts = columns(self._affines(flats, terms, last), last)
+        step, neuron = step_kernel(self.program, terms, self._added), kernel(self.program)
+        if states is None:
+            known = neuron.initial_states(wide(flats[self._added]))
+        else:
+            known = [flat_view(state, Term(False, True), last) for state in states]
+        params = self.flat_params(last, now)
+        results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
+        shape = inputs[0].shape
+        if last:
+            size = (shape[0], *shape[-2:], shape[1])
+            out, *after = (value.view(size).movedim(-1, -3) for value in results)
+        else:
+            out, *after = (value.view(shape) for value in results)
+        return out, (now + 1, after) if self._per_step else after
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         return self._driven(inputs[self._added :], self._norms[self._added :])
+
+
+@lru_cache(maxsize=512)
+def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
+    """The kernel of one time step of a fusion group: takes its inputs [N, C, L] and states, then scales,
+    shifts and parameters; gives the output and the states for the next step. If ``added``, the first
+    term is added to the spikes.
+    """
+    group = FusionKernel(kernel(program), terms[added:], 1)
+    count = len(terms)
+    behind = count + len(group.neuron.program.states)
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        inputs, states = values[:count], values[count:behind]
+        (current,), (params,) = group.currents((*inputs[added:], *values[behind:]))
+        s, *after = group.neuron.step(current, *states, *params)
+        s = s.to(output_dtype(inputs[added:]))
+        return (inputs[0] + s if added else s, *after)
+
+    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}, a step"
+    text = f"{group.text}, {terms}, one step, added {added}"
+    return CompiledFunction(forward, name, (False,) * behind, text)
 
 
 @lru_cache(maxsize=512)
@@ -243,11 +291,22 @@ class InferenceModel(Model):
         return super().train(False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if torch.is_grad_enabled():
-            if any(isinstance(x, Tensor) and x.requires_grad for x in args):
-                raise RuntimeError(
-                    "a folded model gives no gradients: take them of the model it was made from"
-                )
-            with torch.no_grad():
-                return super().__call__(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        _no_gradients(args)
+        with torch.no_grad():
+            return super().__call__(*args, **kwargs)
+
+    def stream(
+        self, x: Tensor | Sequence[Tensor], states: States | None = None
+    ) -> tuple[Any, States]:
+        _no_gradients((x,) if isinstance(x, Tensor) else x)
+        with torch.no_grad():
+            return super().stream(x, states)
+
+
+def _no_gradients(inputs: Sequence[Any]) -> None:
+    """Raise RuntimeError where gradients are wanted."""
+    wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+    if wanted and torch.is_grad_enabled():
+        raise RuntimeError(
+            "a folded model gives no gradients: take them of the model it was made from"
+        )

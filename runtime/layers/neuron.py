@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.kernels.operators import written_out  # registers torch.ops.danetc too
+from danetc.runtime.kernels.operators import one_step, written_out  # registers torch.ops.danetc too
 
 
 def _is_for_others() -> bool:
@@ -89,9 +89,16 @@ class Neuron(nn.Module):
         ``states`` of None are those before the first step; ``now`` is which step it is, from 0,
         where each has learnables of its own.
         """
-        params = kernel(self.program).at(self.params(), now)
-        out = torch.ops.danetc.neuron_step(x, list(states or []), params, self.program)
+        params, before = kernel(self.program).at(self.params(), now), list(states or [])
+        run = one_step if self._only_numbers(x) else torch.ops.danetc.neuron_step
+        out = run(x, before, params, self.program)
         return out[0], out[1:]
+
+    @staticmethod
+    def _only_numbers(x: Tensor) -> bool:
+        """Whether there are values alone: no gradients of them, and no tracing."""
+        plain = type(x) is Tensor and not torch.is_grad_enabled()
+        return plain and not torch.compiler.is_compiling()
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """One time step of what the layer takes, each [N, ...]: its output, and what the next step

@@ -11,38 +11,21 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx.graph import PythonCode
 
 from danetc.runtime.kernels.upcoming import call_of
-from danetc.runtime.layers.learnt import Learnt
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
+from danetc.runtime.model.stepping import STEP, States, frame, step_code
 
 if TYPE_CHECKING:
     _Base = nn.Module
 else:
     _Base = object
-
-States = dict[str, Any]
-"""What a network remembers between two steps: the states of its neurons by qualified name, and
-under ``STEP`` how many steps it has taken."""
-
-STEP = "#step"
-
-
-@runtime_checkable
-class Stepping(Protocol):
-    """A layer that can run one time step after the other, with a state in between."""
-
-    rank: int
-
-    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """One time step of what the layer takes, each [N, ...]: its output, and the state to hand to
-        the next step. The state before the first is None."""
 
 
 class Indexed(_Base):
@@ -217,11 +200,12 @@ class Model(ScopeModule):
             frames = (self.signature.check(x, self, frame=True),)
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
-        result = _Step(self, "", before, after).run(*(frame.unsqueeze(0) for frame in frames))
+        run = step_code(self, first=not before)
+        result = run(self, before, after, *(x.unsqueeze(0) for x in frames))
         ranks = [len(shape) for shape in self.signature.outputs.values()]
         if len(ranks) == 1:
-            return _frame(result, ranks[0]), after
-        return tuple(map(_frame, result, ranks)), after
+            return frame(result, ranks[0]), after
+        return tuple(map(frame, result, ranks)), after
 
 
 def _with(
@@ -229,59 +213,6 @@ def _with(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call with ``x`` for the only one of them."""
     return ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
-
-
-def _frame(y: Tensor, rank: int) -> Tensor:
-    """[1, N, ...] without its one step; [N, ...] as it is."""
-    return y.squeeze(0) if y.dim() == rank + 2 else y
-
-
-class _Step(torch.fx.Interpreter):
-    """Runs a scope for a sequence of one step, the neurons from ``before`` to ``after``."""
-
-    def __init__(self, scope: ScopeModule, prefix: str, before: States, after: States) -> None:
-        super().__init__(scope)
-        self.prefix = prefix
-        self.before = before
-        self.after = after
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is not torch.ops.danetc.latency.default:
-            return super().call_function(target, args, kwargs)
-        x, steps, rank, tau = args  # the code of a whole sequence: this step's part of it
-        now = self.before.get(STEP, 0)
-        code = target(_frame(x, rank), steps, rank, tau)
-        return code[now : now + 1] if now < steps else torch.zeros_like(code[:1])
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        module = self.fetch_attr(target)
-        name = self.prefix + target
-        match module:
-            case ScopeModule():
-                return _Step(module, f"{name}.", self.before, self.after).run(*args)
-            case Stepping():
-                rank = getattr(module, "input_rank", module.rank)
-                frames = [_frame(x, rank) for x in args]
-                y, state = module.advance(frames, self.before.get(name))
-                if state is not None:
-                    self.after[name] = state
-                return y.unsqueeze(0)
-            case _ if hasattr(module, "over_time"):
-                return self._loop(module, name.removesuffix(target.rpartition(".")[2]), args)
-            case Learnt():
-                return module.at(self.before.get(STEP, 0))
-            case _:
-                return module(*args, **kwargs)
-
-    def _loop(self, loop: Any, scope: str, args: tuple[Any, ...]) -> Any:
-        """One step of a loop over time, whose memory has names from its scope on."""
-        frames = [_frame(x, rank) for x, rank in zip(args, loop.ranks, strict=True)]
-        names = loop.memory
-        before = {name: self.before[scope + name] for name in names if scope + name in self.before}
-        values, memory = loop.advance(frames, before)
-        self.after.update({scope + name: value for name, value in memory.items()})
-        steps = [value.unsqueeze(0) for value in values]
-        return steps[0] if len(steps) == 1 else tuple(steps)
 
 
 def to_channels_last(model: nn.Module) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.model.built import STEP, Model, ScopeModule
+from danetc.runtime.model.built import Model, ScopeModule
+from danetc.runtime.model.stepping import STEP
 from tests.compiler.emit.graphs import Net, block, head, resnet, stem
 
 NEURONS = ["IF", "PLIF", "ReLU"]
@@ -283,6 +284,17 @@ def test_states_are_values() -> None:
         assert torch.equal(early[name][0], states[0])
     fresh, _ = model.stream(frames[0])
     assert torch.equal(fresh, stream(model, frames[:1])[0])
+
+
+def test_a_layer_of_another_kind_is_met_when_a_stream_begins() -> None:
+    model = model_of().eval()
+    frames = randn(2, 2, 3, 8, 8)
+    before = stream(model, frames)
+    with torch.no_grad():
+        model.stem.spike = torch.nn.Identity()
+        after = stream(model, frames)
+    assert not torch.equal(before[1], after[1])
+    assert "stem.spike" not in model.stream(frames[0])[1]
 
 
 def timed() -> Graph:

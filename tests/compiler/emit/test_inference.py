@@ -427,6 +427,40 @@ def test_frame_by_frame() -> None:
         torch.testing.assert_close(total / 4, model(x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_step_of_neurons_with_numbers_for_each(last: bool) -> None:
+    """In either layout, of numbers that each step has and ones that each channel has."""
+    learnt = "learn(0.9, per = channel) * learn(1.5, per = channel, per_step = true)"
+    spec = f"""use std
+    neuron own {{ state u = 0.0;  v = u + {learnt} * x;  s = heaviside(v - 1.0);  u = v - s }}
+    network n {{
+      input = image(2, 6, 6);  steps = 3;  neuron = own;  surrogate = sigmoid
+      stem = conv(4) -> norm -> spike
+      stages = stage(basic(4), 2) via sew
+      head = avgpool -> mean_over_time -> linear(5)
+    }}"""
+    model = emit(graph_of(check_text(spec), None, {})).double()
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            if parameter.dim() < 4:
+                parameter.add_(0.3 * randn(*parameter.shape, seed=index).abs())
+        for seed in range(3):
+            model(randn(4, 2, 6, 6, seed=seed))
+    folded, x = fold(model.eval()), randn(3, 2, 6, 6, seed=9)
+    layout = torch.channels_last if last else torch.contiguous_format
+    states, total = None, torch.zeros(3, 5, dtype=torch.float64)
+    for _ in range(3):
+        y, states = folded.stream(x.to(memory_format=layout), states)
+        total += y
+    expected = model(x).detach()
+    assert float(expected.std(0).mean()) > 0.01
+    torch.testing.assert_close(total / 3, expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="3 time steps, not for more"):
+        folded.stream(x, states)
+    with pytest.raises(RuntimeError, match="gives no gradients"):
+        folded.stream(x.requires_grad_())
+
+
 def test_only_models_with_a_topology() -> None:
     model = trained("sew")
     model.topology = None

@@ -1,0 +1,163 @@
+"""One time step of a model as code: written from the graphs of its scopes, run without them.
+
+Every value is a sequence of one step, [1, N, ...], or [N, ...] where it does not vary. A layer with a
+state takes it out of what is remembered before the step, and puts the next one into what is
+remembered after it, by its qualified name.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx, nn
+
+from danetc.runtime.layers.learnt import Learnt
+
+States = dict[str, Any]
+"""What a network remembers between two steps: the states of its neurons by qualified name, and
+under ``STEP`` how many steps it has taken."""
+
+STEP = "#step"
+StepCode = Callable[..., Any]
+"""Takes the model, what is remembered before, where to put what is remembered after, and the frames."""
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A layer that can run one time step after the other, with a state in between."""
+
+    rank: int
+
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """One time step of what the layer takes, each [N, ...]: its output, and the state to hand to
+        the next step. The state before the first is None."""
+
+
+_CODES: WeakKeyDictionary[nn.Module, tuple[tuple[type, ...], StepCode]] = WeakKeyDictionary()
+"""The code of a model, and of layers of which kinds it is."""
+
+
+def step_code(model: fx.GraphModule, first: bool) -> StepCode:
+    """The code of one step, written for the layers that the model has when it takes its ``first``."""
+    known = _CODES.get(model)
+    if known is None or first:
+        kinds = tuple(map(type, model.modules()))
+        if known is None or known[0] != kinds:
+            known = _CODES[model] = kinds, _written(model)
+    return known[1]
+
+
+def frame(y: Tensor, rank: int) -> Tensor:
+    """[1, N, ...] without its one step; [N, ...] as it is."""
+    return y.squeeze(0) if y.dim() == rank + 2 else y
+
+
+def _written(model: fx.GraphModule) -> StepCode:
+    writer = _Writer()
+    inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
+    writer.graph.output(writer.scope(model, "", inputs))
+    code = writer.graph.python_code("self")
+    namespace: dict[str, Any] = dict(code.globals)
+    exec(compile(code.src, "<one time step>", "exec"), namespace)
+    written: StepCode = namespace["forward"]
+    return written
+
+
+def _placeholders(scope: fx.GraphModule) -> list[fx.Node]:
+    return scope.graph.find_nodes(op="placeholder")
+
+
+class _Writer:
+    """The graph of a step as it grows: the scopes of a model, one inside the other, laid out flat."""
+
+    def __init__(self) -> None:
+        self.graph = fx.Graph()
+        self.before = self.graph.placeholder("before")
+        self.after = self.graph.placeholder("after")
+
+    def scope(self, scope: fx.GraphModule, prefix: str, inputs: Sequence[Any]) -> Any:
+        """Write a scope whose modules have ``prefix`` before their names; what it gives."""
+        values: dict[fx.Node, Any] = dict(zip(_placeholders(scope), inputs, strict=True))
+
+        def known(given: Any) -> Any:
+            return fx.map_arg(given, values.__getitem__)
+
+        for node in scope.graph.nodes:
+            match node.op:
+                case "placeholder":
+                    pass
+                case "output":
+                    return known(node.args[0])
+                case "call_module":
+                    values[node] = self._module(scope, prefix, node, known(node.args))
+                case "call_function" if node.target is operator.getitem:
+                    values[node] = self._item(node, *known(node.args))
+                case "call_function" if node.target is torch.ops.danetc.latency.default:
+                    args = (self.before, *known(node.args))
+                    values[node] = self.graph.call_function(_code_now, args)
+                case _:
+                    values[node] = self.graph.node_copy(node, values.__getitem__)
+        raise ValueError("a scope gives nothing")
+
+    def _item(self, node: fx.Node, values: Any, index: Any) -> Any:
+        """What a scope gave is at hand here, one by one."""
+        if isinstance(values, tuple | list):
+            return values[index]
+        return self.graph.call_function(operator.getitem, (values, index))
+
+    def _module(
+        self, scope: fx.GraphModule, prefix: str, node: fx.Node, args: Sequence[Any]
+    ) -> Any:
+        target = str(node.target)
+        module, name = scope.get_submodule(target), prefix + target
+        if isinstance(module, fx.GraphModule):
+            return self.scope(module, f"{name}.", args)
+        call: Callable[..., Any]
+        match module:
+            case Stepping():
+                call = _advanced
+            case _ if hasattr(module, "over_time"):
+                call, name = _looped, name.removesuffix(name.rpartition(".")[2])
+            case Learnt():
+                call = _learnt
+            case _:
+                return self.graph.call_module(prefix + target, tuple(args))
+        layer = self.graph.get_attr(prefix + target)
+        return self.graph.call_function(call, (layer, name, self.before, self.after, *args))
+
+
+# -- what the code calls ---------------------------------------------------------------------------
+
+
+def _advanced(module: Any, name: str, before: States, after: States, *inputs: Tensor) -> Tensor:
+    rank = getattr(module, "input_rank", module.rank)
+    y, state = module.advance([frame(x, rank) for x in inputs], before.get(name))
+    if state is not None:
+        after[name] = state
+    result: Tensor = y.unsqueeze(0)
+    return result
+
+
+def _looped(loop: Any, scope: str, before: States, after: States, *inputs: Tensor) -> Any:
+    """One step of a loop over time, whose memory has names from its scope on."""
+    frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
+    known = {name: before[scope + name] for name in loop.memory if scope + name in before}
+    values, memory = loop.advance(frames, known)
+    after.update({scope + name: value for name, value in memory.items()})
+    steps = [value.unsqueeze(0) for value in values]
+    return steps[0] if len(steps) == 1 else tuple(steps)
+
+
+def _learnt(module: Learnt, name: str, before: States, after: States) -> Tensor:
+    return module.at(before.get(STEP, 0))
+
+
+def _code_now(before: States, x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
+    """This step's part of the code of a whole sequence."""
+    now = before.get(STEP, 0)
+    code: Tensor = torch.ops.danetc.latency(frame(x, rank), steps, rank, tau)
+    return code[now : now + 1] if now < steps else torch.zeros_like(code[:1])
