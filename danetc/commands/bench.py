@@ -151,9 +151,10 @@ def command(
     else:
         print_report(report)
     if plot is not None:
-        from danetc.output.plots import plot_report
+        from danetc.runtime.measure.plots import save_figure
+        from danetc.tasks.benchmark_figure import report_figure
 
-        plot_report(report, plot)
+        save_figure(report_figure(report), plot)
 
 
 def _compiled(

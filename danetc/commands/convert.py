@@ -124,7 +124,8 @@ def _print(found: Converted) -> None:
 
 
 def _plot(path: Path, found: Converted) -> None:
-    from danetc.output.plots import plot_lines
+    from danetc.output.plots import LinePanel, line_figure
+    from danetc.runtime.measure.plots import save_figure
 
     steps = [at.steps for at in found.over_time]
     whole = [found.ann, *found.over_time]
@@ -132,5 +133,6 @@ def _plot(path: Path, found: Converted) -> None:
     ann, *spiking = [100 * (at.top1 or 0.0) if accuracy else at.loss for at in whole]
     lines = {"integrate-and-fire": (steps, spiking), "ReLU": (steps, [ann] * len(steps))}
     what = "top-1 accuracy [%]" if accuracy else "loss"
-    plot_lines(path, [(found.network, "time steps T", what, lines)])
+    panel = LinePanel("time steps T", what, lines, found.network, from_zero=True)
+    save_figure(line_figure([panel]), path)
     echo(f"wrote {path}", err=True)

@@ -213,7 +213,8 @@ def _summary(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str,
 
 
 def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
-    from danetc.output.plots import plot_lines
+    from danetc.output.plots import LinePanel, line_figure
+    from danetc.runtime.measure.plots import save_figure
 
     lines = {}
     right = results[0]["results"] + results[0]["over_time"]
@@ -227,5 +228,6 @@ def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
                 values = [100 * item["top1"] if accuracy else item["loss"] for item in items]
                 lines[name] = steps, values
     what = "top-1 accuracy [%]" if accuracy else "loss"
-    plot_lines(output, [(results[0]["network"], "time steps T", what, lines)])
+    panel = LinePanel("time steps T", what, lines, results[0]["network"], from_zero=True)
+    save_figure(line_figure([panel]), output)
     echo(f"wrote {output}", err=True)

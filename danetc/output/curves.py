@@ -1,50 +1,25 @@
-"""Figures of results that Python functions return. They need matplotlib: ``danetc[plot]``."""
+"""Curves and tables of trainings, as Python functions return and notebooks show them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import import_module
 from typing import Any
 
-from danetc.errors import UserError
 from danetc.output.figures import percent
-from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot
-
-Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-
-
-def panels(found: Sequence[tuple[str, str, Lines]]) -> Any:
-    """Panels side by side, each (x label, y label, lines by name as (x, y)). Raises UserError without
-    matplotlib.
-    """
-    if not can_plot():
-        raise UserError(WITHOUT)
-    figure = import_module("matplotlib.figure").Figure(
-        figsize=(3.8 * len(found), 3.2), layout="constrained"
-    )
-    for axes, (across, up, lines) in zip(
-        figure.subplots(1, len(found), squeeze=False)[0], found, strict=True
-    ):
-        for place, (name, (x, y)) in enumerate(lines.items()):
-            colour, dash, marker = STYLES[place % len(STYLES)]
-            axes.plot(x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=name)
-        axes.set(xlabel=across, ylabel=up)
-        axes.legend(fontsize="small")
-    return figure
+from danetc.output.plots import LinePanel, line_figure
 
 
 def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:
     """Loss and, where there is one, accuracy of a training over its epochs."""
     x = list(range(1, len(epochs) + 1))
     parts = ("train", "test")
-    found = [
-        ("epoch", "loss", {part: (x, [each[f"{part}_loss"] for each in epochs]) for part in parts})
-    ]
+    losses = {part: (x, [each[f"{part}_loss"] for each in epochs]) for part in parts}
+    found = [LinePanel("epoch", "loss", losses)]
     if all(each["test_accuracy"] is not None for each in epochs):
         lines = {part: (x, [100 * each[f"{part}_accuracy"] for each in epochs]) for part in parts}
-        found.append(("epoch", "accuracy [%]", lines))
-    return panels(found)
+        found.append(LinePanel("epoch", "accuracy [%]", lines))
+    return line_figure(found)
 
 
 def html_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

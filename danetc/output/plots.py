@@ -1,19 +1,22 @@
-"""Figures of measurements as SVG or PNG. They need matplotlib: ``danetc[plot]``."""
+"""Figures that belong to no measure: lines side by side. They need matplotlib: ``danetc[plot]``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, in_figure, save_figure
-
-if TYPE_CHECKING:
-    from danetc.tasks.benchmark import Report
+from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, in_figure, new_figure
 
 FORMATS = (".svg", ".png")
+
+
+def need_matplotlib() -> None:
+    """Raises UserError without it."""
+    if not can_plot():
+        raise UserError(WITHOUT)
 
 
 def check_plot(path: Path) -> None:
@@ -22,71 +25,34 @@ def check_plot(path: Path) -> None:
         raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no such folder")
-    if not can_plot():
-        raise UserError(WITHOUT)
+    need_matplotlib()
 
 
-def plot_report(report: Report, path: Path) -> None:
-    """Bars for each candidate: time, saved bytes and peak memory as ratios to the base. What was
-    not measured has no panel."""
-    names = list(report.results)
-    panels: dict[str, list[float]] = {}
-    for title, of in (
-        ("time", report.time),
-        ("saved bytes", report.saved),
-        ("peak memory", report.peak),
-    ):
-        values = [value for value in map(of, names) if value is not None]
-        if len(values) == len(names):
-            panels[title] = values
-    figure = _figure(len(panels), height=1.2 + 0.4 * len(names), width=3.2)
-    for axes, (title, values) in zip(_panels(figure, len(panels)), panels.items(), strict=True):
-        bars = axes.barh(names, values, color=[_colour(name) for name in names])
-        axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.axvline(1, color="0.3", linewidth=0.8, linestyle=":")
-        axes.set_xlim(0, 1.2 * max(*values, 1))
-        axes.set_title(title)
-        axes.invert_yaxis()
-    for axes in figure.axes[1:]:
-        axes.set_yticklabels([])
-    figure.suptitle(
-        f"{report.network}, T = {report.steps}, N = {report.conditions.images}: "
-        f"a training step relative to {report.base}"
-    )
-    save_figure(figure, path)
+@dataclass(frozen=True)
+class LinePanel:
+    """Lines by name as (x, y), and what their axes are; with ``from_zero`` both axes begin at 0."""
+
+    across: str
+    up: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    title: str = ""
+    from_zero: bool = False
 
 
-def plot_lines(
-    path: Path,
-    panels: Sequence[tuple[str, str, str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]],
-) -> None:
-    """Panels side by side, each (title, x label, y label, lines by name as (x, y))."""
-    if not can_plot():
-        raise UserError(WITHOUT)
-    figure = _figure(len(panels), height=3.2, width=3.8)
-    for axes, (title, across, up, lines) in zip(_panels(figure, len(panels)), panels, strict=True):
-        for place, (name, (x, y)) in enumerate(lines.items()):
+def line_figure(panels: Sequence[LinePanel]) -> Any:
+    """Panels side by side, a figure of matplotlib. Raises UserError without it."""
+    need_matplotlib()
+    figure = new_figure(3.8 * len(panels), 3.2)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for place, (name, (x, y)) in enumerate(panel.lines.items()):
             colour, dash, marker = STYLES[place % len(STYLES)]
             axes.plot(
                 x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=in_figure(name)
             )
-        axes.set(title=title, xlabel=across, ylabel=up)
-        highest = max((value for _, y in lines.values() for value in y), default=1)
-        axes.set_ylim(0, 1.06 * highest)
-        axes.set_xlim(left=0)
+        axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
+        if panel.from_zero:
+            highest = max((value for _, y in panel.lines.values() for value in y), default=1)
+            axes.set_ylim(0, 1.06 * highest)
+            axes.set_xlim(left=0)
         axes.legend(fontsize="small")
-    save_figure(figure, path)
-
-
-def _figure(count: int, height: float, width: float) -> Any:
-    return import_module("matplotlib.figure").Figure(
-        figsize=(width * count, height), layout="constrained"
-    )
-
-
-def _panels(figure: Any, count: int) -> list[Any]:
-    return list(figure.subplots(1, count, squeeze=False)[0])
-
-
-def _colour(name: str) -> str:
-    return "tab:blue" if name.startswith("danetc ") else "0.6"
+    return figure

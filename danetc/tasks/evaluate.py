@@ -13,10 +13,11 @@ from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
-from danetc.output.curves import html_table, panels
+from danetc.output.curves import html_table
 from danetc.output.data_frames import frame
 from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
+from danetc.output.plots import LinePanel, line_figure
 from danetc.output.text import Note, note
 from danetc.pretrained import directory_of
 from danetc.runtime.data import Split
@@ -91,7 +92,8 @@ class Evaluated:
             for name, found in named.items()
             if found
         }
-        return panels([("time steps T", "top-1 accuracy [%]" if accuracy else "loss", lines)])
+        up = "top-1 accuracy [%]" if accuracy else "loss"
+        return line_figure([LinePanel("time steps T", up, lines)])
 
     def _repr_html_(self) -> str:
         rows = [

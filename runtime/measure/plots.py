@@ -197,7 +197,7 @@ def values(entries: Sequence[PlottedNetwork]) -> Any:
 
 def operations(entries: Sequence[PlottedNetwork]) -> Any:
     """Energy of one image by measured rates, and if nothing were left out."""
-    figure = _figure(len(entries) * 0.75 + 1.2, 7.2)
+    figure = new_figure(7.2, len(entries) * 0.75 + 1.2)
     axes = figure.subplots()
     names, y = [], 0
     for entry in entries:
@@ -339,9 +339,9 @@ def _legend(figure: Any, panels: Sequence[Any]) -> None:
 def _layers_and_bars(entries: Sequence[PlottedNetwork]) -> tuple[Any, Any, Any | None]:
     """A wide panel, and a narrow one beside it where there are networks to compare."""
     if len(entries) == 1:
-        figure = _figure(_PANEL[1], 1.25 * _PANEL[0])
+        figure = new_figure(1.25 * _PANEL[0], _PANEL[1])
         return figure, figure.subplots(), None
-    figure = _figure(_PANEL[1], 1.75 * _PANEL[0])
+    figure = new_figure(1.75 * _PANEL[0], _PANEL[1])
     left, right = figure.subplots(1, 2, width_ratios=(3, 1.1))
     return figure, left, right
 
@@ -350,14 +350,15 @@ def _panels(entries: Sequence[PlottedNetwork], *, shared: bool = True) -> tuple[
     """A panel an entry, two in a row, with one y axis where it is ``shared``."""
     columns = min(2, len(entries))
     rows = ceil(len(entries) / columns)
-    figure = _figure(rows * _PANEL[1], columns * _PANEL[0])
+    figure = new_figure(columns * _PANEL[0], rows * _PANEL[1])
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
     for unused in panels[len(entries) :]:
         unused.set_axis_off()
     return figure, panels[: len(entries)]
 
 
-def _figure(height: float, width: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of that size in inches, which belongs to no window."""
     return import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 

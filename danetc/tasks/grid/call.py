@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
+from danetc.output.plots import need_matplotlib
 from danetc.runtime.data import Policy
-from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice
 from danetc.tasks.grid.cells import parse_axis
@@ -53,8 +53,7 @@ class Compared:
         Raises UserError without matplotlib.
         """
         check_choice("name", name, tuple(FIGURES))
-        if not can_plot():
-            raise UserError(WITHOUT)
+        need_matplotlib()
         across(self.comparison, x)
         return FIGURES[name](self.comparison, x)
 

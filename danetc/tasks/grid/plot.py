@@ -18,7 +18,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, in_figure
+from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
 from danetc.tasks.grid.measures import ACCURACY, Measure
 from danetc.tasks.grid.results import FACTS, CellRow, Comparison, distinguishing
 
@@ -57,9 +57,7 @@ def accuracy_figure(comparison: Comparison, x: str | None = None) -> Any:
         return None
     x, labels, lines, values = drawn.x, drawn.labels, drawn.lines, drawn.values
     measure = comparison.measure
-    figure = import_module("matplotlib.figure").Figure(
-        figsize=(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
-    )
+    figure = new_figure(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4)
     grid = figure.subplots(2, len(drawn.panels), squeeze=False, sharey="row")
     for panel, upper, lower in zip(drawn.panels, *grid, strict=True):
         inside = drawn.inside(panel)
@@ -91,10 +89,7 @@ def training_figure(comparison: Comparison, x: str | None = None) -> Any:
     bands = [row[first : first + columns] for row in rows for first in range(0, len(row), columns)]
     shown = [name for name in _TRAINING if name in drawn.rows[0].curves]
     panels = len(shown)
-    figure = import_module("matplotlib.figure").Figure(
-        figsize=(max(6.4, _SMALL[0] * columns), panels * _SMALL[1] * len(bands) + 0.5),
-        layout="constrained",
-    )
+    figure = new_figure(max(6.4, _SMALL[0] * columns), panels * _SMALL[1] * len(bands) + 0.5)
     grid = figure.subplots(panels * len(bands), columns, squeeze=False)
     for number, name in enumerate(shown):
         label = _TRAINING[name]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
 from danetc.output.data_frames import frame
+from danetc.output.plots import need_matplotlib
 from danetc.runtime.measure import Layout, Measures
-from danetc.runtime.measure.plots import FIGURES, WITHOUT, PlottedNetwork, can_plot
+from danetc.runtime.measure.plots import FIGURES, PlottedNetwork
 
 if TYPE_CHECKING:
     import pandas
@@ -46,8 +47,7 @@ class Measurement(Measures):
         Raises UserError where it was not measured, and without matplotlib.
         """
         self._found(measure)
-        if not can_plot():
-            raise UserError(WITHOUT)
+        need_matplotlib()
         return FIGURES[_field(measure)]([PlottedNetwork(self.network, self.layout, self)])
 
     def _found(self, measure: str) -> Any:

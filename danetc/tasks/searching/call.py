@@ -11,8 +11,8 @@ from typing import Any
 from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
+from danetc.output.plots import need_matplotlib
 from danetc.runtime.data import Policy
-from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.grid.engines import EngineRequest
@@ -35,8 +35,7 @@ class SearchResult(Searched):
 
         Raises UserError without matplotlib.
         """
-        if not can_plot():
-            raise UserError(WITHOUT)
+        need_matplotlib()
         return front_figure(self)
 
     def _repr_html_(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from danetc.output.table import Cell, Table
-from danetc.runtime.measure.plots import STYLES, in_figure
+from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
 from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.measures import Measure
 from danetc.tasks.grid.plot import data_name
@@ -75,7 +74,7 @@ def front_figure(found: Searched) -> Any:
     rows = [row for row in found.trials if row.state == "complete"]
     if not rows:
         return None
-    figure = import_module("matplotlib.figure").Figure(figsize=_SIZE, layout="constrained")
+    figure = new_figure(*_SIZE)
     axes = figure.subplots()
     others = [row for row in rows if not row.best]
     scale = found.measure.scale
