@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
 
@@ -93,7 +93,7 @@ def first_spikes_decided(
     much of it rounding may be.
     """
     for node in graph.nodes.values():
-        name = ".".join(map(attribute, (*node.scope, node.name)))
+        name = dotted(*node.scope, node.name)
         if node.path not in theirs or name not in mine:
             continue
         call = mine[name]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.tasks.export_content import Content
 from danetc.tasks.nir_steps import nir_program
 
@@ -59,7 +59,7 @@ def source(data: bytes, content: Content) -> Run:
         return lambda layer, given, y: spikes.update({path: y})
 
     paths = {
-        ".".join(map(attribute, (*node.scope, node.name))): node.path
+        dotted(*node.scope, node.name): node.path
         for node in content.graph.nodes.values()
         if node.op == "neuron"
     }

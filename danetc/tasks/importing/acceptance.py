@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.analysis.equivalence.programs import learnt_in_order
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
@@ -204,7 +204,7 @@ def _learnt(source: Graph, theirs: int, graph: Graph, mine: int) -> dict[str, st
 
 def _path(graph: Graph, id: int) -> str:
     node = graph[id]
-    return ".".join(map(attribute, (*node.scope, node.name)))
+    return dotted(*node.scope, node.name)
 
 
 # -- models of torch -------------------------------------------------------------------------------
