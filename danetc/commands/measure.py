@@ -172,9 +172,9 @@ def command(
 
     for name in only:
         if name not in MEASURES:
-            from danetc.dsl.diagnostics.diagnostic import did_you_mean
+            from danetc.dsl.diagnostics.diagnostic import instead
 
-            hint = did_you_mean(name, MEASURES) or f"there are {', '.join(MEASURES)}"
+            hint = instead(name, MEASURES, "there are")
             raise click.UsageError(f"there is no measure {name}; {hint}")
     whole = not only or bool({*only} & {*WHOLE})
     if not whole and form not in ("table", "json"):

@@ -34,9 +34,9 @@ def directory_of(source: str | os.PathLike[str]) -> Path:
         return Path(text)
     name, known = text.removeprefix(PREFIX), pretrained_names()
     if name not in known:
-        from danetc.dsl.diagnostics.diagnostic import did_you_mean
+        from danetc.dsl.diagnostics.diagnostic import instead
 
-        hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+        hint = instead(name, known, "there are")
         raise UserError(f"no network `{name}` comes with danetc; {hint} (`danetc list pretrained`)")
     return Path(__file__).parent / name
 

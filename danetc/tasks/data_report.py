@@ -18,7 +18,7 @@ from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
 from danetc.runtime.data.fit import check_fit
-from danetc.runtime.data.source import number_of
+from danetc.runtime.data.source import evenly, number_of
 from danetc.runtime.sources.target import IGNORED
 from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
@@ -173,7 +173,8 @@ def _look(source: Source, data: DataSet) -> _Look:
     pixels = torch.zeros(data.classes, dtype=torch.int64)
     unreadable = 0
     dtype = ""
-    for index in _spread(len(source)):
+    looked = evenly(len(source), LOOKED)
+    for index in looked:
         try:
             sample, label = _read(source, index)
         except UnreadableError:
@@ -192,7 +193,7 @@ def _look(source: Source, data: DataSet) -> _Look:
     mean = total / count
     record = {
         "samples": len(source),
-        "looked_at": len(_spread(len(source))),
+        "looked_at": len(looked),
         "unreadable": unreadable,
         "shapes": [{"shape": list(shape), "samples": n} for shape, n in sorted(shapes.items())],
         "dtype": dtype,
@@ -214,12 +215,6 @@ def _read(source: Source, index: int) -> tuple[Tensor, int | Tensor]:
     with drawn_anew() as seed:
         seed(0, 0, number_of(source, index))
         return source[index]
-
-
-def _spread(count: int) -> list[int]:
-    """Indices of samples, evenly spread."""
-    few = min(count, LOOKED)
-    return [number * (count - 1) // max(1, few - 1) for number in range(few)]
 
 
 def _labels(data: DataSet, looks: Mapping[str, _Look]) -> Iterator[dict[str, Any]]:

@@ -169,6 +169,12 @@ def did_you_mean(name: str, likely: Iterable[str], others: Iterable[str] = ()) -
     return meant(name, nearest(name, likely, others, words=True))
 
 
+def instead(name: str, known: Iterable[str], there: str = "there is") -> str:
+    """What to take in place of a name that is not known: ``did you mean ...``, else all that are."""
+    names = [*known]
+    return did_you_mean(name, names) or f"{there} {', '.join(names)}"
+
+
 def meant(name: str, near: Sequence[str]) -> str | None:
     """The question about the names that are near one, or None where there is none."""
     if not near:

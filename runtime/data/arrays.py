@@ -9,11 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.source import (
-    DataSet,
-    Memory,
-    memory_fingerprint,
-)
+from danetc.runtime.data.source import DataSet, Memory, Source, memory_fingerprint
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.system.errors import DataError
@@ -202,6 +198,15 @@ def hold_out(learned: Learned, share: float) -> tuple[Tensor, Tensor]:
             f"{'train' if len(test) else 'test'} on"
         )
     return train, test
+
+
+def held_out(source: Source, share: float, target: Target = "classes") -> tuple[Source, Source]:
+    """Samples to train and to test on: that share of each class, of pixels and numbers of all.
+
+    Raises DataError where nothing is left.
+    """
+    train, test = hold_out(Learned(target, source.labels), share)
+    return source.select(train, source.labels[train]), source.select(test, source.labels[test])
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.arrays import Learned, hold_out
+from danetc.runtime.data.arrays import held_out
 from danetc.runtime.data.files import Files, Strings
-from danetc.runtime.data.source import Source, facts_fingerprint
-from danetc.runtime.sources.folders import EXTENSIONS, without_files
+from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
+from danetc.runtime.sources.folders import EXTENSIONS, ClassFolders, without_files
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 
 _SIZED = 1000  # files whose sizes go into the fingerprint: asking for a million takes minutes
@@ -36,13 +38,6 @@ def class_files(split: Path, classes: Sequence[str], what: str) -> tuple[Strings
     return Strings(names), labels
 
 
-def held_out(source: Files, share: float) -> tuple[Source, Source]:
-    """Files to train and to test on: that share of each class. Raises DataError."""
-    parts = hold_out(Learned("classes", source.labels), share)
-    train, test = (source.select(part, source.labels[part]) for part in parts)
-    return train, test
-
-
 def files_fingerprint(
     classes: Sequence[str], *parts: tuple[Path, Strings, Tensor], share: float | None = None
 ) -> str:
@@ -61,3 +56,34 @@ def files_fingerprint(
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     return facts_fingerprint(facts)
+
+
+def class_folder_set(
+    request: DataRequest,
+    found: ClassFolders,
+    train: tuple[Strings, Tensor],
+    what: str,
+    make: Callable[[Strings, Tensor, Path], Files],
+    **facts: Any,
+) -> DataSet:
+    """A data set of two folders of class folders, of which ``train`` is read already.
+
+    ``make`` makes a source of files, their classes and the folder that they are below; ``facts`` are
+    further fields. Raises DataError.
+    """
+    test = class_files(found.test, found.classes, what)
+    first = make(*train, found.train)
+    if found.share is None:
+        sides: tuple[Source, Source] = first, make(*test, found.test)
+    else:
+        sides = held_out(first, found.share)
+    return DataSet(
+        text=request.text,
+        class_names=found.classes,
+        train=sides[0],
+        test=sides[1],
+        fingerprint=files_fingerprint(
+            found.classes, (found.train, *train), (found.test, *test), share=found.share
+        ),
+        **facts,
+    )

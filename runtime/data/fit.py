@@ -7,7 +7,7 @@ import torch
 from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import size
 from danetc.runtime.data.channels import COLOUR, GREY
-from danetc.runtime.data.source import DataSet, Source, Split
+from danetc.runtime.data.source import DataSet, Source, Split, evenly
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import kept_random_state
@@ -98,12 +98,12 @@ def _check_kind(data: DataSet, signature: Signature) -> None:
 
 def _shapes(source: Source, transform: ImageTransform) -> list[tuple[tuple[int, ...], str]]:
     """The shapes of some samples after ``transform``, and where they are from."""
-    count = min(PROBES, len(source))
+    places = evenly(len(source), PROBES)
     found = []
     unreadable = ""
     with kept_random_state() as generator:
         generator.manual_seed(0)
-        for index in (number * (len(source) - 1) // max(1, count - 1) for number in range(count)):
+        for index in places:
             try:
                 sample, _ = source[index]
             except UnreadableError as error:
@@ -114,7 +114,7 @@ def _shapes(source: Source, transform: ImageTransform) -> list[tuple[tuple[int, 
             found.append((tuple(transform(sample).shape), source.where(index)))
     if not found:
         raise DataError(
-            f"none of the {count} samples looked at can be read; the last: {unreadable}"
+            f"none of the {len(places)} samples looked at can be read; the last: {unreadable}"
         )
     return found
 

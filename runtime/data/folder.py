@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
+from danetc.runtime.data.class_files import class_files, class_folder_set
 from danetc.runtime.data.files import FilesBelow
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet, Source
+from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import IMAGES as WHAT
 from danetc.runtime.sources.folders import class_folders
 from danetc.runtime.sources.request import DataRequest
@@ -39,23 +39,8 @@ def open_source(request: DataRequest) -> DataSet:
     """
     found = class_folders(request.argument, request.name, WHAT)
     train = class_files(found.train, found.classes, WHAT)
-    test = class_files(found.test, found.classes, WHAT)
-    policy = request.policy
-    sides: tuple[Source, Source] = (
-        ImageFiles(*train, policy, found.train),
-        ImageFiles(*test, policy, found.test),
-    )
-    if found.share is not None:
-        sides = held_out(ImageFiles(*train, policy, found.train), found.share)
-    return DataSet(
-        name="folder",
-        text=request.text,
-        class_names=found.classes,
-        train=sides[0],
-        test=sides[1],
-        shape=None,
-        fingerprint=files_fingerprint(
-            found.classes, (found.train, *train), (found.test, *test), share=found.share
-        ),
-        details={"channels": 3, "test_folder": found.test.name},
-    )
+    return class_folder_set(
+        request, found, train, WHAT,
+        lambda names, labels, root: ImageFiles(names, labels, request.policy, root),
+        name="folder", shape=None, details={"channels": 3, "test_folder": found.test.name},
+    )  # fmt: skip

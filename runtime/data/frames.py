@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.class_files import class_files, files_fingerprint, held_out
+from danetc.runtime.data.class_files import class_files, class_folder_set
 from danetc.runtime.data.files import Files, FilesBelow, Strings
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
-from danetc.runtime.data.source import DataSet, Source
+from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
 from danetc.runtime.sources.request import DataRequest, Policy
@@ -124,22 +124,9 @@ def open_frames(request: DataRequest) -> DataSet:
 def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
     """A data set of two folders of class folders with files of frames. Raises DataError."""
     train = class_files(found.train, found.classes, WHAT)
-    test = class_files(found.test, found.classes, WHAT)
     shape, make = _maker(request, found, train[0])
-    sides: tuple[Source, Source] = (make(*train, found.train), make(*test, found.test))
-    if found.share is not None:
-        sides = held_out(make(*train, found.train), found.share)
-    return DataSet(
-        name=request.name,
-        text=request.text,
-        class_names=found.classes,
-        train=sides[0],
-        test=sides[1],
-        shape=shape,
-        fingerprint=files_fingerprint(
-            found.classes, (found.train, *train), (found.test, *test), share=found.share
-        ),
-        events=True,
+    return class_folder_set(
+        request, found, train, WHAT, make, name=request.name, shape=shape, events=True
     )
 
 

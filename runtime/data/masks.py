@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.arrays import Learned, classes_of_pixels, hold_out
+from danetc.runtime.data.arrays import classes_of_pixels, held_out
 from danetc.runtime.data.class_files import files_fingerprint
 from danetc.runtime.data.files import Strings
 from danetc.runtime.data.folder import ImageFiles
@@ -93,8 +93,7 @@ def open_source(request: DataRequest) -> DataSet:
     sources = [first] if found.test is None else [first, _source(found.test, found, request.policy)]
     sides: list[Source] = [*sources]
     if found.share is not None:
-        parts = hold_out(Learned("pixels", first.labels), found.share)
-        sides = [first.select(part, first.labels[part]) for part in parts]
+        sides = [*held_out(first, found.share, "pixels")]
     names = found.classes or tuple(map(str, range(len(found.values) or _classes(sources))))
     if found.classes and not found.values:
         _classes(sources, LOOKED)

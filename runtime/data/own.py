@@ -14,7 +14,7 @@ from torch import Tensor
 
 from danetc.runtime.data.arrays import Learned, Reading, classes_of_pixels, images_of, learned_of
 from danetc.runtime.data.recordings import Cutting, is_recording
-from danetc.runtime.data.source import Selected, facts_fingerprint
+from danetc.runtime.data.source import Selected, evenly, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.target import Target
 from danetc.runtime.system.errors import DataError
@@ -170,7 +170,7 @@ def open_own(
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
-    probes = sorted({number * (count - 1) // max(1, PROBES - 1) for number in range(PROBES)})
+    probes = evenly(count, PROBES)
     shapes, labels = [], {}
     with seeded() as seed:
         for index in probes:
@@ -273,7 +273,7 @@ def digest_of(own: Own) -> list[object]:
     count = len(own)
     facts: list[object] = [count, own.target, own.labels.numpy().tobytes()]
     with seeded() as seed:
-        for index in sorted({n * (count - 1) // max(1, PROBES - 1) for n in range(PROBES)}):
+        for index in evenly(count, PROBES):
             seed(index)
             image, label = own[index]
             facts += [tuple(image.shape), image.numpy().tobytes()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from danetc.runtime.data.arrays import Learned, Reading, class_names, hold_out
+from danetc.runtime.data.arrays import Learned, Reading, class_names, held_out
 from danetc.runtime.data.own import Own, SampleForm, digest_of, open_own
 from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest
@@ -30,8 +30,7 @@ def own_set(
     owns = [one]
     if test is None:
         assert share is not None
-        parts = hold_out(Learned(one.target, one.labels), share)
-        sides = [one.select(part, one.labels[part]) for part in parts]
+        sides = [*held_out(one, share, one.target)]
     else:
         second = open_own(test, request, f"{name} (test)", form, reading)
         other = second.own

@@ -111,6 +111,12 @@ class Selected:
         return Selected(self.source, self.indices[indices], labels)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of ``count`` indices, evenly spread, the first and the last among them."""
+    few = min(count, most)
+    return [number * (count - 1) // max(1, few - 1) for number in range(few)]
+
+
 def number_of(source: Source, index: int) -> int:
     """The number that a sample has in the whole set, of which ``source`` may be a selection."""
     if isinstance(source, Selected):

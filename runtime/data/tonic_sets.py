@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.data.arrays import Reading
 from danetc.runtime.data.own import SampleForm
 from danetc.runtime.data.own_sets import own_set
@@ -80,7 +80,7 @@ def _kind(name: str) -> Any:
         ) from error
     known = [each for each in dir(tonic.datasets) if each[0].isupper()]
     if name not in known:
-        hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
+        hint = instead(name, known)
         raise DataError(f"tonic has no data set `{name}`; {hint}")
     kind = getattr(tonic.datasets, name)
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import did_you_mean, instead
 from danetc.runtime.sources.folders import TEST_NAMES
 from danetc.runtime.sources.options import Placed, class_list, existing_file, placed
 from danetc.runtime.system.errors import DataError
@@ -117,7 +117,7 @@ def _pair(asked: Placed, option: str, names: Collection[str], where: str) -> tup
     if len(given) > 2:
         raise DataError(f"the option `{option}` names {len(given)} arrays; give images;labels")
     for name in _missing(given, names):
-        hint = did_you_mean(name, names) or f"it holds {', '.join(names)}"
+        hint = instead(name, names, "it holds")
         raise DataError(f"{where} has no array `{name}`; {hint}")
     return given[0], given[1]
 

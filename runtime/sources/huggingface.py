@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.sources.arrays import TRAINING
 from danetc.runtime.sources.folders import TEST_NAMES
 from danetc.runtime.sources.options import Placed, class_list, placed
@@ -53,7 +53,7 @@ def huggingface_place(text: str) -> Placed:
 def column(there: Sequence[str], asked: str | None, usual: Sequence[str], what: str) -> str:
     """The column of images, or of labels. Raises DataError where none is called so."""
     if asked is not None and asked not in there:
-        hint = did_you_mean(asked, there) or f"there is {', '.join(there)}"
+        hint = instead(asked, there)
         raise DataError(f"there is no column `{asked}`; {hint}")
     found = asked or next((name for name in usual if name in there), None)
     if found is None:
@@ -76,7 +76,7 @@ def _split(there: Sequence[str], asked: str | None, usual: Sequence[str], what: 
     names = (asked,) if asked else usual
     found = next((name for name in names if name in there), None)
     if found is None:
-        hint = did_you_mean(names[0], there) or f"its splits are {', '.join(there)}"
+        hint = instead(names[0], there, "its splits are")
         share = "; or hold out a share: ,test=0.2" if what == "test" else ""
         raise DataError(f"there is no split `{names[0]}`; {hint}: say ,{what}=NAME{share}")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import did_you_mean, instead
 from danetc.runtime.sources.places import near
 from danetc.runtime.system.errors import DataError
 
@@ -72,7 +72,7 @@ def placed(text: str, kind: str, known: tuple[str, ...]) -> Placed:
         if key not in known:
             if Path(",".join(parts)).expanduser().exists():
                 break  # a comma of the place's own
-            hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+            hint = instead(key, known)
             raise DataError(f"`{kind}` has no option `{key}`; {hint}")
         if key in options:
             raise DataError(f"`{kind}` is given the option `{key}` twice; leave one out")

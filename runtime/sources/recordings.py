@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.sources.options import Placed, placed
 from danetc.runtime.sources.places import existing
 from danetc.runtime.system.errors import DataError
@@ -47,7 +47,7 @@ def named_set(text: str) -> tuple[str, str] | None:
     if head in SETS and (mark or not Path(head).exists()):
         return head, directory
     if mark and "/" not in head and not Path(text).exists():
-        hint = did_you_mean(head, SETS) or f"there is {', '.join(SETS)}"
+        hint = instead(head, SETS)
         raise DataError(f"there is no set of event data `{head}`; {hint}")
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.system.errors import DataError
 
 MAX_BYTES = 8 << 30
@@ -59,7 +59,7 @@ def parse_options(text: str) -> SyntheticOptions:
     for part in filter(None, text.split(",")):
         key, _, value = (item.strip() for item in part.partition("="))
         if key not in known:
-            hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+            hint = instead(key, known)
             raise DataError(f"synthetic data have no option `{key}`; {hint}")
         low, high = LIMITS[key]
         if not value.isdecimal() or not low <= int(value) <= high:

@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
 from danetc.tasks.grid.measures import ACCURACY, Measure
@@ -37,7 +37,7 @@ def across(comparison: Comparison, wanted: str | None) -> str | None:
     if wanted is not None:
         known = list(dict.fromkeys([*comparison.axes, *FACTS]))
         if wanted not in known:
-            hint = did_you_mean(wanted, known) or f"there is {', '.join(known)}"
+            hint = instead(wanted, known)
             raise UserError(f"there is no `{wanted}` to draw accuracies over; {hint}")
         return wanted
     axes = [name for name in comparison.axes if name != "classes"]

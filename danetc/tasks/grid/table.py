@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
 from danetc.tasks.grid.measures import Measure
@@ -51,7 +51,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
     known = list(dict.fromkeys([*comparison.axes, *FACTS]))
     for column in columns:
         if column not in known:
-            hint = did_you_mean(column, known) or f"there is {', '.join(known)}"
+            hint = instead(column, known)
             raise UserError(f"there is no `{column}` to make columns of; {hint}")
     names = distinguishing(rows, comparison.axes, columns)
     if not are_distinct(rows, [*names, *columns]):
