@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from danetc.tasks.reporting.layer_values import Measure, layer_name, neurons_in_order
+from danetc.tasks.reporting.layer_values import LayerMeasure, layer_name, neurons_in_order
 from danetc.tasks.reporting.runs import ShownRun
 
 WIDTH, HEIGHT = 520.0, 260.0
@@ -169,7 +169,7 @@ def training_charts(runs: Sequence[ShownRun]) -> list[Chart]:
     return found
 
 
-def layer_charts(runs: Sequence[ShownRun], measures: Sequence[Measure]) -> list[Chart]:
+def layer_charts(runs: Sequence[ShownRun], measures: Sequence[LayerMeasure]) -> list[Chart]:
     """Measures of each neuron layer, in the order of the forward pass (Figs. 8 to 10)."""
     found = []
     for measure in measures:

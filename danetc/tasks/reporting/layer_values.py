@@ -20,7 +20,7 @@ STEPS = 7  # colours of the scale
 
 
 @dataclass(frozen=True)
-class Measure:
+class LayerMeasure:
     """A figure of a layer of neurons. ``part`` and ``rows`` say where measures.json has it."""
 
     key: str
@@ -52,20 +52,20 @@ class Measure:
 
 
 MEASURES = (
-    Measure(
+    LayerMeasure(
         "firing", "firing rate", "spikes of a neuron at a time step",
         "firing_rate", "layers", "rate", "arithmetic",
     ),
-    Measure(
+    LayerMeasure(
         "stability", "gradient stability",
         "dO/dV of a layer, whose product over layers says whether gradients vanish or explode",
         "gradient_stability", "layers", "stability", "geometric",
     ),
-    Measure(
+    LayerMeasure(
         "silent", "silent neurons", "the share of neurons that never spike",
         "firing_rate", "layers", "silent", "arithmetic",
     ),
-    Measure(
+    LayerMeasure(
         "gradient", "gradient norm", "the norm of the loss's gradient at the neurons' input",
         "gradients", "neurons", "whole", "geometric",
     ),
@@ -87,7 +87,9 @@ class Shown:
     count: int
 
 
-def of_nodes(measure: Measure, values: Mapping[str, float], nodes: Iterable[Node]) -> Shown | None:
+def of_nodes(
+    measure: LayerMeasure, values: Mapping[str, float], nodes: Iterable[Node]
+) -> Shown | None:
     """What a measure says of some nodes; None where none of them was measured.
 
     As in the measure's own totals, layers in shortcuts do not count beside those of the main path.
@@ -124,7 +126,7 @@ class Scale:
         return math.log(value) if self.logarithmic else value
 
 
-def scale_of(measure: Measure, runs: Sequence[ShownRun]) -> Scale | None:
+def scale_of(measure: LayerMeasure, runs: Sequence[ShownRun]) -> Scale | None:
     """One scale for all runs, so that their colours can be compared; None without values."""
     values = [value for run in runs for value in measure.of(run.measures).values()]
     logarithmic = measure.mean == "geometric"

@@ -18,7 +18,7 @@ from danetc.output.echo import json_text
 from danetc.tasks.reporting import chart, tables
 from danetc.tasks.reporting.grids import GridFigure
 from danetc.tasks.reporting.highlight import pieces
-from danetc.tasks.reporting.layer_values import MEASURES, STEPS, Measure, Scale, scale_of
+from danetc.tasks.reporting.layer_values import MEASURES, STEPS, LayerMeasure, Scale, scale_of
 from danetc.tasks.reporting.runs import ShownRun
 from danetc.tasks.reporting.topology import colour_rules, colours, pictures
 
@@ -107,7 +107,7 @@ def _check(run: ShownRun) -> None:
         ) from error
 
 
-def _measure(measure: Measure, scale: Scale) -> dict[str, Any]:
+def _measure(measure: LayerMeasure, scale: Scale) -> dict[str, Any]:
     return {
         "key": measure.key,
         "title": measure.title,

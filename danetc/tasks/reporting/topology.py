@@ -13,7 +13,7 @@ from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.compiler.draw.units import parts, runs
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.errors import UserError
-from danetc.tasks.reporting.layer_values import Measure, Scale, Shown, of_nodes
+from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_nodes
 from danetc.tasks.reporting.runs import ShownRun
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -32,7 +32,7 @@ class Picture:
     failed: bool = False
 
 
-def pictures(run: ShownRun, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]:
+def pictures(run: ShownRun, scales: Sequence[tuple[LayerMeasure, Scale]]) -> list[Picture]:
     """The network on every level; where Graphviz is missing or fails, why there is no picture."""
     found = []
     for level in LEVELS:
@@ -56,7 +56,7 @@ def pictures(run: ShownRun, scales: Sequence[tuple[Measure, Scale]]) -> list[Pic
 
 
 def _parts(
-    run: ShownRun, level: str, scales: Sequence[tuple[Measure, Scale]]
+    run: ShownRun, level: str, scales: Sequence[tuple[LayerMeasure, Scale]]
 ) -> dict[str, dict[str, object]]:
     """What is known of each box by its key, in the order of the text: ``name``, ``lines`` (a line a measure), and by measure
     ``text`` and ``heat``, the step of the scale; ``opens`` is a level and a key there."""
@@ -79,7 +79,7 @@ def _parts(
     return found
 
 
-def _range(measure: Measure, shown: Shown) -> str:
+def _range(measure: LayerMeasure, shown: Shown) -> str:
     if shown.count == 1:
         return measure.words(shown.value)
     least, most = measure.words(shown.least), measure.words(shown.most)
