@@ -14,7 +14,7 @@
     danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
     model = danetc.load(run.directory)                     # also what `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
-    rates = danetc.measure(model, batches).firing_rate     # and gradients, potentials, energy
+    danetc.measure(run.directory, "digits").frame()        # firing rates, gradients, energy
 
 Importing this package loads neither the compiler nor torch; the first use of a name does.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from danetc.tasks.exporting import export
     from danetc.tasks.grid.call import compare
     from danetc.tasks.importing.network import import_network
-    from danetc.tasks.measuring.measure import measure
+    from danetc.tasks.measuring.call import measure
     from danetc.tasks.model_directory import load
     from danetc.tasks.networks import build, check
     from danetc.tasks.searching.call import search
@@ -85,7 +85,7 @@ _HOMES = {
     "fold": "danetc.compiler.emit.inference",
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.tasks.model_directory",
-    "measure": "danetc.tasks.measuring.measure",
+    "measure": "danetc.tasks.measuring.call",
     "search": "danetc.tasks.searching.call",
     "train": "danetc.tasks.training.train",
 }

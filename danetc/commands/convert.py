@@ -124,15 +124,8 @@ def _print(found: Converted) -> None:
 
 
 def _plot(path: Path, found: Converted) -> None:
-    from danetc.output.plots import LinePanel, line_figure
+    from danetc.output.plots import line_figure
     from danetc.runtime.measure.plots import save_figure
 
-    steps = [at.steps for at in found.over_time]
-    whole = [found.ann, *found.over_time]
-    accuracy = all(at.top1 is not None for at in whole)
-    ann, *spiking = [100 * (at.top1 or 0.0) if accuracy else at.loss for at in whole]
-    lines = {"integrate-and-fire": (steps, spiking), "ReLU": (steps, [ann] * len(steps))}
-    what = "top-1 accuracy [%]" if accuracy else "loss"
-    panel = LinePanel("time steps T", what, lines, found.network, from_zero=True)
-    save_figure(line_figure([panel]), path)
+    save_figure(line_figure([found.panel()]), path)
     echo(f"wrote {path}", err=True)

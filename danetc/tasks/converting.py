@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
@@ -17,6 +17,11 @@ from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
+from danetc.output.curves import html_table
+from danetc.output.data_frames import frame
+from danetc.output.figures import percent
+from danetc.output.plots import LinePanel, line_figure
+from danetc.output.returned import Returned
 from danetc.output.text import Note
 from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
@@ -35,6 +40,9 @@ from danetc.tasks.model_directory import (
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
 from danetc.version import version
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMAT = 1
 """Of conversion.json."""
@@ -75,8 +83,8 @@ class ConversionRequest:
     batch: int = 64
 
 
-@dataclass(frozen=True)
-class Converted:
+@dataclass(frozen=True, repr=False)
+class Converted(Returned):
     """A network that was converted. Accuracies are those of the test images."""
 
     directory: Path
@@ -104,6 +112,36 @@ class Converted:
             "over_time": [item.as_dict() for item in self.over_time],
             "thresholds": {path: list(values) for path, values in self.thresholds.items()},
         }
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each T. Raises UserError without pandas."""
+        return frame(item.as_dict() for item in self.over_time)
+
+    def figure(self) -> Any:
+        """Accuracy (where numbers are learned, the loss) over T, and that of the ANN, as a figure of
+        matplotlib. Raises UserError without matplotlib."""
+        return line_figure([self.panel()])
+
+    def panel(self) -> LinePanel:
+        steps = [at.steps for at in self.over_time]
+        whole = [self.ann, *self.over_time]
+        accuracy = all(at.top1 is not None for at in whole)
+        ann, *spiking = [100 * at.top1 if at.top1 is not None else at.loss for at in whole]
+        lines = {"integrate-and-fire": (steps, spiking), "ReLU": (steps, [ann] * len(steps))}
+        what = "top-1 accuracy [%]" if accuracy else "loss"
+        return LinePanel("time steps T", what, lines, self.network, from_zero=True)
+
+    def _line(self) -> str:
+        last = self.over_time[-1]
+        return (
+            f"{self.network} in {self.directory} on {self.data}: ReLU {self.ann.text}, T = {last.steps}: "
+            f"{last.text}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [("ReLU", percent(self.ann.top1), self.ann.loss)]
+        rows += [(str(at.steps), percent(at.top1), at.loss) for at in self.over_time]
+        return html_table(("T", "top-1", "loss"), rows)
 
 
 def convert(

@@ -14,6 +14,7 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.data_frames import frame
+from danetc.output.returned import Returned
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
@@ -40,8 +41,8 @@ CLASSES = 12
 """Classes in the picture, and in the table that is printed."""
 
 
-@dataclass(frozen=True, eq=False)
-class DataReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataReport(Returned):
     """A data set as ``danetc data`` shows it."""
 
     record: Mapping[str, Any]
@@ -56,6 +57,13 @@ class DataReport:
     def picture(self) -> Image:
         """The samples side by side, one row for each class: of Pillow, which notebooks show."""
         return picture(self.samples)
+
+    def _line(self) -> str:
+        sizes = {name: split["samples"] for name, split in self.record["splits"].items()}
+        return (
+            f"{self.record['name']}: {self.record['classes']} {self.record['target']}, {sizes['train']:,} "
+            f"samples to train on, {sizes['test']:,} to test on"
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -18,6 +18,7 @@ from danetc.output.data_frames import frame
 from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
+from danetc.output.returned import Returned
 from danetc.output.text import Note, note
 from danetc.pretrained import directory_of
 from danetc.runtime.data import Split
@@ -37,8 +38,8 @@ Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], Non
 """Shows progress over so many images under a label: gives what is called with each batch's size."""
 
 
-@dataclass(frozen=True)
-class Evaluated:
+@dataclass(frozen=True, repr=False)
+class Evaluated(Returned):
     """How well a network of a directory classifies a split of a data set."""
 
     directory: Path
@@ -94,6 +95,12 @@ class Evaluated:
         }
         up = "top-1 accuracy [%]" if accuracy else "loss"
         return line_figure([LinePanel("time steps T", up, lines)])
+
+    def _line(self) -> str:
+        listed = ", ".join(
+            f"T = {each.steps}: {each.text}" for each in self.results or self.over_time
+        )
+        return f"{self.network} on {self.data}: {listed}"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -118,9 +118,14 @@ def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
     (axes,) = found.figure().axes
     assert list(axes.lines[0].get_ydata()) == [100 * each.top1 for each in found.results]
     assert found._repr_html_().count("<tr>") == 3
+    first, second = (f"T = {each.steps}: {each.top1:.2%}" for each in found.results)
+    assert repr(found) == f"<Evaluated: small on digits: {first}, {second}>"
+    accuracy = whole.record["epochs"][-1]["test_accuracy"]
+    assert repr(whole) == f"<Training: {whole.directory}: 3 epochs, test accuracy {accuracy:.2%}>"
     several = danetc.train(text=TEXT, output=tmp_path / "both", seeds=2, backend="eager",
                            set={"recipe.one.epochs": 1})  # fmt: skip
     assert several._repr_html_().count("<tr>") == 3
+    assert repr(several).endswith("over 2 trials>")
     with pytest.raises(danetc.UserError, match="holds trials"):
         several.figure()
 
@@ -139,6 +144,10 @@ def test_compare_is_the_command(tmp_path: Path) -> None:
     assert list(frame["mean"]) == [row.mean for row in done.comparison.rows]
     assert done.figure("training") is not None
     assert done._repr_html_().count("<tr>") == 3
+    rows = [each for each in done.comparison.rows if each.best]
+    best = ", ".join(f"{each.name} ({100 * (each.mean or 0.0):.2f})" for each in rows)
+    shown = f"2 cells on digits; the best top-1 %: {best}>"
+    assert repr(done) == f"<Compared: {tmp_path / 'grid'}: {shown}"
     again = danetc.compare([tmp_path / "net.danet"], "digits", **asked)
     assert again.comparison.as_dict() == done.comparison.as_dict()
     for wrong, told in (

@@ -128,6 +128,14 @@ def test_the_mean_of_spikes_is_the_activation_up_to_the_threshold(
     """Of the first layer, whose input is constant: to one spike's share in T."""
     found = convert(trained, tmp_path / "snn", data="digits", steps=STEPS, percentile=90)
     (theta,) = found.thresholds["stem.spike"]
+    assert list(found.frame()["top1"]) == [at.top1 for at in found.over_time]
+    spiking, relu = found.figure().axes[0].lines
+    assert list(spiking.get_ydata()) == [100 * (at.top1 or 0.0) for at in found.over_time]
+    assert set(relu.get_ydata()) == {100 * (found.ann.top1 or 0.0)}
+    assert found._repr_html_().count("<tr>") == 2 + STEPS
+    assert repr(found).endswith(
+        f"on digits: ReLU {found.ann.text}, T = 12: {found.over_time[-1].text}>"
+    )
     ann, spiking = (package.load(p, backend="eager").eval() for p in (trained, tmp_path / "snn"))
     seen: dict[str, Tensor] = {}
     for name, model in (("ann", ann), ("snn", spiking)):

@@ -123,3 +123,4 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         assert re.fullmatch(r"#[0-9a-f]{6} on #[0-9a-f]{6}", lines[0][0][1])
         assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
         assert "<table>" in report._repr_html_()
+        assert repr(report).startswith(f"<DataReport: {name}.npz: {report.record['classes']} ")

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import pytest
+from torch.nn import Linear
 
 from danetc.runtime.system.files import digest, save_record
 
@@ -97,6 +98,25 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
     halves = [(images[:16], labels[:16]), (images[16:], labels[16:])]
     expected = measure(package.load(run), halves).as_dict()
     assert measured["firing_rate"] == json.loads(json.dumps(expected["firing_rate"]))
+    # From Python: of the directory, on what it was trained on, or of the model on a data set.
+    only = ["firing-rate", "operations"]
+    model = package.load(run, backend="eager")
+    for found in (
+        package.measure(run, batches=2, batch=16, only=only),
+        package.measure(model, "digits", batches=2, batch=16, only=only),
+    ):
+        for name in ("firing_rate", "operations"):
+            assert json.loads(json.dumps(found.as_dict()[name])) == measured[name]
+        row = found.frame().iloc[0]
+        assert row["firing rate"] == found.firing_rate.mean_of_layers
+        assert (row["network"], row["MACs"]) == ("small", found.operations.macs)
+        assert "<td>small</td>" in found._repr_html_()
+        assert repr(found) == "<Measurement: small on 32 images: firing-rate, operations>"
+    for wrong, told in ((model, "on what is it"), (small, "on what is it")):
+        with pytest.raises(package.UserError, match=told):
+            package.measure(wrong)
+    with pytest.raises(package.UserError, match="only a model that danetc built"):
+        package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
 
 
 def test_several_are_told_apart(danetc: Run, small: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned
 from danetc.runtime.data import Policy
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
-class Compared:
+@dataclass(frozen=True, repr=False)
+class Compared(Returned):
     """A grid of trainings that is done."""
 
     directory: Path
@@ -56,6 +57,12 @@ class Compared:
         need_matplotlib()
         across(self.comparison, x)
         return FIGURES[name](self.comparison, x)
+
+    def _line(self) -> str:
+        rows, measure = self.comparison.rows, self.comparison.measure
+        best = [f"{each.name} ({measure.text(each.mean)})" for each in rows if each.best]
+        told = f"; the best {measure.head}: {', '.join(best)}" if best else ""
+        return f"{self.directory}: {len(rows)} cells on {self.comparison.data}{told}"
 
     def _repr_html_(self) -> str:
         table = flat(self.comparison)

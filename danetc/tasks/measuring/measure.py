@@ -48,24 +48,11 @@ def measure(
     loss: Loss = mean_cross_entropy,
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measurement:
-    """Measure a model that ``danetc.build`` or ``danetc.load`` gave.
+    """Measure a model on batches of images [N, ...] or [T, N, ...] and labels [N]: see ``danetc.measure``.
 
-    Args:
-        model: of any backend and memory policy. One of another than ``eager`` and ``none`` is
-            measured on an eager twin that shares its weights, since a fusion group hides what
-            drives its neuron.
-        batches: of images [N, ...] or [T, N, ...] and labels [N].
-        only: which measures (``danetc.runtime.measure.MEASURES``); none stands for all.
-        options: statistics of norms, how gradient stability is taken, the model of energy.
-        loss: of the output and the labels, for gradients.
-        on_progress: called with the images of each batch when it is done.
-
-    The model is left as it was. What comes back has tables and figures: ``frame("firing-rate")``,
-    ``figure("firing-rate")``. Raises UserError where it cannot be measured.
+    Raises UserError where it cannot be measured.
     """
-    graph = model.topology
-    if not isinstance(graph, Graph):
-        raise UserError("only a model that danetc built can be measured: this one has no topology")
+    graph = refuse_others(model)
     twin, layout = eager_twin(model, graph), layout_of(graph)
     try:
         found = run(
@@ -74,6 +61,14 @@ def measure(
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error
     return Measurement.of(found, layout)
+
+
+def refuse_others(model: object) -> Graph:
+    """The topology of a model that danetc built. Raises UserError for any other."""
+    graph = getattr(model, "topology", None)
+    if not isinstance(graph, Graph):
+        raise UserError("only a model that danetc built can be measured: this one has no topology")
+    return graph
 
 
 def eager_twin(model: Model, graph: Graph) -> Model:

@@ -7,17 +7,21 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
+from danetc.output.curves import html_table
 from danetc.output.data_frames import frame
 from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned
+from danetc.output.table import Cell
 from danetc.runtime.measure import Layout, Measures
 from danetc.runtime.measure.plots import FIGURES, PlottedNetwork
+from danetc.tasks.measuring.tables import overall
 
 if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement(Measures):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Measurement(Returned, Measures):
     """What was measured of a network, whose layers ``layout`` describes."""
 
     layout: Layout
@@ -27,14 +31,19 @@ class Measurement(Measures):
         values = {field.name: getattr(measures, field.name) for field in fields(measures)}
         return Measurement(**values, layout=layout)
 
-    def frame(self, measure: str) -> pandas.DataFrame:
+    def frame(self, measure: str | None = None) -> pandas.DataFrame:
         """The rows of a measure: its layers; of ``gradients`` the parameters, of ``values`` the blocks.
 
         Args:
-            measure: a name of ``MEASURES``, such as ``"firing-rate"``.
+            measure: a name of ``MEASURES``, such as ``"firing-rate"``; without one a row of what there
+                is of the whole network.
 
         Raises UserError where it was not measured, and without pandas.
         """
+        if measure is None:
+            cells = self._overall()
+            values = (cell.text if cell.value is None else cell.value for _, cell in cells)
+            return frame([dict(zip((head for head, _ in cells), values, strict=True))])
         found = self._found(measure).as_dict()
         if "stages" in found:
             return frame(_blocks(found["stages"]))
@@ -49,6 +58,20 @@ class Measurement(Measures):
         self._found(measure)
         need_matplotlib()
         return FIGURES[_field(measure)]([PlottedNetwork(self.network, self.layout, self)])
+
+    def _overall(self) -> list[tuple[str, Cell]]:
+        """Heads and cells of the whole network, as in the last table of ``danetc measure``."""
+        table = overall([PlottedNetwork(self.network, self.layout, self)])
+        return list(zip(table.heads, table.rows[0], strict=True))
+
+    def _line(self) -> str:
+        names = (name for name in FIGURES if getattr(self, name) is not None)
+        listed = ", ".join(name.replace("_", "-") for name in names)
+        return f"{self.network} on {self.images:,} images: {listed}"
+
+    def _repr_html_(self) -> str:
+        cells = self._overall()
+        return html_table([head for head, _ in cells], [[cell.text for _, cell in cells]])
 
     def _found(self, measure: str) -> Any:
         names = [name for name in FIGURES if getattr(self, name) is not None]

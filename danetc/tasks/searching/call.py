@@ -12,6 +12,7 @@ from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned
 from danetc.runtime.data import Policy
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
@@ -26,8 +27,8 @@ from danetc.tasks.searching.space import parse_dimension
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS
 
 
-@dataclass(frozen=True)
-class SearchResult(Searched):
+@dataclass(frozen=True, repr=False)
+class SearchResult(Returned, Searched):
     """A search that is done. ``danetc search -o DIR --only-report`` shows it again."""
 
     def figure(self) -> Any:
@@ -37,6 +38,12 @@ class SearchResult(Searched):
         """
         need_matplotlib()
         return front_figure(self)
+
+    def _line(self) -> str:
+        best = [f"{each.cell} ({self.measure.text(each.score)})" for each in self.best]
+        shown = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
+        told = f"; the best {self.measure.head}: {shown}" if best else ""
+        return f"{self.directory}: {len(self.trials)} trials on {self.data}{told}"
 
     def _repr_html_(self) -> str:
         shown = table(self)

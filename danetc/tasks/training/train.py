@@ -16,6 +16,7 @@ from danetc.output.curves import epochs_html, html_table, training_curves
 from danetc.output.data_frames import frame
 from danetc.output.figures import percent
 from danetc.output.notebook import NotebookProgress, in_notebook
+from danetc.output.returned import Returned
 from danetc.output.text import Note
 from danetc.runtime.data import Policy
 from danetc.runtime.kernels.announcing import Silent, announced_by
@@ -26,6 +27,7 @@ from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.model_directory import TRAINING, TRIALS
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.callbacks import Callback, Calling
+from danetc.tasks.training.printing import result
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
-class Training:
+@dataclass(frozen=True, repr=False)
+class Training(Returned):
     """A training that is finished, or that a callback has stopped."""
 
     directory: Path
@@ -72,6 +74,12 @@ class Training:
             )
         epochs: list[Mapping[str, Any]] = self.record["epochs"]
         return epochs
+
+    def _line(self) -> str:
+        epochs = self.record.get("epochs")
+        done = "" if epochs is None else f"{len(epochs)} epochs, "
+        stopped = ", stopped" if self.stopped else ""
+        return f"{self.directory}: {done}{'no test yet' if epochs == [] else result(self.record)}{stopped}"
 
     def _repr_html_(self) -> str:
         if "trials" in self.record:
