@@ -70,9 +70,10 @@ def _size() -> int:
 def _uncompiled() -> None:
     """The fused backend's functions run as they are, operation by operation: to compile a kernel takes
     longer than what small networks compute. A test whose point it is asks for ``compiling``."""
-    from danetc.runtime.kernels import compiled
+    from danetc.runtime.kernels import compiled, helpers
 
     compiled.COMPILE = False
+    helpers.HELPERS = 0
 
 
 @pytest.fixture

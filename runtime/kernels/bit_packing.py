@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -136,7 +136,8 @@ def _packing(width: int) -> CompiledFunction:
         return (torch.stack(rows),)
 
     name = f"packing in fields of {width} bits"
-    return CompiledFunction(function, name, (True,), f"{name}: factor * x - start")
+    text, recipe = f"{name}: factor * x - start", partial(_packing, width)
+    return CompiledFunction(function, name, (True,), text, recipe=recipe)
 
 
 @lru_cache(maxsize=64)
@@ -165,9 +166,12 @@ def _unpacking(width: int, dtype: torch.dtype, first: bool) -> CompiledFunction:
         return (torch.stack(parts),)
 
     name = f"unpacking fields of {width} bits to {dtype}"
+    recipe = partial(_unpacking, width, dtype, first)
     if first:
-        return CompiledFunction(begin, name, (True,), f"{name}: weight * x + start")
-    return CompiledFunction(add, f"{name} of numbers", (True, True), f"{name} of numbers")
+        text = f"{name}: weight * x + start"
+        return CompiledFunction(begin, name, (True,), text, recipe=recipe)
+    name = f"{name} of numbers"
+    return CompiledFunction(add, name, (True, True), name, recipe=recipe)
 
 
 class _Known(NamedTuple):

@@ -11,8 +11,8 @@ makes a second kernel that puts them together, and states go through memory to i
 
 Compiled kernels are kept on disk (``kernels.cache``), by the text of what they compute: where that is
 known, a kernel is loaded without being traced and lowered again. Where one has to be compiled, those
-that the same call of a model needs are compiled with it (``look_ahead``), and it is said
-(``announcing``). What is used of torch's private interfaces stands in ``torch_internals``; a torch
+that the same call of a model needs are compiled with it (``look_ahead``), on a CPU by several processes
+(``helpers``), and it is said (``announcing``). What is used of torch's private interfaces stands in ``torch_internals``; a torch
 that has them otherwise runs uncompiled, with one notice.
 """
 
@@ -34,6 +34,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
+from danetc.runtime.kernels.helpers import compile_all
 from danetc.runtime.kernels.look_ahead import look_ahead
 from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
 from danetc.runtime.kernels.upcoming import Job
@@ -59,7 +60,8 @@ class CompiledFunction:
     says so where it is not to be seen, since what follows is [C] either way.
 
     ``text`` says what the function computes, whole: functions of one text are one kernel in the
-    cache on disk. Without it the kernel is traced in every process.
+    cache on disk. Without it the kernel is traced in every process. ``recipe`` makes it in another
+    process, which may compile it for this one (``helpers``).
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class CompiledFunction:
         varying: Sequence[bool],
         text: str = "",
         last: bool | None = None,
+        recipe: Callable[[], CompiledFunction] | None = None,
     ) -> None:
         self.function = function
+        self.recipe = recipe
         self.name = name
         self.varying = tuple(varying)
         self.text = text
@@ -189,11 +193,25 @@ def _make(first: Job, settings: dict[str, Any]) -> None:
     display = announcer()
     try:
         display.begin(None if known is None else len(todo))
-        for done, job in enumerate(todo, 1):
-            job.kernel.compile(job.args, settings)
-            display.compiled(done)
+        compile_all(
+            todo,
+            lambda job: job.kernel.compile(job.args, settings),
+            lambda job: job.kernel.load(job.args, settings),
+            display.compiled,
+            kernel_folder(),
+        )
     finally:
         display.end()
+
+
+def compile_to_disk(job: Job) -> bool:
+    """Have a kernel on the disk; whether it is there now."""
+    kernel = job.kernel
+    assert isinstance(kernel, CompiledFunction)
+    with making_kernels() as settings:
+        if not kernel.load(job.args, settings):
+            kernel.compile(job.args, settings)
+    return _place(kernel.text, job.args, kernel.fixed(job.args)).exists()
 
 
 def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[str, Any]) -> Run:

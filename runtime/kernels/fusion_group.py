@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -53,10 +53,24 @@ def fusion_kernel(program: str, terms: tuple[Term, ...], steps: int) -> Compiled
     name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
     varying = tuple(not term.static for term in terms)
     text = f"{group.text}, "
+
+    def kernel_of(
+        pass_: str, run: Callable[..., Sequence[Tensor]], *more: bool
+    ) -> CompiledFunction:
+        recipe = partial(_kernel_of, program, terms, steps, pass_)
+        return CompiledFunction(
+            run, f"{name}, {pass_}", (*more, *varying), text + pass_, recipe=recipe
+        )
+
     return CompiledGroup(
-        CompiledFunction(group.forward, f"{name}, forward", varying, text + "forward"),
-        CompiledFunction(group.backward, f"{name}, backward", (True, *varying), text + "backward"),
+        kernel_of("forward", group.forward), kernel_of("backward", group.backward, True)
     )
+
+
+def _kernel_of(program: str, terms: tuple[Term, ...], steps: int, pass_: str) -> CompiledFunction:
+    found = getattr(fusion_kernel(program, terms, steps), pass_)
+    assert isinstance(found, CompiledFunction)
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -178,7 +178,8 @@ def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledF
 
     name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}, a step"
     text = f"{group.text}, {terms}, one step, added {added}"
-    return CompiledFunction(forward, name, (False,) * behind, text)
+    recipe = partial(step_kernel, program, terms, added)
+    return CompiledFunction(forward, name, (False,) * behind, text, recipe=recipe)
 
 
 @lru_cache(maxsize=512)
@@ -195,7 +196,14 @@ def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> Compiled
     varying = (not terms[0].static, *plain.forward.varying)
     text = f"{plain.forward.text}, plus {terms[0]}"
     name = f"{plain.forward.name}, plus a value"
-    return CompiledGroup(CompiledFunction(forward, name, varying, text), _none)
+    recipe = partial(_forward_of, program, terms, steps)
+    return CompiledGroup(CompiledFunction(forward, name, varying, text, recipe=recipe), _none)
+
+
+def _forward_of(program: str, terms: tuple[Term, ...], steps: int) -> CompiledFunction:
+    found = summed_kernel(program, terms, steps).forward
+    assert isinstance(found, CompiledFunction)
+    return found
 
 
 def _none(*values: Tensor) -> Sequence[Tensor]:
@@ -234,7 +242,8 @@ def in_place_kernel(
     name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
     text = f"{group.text}, {terms}, in place of {place}, added {added}"
     varying = (*[False] * steps, *others)
-    return CompiledFunction(forward, f"{name}, in place, T = {steps}", varying, text)
+    recipe = partial(in_place_kernel, program, terms, steps, place, added)
+    return CompiledFunction(forward, f"{name}, in place, T = {steps}", varying, text, recipe=recipe)
 
 
 @dataclass(frozen=True, slots=True)

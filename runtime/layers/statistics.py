@@ -7,8 +7,7 @@ and makes scale and shift, all in one call. Torch's backward pass is taken where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -48,7 +47,7 @@ def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
     assert variance is not None
     weight, bias, eps = norm.weight, norm.bias, norm.eps
     if not norm.training:
-        return Affine(*_finishing(eps)(mean, variance, weight, bias))
+        return _finished(mean, variance, weight, bias, eps)
     momentum = norm.momentum
     assert momentum is not None
     assert norm.num_batches_tracked is not None
@@ -65,11 +64,11 @@ def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
         raise ValueError("training needs more than one value a channel, not 1")
     norm.num_batches_tracked.add_(1)
     if (last or x.shape[2] >= _LEAST) and _is_ours(x, mean):
-        whole = _whole(last, momentum, eps, repeats)
-        return Affine(*whole(x, weight, bias, mean, variance))
+        numbers = _number(momentum, mean), _number(eps, mean), _number(repeats, mean, torch.float64)
+        return Affine(*_whole(last)(x, weight, bias, mean, variance, *numbers))
     channels_first = x.transpose(1, 2) if last else x
     mean, variance = _torch_statistics(channels_first, mean, variance, momentum, repeats)
-    return Affine(*_finishing(eps)(mean, variance, weight, bias))
+    return _finished(mean, variance, weight, bias, eps)
 
 
 def _is_ours(x: Tensor, y: Tensor) -> bool:
@@ -88,7 +87,7 @@ def norm_backward(
     mean, inverse = known.mean, known.inverse
     short = 1 < x.shape[2] < _LEAST
     if batch and not last and (short or x.numel() > _LARGE) and _is_ours(x, weight):
-        dx, dw, db = _gradients(grad, x, weight, mean, inverse)
+        dx, dw, db = _gradients()(grad, x, weight, mean, inverse)
         return dx, dw, db
     # With eps in it; statistics of the batch are not taken from there.
     variance = inverse if batch else inverse.reciprocal().square()
@@ -126,8 +125,12 @@ def _torch_statistics(
     return mean, variance
 
 
+def _finished(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Affine:
+    return Affine(mean, *_finishing()(mean, variance, weight, bias, _number(eps, variance)))
+
+
 def _finish(
-    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """1/sqrt(var + eps), scale and shift, as torch computes them on a CPU."""
     inverse = torch.rsqrt(variance + eps)
@@ -135,32 +138,40 @@ def _finish(
     return inverse, scale, bias - mean * scale
 
 
-@lru_cache(maxsize=16)
-def _finishing(eps: float) -> Callable[..., Sequence[Tensor]]:
-    """The kernel ``(mean, var, weight, bias) -> mean, inverse, scale, shift``, all [C]."""
-
-    def function(
-        mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor
-    ) -> tuple[Tensor, ...]:
-        return _finish(mean, variance, weight, bias, eps)
-
-    name = f"scale and shift of a norm, eps = {eps}"
-    kernel = CompiledFunction(function, name, (), name)
-
-    def run(mean: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        return (mean, *kernel(mean, *others))
-
-    return run
-
-
 @lru_cache(maxsize=64)
-def _whole(last: bool, momentum: float, eps: float, repeats: int) -> CompiledFunction:
-    """The kernel ``(x, weight, bias, running mean and var) -> mean, inverse, scale, shift``, which
-    moves the running ones."""
+def _kept(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
+def _number(value: float, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A number as kernels take it, so that one kernel serves for all; of the dtype of ``like``."""
+    # (Where a call is looked through, what is made is of no use for others.)
+    make = _kept if type(like) in (Tensor, nn.Parameter) else _kept.__wrapped__
+    return make(value, dtype or like.dtype, like.device)
+
+
+@lru_cache(maxsize=1)
+def _finishing() -> CompiledFunction:
+    """The kernel ``(mean, var, weight, bias, eps) -> inverse, scale, shift``, all [C]."""
+    name = "scale and shift of a norm"
+    return CompiledFunction(_finish, name, (), name, recipe=_finishing)
+
+
+@lru_cache(maxsize=2)
+def _whole(last: bool) -> CompiledFunction:
+    """The kernel ``(x, weight, bias, running mean and var, momentum, eps, repeats) -> mean, inverse,
+    scale, shift``, which moves the running ones."""
     channels = 2 if last else 1
 
     def function(
-        x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: Tensor,
+        eps: Tensor,
+        repeats: Tensor,
     ) -> tuple[Tensor, ...]:
         others = (0, 3 - channels)
         wide = x.double()
@@ -173,8 +184,8 @@ def _whole(last: bool, momentum: float, eps: float, repeats: int) -> CompiledFun
         running_var.copy_(running_var + momentum * (unbiased - running_var))
         return mean, *_finish(mean, variance, weight, bias, eps)
 
-    name = f"statistics of a norm, {last}, {momentum}, {eps}, {repeats}"
-    return CompiledFunction(function, name, (False,), name, last=last)
+    name = f"statistics of a norm, channels {'last' if last else 'first'}"
+    return CompiledFunction(function, name, (False,), name, last=last, recipe=partial(_whole, last))
 
 
 def _norm_gradients(
@@ -192,6 +203,9 @@ def _norm_gradients(
     return dx, (product * inverse).to(x.dtype), total.to(x.dtype)
 
 
-_gradients = CompiledFunction(
-    _norm_gradients, "gradients of a norm", (False, False), "gradients of a norm", last=False
-)
+@lru_cache(maxsize=1)
+def _gradients() -> CompiledFunction:
+    name = "gradients of a norm"
+    return CompiledFunction(
+        _norm_gradients, name, (False, False), name, last=False, recipe=_gradients
+    )

@@ -18,3 +18,8 @@ def is_first() -> bool:
 def local_rank() -> int:
     """The number of this process among those of its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def processes_here() -> int:
+    """How many processes torchrun has started on this machine."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -6,9 +6,11 @@ Kernels are not compiled here, but taken as they are: what counts is which are a
 from __future__ import annotations
 
 import io
+import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,8 @@ from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import fusion_group as group
 from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
+from danetc.runtime.kernels.helpers import Request, compile_all
+from danetc.runtime.kernels.upcoming import Job
 from danetc.runtime.layers import fused, inference, statistics
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
@@ -28,7 +32,7 @@ from tests.differential.networks import small
 
 CACHES = (
     fused._plan, group.fusion_kernel, packing._packing, packing._unpacking, statistics._whole,
-    statistics._finishing, inference.summed_kernel, inference.in_place_kernel,
+    statistics._finishing, statistics._gradients, inference.summed_kernel, inference.in_place_kernel,
 )  # fmt: skip
 
 
@@ -64,7 +68,6 @@ def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
         pytest.skip("nothing is compiled here, so nothing is looked ahead for")
     for cache in CACHES:
         cache.cache_clear()
-    statistics._gradients._runs.clear()
     monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
@@ -73,7 +76,6 @@ def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
         yield found
     for cache in CACHES:
         cache.cache_clear()
-    statistics._gradients._runs.clear()
 
 
 def model(memory: str = "none", more: str = "") -> Model:
@@ -115,6 +117,23 @@ def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: s
         assert torch.equal(p.grad, q.grad), name  # type: ignore[arg-type]
     for name, value in other.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
+
+
+def test_all_that_a_step_needs_can_be_asked_of_helpers(
+    news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request | None] = []
+
+    def noted(jobs: Sequence[Job], *rest: Any) -> None:
+        asked.extend(map(Request.of, jobs))
+        compile_all(jobs, *rest)
+
+    monkeypatch.setattr(compiler, "compile_all", noted)
+    model()(x()).sum().backward()
+    assert len(asked) > 8
+    assert None not in asked
+    for request in asked:
+        pickle.dumps(request)
 
 
 def test_in_eval_mode_the_backward_pass_is_announced_when_it_comes(news: News) -> None:
