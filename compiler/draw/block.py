@@ -13,7 +13,7 @@ from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.flow import FlowChart, op_flow, placed
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, grid, sheet_of, stacked
-from danetc.compiler.draw.units import Parts, parts
+from danetc.compiler.draw.units import Parts, parts, wiring_of
 from danetc.compiler.draw.words import clean, size, span_words
 from danetc.compiler.ir.graph import Block, Graph, Node
 
@@ -114,13 +114,7 @@ def _example(places: list[tuple[int, int]]) -> tuple[int, int]:
 
 def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
     """The wiring of a block without sizes, widths and rates."""
-    number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
-    found: list[object] = []
-    for i, node in enumerate(nodes):
-        number[node.id] = i
-        named = str(node.attrs.get("neuron", ""))
-        found.append((node.op, named, tuple(number.get(operand, -2) for operand in node.inputs)))
-    return (tuple(found), number.get(block.output), number.get(block.join))
+    return wiring_of(block, nodes, lambda node: (node.op, str(node.attrs.get("neuron", ""))))
 
 
 def _flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,14 +106,23 @@ def _chain(
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
     """What equal blocks have in common: operations, sizes and wiring, not the block's place."""
+
+    def said(node: Node) -> object:
+        attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
+        return node.op, attrs, node.scope[len(block.scope) :]
+
+    return wiring_of(block, nodes, said)
+
+
+def wiring_of(
+    block: Block, nodes: Sequence[Node], said: Callable[[Node], object]
+) -> tuple[object, ...]:
+    """What reads what in a block, with what is ``said`` of each node."""
     number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
     found: list[object] = []
     for i, node in enumerate(nodes):
         number[node.id] = i
-        attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
-        operands = tuple(number.get(operand, -2) for operand in node.inputs)
-        scope = node.scope[len(block.scope) :]
-        found.append((node.op, attrs, operands, scope))
+        found.append((said(node), tuple(number.get(operand, -2) for operand in node.inputs)))
     return (tuple(found), number.get(block.output), number.get(block.join))
 
 

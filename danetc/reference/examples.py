@@ -28,19 +28,13 @@ def network(
     surrogate: str = "atan",
 ) -> str:
     """A spec of one network with these lines; ``before`` are declarations that it uses."""
-    names = [line.partition("=")[0].strip() for line in lines]
-    width = max(map(len, names))
-    shown = [
-        f"  {name:<{width}} = {line.partition('=')[2].strip()}"
-        for name, line in zip(names, lines, strict=True)
-    ]
     return _NETWORK.format(
         before=before and f"{before}\n\n",
         input=image,
         steps=steps,
         neuron=neuron,
         surrogate=surrogate,
-        lines="\n".join(shown),
+        lines=_aligned(lines),
     )
 
 
@@ -82,10 +76,11 @@ def recipe(lines: list[str]) -> str:
     given = {line.partition("=")[0].strip() for line in lines}
     must = {"epochs": "epochs = 10", "optimizer": "optimizer = adamw(lr = 0.01)"}
     every = [*(line for key, line in must.items() if key not in given), *lines]
-    names = [line.partition("=")[0].strip() for line in every]
-    width = max(map(len, names))
-    shown = [
-        f"  {name:<{width}} = {line.partition('=')[2].strip()}"
-        for name, line in zip(names, every, strict=True)
-    ]
-    return "recipe example {\n" + "\n".join(shown) + "\n}\n"
+    return f"recipe example {{\n{_aligned(every)}\n}}\n"
+
+
+def _aligned(lines: list[str]) -> str:
+    """Lines ``name = value`` in the formatter's style."""
+    pairs = [line.partition("=") for line in lines]
+    width = max(len(name.strip()) for name, _, _ in pairs)
+    return "\n".join(f"  {name.strip():<{width}} = {value.strip()}" for name, _, value in pairs)

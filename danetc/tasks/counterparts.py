@@ -7,14 +7,13 @@ and rule. SpikingJelly's is the same network: the same layers, connection, rule 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -23,7 +22,7 @@ from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.rule_forms import OutputOf, StageInput
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import match_neuron
+from danetc.dsl.neuron.spikingjelly import CLASSES, match_neuron
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph, Node
@@ -137,19 +136,7 @@ def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
     found = match_neuron(program)
     if found is None or found.v_start != (found.v_reset or 0.0):
         return None  # its layers start at their reset
-    options: dict[str, Any] = {
-        "v_threshold": float(found.v_threshold),  # its layers refuse integers
-        "v_reset": None if found.v_reset is None else float(found.v_reset),
-        "detach_reset": found.detach_reset,
-    }
-    node = f"{found.neuron}Node"
-    if found.neuron != "IF":
-        options["decay_input"] = found.decay_input
-    if found.neuron == "LIF":
-        options["tau"] = float(found.tau)
-    if found.neuron == "PLIF":
-        node = "ParametricLIFNode"
-        options["init_tau"] = 1 + math.exp(-program.learnables[0].raw)
+    options, node = found.settings(), CLASSES[found.neuron]
 
     def make() -> nn.Module:
         base = "spikingjelly.activation_based"

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from danetc.dsl.files import open_regular
 from danetc.runtime.data.source import Selected, label_of
 from danetc.runtime.sources.request import Policy
+from danetc.runtime.system.errors import DataError
+
+
+@contextmanager
+def numpy_file(where: str) -> Iterator[Any]:
+    """What numpy loads of a file; nothing is unpickled. Raises NumpyError, while it is open too."""
+    try:
+        with open_regular(where) as stream:
+            yield np.load(stream, allow_pickle=False)
+    except DataError:  # of who reads it
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        if "pickled" in reason or "allow_pickle" in reason:
+            reason = "it holds Python objects, not numbers (what is pickled is not read)"
+        raise NumpyError(reason) from error
+
+
+class NumpyError(Exception):
+    """A file of numpy cannot be read; the message says why."""
 
 
 class Strings(Sequence[str]):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.dsl.files import open_regular
 from danetc.runtime.data.class_files import class_files, class_folder_set
-from danetc.runtime.data.files import Files, FilesBelow, Strings
+from danetc.runtime.data.files import Files, FilesBelow, NumpyError, Strings, numpy_file
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
@@ -79,20 +76,14 @@ def _loaded(where: str) -> Any:
     UnreadableError; nothing is unpickled.
     """
     try:
-        with open_regular(where) as stream:
-            loaded = np.load(stream, allow_pickle=False)
+        with numpy_file(where) as loaded:
             if isinstance(loaded, np.ndarray):
                 return loaded
             if {*EVENTS} <= {*loaded.files}:
                 return {name: loaded[name] for name in EVENTS}
             return _only_frames(loaded, where)
-    except UnreadableError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it is no array of numbers (what is pickled is not read)"
-        raise UnreadableError(f"{where} cannot be read: {reason}") from error
+    except NumpyError as error:
+        raise UnreadableError(f"{where} cannot be read: {error}") from error
 
 
 def read_frames(where: str) -> Tensor:

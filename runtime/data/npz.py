@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from danetc.dsl.files import open_regular
 from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
+from danetc.runtime.data.files import NumpyError, numpy_file
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.options import class_list
@@ -54,12 +50,9 @@ def _load(path: Path, names: list[str]) -> dict[str, Any]:
     found = {}
     name = ""
     try:
-        with open_regular(str(path)) as stream, np.load(stream, allow_pickle=False) as arrays:
+        with numpy_file(str(path)) as arrays:
             for name in names:
                 found[name] = arrays[name]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it holds Python objects, not numbers (what is pickled is not read)"
-        raise DataError(f"`{name}` of {path} cannot be read: {reason}") from error
+    except NumpyError as error:
+        raise DataError(f"`{name}` of {path} cannot be read: {error}") from error
     return found

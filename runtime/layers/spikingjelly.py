@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,19 +68,8 @@ def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:
     """``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
     from spikingjelly.activation_based import functional, surrogate
 
-    settings: dict[str, Any] = {
-        "v_threshold": neuron.v_threshold,
-        "v_reset": neuron.v_reset,
-        "surrogate_function": getattr(surrogate, neuron.surrogate)(**dict(neuron.shape)),
-        "detach_reset": neuron.detach_reset,
-    }
-    match neuron.neuron:
-        case "IF":
-            return partial(functional.if_multi_step, **settings)
-        case "LIF":
-            settings |= {"tau": neuron.tau, "decay_input": neuron.decay_input}
-            return partial(functional.lif_multi_step, **settings)
-        case "PLIF":
-            settings |= {"decay_input": neuron.decay_input}
-            return partial(functional.plif_multi_step, **settings)
-    raise ValueError(f"no neuron {neuron.neuron} in SpikingJelly")
+    settings = neuron.settings()
+    settings.pop("init_tau", None)  # the parameter is given
+    settings["surrogate_function"] = getattr(surrogate, neuron.surrogate)(**dict(neuron.shape))
+    run = getattr(functional, f"{neuron.neuron.lower()}_multi_step")
+    return partial(run, **settings)

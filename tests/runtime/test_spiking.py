@@ -169,8 +169,11 @@ def test_surrogates(compiled: Compile, name: str) -> None:
         assert program.surrogate is not None
         given = dict(program.surrogate.parameters)
         assert value in given.values()
-        theirs, arguments = SURROGATES[name]
-        assert match_surrogate(program.surrogate) == (theirs, tuple(arguments(given).items()))
+        row = SURROGATES[name]
+        assert match_surrogate(program.surrogate) == (
+            row.theirs,
+            tuple(row.to_theirs(given).items()),
+        )
         assert_equal(program)
 
 

@@ -7,7 +7,7 @@ their states until ``functional.reset_net``, and its layers say whether they tak
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 from danetc.compiler.emit.python.forms import Argument, Fixed, New
 from danetc.compiler.emit.python.layers import Layers
@@ -16,14 +16,18 @@ from danetc.compiler.emit.python.names import words
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchModule
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import NeuronMatch, match_neuron
+from danetc.dsl.neuron.spikingjelly import CLASSES, match_neuron
 
 _LAYERS = frozenset(
     {"Conv2d", "ConvTranspose2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}
 )
 """Those that take both kinds of values in SpikingJelly, under the names that torch has."""
-_CLASSES = {"IF": "IFNode", "LIF": "LIFNode", "PLIF": "ParametricLIFNode"}
-_DEFAULTS = {"v_threshold": 1.0, "v_reset": 0.0, "detach_reset": False, "decay_input": True}
+_DEFAULTS: Mapping[str, object] = {
+    "v_threshold": 1.0,
+    "v_reset": 0.0,
+    "detach_reset": False,
+    "decay_input": True,
+}
 _STATIC_NORM = "danetc.runtime.layers.norm.StaticBatchNorm2d"
 
 
@@ -91,25 +95,12 @@ def _neuron(node: Node, program: NeuronProgram) -> New:
             f"{words(node.path)}: SpikingJelly has no neuron with the equations and surrogate of "
             f"`{words(program.name)}`"
         )
-    args: list[tuple[str, Argument]] = []
-    if found.neuron == "LIF":
-        args.append(("tau", Fixed(float(found.tau))))
-    if found.neuron == "PLIF":
-        args.append(("init_tau", Fixed(1 + math.exp(-program.learnables[0].raw))))
-    args += _changed(found)
+    args: list[tuple[str, Argument]] = [
+        (key, Fixed(value))
+        for key, value in found.settings().items()
+        if key not in _DEFAULTS or value != _DEFAULTS[key]
+    ]
     shape = tuple((key, Fixed(value)) for key, value in found.shape)
     args.append(("surrogate_function", New(f"surrogate.{found.surrogate}", shape)))
     args.append(("step_mode", Fixed("m")))
-    return New(f"neuron.{_CLASSES[found.neuron]}", tuple(args))
-
-
-def _changed(found: NeuronMatch) -> list[tuple[str, Argument]]:
-    """The settings that are not SpikingJelly's own defaults."""
-    given = {
-        "v_threshold": float(found.v_threshold),
-        "v_reset": None if found.v_reset is None else float(found.v_reset),
-        "detach_reset": found.detach_reset,
-    }
-    if found.neuron != "IF":
-        given["decay_input"] = found.decay_input
-    return [(key, Fixed(value)) for key, value in given.items() if value != _DEFAULTS[key]]
+    return New(f"neuron.{CLASSES[found.neuron]}", tuple(args))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,7 @@ from danetc.compiler.importing.library import default_of, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.spikingjelly import CLASSES, SURROGATES
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration
@@ -86,35 +87,8 @@ def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | b
     return found
 
 
-Reads = Callable[[Any], dict[str, float]]
-
-
-def _alpha(item: Any) -> dict[str, float]:
-    return {"alpha": float(item.alpha)}
-
-
-SURROGATES: Mapping[str, tuple[str, Reads]] = {
-    "Sigmoid": ("sigmoid", _alpha),
-    "ATan": ("atan", _alpha),
-    "PiecewiseQuadratic": ("triangle", _alpha),
-    "Rect": ("rectangle", lambda item: {"width": 1.0 / float(item.alpha)}),
-    "PiecewiseExp": ("piecewise_exp", _alpha),
-    "SoftSign": ("softsign", _alpha),
-    "SuperSpike": ("superspike", _alpha),
-    "Erf": ("erf", _alpha),
-    "LeakyKReLU": (
-        "leaky_k_relu",
-        lambda item: {"leak": float(item.leak), "slope": float(item.k)},
-    ),
-    "PiecewiseLeakyReLU": (
-        "leaky_rectangle",
-        lambda item: {"width": 2.0 * float(item.w), "leak": float(item.c)},
-    ),
-    "S2NN": ("s2nn", lambda item: {"alpha": float(item.alpha), "beta": float(item.beta)}),
-    "QPseudoSpike": ("q_pseudo_spike", _alpha),
-}
-"""SpikingJelly's surrogates: std's, and the arguments that it then has."""
-
+_SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}
+_KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
 
 SURROGATE = "atan"
 """That of neurons from files of graphs: NIR and ONNX say none, and it changes gradients alone."""
@@ -129,14 +103,13 @@ def default_surrogate() -> SurrogateProgram:
 
 def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
     """The program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
-    kinds = {"IFNode": "IF", "LIFNode": "LIF", "ParametricLIFNode": "PLIF"}
-    kind = kinds[type(module).__name__]
+    kind = _KINDS[type(module).__name__]
     function = module.surrogate_function
-    known = SURROGATES.get(type(function).__name__)
+    known = _SURROGATES.get(type(function).__name__)
     if known is None:
         raise UserError(
             f"{path}: std has no surrogate like {type(function).__name__}; there are "
-            f"{', '.join(SURROGATES)}. Give the neuron one of these: it changes gradients alone"
+            f"{', '.join(_SURROGATES)}. Give the neuron one of these: it changes gradients alone"
         )
     if not function.spiking:
         raise UserError(f"{path}: its surrogate does not spike (spiking=False)")
@@ -152,5 +125,5 @@ def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
     name = f"{kind}_soft" if soft else kind
     if kind != "IF" and not module.decay_input:
         name = f"{name}_undecayed"
-    surrogate, reads = known
-    return program(name, given, surrogate, reads(function))
+    surrogate, row = known
+    return program(name, given, surrogate, row.to_ours(function))

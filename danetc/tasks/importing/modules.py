@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.ir.graph import Attribute
+from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import spikingjelly_neuron
 from danetc.tasks.importing.layers import adaptive, batchnorm, flatten, one, pool, sizes
@@ -17,7 +18,8 @@ from danetc.tasks.importing.source import SourceBuilder
 ReadValue = Callable[[SourceBuilder, Any, int, str], int]
 """A node of a module: of the builder, the module, what it reads, and its path."""
 
-NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode")
+NEURONS = tuple(CLASSES.values())
+"""SpikingJelly's that are read."""
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def _longer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_objects, "no array of numbers (what is pickled is not read)"),
+        (_objects, "Python objects, not numbers (what is pickled is not read)"),
         (_pickle, "cannot be read: "),
         (_cut, "cannot be read: "),
         (_empty, "cannot be read: "),
