@@ -43,7 +43,11 @@ FORMS: Mapping[str, tuple[str, ExportOptions]] = {
     "nir": (".nir", ExportOptions()),
     "source": (".py", ExportOptions()),
     "pt2": (".pt2", ExportOptions()),
+    "compiled": (".pt2", ExportOptions(compiled=True)),
 }
+USUAL = [
+    form for form in FORMS if form != "compiled"
+]  # which takes a C++ compiler a minute a network
 SMALL = {"width": 8, "image": 32, "steps": 2, "classes": 10}
 OF_THE_ZOO = (
     "spikformer", "qkformer", "spikingresformer", "sew_gesture", "plif_net", "psn", "tebn",
@@ -181,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="five networks")
     parser.add_argument("--all", action="store_true", help="all of the zoo")
-    parser.add_argument("--forms", nargs="+", choices=[*FORMS], default=[*FORMS], metavar="FORM")
+    parser.add_argument("--forms", nargs="+", choices=[*FORMS], default=USUAL, metavar="FORM")
     parser.add_argument(
         "--only", default="", metavar="PART", help="networks with this in their name"
     )

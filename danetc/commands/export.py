@@ -55,6 +55,11 @@ if TYPE_CHECKING:
 @click.option(
     "--half", is_flag=True, help="ONNX: numbers of float16; membrane potentials stay float32."
 )
+@click.option(
+    "--compiled",
+    is_flag=True,
+    help="pt2: compiled by AOTInductor, for processors like this machine's; needs a C++ compiler.",
+)
 @checkpoint_option
 @network_option
 @set_option
@@ -70,6 +75,7 @@ def command(
     loop: bool,
     streaming: bool,
     half: bool,
+    compiled: bool,
     checkpoint: str | None,
     network: str | None,
     settings: dict[str, Setting],
@@ -101,6 +107,7 @@ def command(
         init=init,
         time="loop" if loop else "step" if streaming else "unrolled",
         half=half,
+        compiled=compiled,
         force=force,
         allow_changed=allow_changed,
     )
@@ -115,7 +122,8 @@ def _told(exported: Exported, directory: str) -> str:
     if exported.counterpart is None:
         place = Path(directory) / "model.py"
         model = place if place.is_file() else "the model.py that `danetc build` writes"
-        use = FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model)
+        row = FORMATS[Path(exported.path).suffix]
+        use = row.use_of(exported.options).format(file=exported.path, model=model)
     left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
     without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
     return (

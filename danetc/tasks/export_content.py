@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How a network is written, where its format has a choice: how time runs, and whether numbers
-    are float16."""
+    """How a network is written, where its format has a choice: how time runs, whether numbers are
+    float16, and whether it is compiled for this machine."""
 
     time: OnnxTime = "unrolled"
     half: bool = False
+    compiled: bool = False
 
     def given(self) -> dict[str, str]:
         """Those that are not the usual ones, each with the option of the command that says it."""
@@ -29,6 +30,8 @@ class ExportOptions:
             found["time"] = "--loop" if self.time == "loop" else "--streaming"
         if self.half:
             found["half"] = "--half"
+        if self.compiled:
+            found["compiled"] = "--compiled"
         return found
 
 

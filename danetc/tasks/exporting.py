@@ -66,6 +66,7 @@ class Exported:
             "left_out": list(self.left_out),
             "time": self.options.time,
             "half": self.options.half,
+            "compiled": self.options.compiled,
             "compared": None if self.compared is None else self.compared.as_dict(),
             "uncompared": self.uncompared or None,
         }
@@ -83,6 +84,7 @@ def export(
     init: str | os.PathLike[str] | None = None,
     time: OnnxTime = "unrolled",
     half: bool = False,
+    compiled: bool = False,
     force: bool = False,
     allow_changed: Collection[str] = (),
 ) -> Exported:
@@ -105,6 +107,8 @@ def export(
         time: of ONNX: ``unrolled`` for T steps one behind the other, ``loop`` for a loop over any
             number of steps, ``step`` for one step, whose states are inputs and outputs.
         half: numbers of ONNX are float16, membrane potentials float32.
+        compiled: a ``.pt2`` is compiled by AOTInductor, for processors like this one. It needs a C++
+            compiler, here and not where it runs.
         force: replace a file that is there.
         allow_changed: as for ``danetc.load``.
 
@@ -116,7 +120,7 @@ def export(
     output = Path(output)
     check_choice("names", names, NAMES)
     check_choice("time", time, TIMES)
-    options = ExportOptions(time, half)
+    options = ExportOptions(time, half, compiled)
     check_output(output, names, options, force=force)
     place = directory_of(source)
     if place.is_dir():

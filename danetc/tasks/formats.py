@@ -7,13 +7,15 @@ written is compared with the model before it is kept.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.tasks.export_content import Content
+from danetc.tasks.export_content import Content, ExportOptions
 from danetc.tasks.extras import check_installed
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Format:
     which may then be another library's. ``write`` raises UserError where the network has no such
     form. ``options`` are the fields of ``ExportOptions`` that it has a choice of. ``needs`` are
     packages without which it is not written, which the extra of the name ``extra`` brings.
-    ``reader`` is the key in ``danetc.tasks.readers.READERS`` of what runs a file of a whole network.
+    ``reader`` is the key in ``danetc.tasks.readers.READERS`` of what runs a file of a whole network;
+    ``compiled_use`` is the use of one that is compiled.
     """
 
     meaning: str
@@ -40,6 +43,11 @@ class Format:
     needs: tuple[str, ...] = ()
     extra: str = ""
     reader: str = ""
+    compiled_use: str = ""
+
+    def use_of(self, options: ExportOptions) -> str:
+        """How it is read again, with this choice."""
+        return self.compiled_use if options.compiled else self.use
 
     def check_installed(self, ending: str) -> None:
         """Raise UserError where a package is missing."""
@@ -89,9 +97,24 @@ def _program(content: Content) -> bytes:
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
+    if content.options.compiled:
+        return _compiled(program)
     stream = io.BytesIO()
     torch.export.save(program, stream)
     return stream.getvalue()
+
+
+def _compiled(program: Any) -> bytes:
+    """A program compiled by AOTInductor, as a package for processors like that of this machine."""
+    from danetc.runtime.kernels.compiled import missing_compiler
+
+    if missing := missing_compiler("cpu"):
+        raise UserError(f"--compiled needs a compiler: {missing}")
+    from torch._inductor import aoti_compile_and_package
+
+    with tempfile.TemporaryDirectory(prefix="danetc-") as folder:
+        path = aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")
+        return Path(path).read_bytes()
 
 
 def _onnx(content: Content) -> bytes:
@@ -153,11 +176,13 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ".pth": _STATE_DICT,
         ".pt": _STATE_DICT,
         ".pt2": Format(
-            "the whole network as a program of torch.export",
+            "the whole network as a program of torch.export, or compiled",
             _program,
             "torch.export.load({file!r}).module()(images)",
             named=False,
+            options=frozenset({"compiled"}),
             reader="program",
+            compiled_use="torch._inductor.aoti_load_package({file!r})(images)",
         ),
         ".onnx": Format(
             "the whole network as ONNX",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -42,8 +44,16 @@ def _outputs(given: Any) -> tuple[Tensor, ...]:
 
 
 def program(data: bytes, content: Content) -> Run:
-    """A program of torch.export."""
-    loaded: Any = torch.export.load(io.BytesIO(data)).module()
+    """A program of torch.export, or one that is compiled."""
+    if content.options.compiled:
+        from torch._inductor import aoti_load_package
+
+        with tempfile.TemporaryDirectory(prefix="danetc-") as folder:
+            path = Path(folder, "network.pt2")
+            path.write_bytes(data)
+            loaded: Any = aoti_load_package(str(path))
+    else:
+        loaded = torch.export.load(io.BytesIO(data)).module()
     return lambda inputs: Ran(_outputs(loaded(*inputs)))
 
 

@@ -56,6 +56,18 @@ def stirred(danetc: Run, text: str, directory: Path) -> nn.Module:
     return model.eval()
 
 
+def awake(danetc: Run, text: str, directory: Path) -> nn.Module:
+    """A directory of a network whose outputs vary; its model."""
+    directory.with_suffix(".danet").write_text(text)
+    assert danetc("build", directory.with_suffix(".danet"), "-o", directory).status == 0
+    graph: Any = package.load(directory).topology
+    model = emit(graph)
+    with torch.no_grad():
+        _warm(model, graph)
+    save_tensors(model.state_dict(), directory / "weights.safetensors")
+    return model.eval()
+
+
 @pytest.fixture
 def images() -> Tensor:
     return 3 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -96,22 +108,53 @@ def test_every_format_writes_a_file_and_says_how_to_read_it(
         assert (refused.status, FORMATS[ending].meaning in refused.err) == (1, True)
 
 
-def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path, images: Tensor) -> None:
-    model = stirred(danetc, SMALL, tmp_path / "net")
-    assert danetc("export", "net", "-o", "net.pt2").status == 0
+TINY = """
+use std
+network tiny {
+  input = image(1, 8, 8); steps = 2; neuron = LIF(tau = 3.0); surrogate = atan
+  out = in -> conv(2, bias = true) -> spike -> avgpool -> mean_over_time -> linear(3)
+}
+"""
+
+
+def test_programs_run_without_danetc(danetc: Run, tmp_path: Path) -> None:
+    """One of torch.export, and one that AOTInductor has compiled."""
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    images *= torch.tensor([0.5, 1.5, 3.0]).view(-1, 1, 1, 1)
+    models = {}
+    for name, spec, option in (("net", SMALL, ()), ("tiny", TINY, ("--compiled",))):
+        models[name] = awake(danetc, spec, tmp_path / name)
+        result = danetc("export", name, "-o", f"{name}.pt2", *option)
+        assert result.status == 0, result.err
+        assert "read back: in 100 of 100 random samples" in result.out
+    assert "aoti_load_package('tiny.pt2')" in result.out
     torch.save(images, tmp_path / "images.pth")
     code = (
         "import sys, torch\n"
-        "program = torch.export.load('net.pt2').module()\n"
-        "x = torch.load('images.pth')\n"
-        "torch.save([program(x), program(x[:1])], 'out.pth')\n"
+        "from torch._inductor import aoti_load_package\n"
+        "x, found = torch.load('images.pth'), {}\n"
+        "programs = {'net': torch.export.load('net.pt2').module(), 'tiny': aoti_load_package('tiny.pt2')}\n"
+        "for name, program in programs.items():\n"
+        "    found[name] = [program(x), program(x[:1])]\n"
+        "torch.save(found, 'out.pth')\n"
         "assert not any(name.startswith('danetc') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    whole, one = torch.load(tmp_path / "out.pth")
-    with torch.no_grad():
-        assert torch.equal(whole, model(images))
-        torch.testing.assert_close(one, model(images[:1]))
+    for name, (whole, one) in torch.load(tmp_path / "out.pth").items():
+        with torch.no_grad():
+            wanted = models[name](images)
+        torch.testing.assert_close(whole, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one, wanted[:1], rtol=1e-5, atol=1e-5)
+        assert wanted.std(0).mean() > 0.01
+
+
+def test_a_missing_compiler_is_named(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.danet").write_text(TINY)
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.missing_compiler", lambda device: "no g++")
+    result = danetc("export", "tiny.danet", "-o", "tiny.pt2", "--compiled")
+    assert (result.status, "--compiled needs a compiler: no g++" in result.err) == (1, True)
 
 
 @pytest.mark.parametrize("form", [(), ("--loop",), ("--streaming",), ("--half",)])
@@ -127,15 +170,8 @@ def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[s
     assert record["half"] or record["compared"]["flipped"] <= 5
 
 
-def test_a_network_whose_outputs_vary_is_compared_itself(
-    danetc: Run, small: Path, tmp_path: Path
-) -> None:
-    assert danetc("build", small, "-o", "net").status == 0
-    graph: Any = package.load("net").topology
-    model = emit(graph)
-    with torch.no_grad():
-        _warm(model, graph)
-    save_tensors(model.state_dict(), tmp_path / "net" / "weights.safetensors")
+def test_a_network_whose_outputs_vary_is_compared_itself(danetc: Run, tmp_path: Path) -> None:
+    awake(danetc, SMALL, tmp_path / "net")
     for ending in (".onnx", ".nir"):
         result = danetc("export", "net", "-o", f"net{ending}")
         assert result.status == 0
@@ -281,6 +317,7 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
         (("net", "-o", "x.tflite"), "ends in one of"),
         (("net", "-o", "x.nir", "--loop"), "leave out --loop"),
         (("net", "-o", "x.pt2", "--half"), "leave out --half"),
+        (("net", "-o", "x.onnx", "--compiled"), "leave out --compiled"),
         (("net", "-o", "x.onnx", "--set", "steps=3"), "is a directory with weights"),
         (("missing.danet", "-o", "x.onnx"), "missing.danet"),
         ((small, "-o", "x.onnx", "--checkpoint", "best"), "no directory of a run"),
