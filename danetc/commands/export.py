@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--names",
-    type=click.Choice(["danetc", "torchvision", "spikingjelly"]),
+    type=click.Choice(["danetc", "torchvision", "timm", "spikingjelly"]),
     default="danetc",
     show_default=True,
     help="Whose names the weights get, where the library has a network of the same layers.",

@@ -1,15 +1,15 @@
-"""Which network of torchvision and of SpikingJelly a graph corresponds to.
+"""Which network of torchvision, timm and SpikingJelly a graph corresponds to.
 
 torchvision's has the same weighted layers in the same order (weights, strides, paddings, groups),
 ReLU for neurons and no time: the ANN that a spiking network is measured by, whatever its connection
-and rule. SpikingJelly's is the same network: the same layers, connection, rule and neuron.
+and rule. timm's has torchvision's name and the same names of weights. SpikingJelly's is the same network: the same layers, connection, rule and neuron.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -79,6 +79,12 @@ def torchvision_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
         return name
     classes = _layers(graph)[-1].weight[0]
     return Counterpart("torchvision", name, lambda: _torchvision(name, classes))
+
+
+def timm_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
+    """timm's network of torchvision's name, whose weights are called the same: it need not be there."""
+    found = torchvision_counterpart(graph)
+    return replace(found, library="timm")
 
 
 def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
@@ -261,3 +267,11 @@ def _join(graph: Graph, join: int, after: tuple[str, ...]) -> str:
     if row.absorbing == 0:  # a product
         return "IAND" if ways[0].attrs.get("factor") == -1 else "AND"
     return ""
+
+
+COUNTERPARTS: Mapping[str, Callable[[Graph], Counterpart | NoCounterpart]] = {
+    "torchvision": torchvision_counterpart,
+    "timm": timm_counterpart,
+    "spikingjelly": spikingjelly_counterpart,
+}
+"""By the library whose names weights get."""

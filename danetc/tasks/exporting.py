@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from danetc.runtime.training.checkpoints import Snapshot
 
 TIMES = ("unrolled", "loop", "step")
-Names = Literal["danetc", "torchvision", "spikingjelly"]
-NAMES: tuple[Names, ...] = ("danetc", "torchvision", "spikingjelly")
+Names = Literal["danetc", "torchvision", "timm", "spikingjelly"]
+NAMES: tuple[Names, ...] = get_args(Names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def export(
             [T, N, C, H, W]) for any N: ``.onnx``, ``.nir``, and ``.pt2``, a program of
             ``torch.export``.
         names: whose names the weights get: ``danetc``, which are those of the directory's
-            model.py, or those of the ``torchvision`` or ``spikingjelly`` network of the same layers.
+            model.py, or those of the ``torchvision``, ``timm`` or ``spikingjelly`` network of the same
+            layers.
         checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
         network, set, seed, init: of a spec, as for ``danetc.build``.
         time: of ONNX: ``unrolled`` for T steps one behind the other, ``loop`` for a loop over any
@@ -131,8 +132,8 @@ def export(
     else:
         if checkpoint is not None:
             raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
-        compiled = compile_spec(source, network=network, settings=set)
-        model, _ = initialise(compiled.graph, seed, init)
+        found = compile_spec(source, network=network, settings=set)
+        model, _ = initialise(found.graph, seed, init)
         model.eval()
     graph = model.topology
     assert isinstance(graph, Graph)
@@ -238,13 +239,11 @@ def _named(
         return own, None, []
     from danetc.runtime.model.weights import match
     from danetc.tasks.counterparts import (
+        COUNTERPARTS,
         NoCounterpart,
-        spikingjelly_counterpart,
-        torchvision_counterpart,
     )
 
-    find = torchvision_counterpart if names == "torchvision" else spikingjelly_counterpart
-    found = find(graph)
+    found = COUNTERPARTS[names](graph)
     if isinstance(found, NoCounterpart):
         raise UserError(f"{graph.name} has {found}")
     other = found.make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -281,16 +282,22 @@ def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) ->
         assert theirs.std() > 1e-3
 
 
-def test_torchvisions_network_takes_the_weights(danetc: Run, tmp_path: Path) -> None:
-    from torchvision.models import resnet18
-
+@pytest.mark.parametrize(
+    ("library", "make"),
+    [("torchvision", "torchvision.models:resnet18"), ("timm", "timm.models:resnet18")],
+)
+def test_an_anns_network_takes_the_weights(
+    danetc: Run, tmp_path: Path, library: str, make: str
+) -> None:
+    pytest.importorskip(library)
+    module, _, name = make.partition(":")
     model = stirred(danetc, RESNET % "PLIF", tmp_path / "net")
-    result = danetc("export", "net", "-o", "w.safetensors", "--names", "torchvision")
+    result = danetc("export", "net", "-o", "w.safetensors", "--names", library)
     assert result.status == 0
     assert "without 20 that have no place there" in result.out
     from safetensors.torch import load_file
 
-    other = resnet18(num_classes=5)
+    other = getattr(importlib.import_module(module), name)(num_classes=5)
     other.load_state_dict(load_file(tmp_path / "w.safetensors"), strict=True)
     ours: Any = model
     assert torch.equal(other.fc.weight, ours.state_dict()["head.linear.weight"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from danetc.compiler import check_file, check_text, graph_of
@@ -14,6 +15,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.weights import match
 from danetc.tasks.counterparts import (
+    TORCHVISION,
     Counterpart,
     NoCounterpart,
     spikingjelly_counterpart,
@@ -170,3 +172,15 @@ def run(layer: torch.nn.Module, x: Tensor) -> list[Tensor]:
     weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
     inputs = [x, *layer.parameters()]
     return [y.detach(), *torch.autograd.grad((y * weights).sum(), inputs)]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_timms_networks_have_torchvisions_names(name: str) -> None:
+    """Names, their order and shapes, so that one set of weights fits both."""
+    timm = pytest.importorskip("timm")
+    if name not in timm.list_models():
+        pytest.skip(f"timm has no {name}")
+    with torch.device("meta"):
+        models = timm.create_model(name), getattr(torchvision.models, name)(weights=None)
+    mine, theirs = ([(k, v.shape) for k, v in model.state_dict().items()] for model in models)
+    assert mine == theirs
