@@ -294,6 +294,34 @@ def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
     assert both.status == 2
 
 
+@pytest.mark.usefixtures("forked_trainings")
+def test_a_pruner_ends_a_process_that_trains(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state is saved: a run by hand goes on from there, and a page shows it."""
+    optuna = pytest.importorskip("optuna")
+    strict = {"median": lambda: optuna.pruners.ThresholdPruner(lower=2.0)}  # no accuracy is so high
+    monkeypatch.setattr("danetc.tasks.searching.study.PRUNERS", strict)
+    (tmp_path / "a.danet").write_text(SPEC)
+    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01,0.02", "--set", "recipe.epochs=500")
+    done = danetc(*asked, "--pruner", "median", "--trials", "1", "--json")
+    assert done.status == 1
+    (trial,) = json.loads(done.out)["trials"]
+    assert (trial["state"], trial["reason"]) == ("pruned", f"pruned after epoch {trial['epochs']}")
+    assert f"none is complete; the first: {trial['cell']}: pruned after" in done.err
+    run = tmp_path / "out" / trial["cell"] / "seed-0"
+    epochs = len(json.loads((run / TRAINING).read_text())["epochs"])
+    assert trial["epochs"] <= epochs < 500
+    log = (run.parent / "log-seed-0.txt").read_text()
+    assert "the same command resumes" in log
+    record = json.loads((tmp_path / "out" / GRID).read_text())["cells"][0]["runs"][0]
+    again = " ".join(record["command"][2:]).replace("epochs=500", f"epochs={epochs + 1}").split()
+    assert danetc("train", "--override", "-q", *again).status == 0
+    assert len(json.loads((run / TRAINING).read_text())["epochs"]) == epochs + 1
+    assert danetc("report", "out", "-o", "page.html").status == 0
+    assert (tmp_path / "page.html").read_text().count(trial["cell"]) > 0
+
+
 def test_of_numbers_the_least_rmse_is_the_best(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
