@@ -168,6 +168,12 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3
     assert len({trial["cell"] for trial in found["trials"]}) == 3
     assert (tmp_path / "out" / "front.svg").is_file()
+    assert danetc("report", "out", "-o", "page.html").status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert (
+        page.count("Trials of the search: test accuracy against operations") == 2
+    )  # as a text, too
+    assert page.count("data:image/svg+xml;base64,") == 3
     told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
     cells = {cell["name"]: cell for cell in told["cells"]}
     assert {trial["cell"] for trial in found["trials"]} == set(cells)

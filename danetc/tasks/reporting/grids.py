@@ -1,4 +1,4 @@
-"""The figures of `danetc compare` on the page of its folder."""
+"""The figures of `danetc compare` and `danetc search` on the page of their folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from danetc.tasks.model_directory import GRID
 TITLES = {
     "accuracy": "Test accuracy over the epochs, and after the last one",
     "training": "Training loss and accuracy over the epochs",
+    "front": "Trials of the search: test accuracy against operations",
 }
 
 
@@ -35,6 +36,9 @@ def grid_figures(
     from danetc.runtime.measure.plots import WITHOUT, can_plot, figure_bytes  # late: torch
     from danetc.tasks.grid.plot import FIGURES
     from danetc.tasks.grid.results import read_comparison
+    from danetc.tasks.searching.results import read_search
+    from danetc.tasks.searching.shown import front_figure
+    from danetc.tasks.searching.study import STORAGE
 
     if not can_plot():
         note(f"the page has no figures of the grid: {WITHOUT}")
@@ -46,8 +50,13 @@ def grid_figures(
         except UserError as error:
             note(f"the page has no figures of {folder}: {error}")
             continue
-        for name, draw in FIGURES.items():
-            figure = draw(comparison, None)
+        figures = {name: draw(comparison, None) for name, draw in FIGURES.items()}
+        if (folder / STORAGE).is_file():
+            try:
+                figures["front"] = front_figure(read_search(folder))
+            except UserError as error:
+                note(f"the page has no figure of the search: {error}")
+        for name, figure in figures.items():
             if figure is not None:
                 data = base64.b64encode(figure_bytes(figure, "svg")).decode("ascii")
                 title = TITLES[name] + (f", {folder.name}" if len(folders) > 1 else "")
