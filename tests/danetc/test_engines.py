@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from danetc.tasks.grid.engines import ENGINES, EngineRequest, start_engine
 
 from .conftest import SMALL, Run
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """
 recipe quick {
   epochs = 20
@@ -85,6 +88,34 @@ def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Pa
     assert cell["state"] == "1 of 2 runs"
     rest = danetc(*grid, "--print-commands", "--json")
     assert [shlex.split(line) for line in json.loads(rest.out)] == lines[1:]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script of bash")
+def test_the_script_of_an_array_runs_each_command_as_it_is(danetc: Run, tmp_path: Path) -> None:
+    """That of the guide, with a pretended `srun` and `danetc`: names with blanks and brackets too."""
+    text = (ROOT / "docs" / "guides" / "clusters.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH --array.*?)```", text, re.DOTALL)
+    (tmp_path / "array.sh").write_text(script)
+    assert subprocess.run(["bash", "-n", "array.sh"], check=False).returncode == 0
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, body in (("srun", 'exec "$@"'), ("danetc", 'printf "%s\\n" "$@"')):
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    (tmp_path / "a net.danet").write_text(SMALL + RECIPE)
+    grid = ("--grid", "neuron=LIF(tau = 4.0),IF", "--seeds", "2", "-o", "it's here")
+    listed = danetc("compare", "a net.danet", *GRID[2:], *grid, "--print-commands").out
+    (tmp_path / "runs.txt").write_text(listed)
+    cells = json.loads((tmp_path / "it's here" / "grid.json").read_text())["cells"]
+    wanted = [run["command"] for cell in cells for run in cell["runs"]]
+    assert len(listed.splitlines()) == len(wanted) == 4
+    for number, command in enumerate(wanted, 1):
+        where = {"PATH": f"{tools}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": str(number)}
+        done = subprocess.run(
+            ["bash", "array.sh"], env=where, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines() == command[1:]
+        assert command[-1] == "a net.danet"
 
 
 def test_what_a_worker_does_ends_with_its_file(
