@@ -8,6 +8,7 @@
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
 # make edits   10,000 random edits of specs, after each of which the language services answer
 # make soak    fifty trainings killed at random, each to end with the bits of one left alone
+# make gpu     where there is a GPU: whether all is right there, and how fast
 # make clean   remove what these targets made
 
 SHELL       := /bin/bash
@@ -35,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz edits soak clean
+.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz edits soak gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -116,6 +117,9 @@ edits: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
+
+gpu: $(VENV)/.test
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info \

@@ -1,6 +1,6 @@
 """Trainings that are killed at random steps, again and again, and end with the bits of one left alone.
 
-python benchmarks/soak.py [--kills 50] [--seed N] [--keep DIR]
+python benchmarks/soak.py [--kills 50] [--seed N] [--one-process] [--backend NAME] [--keep DIR]
 
 Two runs of `danetc train` take turns: one process with two loaders, and two gloo processes under
 torchrun. Each has dropout, augmentation, mixing, a running mean of the weights, two phases, and a
@@ -63,6 +63,7 @@ class Case:
     processes: int
     workers: int
     victims: tuple[str, ...]
+    backend: str = "eager"
     hits: Counter[str] = field(default_factory=Counter)
     completed: int = 0
 
@@ -76,7 +77,7 @@ class Case:
 
     def start(self, output: Path) -> subprocess.Popen[str]:
         command = [
-            "train", "soaked.danet", "--data", "digits", "--backend", "eager", "-o", str(output),
+            "train", "soaked.danet", "--data", "digits", "--backend", self.backend, "-o", str(output),
             "--quiet", "--set", f"recipe.workers={self.workers}",
         ]  # fmt: skip
         program = [sys.executable, "-m", "danetc"]
@@ -96,15 +97,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
+    parser.add_argument("--one-process", action="store_true", help="without the two of torchrun")
+    parser.add_argument("--backend", default="eager")
     parser.add_argument("--keep", type=Path, help="a folder for the runs, which stays")
     given = parser.parse_args()
     print(f"soak: {given.kills} kills, seed {given.seed}", flush=True)
     chance = random.Random(given.seed)
     root = given.keep or Path(tempfile.mkdtemp(prefix="danetc-soak-"))
     cases = [
-        Case("one process", root / "one", 1, 2, ("process", "loader", "group")),
-        Case("two processes", root / "two", 2, 1, ("rank", "loader", "group", "torchrun")),
+        Case("one process", root / "one", 1, 2, ("process", "loader", "group"), given.backend),
+        Case(
+            "two processes",
+            root / "two",
+            2,
+            1,
+            ("rank", "loader", "group", "torchrun"),
+            given.backend,
+        ),
     ]
+    cases = cases[: 1 if given.one_process else None]
     for case in cases:
         case.folder.mkdir(parents=True)
         (case.folder / "soaked.danet").write_text(SPEC)

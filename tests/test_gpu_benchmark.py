@@ -1,0 +1,84 @@
+"""benchmarks/gpu.py, which needs a GPU to say anything, runs: all of its parts, small, on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+TINY = ["--device", "cpu", "--tiny"]
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location("gpu_benchmark", FOLDER / "gpu.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["gpu_benchmark"] = module
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in ("gpu_benchmark", "common"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("short_samples")
+@pytest.mark.parametrize("part", ["agree", "steps", "regions", "roofline"])
+def test_a_part_runs(
+    gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "table.md"
+    assert gpu.main([*TINY, "--parts", part, "--output", str(output)]) == 0, capsys.readouterr().err
+    rows = [line for line in output.read_text().splitlines() if line.startswith(f"| {part}: ")]
+    assert len(rows) >= {"agree": 4, "steps": 4, "regions": 4, "roofline": 3}[part]
+    assert "its figures mean nothing" in output.read_text()
+    assert not any("nan" in row for row in rows)
+
+
+def test_what_fails_is_the_status(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(at: Any) -> Iterator[Any]:
+        yield gpu.Row("agree: one row", 2.0, most=1.0)
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(gpu, "PARTS", {"agree": breaks, "regions": lambda at: iter(())})
+    assert gpu.main([*TINY, "--parts", "agree", "regions"]) == 1
+    said = capsys.readouterr().err
+    assert "FAILED  agree: one row: " in said
+    assert "FAILED  agree failed: ValueError: no such kernel" in said
+
+
+def test_a_wrong_gradient_is_found(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = gpu._outputs_and_gradients
+
+    def wrong(model: Any, x: Any) -> Any:
+        found = plain(model, x)
+        if type(model.stem.spike).__name__ == "FusedNeuron":
+            found["stem.conv.weight"] = found["stem.conv.weight"] * (1 + 1e-6)
+        return found
+
+    monkeypatch.setattr(gpu, "_outputs_and_gradients", wrong)
+    rows, failures = gpu.measure(gpu.At(torch.device("cpu"), True, 1), ["agree"])
+    assert len(failures) == 2
+    assert all("fused" in failure and "stem.conv.weight" in failure for failure in failures)
+    assert len(rows) > 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(gpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main([]) == 1
+    assert "torch finds none here" in capsys.readouterr().err
+    assert gpu.main(["--device", "cpu"]) == 1
+    assert "takes --tiny" in capsys.readouterr().err
