@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration, Program, Use
+from danetc.dsl.syntax.tree import Declaration, Program, Use, called
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,21 @@ class Resolved:
 
     declaration: Declaration
     module: Module
+
+    @property
+    def base(self) -> Resolved | None:
+        """What a network is a variant of."""
+        name = called(self.declaration.value) if self.declaration.kind == "network" else None
+        return self.module.names.get(name.id) if name is not None else None
+
+    def lineage(self) -> Iterator[Resolved]:
+        """A network, what it is a variant of, and so on; each once, should they go in a circle."""
+        level: Resolved | None = self
+        seen: set[int] = set()
+        while level is not None and id(level.declaration) not in seen:
+            seen.add(id(level.declaration))
+            yield level
+            level = level.base
 
 
 @dataclass(frozen=True, eq=False)

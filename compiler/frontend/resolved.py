@@ -218,25 +218,16 @@ def _global_names(node: s.Node, local: set[str]) -> list[str]:
     return [name for name in names if name not in local]
 
 
-def _base(declaration: s.Declaration, module: Module) -> Resolved | None:
-    """The network that a network is a variant of."""
-    value = declaration.value
-    name = value.function if isinstance(value, s.Call) else value
-    return module.names.get(name.id) if isinstance(name, s.Name) else None
-
-
 def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
     """The parameters that can be set from outside, each with the network that has it, by ``id``: those
     of a network and of its bases that no network outside of them has, as a parameter or as a line."""
     claimed: dict[str, int | None] = {}
-    level: Resolved | None = Resolved(declaration, module)
-    while level is not None:
+    for level in Resolved(declaration, module).lineage():
         for param in level.declaration.params:
             claimed.setdefault(param.name, id(level.declaration))
         for item in level.declaration.body or ():
             if isinstance(item, s.Define):
                 claimed.setdefault(item.name, None)
-        level = _base(level.declaration, level.module)
     return {name: owner for name, owner in claimed.items() if owner is not None}
 
 
@@ -248,8 +239,7 @@ def _lines(
     result = {id(root): {name: expr for name, expr in lines.items() if "." not in name}}
     for path, expr in lines.items():
         name, _, argument = path.partition(".")
-        level: Resolved | None = Resolved(root, module) if argument else None
-        while level is not None:
+        for level in Resolved(root, module).lineage() if argument else ():
             changed = result.setdefault(id(level.declaration), {})
             body = level.declaration.body or ()
             own = {item.name: item.value for item in body if isinstance(item, s.Define)} | changed
@@ -258,7 +248,6 @@ def _lines(
                 assert written is not None  # the network was lowered with it
                 changed[name] = written
                 break
-            level = _base(level.declaration, level.module)
     return result
 
 
@@ -280,7 +269,7 @@ def _without_values(
         replace(param, default=None) if owners.get(param.name) == key else param
         for param in declaration.params
     )
-    value, base = declaration.value, _base(declaration, module)
+    value, base = declaration.value, Resolved(declaration, module).base
     if isinstance(value, s.Call) and base is not None:
         args = named(value.args, [param.name for param in base.declaration.params])
         kept = tuple(arg for arg in args if owners.get(arg.name or "") != id(base.declaration))

@@ -66,12 +66,8 @@ def settable(checked: Checked, network: str) -> tuple[str, ...]:
 
 def _levels(checked: Checked, network: str) -> Iterator[s.Declaration]:
     """A network that was checked, and those it is a variant of."""
-    level: Resolved | None = Resolved(checked.declaration(network), checked.module)
-    while level is not None:
+    for level in Resolved(checked.declaration(network), checked.module).lineage():
         yield level.declaration
-        value = level.declaration.value
-        name = value.function if isinstance(value, s.Call) else value
-        level = level.module.names.get(name.id) if isinstance(name, s.Name) else None
 
 
 def _part(name: str, text: str) -> s.Expr:
@@ -109,14 +105,13 @@ def _renamed(old: s.Expr, wanted: s.Expr) -> s.Expr:
 
 def _deeper(old: s.Expr, depth: str, module: Module) -> s.Expr:
     """``resnet20(width)`` as ``resnet56(width)``."""
-    name = old.function if isinstance(old, s.Call) else old
-    matched = _NUMBERED.fullmatch(name.id) if isinstance(name, s.Name) else None
-    if matched is None:
+    name = s.called(old)
+    matched = _NUMBERED.fullmatch(name.id) if name is not None else None
+    if name is None or matched is None:
         raise TopologyError(
             f"`{print_expr(old)}` has no depth in its name, as `resnet20` has; give whole "
             "backbones: --grid backbone=..."
         )
-    assert isinstance(name, s.Name)
     family = matched[1]
     wanted = f"{family}{depth}"
     known = [each for each in module.names if re.fullmatch(rf"{re.escape(family)}\d+", each)]

@@ -155,8 +155,8 @@ def _matches(naming: Naming, graph: Graph, items: Items, named: s.Name) -> int:
 
 def _alike(op: str, step: s.Expr) -> bool:
     """Whether a step may be an operation, by its name: what is asked first costs nothing."""
-    name = step.function if isinstance(step, s.Call) else step
-    if not isinstance(name, s.Name):
+    name = s.called(step)
+    if name is None:
         return False
     row = OPS[op]
     return (

@@ -13,7 +13,7 @@ from danetc.compiler.lowering.blocks import misnamed, self_wired
 from danetc.compiler.lowering.declared import complete
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.layers import flat_layers, operations
-from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.names import defined_layer
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.lowering.values import (
@@ -238,13 +238,7 @@ def _build_branch(
 
 def _around(lowering: Lowering, name: str, parts: dict[str, s.Define], env: Env) -> Layer:
     """The layer around the block's: ``each`` or ``last``, with one place for it."""
-    around = defined(lowering, name, env, parts[name].span)
-    if isinstance(around, Invalid):
-        raise Failed
-    if not is_layer(around):
-        raise lowering.builder.fail(
-            "E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span
-        )
+    around = defined_layer(lowering, name, env, parts[name].span)
     flat = flat_layers(lowering, around, parts[name].value.span)
     places = sum(isinstance(layer, BlockConv) for layer in flat)
     if places != 1:
@@ -306,13 +300,7 @@ def _build_shortcut(
                 ", or keep widths and strides",
             ),
         )
-    layer = defined(lowering, name, env, parts[name].span)
-    if isinstance(layer, Invalid):
-        raise Failed
-    if not is_layer(layer):
-        raise lowering.builder.fail(
-            "E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span
-        )
+    layer = defined_layer(lowering, name, env, parts[name].span)
     width = env.values["channels"]
     assert isinstance(width, int)
     attrs: dict[str, Attribute] = {"width": width}

@@ -161,8 +161,6 @@ def too_deep(evaluator: Evaluator, bound: Bound, path: list[s.Declaration]) -> F
 
 
 def _names_kind(value: s.Expr, module: Module, kind: str) -> bool:
-    name = value.function if isinstance(value, s.Call) else value
-    if not isinstance(name, s.Name):
-        return False
-    resolved = module.names.get(name.id)
+    name = s.called(value)
+    resolved = module.names.get(name.id) if name is not None else None
     return resolved is not None and resolved.declaration.kind == kind

@@ -65,8 +65,8 @@ def cuts(name: str) -> bool:
 
 def _is_cut(step: s.Expr, env: Env) -> bool:
     """Whether a step of a flow is a delay, by its name."""
-    name = step.function if isinstance(step, s.Call) else step
-    if not isinstance(name, s.Name) or not cuts(name.id):
+    name = s.called(step)
+    if name is None or not cuts(name.id):
         return False
     other = env.module.names.get(name.id)
     shadowed = other is not None and not is_op(name.id, other.declaration.kind, "layer")

@@ -26,9 +26,11 @@ from danetc.compiler.lowering.values import (
     Failed,
     Identity,
     Invalid,
+    Layer,
     Named,
     OpLayer,
     Value,
+    describe,
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest, meant
@@ -125,6 +127,18 @@ def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Value:
         with suppress(Failed):  # a failure is kept, and met again by what needs it
             _evaluated(evaluator, name, env)
     return _evaluated(evaluator, id, env)
+
+
+def defined_layer(evaluator: Evaluator, id: str, env: Env, span: Span) -> Layer:
+    """The layer that ``id = ...`` in the body is. Raises Failed where it is none (E0401)."""
+    found = defined(evaluator, id, env, span)
+    if isinstance(found, Invalid):
+        raise Failed
+    if not is_layer(found):
+        raise evaluator.builder.fail(
+            "E0401", f"`{id}` is {describe(found)}, not a layer", env.definitions[id].value.span
+        )
+    return found
 
 
 def _needs(evaluator: Evaluator, id: str, env: Env) -> list[str]:

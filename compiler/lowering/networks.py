@@ -16,7 +16,7 @@ from danetc.compiler.lowering.builder import MAX_STEPS, Builder
 from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import CONSTANTS, LAYER_SETTINGS, Env
 from danetc.compiler.lowering.evaluator import Shared
-from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.names import defined, defined_layer
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
@@ -30,7 +30,6 @@ from danetc.compiler.lowering.values import (
     Outputs,
     Wire,
     describe,
-    is_layer,
 )
 from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
@@ -180,15 +179,7 @@ def _outputs_of(
             continue
         definition = env.definitions[part]
         try:
-            layer = defined(lowering, part, env, definition.span)
-            if isinstance(layer, Invalid):
-                raise Failed
-            if not is_layer(layer):
-                raise builder.fail(
-                    "E0401",
-                    f"`{part}` is {describe(layer)}, not a layer",
-                    definition.value.span,
-                )
+            layer = defined_layer(lowering, part, env, definition.span)
             wire = lowering.apply(
                 Named(part, layer, definition.value.span), wire, definition.value.span
             )

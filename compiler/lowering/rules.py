@@ -191,8 +191,8 @@ class RuleReader:
 
     def _steps(self, delay: s.Expr, env: dict[str, int]) -> int:
         """By how many steps a delay of an equation delays (E0305)."""
-        name = delay.function if isinstance(delay, s.Call) else delay
-        if not isinstance(name, s.Name) or not cuts(name.id):
+        name = s.called(delay)
+        if name is None or not cuts(name.id):
             raise self._no_layers(delay)
         for arg in delay.args if isinstance(delay, s.Call) else ():
             if arg.name == "like":

@@ -116,17 +116,17 @@ def levels(
         value = declaration.value
         if value is None:
             return result
-        name = value.function if isinstance(value, s.Call) else value
-        resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
+        name = s.called(value)
+        resolved = module.names.get(name.id) if name is not None else None
         if resolved is None or resolved.declaration.kind != "network":
-            if isinstance(name, s.Name) and resolved is None and not _is_op_name(name.id):
+            if name is not None and resolved is None and not _is_op_name(name.id):
                 networks = [n for n, r in module.names.items() if r.declaration.kind == "network"]
                 if module.excuses(name.id):
                     raise Failed
                 hint = did_you_mean(name.id, networks)
                 raise builder.fail("E0210", f"unknown name `{name.id}`", name.span, hint=hint)
             what = "something else"
-            if isinstance(name, s.Name):
+            if name is not None:
                 what = f"the {resolved.declaration.kind if resolved else 'layer'} `{name.id}`"
             raise builder.fail(
                 "E0403",
@@ -195,8 +195,8 @@ def override(
 
 def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
     """``LIF`` as ``LIF(tau = 3)``; None where what is written is no call and names nothing."""
-    function = written.function if isinstance(written, s.Call) else written
-    if not isinstance(function, s.Name):
+    function = s.called(written)
+    if function is None:
         return None
     known = module.names.get(function.id)
     positions: Iterable[s.Param | Parameter] = ()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import islice
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS
@@ -111,8 +112,8 @@ def _unused_parameter(file: File) -> Iterator[Finding]:
             hint = "use it or leave it out: a value for it changes nothing"
             if item.kind == "block" and param.name == "stride":
                 hint = "give it to a layer, `conv(..., stride = stride)`: a stage's stride has no effect"
-            elif item.kind == "network" and item.value is not None:
-                hint = f"give it to the network that is varied: `{_called(item.value)}({param.name} = {param.name})`"
+            elif item.kind == "network" and (base := s.called(item.value)) is not None:
+                hint = f"give it to the network that is varied: `{base.id}({param.name} = {param.name})`"
             yield Finding(
                 param.name_span,
                 f"nothing reads the parameter `{param.name}` of {item.kind} `{item.name}`",
@@ -131,22 +132,11 @@ def _repeats(file: File, item: s.Declaration, param: s.Param) -> bool:
 
     What is set from outside reaches all of them.
     """
-    module, declaration = file.module, item
-    while declaration.kind == "network" and declaration.value is not None:
-        found: Resolved | None = module.names.get(_called(declaration.value))
-        if found is None:
-            return False
-        declaration, module = found.declaration, found.module
-        same = next((each for each in declaration.params if each.name == param.name), None)
+    for base in islice(Resolved(item, file.module).lineage(), 1, None):
+        same = next((each for each in base.declaration.params if each.name == param.name), None)
         if same is not None:
             return same.default == param.default
     return False
-
-
-def _called(value: s.Expr) -> str:
-    """The name of the network that a variant varies."""
-    name = value.function if isinstance(value, s.Call) else value
-    return name.id if isinstance(name, s.Name) else ""
 
 
 def _without_shortcut(file: File) -> Iterator[Finding]:

@@ -134,15 +134,9 @@ class _Finder:
 def _lines(module: Module, network: str) -> Mapping[str, Span]:
     """The lines of a network by name, and of those that it is a variant of."""
     found: dict[str, Span] = {}
-    seen: list[Resolved] = []
     own = module.own.get(network)
-    resolved = Resolved(own, module) if own is not None else None
-    while resolved is not None and resolved not in seen:
-        seen.append(resolved)
-        for item in resolved.declaration.body or ():
+    for level in Resolved(own, module).lineage() if own is not None else ():
+        for item in level.declaration.body or ():
             if isinstance(item, s.Define):
                 found.setdefault(item.name, item.span)
-        value = resolved.declaration.value
-        base = value.function if isinstance(value, s.Call) else value
-        resolved = resolved.module.names.get(base.id) if isinstance(base, s.Name) else None
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering import rules
@@ -179,16 +180,8 @@ class MeaningReader:
     def base_lines(self, item: s.Declaration) -> dict[str, Meaning]:
         """The lines of the networks that one is a variant of."""
         found: dict[str, Meaning] = {}
-        seen = [item]
-        module = self.module
-        while item.kind == "network" and item.value is not None:
-            name = item.value.function if isinstance(item.value, s.Call) else item.value
-            resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
-            if resolved is None or any(resolved.declaration is each for each in seen):
-                break
-            item, module = resolved.declaration, resolved.module
-            seen.append(item)
-            found = {**dict(self.lines(item)), **found}
+        for base in islice(Resolved(item, self.module).lineage(), 1, None):
+            found = {**dict(self.lines(base.declaration)), **found}
         return found
 
     def line(self, line: s.Stmt, item: s.Declaration, names: Names) -> Iterator[Occurrence]:

@@ -32,7 +32,7 @@ from danetc.dsl.recipe.value_types import (
     describe_range,
 )
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String
+from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String, called
 
 Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
 
@@ -406,8 +406,8 @@ class Scope:
 
 def _names(expr: Call | Name, family: str) -> bool:
     """Whether an expression is an item of a family, and no number."""
-    name = expr.function if isinstance(expr, Call) else expr
-    return isinstance(name, Name) and name.id in ITEMS[family]
+    name = called(expr)
+    return name is not None and name.id in ITEMS[family]
 
 
 def _brief(value: float) -> str:

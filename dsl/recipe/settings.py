@@ -6,7 +6,7 @@ of a dry run and what is recorded of a run; training reads the fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
@@ -141,6 +141,12 @@ class Phase:
         place="phase only",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
+
+
+def named_in_losses(phases: Iterable[Phase], argument: str) -> list[str]:
+    """What an argument of losses names, each once: the ``teacher`` of ``distill``, a ``function``."""
+    items = (term.item for phase in phases for term in phase.loss)
+    return list(dict.fromkeys(str(item[argument]) for item in items if argument in item))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _OPENING = "rule a ="  # makes a program of an expression
 
 def override_source(path: str, value: OverrideValue, name: str = "--set") -> SourceFile:
     """The setting as a text that diagnostics can point into; ``name`` is where it was given."""
-    return SourceFile(name, f"{path} = {_text(value)}")
+    return SourceFile(name, f"{path} = {override_text(value)}")
 
 
 def parse_override(
@@ -27,7 +27,7 @@ def parse_override(
 ) -> Expr | None:
     """The value of a setting from outside the file; None where it is no expression (reported)."""
     source = override_source(path, value, name)
-    text = _text(value)
+    text = override_text(value)
     shift = len(source.text) - len(text) - len(_OPENING)
     inner = Reporter()
     program = parse(SourceFile("--set", _OPENING + text), inner)
@@ -69,7 +69,8 @@ def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
     return Call(function, (*kept, arg), span=value.span)
 
 
-def _text(value: OverrideValue) -> str:
+def override_text(value: OverrideValue) -> str:
+    """A value as it is written."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -291,6 +291,12 @@ Node = Union[Expr, Arg, Stmt, Param, Declaration, UseName, Use, Program]
 _FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in get_args(Node)}
 
 
+def called(expr: Expr | None) -> Name | None:
+    """The name that an expression is, or that it calls: of ``LIF`` and of ``LIF(tau = 3)``."""
+    name = expr.function if isinstance(expr, Call) else expr
+    return name if isinstance(name, Name) else None
+
+
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below a node, in the order of the text."""
     for name in _FIELDS[type(node)]:

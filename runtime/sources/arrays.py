@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean, instead
 from danetc.runtime.sources.folders import TEST_NAMES
-from danetc.runtime.sources.options import Placed, class_list, existing_file, placed
+from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.places import existing_file
 from danetc.runtime.system.errors import DataError
 
 KNOWN = ("train", "test", "classes", "targets", "layout")

@@ -10,7 +10,8 @@ from pathlib import Path
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.arrays import TRAINING
 from danetc.runtime.sources.folders import TEST_NAMES
-from danetc.runtime.sources.options import Placed, class_list, existing_file, placed
+from danetc.runtime.sources.options import Placed, class_list, placed
+from danetc.runtime.sources.places import existing_file
 from danetc.runtime.system.errors import DataError
 
 KNOWN = ("file", "label", "split", "train", "test", "classes", "targets")

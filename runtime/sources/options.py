@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean, instead
-from danetc.runtime.sources.places import near
+from danetc.runtime.sources.places import existing_file
 from danetc.runtime.system.errors import DataError
 
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
@@ -128,16 +128,3 @@ def class_list(text: str | None) -> tuple[str, ...]:
     if not 2 <= len(names) <= _MOST_CLASSES or not all(names):
         raise DataError(f"{source} holds {len(names)} names of classes; give 2 or more")
     return tuple(names)
-
-
-def existing_file(text: str, kind: str, what: str) -> Path:
-    """The file of ``kind:FILE``. Raises DataError where it is missing or a folder."""
-    if not text:
-        raise DataError(f"`{kind}` needs a file: {kind}:FILE, which holds {what}")
-    path = Path(text).expanduser()
-    if not path.exists():
-        hint = near(path) or f"{kind}:FILE takes one that holds {what}"
-        raise DataError(f"there is no file {path}; {hint}")
-    if not path.is_file():
-        raise DataError(f"{path} is no file; {kind}:FILE takes one that holds {what}")
-    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from danetc.dsl.diagnostics.diagnostic import closest
 from danetc.runtime.system.errors import DataError
@@ -15,16 +16,27 @@ _MANY = 10_000
 
 def existing(directory: str, kind: str, what: str) -> Path:
     """The folder of ``kind:directory``. Raises DataError where it is missing or empty."""
-    if not directory:
-        raise DataError(f"`{kind}` needs a folder: {kind}:DIR, where DIR holds {what}")
-    path = Path(directory).expanduser()
-    if not path.exists():
-        hint = near(path) or f"{kind}:DIR takes one that holds {what}"
-        raise DataError(f"there is no folder {path}; {hint}")
-    if not path.is_dir():
-        raise DataError(f"{path} is no folder; {kind}:DIR takes one that holds {what}")
+    path = _found(directory, "folder", f"{kind}:DIR", what)
     if not any(path.iterdir()):
         raise DataError(f"the folder {path} is empty; {kind}:DIR takes one that holds {what}")
+    return path
+
+
+def existing_file(text: str, kind: str, what: str) -> Path:
+    """The file of ``kind:FILE``. Raises DataError where it is missing or a folder."""
+    return _found(text, "file", f"{kind}:FILE", what)
+
+
+def _found(text: str, called: Literal["file", "folder"], form: str, what: str) -> Path:
+    kind, _, place = form.rpartition(":")
+    if not text:
+        raise DataError(f"`{kind}` needs a {called}: {form}, where {place} holds {what}")
+    path = Path(text).expanduser()
+    takes = f"{form} takes one that holds {what}"
+    if not path.exists():
+        raise DataError(f"there is no {called} {path}; {near(path) or takes}")
+    if not (path.is_dir() if called == "folder" else path.is_file()):
+        raise DataError(f"{path} is no {called}; {takes}")
     return path
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.plan import GridRun, epochs_of
 from danetc.tasks.model_directory import TRAINING
 
@@ -132,7 +132,7 @@ def train_arguments(run: GridRun) -> list[str]:
     ):
         arguments += [] if value is None else [option, str(value)]
     for name, setting in request.settings.items():
-        arguments += ["--set", f"{name}={show(setting)}"]
+        arguments += ["--set", f"{name}={override_text(setting)}"]
     arguments += ["--channels-last"] if request.channels_last else []
     arguments += [] if request.deterministic else ["--fastest"]
     if run.state == "changed":

@@ -29,6 +29,7 @@ from danetc.compiler.frontend.topology import PARTS, TopologyError, restaged, se
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.setting import Setting, parse_setting
 
@@ -293,13 +294,8 @@ def cell_name(network: str, chosen: Mapping[str, Setting]) -> str:
     return ",".join([network, *(f"{name}={_short(value)}" for name, value in chosen.items())])
 
 
-def show(value: Setting) -> str:
-    """A value as it was written."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _short(value: Setting) -> str:
-    text = show(value)
+    text = override_text(value)
     short = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_")
     if short == text and len(short) <= _LONGEST:
         return short

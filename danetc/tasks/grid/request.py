@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.options import BACKENDS
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.engines import EngineRequest
 from danetc.tasks.grid.results import Accuracy
 from danetc.tasks.training.request import TrainingRequest
@@ -75,7 +75,7 @@ def parsed_axes(
     Raises UserError.
     """
     texts = {
-        name: values if isinstance(values, str) else ",".join(map(show, values))
+        name: values if isinstance(values, str) else ",".join(map(override_text, values))
         for name, values in grid.items()
     }
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from danetc.dsl.syntax.overrides import override_text
 from danetc.output.table import Cell, Table
 from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
-from danetc.tasks.grid.cells import show
 from danetc.tasks.grid.measures import Measure
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.searching.results import Searched, TrialRow
@@ -26,7 +26,10 @@ def table(found: Searched) -> Table:
     body = tuple(
         (
             Cell(str(row.number)),
-            *(Cell(show(row.values[name]) if name in row.values else "-") for name in names),
+            *(
+                Cell(override_text(row.values[name]) if name in row.values else "-")
+                for name in names
+            ),
             Cell(_count(row.operations)),
             Cell(_count(row.parameters)),
             Cell(

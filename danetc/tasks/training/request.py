@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from danetc.compiler.plans.memory import Memory
-from danetc.dsl.recipe.settings import Phase, Recipe
+from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
@@ -17,7 +17,6 @@ from danetc.setting import Setting
 from danetc.tasks.memory_budget import Chosen
 from danetc.tasks.model_directory import WEIGHTS
 from danetc.tasks.networks import CompiledNetwork
-from danetc.tasks.training.teachers import directories_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,23 +105,17 @@ class TrainingPlan:
             "deterministic": request.deterministic,
             "teachers": {
                 name: _file(directory_of(name) / WEIGHTS)
-                for name in directories_of(self.recipe.phases)
+                for name in named_in_losses(self.recipe.phases, "teacher")
             },
             "loss_functions": {
                 name: _file(Path(name.rpartition(":")[0]))
-                for name in functions_of(self.recipe.phases)
+                for name in named_in_losses(self.recipe.phases, "function")
             },
         }
 
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
 """Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
-
-
-def functions_of(phases: Iterable[Phase]) -> list[str]:
-    """The functions of Python files that losses of phases name, each once."""
-    items = (term.item for phase in phases for term in phase.loss)
-    return list(dict.fromkeys(str(item["function"]) for item in items if "function" in item))
 
 
 def _file(path: Path) -> str:
