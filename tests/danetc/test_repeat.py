@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.pretrained import directory_of
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.training.provenance import git_state
 
@@ -154,3 +156,25 @@ def test_git_state_names_what_has_changed(tmp_path: Path, monkeypatch: pytest.Mo
     assert git_state() == {"commit": commit, "changed": [], "more_changed": 0}
     (tmp_path / "a").write_text("2")
     assert git_state() == {"commit": commit, "changed": ["a"], "more_changed": 0}
+
+
+def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_path: Path) -> None:
+    """A record in another format, and one whose spec is of another version of the language."""
+    shutil.copytree(directory_of("pretrained:ann_c_small_digits"), tmp_path / "run")
+    record = read_record(tmp_path / "run" / "run.json")
+    settings = {
+        **record["settings"],
+        "spec": record["settings"]["spec"].replace("# danet 1", "# danet 2"),
+    }
+    for changed, told in (
+        ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this one reads 1"),
+        (
+            {**record, "settings": settings},
+            "written in version 2 of the language, and this danetc reads version 1",
+        ),
+    ):
+        save_record(changed, tmp_path / "run" / "run.json")
+        again = danetc("train", "--from", "run/run.json", "-o", "again")
+        assert again.status == 1
+        assert told in again.err
+    assert not (tmp_path / "again").exists()

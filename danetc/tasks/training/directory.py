@@ -251,7 +251,10 @@ def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, An
     if not isinstance(record.get("settings"), dict) or type(record.get("format")) is not int:
         raise UserError(f"{place} does not say which settings the run there has")
     if record["format"] > FORMAT:
-        raise UserError(f"{place} was written by a newer danetc")
+        raise UserError(
+            f"{place} was written by a newer danetc, in format {record['format']} of runs; this one reads "
+            f"{FORMAT}"
+        )
     return record
 
 
