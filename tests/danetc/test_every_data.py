@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 
 import danetc
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, Batches, DataSet, open_data
+from danetc.runtime.data import Batch, Batches, DataSet, Memory, open_data
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
@@ -29,6 +32,9 @@ from .test_as_trained import spec
 
 SHARED = ("masks", "npz", "csv", "python", "huggingface", "tonic", "events")
 """Sources of data of one's own, which two processes train on."""
+
+
+FEW = 24
 
 
 class Killed(Exception):
@@ -63,13 +69,25 @@ def recipe_of(small: Small, data: DataSet) -> Phase:
 
 
 def opened(small: Small, text: str) -> DataSet:
-    return open_data(text, frames=3, classes=2 if small.options else None)
+    """Few of those in memory, which are all alike."""
+    data = open_data(text, frames=3, classes=2 if small.options else None)
+    if not isinstance(data.train, Memory):
+        return data
+    few = (
+        each.select(torch.arange(min(FEW, len(each))), each.labels[:FEW])
+        for each in (data.train, data.test)
+    )
+    return replace(data, train=next(few), test=next(few))
 
 
-def trained(small: Small, text: str, world: World | None = None, **rest: Any) -> Fitted:
-    model = danetc.build(text=spec(small, "batch = 8"), seed=1, backend="eager")
+@cache
+def network(text: str) -> Any:
+    return danetc.build(text=text, seed=1, backend="eager")
+
+
+def trained(small: Small, data: DataSet, world: World | None = None, **rest: Any) -> Fitted:
+    model = deepcopy(network(spec(small, "batch = 8")))
     settings = RunSettings(seed=5, sync_norm=True, checkpoint_steps=1)
-    data = opened(small, text)
     return fit(model, data, recipe_of(small, data), settings, world=world or alone(), **rest)
 
 
@@ -84,23 +102,24 @@ def test_a_training_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path, na
     """In the middle of its second epoch; what it goes on from is the checkpoint of a step."""
     small = SMALL_DATA[name]
     text = small.make(tmp_path / "data")
-    whole = trained(small, text)
     data = opened(small, text)
+    whole = trained(small, data)
     notes: list[str] = []
     checkpoints = Checkpoints(tmp_path / "checkpoints", notes.append, lambda path: None)
     # Asked after each step, and after each batch of an evaluation.
     asked = sum(ceil(len(each) / batch_of(data)) for each in (data.train, data.test)) + 2
     with pytest.raises(Killed):
-        trained(small, text, checkpoints=checkpoints, stop=Killing(asked))
+        trained(small, data, checkpoints=checkpoints, stop=Killing(asked))
     state = checkpoints.latest()
     assert state is not None
     assert (state.position.epoch, state.position.step > 0) == (1, True)
-    rest = trained(small, text, checkpoints=checkpoints, resume=state)
+    again = opened(small, text)
+    assert again.fingerprint == data.fingerprint
+    rest = trained(small, again, checkpoints=checkpoints, resume=state)
     assert figures(rest) == figures(whole)
     assert min(whole.history[-1]["firing"].values()) > 0.001
     for key, value in whole.weights.items():
         assert torch.equal(value, rest.weights[key]), key
-    assert opened(small, text).fingerprint == data.fingerprint
     assert notes == []
 
 
@@ -188,7 +207,7 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
     with joined(Exception) as world:
         for name, text in texts.items():
             seen.clear()
-            result = trained(OWN[name], text, world)
+            result = trained(OWN[name], opened(OWN[name], text), world)
             found[name] = {
                 "weights": dict(result.weights), "seen": list(seen), "figures": figures(result)
             }  # fmt: skip
@@ -211,12 +230,12 @@ def test_two_processes_train_on_data_of_ones_own(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in range(2))
     for name, text in texts.items():
         one, two = first[name], second[name]
-        count = len(opened(OWN[name], text).train)
+        data = opened(OWN[name], text)
         assert len(one["seen"]) == len(two["seen"]) == 2
         for mine, yours in zip(one["seen"], two["seen"], strict=True):
-            assert sorted(mine + yours) == [*range(count)], name
+            assert sorted(mine + yours) == [*range(len(data.train))], name
             assert min(len(mine), len(yours)) > 0
-        own = trained(OWN[name], text)
+        own = trained(OWN[name], data)
         assert min(own.history[-1]["firing"].values()) > 0.001
         for key, value in own.weights.items():
             assert torch.equal(one["weights"][key], two["weights"][key]), (name, key)
