@@ -24,6 +24,6 @@ def pretrained() -> Iterator[Entry]:
             "pretrained network",
             f"danetc eval {PREFIX}{name}",
             f"{read['training']['test_accuracy']:.2%} of the test images of "
-            f"{read['training']['data']} right: {read['summary']['network']}, "
+            f"{read['run']['facts']['data']['name']} right: {read['summary']['network']}, "
             f"{neurons}, T = {summary['steps']}, {summary['parameters']:,} parameters.",
         )
