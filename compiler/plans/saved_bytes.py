@@ -217,7 +217,7 @@ class Saving:
             values += self._wanted(node, row) if row.inputs and not row.copies(node) else ()
             values += (node.id,) if row.output else ()
         if row.half and self.width < WIDE:
-            if sizes.trained or not row.product:
+            if not self._packs(node) and (sizes.trained or not row.product):
                 extra += self.width * self._multiplied(node)
             for source in node.inputs:
                 if source in values and self.widths[source] > self.width:  # a copy of its own
@@ -268,7 +268,7 @@ class Saving:
 
     def _multiplied(self, node: Node) -> int:
         """The weights that a layer multiplies by: autocast keeps a copy of them, and not of what is
-        added.
+        added. (A convolution that keeps bits makes its own, and makes it again.)
         """
         shapes = weights(self.whole, node)
         return sum(prod(shape) for name, shape in shapes.items() if name != "bias")

@@ -20,7 +20,8 @@ from danetc.runtime.layers.leaf import Leaf
 
 
 class _Conv(torch.autograd.Function):
-    """A convolution that keeps its input in bits."""
+    """A convolution that keeps its input in bits, and computes in the dtype of its input: what it makes
+    of its weights for that is made again in the backward pass, and not kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
@@ -30,12 +31,13 @@ class _Conv(torch.autograd.Function):
         ctx.has_bias = bias is not None
         # Torch's own keeps the input even of a frozen layer.
         ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
-        return F.conv2d(x, weight, bias, *options)
+        return F.conv2d(x, weight.to(x.dtype), bias, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         stride, padding, dilation, groups = ctx.options
-        packed, weight = ctx.saved_tensors
+        packed, own = ctx.saved_tensors
+        weight = own.to(ctx.kept.dtype)
         if packed is None:
             x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
         else:
@@ -44,7 +46,7 @@ class _Conv(torch.autograd.Function):
             grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
             dilation, False, (0, 0), groups, ctx.needs_input_grad[:3],
         )  # fmt: skip
-        return dx, dw, db, None
+        return dx, None if dw is None else dw.to(own.dtype), db, None
 
 
 class PackedConv2d(Leaf, nn.Conv2d):
@@ -63,8 +65,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
             return super().forward(x)
         dtype = autocast_dtype(x)
         if dtype is not None:
-            x, weight = x.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
+            x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
         options = (self.kind, self.stride, self.padding, self.dilation, self.groups)
         out: Tensor = _Conv.apply(x, weight, bias, options)
         return out

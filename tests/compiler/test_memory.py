@@ -124,13 +124,14 @@ def test_a_layer_of_the_images_is_exact(layer: str) -> None:
     check_exact(graph, ("eager", "none", "float32"), ("fused", "none", "bfloat16"))
 
 
-def test_half_precision_keeps_copies_of_weights() -> None:
+@pytest.mark.parametrize(("backend", "share"), [("eager", 1.0), ("fused", 0.05)])
+def test_half_precision_keeps_copies_of_few_weights(backend: str, share: float) -> None:
+    """Of the layers that take numbers, the first and the last; a convolution of spikes makes them again."""
     graph = network("sew_r18", image=224)
-    half, whole = (step_memory(graph, 1, "fused", dtype=d) for d in ("bfloat16", "float32"))
-    twice = step_memory(graph, 2, "fused", dtype="bfloat16")
+    half = step_memory(graph, 1, backend, dtype="bfloat16")
+    twice = step_memory(graph, 2, backend, dtype="bfloat16")
     copies = half.saved - (twice.saved - half.saved)  # what does not go with the batch
-    assert copies == pytest.approx(whole.parameters / 2, rel=0.01)
-    assert copies == pytest.approx(23.4e6, rel=0.01)
+    assert copies == pytest.approx(share * half.parameters / 2, rel=0.1)
 
 
 def test_what_a_step_holds() -> None:
