@@ -16,16 +16,12 @@ from torch import Tensor
 from danetc.errors import UserError
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
-from danetc.tasks.importing.onnx_equations import NeuronPart, Operators
-from danetc.tasks.importing.onnx_neurons import (
-    attributes,
-    looped_neuron,
-    stepped_neurons,
-    unrolled_neuron,
-)
+from danetc.tasks.importing.equations import NeuronPart, Operators
+from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, stepped_neurons
 from danetc.tasks.importing.onnx_operators import Reader
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.importing.torch_model import STEPS, activations_as_neurons
+from danetc.tasks.importing.unrolled import unrolled_neuron
 from danetc.tasks.onnx_running import run_at_once, run_by_step, session_of
 
 Time = Literal["at once", "by step"]
@@ -104,7 +100,8 @@ def _neurons(
     if pairs:
         return stepped_neurons(graph, pairs, starts)
     found = [looped_neuron(graph, node) for node in graph.nodes if node.op_type == "Loop"]
-    steps = (unrolled_neuron(graph, node) for node in graph.nodes)
+    joined = (n for n in graph.nodes if n.op_type == "Concat" and attributes(n).get("axis") == 0)
+    steps = (unrolled_neuron(graph, [*node.input], node.output[0]) for node in joined)
     return [*found, *(part for part in steps if part is not None)]
 
 

@@ -1,4 +1,4 @@
-"""Neurons in a graph of ONNX: steps one behind the other, a loop, or one step with its states.
+"""Neurons in a graph of ONNX that is a loop, or one step with its states.
 
 Nothing goes by names, but for which input of one step is which output of the step before.
 """
@@ -6,19 +6,18 @@ Nothing goes by names, but for which input of one step is which output of the st
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from danetc.dsl.neuron.opcodes import Operand
 from danetc.dsl.neuron.program import INPUT
 from danetc.errors import UserError
-from danetc.tasks.importing.onnx_equations import (
+from danetc.tasks.importing.equations import (
     POINTWISE,
     Equations,
     NeuronPart,
     Operators,
     is_condition,
 )
+from danetc.tasks.importing.unrolled import behind
 
 
 def attributes(node: Any) -> dict[str, Any]:
@@ -26,111 +25,6 @@ def attributes(node: Any) -> dict[str, Any]:
     from onnx import helper  # late: it is an extra
 
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
-
-
-# -- steps one behind the other --------------------------------------------------------------------
-
-
-class _Unlike(Exception):
-    """Two steps are not the same equations."""
-
-
-@dataclass
-class _Steps:
-    """A step of a neuron beside the one before: values by those of the step before, and the neuron's
-    input in both. ``starts`` are what a step reads of the one before with where that starts, found
-    where the step before is the first one; ``next`` is what they become, where it is a later one."""
-
-    graph: Operators
-    known: Collection[str] = ()
-    earlier: dict[str, str] = field(default_factory=dict)
-    starts: dict[str, float] = field(default_factory=dict)
-    next: dict[str, str] = field(default_factory=dict)
-    sources: set[tuple[str, str, str]] = field(default_factory=set)
-
-    def pair(self, later: str, earlier: str) -> None:
-        """Walk both steps from their results to what they read. Raises _Unlike."""
-        graph = self.graph
-        if earlier in self.known:
-            self.next[earlier] = later
-            return
-        if later in self.earlier:
-            if self.earlier[later] != earlier:
-                raise _Unlike
-            return
-        if later in graph.stored:
-            if later != earlier and not _equal(graph, later, earlier):
-                raise _Unlike
-            return
-        if later == earlier:
-            self.sources.add((later, later, later))
-            return
-        start = graph.scalar(earlier)
-        if start is not None:
-            self.starts[later] = start
-            return
-        maker, first = graph.makers.get(later), graph.makers.get(earlier)
-        if maker is None or first is None or maker.op_type != first.op_type:
-            raise _Unlike
-        if maker is first and maker.op_type == "Split":
-            self.sources.add((maker.input[0], later, earlier))
-            return
-        if maker.op_type not in POINTWISE or len(maker.input) != len(first.input):
-            raise _Unlike
-        self.earlier[later] = earlier
-        for a, b in zip(maker.input, first.input, strict=True):
-            self.pair(a, b)
-
-
-def _equal(graph: Operators, a: str, b: str) -> bool:
-    found = graph.stored.get(b)
-    return found is not None and found.shape == graph.stored[a].shape and bool((found == graph.stored[a]).all())  # fmt: skip
-
-
-def unrolled_neuron(graph: Operators, node: Any) -> NeuronPart | None:
-    """A neuron whose steps a ``Concat`` puts together, or None where it is something else."""
-    results = [*node.input]
-    if node.op_type != "Concat" or len(results) < 2 or attributes(node).get("axis") != 0:
-        return None
-    first = _Steps(graph)
-    try:
-        first.pair(results[1], results[0])
-        second = _Steps(graph, first.starts)
-        if len(results) > 2:
-            second.pair(results[2], results[1])
-    except _Unlike:
-        return None
-    if len(first.sources) != 1 or not first.earlier:
-        return None
-    ((source, now, before),) = first.sources
-    states = {name: f"u{place or ''}" for place, name in enumerate(first.starts)}
-    made = Equations(graph, tuple(states.values()), {now: INPUT, **states})
-    output = made.number(results[1])
-    after = {states[name]: made.number(later) for name, later in second.next.items()}
-    if len(results) == 2:  # what a state becomes is seen of the first step alone
-        same = {b: a for a, b in first.earlier.items() if not is_condition(graph.makers[a])}
-        known: dict[str, Operand] = {b: made.number(a) for b, a in same.items()}
-        made.values = {**known, before: INPUT}
-        after = {label: made.number(name) for name, label in states.items()}
-    if after.keys() != set(states.values()):
-        return None
-    starts = {states[name]: start for name, start in first.starts.items()}
-    found = made.neuron(starts, output, after)
-    members = frozenset(map(id, _behind(graph, results, {source})))
-    return NeuronPart(source, node.output[0], *found, members | {id(node)})
-
-
-def _behind(graph: Operators, names: Sequence[str], ends: set[str]) -> Iterator[Any]:
-    """The operators that values are made by, as far as the ``ends``."""
-    waiting, seen = [*names], set(ends)
-    while waiting:
-        name = waiting.pop()
-        node = graph.makers.get(name)
-        if name in seen or node is None:
-            continue
-        seen.add(name)
-        yield node
-        waiting += node.input
 
 
 # -- a loop ----------------------------------------------------------------------------------------
@@ -175,7 +69,7 @@ def looped_neuron(graph: Operators, node: Any) -> NeuronPart:
     output = made.number(given[0])
     following = {labels[s]: made.number(n) for s, n in zip(states, after, strict=True)}
     found = made.neuron(starts, output, following)
-    return NeuronPart(source, node.output[-1], *found, frozenset({id(node)}))
+    return NeuronPart(source, node.output[-1], *found, frozenset(node.output))
 
 
 # -- one step --------------------------------------------------------------------------------------
@@ -201,10 +95,10 @@ def _stepped(
 ) -> NeuronPart:
     dependent = _dependent(graph, states)
     ends = [pairs[state] for state in states]
-    members = [node for node in _behind(graph, ends, set()) if node.output[0] in dependent]
+    values = {name for name in behind(graph, ends, set()) if name in dependent}
+    members = [graph.makers[name] for name in values]
     if any(node.op_type not in POINTWISE for node in members):
         raise UserError(f"{name}: a loop over time through several layers, which is not imported")
-    values = {node.output[0] for node in members}
     entries = {
         taken
         for node in members
@@ -301,5 +195,5 @@ def _part(
         return None
     found = made.neuron({labels[s]: starts.get(s, 0.0) for s in states}, output, after)
     names = [given, *(pairs[state] for state in states)]
-    members = frozenset(map(id, _behind(graph, names, {source, *states})))
+    members = frozenset(behind(graph, names, {source, *states}))
     return NeuronPart(source, given, *found, members)

@@ -11,6 +11,7 @@ import torch
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
+from danetc.tasks.importing.equations import POINTWISE, NeuronPart, written
 from danetc.tasks.importing.layers import (
     average,
     batchnorm,
@@ -20,7 +21,6 @@ from danetc.tasks.importing.layers import (
     sizes,
     with_number,
 )
-from danetc.tasks.importing.onnx_equations import POINTWISE, NeuronPart, written
 from danetc.tasks.importing.onnx_neurons import attributes
 from danetc.tasks.importing.source import SourceBuilder
 
@@ -44,7 +44,7 @@ class Reader:
         self.build = build
         self.stored = dict(stored)
         self.parts = parts
-        self.members = {id for part in parts.values() for id in part.members}
+        self.members = {name for part in parts.values() for name in part.members}
         self.values: dict[str, int] = {}
         self.in_steps: set[str] = set()
 
@@ -54,7 +54,7 @@ class Reader:
                 self._neuron(self.parts[given], name)
                 if node.op_type == "Loop":
                     self.in_steps.add(given)
-        if id(node) in self.members:
+        if self.members.intersection(node.output):
             return
         attrs = attributes(node)
         if node.op_type == "Constant":

@@ -1,9 +1,12 @@
-"""Operators of ONNX as the equations of a neuron: the other way round of ``compiler.emit.onnx.neuron``."""
+"""Operators as the equations of a neuron: the other way round of ``compiler.emit.onnx.neuron``.
+
+Operators have their names in ONNX, also those of a model in Python (``python_neurons``).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -14,7 +17,7 @@ from torch import Tensor
 from danetc.compiler.analysis.equivalence.programs import learnt_in_order, program_form
 from danetc.compiler.importing.neurons import Unwritten, describe_neuron
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
-from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState
+from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState, SurrogateProgram
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.neuron.strength_reduction import cheaper
 from danetc.errors import UserError
@@ -48,12 +51,36 @@ def is_condition(node: Any) -> bool:
     return node.op_type in COMPARISONS or node.op_type in LOGIC
 
 
-class Operators:
-    """The operators of a graph by what they give, those that read a value, and stored numbers."""
+@dataclass(frozen=True)
+class Operator:
+    """An operator of something else than a file of ONNX, whose own are alike."""
 
-    def __init__(self, nodes: Iterable[Any], stored: Mapping[str, Array]) -> None:
+    op_type: str
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+    name: str = ""
+    attribute: tuple[Any, ...] = ()
+
+
+class Operators:
+    """The operators of a graph by what they give, those that read a value, and stored numbers.
+
+    ``learnt`` are stored numbers that are known to be. Numbers that are not ``exact`` were rounded to
+    float32.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Any],
+        stored: Mapping[str, Array],
+        learnt: Collection[str] = (),
+        *,
+        exact: bool = False,
+    ) -> None:
         self.nodes = [*nodes]
         self.stored = dict(stored)
+        self.learnt = learnt
+        self.exact = exact
         self.makers = {name: node for node in self.nodes for name in node.output}
         self.users: dict[str, list[Any]] = {}
         for node in self.nodes:
@@ -76,7 +103,10 @@ class Operators:
         if maker is not None and maker.op_type in PASSED_ON:
             return self.scalar(maker.input[0])
         array = self.stored.get(name)
-        return None if array is None or array.size != 1 else written(float(array.reshape(-1)[0]))
+        if array is None or array.size != 1 or name in self.learnt:
+            return None
+        value = float(array.reshape(-1)[0])
+        return value if self.exact else written(value)
 
 
 def _read_inside(node: Any) -> Iterator[str]:
@@ -90,14 +120,14 @@ def _read_inside(node: Any) -> Iterator[str]:
 @dataclass(frozen=True)
 class NeuronPart:
     """A neuron as a part of a graph: the values that it takes and gives, its equations, its numbers,
-    whether it is one of std, and the operators that it is made of, by identity."""
+    whether it is one of std, and the values that it is made of."""
 
     source: str
     given: str
     program: NeuronProgram
     weights: Mapping[str, Tensor]
     standard: bool
-    members: frozenset[int]
+    members: frozenset[str]
 
 
 _SHARES: tuple[tuple[Callable[[float], float], Callable[[float], float]], ...] = (
@@ -157,10 +187,8 @@ class Equations:
         return self.values[name]
 
     def _stored(self, name: str) -> Operand:
-        array = self.graph.stored[name]
-        if array.size == 1:
-            return written(float(array.reshape(-1)[0]))
-        return self._learnable(name)
+        number = self.graph.scalar(name)
+        return self._learnable(name) if number is None else number
 
     def _learnable(self, name: str) -> str:
         """A number of the layer, or one for each channel."""
@@ -231,9 +259,13 @@ class Equations:
         return self.build.compare(COMPARISONS[node.op_type], *map(self.number, node.input))
 
     def neuron(
-        self, starts: Mapping[str, float], output: Operand, after: Mapping[str, Operand]
+        self,
+        starts: Mapping[str, float],
+        output: Operand,
+        after: Mapping[str, Operand],
+        surrogate: SurrogateProgram | None = None,
     ) -> tuple[NeuronProgram, Mapping[str, Tensor], bool]:
-        """The neuron, what it has learnt, and whether std has it; a file says no surrogate."""
+        """The neuron, what it has learnt, and whether it is one of std; files say no surrogate."""
         names = [*starts]
         ops, (given, *following) = self.build.finish([output, *(after[name] for name in names)])
         fires = any(op.opcode == "heaviside" for op in ops)
@@ -244,8 +276,10 @@ class Equations:
             ops,
             given,
             tuple(following),
-            default_surrogate() if fires else None,
+            (surrogate or default_surrogate()) if fires else None,
         )
+        if self.graph.exact:  # std's has its numbers, and is found by them
+            return made, self.weights, False
         return standard_or_own(made, self.weights)
 
 
