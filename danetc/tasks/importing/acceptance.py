@@ -248,6 +248,10 @@ class TorchRunner:
     def weights(self) -> Weights:
         found = {}
         for id, names in self.source.weights.items():
+            if id in self.source.places:
+                state = self.model.state_dict()
+                found[id] = {key: state[path] for key, path in self.source.places[id].items()}
+                continue
             held = tensors(self.model.get_submodule(self.source.names[id]))
             found[id] = {**names, **{key: value for key, value in held.items() if key in names}}
         return found

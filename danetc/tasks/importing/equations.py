@@ -120,7 +120,8 @@ def _read_inside(node: Any) -> Iterator[str]:
 @dataclass(frozen=True)
 class NeuronPart:
     """A neuron as a part of a graph: the values that it takes and gives, its equations, its numbers,
-    whether it is one of std, and the values that it is made of."""
+    whether it is one of std, and the values that it is made of. ``learnt`` are the names of stored
+    numbers by those of what is learnt."""
 
     source: str
     given: str
@@ -128,6 +129,7 @@ class NeuronPart:
     weights: Mapping[str, Tensor]
     standard: bool
     members: frozenset[str]
+    learnt: Mapping[str, str] = field(default_factory=dict)
 
 
 _SHARES: tuple[tuple[Callable[[float], float], Callable[[float], float]], ...] = (

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.importing.layers import (
     adaptive,
@@ -17,6 +19,7 @@ from danetc.tasks.importing.layers import (
     concat,
     flatten,
     pool,
+    sizes,
     with_number,
 )
 from danetc.tasks.importing.modules import activation
@@ -31,6 +34,14 @@ class ReadValue:
     node: int
     leading: int
     flat: bool = False
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A parameter or a buffer of the model, and its path."""
+
+    path: str
+    tensor: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,17 @@ class Called:
 
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.path}: {why}")
+
+    def layer(self, op: str, attrs: Mapping[str, Attribute], given: Mapping[str, Any]) -> ReadValue:
+        """A layer whose weights the model's own code reads; those that are None it does not have."""
+        held = {name: item for name, item in given.items() if isinstance(item, StoredTensor)}
+        if any(item is not None and name not in held for name, item in given.items()):
+            raise self.refuse("its weights are computed, and not stored")
+        node = self.build.add(
+            op, [self.first.node], attrs, self.path, {name: x.tensor for name, x in held.items()}
+        )
+        self.build.places[node] = {name: x.path for name, x in held.items()}
+        return self.given(node)
 
 
 Reader = Callable[[Called], ReadValue]
@@ -121,6 +143,8 @@ def _flatten(call: Called) -> ReadValue:
 def _reshaped(call: Called, first: int, last: int) -> ReadValue:
     value = call.first
     rank = len(call.before)
+    if first == last:
+        return value
     if (first, last) == (0, 1) and value.leading == 2:
         return ReadValue(value.node, 1, flat=True)
     if first == value.leading and last == rank - 1:
@@ -182,7 +206,8 @@ def _repeat(call: Called) -> ReadValue:
     """An image at each time step."""
     value = call.first
     times = call.args[1] if isinstance(call.args[1], (tuple, list)) else tuple(call.args[1:])
-    others_stay = all(item in (1, -1) for item in times[1:]) or tuple(times[1:]) == call.before[1:]
+    rest = tuple(times[1:])
+    others_stay = all(item in (1, -1) for item in rest) or rest in (call.before, call.before[1:])
     if not others_stay or times[0] != call.build.steps:
         raise call.refuse(f"a repetition by {tuple(times)}; T is {call.build.steps} (--steps)")
     if value.leading == 2 and call.before[0] == 1:
@@ -241,7 +266,54 @@ def _greatest(op: str) -> Reader:
     return read
 
 
+def _conv(call: Called) -> ReadValue:
+    weight, bias = call.option(1, "weight"), call.option(2, "bias")
+    if not isinstance(weight, StoredTensor):
+        raise call.refuse("its weight is computed, and not stored")
+    width, _, *kernel = weight.tensor.shape
+    attrs = sizes(
+        call.path, kernel=tuple(kernel), stride=call.option(3, "stride", 1),
+        padding=call.option(4, "padding", 0), dilation=call.option(5, "dilation", 1),
+    )  # fmt: skip
+    attrs |= {"width": width, "groups": call.option(6, "groups", 1), "bias": bias is not None}
+    return call.layer("conv", attrs, {"weight": weight, "bias": bias})
+
+
+def _linear(call: Called) -> ReadValue:
+    weight, bias = call.option(1, "weight"), call.option(2, "bias")
+    if not isinstance(weight, StoredTensor) or len(call.build.shape_of(call.first.node)) != 1:
+        raise call.refuse("a linear layer of a map, or of a weight that is not stored")
+    attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
+    return call.layer("linear", attrs, {"weight": weight, "bias": bias})
+
+
+def _batchnorm(*places: int) -> Reader:
+    """A norm whose arguments stand at these places: weight, bias, mean, variance, training, eps."""
+
+    def read(call: Called) -> ReadValue:
+        names = ("weight", "bias", "running_mean", "running_var", "training", "eps")
+        usual = (None, None, None, None, False, 1e-5)
+        *stored, training, eps = (
+            call.option(place, name, default)
+            for place, name, default in zip(places, names, usual, strict=True)
+        )
+        if training or any(item is None for item in stored):
+            raise call.refuse("a norm without weights, or with the statistics of its input")
+        attrs: dict[str, Attribute] = {} if eps == 1e-5 else {"eps": eps}
+        op = "batchnorm_with" if attrs else "batchnorm"
+        return call.layer(op, attrs, dict(zip(names[:4], stored, strict=True)))
+
+    return read
+
+
+WEIGHTED: Mapping[Any, Reader] = {
+    F.conv2d: _conv, torch.conv2d: _conv, F.linear: _linear,
+    F.batch_norm: _batchnorm(3, 4, 1, 2, 5, 7), torch.batch_norm: _batchnorm(1, 2, 3, 4, 5, 7),
+}  # fmt: skip
+"""Functions that read parameters and buffers of the model."""
+
 FUNCTIONS: Mapping[Any, Reader] = {
+    **WEIGHTED,
     operator.add: _sum, operator.iadd: _sum, torch.add: _sum,
     operator.sub: _difference, operator.isub: _difference, torch.sub: _difference,
     torch.rsub: _reverse_difference,

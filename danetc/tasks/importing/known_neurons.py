@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import islice, product
 from typing import Any
 
-from danetc.compiler.importing.library import default_of, standard
+import numpy as np
+
+from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.spikingjelly import CLASSES, SURROGATES
+from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration
@@ -98,6 +102,39 @@ def default_surrogate() -> SurrogateProgram:
     """The surrogate of a neuron that comes without one."""
     found = program("IF", {}, SURROGATE, {}).surrogate
     assert found is not None
+    return found
+
+
+PLACES = (-1.7, -1.01, -0.6, -0.49, -0.26, -0.1, 0.0, 0.1, 0.26, 0.49, 0.6, 1.01, 1.7)
+"""Where surrogates are compared."""
+
+
+@cache
+def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> SurrogateProgram:
+    """The surrogate of std that has these derivatives at ``PLACES``; ``numbers`` may be values of its
+    parameters. Raises UserError where there is none."""
+    tried = {*numbers, *(part / x for x in numbers if x for part in (1.0, 2.0))}
+    for declaration in of_kind("surrogate"):
+        usual = _complete(declaration, {})
+        choices = [(value, *(tried if type(value) is float else ())) for value in usual.values()]
+        for values in islice(product(*choices), 200):
+            given = dict(zip(usual, values, strict=True))
+            made = compile_surrogate(declaration, given, Reporter())
+            if made is not None and np.allclose(_slopes(made), slopes, rtol=1e-6, atol=1e-9):
+                return made
+    raise UserError(
+        "its spikes have a derivative that no surrogate of std has "
+        f"({', '.join(item.name for item in of_kind('surrogate'))})"
+    )
+
+
+def _slopes(surrogate: SurrogateProgram) -> list[float]:
+    """Its derivative at some places."""
+    found = []
+    for x in PLACES:
+        values = evaluate(surrogate.ops, {"x": x})
+        slope = surrogate.derivative
+        found.append(float(slope if isinstance(slope, float) else values[slope]))
     return found
 
 

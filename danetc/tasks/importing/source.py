@@ -20,12 +20,14 @@ class ReadNetwork:
     """A network that was read: its graph, as lowering would have written it, and its weights.
 
     ``weights`` has for each node the tensors of its module by their names there; ``names`` what the
-    node is called where it was read, for messages.
+    node is called where it was read, for messages. Tensors that no module of a layer holds have their
+    ``places`` in the model.
     """
 
     graph: Graph
     weights: Mapping[int, Mapping[str, Tensor]]
     names: Mapping[int, str]
+    places: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -39,6 +41,7 @@ class SourceBuilder:
     neurons: dict[str, NeuronProgram] = field(default_factory=dict)
     weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    places: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
@@ -92,4 +95,4 @@ class SourceBuilder:
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
-        return ReadNetwork(graph, self.weights, self.names)
+        return ReadNetwork(graph, self.weights, self.names, self.places)

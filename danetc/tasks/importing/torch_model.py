@@ -9,14 +9,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from danetc.compiler.ir.graph import Node
 from danetc.errors import UserError
-from danetc.tasks.importing.functions import FUNCTIONS, METHODS, Called, ReadValue
+from danetc.tasks.importing.functions import (
+    FUNCTIONS,
+    METHODS,
+    WEIGHTED,
+    Called,
+    ReadValue,
+    StoredTensor,
+)
 from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, reader_of
+from danetc.tasks.importing.python_neurons import PythonNeurons, python_neurons
 from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
@@ -63,44 +71,65 @@ def read_model(
 
     Raises UserError with the module or the line that cannot be read.
     """
-    spiking = is_spiking(model)
-    found = steps if steps is not None else (STEPS if spiking else 1)
-    if not spiking:
-        source = _read(model, name, shape, found, events, "image")
-        return TorchSource(activations_as_neurons(source), "image")
+    if not is_spiking(model):  # or with neurons of its own code, which repeats images by itself
+        takes: Takes = "sequence" if events else "image"
+        source = _read(model, name, shape, steps, events, takes)
+        return TorchSource(activations_as_neurons(source), takes)
     if not runs_all_steps(model):
-        return TorchSource(_read(model, name, shape, found, events, "step"), "step")
+        return TorchSource(_read(model, name, shape, steps, events, "step"), "step")
     try:
-        return TorchSource(_read(model, name, shape, found, events, "sequence"), "sequence")
+        return TorchSource(_read(model, name, shape, steps, events, "sequence"), "sequence")
     except UserError as error:
         try:  # it may repeat its images by itself
-            return TorchSource(_read(model, name, shape, found, events, "image"), "image")
+            return TorchSource(_read(model, name, shape, steps, events, "image"), "image")
         except UserError:
             raise error from None
 
 
 def _read(
-    model: nn.Module, name: str, shape: tuple[int, ...], steps: int, events: bool, takes: Takes
+    model: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    said: int | None,
+    events: bool,
+    takes: Takes,
 ) -> ReadNetwork:
-    whole = takes == "sequence"
+    spiking, whole = is_spiking(model), takes == "sequence"
+    steps = said or STEPS
     leading = (steps, SAMPLES) if whole else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
     graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
+    neurons = python_neurons(graph, model)
+    if said is None and not spiking and not events:
+        steps = neurons.steps or 1
+    if neurons.steps and neurons.steps != steps:
+        raise UserError(f"its neurons run for {neurons.steps} time steps: --steps {neurons.steps}")
     build = SourceBuilder(steps, shape, events)
-    reader = _Reader(build, model, whole)
-    return build.finished(name, reader.read(graph), each_step=is_spiking(model))
+    reader = _Reader(build, model, whole, neurons)
+    value = reader.read(graph)
+    return build.finished(name, value.node, each_step=spiking or value.leading == 2)
 
 
 class _Reader:
-    def __init__(self, build: SourceBuilder, model: nn.Module, whole: bool) -> None:
+    def __init__(
+        self, build: SourceBuilder, model: nn.Module, whole: bool, neurons: PythonNeurons
+    ) -> None:
         self.build = build
         self.model = model
         self.whole = whole
+        self.neurons = neurons
         self.values: dict[fx.Node, Any] = {}
-        self.uses: Counter[nn.Module] = Counter()
+        self.uses: Counter[nn.Module | str] = Counter()
 
-    def read(self, graph: fx.Graph) -> int:
+    def read(self, graph: fx.Graph) -> ReadValue:
+        self.nodes = {node.name: node for node in graph.nodes}
+        read = self._needed(graph)
         for node in graph.nodes:
+            if node.name in self.neurons.parts and node in read:
+                self.values[node] = self._neuron(node)
+                continue
+            if node not in read and node.op != "placeholder":
+                continue
             match node.op:
                 case "placeholder":
                     if not self.values:
@@ -112,15 +141,53 @@ class _Reader:
                 case "call_module":
                     self.values[node] = self._module(node)
                 case "get_attr":
-                    raise UserError(
-                        f"{node.target}: a parameter or buffer that the model's own code reads; "
-                        "danetc reads those of modules"
-                    )
+                    self.values[node] = StoredTensor(str(node.target), self._tensor(node))
                 case _:
                     self.values[node] = self._call(node)
         raise AssertionError("a graph has an output")
 
-    def _output(self, node: fx.Node) -> int:
+    def _needed(self, graph: fx.Graph) -> set[fx.Node]:
+        """The nodes that the output is made of; of a neuron's own code what it reads alone."""
+        waiting = [node for node in graph.nodes if node.op == "output"]
+        found: set[fx.Node] = set()
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                part = self.neurons.parts.get(node.name)
+                waiting += [self.nodes[part.source]] if part else node.all_input_nodes
+        return found
+
+    def _tensor(self, node: fx.Node) -> Tensor:
+        found = self.model.state_dict(keep_vars=True).get(str(node.target))
+        if found is None:
+            raise UserError(f"{node.target}: a tensor that is no parameter and no buffer")
+        return found  # type: ignore[no-any-return]
+
+    def _neuron(self, node: fx.Node) -> ReadValue:
+        """A neuron that the model's own code runs step by step."""
+        part = self.neurons.parts[node.name]
+        value, path = self.values[self.nodes[part.source]], self._place(node)
+        if not isinstance(value, ReadValue) or value.leading != 2:
+            raise UserError(f"{path}: it runs step by step over something else than [T, N, ...]")
+        places = {label: self.neurons.parameters[name] for label, name in part.learnt.items()}
+        for place in places.values():
+            self._once(place, path)
+        id = self.build.neuron(part.program, value.node, path, part.weights)
+        if places:
+            self.build.places[id] = places
+        return ReadValue(id, 2)
+
+    def _once(self, place: str, path: str) -> None:
+        """Refuse weights that are used before."""
+        self.uses[place] += 1
+        if self.uses[place] > 1:
+            raise UserError(
+                f"{path}: {place} is used more than once, which danetc does not import; write "
+                "`shared(...)` in a spec by hand"
+            )
+
+    def _output(self, node: fx.Node) -> ReadValue:
         found = map_arg(node.args[0], lambda item: self.values[item])
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
@@ -133,7 +200,7 @@ class _Reader:
             )
         if found.flat:
             raise UserError("the model returns T and N as one dimension; give them apart")
-        return found.node
+        return found
 
     def _module(self, node: fx.Node) -> Any:
         path = str(node.target)
@@ -171,6 +238,14 @@ class _Reader:
             raise UserError(f"{path}: danetc cannot read `{name}`")
         args = map_arg(node.args, lambda item: self.values[item])
         kwargs = map_arg(node.kwargs, lambda item: self.values[item])
+        stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
+        if stored and node.target not in WEIGHTED:
+            raise UserError(
+                f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
+                "reads those of layers"
+            )
+        for item in stored:
+            self._once(item.path, path)
         before = tuple(operands[0].meta[VALUE].shape) if operands else ()
         after = tuple(node.meta[VALUE].shape)
         return read(Called(self.build, args, kwargs, before, after, path, self.whole))

@@ -6,11 +6,15 @@ asks for shapes sees numbers, code that asks for the values of tensors is an err
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd import Function
 from torch.fx.node import map_arg
 
 from danetc.errors import UserError
@@ -58,6 +62,29 @@ class ShapedProxy(fx.Proxy):
 
     def __len__(self) -> int:
         return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Spike:
+    """A function of a trace that is 1 where its operand is 0 or above, else 0, and whose derivative a
+    class of the model says (``torch.autograd.Function``).
+
+    ``derivative`` gives that at some numbers, ``numbers`` are those that it was called with.
+    """
+
+    derivative: Callable[[Tensor], Tensor]
+    numbers: tuple[float, ...]
+    __name__: str = "spike"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x >= 0).to(x.dtype)
+
+    def slopes(self, places: Sequence[float]) -> tuple[float, ...]:
+        """The derivative at some places."""
+        return tuple(self.derivative(torch.tensor(places, dtype=torch.float64)).tolist())
 
 
 class ShapedTracer(fx.Tracer):
@@ -114,9 +141,15 @@ class ShapedTracer(fx.Tracer):
                 self.computing = False
         return proxy
 
+    def value_of(self, node: fx.Node) -> Any:
+        """What a node gives. Buffers that are read are nodes without a proxy."""
+        if VALUE not in node.meta:
+            node.meta[VALUE] = self._computed(node)
+        return node.meta[VALUE]
+
     def _computed(self, node: fx.Node) -> Any:
-        args = map_arg(node.args, lambda item: item.meta[VALUE])
-        kwargs = map_arg(node.kwargs, lambda item: item.meta[VALUE])
+        args = map_arg(node.args, self.value_of)
+        kwargs = map_arg(node.kwargs, self.value_of)
         with torch.no_grad():
             match node.op:
                 case "call_module":
@@ -138,7 +171,8 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
     """The graph of a model on the meta device. Raises UserError, saying where it cannot be traced."""
     tracer = ShapedTracer(is_leaf, check, example)
     try:
-        return tracer.trace(model)
+        with _spikes_traced(tracer, model):
+            return tracer.trace(model)
     except UserError:
         raise
     except fx.proxy.TraceError as error:
@@ -152,3 +186,57 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
         raise UserError(
             f"the model cannot be traced with an input of {size}: {type(error).__name__}: {error}"
         ) from error
+
+
+# -- spikes of a model's own code ------------------------------------------------------------------
+
+
+@contextmanager
+def _spikes_traced(tracer: ShapedTracer, model: nn.Module) -> Iterator[None]:
+    """Functions with a derivative of their own are traced as one operation, which they are to autograd."""
+    kinds = {
+        kind
+        for module in model.modules()
+        for kind in getattr(type(module).forward, "__globals__", {}).values()
+        if isinstance(kind, type) and issubclass(kind, Function) and kind is not Function
+    }
+    applied = {kind: kind.apply for kind in kinds}
+    for kind in kinds:
+        kind.apply = partial(_apply, tracer, kind.__name__, applied[kind])  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            del kind.apply
+
+
+def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: Any) -> Any:
+    if not any(isinstance(item, fx.Proxy) for item in given):
+        return apply(*given)
+    x, *others = given
+    if not isinstance(x, fx.Proxy) or any(isinstance(item, fx.Proxy) for item in others):
+        raise UserError(f"{name}: a function with a derivative of its own reads several values")
+    places = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0], dtype=torch.float64)
+    with torch.no_grad():
+        steps = apply(places, *others)
+    if not torch.equal(steps, (places >= 0).to(steps)):
+        raise UserError(
+            f"{name}: a function with a derivative of its own that is no spike at 0 and above"
+        )
+
+    def derivative(at: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = at.clone().requires_grad_()
+            (found,) = torch.autograd.grad(apply(leaf, *others).sum(), leaf)
+        return found
+
+    return tracer.create_proxy(
+        "call_function", Spike(derivative, tuple(_numbers(others))), (x,), {}
+    )
+
+
+def _numbers(given: Sequence[Any]) -> Iterator[float]:
+    """The numbers among some arguments, and those that modules among them have."""
+    for item in given:
+        held = vars(item).values() if isinstance(item, nn.Module) else (item,)
+        yield from (float(x) for x in held if isinstance(x, (int, float)) and type(x) is not bool)

@@ -106,7 +106,9 @@ def unrolled_neuron(
         return None
     starts = {states[name]: start for name, start in first.starts.items()}
     found = made.neuron(starts, output, after, surrogate)
-    return NeuronPart(source, given, *found, frozenset(behind(graph, results, {source})) | {given})
+    members = frozenset(behind(graph, results, {source})) | {given}
+    learnt = {item.parameter: name for name, item in made.learnables.items()}
+    return NeuronPart(source, given, *found, members, learnt)
 
 
 def behind(graph: Operators, names: Sequence[str], ends: Collection[str]) -> Iterator[str]:
