@@ -26,10 +26,13 @@ from danetc.tasks.importing.known_neurons import SURROGATE, default_surrogate, p
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 NUMBERS: Mapping[str, str] = {
-    row.onnx[0]: name
-    for name, row in OPCODES.items()
-    if row.onnx is not None and len(row.onnx) == 1 and row.gives == "number"
-    and not row.conditions and name not in {"detach", "cast"}
+    "Detach": "detach",  # of Python alone
+    **{
+        row.onnx[0]: name
+        for name, row in OPCODES.items()
+        if row.onnx is not None and len(row.onnx) == 1 and row.gives == "number"
+        and not row.conditions and name not in {"detach", "cast"}
+    },
 }  # fmt: skip
 """Operators that are one function of numbers, and which."""
 COMPARISONS: Mapping[str, str] = {

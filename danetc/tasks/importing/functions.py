@@ -96,9 +96,10 @@ def _arithmetic(op: str) -> Reader:
             raise call.refuse(f"`{op}` with a factor or a rounding")
         a, b = call.args[:2]
         if isinstance(a, ReadValue) and isinstance(b, ReadValue):
-            if a.flat != b.flat or a.leading != b.leading:
-                raise call.refuse("it joins a value of all time steps and one of a step")
-            return call.given(call.build.add(op, [a.node, b.node], {}, call.path))
+            if a.flat != b.flat:
+                raise call.refuse("it joins a value with T and N as one dimension and another one")
+            widest = max(a, b, key=lambda item: item.leading)  # an image, and what steps make of it
+            return call.given(call.build.add(op, [a.node, b.node], {}, call.path), widest)
         first = not isinstance(a, ReadValue)
         value, number = (b, a) if first else (a, b)
         if not isinstance(number, (int, float)):
@@ -124,7 +125,16 @@ def _concat(call: Called) -> ReadValue:
     rank = len(call.after)
     if not all(isinstance(item, ReadValue) for item in values) or dim % rank != first.leading:
         raise call.refuse("concatenation along another axis than channels")
+    if len({(item.leading, item.flat) for item in values}) > 1:
+        raise call.refuse("concatenation of values with time steps and without")
     return call.given(concat(call.build, [item.node for item in values], call.path), first)
+
+
+def _step(call: Called) -> ReadValue:
+    raise call.refuse(
+        "a part of a value, or one of its time steps; code that runs step by step is read where it is a "
+        "neuron whose equations are the same at each step"
+    )
 
 
 def _relu(call: Called) -> ReadValue:
@@ -320,6 +330,7 @@ FUNCTIONS: Mapping[Any, Reader] = {
     operator.mul: _product, operator.imul: _product, torch.mul: _product,
     operator.truediv: _quotient, torch.div: _quotient,
     torch.cat: _concat, torch.concat: _concat, torch.concatenate: _concat,
+    operator.getitem: _step, torch.stack: _step,
     torch.flatten: _flatten, torch.reshape: _view,
     torch.relu: _relu, F.relu: _relu,
     torch.sigmoid: _function("sigmoid"), torch.tanh: _function("tanh"),

@@ -38,7 +38,7 @@ FUNCTIONS: Mapping[Any, str] = {
 METHODS: Mapping[str, str] = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "sigmoid": "Sigmoid", "exp": "Exp",
     "tanh": "Tanh", "relu": "Relu", "ge": "GreaterOrEqual", "gt": "Greater", "to": "Cast",
-    "float": "Cast", "double": "Cast", "type_as": "Cast", "detach": "Identity",
+    "float": "Cast", "double": "Cast", "type_as": "Cast", "detach": "Detach",
     "clone": "Identity", "contiguous": "Identity",
 }  # fmt: skip
 FILLED: Mapping[Any, float] = {torch.zeros_like: 0.0, torch.ones_like: 1.0}
@@ -76,7 +76,9 @@ def _is_first(node: fx.Node) -> bool:
     """Whether values are put together along a new first dimension."""
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     values = node.args[0] if node.args else ()
-    return dim == 0 and isinstance(values, (list, tuple)) and all(isinstance(v, fx.Node) for v in values)  # fmt: skip
+    if dim != 0 or not isinstance(values, (list, tuple)):
+        return False
+    return all(isinstance(value, fx.Node) for value in values)
 
 
 class _Translated:

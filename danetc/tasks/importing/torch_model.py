@@ -236,8 +236,8 @@ class _Reader:
         if read is None:
             name = getattr(node.target, "__name__", str(node.target))
             raise UserError(f"{path}: danetc cannot read `{name}`")
-        args = map_arg(node.args, lambda item: self.values[item])
-        kwargs = map_arg(node.kwargs, lambda item: self.values[item])
+        args: Any = map_arg(node.args, lambda item: self.values[item])
+        kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
         stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
         if stored and node.target not in WEIGHTED:
             raise UserError(

@@ -64,7 +64,8 @@ class ShapedProxy(fx.Proxy):
         return len(self.value)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[place] for place in range(len(self)))
+        steps: Any = self  # a proxy can be indexed, which its type does not say
+        return (steps[place] for place in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,123 @@
+"""Models whose own code runs neurons step by step: danetc's model.py comes back, and what users write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.equivalence import Same, compare_graphs
+from danetc.compiler.emit.python import emit_python
+from danetc.errors import UserError
+from danetc.tasks.importing.network import ImportedNetwork
+from danetc.tasks.readers import standalone
+from tests.differential.networks import VARIETY, small
+
+NETWORKS = {
+    **{name: VARIETY[name] for name in ("sew_densely_additive", "densenet", "gated", "pa_a", "signed", "events")},
+    "learnt": small(settings="neuron = PLIF(tau = 3.0)"),
+    "soft": small(settings="neuron = LIF_soft(tau = 4.0, detach_reset = true)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_model_of_a_build_comes_back(name: str) -> None:
+    """``model.py``, which needs torch alone: a spec that is equivalent, its surrogate too."""
+    text = f"use std\n{NETWORKS[name]}"
+    graph = graph_of(check_text(text))
+    model = standalone(emit_python(graph), graph.name)
+    value = graph.input.value
+    found = danetc.import_network(
+        model, value.shape, steps=graph.steps if value.varies else None, events=value.varies,
+        name="again", samples=4,
+    )  # fmt: skip
+    again = check_text(found.text).graphs["again"]
+    assert isinstance(compare_graphs(check_text(text).graphs[graph.name], again), Same)
+    assert found.agreement.deviation > 0.01
+    assert found.agreement.difference < 1e-9
+
+
+class Fires(torch.autograd.Function):
+    """A spike, whose derivative is that of std's `rectangle`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.width = width
+        return (x >= 0).float() if x.dtype == torch.float32 else (x >= 0).double()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() < ctx.width / 2) / ctx.width, None
+
+
+class Own(nn.Module):
+    """A network that its author has written with loops; ``what`` is in its neurons."""
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.what = what
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.more = nn.Conv2d(4, 4, 3, padding=1)
+        self.decay = nn.Parameter(torch.tensor(0.7))
+        self.last = nn.Linear(4, 3)
+        with torch.no_grad():
+            for weight in (self.conv.weight, self.more.weight):
+                weight.mul_(3.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fire(self.conv(x).unsqueeze(0).repeat(3, 1, 1, 1, 1))
+        shape = y.shape
+        y = self.fire(self.more(y.flatten(0, 1)).view(3, -1, 4, *shape[3:]))
+        return self.last(y.mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
+
+    def fire(self, x: Tensor) -> Tensor:
+        u, given = torch.zeros_like(x[0]), []
+        for t in range(3):
+            decay = torch.sigmoid(self.decay) if self.what == "learnt" else 0.5
+            u = decay * u + x[t]
+            spike = Fires.apply(u - 1.0, 0.8)
+            if self.what == "steps":
+                spike = spike * (t + 1)
+            given.append(spike)
+            u = u - spike
+        return torch.stack(given)
+
+
+def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
+    return danetc.import_network(model, (1, 6, 6), samples=6, **more)
+
+
+def test_a_network_of_plain_code_is_read() -> None:
+    model = Own()
+    found = imported(model)
+    assert "surrogate = rectangle(width = 0.8)" in found.text
+    assert "steps     = 3" in found.text
+    assert found.found.own == ("imported_neuron",)  # std's leaky neurons scale their input
+    assert found.agreement.difference < 1e-9
+    x = torch.rand(5, 1, 6, 6)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        torch.testing.assert_close(found.model.eval()(x), wanted)
+    assert wanted.std(0).mean() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "why"),
+    [
+        ("learnt", {}, "decay is used more than once"),
+        ("steps", {"steps": 3}, "equations are the same at each step"),
+        ("", {"steps": 5}, "run for 3 time steps: --steps 3"),
+    ],
+)
+def test_what_is_not_the_same_at_each_step_is_refused(
+    what: str, more: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UserError, match=why):
+        imported(Own(what), **more)
