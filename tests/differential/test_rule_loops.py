@@ -9,7 +9,7 @@ from torch import Tensor
 
 from danetc.compiler import check_text
 from tests.differential.helpers import assert_close, built, text
-from tests.differential.test_loops import (
+from tests.differential.plain_loops import (
     LIF,
     STEPS,
     Plain,

@@ -10,7 +10,7 @@ from typing import Any
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from tests.reference.equations import Learn
-from tests.reference.layers import Layers, Result, Weights, plain
+from tests.reference.layers import Layers, Result
 from tests.reference.tape import broadcast
 from tests.reference.values import (
     OPERATIONS,
@@ -25,6 +25,7 @@ from tests.reference.values import (
     StageOf,
     Wire,
 )
+from tests.reference.weights import Weights, plain
 
 WEIGHTED = ("conv", "linear")
 

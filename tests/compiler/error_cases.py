@@ -1,0 +1,691 @@
+"""Bad specs, each with its one error.
+
+The place that is to be mended is marked by « and » in the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from danetc.compiler import check_text
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
+
+NET = """use std
+
+network n(classes = 10) {
+  input = image(3, 32, 32)
+  steps = 2
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(16) -> norm -> spike
+  stages = (stage(basic(16), 2) -> stage(basic(32), 2, stride = 2)) via origin by chain
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+"""
+STAGES = "(stage(basic(16), 2) -> stage(basic(32), 2, stride = 2))"
+FLOW = """use std
+
+network n {
+  input = image(3, 16, 16)
+  neuron = IF
+  surrogate = sigmoid
+  a = in -> conv(8) -> norm -> spike
+  b = a -> maxpool(2) -> conv(16) -> norm -> spike
+  OUT
+}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A marked text, the code of its error, and words of its message and of its hint."""
+
+    text: str
+    code: str
+    words: str
+    hint: str = ""
+
+
+def net(old: str, new: str, code: str, words: str, hint: str = "", after: str = "") -> Case:
+    """The network above with a part exchanged."""
+    assert NET.count(old) == 1, old
+    return Case(NET.replace(old, new) + after, code, words, hint)
+
+
+def flow(out: str, code: str, words: str, hint: str = "") -> Case:
+    """A network that is plain dataflow, by its last lines."""
+    return Case(FLOW.replace("OUT", out), code, words, hint)
+
+
+def connection(body: str, code: str, words: str, hint: str = "", params: str = "") -> Case:
+    after = f"connection mine{params} {{ {body} }}\n"
+    return net("via origin", "via mine", code, words, hint, after)
+
+
+def rule(body: str, code: str, words: str, hint: str = "") -> Case:
+    return net("by chain", "by mine", code, words, hint, f"rule mine {{ {body} }}\n")
+
+
+def neuron(body: str, code: str, words: str, hint: str = "") -> Case:
+    return net("neuron = IF", "neuron = mine", code, words, hint, f"neuron mine {{ {body} }}\n")
+
+
+def block(use: str, text: str, code: str, words: str, hint: str = "", via: str = "origin") -> Case:
+    case = net("stage(basic(16), 2)", f"stage({use}, 2)", code, words, hint, text + "\n")
+    plain = "connection bare { out = branch }\n" if via == "bare" else ""
+    return Case(case.text.replace("via origin", f"via {via}") + plain, code, words, hint)
+
+
+def backbone(text: str, code: str, words: str, hint: str = "", after: str = "") -> Case:
+    return net(STAGES, text, code, words, hint, after)
+
+
+NAMES = {
+    "neuron": net("= IF", "= «LIFF»", "E0210", "unknown name `LIFF`", "did you mean `LIF`"),
+    "letters in another order": net("= IF", "= «FI»", "E0210", "`FI`", "did you mean `IF`"),
+    "connection": net("via origin", "via «orign»", "E0210", "`orign`", "`origin`"),
+    "rule": net("by chain", "by «chian»", "E0210", "`chian`", "`chain`"),
+    "layer": net("conv(16)", "«covn»(16)", "E0210", "`covn`", "`conv`"),
+    "block": net("basic(16)", "«basci»(16)", "E0210", "`basci`", "`basic`"),
+    "parameter": net("classes)\n", "«clases»)\n", "E0210", "`clases`", "`classes`"),
+    "Python code": net("conv(16)", "conv(«__class__»)", "E0210", "`__class__`"),
+    "std is not used": Case("rule mine = «chain»\n", "E0210", "`chain`", "add `use std`"),
+    "over nothing": flow("out = b -> «sum»", "E0307", "`sum` needs `over`", "sum(over = channels)"),
+    "word": flow("out = b -> softmax(over = «rowss»)", "E0210", "`rowss`", "did you mean `rows`"),
+    "word in a block": net(
+        "stage(basic(16), 2)",
+        "stage(basic(16), 2)",
+        "E0210",
+        "`depth`",
+        "words for `over` are `channels`, `rows`",
+        after="block mine { out = in -> softmax(over = «depth») }\n",
+    ),
+    "later parameter": net(
+        "classes = 10", "classes = «more», more = 2", "E0210", "`more`", "before it"
+    ),
+    "network of a variant": Case(NET + "network m = «nn»\n", "E0210", "`nn`", "did you mean `n`"),
+    "base's parameter": Case(
+        NET + "network m = n { head = avgpool -> linear(«classes») }\n",
+        "E0210",
+        "`classes`",
+        "is a parameter of `n`",
+    ),
+    "base's parameter, called as a function is": Case(
+        NET.replace("classes = 10", "classes = 10, image = 32").replace("32, 32)", "image, image)")
+        + "network m = n { input = image(1, «image», 32) }\n",
+        "E0405",
+        "`image`",
+        "is a parameter of `n`",
+    ),
+    "argument": net("conv(16)", "conv(16, «kernal = 3»)", "E0301", "`kernal`", "`kernel`"),
+    "argument of std": net(
+        "via origin", "via origin(«inner = LIF»)", "E0301", "`inner`", "`inter`"
+    ),
+    "setting": net("steps", "«setps»", "E0308", "`setps` is not a setting", "`steps`"),
+    "recipe of a network": net(
+        "steps = 2",
+        "steps = 2\n  «recipe» = digits",
+        "E0308",
+        "not a setting of a network",
+        "--recipe NAME",
+    ),
+    "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "nothing uses it"),
+    "unused definition of a flow": Case(
+        FLOW.replace("OUT", "«extra» = conv(3)\n  out = b -> avgpool"), "E0308", "nothing uses it"
+    ),
+    "stem beside out": Case(
+        NET.replace("head =", "out = in ->")
+        .replace("stem", "«stem»")
+        .replace("  stages = " + STAGES + " via origin by chain\n", ""),
+        "E0308",
+        "`stem` has no effect",
+        "out = in",
+    ),
+    "variant's argument": Case(
+        NET + "network m = n(«clases = 3»)\n", "E0301", "`clases`", "`classes`"
+    ),
+    "variant's setting": Case(NET + "network m = n { «setps» = 3 }\n", "E0308", "`setps`", "steps"),
+    "unused part of a connection": connection(
+        "each = conv -> norm -> spike; «projektion» = conv; out = branch + shortcut",
+        "E0308",
+        "`projektion`",
+        "`projection`",
+    ),
+    "defined twice": net("steps = 2", "steps = 2; «steps» = 3", "E0212", "twice in network `n`"),
+    "known already": connection(
+        "each = conv -> norm; projection = conv -> norm; «branch» = in; out = branch + shortcut",
+        "E0212",
+        "a connection knows `branch`",
+        "what is around its layers is `each`",
+    ),
+    "known already in a block": Case(
+        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block knows `in`"
+    ),
+    "known already in a network": net(
+        "steps = 2", "steps = 2; «in» = 3", "E0212", "a network knows `in`"
+    ),
+    "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
+    "connection given twice": net("via origin", "via origin via «sew»", "E0302", "given twice"),
+}
+
+CIRCLES = {
+    "definition": net(
+        "stem = conv", "stem = «stem» -> conv", "E0211", "`stem` is defined by itself"
+    ),
+    "definitions": net(
+        "stem = conv(16)",
+        "stem = one -> conv(16)\n  one = «two» -> norm\n  two = one -> norm",
+        "E0211",
+        "by way of",
+    ),
+    "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "make it a parameter"),
+    "block": block(
+        "mine", "block «mine» { out = in -> mine }", "E0211", "made of itself", "", "bare"
+    ),
+    "blocks": block(
+        "one",
+        "block «one» { out = in -> two }\nblock two { out = in -> one }",
+        "E0211",
+        "made of itself",
+        "",
+        "bare",
+    ),
+    "block's alias": block("mine", "block «mine» = mine", "E0211", "made of itself"),
+    "backbone": backbone(
+        "mine",
+        "E0211",
+        "backbone `mine` is made of itself",
+        "stage(BLOCK, N)",
+        "backbone «mine» = mine -> stage(basic(3), 2)\n",
+    ),
+    "backbones": backbone(
+        "one", "E0211", "made of itself", "", "backbone «one» = two\nbackbone two = one\n"
+    ),
+    "connection": net(
+        "via origin", "via mine", "E0211", "itself", "", "connection «mine» = mine\n"
+    ),
+    "neuron": net("= IF", "= mine", "E0211", "itself", "", "neuron «mine» = mine\n"),
+    "network": Case("use std\nnetwork «a» = a { steps = 2 }\n", "E0211", "variant of itself"),
+}
+
+NUMBERS = {
+    "no steps": net("steps = 2", "steps = «0»", "E0305", "steps must be between 1 and 4,096"),
+    "half a step": net("steps = 2", "steps = «1.5»", "E0304", "whole number, not 1.5"),
+    "many steps": net("steps = 2", "steps = «1000000»", "E0305", "not 1,000,000"),
+    "steps of another kind": net("steps = 2", "steps = «IF»", "E0304", "not the neuron `IF`"),
+    "wide": net("conv(16)", "conv(«99999999»)", "E0305", "`width` of `conv`"),
+    "negative": net("linear(classes)", "linear(«-5»)", "E0305", "not -5"),
+    "quoted word": flow(
+        'out = b -> softmax(over = «"rows"»)',
+        "E0304",
+        "one of `channels`, `rows`",
+        "without quotes",
+    ),
+    "sum outside of a rule": flow(
+        "out = sum(«a», b)", "E0304", "`over` of `sum` must be one of", "joined by `a + b`"
+    ),
+    "groups of pixels": flow(
+        "out = b -> «mean(over = pixels, groups = 2)»", "E0501", "groups are of channels"
+    ),
+    "groups that do not divide": flow(
+        "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
+    ),
+    "border per step": flow(
+        "out = b -> «batchnorm(per_step = true, pad = 1)»", "E0501", "no border", "leave out"
+    ),
+    "like a number": flow("out = b -> upsample(like = «3»)", "E0304", "must be a value, not"),
+    "like a vector": flow(
+        "v = b -> flatten; out = b -> upsample(like = «v»)", "E0304", "must be a map, not a vector"
+    ),
+    "nothing left": flow(
+        "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "nothing is left of"
+    ),
+    "the greatest of one": flow(
+        "out = «max(2 * b)»", "E0303", "`max` takes two values or more, not 1", "over = channels"
+    ),
+    "more than the stride": flow(
+        "out = b -> «conv_transposed(4, output_padding = 2)»",
+        "E0501",
+        "an output_padding of 2 with a stride of 2",
+        "0 to 1",
+    ),
+    "conv over channels": flow(
+        "out = b -> «conv(8, over = channels)»",
+        "E0501",
+        "does not slide over channels",
+        "swap(channels, rows)",
+    ),
+    "heads that do not divide": flow(
+        "out = «scores(b, b, heads = 3)»",
+        "E0501",
+        "3 heads do not divide the 16 channels",
+        "1, 2, 4, 8, 16",
+    ),
+    "queries and keys of other widths": flow(
+        "out = «scores(a, b)»",
+        "E0501",
+        "8 channels, of 8 channels x 16 rows x 16 columns, and keys 16",
+    ),
+    "values on another grid than keys": flow(
+        "out = «mix(scores(a, a), b)»",
+        "E0501",
+        "256 columns, one a key, of 1 heads x 256 queries x 256 keys, and the values 64 pixels, "
+        "of 16 channels x 8 rows x 8 columns",
+    ),
+    "queries on another grid than values": flow(
+        "k = a -> conv(16)\n  out = «mix(scores(k, b), b)»", "E0501", "256 rows", "like = q"
+    ),
+    "scores of a vector": flow("out = «scores(b -> flatten, b)»", "E0501", "needs a map"),
+    "scores as a layer": flow("out = b -> «scores»", "E0405", "function of values", "scores(q, k)"),
+    "scores behind an arrow": flow("out = b -> «scores(b)»", "E0307", "needs `k`", "scores(q, k)"),
+    "scores of a number": flow("out = scores(«3», b)", "E0402", "`q` of `scores` is a value"),
+    "heads by a word": flow("out = scores(b, b, heads = «many»)", "E0210", "`many`"),
+    "an unknown order": flow("out = mix(scores(b, b), b, order = «values»)", "E0210", "`values`"),
+    "an order with something between": flow(
+        "out = «mix(scores(b, b) -> spike, b, order = keys_first)»", "E0505", "`spike`"
+    ),
+    "groups of a running mean": flow(
+        "out = b * (b -> «running_mean(groups = 3)»)", "E0501", "3 groups do not divide the 16"
+    ),
+    "rows of a vector": flow("out = rows(b) * b + «rows(b -> flatten)»", "E0501", "no rows"),
+    "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
+    "padding over time": flow(
+        "out = b -> «conv(8, over = time, padding = 1)»", "E0501", "as many steps", "padding = same"
+    ),
+    "stride and same": flow(
+        "out = b -> «conv(8, kernel = 4, stride = 2, padding = same)»", "E0501", "keeps the size"
+    ),
+    "width over time": flow(
+        "out = b -> «linear(8, over = time)»", "E0501", "not 8", "linear(over = time)"
+    ),
+    "a window larger than T": flow(
+        "out = b -> «linear(over = time, window = 9)»",
+        "E0501",
+        "window of 9 steps, of T = ",
+        "smaller",
+    ),
+    "a mask without a window": flow(
+        "out = b -> «linear(over = time, masked = 0.5)»",
+        "E0501",
+        "says how far a window hides",
+        "window = 2, masked = 0.5",
+    ),
+    "more than the whole mask": flow(
+        "out = b -> linear(over = time, window = 2, masked = «scheduled(1.5)»)",
+        "E0305",
+        "`masked` of `linear` must be between 0 and 1, not 1.5",
+    ),
+    "a window of no time": flow(
+        "out = b -> «linear(8, window = 2)»", "E0501", "is of time steps", "over = time, window = 2"
+    ),
+    "a window over rows": flow(
+        "out = b -> «linear(8, over = rows, window = 2)»", "E0501", "linear over rows has none"
+    ),
+    "a window of nothing": flow(
+        "out = b -> linear(over = time, window = «0»)", "E0305", "between 1 and"
+    ),
+    "no width over rows": flow("out = b -> «linear(over = rows)»", "E0501", "needs `width`"),
+    "swap of time": flow(
+        "out = b -> «swap(time, channels)»",
+        "E0501",
+        "cannot change places",
+        "mean(over = channels)",
+    ),
+    "time and time": flow("out = b -> «swap(time, time)»", "E0501", "time and time"),
+    "channels that are not there": flow("out = b[«400»]", "E0409", "there is no channel 400"),
+    "no channels": flow("out = b[«3 .. 2»]", "E0409", "is empty"),
+    "word elsewhere": flow("out = b -> softmax(over = «pixels»)", "E0304", "not the word `pixels`"),
+    "number for a word": flow("out = b -> softmax(over = «1»)", "E0304", "not the number 1"),
+    "no rows of a vector": flow(
+        "out = b -> flatten -> «softmax(over = rows)»", "E0501", "softmax over rows needs a map"
+    ),
+    "text": net("linear(classes)", 'linear(«"ten"»)', "E0304", 'not the text "ten"'),
+    "layer": net("linear(classes)", "linear(«conv(3)»)", "E0304", "not the layer `conv`"),
+    "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),
+    "truth": net("conv(16)", "conv(16, bias = «1»)", "E0304", "true or false"),
+    "power": net("conv(16)", "conv(9«**»9)", "E0110", "no power operator"),
+    "large constant": net(
+        "conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "larger than 1e+15"
+    ),
+    "many digits": net("conv(16)", f"conv(«{'9' * 5000}»)", "E0306", "larger than 1e+15"),
+    "infinite": net("conv(16)", "conv(«1e400»)", "E0306", "larger than 1e+15"),
+    "by zero": net("conv(16)", "conv(16 / («4 - 4»))", "E0306", "division by zero"),
+    "no logarithm": net("conv(16)", "conv(«log(0)»)", "E0306", "`log(0)` has no value"),
+    "no root": net("conv(16)", "conv(«sqrt(-4)»)", "E0306", "`sqrt(-4)` has no value"),
+    "few numbers": net("conv(16)", "conv(«max(16)»)", "E0303", "two values or more"),
+    "many numbers": net("conv(16)", "conv(«exp(1, 2)»)", "E0303", "one number, not 2"),
+    "compares a layer": net("conv(16)", "conv(1 if «IF» else 2)", "E0304", "compares numbers"),
+    "where std was given it": backbone("resnet18(width = «0»)", "E0305", "`width` of `conv`"),
+    "neuron's constant": net("= IF", "= LIF(tau = «0»)", "E0710", "division by zero"),
+    "neuron's argument": net("= IF", '= IF(v_threshold = «"a"»)', "E0304", "`v_threshold`"),
+    "learnable out of bounds": net(
+        "= IF", "= LIF(tau = «learn(0.5, above = 1)»)", "E0305", "outside of its bounds"
+    ),
+    "probability": flow("out = b -> dropout(«1.5»)", "E0305", "between 0 and 0.999"),
+}
+
+KINDS = {
+    "via a rule": net("via origin", "via «chain»", "E0403", "takes a connection, not the rule"),
+    "via a neuron": net("via origin", "via «IF»", "E0403", "not the neuron `IF`"),
+    "by a connection": net("by chain", "by «sew»", "E0403", "takes a rule, not the connection"),
+    "by a number": net("by chain", "by «3»", "E0403", "not the number 3"),
+    "via on a block": net(STAGES, "«basic(16)»", "E0403", "is a block", "stage(basic(...), 1)"),
+    "via on a layer": net(STAGES, "«conv(16)»", "E0403", "not the layer `conv`"),
+    "neuron": net("= IF", "= «sigmoid»", "E0403", "`sigmoid` is not a neuron"),
+    "a neuron in quotes": net(
+        "= IF", '= «"IF"»', "E0403", "is not a neuron", "write the name without quotes: `IF`"
+    ),
+    "surrogate": net("= sigmoid", "= «IF»", "E0403", "not a surrogate"),
+    "norm": net("steps = 2", "norm = «IF»", "E0403", "not a norm", "batchnorm"),
+    "with another neuron": net(
+        "by chain", "by chain with (neuron = «sigmoid»)", "E0403", "not a neuron"
+    ),
+    "with a setting of networks": net(
+        "by chain", "by chain with («steps = 3»)", "E0301", "cannot change `steps`"
+    ),
+    "stage of layers": net(
+        "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "made of blocks"
+    ),
+    "std's stage of connections": backbone(
+        "resnet18(block = «origin»)", "E0403", "not of the connection `origin`"
+    ),
+    "variant of a neuron": Case(NET + "network m = «IF»\n", "E0403", "not of the neuron `IF`"),
+    "variant of a layer": Case(NET + "network m = «conv(3)»\n", "E0403", "not of the layer"),
+    "recipe as a layer": net("conv(16)", "«digits»", "E0403", "the recipe `digits`"),
+    "connection as a layer": net("conv(16)", "«origin»", "E0401", "not a layer", "via origin"),
+    "value as a layer": flow("out = a -> «b»", "E0401", "a value is not a layer", "join values"),
+    "head as a value": net(
+        "avgpool -> mean_over_time -> linear(classes)",
+        "«in -> conv(3)»",
+        "E0401",
+        "`head` is a value, not a layer",
+    ),
+    "network without a value": flow(
+        "c = b\n  out = «3 if 1 else c»",
+        "E0402",
+        "`out` is the number 3, not a value",
+        "starts at `in`",
+    ),
+    "value called": flow(
+        "out = b + «a(3)»", "E0402", "`a` is a value and takes no arguments", "`*`"
+    ),
+    "number called": net("conv(16)", "«classes(16)»", "E0402", "`classes` is the number 10", "`*`"),
+    "concat of layers": flow("out = concat(a, b, «conv(1)»)", "E0402", "not the layer `conv`"),
+    "outputs of layers": flow("out = outputs(a, b, «conv(1)»)", "E0402", "an output is a value"),
+    "sum of layers": flow("out = «b + conv(1)»", "E0406", "not the layer `conv`", "flows into it"),
+    "comparison of values": flow("out = «a > b»", "E0406", "compares numbers"),
+    "divided by a value": flow("out = b + («1 / a»)", "E0406", "cannot be divided"),
+    "function as a layer": flow("out = b -> «exp»", "E0405", "a function of numbers"),
+    "function behind an arrow": flow(
+        "out = b -> «abs»", "E0405", "a function of numbers", "`neuron NAME { s = abs(x) }`"
+    ),
+    "function of two behind an arrow": flow(
+        "out = b -> «sqrt»", "E0405", "a function of numbers", "s = sqrt(x)"
+    ),
+    "function of a value": flow(
+        "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
+    ),
+    "for outside of a rule": net("conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "`for`"),
+    "joined before an arrow": flow(
+        "out = «a + b» -> conv(3)", "E0109", "parentheses", "(a + b) -> ..."
+    ),
+    "identity with arguments": flow("out = b -> «identity»(3)", "E0303", "takes no arguments"),
+    "many arguments": net("via origin", "via baa(«LIF»)", "E0303", "takes no arguments"),
+    "missing arguments": net("linear(classes)", "«linear»", "E0307", "needs `width`"),
+    "missing width": net("conv(16)", "«conv(kernel = 3)»", "E0307", "needs `width`"),
+    "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs width"),
+    "missing number of blocks": net(
+        "stage(basic(16), 2)", "«stage(basic(16))»", "E0307", "number of blocks"
+    ),
+    "block's missing width": net(
+        "stage(basic(16), 2)", "stage(«basic», 2)", "E0307", "needs `width`"
+    ),
+    "two inputs": flow("out = b + «image(3, 3, 3)»", "E0502", "one input"),
+    "no image": net("image(3, 32, 32)", "«conv(3)»", "E0502", "not an image"),
+}
+
+MISSING = {
+    "input": Case(
+        NET.replace("  input = image(3, 32, 32)\n", "").replace("network n", "network «n»"),
+        "E0404",
+        "does not define its input",
+        "input = image",
+    ),
+    "neuron": Case(
+        NET.replace("  neuron = IF\n", "").replace("spike", "«spike»"),
+        "E0404",
+        "does not define its neuron",
+        "neuron = IF",
+    ),
+    "surrogate": Case(
+        NET.replace("  surrogate = sigmoid\n", "").replace("IF", "«IF»"),
+        "E0404",
+        "does not define its surrogate",
+        "surrogate = sigmoid",
+    ),
+    "everything": Case(
+        "network «n» {\n  input = image(3, 8, 8)\n}\n", "E0404", "what it computes", "stem"
+    ),
+    "threshold for tdbn": Case(
+        NET.replace("= IF", "= ReLU").replace("-> norm", "-> «tdbn»"), "E0404", "`v_threshold`"
+    ),
+    "connection": net(
+        f"{STAGES} via origin by chain",
+        "«stage(basic(16), 2)»",
+        "E0605",
+        "has no connection",
+        "via",
+    ),
+    "connection of std": net(
+        f"{STAGES} via origin by chain", "«resnet18»", "E0605", "has no connection", "via"
+    ),
+    "parentheses before via": net(
+        f"{STAGES} via",
+        "«stage(basic(16), 2)» -> stage(basic(32), 2) via",
+        "E0605",
+        "has no connection",
+        "parentheses",
+    ),
+    "connection of a block in a flow": net(
+        f"{STAGES} via origin by chain", "«basic(16)»", "E0605", "has no connection", "stage(basic"
+    ),
+    "projection": Case(
+        NET.replace("via origin", "via mine")
+        + "connection mine {\n  each = conv -> norm -> spike\n  «out = branch + shortcut»\n}\n",
+        "E0602",
+        "from 16 x 32 x 32 to 32 x 16 x 16",
+        "projection = conv",
+    ),
+    "out of a connection": Case(
+        NET.replace("via origin", "via mine") + "connection «mine» { each = conv -> norm }\n",
+        "E0601",
+        "does not define `out`",
+        "branch",
+    ),
+    "each of a connection": Case(
+        NET.replace("via origin", "via mine") + "connection «mine» { out = branch }\n",
+        "E0606",
+        "around each layer",
+        "each = conv",
+    ),
+    "out of a block": block(
+        "mine", "block «mine» { a = in -> conv(3) }", "E0408", "`out`", "", "bare"
+    ),
+    "s of a neuron": Case(
+        NET.replace("= IF", "= mine") + "neuron «mine» { state u = 0.0; u = u + x }\n",
+        "E0705",
+        "`s`",
+    ),
+    "stride of a block": net(
+        "stage(basic(32), 2, stride = 2)",
+        "«stage(mine, 2, stride = 2)»",
+        "E0307",
+        "no parameter `stride`",
+        "stride = 1",
+        "block mine = conv(32)\n",
+    ),
+}
+
+SHAPES = {
+    "kernel": net(
+        "head = avgpool",
+        "head = avgpool -> «conv(16, kernel = 7, padding = 0)»",
+        "E0501",
+        "a window of 7 does not fit into 1",
+        "smaller",
+    ),
+    "kernel of a block": block(
+        "mine", "block mine = «conv(16, kernel = 70, padding = 0)»", "E0501", "window of 70"
+    ),
+    "pooling of std": Case(
+        NET.replace(STAGES, "«vgg11»").replace("via origin", "via plain").replace("32, 32", "4, 4"),
+        "E0501",
+        "pooling: a window of 2 does not fit into 1",
+    ),
+    "padding": flow("out = b -> «maxpool(3, padding = 2)»", "E0501", "more than half"),
+    "groups of the input": net("conv(16)", "«conv(16, groups = 16)»", "E0501", "3 input channels"),
+    "groups of the output": net(
+        "conv(16)", "«conv(16, groups = 3)»", "E0501", "16 output channels"
+    ),
+    "groups of a norm": net("conv(16) -> norm", "conv(16) -> «groupnorm(5)»", "E0501", "5 groups"),
+    "groups of the network's norm": net("steps = 2", "norm = «groupnorm(5)»", "E0501", "5 groups"),
+    "vector": net("linear(classes)", "linear(classes) -> «conv(3)»", "E0501", "a vector of 10"),
+    "sum": flow("out = «a + b»", "E0501", "8 x 16 x 16 and 16 x 8 x 8", "projection"),
+    "concat": flow("out = «concat(a, b)»", "E0501", "sizes do not agree", "channels"),
+    "sum of a rule": net(
+        "by chain",
+        "by «mine»",
+        "E0501",
+        "16 x 32 x 32 and 32 x 16 x 16",
+        "",
+        "rule mine { in[i] = in[0] + out[i - 1]; result = out[n - 1] }\n",
+    ),
+    "projection": connection(
+        "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut",
+        "E0602",
+        "gives 16 x 32 x 32, and the branch 32 x 16 x 16",
+        "branch's shape",
+    ),
+    "baa starts at zero": Case(
+        NET.replace("via origin", "via «baa»").replace("steps = 2", "zero_init = true"),
+        "E0503",
+        "does not end with a norm",
+        "leave `zero_init` out",
+    ),
+    "norm starts at zero": connection(
+        "each = conv -> norm -> spike; projection = conv; "
+        "out = (branch + shortcut) -> «norm(init = 0)»",
+        "E0503",
+        "silences the block",
+        "end of a branch",
+    ),
+    "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient passes", "encoder"),
+}
+
+CONNECTIONS = {
+    "each on a block that wires itself": block(
+        "mine",
+        "block mine { out = in -> conv(16) }",
+        "E0604",
+        "would have no effect",
+        "without `each`",
+        "«origin»",
+    ),
+    "two places": connection(
+        "each = «conv -> conv -> norm»; out = branch", "E0606", "2 places", "without a width once"
+    ),
+    "no place": connection("each = «norm -> spike»; out = branch", "E0606", "no place"),
+    "no layer": connection("each = «3»; out = branch", "E0401", "not a layer"),
+    "no value": connection(
+        "each = conv -> norm; out = «conv(3)»", "E0402", "not a value", "branch"
+    ),
+    "unknown": connection("each = conv -> «nrom»; out = branch", "E0210", "`nrom`", "`norm`"),
+    "known": connection(
+        "each = conv; out = branch", "E0302", "knows `stride` already", "", "(«stride» = 3)"
+    ),
+    "value as projection": connection(
+        "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"
+    ),
+    "layer in a sum": connection(
+        "each = conv; out = «branch + norm»", "E0406", "not the layer `batchnorm`", "flows into it"
+    ),
+    "std is given a number": net(
+        "via origin", "via «origin(inter = 3)»", "E0401", "the number 3 is not a layer"
+    ),
+    "block of layers": block(
+        "mine", "block mine = «norm -> spike»", "E0408", "weighted layers", "conv(...)"
+    ),
+    "block ends with a norm": block(
+        "mine", "block mine = «conv(16) -> norm»", "E0408", "end with a weighted layer"
+    ),
+    "block is a number": block("mine", "block mine = «3»", "E0408", "the number 3"),
+    "backbone is a number": backbone(
+        "mine", "E0403", "is the number 3, not stages", "", "backbone mine = «3»\n"
+    ),
+    "stage that is not there": backbone("resnet18[«9»]", "E0409", "has stages 0 .. 3"),
+    "stage before the first": backbone("resnet18[«-1»]", "E0409", "no stage -1"),
+    "stages beyond the last": backbone("resnet18[2 .. «7»]", "E0409", "no stage 7"),
+    "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "is empty", "lower to the higher"),
+    "two indices": backbone("«resnet18[0, 1]»", "E0409", "one index or one range"),
+}
+
+NEURONS = {
+    "undefined state": neuron("v = «u» + x; s = heaviside(v - 1); u = v * (1 - s)", "E0702", "`u`", "state"),
+    "undefined name": neuron("v = «w» + x; s = heaviside(v)", "E0701", "`w`"),
+    "forgotten sign": neuron(
+        "state u = 0.0; v = u + x; s = heaviside(v); u = «v» (1 - s)", "E0707", "is a `*` missing?"
+    ),
+}  # fmt: skip
+
+LARGE = {
+    "image": net("image(3, 32, 32)", "«image(60000,60000,60000)»", "E0905", "activations"),
+    "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
+    "width": net("stage(basic(16), 2)", "«stage(basic(100000), 2)»", "E0904", "parameters"),
+    "length": net("stage(basic(16), 2)", "«stage(basic(16), 99999)»", "E0903", "operations"),
+    "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0903", "terms"),
+    "dense": Case(
+        NET.replace(STAGES, "stage(basic(16), 9000)").replace("by chain", "by «densely_additive»"),
+        "E0903", "terms in a stage of 9000 blocks",
+    ),
+    "upsampling": flow("out = b -> upsample(64) -> upsample(64) -> «upsample(64)»", "E0905", ""),
+    "nesting": net(
+        "conv(16)", "conv(" + "(" * 98 + "«(»" + "(" * 901 + "16" + ")" * 1001, "E0902", "nested"
+    ),
+    "long sum": net(
+        "conv(16) -> norm -> spike", f"«conv({'1 + ' * 3000}1) -> norm -> spike»", "E0902", "nested"
+    ),
+    "backbones of backbones": backbone(
+        "b40", "E0903", "2,000 stages", "",
+        "backbone b0 = stage(basic(3), 2)\n"
+        + "".join(
+            f"backbone b{i + 1} = {f'«b{i} -> b{i}»' if i == 10 else f'b{i} -> b{i}'}\n"
+            for i in range(40)
+        ),
+    ),
+}  # fmt: skip
+
+CASES = {
+    f"{name}: {key}": case
+    for name, group in (
+        ("name", NAMES), ("circle", CIRCLES), ("number", NUMBERS), ("kind", KINDS),
+        ("missing", MISSING), ("shape", SHAPES), ("connection", CONNECTIONS),
+        ("neuron", NEURONS), ("large", LARGE),
+    )
+    for key, case in group.items()
+}  # fmt: skip
+
+
+def errors(text: str) -> tuple[Diagnostic, ...]:
+    """All errors of a text; anything but a SpecError fails the test."""
+    try:
+        check_text(text)
+    except SpecError as error:
+        return error.diagnostics
+    return ()
+
+
+def unmarked(marked: str) -> tuple[str, int, int]:
+    """A marked text without its marks, and where the place begins and ends."""
+    before, rest = marked.split("«")
+    wrong, after = rest.split("»")
+    return before + wrong + after, len(before), len(before) + len(wrong)
