@@ -16,6 +16,7 @@ from danetc.errors import UserError
 from danetc.tasks.importing.layers import (
     adaptive,
     average,
+    batchnorm,
     concat,
     flatten,
     pool,
@@ -309,9 +310,7 @@ def _batchnorm(*places: int) -> Reader:
         )
         if training or any(item is None for item in stored):
             raise call.refuse("a norm without weights, or with the statistics of its input")
-        attrs: dict[str, Attribute] = {} if eps == 1e-5 else {"eps": eps}
-        op = "batchnorm_with" if attrs else "batchnorm"
-        return call.layer(op, attrs, dict(zip(names[:4], stored, strict=True)))
+        return call.layer(*batchnorm(eps), dict(zip(names[:4], stored, strict=True)))
 
     return read
 

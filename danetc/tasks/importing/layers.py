@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
 from danetc.tasks.importing.source import SourceBuilder
@@ -27,13 +25,9 @@ def sizes(path: str, **given: Any) -> dict[str, Attribute]:
     return {name: one(value, path, name) for name, value in given.items()}
 
 
-def batchnorm(
-    build: SourceBuilder, x: int, path: str, eps: float, weights: Mapping[str, Tensor]
-) -> int:
+def batchnorm(eps: float) -> tuple[str, dict[str, Attribute]]:
     """A norm over samples, with its eps where that is not the usual one."""
-    if eps == 1e-5:
-        return build.add("batchnorm", [x], {}, path, weights)
-    return build.add("batchnorm_with", [x], {"eps": eps}, path, weights)
+    return ("batchnorm", {}) if eps == 1e-5 else ("batchnorm_with", {"eps": eps})
 
 
 def pool(

@@ -63,7 +63,8 @@ def _batchnorm(build: SourceBuilder, module: nn.BatchNorm2d, x: int, path: str) 
     if not module.affine:
         like = module.running_mean
         held |= {"weight": torch.ones_like(like), "bias": torch.zeros_like(like)}
-    return batchnorm(build, x, path, module.eps, held)
+    op, attrs = batchnorm(module.eps)
+    return build.add(op, [x], attrs, path, held)
 
 
 def _groupnorm(build: SourceBuilder, module: nn.GroupNorm, x: int, path: str) -> int:

@@ -22,11 +22,10 @@ from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.layers import flatten, pool, sizes
-from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
+from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
 from danetc.tasks.nir_steps import NirProgram, nir_program
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-STEPS = 4
 
 
 def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
@@ -34,12 +33,7 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
     check_installed("a .nir file", ["nir"], "nir")
     import nir
 
-    try:
-        graph = nir.read(str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as NIR: {error}") from error
+    graph = opened(path, "NIR", nir.read)
     try:
         made = nir_program(graph)
     except CycleError as error:

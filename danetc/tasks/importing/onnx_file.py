@@ -19,8 +19,8 @@ from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.equations import NeuronPart, Operators
 from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, stepped_neurons
 from danetc.tasks.importing.onnx_operators import Reader
-from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
-from danetc.tasks.importing.torch_model import STEPS, activations_as_neurons
+from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
+from danetc.tasks.importing.torch_model import activations_as_neurons
 from danetc.tasks.importing.unrolled import unrolled_neuron
 from danetc.tasks.onnx_running import run_at_once, run_by_step, session_of
 
@@ -32,12 +32,7 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     check_installed("a .onnx file", ["onnx", "onnxruntime"], "onnx")
     import onnx
 
-    try:
-        model = onnx.load(str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as ONNX: {error}") from error
+    model = opened(path, "ONNX", onnx.load)
     graph = model.graph
     notes = {item.key: item.value for item in model.metadata_props}
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}

@@ -181,8 +181,7 @@ def _norm(call: _Called) -> int:
     if any(item is None for item in held.values()):
         raise call.refuse("its numbers are not stored")
     eps = float(f"{float(call.attrs.get('epsilon', 1e-5)):.6g}")
-    weights = {name: torch.tensor(item) for name, item in held.items()}
-    return batchnorm(call.build, call.x, call.name, eps, weights)
+    return call.add(*batchnorm(eps), held)
 
 
 def _gemm(call: _Called) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +15,19 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
+
+STEPS = 4
+"""Time steps of a spiking network where neither it nor its user says how many."""
+
+
+def opened(path: Path, kind: str, read: Callable[[str], Any]) -> Any:
+    """What a file holds, by its library. Raises UserError."""
+    try:
+        return read(str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except Exception as error:  # whatever a damaged file makes of its library
+        raise UserError(f"{path} cannot be read as {kind}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,10 @@ from danetc.tasks.importing.functions import (
 from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, reader_of
 from danetc.tasks.importing.python_neurons import PythonNeurons, python_neurons
-from danetc.tasks.importing.source import ReadNetwork, SourceBuilder
+from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
 SAMPLES = 2
-STEPS = 4
 
 
 def is_spiking(model: nn.Module) -> bool:
