@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.options import json_option, memory_option, spec_options
 from danetc.output.echo import echo, json_text
@@ -110,8 +111,7 @@ def command(
         options += ["--image", str(image)] if image is not None else []
         options += ["--threads", str(threads)] if threads is not None else []
         for key, value in settings.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            options += ["--set", f"{key}={text}"]
+            options += ["--set", f"{key}={override_text(value)}"]
         return this_program("bench", *options, "--", spec)
 
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
