@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Self
@@ -42,49 +42,57 @@ class InferenceConv2d(Leaf, nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        fakes = upcoming.notes
-        if fakes is not None and isinstance(x, fakes.fake) and self._packs(x):
-            return super().forward(x.contiguous(memory_format=torch.channels_last))
-        if type(x) is not Tensor or not self._packs(x):
+        weight = self.weight
+        if not _packs(x, weight):
             return super().forward(x)
-        out: Tensor = internals.find("ops.mkldnn._convolution_pointwise")(
-            x, _packed_weight(self), self.bias, self.padding, self.stride, self.dilation,
-            self.groups, "none", [], "",
+        if type(x) is not Tensor:  # of a call that is looked through
+            return super().forward(x.contiguous(memory_format=torch.channels_last))
+        laid_out, convolve = _packing()
+        of, known = (weight.data_ptr(), internals.version(weight)), _WEIGHTS.get(self)
+        if known is None or known[0] != of:
+            known = (
+                of,
+                laid_out(weight.detach(), self.padding, self.stride, self.dilation, self.groups),
+            )
+            _WEIGHTS[self] = known
+        out: Tensor = convolve(
+            x, known[1], self.bias, self.padding, self.stride, self.dilation, self.groups,
+            "none", [], "",
         )  # fmt: skip
         return out
 
-    def _packs(self, x: Tensor) -> bool:
-        return bool(
-            x.dtype == self.weight.dtype == torch.float32
-            and x.device.type == "cpu"
-            and not self.weight.is_inference()  # nothing would say that it was written to
-            and internals.version(self.weight) is not None
-            and not torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and torch.backends.mkldnn.is_available()
-            and torch.backends.mkldnn.enabled
-            and internals.has(InternalUse.PACKED_WEIGHTS)
-        )
 
-
-_WEIGHTS: WeakKeyDictionary[nn.Conv2d, tuple[object, Tensor]] = WeakKeyDictionary()
+_WEIGHTS: WeakKeyDictionary[nn.Module, tuple[object, Tensor]] = WeakKeyDictionary()
 """Weights laid out for a layer, and of which numbers they are. (No part of it: not copied or saved.)"""
 
 
-def _packed_weight(layer: nn.Conv2d) -> Tensor:
-    weight = layer.weight
-    of = weight.data_ptr(), internals.version(weight)
-    known = _WEIGHTS.get(layer)
-    if known is None or known[0] != of:
-        known = (
-            of,
-            internals.find("ops.mkldnn._reorder_convolution_weight")(
-                weight.detach(), layer.padding, layer.stride, layer.dilation, layer.groups
-            ),
-        )
-        _WEIGHTS[layer] = known
-    return known[1]
+def _packs(x: Tensor, weight: Tensor) -> bool:
+    """Whether a weight is laid out for values like ``x``, or would be for those that it stands for."""
+    if torch.is_grad_enabled() or x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return False
+    fakes = upcoming.notes
+    if type(x) is not Tensor and not (fakes is not None and isinstance(x, fakes.fake)):
+        return False
+    return bool(
+        x.device.type == "cpu"
+        and not weight.is_inference()  # nothing would say that it was written to
+        and internals.version(weight) is not None
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and internals.has(InternalUse.PACKED_WEIGHTS)
+    )
+
+
+@lru_cache(maxsize=1)
+def _packing() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """What lays out weights, and what convolves with them."""
+    find = internals.find
+    return (
+        find("ops.mkldnn._reorder_convolution_weight").default,
+        find("ops.mkldnn._convolution_pointwise").default,
+    )
 
 
 class InferenceNeuron(FusedNeuron):
