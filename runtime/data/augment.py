@@ -54,8 +54,8 @@ class ImageTransform:
         return _through(self.steps, image)
 
     def change_pair(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """An image through the steps of ``change``, and its label: classes of pixels [H, W] go where the pixels
-        go, the nearest of them where an image is resized; another label stays.
+        """An image through the steps of ``change``, and its label: classes of pixels [H, W] go where
+        the pixels go, the nearest of them where an image is resized; another label stays.
         """
         if label.dim() != 2 or not self.steps:
             return self.change(image), label

@@ -102,7 +102,7 @@ def compile_all(
 
 def _how_many(jobs: Sequence[Job]) -> int:
     known = sum(Request.of(job) is not None for job in jobs)
-    if known < WORTH:
+    if known < WORTH or getattr(sys, "frozen", False):  # a program of its own is no Python
         return 0
     most = usable_cores() // processes_here() - 1 if HELPERS is None else HELPERS
     return max(0, min(most, known - 1, free_memory() // _MEMORY))
