@@ -60,10 +60,7 @@ class DataReport(Returned):
 
     def _line(self) -> str:
         sizes = {name: split["samples"] for name, split in self.record["splits"].items()}
-        return (
-            f"{self.record['name']}: {self.record['classes']} {self.record['target']}, {sizes['train']:,} "
-            f"samples to train on, {sizes['test']:,} to test on"
-        )
+        return f"{self.record['name']}: {learned(self.record)}, {sizes['train']:,} samples to train on, {sizes['test']:,} to test on"
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -302,11 +299,16 @@ def _mixed(share: Tensor, names: tuple[str, ...]) -> str:
     return ", ".join(f"{names[each]} {share[each]:.0%}" for each in some)
 
 
+def learned(record: Mapping[str, Any]) -> str:
+    """What is learned: ``10 classes``."""
+    kind = {"classes": "classes", "pixels": "classes of pixels", "numbers": "numbers"}
+    return f"{record['classes']} {kind[record['target']]}"
+
+
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The facts of a data set in words, each with its name."""
     yield "data", f"{record['text']}"
-    kind = {"classes": "classes", "pixels": "classes of pixels", "numbers": "numbers"}
-    yield "learns", f"{record['classes']} {kind[record['target']]}"
+    yield "learns", learned(record)
     for name, split in record["splits"].items():
         shapes = [" x ".join(map(str, each["shape"])) for each in split["shapes"]]
         several = f"{shapes[0]} to {shapes[-1]}" if len(shapes) > 1 else shapes[0]
