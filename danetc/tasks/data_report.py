@@ -60,7 +60,10 @@ class DataReport(Returned):
 
     def _line(self) -> str:
         sizes = {name: split["samples"] for name, split in self.record["splits"].items()}
-        return f"{self.record['name']}: {learned(self.record)}, {sizes['train']:,} samples to train on, {sizes['test']:,} to test on"
+        return (
+            f"{self.record['name']}: {learned(self.record)}, {sizes['train']:,} samples to train on, "
+            f"{sizes['test']:,} to test on"
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(
