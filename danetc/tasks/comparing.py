@@ -14,7 +14,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
-from danetc.runtime.model.signature import random_input
+from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.tasks.export_content import Content
 from danetc.tasks.flips import explained, first_spikes_decided, recorded
 from danetc.tasks.networks import emit_model
@@ -104,7 +104,7 @@ class _Batch:
             model(*inputs)
         self.outputs = _expected(model, content, inputs)
         ran = run(inputs)
-        theirs = [_samples_first(y, self._axis(y, k)) for k, y in enumerate(ran.outputs)]
+        theirs = _by_sample(self.graph, ran.outputs)
         gap = _gaps(self.outputs, theirs)
         room = self.within * (1 + max(float(y.abs().max()) for y in self.outputs))
         apart = (~(gap <= room)).nonzero().flatten().tolist()  # not a number is apart too
@@ -119,11 +119,6 @@ class _Batch:
         same = [float(gap[n]) for n in range(len(gap)) if n not in set(apart)]
         self.largest = max(same, default=0.0)
 
-    def _axis(self, y: Tensor, place: int) -> int:
-        """The axis of samples of an output."""
-        id = [*self.graph.outputs.values()][place]
-        return y.dim() - len(self.graph[id].value.shape) - 1
-
     def _is_traced(self, ran: Ran, sample: int, theirs: Sequence[Tensor], room: float) -> bool:
         """Whether a sample's difference comes of spikes that stand at their threshold."""
         if ran.neurons:
@@ -134,10 +129,8 @@ class _Batch:
             return first_spikes_decided(self.graph, self.seen, ran.neurons, sample, of_input)
 
         def gap(outputs: Sequence[Tensor]) -> Tensor:
-            found = _gaps(
-                [_samples_first(y, self._axis(y, k)) for k, y in enumerate(outputs)],
-                [y[sample : sample + 1] for y in theirs],
-            )
+            other = [y[sample : sample + 1] for y in theirs]
+            found = _gaps(_by_sample(self.graph, outputs), other)
             return torch.where(found <= room, 0.0, found)
 
         one = [
@@ -170,25 +163,22 @@ def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
 def _expected(model: Model, content: Content, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The model's outputs, [N, ...]; step by step where the file is of one step."""
     graph = content.graph
-    ranks = [len(graph[id].value.shape) for id in graph.outputs.values()]
     if content.options.time != "step":
-        given = model(*inputs)
-        outputs = given if isinstance(given, tuple) else (given,)
-        return [
-            _samples_first(y, y.dim() - rank - 1) for y, rank in zip(outputs, ranks, strict=True)
-        ]
+        return _by_sample(graph, outputs_of(model(*inputs)))
     states, steps = None, []
     for t in range(graph.steps):
         frames = tuple(
             x[t] if node.value.varies else x for x, node in zip(inputs, graph.inputs, strict=True)
         )
         given, states = model.stream(frames if len(frames) > 1 else frames[0], states)
-        steps.append(given if isinstance(given, tuple) else (given,))
+        steps.append(outputs_of(given))
     return [torch.stack(values, 1) for values in zip(*steps, strict=True)]
 
 
-def _samples_first(y: Tensor, axis: int) -> Tensor:
-    return y.movedim(axis, 0)
+def _by_sample(graph: Graph, outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs [N, ...], those over time [N, T, ...]."""
+    ranks = (len(graph[id].value.shape) for id in graph.outputs.values())
+    return [y.movedim(y.dim() - rank - 1, 0) for y, rank in zip(outputs, ranks, strict=True)]
 
 
 def _deviation(outputs: Sequence[Tensor]) -> float:
@@ -208,9 +198,6 @@ def _warm(model: Model, graph: Graph, samples: int = BATCH) -> None:
                 parameter.mul_(2.0)
         for seed in range(3):
             model.train()(*_inputs(graph, samples, 1000 + seed))
-        outputs = model.eval()(*_inputs(graph, samples, 0))
-        found = outputs if isinstance(outputs, tuple) else (outputs,)
-        axes = (y.dim() - len(graph[id].value.shape) - 1
-                for y, id in zip(found, graph.outputs.values(), strict=True))  # fmt: skip
-        if _deviation([_samples_first(y, axis) for y, axis in zip(found, axes, strict=True)]) >= VARIED:  # fmt: skip
+        outputs = outputs_of(model.eval()(*_inputs(graph, samples, 0)))
+        if _deviation(_by_sample(graph, outputs)) >= VARIED:
             return

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.signature import outputs_of
 
 COPIES = 20
 """Samples that are run at once."""
@@ -191,7 +192,7 @@ def _run(
     finally:
         for handle in handles:
             handle.remove()
-    return (y if isinstance(y, tuple) else (y,)), seen
+    return outputs_of(y), seen
 
 
 def _flips_behind(seen: Mapping[str, LayerCall], known: Flips, room: float) -> Iterator[Flip]:

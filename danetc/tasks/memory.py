@@ -15,6 +15,7 @@ from danetc.dsl.recipe.items.optimizers import MOMENTUM
 from danetc.errors import UserError
 from danetc.runtime.kernels.torch_internals import MissingInternal
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system import machine
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.guards import is_out_of_memory
@@ -55,8 +56,7 @@ def plain_step(graph: Graph, batch: int, device: torch.device) -> Step:
     def loss(output: Any, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         if classes:
             return F.cross_entropy(over_time(output), labels)
-        outputs = output if isinstance(output, tuple) else (output,)
-        return torch.stack([each.float().square().mean() for each in outputs]).sum()
+        return torch.stack([each.float().square().mean() for each in outputs_of(output)]).sum()
 
     return Step(
         random_images(graph, batch, device),

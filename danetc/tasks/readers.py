@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.names import dotted
+from danetc.runtime.model.signature import outputs_of
 from danetc.tasks.export_content import Content
 from danetc.tasks.nir_steps import nir_program
 
@@ -39,10 +40,6 @@ def standalone(text: str, name: str) -> nn.Module:
     return made
 
 
-def _outputs(given: Any) -> tuple[Tensor, ...]:
-    return tuple(given) if isinstance(given, tuple | list) else (given,)
-
-
 def program(data: bytes, content: Content) -> Run:
     """A program of torch.export, or one that is compiled."""
     if content.options.compiled:
@@ -54,7 +51,7 @@ def program(data: bytes, content: Content) -> Run:
             loaded: Any = aoti_load_package(str(path))
     else:
         loaded = torch.export.load(io.BytesIO(data)).module()
-    return lambda inputs: Ran(_outputs(loaded(*inputs)))
+    return lambda inputs: Ran(outputs_of(loaded(*inputs)))
 
 
 def source(data: bytes, content: Content) -> Run:
@@ -79,7 +76,7 @@ def source(data: bytes, content: Content) -> Run:
 
     def run(inputs: Sequence[Tensor]) -> Ran:
         functional.reset_net(made)
-        return Ran(_outputs(made(*inputs)), dict(spikes))
+        return Ran(outputs_of(made(*inputs)), dict(spikes))
 
     return run
 

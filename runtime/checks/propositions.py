@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.checks.reference import first_step, slope
+from danetc.runtime.model.signature import outputs_of
 
 GRADIENT_TOLERANCE = 1e-9
 """How far a gradient may be from its formula, relative to it, in float64."""
@@ -79,8 +80,7 @@ def check_gradients(
     taken with a random vector, which would show any other entry of the Jacobian.
     """
     x = x.detach().requires_grad_()
-    result = model(x)
-    given = iter(result if isinstance(result, tuple) else (result,))
+    given = iter(outputs_of(model(x)))
     outputs, slopes = [x], [torch.ones_like(x)]
     for program in programs:
         slopes.append(torch.ones_like(x) if program is None else slope(program, next(given)))
@@ -193,8 +193,7 @@ def check_variances(
         model = make().train()
         x = torch.randn(*size, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            result = model(x)
-        given = result if isinstance(result, tuple) else (result,)
+            given = outputs_of(model(x))
         own += _variance(x)
         totals = [total + _variance(y) for total, y in zip(totals, given, strict=True)]
     count = len(models)

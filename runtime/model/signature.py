@@ -201,6 +201,11 @@ def _briefly(x: object) -> str:
     return str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__
 
 
+def outputs_of(given: Any) -> tuple[Tensor, ...]:
+    """What a model gave, one output or several, as a tuple."""
+    return tuple(given) if isinstance(given, tuple | list) else (given,)
+
+
 def random_input(
     kind: Kind, size: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Tensor:
