@@ -29,6 +29,8 @@ HELPERS: int | None = None
 """How many there are at most; None is one for each core but one."""
 WORTH = 4
 """Kernels from which on it is worth starting them."""
+PATIENCE = 300.0
+"""Seconds after which a helper that says nothing is given up."""
 _MEMORY = 2**30  # bytes that a helper and its compiler need
 
 _PROGRAM = (
@@ -65,47 +67,61 @@ class Request:
 
 
 def compile_all(
-    jobs: Sequence[Job], here: Callable[[Job], None], there: Callable[[Job], bool],
-    compiled: Callable[[int], None], folder: Path,
-) -> None:  # fmt: skip
+    jobs: Sequence[Job],
+    here: Callable[[Job], None],
+    there: Callable[[Job], bool],
+    compiled: Callable[[int], None],
+    folder: Path,
+) -> None:
     """Compile all jobs: ``here`` does one in this process, and ``there`` takes one from the disk that a
     helper has done, if it finds it. ``compiled`` hears how many are done; what it raises ends all.
     ``folder`` is that of the cache.
     """
     waiting = deque(jobs)
     results: queue.SimpleQueue[tuple[Job, bool]] = queue.SimpleQueue()
+    open_jobs = {id(job): job for job in jobs}
     crew = [_Helper(waiting, results, folder) for _ in range(_how_many(jobs))]
-    done = 0
 
     def finish(job: Job, by_helper: bool) -> None:
-        nonlocal done
         if not (by_helper and there(job)):
             here(job)
-        done += 1
-        compiled(done)
+        del open_jobs[id(job)]
+        compiled(len(jobs) - len(open_jobs))
 
     try:
-        while done < len(jobs):
-            while not results.empty():
-                finish(*results.get())
+        while open_jobs:
             try:
-                job = waiting.popleft()
-            except IndexError:
-                if done < len(jobs):
-                    finish(*results.get())
-                continue
+                finish(*results.get_nowait())
+            except queue.Empty:
+                if not (waiting and _take(waiting, finish)) and open_jobs:
+                    finish(*results.get(timeout=PATIENCE))
+    except queue.Empty:  # a helper hangs
+        for helper in crew:
+            helper.end()
+        for job in list(open_jobs.values()):
             finish(job, False)
     finally:
         for helper in crew:
             helper.end()
 
 
+def _take(waiting: deque[Job], finish: Callable[[Job, bool], None]) -> bool:
+    """Do the next job here; whether there was one."""
+    try:
+        job = waiting.popleft()
+    except IndexError:  # a helper was faster
+        return False
+    finish(job, False)
+    return True
+
+
 def _how_many(jobs: Sequence[Job]) -> int:
+    """How many helpers to start. One costs as much as the kernel or two that it is to compile."""
     known = sum(Request.of(job) is not None for job in jobs)
     if known < WORTH or getattr(sys, "frozen", False):  # a program of its own is no Python
         return 0
     most = usable_cores() // processes_here() - 1 if HELPERS is None else HELPERS
-    return max(0, min(most, known - 1, free_memory() // _MEMORY))
+    return max(0, min(most, known // 2, free_memory() // _MEMORY))
 
 
 class _Helper:

@@ -107,9 +107,33 @@ def test_few_kernels_or_cores_need_no_help(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(helpers, "HELPERS", None)
     monkeypatch.setattr(helpers, "usable_cores", lambda: 8)
     assert helpers._how_many([job()] * 3) == 0
-    assert helpers._how_many([job()] * 30) == min(7, helpers.free_memory() // 2**30)
+    monkeypatch.setattr(helpers, "free_memory", lambda: 5 * 2**30)
+    assert helpers._how_many([job()] * 30) == 5
+    assert helpers._how_many([job()] * 6) == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert helpers._how_many([job()] * 30) == 0
+
+
+def test_a_helper_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[object] = []
+
+    class Hanging:
+        def __init__(self, waiting: deque[Job], *rest: Any) -> None:
+            waiting.pop()
+
+        def end(self) -> None:
+            ended.append(self)
+
+    monkeypatch.setattr(helpers, "_Helper", Hanging)
+    monkeypatch.setattr(helpers, "HELPERS", 2)
+    monkeypatch.setattr(helpers, "PATIENCE", 0.01)
+    jobs = [job() for _ in range(5)]
+    here: list[Job] = []
+    told: list[int] = []
+    compile_all(jobs, here.append, lambda job: False, told.append, Path())
+    assert sorted(map(id, here)) == sorted(map(id, jobs))
+    assert told == [1, 2, 3, 4, 5]
+    assert len(ended) == 4  # two, twice
 
 
 def test_requests_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,5 +162,6 @@ def test_without_a_process_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "executable", "nowhere/python")
     monkeypatch.setattr(helpers, "HELPERS", 2)
     here: list[Job] = []
-    compile_all([job()] * 4, here.append, lambda job: False, lambda done: None, kernel_folder())
+    jobs = [job() for _ in range(4)]
+    compile_all(jobs, here.append, lambda job: False, lambda done: None, kernel_folder())
     assert len(here) == 4
