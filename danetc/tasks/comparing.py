@@ -73,7 +73,7 @@ def compare_file(
     first = _inputs(graph, min(samples, BATCH), seed * SAMPLES)
     warmed = _deviation(_expected(model, content, first)) < VARIED
     if warmed:
-        _warm(model, graph, min(samples, BATCH))
+        make_vary(model, graph, min(samples, BATCH))
     if content.options.half:
         model.half().float()  # both compute with the same weights
     if warmed:
@@ -186,7 +186,7 @@ def _deviation(outputs: Sequence[Tensor]) -> float:
     return max(float(y.float().std(0).mean()) for y in outputs)
 
 
-def _warm(model: Model, graph: Graph, samples: int = BATCH) -> None:
+def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
     """Warm norms, and then make weights of norms, biases and linear layers larger, until the outputs
     vary, as far as that is possible."""
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.weight_files import save_tensors
-from danetc.tasks.comparing import _warm
+from danetc.tasks.comparing import make_vary
 from danetc.tasks.export_content import Content
 from danetc.tasks.flips import decided_by, explained
 from danetc.tasks.formats import FORMATS
@@ -64,7 +64,7 @@ def awake(danetc: Run, text: str, directory: Path) -> nn.Module:
     graph: Any = package.load(directory).topology
     model = emit(graph)
     with torch.no_grad():
-        _warm(model, graph)
+        make_vary(model, graph)
     save_tensors(model.state_dict(), directory / "weights.safetensors")
     return model.eval()
 
@@ -218,7 +218,7 @@ def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
     graph = text(spec)
     model = emit(graph)
     with torch.no_grad():
-        _warm(model, graph)
+        make_vary(model, graph)
     x = 2 * torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     x[0, 0, 1, 2], x[0, 0, 3, 3], x[0, 0, 0, 0] = 1 - 5e-6, 0.5 - 3e-6, 0.7
     for changes, traced in (

@@ -15,7 +15,7 @@ from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.onnx import TIMES, OnnxTime, emit_onnx
 from danetc.errors import UserError
-from danetc.tasks.comparing import _warm
+from danetc.tasks.comparing import make_vary
 from danetc.tasks.importing import acceptance
 from danetc.tasks.importing.network import ImportedNetwork
 
@@ -108,7 +108,7 @@ def spiking(path: Path, time: OnnxTime, **given: object) -> str:
     graph = graph_of(check_text(text))
     model = emit(graph)
     with torch.no_grad():
-        _warm(model, graph)
+        make_vary(model, graph)
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
     onnx.save(emit_onnx(graph, arrays, time, about={"steps": str(graph.steps)}), str(path))
     return text
