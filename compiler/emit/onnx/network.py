@@ -303,7 +303,9 @@ class _Emitter:
             for id in region.taken
             if self.graph[id].value.varies
         }
-        batch = self._batch()
+        near = next((v for id, v in steps.items() if id not in self.shared), None)
+        # of what it reads, where that says it, so that a picture has no line from the input to each loop
+        batch = self._batch() if near is None else to.node("Shape", near, start=1, end=2)
         carried = CarriedMemory(to)
         index, going = to.claim(f"{to.path}/step"), to.claim(f"{to.path}/going")
         label = to.path
