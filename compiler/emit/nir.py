@@ -2,8 +2,9 @@
 
 NIR's nodes are differential equations and linear maps; several edges into a node are a sum. Time
 steps are ``DT`` seconds long, and neurons are written so that a forward Euler step of that length is
-danetc's: tau = ``tau * DT`` and r = 1 of a LIF, r = 1 / ``DT`` of an IF, as SpikingJelly writes and
-reads them. A node has its name in the spec, with ``.times_`` and a number behind it for a multiple.
+danetc's: tau = ``tau * DT`` of a LIF, r = 1 / ``DT`` of an IF, as SpikingJelly writes and reads them.
+A LIF that a layer of weights drives has r = tau / ``DT``, and the weights are divided by that, so that its
+input comes in whole, as snn-mlir reads it; another one has r = 1. A node has its name in the spec, with ``.times_`` and a number behind it for a multiple.
 
 A norm is folded into the convolution before it, or becomes a convolution of one pixel. A convolution
 in groups is written as a full one with weights of 0 between groups, since neither nir 1.0.8 nor
@@ -82,6 +83,30 @@ class _Emitter:
             and OPS[graph[node.inputs[0]].op].nir in ("conv", "linear")
             and len(users[node.inputs[0]]) == 1
         }
+        self.driven = {  # neurons that alone read a layer of weights, and that layer
+            node.id: layer
+            for node in graph.nodes.values()
+            if node.op == "neuron"
+            and len(users[node.inputs[0]]) == 1
+            and OPS[graph[layer := self._layer_of(node.inputs[0])].op].nir in ("conv", "linear")
+        }
+        self.gains = {
+            layer: float(made.tau.flat[0]) / DT
+            for id, layer in self.driven.items()
+            if isinstance(made := self.neuron(graph[id]), nir.LIF)
+        }
+        """What weights are divided by, where they drive a LIF: its tau in steps, which its r then is."""
+
+    def _layer_of(self, value: int) -> int:
+        """The layer of weights that gives a value, with the norm that is folded into it."""
+        source = self.graph[value]
+        folded = source.inputs and self.norms.get(source.inputs[0]) is source
+        return source.inputs[0] if folded else value
+
+    def neuron(self, node: Node) -> nir.NIRNode | None:
+        """The node with a neuron's equations, where NIR has one."""
+        program = self.graph.program(node)
+        return neuron_node(program, node.value.shape, lambda name: self.stored(node, name))
 
     def graph_of(self, about: dict[str, Any]) -> nir.NIRGraph:
         graph = self.graph
@@ -175,6 +200,8 @@ class _Emitter:
             scale, shift = self.affine(self.norms[node.id])
             weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
             bias = bias * scale + shift
+        gain = self.gains.get(node.id, 1.0)
+        weight, bias = weight / gain, bias / gain
         return weight.astype(np.float32), bias.astype(np.float32)
 
 
@@ -274,13 +301,14 @@ def _flatten(to: _Emitter, node: Node) -> Sum:
 
 
 def _neuron(to: _Emitter, node: Node) -> Sum:
-    program = to.graph.program(node)
-    made = neuron_node(program, node.value.shape, lambda name: to.stored(node, name))
+    made = to.neuron(node)
     if made is None:
         raise NotInNir(
-            f"{node.path}: NIR has no node with the equations of `{program.name}`",
+            f"{node.path}: NIR has no node with the equations of `{to.graph.program(node).name}`",
             "IF, LIF and PLIF have one, with a reset to `v_rest`, and the readout",
         )
+    if isinstance(made, nir.LIF) and node.id in to.driven:
+        made.r = made.tau / DT
     return to.add(node, made)
 
 

@@ -6,6 +6,7 @@ are taken by forward Euler steps of that length, as SpikingJelly and ``danetc ex
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError
@@ -50,6 +51,7 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
     shape = next(iter(graph.nodes[inputs[0]].input_type.values()))
     build = SourceBuilder(found, tuple(int(size) for size in shape), events)
     values: dict[str, int] = {inputs[0]: build.entry}
+    readers = Counter(item for taken in made.sources.values() for item in taken)
     reader = _Reader(build, made.dt)
     for node in made.order:
         if node in values:
@@ -58,6 +60,8 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
         if not taken:
             raise UserError(f"{node}: nothing is connected to it")
         x = taken[0] if len(taken) == 1 else build.add("add", taken, {}, node)
+        if len(taken) == 1 and readers[made.sources[node][0]] == 1:
+            reader.alone.add(x)
         values[node] = reader.read(graph.nodes[node], x, node)
     source = build.finished(name, values[outputs[0]])
     return source, NirRunner(source, made, inputs[0], outputs[0])
@@ -67,6 +71,8 @@ class _Reader:
     def __init__(self, build: SourceBuilder, dt: float) -> None:
         self.build = build
         self.dt = dt
+        self.alone: set[int] = set()
+        """Values that one node reads."""
 
     def read(self, node: Any, x: int, name: str) -> int:
         kind = type(node).__name__
@@ -83,9 +89,13 @@ class _Reader:
         return float(f"{float(array.flat[0]):.7g}")
 
     def scaled(self, x: int, factor: float, name: str) -> int:
-        """What a neuron takes, times a number."""
+        """What a neuron takes, times a number; of a layer that it alone reads, the weights are."""
         factor = float(f"{factor:.7g}")
         if factor == 1:
+            return x
+        if x in self.alone and x in self.build.weights:
+            held = self.build.weights[x]
+            self.build.weights[x] = {key: value * factor for key, value in held.items()}
             return x
         return self.build.add("affine", [x], {"factor": factor, "offset": 0.0}, name)
 
