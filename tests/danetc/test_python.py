@@ -162,7 +162,7 @@ def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
         ("evaluate", {"steps": [0]}, "T is a whole number, 1 to 10000, not 0"),
         ("evaluate", {"precision": "int8"}, "precision is one of"),
         ("evaluate", {"checkpoint": "later"}, "later"),
-        ("export", {"names": "keras"}, "names is one of danetc, torchvision, spikingjelly"),
+        ("export", {"names": "keras"}, "names is one of danetc, torchvision, timm, spikingjelly"),
     ],
 )
 def test_wrong_arguments_say_what_is_taken(
