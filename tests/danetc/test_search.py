@@ -444,6 +444,7 @@ def test_every_sampler_draws(
         output=tmp_path / "out", backend="eager",
     )  # fmt: skip
     assert len(found.trials) == 3
+    assert repr(found).startswith(f"<SearchResult: {tmp_path / 'out'}: 3 trials on {FEW}; the best")
     assert {row.values["width"] for row in found.trials} <= {1, 2}
     assert list(found.frame()["operations"]) == [row.operations for row in found.trials]
     assert "<table" in found._repr_html_()
