@@ -59,8 +59,8 @@ class Rows:
     """A table of ``datasets`` as pairs of an image and its label."""
 
     def __init__(self, table: Any, image: str, label: str) -> None:
+        table = _decoded(_decoded(table, image), label)
         self._table, self._image, self._label = table, image, label
-        self._arrays = _is_arrays(table.features[image])
         if not _is_arrays(table.features[label]) and _kind(table.features[label]) != "Image":
             self.targets = list(table[label])
 
@@ -70,6 +70,17 @@ class Rows:
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row: Mapping[str, Any] = self._table[index]
         return row[self._image], row[self._label]
+
+
+def _decoded(table: Any, column: str) -> Any:
+    """A table whose files of images (bytes, or bytes with a path, as parquet has them) are images."""
+    feature = table.features[column]
+    is_file = isinstance(feature, Mapping) and "bytes" in feature
+    if not is_file and getattr(feature, "dtype", None) not in ("binary", "large_binary"):
+        return table
+    import datasets
+
+    return table.cast_column(column, datasets.Image())
 
 
 def _is_arrays(feature: Any) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from danetc.runtime.data import DataError, open_data
 from danetc.runtime.data.recordings import Cutting
@@ -175,6 +177,29 @@ def test_parquet_files_of_a_folder_and_by_themselves(
     ):
         with pytest.raises(DataError, match=re.escape(told)):
             open_data(text)
+
+
+@pytest.mark.parametrize("form", ["bytes", "bytes and a path"])
+def test_files_of_images_in_a_parquet_file_of_others(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written without what the library notes of columns."""
+    library = pytest.importorskip("datasets")
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    images = [DICE.integers(0, 255, (6, 7, 3), dtype=np.uint8) for _ in range(8)]
+    files = []
+    for image in images:
+        stream = BytesIO()
+        Image.fromarray(image).save(stream, "PNG")
+        files.append(stream.getvalue())
+    column = files if form == "bytes" else [{"bytes": each, "path": "a.png"} for each in files]
+    table = arrow.table({"image": column, "label": [n % 2 for n in range(8)]})
+    parquet.write_table(table, tmp_path / "own.parquet")
+    data = open_data(f"{tmp_path / 'own.parquet'},test=0.5")
+    assert (data.shape, data.classes, len(data.train)) == ((3, 6, 7), 2, 4)
+    seen = {data.train[n][0].numpy().tobytes() for n in range(4)}
+    assert seen < {np.moveaxis(each, -1, 0).tobytes() for each in images}
 
 
 def test_a_name_of_the_hub_that_is_not_here(
