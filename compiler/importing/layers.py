@@ -139,6 +139,27 @@ def _resize(node: Node) -> s.Expr:
     return call("upsample", rows=rows, columns=columns, **more)
 
 
+def _swap_time(node: Node) -> s.Expr:
+    return call("swap", s.Word("time"), s.Word(str(node.attrs["axis"])))
+
+
+def _conv_along(node: Node) -> s.Expr:
+    """A convolution over one axis; over time it is causal, or looks as far ahead as back."""
+    kernel, dilation = node.attrs["kernel"], node.attrs["dilation"]
+    assert isinstance(kernel, int)
+    assert isinstance(dilation, int)
+    over = node.attrs.get("axis", "time")
+    more: dict[str, s.Expr] = {"kernel": constant(kernel), "over": s.Word(str(over))}
+    usual = {
+        "stride": 1, "padding": dilation * (kernel // 2), "groups": 1, "bias": False, "dilation": 1,
+        "init": None,
+    }  # fmt: skip
+    more |= {k: constant(node.attrs[k]) for k, v in usual.items() if node.attrs.get(k, v) != v}
+    if node.attrs.get("after"):
+        more["padding"] = s.Word("same")
+    return call("conv", constant(node.attrs["width"]), **more)
+
+
 _STEPS: Mapping[str, Callable[[Node], s.Expr]] = {
     "batchnorm": _norm,
     "batchnorm_with": _norm,
@@ -160,6 +181,11 @@ _STEPS: Mapping[str, Callable[[Node], s.Expr]] = {
         "upsample", constant(node.attrs["scale"]), mode=s.Word("bilinear")
     ),
     "resize": _resize,
+    "steps_as_axis": _swap_time,
+    "axis_as_steps": _swap_time,
+    "swap_with_time": _swap_time,
+    "conv_over": _conv_along,
+    "conv_over_time": _conv_along,
     "swap": lambda node: call("swap", s.Word(str(node.attrs["a"])), s.Word(str(node.attrs["b"]))),
 }
 
@@ -243,6 +269,7 @@ _JOINS: Mapping[str, Callable[[Node, Sequence[s.Expr]], s.Expr]] = {
     "maximum": _called("max"),
     "minimum": _called("min"),
     "concat": _called("concat"),
+    "sqrt": _called("sqrt"),
     "affine": _affine,
     "slice": _slice,
     "parameter": _parameter,

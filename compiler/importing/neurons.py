@@ -248,7 +248,7 @@ def _learn(item: Learnable) -> s.Expr:
     }
     if not item.is_scalar:
         named["per"] = s.Word(item.per)
-    return call("learn", number(item.start), **named)
+    return call("learn", number(_short(item.start)), **named)
 
 
 def _bounding(program: NeuronProgram, item: Learnable) -> set[str]:

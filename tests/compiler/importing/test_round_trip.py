@@ -86,7 +86,18 @@ def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
     assert found.lines <= 12
 
 
-@pytest.mark.parametrize("name", ["own_neuron", "zoo/plif_net", "zoo/convnext", "zoo/vit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own_neuron",
+        "zoo/plif_net",
+        "zoo/convnext",
+        "zoo/vit",
+        "zoo/tcja",
+        "zoo/spikingresformer",
+        "zoo/statten",
+    ],
+)
 def test_networks_of_their_own_come_back_too(name: str) -> None:
     checked = check_file(name)
     imported(checked.graphs[checked.main])
