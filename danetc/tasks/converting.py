@@ -123,6 +123,7 @@ class Converted(Returned):
         return line_figure([self.panel()])
 
     def panel(self) -> LinePanel:
+        """What the figure shows."""
         steps = [at.steps for at in self.over_time]
         whole = [self.ann, *self.over_time]
         accuracy = all(at.top1 is not None for at in whole)

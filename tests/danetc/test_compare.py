@@ -19,9 +19,9 @@ from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.measure.plots import figure_bytes
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
+from danetc.tasks.grid.measures import TRAINED
 from danetc.tasks.grid.plot import FIGURES, across, data_name, training_figure
 from danetc.tasks.grid.results import (
-    TRAINED,
     CellRow,
     Comparison,
     marked,

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+TRAINED = ("train_loss", "train_accuracy")
+"""What is kept of every epoch's training, beside what cells are compared by: means over it, of augmented
+images."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -22,6 +26,7 @@ class Measure:
     """Whether more is better."""
     of: Callable[[Mapping[str, Any]], float]
     """The value, from the record of an epoch."""
+    trained: tuple[str, ...] = TRAINED
 
     def best(self, values: Iterable[float]) -> float:
         return max(values) if self.higher else min(values)
@@ -61,7 +66,7 @@ OF_PIXELS = Measure(
     True,
     _accuracy,
 )
-OF_NUMBERS = Measure("rmse", "test_rmse", "RMSE", "test RMSE", 1, False, _rmse)
+OF_NUMBERS = Measure("rmse", "test_rmse", "RMSE", "test RMSE", 1, False, _rmse, ("train_loss",))
 MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
 """THE measures, by name."""
 

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
 """What is known of every cell. ``wiring`` is its connection by its rule."""
-TRAINED = ("train_loss", "train_accuracy")
-"""What is kept of every epoch's training, beside what cells are compared by: means over it, of augmented
-images. Numbers have no accuracy."""
 Accuracy = Literal["last", "best"]
 
 
@@ -31,7 +28,7 @@ class CellRow:
 
     ``scores`` are by seed, of the runs that are complete, in the measure of the comparison: accuracies
     from 0 to 1, or what numbers are compared by. ``curves`` are theirs over all epochs, and those
-    ``TRAINED``. ``best`` says that no other cell with as many classes has a better mean.
+    of their training. ``best`` says that no other cell with as many classes has a better mean.
     """
 
     name: str
@@ -158,8 +155,9 @@ def _row(
     """``trained`` are the epochs of each run, by its directory."""
     facts = cell["facts"]
     total = sum(facts["epochs"])
-    names = (measure.curve, *(each for each in TRAINED if measure.higher or each == "train_loss"))
-    curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in names}
+    curves: dict[str, dict[int, tuple[float, ...]]] = {
+        name: {} for name in (measure.curve, *measure.trained)
+    }
     errors: dict[int, str] = {}
     for run in cell["runs"]:
         epochs = trained[run["directory"]]
