@@ -12,3 +12,7 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows of it."""
         return str(self).splitlines()
+
+
+class SaidElsewhere(UserError):
+    """One that another process of this machine prints, under torchrun."""

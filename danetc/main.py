@@ -19,7 +19,7 @@ from click.shell_completion import shell_complete
 
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
-from danetc.errors import UserError
+from danetc.errors import SaidElsewhere, UserError
 from danetc.output.echo import echo, echo_usage
 from danetc.output.spec_messages import Printed, handled_by, show
 from danetc.runtime.system.files import explain_os_error, is_full
@@ -178,6 +178,8 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except SpecError as error:
         show(error.diagnostics)
+        return 1
+    except SaidElsewhere:
         return 1
     except UserError as error:
         return _fail(str(error))

@@ -105,6 +105,18 @@ def test_the_graph_knows_nothing_of_who_makes_it_and_who_reads_it() -> None:
     assert not wrong
 
 
+def test_tasks_know_nothing_of_the_command_line() -> None:
+    """They are called from Python too."""
+    inside = ("danetc.tasks.", "danetc.output.")
+    above = ("danetc.commands", "danetc.options")
+    wrong = [
+        f"{name} imports {other}"
+        for name, other in graph().edges
+        if name.startswith(inside) and other.startswith(above)
+    ]
+    assert not wrong
+
+
 def test_every_room_says_what_it_holds() -> None:
     for path in modules().values():
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -13,6 +13,7 @@ from danetc.options.completion import complete_pretrained
 from danetc.output.echo import echo, json_text
 from danetc.output.figures import percent
 from danetc.output.text import note
+from danetc.tasks.arguments import MOST_STEPS
 
 if TYPE_CHECKING:
     from danetc.tasks.converting import Converted
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @data_option("The data set, as for `train`.  [default: what the run was trained on]")
 @click.option(
     "--steps",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, MOST_STEPS),
     default=32,
     show_default=True,
     metavar="T",

@@ -19,6 +19,7 @@ from danetc.options import (
 )
 from danetc.options.completion import complete_data
 from danetc.output.echo import echo, json_text
+from danetc.tasks.arguments import MOST_STEPS
 
 if TYPE_CHECKING:
     from danetc.tasks.data_report import DataReport
@@ -37,7 +38,7 @@ SHOWN = 24
 )
 @click.option(
     "--steps",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, MOST_STEPS),
     metavar="T",
     help="Into how many frames recordings of events are cut.  [default: the recipe's]",
 )

@@ -12,8 +12,6 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
-    BACKENDS,
-    PRECISIONS,
     allow_changed_option,
     checkpoint_option,
     classes_option,
@@ -28,6 +26,7 @@ from danetc.output.echo import echo, json_text
 from danetc.output.figures import NAMES, percent, score
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import under_torchrun
+from danetc.tasks.arguments import BACKENDS, MOST_STEPS, PRECISIONS
 
 if TYPE_CHECKING:
     from danetc.tasks.evaluate import Evaluated
@@ -40,8 +39,8 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
         found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
         raise click.BadParameter(f"`{text}` is no list of numbers such as 1,2,4") from error
-    if any(not 1 <= steps <= 10_000 for steps in found):
-        raise click.BadParameter("T is a number from 1 to 10000")
+    if any(not 1 <= steps <= MOST_STEPS for steps in found):
+        raise click.BadParameter(f"T is a number from 1 to {MOST_STEPS}")
     return found
 
 

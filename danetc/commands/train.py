@@ -15,7 +15,6 @@ from danetc.options import (
     data_option,
     dry_run_seconds_option,
     json_option,
-    look_at_data,
     missing_data,
     network_option,
     quiet_option,
@@ -26,6 +25,7 @@ from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import is_first
 from danetc.setting import Setting
+from danetc.tasks.arguments import look_at_data
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest

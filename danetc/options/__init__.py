@@ -10,6 +10,7 @@ import click
 
 from danetc.options.completion import complete_data, complete_specs
 from danetc.setting import Setting, parse_setting
+from danetc.tasks.arguments import BACKENDS, look_at_data
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.item import Item
@@ -52,7 +53,6 @@ seed_option = click.option(
     show_default=True,
     help="The seed of all random numbers.",
 )
-BACKENDS = ("eager", "fused", "spikingjelly")
 backend_option = click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -173,21 +173,6 @@ def missing_data() -> click.MissingParameter:
     return click.MissingParameter(ctx=context, param=option)
 
 
-def look_at_data(text: str, hint: str = "") -> None:
-    """Raise UserError where there are no such data."""
-    from danetc.errors import UserError
-    from danetc.runtime.sources.table import look_at
-    from danetc.runtime.system.errors import DataError
-    from danetc.runtime.system.torchrun import local_rank
-
-    try:
-        look_at(text)
-    except DataError as error:
-        if local_rank():  # said once on each machine under torchrun
-            raise click.exceptions.Exit(1) from error
-        raise UserError(f"{error}{hint}") from error
-
-
 def data_option(
     text: str = "The data set, as in digits or folder:DIR.", *, required: bool = False
 ) -> Callable[[Function], Function]:
@@ -209,7 +194,6 @@ def spec_options(command: Function) -> Function:
     return command
 
 
-PRECISIONS = ("float32", "mixed", "bf16")
 split_option = click.option(
     "--split",
     type=click.Choice(["test", "train"]),

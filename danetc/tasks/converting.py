@@ -26,7 +26,7 @@ from danetc.output.text import Note
 from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_whole
+from danetc.tasks.arguments import MOST_STEPS, check_whole
 from danetc.tasks.evaluate import Bar, no_bar
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.measuring.data import batches_of, open_set
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of conversion.json."""
-MOST_STEPS = 10_000
 NEURON, SURROGATE, THRESHOLD = "rate_IF", "rate_window", "theta"
 DECLARED = """
 # In place of ReLU: at rates from 0 to 1 its spikes are as high as its threshold, and what is over the

@@ -25,7 +25,7 @@ from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
-from danetc.tasks.arguments import check_whole
+from danetc.tasks.arguments import MOST_STEPS, check_whole
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 
@@ -96,7 +96,7 @@ def data(
 
     Raises UserError where there are no such data, SpecError for what is wrong in the spec.
     """
-    check_whole("steps", steps, 1, 10_000)
+    check_whole("steps", steps, 1, MOST_STEPS)
     check_whole("classes", classes, 2)
     check_whole("subset_seed", subset_seed, 0)
     check_whole("seed", seed, 0, 2**63 - 1)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
-from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
 from danetc.output.curves import html_table
 from danetc.output.data_frames import frame
@@ -24,7 +23,7 @@ from danetc.pretrained import directory_of
 from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.arguments import check_choice, check_whole
+from danetc.tasks.arguments import BACKENDS, MOST_STEPS, PRECISIONS, check_choice, check_whole
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
@@ -32,7 +31,6 @@ from danetc.tasks.trained import Trained, data_of, open_trained
 if TYPE_CHECKING:
     import pandas
 
-MOST_STEPS = 10_000
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows progress over so many images under a label: gives what is called with each batch's size."""

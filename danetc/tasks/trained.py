@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.errors import UserError
-from danetc.options import look_at_data
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
+from danetc.tasks.arguments import look_at_data
 from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.tasks.records import record_if_any
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+from rich.progress import BarColumn, MofNCompleteColumn
 
 from danetc.errors import UserError
+from danetc.output.console import terminal_bar
 from danetc.output.echo import echo
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
@@ -39,13 +40,10 @@ def checked_runs(asked: GridRequest, axes: Sequence[Axis], *, quiet: bool) -> li
     check_folder(asked.folder)
     networks = find_networks(asked.specs, asked.networks)
     cells = make_cells(networks, axes, asked.training, asked.folder)
-    with click.progressbar(
-        length=len(cells),
-        label="checking cells",
-        file=sys.stderr,
-        hidden=quiet or not sys.stderr.isatty(),
-    ) as bar:
-        return check_cells(cells, note, lambda cell: bar.update(1))
+    columns = ("checking cells", BarColumn(), MofNCompleteColumn())
+    with terminal_bar(*columns, stream=sys.stderr, hidden=quiet) as bar:
+        task = bar.add_task("", total=len(cells))
+        return check_cells(cells, note, lambda cell: bar.advance(task))
 
 
 def check_folder(folder: Path) -> None:

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.options import BACKENDS
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_choice, check_whole
+from danetc.tasks.arguments import BACKENDS, check_choice, check_whole
 from danetc.tasks.grid.engines import EngineRequest
 from danetc.tasks.grid.results import Accuracy
 from danetc.tasks.training.request import TrainingRequest
