@@ -67,8 +67,8 @@ class Reader:
         read = FORMS.get(node.op_type)
         if read is None:
             raise UserError(
-                f"{name}: the operator {node.op_type} is not read; these are: {', '.join(FORMS)}. "
-                "Spiking networks are imported from their PyTorch model, or from NIR"
+                f"{name}: the operator {node.op_type} is not read; these are: {', '.join(FORMS)}, "
+                "and those of neurons' equations"
             )
         if self.in_steps.intersection(node.input) and node.op_type not in _OVER_TIME:
             if node.op_type not in POINTWISE:
