@@ -19,12 +19,13 @@ from torch import Tensor, nn
 import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.weight_files import save_tensors
-from danetc.tasks.comparing import make_vary
-from danetc.tasks.export_content import Content
+from danetc.tasks.comparing import compare_file, make_vary
+from danetc.tasks.export_content import Content, ExportOptions
 from danetc.tasks.flips import decided_by, explained
 from danetc.tasks.formats import FORMATS
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
+from tests.zoo import harness as zoo
 
 from .conftest import SMALL, Run
 
@@ -169,6 +170,30 @@ def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[s
     assert record["compared"]["deviation"] > 0.01
     assert record["half"] or record["compared"]["largest"] <= 1e-5
     assert record["half"] or record["compared"]["flipped"] <= 5
+
+
+OF_THE_ZOO = (
+    "spikformer", "qkformer", "spikingresformer", "ternary", "plif_net", "psn", "tebn",
+    "spiking_lstm", "dcls_delays", "srnn",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THE_ZOO)
+def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
+    graph = zoo.graph(name, zoo.case_of(name).small[0])
+    model = emit(graph)
+    with torch.no_grad():
+        make_vary(model, graph)
+    loop = OF_THE_ZOO.index(name) % 2
+    options = ExportOptions(time="loop" if loop else "unrolled")
+    content, row = Content(graph, model.eval(), {}, options), FORMATS[".onnx"]
+    read = row.read()
+    assert read is not None
+    found = compare_file(content, row.write(content), read, row.write)
+    assert not isinstance(found, str)
+    assert found.deviation > 0.01
+    assert found.largest <= 1e-5
+    assert found.flipped <= 3
 
 
 def test_a_network_whose_outputs_vary_is_compared_itself(danetc: Run, tmp_path: Path) -> None:
