@@ -1,5 +1,6 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
+# make thorough    the long tests: deep networks, kills with compiled kernels, a worker of Ray that is lost
 # make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
 # make playground    the page that checks and draws specs in a browser, build/playground (needs node)
 # make docs    the reference, tutorial and guides as pages in build/docs
@@ -36,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz edits soak gpu clean
+.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits soak gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -58,6 +59,9 @@ types: $(VENV)/.test
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+thorough: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m thorough
 
 # In an empty folder, so that neither specs nor sources of this one can be found by accident.
 # The programs of the borrowed dependencies (Graphviz's) are on PATH.

@@ -32,6 +32,7 @@ REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a fa
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    gc.set_threshold(5_000, 10, 200)  # the whole heap is gone through when it has grown: see below
     session.config.stash[SIZE] = _size()
 
 
@@ -74,6 +75,15 @@ def _uncompiled() -> None:
 
     compiled.COMPILE = False
     helpers.HELPERS = 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unflushed() -> Iterator[None]:
+    """Files are not forced to the disk, which tests would wait for: they kill processes, no machine."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(os, "fsync", lambda handle: None)
+    yield
+    patch.undo()
 
 
 @pytest.fixture

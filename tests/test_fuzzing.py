@@ -33,7 +33,7 @@ from tests.fuzzing.mutate import minimised, mutated, parsed
 from tests.reference.language import OPERATIONS
 from tests.reference.training import LOSSES as HELD
 
-PARTS = 7
+PARTS = 5
 """Seconds of a core for each, so that they spread over processes."""
 
 
@@ -73,18 +73,20 @@ which test_losses holds against others; and ``reshape``, which the zoo's network
 def test_the_cases_use_the_language() -> None:
     """Every operation, function, statement and setting of a recipe, by the tables, but a few."""
     unseen = {row for row in rows() if not row.startswith(UNWRITTEN)}
-    accepted = 0
-    for count in range(1, 501):
-        try:
-            checked = check_text(generate.spec(count - 1))
-        except SpecError:
-            continue
-        accepted += 1
+    for number in CASES:
+        checked = check_text(run.text_of(number))
         unseen -= used(checked, [graph_of(checked, name) for name in checked.networks])
-        if not unseen:
-            break
-    assert accepted >= 0.7 * count
     assert unseen == set()
+
+
+def test_most_of_what_is_generated_is_a_spec() -> None:
+    refused = 0
+    for number in range(40):
+        try:
+            check_text(generate.spec(number))
+        except SpecError:
+            refused += 1
+    assert refused <= 12
 
 
 def test_a_case_is_the_same_each_time() -> None:

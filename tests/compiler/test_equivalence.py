@@ -420,7 +420,7 @@ def weights(left: Graph, right: Graph, pairs: Sequence[tuple[int, int]]) -> dict
     }
 
 
-@examples(40)
+@examples(20)
 @given(programs(), st.integers(0, 2**32))
 def test_names_order_and_brackets_do_not_count(program: object, seed: int) -> None:
     graph = generated(program)
@@ -469,7 +469,7 @@ def swap_operands(node: Node, _: Random) -> Node | None:
     return replace(node, inputs=node.inputs[::-1])
 
 
-@examples(60)
+@examples(25)
 @given(
     programs(), st.integers(0, 2**32), st.sampled_from([change_number, change_op, swap_operands])
 )

@@ -97,8 +97,21 @@ def test_every_source_has_a_small_data_set() -> None:
     assert {*SMALL_DATA} == {*SOURCES}
 
 
-@pytest.mark.parametrize("evaluate", [False, True], ids=["as they are", "evaluate"])
-@pytest.mark.parametrize("name", SOURCES)
+THROUGH_STEPS = ("digits", "folder", "events", "npz", "masks")
+"""Images of one size and of several, sequences, arrays, pixels; the others by `make thorough`."""
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluate"),
+    [
+        pytest.param(
+            name, evaluate, id=f"{name}-{'evaluate' if evaluate else 'as they are'}",
+            marks=[pytest.mark.thorough] * (evaluate and name not in THROUGH_STEPS),
+        )
+        for name in SOURCES
+        for evaluate in (False, True)
+    ],
+)  # fmt: skip
 def test_eval_and_measure_take_the_images_of_the_training(
     danetc: Run, tmp_path: Path, name: str, evaluate: bool
 ) -> None:

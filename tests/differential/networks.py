@@ -21,7 +21,7 @@ def small(
     """The text of a small network of three steps."""
     return f"""
 backbone tiny(block = basic, width = 4) =
-  stage(block(width), 3) -> stage(block(2 * width), 4, stride = 2)
+  stage(block(width), 2) -> stage(block(2 * width), 3, stride = 2)
 {more}
 network net {{
   input = {input}; steps = 3; surrogate = sigmoid(alpha = 4); {settings}

@@ -39,7 +39,7 @@ def test_zero_init_starts_the_last_norm_of_each_branch_at_zero() -> None:
     zeros = {path for path, init in with_zero.items() if init == 0.0}
     assert zeros == {
         f"stages.{stage}.blocks.{block}.branch.norm2"
-        for stage, blocks in enumerate((3, 4))
+        for stage, blocks in enumerate((2, 3))
         for block in range(blocks)
     }
     assert {init for path, init in with_zero.items() if path not in zeros} == {1.0}
@@ -153,7 +153,7 @@ def test_a_slice_outside_of_the_backbone_is_an_error() -> None:
 def test_the_identity_of_a_connection_stands_where_the_shape_stays() -> None:
     graph = text(small("tiny via tdbn_identity(0.5)", settings="neuron = IF(v_threshold = 0.8)"))
     shortcuts = {path: init for path, init in norms(graph).items() if ".shortcut." in path}
-    assert len(shortcuts) == 7, "the projection's and the identities'"
+    assert len(shortcuts) == 5, "the projection's and the identities'"
     assert set(shortcuts.values()) == {0.5 * 0.8}
 
 

@@ -458,7 +458,7 @@ junk = st.one_of(
 )
 
 
-@examples(300)
+@examples(150)
 @given(junk)
 def test_junk_costs_an_error_and_no_more(text: str) -> None:
     found = errors(text)

@@ -16,7 +16,7 @@ from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
 from tests.generating import examples
 
-quick = examples(60)
+quick = examples(30)
 
 
 def read(text: str) -> Program:

@@ -187,7 +187,7 @@ def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((out * weight).sum(), inputs)
 
 
-@examples(60)
+@examples(30)
 @given(neurons(), st.integers(0, 10**6), st.booleans())
 def test_generated_neurons(text: str, seed: int, static: bool) -> None:
     """Outputs, gradients of the input and of the learnable of random neurons over three steps."""
@@ -219,7 +219,7 @@ def written(program: NeuronProgram) -> nn.Module:
     return made
 
 
-@examples(25)
+@examples(12)
 @given(neurons())
 def test_generated_classes(text: str) -> None:
     """The module for readers gives the same numbers, bit for bit."""

@@ -18,13 +18,21 @@ from tests.differential.helpers import observe, randn
 from tests.zoo.harness import BATCH, NAMES, case_of, frames, graph, wake
 
 ASKED = ("firing-rate", "gradients", "operations")
+OFTEN = (
+    "event_densenet", "gac", "glif", "mlf", "plif_net", "senet", "sew_gesture", "spikeyolo",
+    "spikformer", "spiking_vgg16",
+)  # fmt: skip
+"""One of each kind; the others are measured by ``make thorough``."""
 
 
 def projected(output: Tensor, labels: Tensor) -> Tensor:
     return (output * randn(*output.shape, seed=3)).sum()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES],
+)
 def test_a_network_can_be_measured(name: str) -> None:
     ours = graph(name, case_of(name).small[0])
     torch.manual_seed(0)

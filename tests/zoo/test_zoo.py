@@ -11,7 +11,7 @@ from tests.zoo.page import PAGE, entry_of, own_lines, write_table
 
 MAX_LINES = 30
 CASES = [
-    pytest.param(name, settings, id=f"{name}-{number}")
+    pytest.param(name, settings, id=f"{name}-{number}", marks=[pytest.mark.thorough] * (number > 1))
     for name in NAMES
     for number, settings in enumerate(case_of(name).small, 1)
 ]

@@ -140,7 +140,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     )
 
 
-@examples(150)
+@examples(60)
 @given(graphs())
 def test_a_node_is_one_line(graph: Graph) -> None:
     lines = write(graph).split("\n")

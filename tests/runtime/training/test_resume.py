@@ -43,11 +43,12 @@ def whole(folder: Path, **rest: Any) -> dict[str, Any]:
     return job.result()
 
 
-def test_killed_twice_with_loaders(tmp_path: Path) -> None:
-    """With compiled kernels, as people run it: those of the processes after the first are loaded."""
-    alone = whole(tmp_path / "whole", compiled=True)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
+    """Compiled kernels, as people have them, are loaded by the processes after the first."""
+    alone = whole(tmp_path / "whole", compiled=compiled)
     settings = {"checkpoint_steps": 3, "workers": 2}
-    job = Job(tmp_path / "killed", FULL, compiled=True, settings=settings)
+    job = Job(tmp_path / "killed", FULL, compiled=compiled, settings=settings)
     for step in (random.randint(1, STEPS // 2 - 2) for _ in range(2)):
         assert together(job.with_signal(0, step)) == [KILLED]
     assert together(job) == [0]
@@ -77,7 +78,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path) -> None:
     same(whole(tmp_path / "whole"), job.result())
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.thorough)])
 def test_several_processes_of_which_one_is_killed(tmp_path: Path, world: int) -> None:
     """Sums of three numbers depend on their order, in which DDP has them from its second step."""
     settings = {"checkpoint_steps": 2, "sync_norm": world == 2}
