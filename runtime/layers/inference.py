@@ -315,7 +315,7 @@ class InferenceModel(Model):
     def stream(
         self, x: Tensor | Sequence[Tensor], states: States | None = None
     ) -> tuple[Any, States]:
-        _no_gradients((x,) if isinstance(x, Tensor) else x)
+        _no_gradients(x if isinstance(x, tuple | list) else (x,))
         with torch.no_grad():
             return super().stream(x, states)
 
