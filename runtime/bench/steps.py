@@ -13,11 +13,14 @@ Prepare = Callable[[Tensor], Tensor]
 
 
 class TrainingStep:
-    """A step of SGD with momentum on one fixed batch: forward, cross-entropy, backward, update.
+    """A step of fused SGD with momentum on one fixed batch: forward, cross-entropy, backward, update.
 
     ``prepare`` makes of the batch what the model takes (it is part of the step), ``read`` makes
-    logits [N, classes] of what it gives, ``reset`` runs before every forward pass.
+    logits [N, classes] of what it gives, ``reset`` runs before every forward pass. A step that is
+    ``half`` runs under autocast to bfloat16.
     """
+
+    half = False
 
     def __init__(
         self,
@@ -35,7 +38,7 @@ class TrainingStep:
         self.prepare = prepare
         self.read = read
         self.reset = reset
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9, fused=True)
 
     @property
     def device(self) -> torch.device:
@@ -45,8 +48,9 @@ class TrainingStep:
         """The forward pass alone, with all it keeps for a backward pass."""
         if self.reset is not None:
             self.reset()
-        y = self.model(self.x if self.prepare is None else self.prepare(self.x))
-        return F.cross_entropy(y if self.read is None else self.read(y), self.labels)
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            y = self.model(self.x if self.prepare is None else self.prepare(self.x))
+            return F.cross_entropy(y if self.read is None else self.read(y), self.labels)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
