@@ -152,7 +152,7 @@ def test_the_readme_says_the_same_of_resnet_34() -> None:
     assert {"one": 1, "two": 2, "three": 3}[seeds] == len(found[0])
     claim = re.search(
         r"classifies (\d+) % of the test images correctly, .*? (\d+) % \(mean of three seeds\).*? "
-        r"it is (\d+) and (\d+) % \(one seed;",
+        r"it is (\d+) and (\d+) % \(three seeds;",
         flat,
     )
     assert claim is not None
