@@ -20,7 +20,7 @@ from common import Options, Row, network, options, progress, report, seconds
 from torch import Tensor
 
 from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import Samples, medians, time_interleaved
+from danetc.runtime.bench.timing import Samples, medians, ratio, time_interleaved
 from danetc.runtime.model.built import to_channels_last
 from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
@@ -84,10 +84,9 @@ def measured(spec: str, at: Options, half: bool, what: str) -> tuple[Row, dict[s
     samples = time_interleaved(steps, device, at.rounds, on_progress=partial(_said, what))
     ours, ann = best(samples, "danetc"), best(samples, "torchvision")
     pairs = zip(samples[ours], samples[ann], strict=True)
-    ratios = sorted(mine.seconds / other.seconds for mine, other in pairs)
-    middle = ratios[len(ratios) // 2]
-    row = Row(f"{what}: {ours} / {ann}, {ratios[0]:.2f} to {ratios[-1]:.2f}", middle, most=MOST)
-    return row, seconds(samples)
+    ratios = [mine.seconds / other.seconds for mine, other in pairs]
+    label = f"{what}: {ours} / {ann}, {min(ratios):.2f} to {max(ratios):.2f}"
+    return Row(label, ratio(samples, ours, ann), most=MOST), seconds(samples)
 
 
 def _said(what: str, name: str) -> None:

@@ -80,10 +80,9 @@ def _uncompiled() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _unflushed() -> Iterator[None]:
     """Files are not forced to the disk, which tests would wait for: they kill processes, no machine."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(os, "fsync", lambda handle: None)
-    yield
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

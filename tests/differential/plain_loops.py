@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,22 +11,9 @@ from torch import Tensor, nn
 
 from danetc.compiler.ir.graph import Graph
 from tests.differential.helpers import randn, text
+from tests.surrogates import atan, step
 
 STEPS = (2, 5)
-
-
-class Spike(torch.autograd.Function):
-    """1 from 0 on; its derivative is that of arctan(pi x) / pi, SpikingJelly's ATan of alpha = 2."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] / (1 + (torch.pi * x).square())
 
 
 class LIF:
@@ -38,7 +24,7 @@ class LIF:
 
     def __call__(self, x: Tensor) -> Tensor:
         v = 0.5 * self.u + 0.5 * x
-        s = Spike.apply(v - 1.0)
+        s = step(v - 1.0, atan(2))
         self.u = v * (1 - s)
         return s  # type: ignore[no-any-return]
 

@@ -26,6 +26,7 @@ from danetc.tasks.inputs import taken
 from tests.differential.helpers import built, randn, text
 from tests.differential.networks import TWO_INPUTS
 from tests.differential.test_forms import executed
+from tests.surrogates import sigmoid, step
 
 T, N = 3, 4
 SIZES = """
@@ -39,25 +40,12 @@ network seen_and_heard {
 """
 
 
-class Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, v: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(v)
-        return (v >= 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        (v,) = ctx.saved_tensors
-        s = torch.sigmoid(4 * v)
-        return grads[0] * 4 * s * (1 - s)
-
-
 def fired(x: Tensor) -> Tensor:
     """IF neurons with hard reset on [T, ...]."""
     u, spikes = torch.zeros_like(x[0]), []
     for current in x:
         v = u + current
-        spike = Step.apply(v - 1)
+        spike = step(v - 1, sigmoid(4))
         u = v * (1 - spike)
         spikes.append(spike)
     return torch.stack(spikes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn
 from tests.fuzzing.compare import Case, Subject, compiling
 from tests.fuzzing.forms import FORMS, _check_form
+from tests.surrogates import sigmoid, step
 
 NETWORKS = {
     "static": """
@@ -131,27 +130,12 @@ network net {
 }"""
 
 
-class _Spike(torch.autograd.Function):
-    """Of sigmoid(alpha = 4)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        slope = torch.sigmoid(4 * x)
-        return 4 * slope * (1 - slope) * grads[0]
-
-
 def _decaying(x: Tensor, leak_raw: Tensor, th: Tensor) -> Tensor:
     """The neuron in plain PyTorch, [T, N, C, H, W]."""
     u, spikes = torch.zeros_like(x[0]), []
     for t in range(len(x)):
         v = torch.sigmoid(leak_raw[t]) * u + x[t]
-        s = _Spike.apply(v - th[t].view(1, -1, 1, 1))
+        s = step(v - th[t].view(1, -1, 1, 1), sigmoid(4))
         spikes.append(s)
         u = v * (1 - s)
     return torch.stack(spikes)

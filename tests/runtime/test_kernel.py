@@ -30,22 +30,10 @@ from danetc.dsl.syntax.tree import (
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from tests.generating import examples
+from tests.surrogates import sigmoid, step
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"
 Value = Tensor | float
-
-
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        ctx.save_for_backward(v)
-        return (v >= 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (v,) = ctx.saved_tensors
-        y = torch.sigmoid(3 * v)
-        return grad * 3 * y * (1 - y)
 
 
 class Round(torch.autograd.Function):
@@ -101,7 +89,7 @@ def evaluate(expr: Expr, names: dict[str, Tensor]) -> Any:
 def call(function: str, args: list[Any]) -> Tensor:
     match function:
         case "heaviside":
-            return Spike.apply(args[0])  # type: ignore[no-any-return]
+            return step(args[0], sigmoid(3))
         case "round":
             return Round.apply(args[0])  # type: ignore[no-any-return]
         case "detach":

@@ -21,6 +21,7 @@ from danetc.dsl.neuron.learn import Learn
 from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
+from tests.surrogates import sigmoid, step
 
 T, SHAPE = 4, (3, 2, 5, 4)
 
@@ -161,19 +162,6 @@ def test_sigmoid_surrogate_in_half_precision(compiled: Any) -> None:
         assert value.grad.tolist() == [pytest.approx([0.0, 0.0, 1.0, 0.0, 0.0], abs=1e-30)]
 
 
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        ctx.save_for_backward(v)
-        return (v >= 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (v,) = ctx.saved_tensors
-        y = torch.sigmoid(4 * v)
-        return grad * 4 * y * (1 - y)
-
-
 @pytest.mark.parametrize("detach", [False, True])
 def test_adaptive_threshold(compiled: Any, detach: bool) -> None:
     """The equations of std's ALIF once more, by hand."""
@@ -185,7 +173,7 @@ def test_adaptive_threshold(compiled: Any, detach: bool) -> None:
             for x in x_seq:
                 theta = 0.5 + 1.8 * a
                 v = (1 - 1 / 2.0) * u + (1 / 2.0) * x
-                s = Spike.apply(v - theta)
+                s = step(v - theta, sigmoid(4))
                 r = s.detach() if detach else s
                 u = v - theta * r
                 a = rho * a + (1 - rho) * r
@@ -209,7 +197,7 @@ def test_learnable_threshold_and_bounds(compiled: Any) -> None:
             k = 1 / (1.0 + nn.functional.softplus(self.tau))
             for x in x_seq:
                 v = (1 - k) * u + k * x
-                s = Spike.apply(v - self.threshold)
+                s = step(v - self.threshold, sigmoid(4))
                 u = v * (1 - s)
                 out.append(s)
             return torch.stack(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.membrane import instrument
 from tests.differential.helpers import randn
 from tests.runtime.conftest import Compile
+from tests.surrogates import sigmoid, step
 
 T, SHAPE = 4, (3, 2, 5, 4)
 GATED = """
@@ -30,25 +30,12 @@ neuron gated(gate, kick = 0.1, tau = 2.0) {
 PLAIN = "neuron product(other) { s = x * tanh(other) + max(x, other) }"
 
 
-class Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        ctx.save_for_backward(v)
-        return (v >= 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (v,) = ctx.saved_tensors
-        y = torch.sigmoid(4 * v)
-        return grads[0] * 4 * y * (1 - y)
-
-
 def by_hand(x: Tensor, gate: Tensor, kick: Tensor, w: Tensor, tau: float = 2.0) -> Tensor:
     v = s = torch.zeros_like(x[0])
     spikes = []
     for t in range(len(x)):
         v = torch.sigmoid(gate[t]) * v * (1 - s) + w * x[t] / tau + kick[t]
-        s = Step.apply(v - 0.5)  # type: ignore[no-untyped-call]
+        s = step(v - 0.5, sigmoid(4))
         spikes.append(s)
     return torch.stack(spikes)
 

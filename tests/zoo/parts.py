@@ -13,8 +13,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
-Slope = Callable[[Tensor], Tensor]
-"""The derivative that stands for that of the step function."""
+from tests.surrogates import Slope, step
 
 
 def conv(channels: int, width: int, kernel: int = 3, **options: Any) -> nn.Module:
@@ -74,25 +73,6 @@ class Add(nn.Module):
         return total
 
 
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: Slope) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.slope = slope
-        return (x >= 0).to(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return gradients[0] * ctx.slope(x), None
-
-
-def step(x: Tensor, slope: Slope) -> Tensor:
-    """1 where x is 0 or above, else 0, with the derivative ``slope(x)``."""
-    fired: Tensor = _Step.apply(x, slope)  # type: ignore[no-untyped-call]
-    return fired
-
-
 class Round(torch.autograd.Function):
     """torch.round, whose gradient passes as it is."""
 
@@ -103,14 +83,6 @@ class Round(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0]
-
-
-def rectangle(width: float = 1.0) -> Slope:
-    return lambda x: (x.abs() < width / 2).to(x) / width
-
-
-def triangle(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp(min=0)
 
 
 class Neurons(nn.Module):

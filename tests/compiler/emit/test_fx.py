@@ -21,6 +21,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
+from tests.surrogates import sigmoid, step
 
 
 def randn(*shape: int, seed: int = 1) -> Tensor:
@@ -120,26 +121,11 @@ def test_code_reads_well() -> None:
 # -- numbers --------------------------------------------------------------------------------------
 
 
-class Heaviside(torch.autograd.Function):
-    """A spike at 0 and above; backward by the derivative of sigmoid(4 x)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        y = torch.sigmoid(4 * x)
-        return grad * 4 * y * (1 - y)
-
-
 def integrate_and_fire(x: Tensor) -> Tensor:
     u, spikes = torch.zeros_like(x[0]), []
     for frame in x:
         v = u + frame
-        s = Heaviside.apply(v - 1)
+        s = step(v - 1, sigmoid(4))
         u = v * (1 - s)
         spikes.append(s)
     return torch.stack(spikes)

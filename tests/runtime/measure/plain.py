@@ -10,21 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.surrogates import step
+
 TAU, THRESHOLD, ALPHA = 2.0, 1.0, 4.0
-
-
-class Spike(torch.autograd.Function):
-    """Heaviside with the slope of sigmoid(4 x)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] * slope(x)
 
 
 def slope(x: Tensor) -> Tensor:
@@ -49,7 +37,7 @@ class Layer:
         u = torch.zeros_like(xs[0])
         for x in xs:
             v = (1 - 1 / TAU) * u + x / TAU
-            s = Spike.apply(v - THRESHOLD)
+            s = step(v - THRESHOLD, slope)
             u = v * (1 - s)
             leaving = s * 1
             for value in (leaving, u):

@@ -15,6 +15,7 @@ from danetc.runtime.training.backward import Part, make_backward
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from tests.runtime.training.common import digits, phase, run
+from tests.surrogates import sigmoid, step
 
 NET = """use std
 network net(t = 6) {
@@ -87,7 +88,7 @@ class Plain:
             x = F.group_norm(x, 2, self.weights[f"{norm}.weight"], self.weights[f"{norm}.bias"])
             u = self.potentials[place]
             v = x / 2 if u is None else u / 2 + x / 2
-            s = Spike.apply(v - 0.4)
+            s = step(v - 0.4, sigmoid(4))
             self.potentials[place] = v * (1 - s)
             x = s
         x = x.mean((-2, -1))
@@ -96,19 +97,6 @@ class Plain:
 
     def forget(self) -> None:
         self.potentials = [None if u is None else u.detach() for u in self.potentials]
-
-
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
-        return (z >= 0).to(z.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors
-        share = torch.sigmoid(4 * z)
-        return gradient * 4 * share * (1 - share)
 
 
 def plain(

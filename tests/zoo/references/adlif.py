@@ -8,8 +8,9 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
+from tests.surrogates import rectangle, step
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, linear, rectangle, step
+from tests.zoo.parts import Flatten, linear
 
 
 def numbers(width: int, value: float) -> nn.Parameter:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, MeanOverTime, Neurons, avgpool, conv, linear, step
+from tests.zoo.parts import Flatten, MeanOverTime, Neurons, avgpool, conv, linear
 
 
 class ThroughTime(nn.Module):

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, step
+from tests.zoo.parts import Flatten
 
 DT = 0.01
 

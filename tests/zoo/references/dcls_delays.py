@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case, by_order
-from tests.zoo.parts import Flatten, Neurons, step
+from tests.zoo.parts import Flatten, Neurons
 
 
 class Delayed(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import rectangle, step
 from tests.zoo.harness import Case
-from tests.zoo.parts import rectangle, step
 
 ALPHA, BETA, REFRACTORY = 0.97, 0.92, 0.65
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, Neurons, avgpool, conv, linear, step
+from tests.zoo.parts import Flatten, Neurons, avgpool, conv, linear
 from tests.zoo.references.tc_lif import SumOverTime
 
 

@@ -5,18 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import triangle
 from tests.zoo.harness import Case
-from tests.zoo.parts import (
-    Decaying,
-    Make,
-    MeanOverPixels,
-    MeanOverTime,
-    conv,
-    linear,
-    norm,
-    stages,
-    triangle,
-)
+from tests.zoo.parts import Decaying, Make, MeanOverPixels, MeanOverTime, conv, linear, norm, stages
 
 
 class Coding(nn.Module):

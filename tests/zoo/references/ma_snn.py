@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import rectangle, step
 from tests.zoo.harness import Case
-from tests.zoo.parts import MeanOverTime, Neurons, avgpool, conv, norm, rectangle, step
+from tests.zoo.parts import MeanOverTime, Neurons, avgpool, conv, norm
 
 
 class Forgetful(Neurons):

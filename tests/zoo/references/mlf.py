@@ -5,19 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import rectangle, step
 from tests.zoo.harness import Case
-from tests.zoo.parts import (
-    Make,
-    MeanOverPixels,
-    MeanOverTime,
-    Neurons,
-    conv,
-    linear,
-    norm,
-    rectangle,
-    stages,
-    step,
-)
+from tests.zoo.parts import Make, MeanOverPixels, MeanOverTime, Neurons, conv, linear, norm, stages
 
 
 class Levels(Neurons):

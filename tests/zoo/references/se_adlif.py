@@ -8,8 +8,9 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, step
+from tests.zoo.parts import Flatten
 
 
 def slope(x: Tensor) -> Tensor:

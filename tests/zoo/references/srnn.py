@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import step
 
 
 def multi_gaussian(x: Tensor, gamma: float = 0.5, width: float = 0.5) -> Tensor:

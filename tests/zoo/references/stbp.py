@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from tests.surrogates import rectangle
 from tests.zoo.harness import Case
-from tests.zoo.parts import Decaying, Flatten, MeanOverTime, avgpool, conv, linear, rectangle
+from tests.zoo.parts import Decaying, Flatten, MeanOverTime, avgpool, conv, linear
 
 
 def neurons() -> nn.Module:

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import step
 from tests.zoo.harness import Case
-from tests.zoo.parts import step
 
 
 class Fires(nn.Module):

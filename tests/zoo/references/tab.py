@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.surrogates import triangle
 from tests.zoo.harness import Case, by_order
-from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear, triangle
+from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear
 
 
 class Accumulated(nn.Module):

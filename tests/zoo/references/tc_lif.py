@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import step, triangle
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, Neurons, linear, step, triangle
+from tests.zoo.parts import Flatten, Neurons, linear
 
 
 class TwoCompartments(Neurons):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from tests.surrogates import rectangle
 from tests.zoo.harness import Case
 from tests.zoo.parts import (
     Decaying,
@@ -14,7 +15,6 @@ from tests.zoo.parts import (
     linear,
     louder,
     norm,
-    rectangle,
     stages,
 )
 

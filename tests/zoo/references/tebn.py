@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tests.surrogates import triangle
 from tests.zoo.harness import Case
-from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear, norm, triangle
+from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear, norm
 
 
 class TEBN(nn.Module):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from tests.surrogates import triangle
 from tests.zoo.harness import Case
-from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear, norm, triangle
+from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear, norm
 
 
 def features(width: int) -> list[nn.Module]:
