@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ def _compiled(program: Any) -> bytes:
         raise UserError(f"--compiled needs a compiler: {missing}")
     from torch._inductor import aoti_compile_and_package
 
-    with tempfile.TemporaryDirectory(prefix="danetc-") as folder:
+    with tempfile.TemporaryDirectory(prefix="danetc-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own trees
         path = aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")
         return Path(path).read_bytes()
 
