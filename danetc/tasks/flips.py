@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.names import dotted
-from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.loops import loop_of
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.signature import outputs_of
 
@@ -91,25 +92,35 @@ def first_spikes_decided(
     """Whether the first spikes of a sample that differ all stand at their threshold.
 
     ``theirs`` are what layers give by the paths of their nodes; ``room`` says of a layer's input how
-    much of it rounding may be.
+    much of it rounding may be. Of a loop over time the first is that of the earliest step, since what
+    comes later in the graph is read by what comes earlier, a step behind.
     """
+    differing: list[tuple[Node, LayerCall, Tensor]] = []
     for node in graph.nodes.values():
-        name = dotted(*node.scope, node.name)
-        if node.path not in theirs or name not in mine:
-            continue
-        call = mine[name]
-        rank = len(node.value.shape)
-        axis = call.y.dim() - rank - 1
-        differ = (call.y != theirs[node.path].reshape(call.y.shape)).select(axis, sample)
-        if not differ.any():
-            continue
-        one = call.x.narrow(call.x.dim() - call.layer.input_rank - 1, sample, 1)
-        near = decided_by(call.layer, one, room(one)).select(axis, 0)
-        if axis:  # the first step at which they differ: what follows comes of it
-            t = int(differ.flatten(1).any(1).nonzero()[0])
-            differ, near = differ[t], near[t]
-        return bool(near[differ].all())
-    return False
+        call = mine.get(dotted(*node.scope, node.name))
+        if node.path in theirs and call is not None:
+            differ = call.y != theirs[node.path].reshape(call.y.shape)
+            differ = differ.select(differ.dim() - len(node.value.shape) - 1, sample)
+            if differ.any():
+                differing.append((node, call, differ))
+    if not differing:
+        return False
+    node, call, differ = differing[0]
+    if (loop := loop_of(graph).get(node.id)) is not None:
+        inside = (item for item in differing if item[0].id in loop.members)
+        node, call, differ = min(inside, key=lambda item: _first_step(item[2]))
+    one = call.x.narrow(call.x.dim() - call.layer.input_rank - 1, sample, 1)
+    axis = call.y.dim() - len(node.value.shape) - 1
+    near = decided_by(call.layer, one, room(one)).select(axis, 0)
+    if axis:  # the first step at which they differ: what follows comes of it
+        t = _first_step(differ)
+        differ, near = differ[t], near[t]
+    return bool(near[differ].all())
+
+
+def _first_step(differ: Tensor) -> int:
+    """The first step of [T, ...] at which something differs."""
+    return int(differ.flatten(1).any(1).nonzero()[0])
 
 
 # -- where the model's are known alone -------------------------------------------------------------

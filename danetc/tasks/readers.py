@@ -94,9 +94,17 @@ def onnx(data: bytes, content: Content) -> Run:
     graph, options = content.graph, content.options
     kind = 10 if options.half else 1
     shown = {name for node in made.graph.node for name in node.output}
-    layers = [node.path for node in graph.nodes.values() if node.op == "neuron"]
-    layers = [path for path in layers if path in shown]
-    made.graph.output.extend(helper.make_tensor_value_info(path, kind, None) for path in layers)
+    layers: dict[str, list[str]] = {}  # in a loop each step has a value of its own
+    for path in (node.path for node in graph.nodes.values() if node.op == "neuron"):
+        for names in ([path], [f"{path}/t{t}" for t in range(graph.steps)]):
+            if shown.issuperset(names):
+                layers[path] = names
+                break
+    made.graph.output.extend(
+        helper.make_tensor_value_info(name, kind, None)
+        for names in layers.values()
+        for name in names
+    )
     session = session_of(made.SerializeToString(), torch.get_num_threads())
     varies = [node.value.varies for node in graph.inputs]
 
@@ -107,9 +115,8 @@ def onnx(data: bytes, content: Content) -> Run:
         else:
             found = run_at_once(session, arrays, graph.steps)
         values = {name: torch.from_numpy(value).float() for name, value in found.items()}
-        return Ran(
-            tuple(values[name] for name in graph.outputs), {path: values[path] for path in layers}
-        )
+        spikes = {path: torch.cat([values[n] for n in names]) for path, names in layers.items()}
+        return Ran(tuple(values[name] for name in graph.outputs), spikes)
 
     return run
 

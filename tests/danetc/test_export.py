@@ -21,7 +21,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.weight_files import save_tensors
 from danetc.tasks.comparing import compare_file, make_vary
 from danetc.tasks.export_content import Content, ExportOptions
-from danetc.tasks.flips import decided_by, explained
+from danetc.tasks.flips import decided_by, explained, first_spikes_decided, recorded
 from danetc.tasks.formats import FORMATS
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
@@ -263,6 +263,28 @@ def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
             return torch.where(found <= 1e-5, 0.0, found)
 
         assert explained(model, [(x, 0)], gap, 1e-5) is traced
+
+
+@pytest.mark.parametrize(("x", "other", "traced"), [(1 - 5e-6, 1 + 5e-6, True), (0.5, 1.5, False)])
+def test_a_spike_in_a_loop_is_traced_to_its_step(x: float, other: float, traced: bool) -> None:
+    """The layer that fires otherwise first is the second one of the graph."""
+    graph = text("""
+    use std
+    neuron gate(threshold) { s = heaviside(x - threshold) }
+    network n { input = events(1, 1, 1); steps = 3; surrogate = atan
+      first  = second -> delay(1) -> gate(0.5)
+      second = (in + first) -> gate(1.0)
+      out    = second }
+    """)
+    model = emit(graph)
+    with recorded(model) as mine:
+        model(torch.tensor([x, 0.0, 0.0]).view(3, 1, 1, 1, 1))
+    content, row = Content(graph, model, {}, ExportOptions()), FORMATS[".onnx"]
+    read = row.read()
+    assert read is not None
+    ran = read(row.write(content), content)([torch.tensor([other, 0.0, 0.0]).view(3, 1, 1, 1, 1)])
+    assert [y.flatten().tolist() for y in ran.neurons.values()] == [[0, 1, 1], [1, 1, 1]]
+    assert first_spikes_decided(graph, mine, ran.neurons, 0, lambda x: 1e-5) is traced
 
 
 def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path) -> None:
