@@ -175,9 +175,8 @@ def table(results: Sequence[Result], forms: Sequence[str]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]  # fmt: skip
     for form in forms:
         of_form = [item for item in results if item.form == form]
-        samples, flipped = (
-            sum(getattr(item, what) for item in of_form) for what in ("samples", "flipped")
-        )
+        samples = sum(item.samples for item in of_form)
+        flipped = sum(item.flipped for item in of_form)
         compared = sum(bool(item.seeds) for item in of_form)
         share = 100 * flipped / samples if samples else 0.0
         lines.append(

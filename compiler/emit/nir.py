@@ -3,8 +3,9 @@
 NIR's nodes are differential equations and linear maps; several edges into a node are a sum. Time
 steps are ``DT`` seconds long, and neurons are written so that a forward Euler step of that length is
 danetc's: tau = ``tau * DT`` of a LIF, r = 1 / ``DT`` of an IF, as SpikingJelly writes and reads them.
-A LIF that a layer of weights drives has r = tau / ``DT``, and the weights are divided by that, so that its
-input comes in whole, as snn-mlir reads it; another one has r = 1. A node has its name in the spec, with ``.times_`` and a number behind it for a multiple.
+A LIF that a layer of weights drives has r = tau / ``DT``, and the weights are divided by that, so that
+its input comes in whole, as snn-mlir reads it; another one has r = 1. A node has its name in the spec,
+with ``.times_`` and a number behind it for a multiple.
 
 A norm is folded into the convolution before it, or becomes a convolution of one pixel. A convolution
 in groups is written as a full one with weights of 0 between groups, since neither nir 1.0.8 nor

@@ -116,8 +116,7 @@ class _Batch:
                     "report this, with the spec"
                 )
         self.flipped = len(apart)
-        same = [float(gap[n]) for n in range(len(gap)) if n not in set(apart)]
-        self.largest = max(same, default=0.0)
+        self.largest = max(gap[gap <= room].tolist(), default=0.0)
 
     def _is_traced(self, ran: Ran, sample: int, theirs: Sequence[Tensor], room: float) -> bool:
         """Whether a sample's difference comes of spikes that stand at their threshold."""
@@ -130,14 +129,13 @@ class _Batch:
 
         def gap(outputs: Sequence[Tensor]) -> Tensor:
             other = [y[sample : sample + 1] for y in theirs]
-            found = _gaps(_by_sample(self.graph, outputs), other)
-            return torch.where(found <= room, 0.0, found)
+            return _gaps(_by_sample(self.graph, outputs), other)
 
         one = [
             (x.narrow(int(node.value.varies), sample, 1), int(node.value.varies))
             for x, node in zip(self.inputs, self.graph.inputs, strict=True)
         ]
-        return explained(self.model, one, gap, self.within)
+        return explained(self.model, one, gap, room, self.within)
 
 
 def _gaps(mine: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
 torchvision's has the same weighted layers in the same order (weights, strides, paddings, groups),
 ReLU for neurons and no time: the ANN that a spiking network is measured by, whatever its connection
-and rule. timm's has torchvision's name and the same names of weights. SpikingJelly's is the same network: the same layers, connection, rule and neuron.
+and rule. timm's has torchvision's name and the same names of weights. SpikingJelly's is the same
+network: the same layers, connection, rule and neuron.
 """
 
 from __future__ import annotations

@@ -94,8 +94,7 @@ def export(
 
     Args:
         source: a directory that ``danetc.train`` or ``danetc build`` has written, ``pretrained:NAME``,
-            or a spec (a file,
-            or the name of a shipped one), whose weights are new or those of ``init``.
+            or a spec (a file, or the name of a shipped one), whose weights are new or those of ``init``.
         output: the file, whose ending says what is written (``danetc.tasks.formats``).
             ``.safetensors`` and ``.pth`` hold weights. Whole networks take [N, C, H, W] (or
             [T, N, C, H, W]) for any N: ``.onnx``, ``.nir``, and ``.pt2``, a program of
@@ -238,10 +237,7 @@ def _named(
     if names == "danetc":
         return own, None, []
     from danetc.runtime.model.weights import match
-    from danetc.tasks.counterparts import (
-        COUNTERPARTS,
-        NoCounterpart,
-    )
+    from danetc.tasks.counterparts import COUNTERPARTS, NoCounterpart
 
     found = COUNTERPARTS[names](graph)
     if isinstance(found, NoCounterpart):

@@ -142,6 +142,7 @@ def explained(
     model: nn.Module,
     inputs: Sequence[tuple[Tensor, int]],
     gap: Callable[[Sequence[Tensor]], Tensor],
+    within: float,
     room: float,
 ) -> bool:
     """Whether a model gives a sample's other outputs when spikes at their threshold are flipped.
@@ -149,8 +150,8 @@ def explained(
     Args:
         model: a model in evaluation mode that runs operation by operation.
         inputs: the sample's inputs, each with its axis of samples, which has one.
-        gap: how far outputs of some copies of the sample are from those to be explained, [copies]; 0
-            where they agree.
+        gap: how far outputs of some copies of the sample are from those to be explained, [copies].
+        within: the gap up to which they agree.
         room: how much of a neuron's input rounding may be.
 
     One spike is flipped at a time, then, behind those that come closest, another one that then stands at
@@ -170,7 +171,7 @@ def explained(
                 return False
             outputs, _ = _run(model, inputs, part)
             gaps = gap(outputs).tolist()
-            if 0.0 in gaps:
+            if any(each <= within for each in gaps):
                 return True
             if len(known) + 1 < MOST_FLIPS:
                 waiting += zip(gaps, part, strict=True)

@@ -185,7 +185,3 @@ def _label(array: np.ndarray[Any, Any]) -> str:
 def proto_type(array_type: Any) -> int:
     """The number by which ONNX knows a type of numpy."""
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(array_type)))
-
-
-def dims(lead: Iterable[int | str], shape: Shape) -> list[int | str]:
-    return [*lead, *shape]

@@ -112,8 +112,7 @@ def agreement(
                 f"by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
             )
         flipped += len(apart)
-        same = [float(worst[n]) for n in range(samples) if n not in apart]
-        largest = max(largest, *same)
+        largest = max(largest, *worst[worst <= TOLERANCE].tolist())
     return OutputAgreement(samples, SEEDS, min(deviations), largest, own, flipped)
 
 
@@ -142,11 +141,10 @@ def _is_traced(
 
     def gap(outputs: Sequence[Tensor]) -> Tensor:
         (y,) = outputs
-        worst = _differences(theirs.expand_as(y), y) / unit
-        return torch.where(worst <= TOLERANCE, 0.0, worst)
+        return _differences(theirs.expand_as(y), y) / unit
 
     axis = int(frames)
-    return explained(model, [(inputs.narrow(axis, sample, 1), axis)], gap, TOLERANCE)
+    return explained(model, [(inputs.narrow(axis, sample, 1), axis)], gap, TOLERANCE, TOLERANCE)
 
 
 def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...], seed: int) -> Tensor:

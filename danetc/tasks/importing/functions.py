@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -169,16 +170,13 @@ def _view(call: Called) -> ReadValue:
     sample = call.build.shape_of(value.node)
     lead = before[: value.leading]
     flat = (lead[0] * lead[1],) if value.leading == 2 else lead
-    size = 1
-    for extent in sample:
-        size *= extent
     if before == after:
         return value
     if value.flat and after[2:] == sample and after[0] * after[1] == before[0]:
         return ReadValue(value.node, 2)
     if value.leading == 2 and after == (*flat, *sample):
         return ReadValue(value.node, 1, flat=True)
-    if after == (*lead, size):
+    if after == (*lead, math.prod(sample)):
         return call.given(flatten(call.build, value.node, call.path))
     raise call.refuse(f"a change of shape from {before} to {after}")
 

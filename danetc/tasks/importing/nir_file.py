@@ -211,4 +211,3 @@ class NirRunner:
 
     def varied(self, seed: int, inputs: Tensor) -> None:
         """The weights of a file stay as they are."""
-        return

@@ -26,7 +26,6 @@ from danetc.tasks.importing.source import SourceBuilder
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-
 _OVER_TIME = frozenset({"Reshape", "ReduceMean", "ReduceSum"})
 """Operators that know what to make of time steps."""
 
@@ -98,9 +97,7 @@ def _size(reader: Reader, node: Any, attrs: Mapping[str, Any]) -> Array | None:
             return np.array(size[attrs.get("start", 0) : attrs.get("end", len(size))])
         case "Concat":
             return np.concatenate(taken)
-        case "Expand":
-            return taken[0]
-        case "Identity":
+        case "Expand" | "Identity":
             return taken[0]
     return None
 

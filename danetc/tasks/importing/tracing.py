@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -132,8 +133,7 @@ class ShapedTracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         node = proxy.node
         if kind == "placeholder":
-            given = node.args[0] if node.args else self.example
-            node.meta[VALUE] = given if node.args else self.example
+            node.meta[VALUE] = node.args[0] if node.args else self.example
         elif kind != "output":
             self.computing = True
             try:
@@ -161,10 +161,7 @@ class ShapedTracer(fx.Tracer):
                 case "call_method":
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 case "get_attr":
-                    found: Any = self.root
-                    for part in str(node.target).split("."):
-                        found = getattr(found, part)
-                    return found
+                    return attrgetter(str(node.target))(self.root)
         raise AssertionError(node.op)
 
 

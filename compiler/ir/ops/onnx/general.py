@@ -142,3 +142,12 @@ def pair(at: Site, name: str, other: int) -> list[int]:
         case "columns":
             return [other, one]
     return [one, one]
+
+
+def window(at: Site) -> dict[str, list[int]]:
+    """Kernel, stride and padding of windows, as ONNX calls them."""
+    return {
+        "kernel_shape": pair(at, "kernel", 1),
+        "strides": pair(at, "stride", 1),
+        "pads": 2 * pair(at, "padding", 0),
+    }

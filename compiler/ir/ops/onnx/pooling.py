@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from danetc.compiler.ir.ops.onnx.general import Form, OnnxWriter, Site, pair
+from danetc.compiler.ir.ops.onnx.general import Form, OnnxWriter, Site, window
 
 
 def pooling(name: str, **attributes: Any) -> Form:
     def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-        return to.node(
-            name, x[0], kernel_shape=pair(at, "kernel", 1), strides=pair(at, "stride", 1),
-            pads=2 * pair(at, "padding", 0), **attributes,
-        )  # fmt: skip
+        return to.node(name, x[0], **window(at), **attributes)
 
     return form
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from danetc.compiler.ir.ops.onnx.general import OnnxWriter, Site, pair
+from danetc.compiler.ir.ops.onnx.general import OnnxWriter, Site, pair, window
 from danetc.compiler.ir.ops.row import whole
 from danetc.compiler.ir.ops.scheduled import at_start, is_scheduled
 
@@ -21,19 +21,15 @@ def _with_bias(to: OnnxWriter, at: Site) -> list[str]:
 
 def conv(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
-        "Conv", x[0], *_with_bias(to, at),
-        kernel_shape=pair(at, "kernel", 1), strides=pair(at, "stride", 1),
-        pads=2 * pair(at, "padding", 0), dilations=pair(at, "dilation", 1),
-        group=whole(at.attrs, "groups"),
+        "Conv", x[0], *_with_bias(to, at), **window(at),
+        dilations=pair(at, "dilation", 1), group=whole(at.attrs, "groups"),
     )  # fmt: skip
 
 
 def conv_transposed(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
-        "ConvTranspose", x[0], *_with_bias(to, at),
-        kernel_shape=pair(at, "kernel", 1), strides=pair(at, "stride", 1),
-        pads=2 * pair(at, "padding", 0), output_padding=pair(at, "output_padding", 0),
-        group=whole(at.attrs, "groups"),
+        "ConvTranspose", x[0], *_with_bias(to, at), **window(at),
+        output_padding=pair(at, "output_padding", 0), group=whole(at.attrs, "groups"),
     )  # fmt: skip
 
 
