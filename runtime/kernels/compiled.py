@@ -22,7 +22,7 @@ import hashlib
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -219,11 +219,7 @@ def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[st
     keep = kernel.text and internals.has(InternalUse.KEEP)
     place = _place(kernel.text, args, kernel.fixed(args)) if keep else None
     believed = _believed()
-    # A compilation is the same in every mode that its first caller may be in.
-    with ExitStack() as plain:
-        plain.enter_context(torch.inference_mode(False))
-        plain.enter_context(torch.no_grad())
-        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
+    with _plain(args[0].device):
         try:
             return _compiled(kernel, args, place, {**believed, **settings})
         except Exception:
@@ -231,6 +227,13 @@ def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[st
                 raise
             # With what the compiler can do.
             return _compiled(kernel, args, place, settings)
+
+
+@contextmanager
+def _plain(device: torch.device) -> Iterator[None]:
+    """A compilation is the same in every mode that its first caller may be in."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def _believed() -> dict[str, Any]:
@@ -361,11 +364,7 @@ def _load(
     if not place.is_file():
         return None
     patches = {"cpp.dynamic_threads": True, **_believed(), **settings}
-    with ExitStack() as plain:
-        plain.enter_context(torch.inference_mode(False))
-        plain.enter_context(torch.no_grad())
-        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
-        plain.enter_context(internals.find("patch")(patches))
+    with _plain(args[0].device), internals.find("patch")(patches):
         run: Run = internals.find("CompiledArtifact.load")(path=str(place))
         return run
 

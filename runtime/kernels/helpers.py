@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,12 +159,10 @@ class _Helper:
             answer = b""
             request = Request.of(job)
             if request is not None:
-                try:
+                with suppress(OSError, ValueError, pickle.PicklingError, AttributeError, TypeError):
                     pickle.dump(request, process.stdin)
                     process.stdin.flush()
                     answer = process.stdout.readline()
-                except (OSError, ValueError, pickle.PicklingError, AttributeError, TypeError):
-                    answer = b""
                 alive = answer != b""
             self._results.put((job, answer == DONE))
 
