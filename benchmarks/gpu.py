@@ -234,22 +234,13 @@ def _compiled(step: TrainingStep) -> None:
     step.model = torch.compile(step.model)  # type: ignore[assignment]
 
 
-def _mixed(step: TrainingStep) -> Callable[[], None]:
-    """A step in bf16 with channels last, and a fused optimizer."""
+def _mixed(step: TrainingStep) -> TrainingStep:
+    """A step in bf16 with channels last."""
     step.model.to(memory_format=torch.channels_last)
     if step.x.dim() == 4:
         step.x = step.x.contiguous(memory_format=torch.channels_last)
-    parameters = list(step.model.parameters())
-    step.optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, fused=True)
-
-    def run() -> None:
-        step.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(step.device.type, torch.bfloat16):
-            loss = step.loss()
-        loss.backward()
-        step.optimizer.step()
-
-    return run
+    step.half = True
+    return step
 
 
 def _compared(at: At, what: str, made: Mapping[str, Callable[[], object]]) -> Iterator[Row]:
@@ -348,12 +339,11 @@ def roofline(at: At) -> Iterator[Row]:
     graph = at.graph("sew_r18", steps=length, image=image)
     conditions = Conditions(batch, (3, image, image), str(at.device))
     found, _ = candidates(graph, conditions, ("fused",))
-    step = found["danetc fused"].make()
-    run = _mixed(step)
-    run()
+    step = _mixed(found["danetc fused"].make())
+    step()
     alone = _convolutions(step)
     progress("roofline")
-    samples = time_interleaved({"step": run, "convolutions": alone}, at.device, at.rounds)
+    samples = time_interleaved({"step": step, "convolutions": alone}, at.device, at.rounds)
     whole, parts = (1e3 * medians(samples[name]).seconds for name in ("step", "convolutions"))
     yield Row("roofline: a training step of sew_r18", whole, unit="ms")
     for name, value in (("convolutions", parts), ("regions", whole - parts)):
@@ -373,8 +363,7 @@ def _convolutions(step: TrainingStep) -> Callable[[], object]:
     layers = [m for m in step.model.modules() if isinstance(m, nn.Conv2d)]
     handles = [layer.register_forward_hook(watch) for layer in layers]
     try:
-        with torch.autocast(step.device.type, torch.bfloat16):
-            step.loss()
+        step.loss()
     finally:
         for handle in handles:
             handle.remove()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.errors import UserError
 from danetc.options import dry_run_seconds_option, form_option, quiet_option
 from danetc.options.grid import axes_option, grid_options, grid_subjects
 from danetc.output.echo import echo, json_text
@@ -124,6 +123,7 @@ def command(
         return
     if asked.training.fresh and asked.training.override:
         raise click.UsageError("choose one of --fresh and --override")
+    from danetc.tasks.grid.call import refuse_failed
     from danetc.tasks.grid.comparison import checked_runs, commands, compare
 
     runs = checked_runs(asked, axes, quiet=quiet)
@@ -140,15 +140,7 @@ def command(
     if stopped is not None:
         echo(f"danetc: stopped; the same command resumes, and {_ask(folder)}", err=True)
         raise click.exceptions.Exit(stopped)
-    comparison = _report(asked, columns, x, plots, form)
-    failed = sum(len(row.errors) for row in comparison.rows)
-    if failed:
-        listed = "\n".join(
-            f"{row.name} seed {seed}: {text}"
-            for row in comparison.rows
-            for seed, text in row.errors.items()
-        )
-        raise UserError(f"{failed} of {len(runs)} runs failed; logs are in {folder}\n{listed}")
+    refuse_failed(_report(asked, columns, x, plots, form), len(runs), folder)
 
 
 def _ask(output: Path) -> str:

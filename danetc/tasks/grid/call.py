@@ -141,10 +141,15 @@ def compare(
     if train_grid(runs, axes, asked, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {folder}")
     found = read_comparison(folder, accuracy, allow_changed)
+    refuse_failed(found, len(runs), folder)
+    return Compared(folder, found)
+
+
+def refuse_failed(found: Comparison, runs: int, folder: Path) -> None:
+    """Raise UserError where some of so many runs have failed, with what each has to say."""
     failed = [
         f"{row.name} seed {seed}: {text}" for row in found.rows for seed, text in row.errors.items()
     ]
     if failed:
         listed = "\n".join(failed)
-        raise UserError(f"{len(failed)} of {len(runs)} runs failed; logs are in {folder}\n{listed}")
-    return Compared(folder, found)
+        raise UserError(f"{len(failed)} of {runs} runs failed; logs are in {folder}\n{listed}")
