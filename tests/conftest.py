@@ -9,7 +9,8 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from danetc.runtime.bench.alone import Alone
+    from danetc.runtime.data.source import DataSet
+    from danetc.runtime.sources.request import DataRequest
 
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
 
 IMPORTED = 100
 """Modules that are imported until what they hold is left out of that search, before the next file."""
+
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+"""Inductor believes what the processor says: to compile and run a program for each kind of vector
+takes longer than the kernels of a test."""
 
 SIZE = pytest.StashKey[int]()
 MODULES = pytest.StashKey[int]()
@@ -89,6 +96,37 @@ def _unflushed() -> Iterator[None]:
 def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are compiled, or taken from the disk."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", True)
+
+
+@pytest.fixture(scope="module")
+def few_digits() -> Iterator[Callable[[DataRequest], DataSet]]:
+    """``digits`` is a fifth of itself in this process, and in what it forks. Gives what opens all."""
+    from danetc.runtime.data import digits
+    from danetc.runtime.data.source import Memory, memory_fingerprint
+
+    def few(asked: DataRequest) -> DataSet:
+        data = whole(asked)
+        assert isinstance(data.train, Memory)
+        assert isinstance(data.test, Memory)
+        train, test = (
+            replace(part, images=part.images[:count], labels=part.labels[:count])
+            for part, count in ((data.train, 288), (data.test, 72))
+        )
+        fingerprint = memory_fingerprint(train, test)
+        return replace(data, train=train, test=test, fingerprint=fingerprint)
+
+    whole = digits.open_source
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "open_source", few)
+        yield whole
+
+
+@pytest.fixture
+def all_digits(
+    few_digits: Callable[[DataRequest], DataSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them in a test of a module that has few: other processes have all, and so do figures."""
+    monkeypatch.setattr("danetc.runtime.data.digits.open_source", few_digits)
 
 
 @pytest.fixture

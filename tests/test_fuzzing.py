@@ -33,7 +33,7 @@ from tests.fuzzing.mutate import minimised, mutated, parsed
 from tests.reference.language import OPERATIONS
 from tests.reference.training import LOSSES as HELD
 
-PARTS = 5
+PARTS = 3
 """Seconds of a core for each, so that they spread over processes."""
 
 

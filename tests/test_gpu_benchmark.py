@@ -34,7 +34,13 @@ def gpu() -> Iterator[ModuleType]:
 
 
 @pytest.mark.usefixtures("short_samples")
-@pytest.mark.parametrize("part", ["agree", "steps", "regions", "roofline"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("agree", "roofline"),
+        *(pytest.param(part, marks=pytest.mark.thorough) for part in ("steps", "regions")),
+    ],
+)
 def test_a_part_runs(
     gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,7 +158,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
     assert README.index(first) < README.index("## ")
 
 
-@pytest.mark.usefixtures("together", "forked_trainings")
+@pytest.mark.usefixtures("together", "forked_trainings", "few_digits")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,14 @@ def danetc(
     return run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_digits(request: pytest.FixtureRequest) -> None:
+    """Most tests train on ``digits`` to have trained on something; ``ALL_DIGITS`` in a module says
+    that its do not."""
+    if not getattr(request.module, "ALL_DIGITS", False):
+        request.getfixturevalue("few_digits")
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """The file of a small network."""

@@ -17,6 +17,7 @@ recipe few { batch = 300; optimizer = adamw(lr = 0.01)
   phase one { epochs = 2 } phase two { epochs = 1; start = one } }
 """
 TEXT = SMALL + RECIPE
+ALL_DIGITS = True
 
 
 class Noting(danetc.Callback):

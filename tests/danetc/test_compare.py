@@ -53,6 +53,7 @@ def wait_for(path: Path, process: Popen) -> None:
 
 
 @pytest.mark.usefixtures("forked_trainings")
+@pytest.mark.usefixtures("all_digits")
 def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + SGD)
     grid = ("compare", "a.danet", "--data", "digits", "--seeds", "2", "--backend", "eager")

@@ -45,6 +45,7 @@ def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> No
     assert shape[-3] == small.channels
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
     done = danetc("data", "digits", "-o", "digits.png")
     assert done.status == 0

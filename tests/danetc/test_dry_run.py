@@ -34,6 +34,7 @@ recipe two {
 """
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + SLOW_START)
     result = danetc(
@@ -88,7 +89,7 @@ def test_a_signal_ends_it_at_once(
     assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
 
 
-@pytest.mark.usefixtures("few_timed")
+@pytest.mark.usefixtures("few_timed", "all_digits")
 def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ("train", "a.danet", "--data", "digits")
@@ -206,6 +207,7 @@ def test_no_phase_begins_when_time_is_over(
     assert second["not_timed"] == "the 60 s for timing were over"
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_it_says_how_many_steps_it_timed(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +233,7 @@ def test_it_says_how_many_steps_it_timed(
     assert "the whole training takes about" in result.out
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def test_the_numbers_are_those_of_the_training(danetc: Run, trained: Path) -> No
     last = json.loads((run / "training.json").read_text())["epochs"][-1]
     (figures,) = found["results"]
     assert (figures["loss"], figures["top1"]) == (last["test_loss"], last["test_accuracy"])
-    assert (figures["top5"], figures["images"]) == (last["test_top5"], 360)
+    assert (figures["top5"], figures["images"]) == (last["test_top5"], 72)
     assert (found["data"], found["trained_steps"]) == ("digits", 2)
 
 
@@ -157,7 +157,7 @@ def test_weights_of_another_epoch_than_the_figures(
 
 def test_training_images_too(danetc: Run, trained: Path) -> None:
     (found,) = evaluate(danetc, trained / "seed-0", "--split", "train", "--data", "digits")
-    assert found["results"][0]["images"] == 1437
+    assert found["results"][0]["images"] == 288
     assert "the training images (was: the test images)" in found["unlike_training"]
 
 
@@ -196,7 +196,7 @@ def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
     )
     assert danetc("build", "two.danet", "-o", "two").status == 0
     (found,) = evaluate(danetc, "two", "--data", "digits", "--train-output", "late", "--over-time")
-    assert [item["images"] for item in found["over_time"]] == [360, 360]
+    assert [item["images"] for item in found["over_time"]] == [72, 72]
     unnamed = danetc("eval", "two", "--data", "digits")
     assert unnamed.status == 1
     assert "--train-output NAME" in unnamed.err

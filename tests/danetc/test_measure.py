@@ -186,7 +186,7 @@ def test_fewer_images_than_asked_for_are_said(danetc: Run, small: Path) -> None:
     done = danetc(
         "measure", small, "--data", "digits", "--batch", "300", "--only", "firing-rate", "--json"
     )
-    assert "the data set has 360 images in this split, all were measured" in done.err
+    assert "the data set has 72 images in this split, all were measured" in done.err
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from danetc.runtime.system.files import digest
 from .conftest import Run
 
 NAMES = pretrained_names()
+ALL_DIGITS = True
 FOLDER = Path(sys.modules["danetc.pretrained"].__file__ or "").parent
 LEFT_OUT = {"checkpoints", "tensorboard", "tensorboard.json", ".lock", ".lock.owner"}
 MOST_BYTES = 5_000_000

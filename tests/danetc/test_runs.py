@@ -70,6 +70,7 @@ def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path
     assert (tmp_path / "run" / "run.json").is_file()
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
     many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
     long = ("--set", "recipe.epochs=5", "--checkpoint-every", "2")

@@ -132,6 +132,7 @@ def test_compile_finds_no_graph_break(neuron: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_inductor_compiles_it() -> None:
     """A norm, a neuron that learns and a mean over time: each kernel takes seconds to compile."""
