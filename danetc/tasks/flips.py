@@ -9,8 +9,9 @@ fire otherwise there and comparing again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loop_of
+from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.signature import outputs_of
 
@@ -62,20 +64,20 @@ def recorded(model: nn.Module) -> Iterator[dict[str, LayerCall]]:
 
 
 def _changes(x: Tensor, room: float) -> Iterator[Tensor]:
-    """Inputs that differ from one by at most ``room``."""
+    """Changes of an input, by at most ``room``."""
     generator = torch.Generator().manual_seed(0)
     for part in (1.0, 0.25, 0.0625):
         drawn = (2 * torch.rand(x.shape, generator=generator).to(x) - 1 for _ in range(16))
         for change in (torch.ones_like(x), -torch.ones_like(x), *drawn):
-            yield x + part * room * change
+            yield part * room * change
 
 
 def decided_by(layer: nn.Module, x: Tensor, room: float) -> Tensor:
     """Where what a layer gives is another one for some change of its input by at most ``room``."""
     own = layer(x)
     found = torch.zeros_like(own, dtype=torch.bool)
-    for changed in _changes(x, room):
-        found |= layer(changed) != own
+    for change in _changes(x, room):
+        found |= layer(x + change) != own
     return found
 
 
@@ -128,11 +130,11 @@ def _first_step(differ: Tensor) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A layer's input [..., 1, ...] of one sample, changed at one neuron by so little that rounding
-    may be it, and so that the neuron fires at other steps."""
+    """A change of a layer's input [..., 1, ...] of one sample, at one neuron, by so little that
+    rounding may be it, and so that the neuron fires at other steps."""
 
     layer: str
-    x: Tensor
+    change: Tensor
 
 
 Flips = tuple[Flip, ...]
@@ -163,7 +165,7 @@ def explained(
         waiting.sort(key=lambda item: item[0])
         _, known = waiting.pop(0)
         _, seen = _run(model, inputs, [known])
-        tried = [(*known, flip) for flip in _flips_behind(seen, known, room)]
+        tried = [(*known, flip) for flip in _flips_behind(model, seen, known, room)]
         for start in range(0, len(tried), COPIES):
             part = tried[start : start + COPIES]
             runs += len(part)
@@ -182,54 +184,105 @@ def _run(
     model: nn.Module, inputs: Sequence[tuple[Tensor, int]], copies: Sequence[Flips]
 ) -> tuple[Sequence[Tensor], dict[str, LayerCall]]:
     """The outputs of copies of a sample, each with its flips, and what layers took and gave."""
-
-    def change(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        def hook(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    changes: dict[str, list[tuple[int, Tensor]]] = {}
+    for place, flips in enumerate(copies):
+        for flip in flips:
+            changes.setdefault(flip.layer, []).append((place, flip.change))
+    inside = {layer for loop in _loops(model) for layer in loop.step.modules()}
+    with ExitStack() as stack:
+        for name, parts in changes.items():
+            layer = model.get_submodule(name)
             assert isinstance(layer, Neuron)
-            x = given[0].clone()
-            axis = x.dim() - layer.input_rank - 1
-            for place, flips in enumerate(copies):
-                for flip in flips:
-                    if flip.layer == name:
-                        x.narrow(axis, place, 1).copy_(flip.x)
-            return (x, *given[1:])
-
-        return hook
-
-    names = {flip.layer for flips in copies for flip in flips}
-    handles = [model.get_submodule(name).register_forward_pre_hook(change(name)) for name in names]
-    try:
+            stack.enter_context((_advancing if layer in inside else _taking)(layer, parts))
         with recorded(model) as seen, torch.no_grad():
             y = model(*(torch.cat([x] * len(copies), axis) for x, axis in inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
     return outputs_of(y), seen
 
 
-def _flips_behind(seen: Mapping[str, LayerCall], known: Flips, room: float) -> Iterator[Flip]:
-    """The flips of spikes at their threshold in the layers from that of the last flip on."""
+def _loops(model: nn.Module) -> Iterator[Loop]:
+    return (module for module in model.modules() if isinstance(module, Loop))
+
+
+@contextmanager
+def _taking(layer: Neuron, parts: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
+    """A layer takes what it is given and these changes, each of the copy in that place."""
+
+    def hook(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = given[0].clone()
+        axis = x.dim() - layer.input_rank - 1
+        for place, change in parts:
+            x.narrow(axis, place, 1).add_(change)
+        return (x, *given[1:])
+
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _advancing(layer: Neuron, parts: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
+    """The same of a layer that a loop takes from step to step."""
+    plain = layer.advance
+    now = 0
+
+    def advance(inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        nonlocal now
+        x = inputs[0].clone()
+        for place, change in parts:
+            x.narrow(0, place, 1).add_(change[now])
+        now += 1
+        return plain((x, *inputs[1:]), before)
+
+    layer.__dict__["advance"] = advance
+    try:
+        yield
+    finally:
+        del layer.__dict__["advance"]
+
+
+def _flips_behind(
+    model: nn.Module, seen: Mapping[str, LayerCall], known: Flips, room: float
+) -> Iterator[Flip]:
+    """The flips of spikes at their threshold in the layers from that of the last flip on, and in all
+    of its loop, whose earlier layers read it a step later."""
+    loops = [{*loop.step.modules()} for loop in _loops(model)]
     names = [*seen]
-    first = names.index(known[-1].layer) if known else 0
+    first = 0
+    if known:
+        last = seen[known[-1].layer].layer
+        along = next((loop for loop in loops if last in loop), {last})
+        first = next(at for at, name in enumerate(names) if seen[name].layer in along)
     for name in names[first:]:
-        yield from _flips(name, seen[name], room)
+        call = seen[name]
+        if not any(call.layer in loop for loop in loops):
+            yield from _flips(name, call.layer, call.x, room)
+            continue
+        changed = sum((flip.change for flip in known if flip.layer == name), call.x)
+        yield from _flips(name, call.layer, changed, room, looped=True)
 
 
-def _flips(name: str, call: LayerCall, room: float) -> Iterator[Flip]:
-    """Each neuron of a layer that fires at other steps for some change of its input by ``room``."""
-    layer, x = call.layer, call.x
+def _flips(
+    name: str, layer: Neuron, x: Tensor, room: float, *, looped: bool = False
+) -> Iterator[Flip]:
+    """Each neuron of a layer that fires at other steps for some change of its input by ``room``. In a
+    loop, where what it takes later depends on its spikes: that fires first at another step."""
     own = layer(x)
     lead = own.dim() - layer.rank  # T and N, or N
-    found: set[tuple[tuple[int, ...], bytes]] = set()
-    for changed in _changes(x, room):
-        given = layer(changed)
+    found: set[tuple[tuple[int, ...], object]] = set()
+    for change in _changes(x, room):
+        given = layer(x + change)
         apart = (given != own).reshape(-1, *own.shape[lead:]).any(0)
         for place in map(tuple, apart.nonzero().tolist()):
-            train = given[(..., *place)].contiguous().numpy().tobytes()
-            if (place, train) not in found:
-                found.add((place, train))
-                more = (slice(None),) * (layer.input_rank - layer.rank)
-                at = (..., *place, *more)
-                other = x.clone()
-                other[at] = changed[at]
-                yield Flip(name, other)
+            at = (..., *place)
+            until = _first_step(given[at] != own[at]) + 1 if looped else len(x)
+            key = place, until if looped else given[at].contiguous().numpy().tobytes()
+            if key in found:
+                continue
+            found.add(key)
+            changed = (*at, *[slice(None)] * (layer.input_rank - layer.rank))
+            only = torch.zeros_like(x)
+            only[changed] = change[changed]
+            only[until:] = 0.0
+            yield Flip(name, only)

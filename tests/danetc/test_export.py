@@ -9,6 +9,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,41 @@ def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
             return (outputs[0] - wanted).abs().amax(1)
 
         assert explained(model, [(x, 0)], gap, 1e-5, 1e-5) is traced
+
+
+@pytest.mark.parametrize("changed", [1, 2])
+@pytest.mark.parametrize("inside", ["IF", "LIF(tau = 3.0)", "gate"])
+def test_outputs_of_a_loop_are_explained_too(inside: str, changed: int) -> None:
+    """A spike changes what its own neuron and others take at later steps; or two of them do."""
+    graph = text(f"""
+    use std
+    neuron gate(threshold = 1.0) {{ s = heaviside(x - threshold) }}
+    network n {{ input = events(1, 4, 4); steps = 5; neuron = IF; surrogate = atan
+      back = fire -> delay(1) -> conv(1)
+      fire = (in + back) -> {inside}
+      out  = fire -> conv(2) -> norm -> spike -> avgpool -> mean_over_time -> linear(3) }}
+    """)
+    model = emit(graph).eval()
+    with torch.no_grad():
+        make_vary(model, graph)
+        x = torch.rand(5, 1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+        x[0, 0, 0, 1, 2], x[0, 0, 0, 3, 3] = 1 - 5e-6, 1 + 5e-6
+        other = x.clone()
+        for row, column in ((1, 2), (3, 3))[:changed]:
+            other[0, 0, 0, row, column] = 2 - x[0, 0, 0, row, column]
+        if inside.startswith("LIF"):
+            x[0], other[0] = 3 * x[0], 3 * other[0]
+        plain, wanted, far = model(x), model(other), model(1.5 * other)
+    assert (wanted - plain).abs().max() > 1e-4
+
+    def explains(wanted: Tensor) -> bool:
+        def gap(outputs: Sequence[Tensor]) -> Tensor:
+            return (outputs[0] - wanted).abs().amax(1)
+
+        return explained(model, [(x, 1)], gap, 1e-6, 3e-5)
+
+    assert explains(wanted)
+    assert not explains(far)
 
 
 @pytest.mark.parametrize(("x", "other", "traced"), [(1 - 5e-6, 1 + 5e-6, True), (0.5, 1.5, False)])
