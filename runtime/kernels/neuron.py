@@ -12,6 +12,7 @@ from torch import Tensor
 
 from danetc.dsl.neuron.kernel_text import kernel_source
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -133,7 +134,7 @@ class NeuronKernel:
 @lru_cache(maxsize=256)
 def kernel(program: str) -> NeuronKernel:
     """The kernel of a program's text. The source that runs is made of our own templates alone."""
-    parsed = NeuronProgram.parse(program)
+    parsed = read_program(program)
     source = kernel_source(parsed)
     code = compile(source, f"<kernel of {parsed.name}>", "exec")
     summed: dict[str, Any] = {"torch": torch, "spread": spread, "total": total}

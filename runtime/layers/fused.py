@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
 from danetc.runtime.kernels.neuron import kernel
@@ -293,7 +293,7 @@ class FusedNeuron(Neuron):
         that each time step has one by one, or those of the step ``now``."""
         each: Iterable[Tensor]
         if now is None:
-            items = zip(NeuronProgram.parse(self.program).learnables, self.params(), strict=True)
+            items = zip(read_program(self.program).learnables, self.params(), strict=True)
             each = chain.from_iterable(p.unbind(0) if item.per_step else (p,) for item, p in items)
         else:
             each = kernel(self.program).at(self.params(), now)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.neuron.kernel_text import parameter_names
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.operators import one_step, written_out  # registers torch.ops.danetc too
 
@@ -37,7 +37,7 @@ class Neuron(nn.Module):
 
     def __init__(self, program: str, steps: int, rank: int, *size: int) -> None:
         super().__init__()
-        parsed = NeuronProgram.parse(program)
+        parsed = read_program(program)
         self.program = program
         self.steps = steps
         self.rank = rank
@@ -111,4 +111,4 @@ class Neuron(nn.Module):
         return y, (now + 1, after)
 
     def extra_repr(self) -> str:
-        return f"{NeuronProgram.parse(self.program).name}, steps={self.steps}"
+        return f"{read_program(self.program).name}, steps={self.steps}"

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.spikingjelly import NeuronMatch, match_neuron
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.operators import is_static
@@ -45,7 +45,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
 
     def __init__(self, program: str, steps: int, rank: int) -> None:
         super().__init__(program, steps, rank)
-        found = match_neuron(NeuronProgram.parse(program))
+        found = match_neuron(read_program(program))
         if found is None:
             raise ValueError("SpikingJelly has no neuron with these equations")
         require()

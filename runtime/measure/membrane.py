@@ -22,6 +22,7 @@ from danetc.dsl.neuron.program import (
     SurrogateProgram,
     unique,
 )
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, wide
 from danetc.runtime.kernels.operators import inputs_over_time
@@ -148,7 +149,7 @@ class Instrument:
 @lru_cache(maxsize=256)
 def instrument(program: str) -> Instrument:
     """The instrument of a program's text."""
-    parsed = NeuronProgram.parse(program)
+    parsed = read_program(program)
     membrane = find_membrane(parsed)
     if isinstance(membrane, NoMembrane):
         return Instrument(program, kernel(program), membrane, None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.neuron.inference import output_kind
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import ScopeModule
@@ -118,7 +118,7 @@ class FiringProbe:
         self._units: dict[str, float] = {}
         for name, module in model.named_modules():
             if isinstance(module, Neuron):
-                program = NeuronProgram.parse(module.program)
+                program = read_program(module.program)
                 kind = output_kind(program)
                 if program.is_neuron and kind.is_integer:
                     self._layers[name], self._units[name] = module, kind.unit

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from danetc.dsl.neuron.inference import output_kind
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items.losses import LOSSES as ROWS
 from danetc.runtime.kernels.neuron import kernel
@@ -96,7 +96,7 @@ def _firing_rate(seen: Seen, target: float, power: float) -> Tensor:
     """A layer's rate is the mean of its spikes over T, N and neurons, in units of its output."""
     rates = []
     for neuron, _, out in seen.layers:
-        kind = output_kind(NeuronProgram.parse(neuron.program))
+        kind = output_kind(read_program(neuron.program))
         # abs has no slope at 0, where most neurons are
         rates.append((out.abs() if kind.low < 0 else out).mean() / kind.unit)
     return (torch.stack(rates) - target).abs().pow(power).mean()
@@ -307,7 +307,7 @@ def _watched(model: nn.Module, item: Item) -> list[str]:
             )
         if not isinstance(module, Neuron):
             continue
-        program = NeuronProgram.parse(module.program)
+        program = read_program(module.program)
         known[program.name] = None
         fires = program.is_neuron and output_kind(program).is_integer
         if (wanted and program.name != wanted) or not (fires or (wanted and reads_potential)):

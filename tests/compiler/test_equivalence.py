@@ -23,7 +23,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.printer import print_program
 from danetc.runtime.checks.agreement import agreement
 from tests.compiler.drawn import programs
@@ -304,7 +304,7 @@ OPS = "p = mul w x; q = mul z u; v = add p q; t = sub v a; s = heaviside t; d = 
 
 
 def form_of(text: str) -> str:
-    return program_form(NeuronProgram.parse(text))
+    return program_form(read_program(text))
 
 
 def test_the_form_of_a_neuron_knows_no_names_and_no_order() -> None:

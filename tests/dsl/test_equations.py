@@ -12,6 +12,7 @@ from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.kernel_text import kernel_source
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
@@ -128,9 +129,9 @@ def test_constants_know_the_parameters_that_they_were_made_of() -> None:
 )  # fmt: skip
 def test_a_constant_has_to_be_what_it_says_it_was_made_of(wrong: str) -> None:
     right = "neuron n; param a = 2.0; s = mul x 2.0[a]; out s"
-    assert NeuronProgram.parse(right).text() == right
+    assert read_program(right).text() == right
     with pytest.raises(ValueError, match="neuron program"):
-        NeuronProgram.parse(right.replace("2.0[a]", wrong))
+        read_program(right.replace("2.0[a]", wrong))
 
 
 def test_constants_have_names() -> None:
@@ -201,7 +202,7 @@ def test_a_state_whose_next_value_is_learnt() -> None:
     text = "neuron n { state a = 0; s = heaviside(x - a); a = learn(2.0, above = 1) }"
     found = program(text)
     assert [item.name for item in found.learnables] == ["a_learnt"]
-    assert NeuronProgram.parse(found.text()) == found
+    assert read_program(found.text()) == found
 
 
 def test_a_delay_is_a_chain_of_states() -> None:
@@ -212,7 +213,7 @@ def test_a_delay_is_a_chain_of_states() -> None:
         "_2 = mul 2.0 x_kept1; s = add _1 _2; next x_kept1 = x; next x_kept2 = x_kept1; out s"
     )
     assert found.is_neuron
-    assert NeuronProgram.parse(found.text()) == found
+    assert read_program(found.text()) == found
     unread = program("neuron n { w = delay(x, 3); s = 2 * x }")
     assert not unread.is_stateful
 
@@ -265,15 +266,15 @@ def test_names_of_learnables() -> None:
     names = [item.parameter for item in program(text).learnables]
     assert names[1:] == ["s_learnt", "s_learnt_"]
     assert names[0] not in ("w_raw", "w")
-    assert NeuronProgram.parse(program(text).text()) == program(text)
+    assert read_program(program(text).text()) == program(text)
 
 
 def test_every_program_reads_back() -> None:
     for text in (LIF, "neuron n { s = max(min(x, -1e-300), -1e300) / 3 }"):
         for given in ({}, {"tau": Learn(3.0, above=1.0)}) if text == LIF else ({},):
             result = program(text, **given)
-            assert NeuronProgram.parse(result.text()) == result
-            assert NeuronProgram.parse(result.text().replace("; ", "\n")) == result
+            assert read_program(result.text()) == result
+            assert read_program(result.text().replace("; ", "\n")) == result
 
 
 @pytest.mark.parametrize(
@@ -304,7 +305,7 @@ def test_every_program_reads_back() -> None:
 )
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neuron program"):
-        NeuronProgram.parse(text)
+        read_program(text)
 
 
 def test_kernels_hold_no_text_of_the_user() -> None:

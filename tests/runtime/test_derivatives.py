@@ -24,6 +24,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import NOWHERE
 from danetc.runtime.checks.reference import first_step
 from danetc.runtime.kernels.neuron import kernel
@@ -62,7 +63,7 @@ def program_of(opcode: str, *, scalar: bool = False) -> NeuronProgram:
         parts.append("s = number y")
     out = "s" if info.gives == "condition" else "y"
     parts += ["next u = u", "next w = w", f"out {out}", SURROGATE]
-    return NeuronProgram.parse("; ".join(parts))
+    return read_program("; ".join(parts))
 
 
 def points(opcode: str) -> Tensor:
@@ -155,7 +156,7 @@ def test_the_values_of_a_function(opcode: str) -> None:
         .replace("state w = 0.0", "state w = 1.17")
     )
     start = torch.stack([at[0], torch.full_like(at[0], 0.33), torch.full_like(at[0], 1.17)])
-    plain = first_step(NeuronProgram.parse(free), at[0])
+    plain = first_step(read_program(free), at[0])
     torch.testing.assert_close(plain, kernel(free).step(*start)[0], rtol=1e-14, atol=0)
 
 
@@ -229,7 +230,7 @@ def made(
     if row.stands_for is not None:
         attrs = {**row.stands_for(attrs, lambda: 1.0)[1]}  # of the same name, as is_sugar says
     if row.name == "neuron":
-        attrs = {"neuron": builder.neuron_key(NeuronProgram.parse(SMOOTH))}
+        attrs = {"neuron": builder.neuron_key(read_program(SMOOTH))}
     return builder, builder.add(row.name, tuple(operands), attrs, NOWHERE)
 
 

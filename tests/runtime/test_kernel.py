@@ -14,6 +14,7 @@ from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import (
@@ -181,7 +182,7 @@ def test_generated_neurons(text: str, seed: int, static: bool) -> None:
     """Outputs, gradients of the input and of the learnable of random neurons over three steps."""
     neuron, program = compiled(text)
     assert program is not None
-    assert NeuronProgram.parse(program.text()) == program
+    assert read_program(program.text()) == program
     torch.manual_seed(seed)
     x = torch.randn(4, 3, dtype=torch.float64) if static else torch.randn(3, 4, 3).double()
     x.requires_grad_()

@@ -11,7 +11,8 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.neuron.program import NeuronProgram, Wired
+from danetc.dsl.neuron.program import Wired
+from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.membrane import instrument
@@ -48,7 +49,7 @@ def gradients(out: Tensor, *of: Tensor) -> tuple[Tensor, ...]:
 def test_the_kernel_is_the_loop(compiled: Compile, static: bool) -> None:
     program = compiled(GATED, gate=Wired.INPUT, kick=Wired.INPUT)
     assert program.inputs == ("gate", "kick")
-    assert NeuronProgram.parse(program.text()) == program
+    assert read_program(program.text()) == program
     neuron = Neuron(program.text(), T, 3).double()
     assert (neuron.rank, neuron.input_rank) == (3, 4)
     leading = () if static else (T,)

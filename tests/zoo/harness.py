@@ -19,7 +19,7 @@ from danetc.compiler import graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import Checked, check_file
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.runtime.layers.neuron import Neuron
 from danetc.tasks.inputs import taken
@@ -134,7 +134,7 @@ def assert_alive(
         assert float(output.std()) > DEVIATION, f"{where}: the outputs are all alike"
     layers = [module for module in model.modules() if isinstance(module, Neuron)]
     for layer, fired in zip(layers, spikes, strict=True):
-        if NeuronProgram.parse(layer.program).has_step:
+        if read_program(layer.program).has_step:
             rate = float((fired != 0).double().mean())
             assert RATES[0] <= rate <= RATES[1], f"{where}: a layer fires at the rate {rate:.3f}"
 

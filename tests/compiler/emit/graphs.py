@@ -9,7 +9,7 @@ from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 
 SIGMOID = (
     "surrogate sigmoid; _1 = mul 4.0 x; _2 = sigmoid _1; _3 = sub 1.0 _2; _4 = mul _2 _3; "
@@ -24,7 +24,7 @@ _TEXTS = {
     f"u_next = mul v _5; next u = u_next; out s; {SIGMOID}",
     "ReLU": "neuron ReLU; s = relu x; out s",
 }
-PROGRAMS = {name: NeuronProgram.parse(text) for name, text in _TEXTS.items()}
+PROGRAMS = {name: read_program(text) for name, text in _TEXTS.items()}
 DEFAULTS: dict[str, dict[str, Attribute]] = {
     "groupnorm": {"groups": 2},
     "maxpool": {"kernel": 3, "stride": 2, "padding": 1},

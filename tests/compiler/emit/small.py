@@ -17,11 +17,12 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import Form, Join, OutputOf, StageInput
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import SourceFile, Span
 
 SOURCE = SourceFile("specs/small.danet", "network small {\n  head = avgpool\n}\n")
 HERE = Span(SOURCE, 18, 32)
-IF = NeuronProgram.parse(
+IF = read_program(
     "neuron IF; state u = 0.0; v = add u x; _1 = sub v 1.0; s = heaviside _1; _2 = sub 1.0 s; "
     "u_next = mul v _2; next u = u_next; out s; surrogate atan; _1 = mul x x; _2 = add 1.0 _1; "
     "_3 = div 1.0 _2; dy _3"

@@ -24,7 +24,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax import tree
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
@@ -388,7 +388,7 @@ def test_neurons_of_any_name(name: str) -> None:
 
 def test_two_neurons_of_one_name_are_two_classes() -> None:
     graph = small.resnet((2,), (4,))
-    other = NeuronProgram.parse(small.IF.text().replace("sub v 1.0", "sub v 0.5"))
+    other = read_program(small.IF.text().replace("sub v 1.0", "sub v 0.5"))
     last = next(node for node in reversed(graph.nodes.values()) if node.op == "neuron")
     nodes = {**graph.nodes, last.id: replace(last, attrs={"neuron": "other"})}
     graph = replace(graph, nodes=nodes, neurons={**graph.neurons, "other": other})
@@ -480,7 +480,7 @@ def test_parameters_of_any_name(name: str) -> None:
         "neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;"
     )
     text = text.replace("sub v 1.0", f"sub v 2.0[add({name},other)]")
-    program = NeuronProgram.parse(text)
+    program = read_program(text)
     graph = small.resnet((2,), (4,))
     graph = replace(graph, neurons={"IF": program})
     written = emit_python(graph)

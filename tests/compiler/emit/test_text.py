@@ -27,6 +27,7 @@ from danetc.compiler.ir.rule_forms import (
 from danetc.compiler.ir.text import write
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.ranges import NumberRange
 from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
 from tests.compiler.emit.small import IF, resnet
@@ -175,7 +176,7 @@ def changed(value: Any) -> list[Any]:
             ]
             others = [value.text().replace(*pair) for pair in texts]
             others[-1] = others[-1].replace("next u = u_next", "next u = w")
-            return [replace(value, states=(state,)), *map(NeuronProgram.parse, others)]
+            return [replace(value, states=(state,)), *map(read_program, others)]
         case Kind():
             return [SPIKE if value != SPIKE else ANALOG, Kind(0, 77, 1.0), Kind(-1, 1, 0.5)]
         case tuple():
