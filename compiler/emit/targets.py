@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+import danetc.runtime.kernels.composed_operators
+import danetc.runtime.kernels.neuron_operators  # noqa: F401  (both register torch.ops.danetc)
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
-from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
 
 NAMESPACES = frozenset(
     {

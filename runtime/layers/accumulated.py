@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels.operators import per_step
+from danetc.runtime.kernels.composed_operators import per_step
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
 Reduce = Callable[[Tensor], Tensor]

@@ -22,7 +22,7 @@ from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
 from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.kernels.operators import is_timeless
+from danetc.runtime.kernels.neuron_operators import is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped

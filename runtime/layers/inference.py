@@ -23,7 +23,7 @@ from danetc.runtime.kernels.fusion_group import (
     output_dtype,
 )
 from danetc.runtime.kernels.neuron import kernel, wide
-from danetc.runtime.kernels.operators import apart
+from danetc.runtime.kernels.neuron_operators import apart
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
 from danetc.runtime.layers.leaf import Leaf

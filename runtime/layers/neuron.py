@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.kernels.operators import one_step, written_out  # registers torch.ops.danetc too
+from danetc.runtime.kernels.neuron_operators import (  # registers torch.ops.danetc too
+    one_step,
+    written_out,
+)
 
 
 def _is_for_others() -> bool:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts
-from danetc.runtime.kernels.operators import aligned
+from danetc.runtime.kernels.composed_operators import aligned
 from danetc.runtime.layers.leaf import Leaf
 
 

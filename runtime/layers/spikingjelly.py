@@ -15,8 +15,8 @@ from torch import Tensor
 
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.spikingjelly import NeuronMatch, match_neuron
+from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import HALF
-from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 

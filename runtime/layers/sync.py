@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from danetc.runtime.kernels.operators import is_static, per_step, scale_steps
+from danetc.runtime.kernels.composed_operators import is_static, per_step, scale_steps
 from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
+import danetc.runtime.kernels.composed_operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.runtime.layers.leaf import Leaf
 
 

@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel, wide
-from danetc.runtime.kernels.operators import inputs_over_time, is_static, is_timeless
+from danetc.runtime.kernels.neuron_operators import inputs_over_time, is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.observe import MeasureError, neuron_of

@@ -25,7 +25,7 @@ from danetc.dsl.neuron.program import (
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, wide
-from danetc.runtime.kernels.operators import inputs_over_time
+from danetc.runtime.kernels.neuron_operators import inputs_over_time
 from danetc.runtime.layers.neuron import Neuron
 
 

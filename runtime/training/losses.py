@@ -15,8 +15,8 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items.losses import LOSSES as ROWS
+from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure.membrane import NoMembrane, instrument

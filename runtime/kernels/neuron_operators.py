@@ -1,0 +1,199 @@
+"""The torch operators of neurons in a built model: opaque, with a backward pass of their own.
+
+What ``rank`` and ``steps`` are stands in ``composed_operators``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.kernels.composed_operators import is_static
+from danetc.runtime.kernels.neuron import kernel, wide
+
+
+def _time(x: Tensor, steps: int, rank: int) -> int | None:
+    """``steps`` for a static value, None for a sequence; both checked."""
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"a neuron takes floating-point input, not {x.dtype}")
+    static = is_static(x, rank)
+    if (steps if static else x.shape[0]) < 1:
+        raise ValueError("a neuron takes one time step at least")
+    return steps if static else None
+
+
+def is_timeless(x: Tensor, rank: int, program: str) -> bool:
+    """Whether a layer of neurons gives [N, ...]: the same at each step, as its input is."""
+    return is_static(x, rank) and not kernel(program).program.varies
+
+
+def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Tensor]:
+    """What a layer of neurons takes at each time step, [N, ...]; one alone where nothing varies."""
+    if is_timeless(x, rank, program):
+        return [x]
+    return [x] * steps if is_static(x, rank) else list(x.unbind(0))
+
+
+@torch.library.custom_op("danetc::neuron", mutates_args=())
+def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
+
+    ``program`` is the text of a NeuronProgram, ``params`` its learnables (numbers, or one for each channel;
+    with T in front where each step has its own). Where it has
+    several inputs ``x`` has them side by side in its last dimension, which ``rank`` counts too. States start
+    anew with every call; [N, ...] gives [N, ...] where nothing varies. Raises ValueError for a wrong shape.
+    """
+    repeats = _time(x, steps, rank)
+    if is_timeless(x, rank, program):
+        return kernel(program).forward(x, params, 1).squeeze(0)
+    return kernel(program).forward(x, params, repeats)
+
+
+@neuron.register_fake
+def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    repeats = _time(x, steps, rank)
+    single = repeats is None or is_timeless(x, rank, program)
+    shape = kernel(program).first(x).shape
+    return x.new_empty(shape if single else (repeats, *shape))
+
+
+def written_out(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    """What ``neuron`` computes, of torch's own operators, which know no surrogate: without gradients."""
+    step = kernel(program)
+    _time(x, steps, rank)
+    inputs = inputs_over_time(x, steps, rank, program)
+    states = step.initial_states(wide(inputs[0]))
+    outputs = []
+    for t, x_t in enumerate(inputs):
+        s, *states = step.step(wide(x_t), *states, *step.at(params, t))
+        outputs.append(s.to(x.dtype))
+    return outputs[0] if is_timeless(x, rank, program) else torch.stack(outputs)
+
+
+@torch.library.custom_op("danetc::neuron_backward", mutates_args=())
+def neuron_backward(
+    grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
+) -> list[Tensor]:
+    """Gradients of x and of each of ``params``; ``grad`` is the output's.
+
+    For a static input the gradients of all steps are added up.
+    """
+    repeats = _time(x, steps, rank)
+    if is_timeless(x, rank, program):
+        return kernel(program).backward(grad.unsqueeze(0), x, params, 1)
+    return kernel(program).backward(grad, x, params, repeats)
+
+
+@neuron_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
+) -> list[Tensor]:
+    return [torch.empty_like(x), *(torch.empty_like(param) for param in params)]
+
+
+def _save_neuron(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, params, ctx.steps, ctx.rank, ctx.program = inputs
+    ctx.save_for_backward(x, *params)
+
+
+def _neuron_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, *params = ctx.saved_tensors
+    grads = torch.ops.danetc.neuron_backward(grad, x, params, ctx.steps, ctx.rank, ctx.program)
+    return grads[0], grads[1:], None, None, None
+
+
+neuron.register_autograd(_neuron_gradient, setup_context=_save_neuron)
+
+
+@torch.library.custom_op("danetc::neuron_step", mutates_args=())
+def neuron_step(
+    x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    """One time step: ``x``, each state [N, ...], and ``params`` of that step, to
+    [s, *states for the next step].
+
+    An empty list of states stands for their initial values. States are float32 at least, whatever
+    the dtype of ``x``.
+    """
+    return one_step(x, states, params, program)
+
+
+def one_step(
+    x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], program: str
+) -> list[Tensor]:
+    """``neuron_step``, where no gradient is wanted and nothing traces: a call costs less."""
+    before = _started(x, states, program)
+    s, *after = kernel(program).step(wide(x), *before, *params)
+    return apart([s.to(x.dtype), *after], [x, *states, *params])
+
+
+@neuron_step.register_fake
+def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> list[Tensor]:
+    count = len(kernel(program).program.states)
+    like = kernel(program).first(x).contiguous()
+    return [torch.empty_like(like), *(torch.empty_like(wide(like)) for _ in range(count))]
+
+
+@torch.library.custom_op("danetc::neuron_step_backward", mutates_args=())
+def neuron_step_backward(
+    grads: list[Tensor], x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    """Gradients of x, each state and each parameter; ``grads`` are those of the step's results."""
+    step = kernel(program)
+    before = _started(x, states, program)
+    grad_s, *grad_states = grads
+    first, *rest = step.step_vjp(wide(x), *before, *params, wide(grad_s), *grad_states)
+    results = [first.to(x.dtype), *(rest if states else rest[len(before) :])]
+    return apart(results, [x, *states, *params, *grads])
+
+
+@neuron_step_backward.register_fake
+def _(
+    grads: list[Tensor], x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    return [torch.empty_like(value) for value in (x, *states, *params)]
+
+
+def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tensor]:
+    if states:
+        expected = len(kernel(program).program.states)
+        if len(states) != expected:
+            raise ValueError(f"the neuron has {expected} states, not {len(states)}")
+        return states
+    return kernel(program).initial_states(wide(x))
+
+
+def apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """The results, copied where they share memory: operators hand out tensors of their own."""
+    seen = {other.untyped_storage().data_ptr() for other in others}
+    apart = []
+    for result in results:
+        if result.untyped_storage().data_ptr() in seen or not result.is_contiguous():
+            result = result.clone(memory_format=torch.contiguous_format)
+        seen.add(result.untyped_storage().data_ptr())
+        apart.append(result)
+    return apart
+
+
+def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, states, params, ctx.program = inputs
+    ctx.state_count = len(states)
+    ctx.save_for_backward(x, *states, *params)
+
+
+def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    x, *rest = ctx.saved_tensors
+    states, params = rest[: ctx.state_count], rest[ctx.state_count :]
+    like = kernel(ctx.program).first(x).contiguous()
+    given = [
+        torch.zeros_like(wide(like) if place else like) if grad is None else grad
+        for place, grad in enumerate(grads)
+    ]
+    results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
+    return results[0], results[1 : 1 + len(states)], results[1 + len(states) :], None
+
+
+neuron_step.register_autograd(_step_gradient, setup_context=_save_step)
