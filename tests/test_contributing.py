@@ -139,6 +139,7 @@ def check(command: Command, status: int, out: str, err: str) -> None:
     assert not command.printed or re.fullmatch(command.pattern, out.rstrip("\n") + "\n"), shown
 
 
+@pytest.mark.thorough
 def test_the_commands_print_what_the_page_says(copy: Path) -> None:
     """Those of danetc, and the tests of the tables, which take the new rows up."""
     found = commands()

@@ -23,6 +23,7 @@ def test_a_plain_loop_trains_a_network(capsys: pytest.CaptureFixture[str]) -> No
     assert float(found[1]) > 30  # of ten classes
 
 
+@pytest.mark.thorough
 def test_lightning_trains_a_network(capsys: pytest.CaptureFixture[str]) -> None:
     """As the example has it, but for two epochs over a part of the images."""
     pytest.importorskip("lightning")

@@ -17,6 +17,7 @@ from tests.forked import forked
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.thorough
 def test_everything_but_the_fused_backend_works_without_posix(tmp_path: Path) -> None:
     """Checked, drawn, built, trained with a loader process, evaluated, measured, exported."""
     done = subprocess.run(

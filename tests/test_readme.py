@@ -142,7 +142,7 @@ QUICK: dict[str, list[str]] = {
     "search": ["--set", "recipe.epochs=1", "--backend=eager"],
     "eval": ["--backend=eager"],
     "convert": ["--steps=4", "--batches=1"],
-    "import": ["--input", "3x32x32"],
+    "import": ["--input", "3x32x32", "--samples", "10"],
     "measure": ["--batches=1"],
     "bench": ["--image=32", "--batch=1", "--rounds=1", "--backends=eager"],
 }

@@ -97,6 +97,7 @@ def test_what_can_be_set() -> None:
     assert "rule" not in names
 
 
+@pytest.mark.thorough
 def test_the_resolved_text_is_the_same_in_every_process() -> None:
     """Python gives sets of names another order in each process; a run that goes on compares it."""
     program = (

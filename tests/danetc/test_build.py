@@ -141,6 +141,7 @@ def test_what_is_loaded_is_what_was_built(danetc: Run, small: Path, tmp_path: Pa
     assert not torch.equal(output(package.build(small, seed=6)), expected)
 
 
+@pytest.mark.thorough
 def test_the_model_file_needs_torch_alone(danetc: Run, small: Path, tmp_path: Path) -> None:
     danetc("build", small, "-o", "out")
     program = (
@@ -397,6 +398,7 @@ def test_building_in_an_unwritable_place_is_a_clear_error(
     assert "place" in result.err
 
 
+@pytest.mark.thorough
 def test_building_does_not_import_the_compiler_of_torch() -> None:
     """It takes a second, and only a compiled kernel needs it."""
     program = (

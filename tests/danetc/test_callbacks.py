@@ -73,7 +73,16 @@ def rows(run: Any) -> list[list[Any]]:
     return [[epoch[key] for key in KEYS] for epoch in run.record["epochs"]]
 
 
-@pytest.mark.parametrize("stop", ["step one 1 3", "epoch one 1", "epoch one 2", "step two 1 1"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        "step one 1 3",
+        *(
+            pytest.param(stop, marks=pytest.mark.thorough)
+            for stop in ("epoch one 1", "epoch one 2", "step two 1 1")
+        ),
+    ],
+)
 def test_a_callback_stops_and_the_same_call_resumes_bit_identically(
     whole: Any, tmp_path: Path, stop: str
 ) -> None:

@@ -123,10 +123,10 @@ network tiny {
 @pytest.mark.parametrize(
     ("spec", "option", "load"),
     [
-        pytest.param(SMALL, (), "torch.export.load('net.pt2').module()", id="exported"),
+        pytest.param(SMALL, (), "load = lambda file: torch.export.load(file).module()", id="exported"),
         pytest.param(
-            TINY, ("--compiled",), "torch._inductor.aoti_load_package('net.pt2')", id="compiled",
-            marks=pytest.mark.thorough,
+            TINY, ("--compiled",), "from torch._inductor import aoti_load_package as load",
+            id="compiled", marks=pytest.mark.thorough,
         ),
     ],
 )  # fmt: skip
@@ -143,8 +143,9 @@ def test_a_program_runs_without_danetc(
     assert ("aoti_load_package('net.pt2')" in result.out) == bool(option)
     torch.save(images, tmp_path / "images.pth")
     code = (
-        "import sys, torch, torch._inductor\n"
-        f"x, program = torch.load('images.pth'), {load}\n"
+        "import sys, torch\n"
+        f"{load}\n"
+        "x, program = torch.load('images.pth'), load('net.pt2')\n"
         "torch.save((program(x), program(x[:1])), 'out.pth')\n"
         "assert not any(name.startswith('danetc') for name in sys.modules)\n"
     )
@@ -345,6 +346,7 @@ def test_a_package_that_is_missing_is_named(
         assert f"pip install 'danetc[{extra}]'" in result.err
 
 
+@pytest.mark.thorough
 def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) -> None:
     pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import functional, neuron, surrogate
@@ -372,7 +374,10 @@ def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("library", "make"),
-    [("torchvision", "torchvision.models:resnet18"), ("timm", "timm.models:resnet18")],
+    [
+        ("torchvision", "torchvision.models:resnet18"),
+        pytest.param("timm", "timm.models:resnet18", marks=pytest.mark.thorough),
+    ],
 )
 def test_an_anns_network_takes_the_weights(
     danetc: Run, tmp_path: Path, library: str, make: str

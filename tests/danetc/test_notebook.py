@@ -178,6 +178,7 @@ def test_a_bar_over_images(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown[2] == ""
 
 
+@pytest.mark.thorough
 def test_the_example_runs(tmp_path: Path) -> None:
     """From top to bottom in a kernel of its own, with a table of epochs and figures."""
     book = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)

@@ -78,7 +78,7 @@ def test_spiking_networks_are_those_of_spikingjelly(connection: str, depth: int,
     assert_same(mine, theirs, names, outputs=1e-9, gradients=1e-9, buffers=1e-9)
 
 
-@pytest.mark.parametrize("connection", ["origin", "sew"])
+@pytest.mark.parametrize("connection", [pytest.param("origin", marks=pytest.mark.thorough), "sew"])
 def test_a_static_image_is_their_repeated_frame(connection: str) -> None:
     """We compute the stem's convolution and norm once, they do so at every step."""
     reference = spikingjelly_model(connection, 18, "lif")

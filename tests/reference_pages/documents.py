@@ -24,8 +24,8 @@ from danetc.compiler import check_text
 from danetc.main import main
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (ROOT / "docs" / "tutorial", ROOT / "docs" / "guides")
-PAGES = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
+TUTORIAL, GUIDES = (sorted((ROOT / "docs" / name).glob("*.md")) for name in ("tutorial", "guides"))
+PAGES = [*TUTORIAL, *GUIDES]
 
 QUICK = {
     "train": ("--set", "recipe.epochs=1", "--backend", "eager"),

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from .documents import PAGES, perform
+from .documents import PAGES, TUTORIAL, perform
 
 
 @pytest.mark.filterwarnings("ignore::danetc.SpecWarning")
 @pytest.mark.usefixtures("together")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.thorough] * (page not in TUTORIAL))
+        for page in PAGES
+    ],
+)
 def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")

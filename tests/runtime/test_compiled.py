@@ -104,6 +104,7 @@ def double(x: Tensor) -> tuple[Tensor]:
     return (x * 2,)
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_a_kernel_on_disk_is_not_traced_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -245,6 +245,7 @@ def test_retraced_by_fx() -> None:
     assert torch.equal(traced.eval()(x), fused(x)), "the trace has not fixed the mode"
 
 
+@pytest.mark.thorough
 def test_compiled_as_a_whole_without_a_graph_break() -> None:
     eager, fused = both(text(small("layers via sew", more=LAYERS)))
     whole = torch.compile(fused, backend="aot_eager", fullgraph=True)

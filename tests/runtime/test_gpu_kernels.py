@@ -45,6 +45,7 @@ def test_a_fusion_group_is_one_kernel(compiled: Callable[..., Any], last: bool) 
         assert kernel.index_arithmetic() <= {str(CHANNELS), str(LENGTH)}
 
 
+@pytest.mark.thorough
 def test_a_learnt_parameter_is_one_reduction(compiled: Callable[..., Any]) -> None:
     """Whatever T is: its gradients are summed over the steps first."""
     group = fusion_kernel(compiled("PLIF").text(), TERMS[1:], STEPS)

@@ -145,6 +145,7 @@ def test_requests_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue() == READY + DONE + FAILED
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(compiler.missing_compiler("cpu") is not None, reason="nothing is compiled here")
 def test_a_process_puts_a_kernel_on_the_disk() -> None:
     results: queue.SimpleQueue[tuple[Job, bool]] = queue.SimpleQueue()

@@ -176,7 +176,7 @@ def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((out * weight).sum(), inputs)
 
 
-@examples(30)
+@examples(15)
 @given(neurons(), st.integers(0, 10**6), st.booleans())
 def test_generated_neurons(text: str, seed: int, static: bool) -> None:
     """Outputs, gradients of the input and of the learnable of random neurons over three steps."""
@@ -208,7 +208,7 @@ def written(program: NeuronProgram) -> nn.Module:
     return made
 
 
-@examples(12)
+@examples(8)
 @given(neurons())
 def test_generated_classes(text: str) -> None:
     """The module for readers gives the same numbers, bit for bit."""

@@ -173,6 +173,7 @@ def test_two_users_on_one_machine(shared: Path) -> None:
     assert as_user(12345, shared / "12346") == 1
 
 
+@pytest.mark.thorough
 def test_a_folder_that_does_not_last_goes_with_the_process(tmp_path: Path) -> None:
     program = (
         "import warnings; warnings.simplefilter('ignore');"

@@ -47,6 +47,7 @@ def images(count: int, seed: int) -> Tensor:
     return (1 + torch.arange(count).view(-1, 1, 1, 1)) * noise
 
 
+@pytest.mark.thorough
 def test_torch_writes_onnx_of_a_built_model(plain: Model, model: Model) -> None:
     x = images(5, 7)
     with warnings.catch_warnings():

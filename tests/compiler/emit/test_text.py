@@ -141,7 +141,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     )
 
 
-@examples(60)
+@examples(25)
 @given(graphs())
 def test_a_node_is_one_line(graph: Graph) -> None:
     lines = write(graph).split("\n")

@@ -61,7 +61,7 @@ def narrow() -> nn.Module:
 def test_a_resnet_of_pytorch_comes_back(tmp_path: Path) -> None:
     """torch folds norms into convolutions, so that its connection has none."""
     path = exported(narrow(), tmp_path / "net.onnx", (3, 32, 32))
-    found = danetc.import_network(path, samples=20)
+    found = danetc.import_network(path, samples=4)
     assert " = resnet18(block = layers) via residual\n" in found.text
     assert "norm" not in found.text
     assert found.agreement.deviation > 0.01
