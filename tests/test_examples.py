@@ -12,6 +12,7 @@ import torch
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.thorough
 def test_a_plain_loop_trains_a_network(capsys: pytest.CaptureFixture[str]) -> None:
     """As the example has it, but for one epoch."""
     program = (EXAMPLES / "own_loop.py").read_text("utf-8")

@@ -81,12 +81,12 @@ def test_the_cases_use_the_language() -> None:
 
 def test_most_of_what_is_generated_is_a_spec() -> None:
     refused = 0
-    for number in range(40):
+    for number in range(25):
         try:
             check_text(generate.spec(number))
         except SpecError:
             refused += 1
-    assert refused <= 12
+    assert refused <= 8
 
 
 def test_a_case_is_the_same_each_time() -> None:

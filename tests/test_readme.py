@@ -100,6 +100,7 @@ def test_the_figure_is_what_its_command_gives() -> None:
     assert words(svg) == words(compare(graphs).decode("utf-8"))
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::danetc.SpecWarning")  # images too small for the network
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On smaller images and on the backend that compiles nothing."""
@@ -158,6 +159,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
     assert README.index(first) < README.index("## ")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("together", "forked_trainings", "few_digits")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -44,6 +44,7 @@ def test_a_network_without_counterparts(
     ]
 
 
+@pytest.mark.thorough
 def test_counterparts_get_as_many_images(danetc: Run, together: list[Sequence[str]]) -> None:
     pytest.importorskip("spikingjelly")
     result = danetc(

@@ -160,6 +160,7 @@ def test_a_silent_channel_stays_silent(trained: Path) -> None:
     assert (found["stem.spike"][1:] > 0.01).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_the_command_writes_a_directory_that_others_take(danetc: Run, tmp_path: Path) -> None:
     run = "pretrained:ann_c_small_digits"

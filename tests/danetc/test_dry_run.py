@@ -89,6 +89,7 @@ def test_a_signal_ends_it_at_once(
     assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("few_timed", "all_digits")
 def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
@@ -270,6 +271,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
         cache.cache_clear()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("few_timed")
 def test_quiet_and_json_announce_nothing(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -214,6 +214,7 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
     torch.save(found, folder / f"{rank}.pt")
 
 
+@pytest.mark.thorough
 def test_two_processes_train_on_data_of_ones_own(tmp_path: Path) -> None:
     """Each sample is seen once an epoch by one of them, and they learn what one process does."""
     texts = {

@@ -96,6 +96,7 @@ def memory_of(danetc: Run, quick: Path, budget: int, *more: str) -> dict[str, An
     return {**chosen, "loss": record["epochs"][0]["train_loss"]}
 
 
+@pytest.mark.thorough
 def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) -> None:
     """And where nothing fits it begins nothing, and says what does."""
     whole = memory_of(danetc, quick, HUGE)
@@ -122,11 +123,14 @@ def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) 
 @pytest.mark.parametrize(
     "settings",
     [
-        ADAMW,
-        f"{ADAMW}; ema = 0.9; clip = 1.0",
-        "precision = bf16; optimizer = sgd(lr = 0.1, momentum = 0.9)",
+        pytest.param(ADAMW, id="adamw"),
+        pytest.param(f"{ADAMW}; ema = 0.9; clip = 1.0", id="ema", marks=pytest.mark.thorough),
+        pytest.param(
+            "precision = bf16; optimizer = sgd(lr = 0.1, momentum = 0.9)",
+            id="bf16",
+            marks=pytest.mark.thorough,
+        ),
     ],
-    ids=["adamw", "ema", "bf16"],
 )
 def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> None:
     """The whole training, from its data to its last weights, with all tensors that it makes."""
@@ -301,6 +305,7 @@ def test_a_comparison_under_a_policy(
     assert saved["recompute"] == saved[str(lean)] < saved["none"]
 
 
+@pytest.mark.thorough
 def test_a_comparison_leaves_out_what_does_not_fit(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:

@@ -40,6 +40,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in found]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_an_interrupted_training_has_every_row_once(danetc: Run, tmp_path: Path) -> None:
     spec = tmp_path / "a.danet"

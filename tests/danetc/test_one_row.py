@@ -184,7 +184,11 @@ def test_commands_that_read_a_spec(danetc: Run, spec: Path, tmp_path: Path) -> N
     assert f"{second} with bend 0.25 and 0.5" in danetc("equiv", spec, other).out
 
 
-@pytest.mark.parametrize(("spec", "backend"), [(3, "eager"), (4, "fused")], indirect=["spec"])
+@pytest.mark.parametrize(
+    ("spec", "backend"),
+    [pytest.param(3, "eager", marks=pytest.mark.thorough), (4, "fused")],
+    indirect=["spec"],
+)
 def test_training_and_what_follows(danetc: Run, spec: Path, tmp_path: Path, backend: str) -> None:
     run = tmp_path / "runs" / "odd"
     done(danetc, "train", spec, "--data", DATA, "--dry-run", "--backend", backend)

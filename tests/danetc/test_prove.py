@@ -84,6 +84,7 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
     assert fewest == [[3, 7], [2, 4]]
 
 
+@pytest.mark.thorough
 def test_text_says_the_same(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(WIDER.replace("VIA", "pa_a"))
     result = danetc("prove", "a.danet")

@@ -108,6 +108,7 @@ def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run,
     assert "does not say all that a repetition needs (of 'request')" in result.err
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> None:
     first = read_record(run / "run.json")
     elsewhere = {**first["facts"], "torch": "1.0"}

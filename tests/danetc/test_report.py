@@ -60,6 +60,7 @@ class _Texts(HTMLParser):
         self.texts.append(data.strip())
 
 
+@pytest.mark.thorough
 def test_a_run_is_measured_once_and_its_figures_are_on_the_page(
     danetc: Command, trained: Path, built: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
         assert message in result.err
 
 
+@pytest.mark.thorough
 def test_a_grid_has_the_figures_of_compare(
     danetc: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

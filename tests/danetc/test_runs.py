@@ -229,6 +229,7 @@ def test_a_record_that_was_changed_on_purpose_is_taken(
         assert danetc(*command, "--allow-changed", "run.json").status == 0
 
 
+@pytest.mark.thorough
 def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = (

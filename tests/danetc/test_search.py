@@ -157,6 +157,7 @@ def test_numbers_of_a_range() -> None:
         SearchRange("w", 0.1, 0.5).values()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("forked_trainings")
 def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     """Three of one epoch, two at a time; the same command does nothing again."""
@@ -199,6 +200,7 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
 
 
+@pytest.mark.thorough
 def test_the_front_is_that_of_brute_force(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:

@@ -40,7 +40,7 @@ CASES = [
     pytest.param("origin", 34, "lif_detached", marks=pytest.mark.thorough),
     pytest.param("sew", 34, "if", marks=pytest.mark.thorough),
     pytest.param("origin", 50, "if_detached", marks=pytest.mark.thorough),
-    ("sew", 50, "lif"),
+    pytest.param("sew", 50, "lif", marks=pytest.mark.thorough),
 ]
 
 

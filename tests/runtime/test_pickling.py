@@ -160,6 +160,7 @@ def test_norms_that_two_modules_use_stay_one() -> None:
     assert torch.equal(model(x), again(x))
 
 
+@pytest.mark.thorough
 def test_another_process_reads_it(tmp_path: Path) -> None:
     graph = text(SHORT)
     model = emit(graph).eval()

@@ -297,6 +297,7 @@ def test_weights_are_read_from_safetensors(tmp_path: Path) -> None:
         assert ours.state_dict()[name].dtype == value.dtype
 
 
+@pytest.mark.thorough
 def test_it_needs_torch_alone(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(emit_python(NETWORKS["norms"]))
     code = (

@@ -200,6 +200,7 @@ def test_terms_that_read_neurons_need_all_steps() -> None:
         run(made("fused"), digits(), chosen)
 
 
+@pytest.mark.thorough
 def test_a_training_learns_step_by_step() -> None:
     text = NET.replace("groupnorm(2)", "norm").replace("HEAD", "-> mean_over_time")
     model = danetc.build(text=text, backend="fused", seed=1, set={"t": 3})
