@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ NETWORKS = {
 }
 BACKENDS = ("eager", "fused")
 CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS]
+COMPILED = ("compiled", "fused")
 
 
 def model_of(name: str, backend: str) -> nn.Module:
@@ -74,7 +76,7 @@ def data() -> tuple[Tensor, Tensor]:
     return randn(sum(PARTS), 3, 8, 8), randn(sum(PARTS), 5, seed=2)
 
 
-def process(rank: int, port: int, folder: str) -> None:
+def process(rank: int, port: int, folder: str, cases: Sequence[tuple[str, str]]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     compiler.COMPILE = False
@@ -82,23 +84,35 @@ def process(rank: int, port: int, folder: str) -> None:
     start = sum(PARTS[:rank])
     x, weight = (values[start : start + PARTS[rank]] for values in data())
     results: dict[Any, dict[str, Tensor]] = {}
-    for name, backend in CASES:
+    for name, backend in cases:
+        if (name, backend) == COMPILED:
+            model = convert_sync(model_of("static", backend))
+            whole = torch.compile(model, backend="aot_eager", fullgraph=True)
+            results[COMPILED] = step(whole, x, weight)
+            continue
         model = convert_sync(model_of(name, backend))
         results[name, backend] = step(model, x, weight)
         model.eval()
         model(x)
-    model = convert_sync(model_of("static", "fused"))
-    whole = torch.compile(model, backend="aot_eager", fullgraph=True)
-    results["compiled", "fused"] = step(whole, x, weight)
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
+Results = list[dict[Any, dict[str, Tensor]]]
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("sync")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return results_of(CASES, tmp_path_factory.mktemp("sync"))
+
+
+def results_of(cases: Sequence[tuple[str, str]], folder: Path) -> Results:
+    """What each process finds."""
     context, port = forked(), free_port()
-    group = [context.Process(target=process, args=(n, port, str(folder))) for n in range(WORLD)]
+    group = [
+        context.Process(target=process, args=(rank, port, str(folder), cases))
+        for rank in range(WORLD)
+    ]
     for each in group:
         each.start()
     for each in group:
@@ -107,13 +121,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
-@pytest.mark.parametrize(("name", "backend"), [*CASES, ("compiled", "fused")])
-def test_two_processes_are_one(name: str, backend: str, results: Any) -> None:
-    model = model_of("static" if name == "compiled" else name, backend)
+@pytest.mark.parametrize(("name", "backend"), CASES)
+def test_two_processes_are_one(name: str, backend: str, results: Results) -> None:
+    check_one(model_of(name, backend), [found[name, backend] for found in results])
+
+
+@pytest.mark.thorough
+def test_two_processes_are_one_compiled_as_a_whole(tmp_path: Path) -> None:
+    results = results_of([COMPILED], tmp_path)
+    check_one(model_of("static", "fused"), [found[COMPILED] for found in results])
+
+
+def check_one(model: nn.Module, results: Sequence[dict[str, Tensor]]) -> None:
     expected = step(model, *data())
-    parts = [
-        {key.replace("_orig_mod.", ""): v for key, v in r[name, backend].items()} for r in results
-    ]
+    parts = [{key.replace("_orig_mod.", ""): v for key, v in r.items()} for r in results]
     assert set(parts[0]) == set(expected)
     for key, value in expected.items():
         if key in ("y", "x"):
