@@ -15,6 +15,7 @@ from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import number
+from danetc.compiler.ir.ops.row import whole
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.factors import source_of
 from danetc.compiler.passes.fold import Folding, plan_folding
@@ -25,6 +26,7 @@ from danetc.runtime.layers.inference import (
     InferenceModel,
     InferenceNeuron,
 )
+from danetc.runtime.layers.spike_conv import suits
 from danetc.runtime.layers.time import affine
 from danetc.runtime.model.built import Model
 
@@ -78,6 +80,14 @@ class InferenceEmitter(FusedEmitter):
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if call.target != "torch.nn.Conv2d":
             return call
+        assert isinstance(call, TorchModule)
+        (x,) = (self.whole[id].value for id in node.inputs)
+        channels = x.shape[0] // whole(node.attrs, "groups")
+        if suits(x.kind, channels, whole(node.attrs, "kernel")):
+            kwargs = {**call.kwargs, "high": x.kind.high, "unit": x.kind.unit}
+            return replace(
+                call, target="danetc.runtime.layers.spike_conv.SpikeConv2d", kwargs=kwargs
+            )
         return replace(call, target="danetc.runtime.layers.inference.InferenceConv2d")
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:

@@ -24,6 +24,7 @@ NAMESPACES = frozenset(
         "danetc.runtime.layers.inference",
         "danetc.runtime.layers.learnt",
         "danetc.runtime.layers.packed",
+        "danetc.runtime.layers.spike_conv",
         "danetc.runtime.layers.neuron",
         "danetc.runtime.layers.norm",
         "danetc.runtime.layers.spikingjelly",

@@ -35,6 +35,7 @@ class InternalUse(Enum):
     HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
     DIRECT = "kernels are called through what torch puts around them, some microseconds later"
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions anew in each call"
+    INTEGERS = "a folded model convolves spikes as float32, also where integers would be faster"
     ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
     COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
@@ -93,6 +94,15 @@ TABLE = _table(
         InternalUse.PACKED_WEIGHTS,
         "torch",
         ("ops.mkldnn._reorder_convolution_weight", "ops.mkldnn._convolution_pointwise"),
+    ),
+    (
+        InternalUse.INTEGERS,
+        "torch",
+        (
+            "cpu._is_amx_tile_supported",
+            "ops.onednn.qconv_prepack",
+            "ops.onednn.qconv2d_pointwise",
+        ),
     ),
     (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
     (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),

@@ -43,7 +43,7 @@ class InferenceConv2d(Leaf, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        if not _packs(x, weight):
+        if not is_laid_out(x, weight):
             return super().forward(x)
         if type(x) is not Tensor:  # of a call that is looked through
             return super().forward(x.contiguous(memory_format=torch.channels_last))
@@ -66,7 +66,7 @@ _WEIGHTS: WeakKeyDictionary[nn.Module, tuple[object, Tensor]] = WeakKeyDictionar
 """Weights laid out for a layer, and of which numbers they are. (No part of it: not copied or saved.)"""
 
 
-def _packs(x: Tensor, weight: Tensor) -> bool:
+def is_laid_out(x: Tensor, weight: Tensor) -> bool:
     """Whether a weight is laid out for values like ``x``, or would be for those that it stands for."""
     if torch.is_grad_enabled() or x.dtype != torch.float32 or weight.dtype != torch.float32:
         return False

@@ -24,7 +24,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
-from danetc.runtime.layers import fused
+from danetc.runtime.layers import fused, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
@@ -196,6 +196,12 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert torch.equal(layer(x), torch.conv2d(x, layer.weight, layer.bias))
 
 
+def integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    spike_conv.multiplies_integers.cache_clear()
+    assert not spike_conv.multiplies_integers()
+    spike_conv.multiplies_integers.cache_clear()
+
+
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingInternal, match="cannot be measured"):
         saved_bytes(lambda: torch.ones(2, requires_grad=True).exp().sum())
@@ -231,6 +237,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.HEADERS: headers,
     InternalUse.DIRECT: direct_calls,
     InternalUse.PACKED_WEIGHTS: folded,
+    InternalUse.INTEGERS: integers,
     InternalUse.ALLOCATIONS: measured,
     InternalUse.SHARED_BITS: train_step,
     InternalUse.COMMUNICATION: waiting,

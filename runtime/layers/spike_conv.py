@@ -1,0 +1,127 @@
+"""Convolutions of spikes and counts as products of 8-bit integers, of a model for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from danetc.dsl.kinds import Kind
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.layers.inference import InferenceConv2d, is_laid_out
+
+DIGITS = (65536, 256, 1)
+"""What the three digits of a weight count for: -128 to 127 of each, -127 to 127 of the first."""
+LARGEST = 127 * sum(DIGITS)
+LEAST_CHANNELS, LEAST_PRODUCTS = 64, 30_000_000
+"""From which on integers are faster: channels of a layer's input in a group, and products of a call."""
+
+
+class _Digits(NamedTuple):
+    """One digit of each weight, laid out, with what one is in each output channel, and zeros."""
+
+    weight: Tensor
+    unit: Tensor
+    zeros: Tensor
+
+
+class SpikeConv2d(InferenceConv2d):
+    """A convolution of whole numbers from 0 to ``high``, each times ``unit``.
+
+    Where the processor multiplies matrices of 8-bit integers (AMX), weights are rounded to 24 bits of the
+    largest of their output channel, which is what float32 has of that, and the three bytes are convolved by
+    themselves. Sums of integers are exact, so that an output is as near to the exact one as that of
+    float32, and does not depend on the batch. Elsewhere, and of what is soon computed anyway, it is its
+    parent.
+    """
+
+    def __init__(self, *args: Any, high: int, unit: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.high, self.unit = high, unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = type(x) is Tensor and is_laid_out(x, self.weight)
+        if not (plain and multiplies_integers() and self._pays(x)):
+            return super().forward(x)
+        whole = x if self.unit == 1.0 else (x / self.unit).round_()
+        numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
+        first, *others = self._digits(x.shape)
+        out = self._convolved(numbers, first, self.bias)
+        for digits in others:
+            out += self._convolved(numbers, digits, None)
+        return out
+
+    def _pays(self, x: Tensor) -> bool:
+        """Whether integers are faster: not for few products, nor for a single pixel."""
+        height, width = (
+            -(-size // stride) for size, stride in zip(x.shape[-2:], self.stride, strict=True)
+        )
+        pixels = height * width
+        return pixels > 1 and x.shape[0] * pixels * self.weight.numel() >= LEAST_PRODUCTS
+
+    def _convolved(self, numbers: Tensor, digits: _Digits, bias: Tensor | None) -> Tensor:
+        convolve = _operators()[1]
+        return convolve(
+            numbers, 1.0, 0, digits.weight, digits.unit, digits.zeros, bias, self.stride,
+            self.padding, self.dilation, self.groups, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+
+    def _digits(self, shape: Sequence[int]) -> tuple[_Digits, ...]:
+        of, known = (self.weight.data_ptr(), internals.version(self.weight)), _KNOWN.get(self)
+        if known is None or known[0] != of:
+            known = _KNOWN[self] = of, self._split(shape)
+        return known[1]
+
+    def _split(self, shape: Sequence[int]) -> tuple[_Digits, ...]:
+        weight = self.weight.detach().double()
+        largest = weight.abs().amax((1, 2, 3)).clamp(min=torch.finfo(torch.float32).tiny)
+        unit = (largest / LARGEST * self.unit).float()
+        rest = (
+            (weight * self.unit / unit.double().view(-1, 1, 1, 1)).round().clamp(-LARGEST, LARGEST)
+        )
+        zeros, found = torch.zeros(len(unit), dtype=torch.int32), []
+        for count in reversed(DIGITS):
+            digit = (rest + 128).remainder(256) - 128 if count < DIGITS[0] else rest
+            rest = (rest - digit) / 256
+            scale = unit * count
+            laid_out = _operators()[0](
+                digit.to(torch.int8), scale, 1.0, 0, self.stride, self.padding, self.dilation,
+                self.groups, [*shape],
+            )  # fmt: skip
+            found.append(_Digits(laid_out, scale, zeros))
+        return tuple(reversed(found))
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[object, tuple[_Digits, ...]]] = WeakKeyDictionary()
+"""The digits of a layer's weights, and of which numbers they are. (No part of it: not copied or saved.)"""
+
+
+def suits(kind: Kind, channels: int, kernel: int) -> bool:
+    """Whether numbers are bytes, their sums 32-bit integers, and integers faster, of so many channels."""
+    bytes_ = kind.is_integer and kind.low >= 0 and kind.high < 256
+    return (
+        bytes_
+        and channels * kernel**2 * kind.high * 128 < 2**31
+        and channels >= LEAST_CHANNELS
+        and kernel > 1
+    )
+
+
+@lru_cache(maxsize=1)
+def multiplies_integers() -> bool:
+    """Whether this processor multiplies matrices of 8-bit integers, and torch can have it do so."""
+    if not internals.has(InternalUse.INTEGERS):
+        return False
+    return bool(internals.find("cpu._is_amx_tile_supported")())
+
+
+@lru_cache(maxsize=1)
+def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """What lays out weights, and what convolves with them."""
+    find = internals.find
+    return find("ops.onednn.qconv_prepack").default, find("ops.onednn.qconv2d_pointwise").default

@@ -1,0 +1,142 @@
+"""Convolutions of spikes as integers: the numbers of float32, and nearer to the exact ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler.emit.inference import fold
+from danetc.dsl.kinds import ANALOG, Kind
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.layers import spike_conv
+from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.spike_conv import DIGITS, SpikeConv2d, suits
+from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
+
+pytestmark = pytest.mark.skipif(
+    not (internals.has(InternalUse.INTEGERS) and torch.cpu._is_vnni_supported()),
+    reason="this processor sums products of bytes in 16 bits",
+)
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it does not pay."""
+    monkeypatch.setattr(spike_conv, "multiplies_integers", lambda: True)
+    monkeypatch.setattr(spike_conv, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 0)
+
+
+def numbers(high: int, unit: float, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, high + 1, shape, generator=generator) * unit
+
+
+def exact(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    bias = None if layer.bias is None else layer.bias.double()
+    return nn.functional.conv2d(
+        x.double(), layer.weight.double(), bias,
+        layer.stride, layer.padding, layer.dilation, layer.groups,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("high", "unit"), [(1, 1.0), (5, 1.0), (255, 1.0), (3, 0.25), (7, 1 / 3)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "padding": 2, "dilation": 2, "bias": False},
+        {"kernel_size": (3, 1), "groups": 2},
+    ],
+)
+def test_it_is_as_exact_as_float32(high: int, unit: float, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = SpikeConv2d(32, 48, high=high, unit=unit, **options)
+    for count in (1, 6):
+        x = numbers(high, unit, count, 32, 9, 7)
+        with torch.no_grad():
+            found, plain, wanted = layer(x), InferenceConv2d.forward(layer, x), exact(layer, x)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert not torch.equal(found, plain)
+        error, theirs = ((y - wanted).abs().max() for y in (found, plain))
+        assert error <= theirs
+        assert error <= 5e-7 * wanted.abs().max()
+
+
+def test_an_output_does_not_depend_on_the_batch() -> None:
+    layer, x = SpikeConv2d(32, 16, 3, high=1, unit=1.0), numbers(1, 1.0, 5, 32, 8, 8)
+    with torch.no_grad():
+        whole = layer(x)
+        assert torch.equal(whole, torch.cat([layer(each) for each in x.split(1)]))
+        assert torch.equal(whole, layer(x.contiguous(memory_format=torch.channels_last)))
+
+
+def test_three_digits_are_the_weight() -> None:
+    """Of every remainder, and of channels of 0 or of very small numbers."""
+    layer = SpikeConv2d(256, 5, 3, high=1, unit=1.0, bias=False)
+    steps = torch.linspace(-1.0, 1.0, layer.weight[0].numel(), dtype=torch.float64)
+    with torch.no_grad():
+        for channel, largest in enumerate((1.0, 0.0, 1e-30, 3.0, 1e-3)):
+            layer.weight[channel] = (steps * largest).view(layer.weight[0].shape)
+        for place in range(0, 9, 4):  # a spike in one pixel of one channel reads one weight
+            x = torch.zeros(256, 256, 3, 3)
+            x[range(256), range(256), place // 3, place % 3] = 1.0
+            found = layer(x).flatten(1)
+            wanted = layer.weight.flatten(2)[:, :, place].T
+            unit = layer.weight.abs().amax((1, 2, 3)) / (127 * sum(DIGITS))
+            assert ((found - wanted).abs() <= 0.51 * unit + 1e-7 * wanted.abs()).all()
+
+
+def test_weights_that_change_are_split_anew() -> None:
+    layer, x = SpikeConv2d(8, 4, 3, high=1, unit=1.0), numbers(1, 1.0, 2, 8, 6, 6)
+    with torch.no_grad():
+        before = layer(x)
+        assert torch.equal(layer(x), before)
+        layer.weight.mul_(2)
+        layer.bias.zero_()  # type: ignore[union-attr]
+        torch.testing.assert_close(layer(x), exact(layer, x).float())
+    assert torch.equal(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))  # torch's
+
+
+def test_of_few_products_or_one_pixel_it_is_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = SpikeConv2d(8, 4, 3, padding=1, stride=2, high=1, unit=1.0)
+    x = numbers(1, 1.0, 3, 8, 6, 6)
+    with torch.no_grad():
+        plain, one = (
+            InferenceConv2d.forward(layer, x),
+            InferenceConv2d.forward(layer, x[..., :2, :2]),
+        )
+        assert torch.equal(layer(x[..., :2, :2]), one)
+        monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel())
+        assert not torch.equal(layer(x), plain)
+        monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel() + 1)
+        assert torch.equal(layer(x), plain)
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_a_folded_model_computes_the_same(key: str) -> None:
+    model = trained(key).float()
+    folded = fold(model)
+    x = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+    assert any(type(layer) is SpikeConv2d for layer in folded.modules())
+    assert type(folded.stem.conv) is InferenceConv2d
+    with torch.no_grad(), compiling(False):
+        expected = model(x)
+        assert float(expected.std(0).mean()) > 0.001
+        torch.testing.assert_close(folded(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_convolved_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert suits(Kind(0, 1, 1.0), 64, 3)
+    assert suits(Kind(0, 255, 0.25), 64, 3)
+    assert not suits(Kind(0, 256, 1.0), 64, 3)
+    assert not suits(Kind(-1, 1, 1.0), 64, 3)
+    assert not suits(ANALOG, 64, 3)
+    assert not suits(Kind(0, 1, 1.0), 64, 1)
+    assert not suits(Kind(0, 255, 1.0), 2**14, 3)  # sums that 32 bits do not have
+    monkeypatch.setattr(spike_conv, "LEAST_CHANNELS", 65)
+    assert not suits(Kind(0, 1, 1.0), 64, 3)
