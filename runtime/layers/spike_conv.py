@@ -18,6 +18,8 @@ from danetc.runtime.layers.inference import InferenceConv2d, is_laid_out
 DIGITS = (65536, 256, 1)
 """What the three digits of a weight count for: -128 to 127 of each, -127 to 127 of the first."""
 LARGEST = 127 * sum(DIGITS)
+SMALLEST = 1e-28
+"""What the largest weight of a channel counts as, at least: float32 has a ten-millionth of it."""
 LEAST_CHANNELS, LEAST_PRODUCTS = 64, 30_000_000
 """From which on integers are faster: channels of a layer's input in a group, and products of a call."""
 
@@ -79,7 +81,7 @@ class SpikeConv2d(InferenceConv2d):
 
     def _split(self, shape: Sequence[int]) -> tuple[_Digits, ...]:
         weight = self.weight.detach().double()
-        largest = weight.abs().amax((1, 2, 3)).clamp(min=torch.finfo(torch.float32).tiny)
+        largest = weight.abs().amax((1, 2, 3)).clamp(min=SMALLEST)
         unit = (largest / LARGEST * self.unit).float()
         rest = (
             (weight * self.unit / unit.double().view(-1, 1, 1, 1)).round().clamp(-LARGEST, LARGEST)
@@ -103,9 +105,9 @@ _KNOWN: WeakKeyDictionary[nn.Module, tuple[object, tuple[_Digits, ...]]] = WeakK
 
 def suits(kind: Kind, channels: int, kernel: int) -> bool:
     """Whether numbers are bytes, their sums 32-bit integers, and integers faster, of so many channels."""
-    bytes_ = kind.is_integer and kind.low >= 0 and kind.high < 256
+    are_bytes = kind.is_integer and kind.low >= 0 and kind.high < 256
     return (
-        bytes_
+        are_bytes
         and channels * kernel**2 * kind.high * 128 < 2**31
         and channels >= LEAST_CHANNELS
         and kernel > 1
