@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import dotted
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import number
-from danetc.compiler.ir.ops.row import whole
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.factors import source_of
 from danetc.compiler.passes.fold import Folding, plan_folding
@@ -81,10 +82,10 @@ class InferenceEmitter(FusedEmitter):
         if call.target != "torch.nn.Conv2d":
             return call
         assert isinstance(call, TorchModule)
-        (x,) = (self.whole[id].value for id in node.inputs)
-        channels = x.shape[0] // whole(node.attrs, "groups")
-        if suits(x.kind, channels, whole(node.attrs, "kernel")):
-            kwargs = {**call.kwargs, "high": x.kind.high, "unit": x.kind.unit}
+        kind = self.whole[node.inputs[0]].value.kind
+        _, channels, *kernel = weights(self.whole, node)["weight"]
+        if suits(kind, channels, prod(kernel)):
+            kwargs = {**call.kwargs, "high": kind.high, "unit": kind.unit}
             return replace(
                 call, target="danetc.runtime.layers.spike_conv.SpikeConv2d", kwargs=kwargs
             )

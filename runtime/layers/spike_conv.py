@@ -103,14 +103,15 @@ _KNOWN: WeakKeyDictionary[nn.Module, tuple[object, tuple[_Digits, ...]]] = WeakK
 """The digits of a layer's weights, and of which numbers they are. (No part of it: not copied or saved.)"""
 
 
-def suits(kind: Kind, channels: int, kernel: int) -> bool:
-    """Whether numbers are bytes, their sums 32-bit integers, and integers faster, of so many channels."""
+def suits(kind: Kind, channels: int, pixels: int) -> bool:
+    """Whether numbers are bytes, their sums 32-bit integers, and integers faster: of a kernel of so many
+    pixels and channels."""
     are_bytes = kind.is_integer and kind.low >= 0 and kind.high < 256
     return (
         are_bytes
-        and channels * kernel**2 * kind.high * 128 < 2**31
+        and channels * pixels * kind.high * 128 < 2**31
         and channels >= LEAST_CHANNELS
-        and kernel > 1
+        and pixels > 1
     )
 
 

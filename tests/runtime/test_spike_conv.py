@@ -132,12 +132,12 @@ def test_a_folded_model_computes_the_same(key: str) -> None:
 
 
 def test_what_is_convolved_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert suits(Kind(0, 1, 1.0), 64, 3)
-    assert suits(Kind(0, 255, 0.25), 64, 3)
-    assert not suits(Kind(0, 256, 1.0), 64, 3)
-    assert not suits(Kind(-1, 1, 1.0), 64, 3)
-    assert not suits(ANALOG, 64, 3)
+    assert suits(Kind(0, 1, 1.0), 64, 9)
+    assert suits(Kind(0, 255, 0.25), 64, 9)
+    assert not suits(Kind(0, 256, 1.0), 64, 9)
+    assert not suits(Kind(-1, 1, 1.0), 64, 9)
+    assert not suits(ANALOG, 64, 9)
     assert not suits(Kind(0, 1, 1.0), 64, 1)
-    assert not suits(Kind(0, 255, 1.0), 2**14, 3)  # sums that 32 bits do not have
+    assert not suits(Kind(0, 255, 1.0), 2**14, 9)  # sums that 32 bits do not have
     monkeypatch.setattr(spike_conv, "LEAST_CHANNELS", 65)
-    assert not suits(Kind(0, 1, 1.0), 64, 3)
+    assert not suits(Kind(0, 1, 1.0), 64, 9)
