@@ -137,13 +137,15 @@ def _comparison(exported: Exported) -> str:
     if found is None:
         reason = exported.uncompared
         return f"\nnot compared with the model: {reason}" if reason else ""
+    those = found.samples if found.by_layer else found.samples - found.flipped
     flipped = (
-        f"; in {found.flipped} more a spike at its threshold is rounded otherwise"
+        f"; in {found.flipped} {'of them' if found.by_layer else 'more'} a spike at its threshold is "
+        "rounded otherwise"
         if found.flipped
         else ""
     )
     warmed = ", of its norms warmed, since its own outputs do not vary" if found.warmed else ""
     return (
-        f"\nread back: in {found.samples - found.flipped} of {found.samples} random samples within "
+        f"\nread back: in {those} of {found.samples} random samples within "
         f"{found.largest:.1e} of the model{flipped} (outputs vary by {found.deviation:.2g}{warmed})"
     )

@@ -2,8 +2,8 @@
 
 A membrane potential that stands at its threshold is above it for one program and below it for
 another, by how each rounds; from there on the two compute with other spikes. A sample in which outputs
-differ is traced to such a spike: by the spikes of both, where both are known, else by having the model
-fire otherwise there and comparing again.
+differ is traced to such a spike by having the model fire otherwise there and comparing again. Where the
+spikes of both are known, ``following`` says more.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.emit.names import dotted
-from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.loops import loop_of
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.signature import outputs_of
@@ -63,69 +60,13 @@ def recorded(model: nn.Module) -> Iterator[dict[str, LayerCall]]:
             handle.remove()
 
 
-def _changes(x: Tensor, room: float) -> Iterator[Tensor]:
+def changes(x: Tensor, room: Tensor | float) -> Iterator[Tensor]:
     """Changes of an input, by at most ``room``."""
     generator = torch.Generator().manual_seed(0)
     for part in (1.0, 0.25, 0.0625):
         drawn = (2 * torch.rand(x.shape, generator=generator).to(x) - 1 for _ in range(16))
         for change in (torch.ones_like(x), -torch.ones_like(x), *drawn):
             yield part * room * change
-
-
-def decided_by(layer: nn.Module, x: Tensor, room: float) -> Tensor:
-    """Where what a layer gives is another one for some change of its input by at most ``room``."""
-    own = layer(x)
-    found = torch.zeros_like(own, dtype=torch.bool)
-    for change in _changes(x, room):
-        found |= layer(x + change) != own
-    return found
-
-
-# -- where the spikes of both are known ------------------------------------------------------------
-
-
-def first_spikes_decided(
-    graph: Graph,
-    mine: Mapping[str, LayerCall],
-    theirs: Mapping[str, Tensor],
-    sample: int,
-    room: Callable[[Tensor], float],
-) -> bool:
-    """Whether the first spikes of a sample that differ all stand at their threshold.
-
-    ``theirs`` are what layers give by the paths of their nodes; ``room`` says of a layer's input how
-    much of it rounding may be. Of a loop over time the first is that of the earliest step, since what
-    comes later in the graph is read by what comes earlier, a step behind.
-    """
-    differing: list[tuple[Node, LayerCall, Tensor]] = []
-    for node in graph.nodes.values():
-        call = mine.get(dotted(*node.scope, node.name))
-        if node.path in theirs and call is not None:
-            differ = call.y != theirs[node.path].reshape(call.y.shape)
-            differ = differ.select(differ.dim() - len(node.value.shape) - 1, sample)
-            if differ.any():
-                differing.append((node, call, differ))
-    if not differing:
-        return False
-    node, call, differ = differing[0]
-    if (loop := loop_of(graph).get(node.id)) is not None:
-        inside = (item for item in differing if item[0].id in loop.members)
-        node, call, differ = min(inside, key=lambda item: _first_step(item[2]))
-    one = call.x.narrow(call.x.dim() - call.layer.input_rank - 1, sample, 1)
-    axis = call.y.dim() - len(node.value.shape) - 1
-    near = decided_by(call.layer, one, room(one)).select(axis, 0)
-    if axis:  # the first step at which they differ: what follows comes of it
-        t = _first_step(differ)
-        differ, near = differ[t], near[t]
-    return bool(near[differ].all())
-
-
-def _first_step(differ: Tensor) -> int:
-    """The first step of [T, ...] at which something differs."""
-    return int(differ.flatten(1).any(1).nonzero()[0])
-
-
-# -- where the model's are known alone -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +212,7 @@ def _flips(
     own = layer(x)
     lead = own.dim() - layer.rank  # T and N, or N
     found: set[tuple[tuple[int, ...], object]] = set()
-    for change in _changes(x, room):
+    for change in changes(x, room):
         given = layer(x + change)
         apart = (given != own).reshape(-1, *own.shape[lead:]).any(0)
         for place in map(tuple, apart.nonzero().tolist()):
@@ -286,3 +227,8 @@ def _flips(
             only[changed] = change[changed]
             only[until:] = 0.0
             yield Flip(name, only)
+
+
+def _first_step(differ: Tensor) -> int:
+    """The first step of [T, ...] at which something differs."""
+    return int(differ.flatten(1).any(1).nonzero()[0])

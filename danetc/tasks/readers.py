@@ -94,12 +94,13 @@ def onnx(data: bytes, content: Content) -> Run:
     graph, options = content.graph, content.options
     kind = 10 if options.half else 1
     shown = {name for node in made.graph.node for name in node.output}
-    layers: dict[str, list[str]] = {}  # in a loop each step has a value of its own
+    layers: dict[str, list[str]] = {}
     for path in (node.path for node in graph.nodes.values() if node.op == "neuron"):
-        for names in ([path], [f"{path}/t{t}" for t in range(graph.steps)]):
-            if shown.issuperset(names):
-                layers[path] = names
-                break
+        each = [f"{path}/t{t}" for t in range(graph.steps)]  # of an unrolled loop
+        if path in shown or _shows(made.graph, path, kind):
+            layers[path] = [path]
+        elif shown.issuperset(each):
+            layers[path] = each
     made.graph.output.extend(
         helper.make_tensor_value_info(name, kind, None)
         for names in layers.values()
@@ -119,6 +120,20 @@ def onnx(data: bytes, content: Content) -> Run:
         return Ran(tuple(values[name] for name in graph.outputs), spikes)
 
     return run
+
+
+def _shows(graph: Any, path: str, kind: int) -> bool:
+    """Have the loop in which a layer of neurons stands give what that gives, by the path of its node;
+    whether there is one."""
+    from onnx import helper
+
+    for loop in (node for node in graph.node if node.op_type == "Loop"):
+        (body,) = (item.g for item in loop.attribute if item.name == "body")
+        if any(f"{path}/t" in node.output for node in body.node):
+            body.output.append(helper.make_tensor_value_info(f"{path}/t", kind, None))
+            loop.output.append(path)
+            return True
+    return False
 
 
 # -- NIR ------------------------------------------------------------------------------------------
