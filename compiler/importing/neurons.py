@@ -55,11 +55,14 @@ class Unwritten(ValueError):
 
 @lru_cache(maxsize=500)
 def describe_neuron(
-    program: NeuronProgram, form_of: Callable[[NeuronProgram], str] = program_form
+    program: NeuronProgram,
+    form_of: Callable[[NeuronProgram], str] = program_form,
+    ignored: frozenset[str] = frozenset(),
 ) -> Described:
     """A neuron's program as text; its surrogate is not looked at. Raises Unwritten.
 
-    ``form_of`` says what makes a neuron of std this one.
+    ``form_of`` says what makes a neuron of std this one, and ``ignored`` are operations of which it may
+    have others.
     """
     bare = replace(program, surrogate=None)
     learnables = tuple(item for item in program.learnables if not item.scheduled)
@@ -74,7 +77,8 @@ def describe_neuron(
         made = compile_neuron(declaration, given, None, {}, Reporter())
         return made is not None and form_of(made) == form
 
-    found = _named("neuron", program.name, dict(program.parameters), constants, program.ops, same)
+    counted = tuple(op for op in program.ops if op.opcode not in ignored)
+    found = _named("neuron", program.name, dict(program.parameters), constants, counted, same)
     return _own_neuron(program) if found is None else found
 
 

@@ -22,6 +22,7 @@ from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.neuron.strength_reduction import cheaper
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import SURROGATE, default_surrogate, program
+from danetc.tasks.importing.polynomials import RULES, NoForm, polynomial_form
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -296,15 +297,27 @@ def standard_or_own(
 ) -> tuple[NeuronProgram, Mapping[str, Tensor], bool]:
     """The neuron of std that computes the same in float32 where there is one, with what it learns;
     else the program that is given. The last is whether it is one of std."""
+    for form, ignored in (
+        (single_form, frozenset[str]()),
+        (_multiplied_form, frozenset(RULES)),
+    ):
+        try:
+            found = describe_neuron(own, form, ignored)
+        except Unwritten:
+            break
+        if found.declaration is None:
+            made = program(found.name, dict(found.given), SURROGATE, {})
+            names = zip(*(learnt_in_order(_single(item)) for item in (own, made)), strict=True)
+            return made, {mine: weights[theirs] for theirs, mine in names}, True
+    return own, weights, False
+
+
+def _multiplied_form(given: NeuronProgram) -> str:
+    """The form whatever the order of its arithmetic, where it is one of polynomials."""
     try:
-        found = describe_neuron(own, single_form)
-    except Unwritten:
-        return own, weights, False
-    if found.declaration is not None:
-        return own, weights, False
-    made = program(found.name, dict(found.given), SURROGATE, {})
-    names = zip(*(learnt_in_order(_single(item)) for item in (own, made)), strict=True)
-    return made, {mine: weights[theirs] for theirs, mine in names}, True
+        return polynomial_form(given)
+    except NoForm:
+        return single_form(given)
 
 
 def single_form(given: NeuronProgram) -> str:

@@ -19,6 +19,7 @@ from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.equations import NeuronPart, Operators
 from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, stepped_neurons
 from danetc.tasks.importing.onnx_operators import Reader
+from danetc.tasks.importing.onnx_steps import TorchSteps
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
 from danetc.tasks.importing.torch_model import activations_as_neurons
 from danetc.tasks.importing.unrolled import unrolled_neuron
@@ -57,7 +58,9 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
             f"{path}: its input is {sizes}, and a network of samples [N, C, H, W] or [T, N, C, H, W] "
             "with a fixed size is read"
         )
-    operators = Operators(graph.node, stored).behind([item.name for item in graph.output])
+    torchs = TorchSteps(graph.node, stored, sizes[1 if frames else 0])
+    stored = torchs.stored
+    operators = Operators(torchs.nodes, stored).behind([item.name for item in graph.output])
     starts = {state: float(notes.get(f"start of {state}", "0")) for state in pairs}
     parts = _neurons(operators, pairs, starts)
     said = _steps_said(operators, parts, sizes[0] if frames else 0)
@@ -67,7 +70,8 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     build = SourceBuilder(found, tuple(shape), events or frames)
     if counts:
         stored[counts[0]] = np.array([found])
-    reader = Reader(build, stored, {part.given: part for part in parts})
+    reader = Reader(build, stored, {part.given: part for part in parts}, sizes[1 if frames else 0])
+    reader.in_steps |= torchs.stacked
     reader.values[taken[0].name] = build.entry
     if frames:
         reader.in_steps.add(taken[0].name)

@@ -26,21 +26,29 @@ from danetc.tasks.importing.source import SourceBuilder
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-_OVER_TIME = frozenset({"Reshape", "ReduceMean", "ReduceSum"})
+_OVER_TIME = frozenset({"Reshape", "ReduceMean", "ReduceSum", "Unsqueeze", "Expand", "Tile"})
 """Operators that know what to make of time steps."""
+_OF_EACH = POINTWISE | {"MatMul"}
+"""Operators that give of a sequence what they give of each step."""
 
 
 class Reader:
     """Values that are made of samples by their names, and numbers that are stored.
 
     A value is [N, ...] or [T * N, ...]; those of ``in_steps`` are [T, N, ...]. ``parts`` are neurons by
-    what they give, whose operators are read as one.
+    what they give, whose operators are read as one. ``samples`` is N where a file has it once and for
+    all, else 0.
     """
 
     def __init__(
-        self, build: SourceBuilder, stored: Mapping[str, Array], parts: Mapping[str, NeuronPart]
+        self,
+        build: SourceBuilder,
+        stored: Mapping[str, Array],
+        parts: Mapping[str, NeuronPart],
+        samples: int = 0,
     ) -> None:
         self.build = build
+        self.samples = samples
         self.stored = dict(stored)
         self.parts = parts
         self.members = {name for part in parts.values() for name in part.members}
@@ -70,7 +78,7 @@ class Reader:
                 "and those of neurons' equations"
             )
         if self.in_steps.intersection(node.input) and node.op_type not in _OVER_TIME:
-            if node.op_type not in POINTWISE:
+            if node.op_type not in _OF_EACH:
                 raise UserError(
                     f"{name}: a {node.op_type} of values [T, N, ...], which is not read"
                 )
@@ -234,14 +242,20 @@ def _flatten(call: _Called) -> int:
 
 def _reshape(call: _Called) -> int:
     size = call.number(1)
-    wanted = None if size is None else [int(item) for item in size]
+    if size is None:
+        raise call.refuse("a change of shape to sizes that are not stored")
+    steps, samples, wanted = call.build.steps, call.reader.samples, [int(item) for item in size]
+    if samples and wanted[0] == steps * samples:
+        wanted[0] = -1
+    elif samples and wanted[:2] == [steps, samples]:
+        wanted[1] = -1
     flat = int(np.prod(call.shape))
-    if wanted == [call.build.steps, -1, *call.shape]:
+    if wanted in ([steps, -1, *call.shape], [steps, -1, flat]):
         call.reader.in_steps.add(call.node.output[0])
-        return call.x
+        wanted = wanted[1:]
     if wanted == [-1, *call.shape]:
         return call.x
-    if wanted is None or len(wanted) != 2 or wanted[1] not in (-1, flat):
+    if len(wanted) != 2 or wanted[1] not in (-1, flat):
         raise call.refuse(f"a change of shape to {wanted}")
     return flatten(call.build, call.x, call.name)
 
@@ -275,9 +289,21 @@ def _same(call: _Called) -> int:
 def _repeat(call: _Called) -> int:
     """An image at each time step: it is read so from the start."""
     times = call.number(1)
-    wanted = [call.build.steps, *[1] * len(call.shape)]
-    if times is None or [int(item) for item in times] != wanted:
+    in_steps = call.node.input[0] in call.reader.in_steps
+    wanted = [[count, *[1] * (len(call.shape) + in_steps)] for count in (call.build.steps, 1)]
+    if times is None or [int(item) for item in times] not in wanted[: 1 + in_steps]:
         raise call.refuse("a repetition that is not over time steps")
+    if in_steps:
+        call.reader.in_steps.add(call.node.output[0])
+    return call.x
+
+
+def _step(call: _Called) -> int:
+    """An image as a sequence of one step, which is repeated then."""
+    axes = call.number(1)
+    if axes is None or [int(axis) for axis in axes] != [0]:
+        raise call.refuse("a dimension that is not that of time steps")
+    call.reader.in_steps.add(call.node.output[0])
     return call.x
 
 
@@ -305,6 +331,8 @@ FORMS: Mapping[str, Callable[[_Called], int]] = {
     "Tanh": _function("tanh"),
     "ReduceSum": _sum,
     "Tile": _repeat,
+    "Expand": _repeat,
+    "Unsqueeze": _step,
     "Identity": _same,
     "Dropout": _same,
 }

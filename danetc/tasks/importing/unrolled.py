@@ -5,12 +5,15 @@ Nothing goes by names.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from danetc.dsl.neuron.opcodes import Operand
+import numpy as np
+
+from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, SurrogateProgram
 from danetc.tasks.importing.equations import (
+    NUMBERS,
     POINTWISE,
     Equations,
     NeuronPart,
@@ -75,6 +78,22 @@ def _equal(graph: Operators, a: str, b: str) -> bool:
     return found is not None and found.shape == graph.stored[a].shape and bool((found == graph.stored[a]).all())  # fmt: skip
 
 
+def _is_of_others(graph: Operators, name: str, starts: Mapping[str, float]) -> bool:
+    """Whether what a step reads of the one before is made of what else it reads, and starts so: of a
+    first step it may have been worked out before the graph was written."""
+    maker = graph.makers.get(name)
+    if maker is None or maker.op_type not in NUMBERS:
+        return False
+    numbers = [starts.get(item, graph.scalar(item)) for item in maker.input]
+    if starts.keys().isdisjoint(maker.input):
+        return False
+    known = [number for number in numbers if number is not None]
+    value = OPCODES[NUMBERS[maker.op_type]].value
+    if value is None or len(known) != len(numbers):
+        return False
+    return bool(np.float32(value(*known)) == np.float32(starts[name]))
+
+
 def unrolled_neuron(
     graph: Operators, results: Sequence[str], given: str, surrogate: SurrogateProgram | None = None
 ) -> NeuronPart | None:
@@ -85,7 +104,8 @@ def unrolled_neuron(
     first = _Steps(graph)
     try:
         first.pair(results[1], results[0])
-        second = _Steps(graph, first.starts)
+        kept = [name for name in first.starts if not _is_of_others(graph, name, first.starts)]
+        second = _Steps(graph, kept)
         if len(results) > 2:
             second.pair(results[2], results[1])
     except _Unlike:
@@ -93,7 +113,7 @@ def unrolled_neuron(
     if len(first.sources) != 1 or not first.earlier:
         return None
     ((source, now, before),) = first.sources
-    states = {name: f"u{place or ''}" for place, name in enumerate(first.starts)}
+    states = {name: f"u{place or ''}" for place, name in enumerate(kept)}
     made = Equations(graph, tuple(states.values()), {now: INPUT, **states})
     output = made.number(results[1])
     after = {states[name]: made.number(later) for name, later in second.next.items()}
@@ -104,7 +124,7 @@ def unrolled_neuron(
         after = {label: made.number(name) for name, label in states.items()}
     if after.keys() != set(states.values()):
         return None
-    starts = {states[name]: start for name, start in first.starts.items()}
+    starts = {states[name]: first.starts[name] for name in kept}
     found = made.neuron(starts, output, after, surrogate)
     members = frozenset(behind(graph, results, {source})) | {given}
     learnt = {item.parameter: name for name, item in made.learnables.items()}

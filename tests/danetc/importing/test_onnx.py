@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import danetc
@@ -141,6 +144,88 @@ def test_a_spiking_network_comes_back(
     path = tmp_path / "drawn.onnx"
     text = spiking(path, time, neuron=neuron, via=via, head=head, blocks=3)
     assert_same(text, danetc.import_network(path, samples=10))
+
+
+class OfSpikingJelly(nn.Module):
+    """A model of SpikingJelly that runs its time steps itself: of an image, which it repeats, or of a
+    sequence."""
+
+    def __init__(self, make: Callable[[], nn.Module], sequence: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.sequence = sequence
+        self.stem, self.first, self.second = (_spiking_conv(c, make) for c in (2, 4, 4))
+        self.rest = nn.Sequential(
+            layer.MaxPool2d(2, 2), layer.Flatten(), layer.Linear(36, 6), make(), layer.Linear(6, 3)
+        )
+        functional.set_step_mode(self, "m")
+        small = partial(torch.rand, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.weight.copy_(1.5 + small(module.weight.shape))
+                    module.bias.copy_(small(module.bias.shape))
+                elif isinstance(module, nn.Linear):
+                    module.weight.mul_(3.0)
+                    module.bias.copy_(0.5 * small(module.bias.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        functional.reset_net(self)
+        y = self.stem(x if self.sequence else x.unsqueeze(0).repeat(3, 1, 1, 1, 1))
+        y = self.first(y) + y
+        y = self.rest(self.second(y) + y)
+        return y if self.sequence else y.mean(0)  # type: ignore[no-any-return]
+
+
+def _spiking_conv(channels: int, make: Callable[[], nn.Module]) -> nn.Module:
+    conv = layer.Conv2d(channels, 4, 3, padding=1, bias=False)
+    return nn.Sequential(conv, layer.BatchNorm2d(4), make())
+
+
+@pytest.mark.parametrize(
+    ("make", "form", "name"),
+    [
+        (lambda: neuron.LIFNode(tau=2.0), "dynamic", "LIF"),
+        pytest.param(
+            lambda: neuron.IFNode(v_reset=None), "fixed", "IF_soft", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            lambda: neuron.LIFNode(tau=1.5, v_reset=-0.5), "sequence",
+            "LIF(tau = 1.5, v_rest = -0.5)", marks=pytest.mark.thorough,
+        ),
+    ],
+)  # fmt: skip
+def test_what_pytorch_exports_of_spikingjelly_comes_back(
+    tmp_path: Path, make: Callable[[], nn.Module], form: str, name: str
+) -> None:
+    """Its arithmetic is in another order than that of std's neurons."""
+    path = tmp_path / "net.onnx"
+    model = OfSpikingJelly(make, form == "sequence").eval()
+    x = torch.rand((3, 2, 2, 6, 6) if form == "sequence" else (2, 2, 6, 6))
+    free: dict[str, Any] = (
+        {"dynamic_shapes": ({0: torch.export.Dim("N", max=99)},)} if form == "dynamic" else {}
+    )
+    with torch.no_grad():
+        torch.onnx.export(model, (x,), str(path), dynamo=True, verbose=False, **free)
+    found = danetc.import_network(path, samples=10)
+    assert found.agreement.deviation > 0.01
+    frames, mean = ("events", "") if form == "sequence" else ("image", " -> mean_over_time")
+    assert (
+        found.text
+        == f"""\
+use std
+
+network net {{
+  input     = {frames}(2, 6, 6)
+  steps     = 3
+  neuron    = {name}
+  surrogate = atan
+  stem      = conv(4) -> norm -> spike
+  stages    = stage(single(4), 2) via sew
+  head      = maxpool(2) -> linear(6) -> spike -> linear(3){mean}
+}}
+"""
+    )
 
 
 @pytest.mark.parametrize("time", TIMES)
