@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from danetc.compiler.analysis.equivalence import UNCOMPARED, Different, Same, compare_graphs
+from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.backbones import named_backbone, named_layers
 from danetc.compiler.importing.flows import dataflow
@@ -70,10 +70,6 @@ def import_graph(graph: Graph, name: str) -> Imported:
     What is returned is proved equivalent. Raises Unwritten where there is no text for a part of the
     network, or where nothing that was written is proved to be the same.
     """
-    if graph.carries or graph.shares:
-        raise Unwritten(
-            next(item for item in UNCOMPARED if ("loops" in item) == bool(graph.carries))
-        )
     graph = RemoveDead().apply(replace(graph, name=name))
     reason = ""
     for write in (_with_stages, _with_blocks, _as_dataflow):

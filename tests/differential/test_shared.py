@@ -195,10 +195,24 @@ def test_the_interpreter_and_numbers_agree() -> None:
         check_network(checked, checked.networks[0], seed, case)
     assert case.compared["eager, training"] + case.unstable + case.near == 2
     assert case.compared["fused, evaluation"] >= 1
-    graph = text(SIAMESE, ())
-    verdict = equivalence(graph, text(SIAMESE, ()))
-    assert verdict.numbers is not None
-    assert verdict.numbers.agreement.same
+
+
+def test_graphs_are_compared_with_their_shared_weights() -> None:
+    graph = text(SHARED, ())
+    written = (
+        SHARED.replace("f", "first").replace("big", "a").replace("small", "b")
+        .replace("(a + (b -> upsample(2)) + (in -> g))", "((in -> g) + (b -> upsample(2)) + a)")
+    )  # fmt: skip
+    assert "first = shared(" in written
+    found = equivalence(graph, text(written, ()), numbers=False)
+    assert found.word == "equal"
+    assert [a.op for a, _ in found.pairs()].count("conv") == 5
+    for old, new in (
+        ("f = shared(conv(w)", "f = (conv(w)"),
+        ("avgpool(2) -> f -> g", "avgpool(2) -> g -> f"),
+        ("big = in -> f", "big = in -> conv(w) -> norm -> spike"),
+    ):
+        assert equivalence(graph, text(SHARED.replace(old, new), ()), numbers=False).word == "different"  # fmt: skip
 
 
 def test_it_is_measured_place_by_place() -> None:

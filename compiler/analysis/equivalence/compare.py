@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from danetc.compiler.analysis.equivalence.form import FormOptions, Forms, Palette
-from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, same_outputs, tagged
+from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, tagged
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.order import in_the_order_of_the_spec
 
 MAX_TERMS_SHOWN = 4
-LOOPS = "graphs with loops over time are compared in numbers alone"
-SHARED = "graphs with weights at several places are compared in numbers alone"
-UNCOMPARED = (LOOPS, SHARED)
-"""Reasons that say nothing of the networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +52,12 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
     """Compare two networks as graphs, whatever their nodes are called and in whatever order.
 
     The graphs are best taken as written (``graph_of(..., passes=())``): what a pass moves over time
-    counts as a difference. Of loops over time nothing is known.
+    counts as a difference. Loops over time are the same if what they carry is, provided that it was at
+    the steps before.
     """
     outside = _outside(left, right)
     if outside is not None:
         return Different(outside, left.input, right.input, comparable=False)
-    if left.carries or right.carries:
-        return Different(LOOPS)
-    if left.shares or right.shares:
-        return Different(SHARED)
     written = left, right
     left, right = (in_the_order_of_the_spec(RemoveDead().apply(graph)) for graph in written)
     if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
@@ -116,22 +110,23 @@ def _size(shape: tuple[int, ...]) -> str:
 def _compare(left: Graph, right: Graph, settings: FormOptions) -> Same | Different:
     palette = Palette()
     untold = Forms(left, palette, settings, {}), Forms(right, palette, settings, {})
-    if not same_outputs(*untold):
+    if untold[0].results != untold[1].results:
         return _first_difference(*untold)
     sides = Side(left, palette, settings), Side(right, palette, settings)
     matching = match(*sides)
     if matching.left or matching.right:
         return _unpaired(left, right, matching.left, matching.right)
     paired = tagged(*sides, matching.pairs, settings)
-    if not same_outputs(*paired):  # the pairing does not hold, so nothing is proved
+    if paired[0].results != paired[1].results:  # the pairing does not hold, so nothing is proved
         return _first_difference(*paired)
     exact = tagged(*sides, matching.pairs, replace(settings, exact=True))
-    to_the_bit = same_outputs(*exact)
-    return Same(tuple(matching.pairs.items()), tuple(_others(*paired, matching.pairs)), to_the_bit)
+    weighted = tuple((a, b) for a, b in matching.pairs.items() if a not in left.carries)
+    others = tuple(_others(*paired, dict(weighted)))
+    return Same(weighted, others, exact[0].results == exact[1].results)
 
 
 def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:
-    """Nodes without weights that have the same value: sums too."""
+    """Nodes without weights of their own that have the same value: sums too."""
     found: dict[int, int] = {}
     for id, number in right.values.items():
         found.setdefault(number, id)
@@ -147,12 +142,9 @@ def _first_difference(left: Forms, right: Forms) -> Different:
     """The first nodes whose values the other graph does not have."""
     mine, other = _first_without(left, right), _first_without(right, left)
     if mine is None and other is None:
-        name = next(
-            name
-            for name, id in left.graph.outputs.items()
-            if left.values[id] != right.values[right.graph.outputs[name]]
-        )
-        mine, other = (forms.graph[forms.graph.outputs[name]] for forms in (left, right))
+        known = right.results
+        key = next(key for key, number in left.results.items() if number != known.get(key))
+        mine, other = (forms.graph[forms.source(key)] for forms in (left, right))
     return Different(_tell(left.graph, mine, right.graph, other), mine, other)
 
 
@@ -178,7 +170,7 @@ def _unpaired(
     if a is None or b is None:
         graph, node = (left, a) if a is not None else (right, b)
         assert node is not None
-        reason = f"{graph.name} has one more such layer: `{node.path}`, a {node.op}"
+        reason = f"{graph.name} has one more such layer: `{node.path}`, {_a(node.op)}"
         return Different(reason, a, b)
     return Different(f"`{a.path}` and `{b.path}` are read by other operations", a, b)
 
@@ -188,7 +180,7 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
     if a is None or b is None:
         graph, node = (left, a) if a is not None else (right, b)
         assert node is not None
-        return f"only {graph.name} has `{node.path}`, a {node.op}"
+        return f"only {graph.name} has `{node.path}`, {_a(node.op)}"
     if a.op != b.op:
         return f"{_a(a.op)} stands where the other has {_a(b.op)}"
     if a.op == "neuron":
@@ -200,7 +192,7 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
             parts = (f"{name} {a.attrs[name]} and {b.attrs.get(name)}" for name in changed)
             return f"{_a(a.op)} with {', '.join(parts)}"
     mine, other = (
-        [_terms(graph, i) for i in node.inputs] for graph, node in ((left, a), (right, b))
+        [_terms(graph, i) for i in graph.reads(node)] for graph, node in ((left, a), (right, b))
     )
     if a.op == "add" or mine == other:
         mine, other = [_terms(left, a.id)], [_terms(right, b.id)]
@@ -211,7 +203,8 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
 
 
 def _a(op: str) -> str:
-    return f"{'an' if op[0] in 'aeiou' else 'a'} {op}"
+    word = "delay" if OPS[op].carries else op
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _terms(graph: Graph, id: int) -> list[str]:

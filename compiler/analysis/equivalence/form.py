@@ -78,14 +78,16 @@ def label(graph: Graph, node: Node, settings: FormOptions) -> tuple[Hashable, ..
     skipped = set() if settings.starts else {"init"}
     skipped |= set() if settings.exact else OPS[node.op].rounds
     attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k not in skipped))
-    return (node.op, attrs, node.value.shape if node.op == "input" else shapes)
+    return (node.op, attrs, shapes if node.inputs else node.value.shape)
 
 
 class Forms:
     """The number of every value of a graph, ``values``, and the operation that made it.
 
-    ``tags`` are numbers of nodes that have weights: nodes are alike only if their tags are.
-    ``makers`` has the first node of each number that is no sum, ``merged`` the node that stands for
+    ``tags`` are numbers of nodes that have weights, and of what a loop carries from step to step: nodes
+    are alike only if their tags are. ``results`` are the numbers of outputs by their names, and of what
+    is carried by the tags of who carries it: if those of two graphs are equal at a step, what they
+    carry is at the next. ``makers`` has the first node of each number that is no sum, ``merged`` the node that stands for
     each node.
     """
 
@@ -95,6 +97,7 @@ class Forms:
         self.graph = graph
         self.palette = palette
         self.settings = settings
+        self.tags = tags
         self.values: dict[int, int] = {}
         self.makers: dict[int, int] = {}
         self.passed: set[int] = set()
@@ -104,6 +107,16 @@ class Forms:
             self.values[node.id] = self._value(node, tags.get(node.id, 0)) % PRIME
             if not self.is_linear(node) and node.id not in self.passed:
                 self.makers.setdefault(self.values[node.id], node.id)
+        self.results: dict[str | int, int] = {n: self.values[id] for n, id in graph.outputs.items()}
+        for id, source in graph.carries.items():
+            if id in tags:
+                self.results[tags[id]] = self.values[source]
+
+    def source(self, result: str | int) -> int:
+        """The node that gives one of the ``results``."""
+        if isinstance(result, str):
+            return self.graph.outputs[result]
+        return next(of for id, of in self.graph.carries.items() if self.tags.get(id) == result)
 
     def is_linear(self, node: Node) -> bool:
         return node.op in LINEAR and not self.settings.exact

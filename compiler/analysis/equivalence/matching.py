@@ -2,7 +2,8 @@
 
 What has weights of its own is distinguished by what it reads (its number in ``Forms``) and by what
 reads it, again and again until nothing more is distinguished: colour refinement (Weisfeiler and Leman,
-1968) on both graphs at once. Of nodes that are still alike the first ones are paired, and the
+1968) on both graphs at once. Weights that stand at several places are known by all of them, and what a
+loop carries from one step to the next by what that is. Of nodes that are still alike the first ones are paired, and the
 refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
 """
 
@@ -43,27 +44,43 @@ class Matching:
 
 @dataclass(slots=True)
 class Side:
-    """One of the two graphs, with the tags that its nodes with weights have by now."""
+    """One of the two graphs, with the tags that its nodes with weights have by now.
+
+    ``own`` has for each node with weights of its own, and each that carries a value, the places where
+    these are.
+    """
 
     graph: Graph
     palette: Palette
     settings: FormOptions
-    own: list[int] = field(default_factory=list)
+    own: dict[int, list[int]] = field(default_factory=dict)
     tags: dict[int, int] = field(default_factory=dict)
     same: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        nodes = self.graph.nodes.values()
-        self.own = [node.id for node in nodes if has_own_state(self.graph, node)]
+        graph, nodes = self.graph, self.graph.nodes.values()
+        for node in nodes:
+            if node.id in graph.carries or has_own_state(graph, node):
+                self.own.setdefault(graph.shares.get(node.id, node.id), []).append(node.id)
         # Nodes that compute the same of the very same weights count as one.
-        forms = Forms(self.graph, Palette(), self.settings, {id: id + 1 for id in self.own})
+        forms = Forms(
+            graph, Palette(), self.settings, self.at_places({id: id + 1 for id in self.own})
+        )
         self.same = {node.id: forms.makers.get(forms.values[node.id], node.id) for node in nodes}
+
+    def at_places(self, tags: Mapping[int, int]) -> dict[int, int]:
+        """Tags of nodes with weights, for all places where these are."""
+        return {place: tag for id, tag in tags.items() for place in self.own[id]}
 
     def refine(self) -> None:
         """Tag what has weights by what it reads and by what reads it."""
         forms = Forms(self.graph, self.palette, self.settings, self.tags)
-        uses = _uses(forms, self.same)
-        self.tags = {id: self.palette(forms.values[id], uses[id]) for id in self.own}
+        uses, tags = _uses(forms, self.same), {}
+        for id, places in self.own.items():
+            known = sorted((forms.values[place], uses[place]) for place in places)
+            carried = [forms.values[self.graph.carries[id]]] if id in self.graph.carries else []
+            tags[id] = self.palette(*carried, *known)
+        self.tags = self.at_places(tags)
 
     def classes(self) -> dict[int, list[int]]:
         """The nodes of each tag, in the order of the graph."""
@@ -97,7 +114,8 @@ def match(left: Side, right: Side) -> Matching:
         if alike is None or turn >= turns or proves(left, right, pairs):
             break
         tag = left.palette("paired", turn)
-        left.tags[mine[alike][0]] = right.tags[other[alike][0]] = tag
+        for side, id in ((left, mine[alike][0]), (right, other[alike][0])):
+            side.tags |= side.at_places({id: tag})
     return Matching(pairs)
 
 
@@ -105,8 +123,8 @@ def tagged(
     left: Side, right: Side, pairs: Mapping[int, int], settings: FormOptions
 ) -> tuple[Forms, Forms]:
     """The forms of both graphs where each pair is one node, and no other nodes are alike."""
-    mine = {a: number for number, a in enumerate(pairs, 1)}
-    other = {b: number for number, b in enumerate(pairs.values(), 1)}
+    mine = left.at_places({a: number for number, a in enumerate(pairs, 1)})
+    other = right.at_places({b: number for number, b in enumerate(pairs.values(), 1)})
     palette = left.palette
     return (
         Forms(left.graph, palette, settings, mine),
@@ -116,15 +134,8 @@ def tagged(
 
 def proves(left: Side, right: Side, pairs: Mapping[int, int]) -> bool:
     """Whether the graphs give the same where paired nodes are the same."""
-    return same_outputs(*tagged(left, right, pairs, left.settings))
-
-
-def same_outputs(left: Forms, right: Forms) -> bool:
-    """Whether outputs of the same name have the same form."""
-    return all(
-        left.values[id] == right.values[right.graph.outputs[name]]
-        for name, id in left.graph.outputs.items()
-    )
+    mine, other = tagged(left, right, pairs, left.settings)
+    return mine.results == other.results
 
 
 def _loose(mine: Mapping[int, list[int]], other: Mapping[int, list[int]]) -> Matching | None:
@@ -149,6 +160,8 @@ def _uses(forms: Forms, same: Mapping[int, int]) -> Mapping[int, int]:
 
     for name, id in graph.outputs.items():
         add(total, id, palette("output", name))
+    for id, source in graph.carries.items():
+        add(total, source, palette("carried", forms.values[id]))
     for node in reversed(list(graph.nodes.values())):
         own, first = total[node.id], same[node.id]
         if node.id in forms.passed:
