@@ -108,6 +108,8 @@ def strides_of(nodes: Sequence[Node]) -> tuple[int, int | None] | None:
 def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
     """A region as a branch and a shortcut that are joined, or None where it is something else."""
     graph = dialect.graph
+    if any(id in graph.carries or id in graph.shares for id in region.nodes):
+        return None
     found = _join(dialect, region)
     if found is None:
         return None

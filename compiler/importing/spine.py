@@ -34,12 +34,15 @@ def spine(graph: Graph, source: int, target: int) -> tuple[Part, ...]:
     """What a value goes through on its way: cut wherever one value carries everything.
 
     A value is one that all paths go through (it dominates the output and is dominated by the input):
-    no edge leads from a node before it to one behind it. What depends on no input is not asked.
+    no edge leads from a node before it to one behind it, and no loop over time around it. What depends
+    on no input is not asked.
     """
-    reached = {source}
-    for node in graph.nodes.values():
-        if any(i in reached for i in node.inputs):
-            reached.add(node.id)
+    reached, before = {source}, 0
+    while len(reached) > before:
+        before = len(reached)
+        for node in graph.nodes.values():
+            if any(i in reached for i in graph.reads(node)):
+                reached.add(node.id)
     wanted = graph.behind([target])
     order = [id for id in graph.nodes if id in reached and id in wanted]
     place = {id: number for number, id in enumerate(order)}
@@ -48,6 +51,8 @@ def spine(graph: Graph, source: int, target: int) -> tuple[Part, ...]:
         for i in graph[id].inputs:
             if i in place:
                 last[i] = max(last[i], place[id])
+        if id in graph.carries:
+            last[id] = max(last[id], place[graph.carries[id]])
     cuts: list[int] = []
     furthest = 0  # the last place that reads something from before
     for number, id in enumerate(order):

@@ -26,6 +26,9 @@ network drawn {{
 """
 
 
+LOOPED = "brf", "convlstm", "lif_firenet", "mpbn", "se_adlif", "snasnet", "spiking_lstm", "srnn"
+
+
 def anonymous(graph: Graph) -> Graph:
     """A graph without any of its names: of nodes, stages, neurons, surrogates and parameters."""
 
@@ -96,6 +99,7 @@ def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
         "zoo/tcja",
         "zoo/spikingresformer",
         "zoo/statten",
+        *(f"zoo/{name}" for name in LOOPED),
     ],
 )
 def test_networks_of_their_own_come_back_too(name: str) -> None:
@@ -204,12 +208,34 @@ def test_a_changed_neuron_is_written_as_its_equations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "why"),
+    ("body", "says"),
     [
-        ("h = (in -> conv(2)) + (h -> delay(1)) \n out = h -> avgpool -> linear(3)", "loops"),
-        ("f = shared(conv(2))\n out = in -> f -> f -> avgpool -> linear(3)", "several places"),
+        ("h = (in -> conv(2)) + (h -> delay(1)) \n out = h -> avgpool -> linear(3)", "(v1 -> delay(1))"),
+        (
+            "a = in -> conv(2) -> spike\n h = (a + (g -> delay(2))) -> spike\n"
+            "g = h -> conv(2)\n out = (g + (h -> delay(1))) -> avgpool -> linear(3)",
+            "(v1 -> delay(2))",
+        ),
+        ("f = shared(conv(2))\n out = in -> f -> spike -> f -> avgpool -> linear(3)", "-> f1 -> spike -> f1"),
     ],
-)
-def test_what_cannot_be_proved_is_refused(body: str, why: str) -> None:
-    with pytest.raises(Unwritten, match=why):
-        import_graph(drawn(body), "again")
+)  # fmt: skip
+def test_loops_and_shared_weights_come_back(body: str, says: str) -> None:
+    found = imported(drawn(body))
+    assert says in found.text
+    assert found.lines <= 12
+
+
+def test_a_loop_within_a_stage_comes_back() -> None:
+    """Blocks that feed each other a step later, or have a loop of their own."""
+    block = "block mine(w) { h = (in + (h -> delay(1) -> conv(w))) -> spike\n out = h -> conv(w) -> norm }"
+    found = imported(drawn("stages = stage(mine(2), 3)\n head = avgpool -> linear(3)", block))
+    assert found.text.count("delay") == 1
+    body = "stages = stage(single(2), 3) via sewn by feedback\n head = avgpool -> linear(3)"
+    sewn = "connection sewn { each = conv -> spike; out = shortcut + branch }"
+    assert imported(drawn(body, sewn)).lines <= 20
+
+
+def test_what_has_no_text_is_refused() -> None:
+    checked = check_file("zoo/spikegpt")
+    with pytest.raises(Unwritten, match="values from outside of its equations"):
+        import_graph(checked.graphs[checked.main], "again")
