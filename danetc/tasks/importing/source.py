@@ -57,6 +57,7 @@ class SourceBuilder:
     weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     places: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    shares: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
@@ -102,6 +103,14 @@ class SourceBuilder:
         self.neurons[key] = program
         return self.add("neuron", (source,), {"neuron": key}, name, weights)
 
+    def share(self, first: Sequence[int], again: Sequence[int]) -> None:
+        """Have the nodes of a layer that is called again compute with the weights of its first call."""
+        if first != again:
+            each = ([id for id in ids if id in self.weights] for ids in (first, again))
+            for owner, id in zip(*each, strict=True):
+                self.shares[id] = owner
+                del self.weights[id]
+
     def shape_of(self, id: int) -> tuple[int, ...]:
         return self.nodes[id].value.shape
 
@@ -109,5 +118,7 @@ class SourceBuilder:
         """The network that gives a node's value, at each step or once."""
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
-        graph = Graph(name, self.steps, self.nodes, {"out": output}, (), self.neurons)
+        graph = Graph(
+            name, self.steps, self.nodes, {"out": output}, (), self.neurons, shares=self.shares
+        )
         return ReadNetwork(graph, self.weights, self.names, self.places)

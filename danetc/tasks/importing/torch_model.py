@@ -118,7 +118,8 @@ class _Reader:
         self.whole = whole
         self.neurons = neurons
         self.values: dict[fx.Node, Any] = {}
-        self.uses: Counter[nn.Module | str] = Counter()
+        self.uses: Counter[str] = Counter()
+        self.calls: dict[nn.Module, range] = {}
 
     def read(self, graph: fx.Graph) -> ReadValue:
         self.nodes = {node.name: node for node in graph.nodes}
@@ -207,13 +208,10 @@ class _Reader:
         read = reader_of(module)
         kind = type(module)
         assert read is not None
-        self.uses[module] += 1
-        held = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
-        stateful = type(module).__name__ in NEURONS
-        if self.uses[module] > 1 and (held or stateful):
+        if module in self.calls and kind.__name__ in NEURONS:
             raise UserError(
-                f"{path}: called more than once with the same {'states' if stateful else 'weights'}, "
-                "which danetc does not import; write `shared(...)` in a spec by hand"
+                f"{path}: called more than once with the same states, which danetc does not import; "
+                "give each call a neuron of its own"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
         if not isinstance(value, ReadValue):
@@ -221,7 +219,11 @@ class _Reader:
         flattens = kind.__name__ == "Flatten"
         if flattens and not self._flattens_samples(module, value):
             raise UserError(f"{path}: it flattens more than the values of a sample")
-        return ReadValue(read(self.build, module, value.node, path), value.leading, value.flat)
+        before = len(self.build.nodes)
+        result = ReadValue(read(self.build, module, value.node, path), value.leading, value.flat)
+        made = range(before, len(self.build.nodes))
+        self.build.share(self.calls.setdefault(module, made), made)
+        return result
 
     def _flattens_samples(self, module: Any, value: ReadValue) -> bool:
         first = module.start_dim + (1 if getattr(module, "step_mode", "s") == "m" else 0)

@@ -249,6 +249,40 @@ def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) ->
         network(Net(Plan()))
 
 
+class Recurring(nn.Module):
+    """A model whose layers stand at several places: a convolution with its norm, and a head."""
+
+    def __init__(self, neuron_too: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = layer.Conv2d(2, 4, 3, padding=1)
+        self.conv = layer.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm = layer.BatchNorm2d(4)
+        self.fire = nn.ModuleList([neuron.IFNode() for _ in range(3)])
+        self.head = layer.Linear(4, 3)
+        self.pool = layer.AdaptiveAvgPool2d(1)
+        self.flatten = layer.Flatten()
+        if neuron_too:
+            self.fire = nn.ModuleList([self.fire[0]] * 3)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for fire in self.fire:
+            x = x + fire(self.norm(self.conv(x)))
+        return self.head(self.flatten(self.pool(x)))  # type: ignore[no-any-return]
+
+
+def test_layers_at_several_places_are_shared() -> None:
+    found = danetc.import_network(Recurring(), (2, 12, 12), steps=2, samples=4)
+    assert found.text.count("shared(") == 2
+    counted = danetc.build(text=found.text, backend="eager")
+    wanted = sum(value.numel() for value in Recurring().parameters())
+    assert sum(value.numel() for value in counted.parameters()) == wanted
+    with pytest.raises(UserError, match="called more than once with the same states"):
+        danetc.import_network(Recurring(neuron_too=True), (2, 12, 12), steps=2, samples=4)
+
+
 # -- what is refused ---------------------------------------------------------------------------------
 
 
@@ -270,8 +304,6 @@ class Odd(nn.Module):
         match self.what:
             case "control":
                 return x if x.sum() > 0 else -x
-            case "twice":
-                return self.conv(x)
             case "sort":
                 return torch.sort(x)[0]
             case "ceil":
@@ -290,7 +322,6 @@ class Odd(nn.Module):
         ("reflect", "odd: its padding is reflect"),
         ("oblong", "odd: its kernel is"),
         ("control", "depends on the values of a tensor"),
-        ("twice", "conv: called more than once"),
         ("sort", "danetc cannot read `sort`"),
         ("ceil", "ceil_mode pools a part of a window"),
         ("uncounted", "divides by other than its window's size"),
