@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from danetc.compiler.ir.graph import Attribute
+from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.tasks.importing.equations import POINTWISE, NeuronPart, written
 from danetc.tasks.importing.layers import (
@@ -53,6 +54,7 @@ class Reader:
         self.parts = parts
         self.members = {name for part in parts.values() for name in part.members}
         self.values: dict[str, int] = {}
+        self.layers: dict[tuple[str, tuple[str, ...]], range] = {}
         self.in_steps: set[str] = set()
 
     def read(self, node: Any, name: str) -> None:
@@ -83,7 +85,22 @@ class Reader:
                     f"{name}: a {node.op_type} of values [T, N, ...], which is not read"
                 )
             self.in_steps.add(node.output[0])
+        before = len(self.build.nodes)
         self.values[node.output[0]] = read(_Called(self, node, attrs, name))
+        self._share(node, range(before, len(self.build.nodes)))
+
+    def _share(self, node: Any, made: range) -> None:
+        """Numbers that several layers read are of one: of norms, which start alike and may be stored
+        once for that, where what they read is such a layer's."""
+        build = self.build
+        held = tuple(name for name in node.input if name in self.stored)
+        for id in made:
+            read, op = build.nodes[id].inputs, OPS[build.nodes[id].op]
+            if id in build.weights and (op.weighted or build.shares.keys() & {*read}):
+                build.share(self.layers.setdefault((node.op_type, held), made), made)
+                return
+            if id in build.weights:
+                self.layers.setdefault((node.op_type, held), made)
 
     def _neuron(self, part: NeuronPart, name: str) -> None:
         if part.source not in self.values:

@@ -235,6 +235,31 @@ def test_frames_come_back(tmp_path: Path, time: OnnxTime) -> None:
     assert_same(text, danetc.import_network(path, events=time == "step", samples=10))
 
 
+@pytest.mark.parametrize("time", TIMES)
+def test_layers_at_several_places_are_shared(tmp_path: Path, time: OnnxTime) -> None:
+    """By the numbers that they read; norms that are equal and stand behind other layers are not."""
+    text = """
+    use std
+    network drawn { input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan
+      f = shared(conv(2) -> norm)
+      a = in -> f -> spike
+      b = a -> f -> spike -> conv(2) -> norm -> spike
+      out = (a + b) -> avgpool -> linear(3) }
+    """
+    graph = graph_of(check_text(text))
+    model = emit(graph)
+    with torch.no_grad():
+        make_vary(model, graph)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                for value in norm.state_dict().values():
+                    value.copy_(torch.ones_like(value))
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    path = tmp_path / "drawn.onnx"
+    onnx.save(emit_onnx(graph, arrays, time, about={"steps": "2"}), str(path))
+    assert_same(text, danetc.import_network(path, samples=10))
+
+
 def test_nothing_goes_by_names(tmp_path: Path) -> None:
     path = tmp_path / "drawn.onnx"
     text = spiking(path, "unrolled", neuron="PLIF", via="sew")
