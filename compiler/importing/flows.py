@@ -56,8 +56,9 @@ def dataflow(
         else:
             operands = [values[i] for i in node.inputs]
             joined = dialect.join(node, operands)
-            layer = layers.get(id) or (dialect.call(node) if joined is None else None)
-            value = flow(operands[0], layer) if joined is None and layer is not None else joined
+            if joined is None:
+                joined = flow(operands[0], layers[id] if id in layers else dialect.call(node))
+            value = joined
         if (known := looped.get(id)) is not None or len(users[id]) + ends[id] > 1:
             count += known is None
             name = known or f"v{count}"

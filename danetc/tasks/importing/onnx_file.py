@@ -4,7 +4,6 @@ them)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from danetc.errors import UserError
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.equations import NeuronPart, Operators
-from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, stepped_neurons
+from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, parts_of_a_step
 from danetc.tasks.importing.onnx_operators import Reader
 from danetc.tasks.importing.onnx_steps import TorchSteps
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
@@ -62,7 +61,9 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     stored = torchs.stored
     operators = Operators(torchs.nodes, stored).behind([item.name for item in graph.output])
     starts = {state: float(notes.get(f"start of {state}", "0")) for state in pairs}
-    parts = _neurons(operators, pairs, starts)
+    parts, delays = (
+        parts_of_a_step(operators, pairs, starts) if pairs else (_neurons(operators), [])
+    )
     said = _steps_said(operators, parts, sizes[0] if frames else 0)
     found = steps or said or (int(notes.get("steps", STEPS)) if parts else 1)
     if said and found != said:
@@ -75,8 +76,15 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     reader.values[taken[0].name] = build.entry
     if frames:
         reader.in_steps.add(taken[0].name)
+    states = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in taken}
+    for late in delays:
+        size = states[late.state][1 + (late.given != late.state) :]
+        reader.values[late.given] = build.carry(tuple(size), late.steps)
+        reader.members |= late.members
     for number, node in enumerate(operators.nodes):
         reader.read(node, node.name or f"{node.op_type} {number}")
+    for late in delays:
+        build.carries[reader.values[late.given]] = reader.values[late.source]
     output = outputs[0]
     if output not in reader.values:
         raise UserError(f"{path}: its output does not depend on its input")
@@ -93,11 +101,7 @@ def _remembered(inputs: list[str], outputs: list[str]) -> dict[str, str]:
     return {name: f"{name}_next" for name in inputs if f"{name}_next" in given}
 
 
-def _neurons(
-    graph: Operators, pairs: Mapping[str, str], starts: Mapping[str, float]
-) -> list[NeuronPart]:
-    if pairs:
-        return stepped_neurons(graph, pairs, starts)
+def _neurons(graph: Operators) -> list[NeuronPart]:
     found = [looped_neuron(graph, node) for node in graph.nodes if node.op_type == "Loop"]
     joined = (n for n in graph.nodes if n.op_type == "Concat" and attributes(n).get("axis") == 0)
     steps = (unrolled_neuron(graph, [*node.input], node.output[0]) for node in joined)

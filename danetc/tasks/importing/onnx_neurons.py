@@ -6,6 +6,7 @@ Nothing goes by names, but for which input of one step is which output of the st
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from danetc.dsl.neuron.program import INPUT
@@ -75,15 +76,65 @@ def looped_neuron(graph: Operators, node: Any) -> NeuronPart:
 # -- one step --------------------------------------------------------------------------------------
 
 
-def stepped_neurons(
+@dataclass(frozen=True)
+class DelayPart:
+    """A value that is read some steps later: as what it is ``given`` there, from what ``state``. The
+    other ``members`` are what hands it on."""
+
+    state: str
+    source: str
+    given: str
+    steps: int
+    members: frozenset[str]
+
+
+def parts_of_a_step(
     graph: Operators, pairs: Mapping[str, str], starts: Mapping[str, float]
-) -> list[NeuronPart]:
-    """The neurons of a graph of one step; ``pairs`` are what it takes of the step before and gives the
-    next. States of one neuron share their name up to the last dot. Raises UserError."""
+) -> tuple[list[NeuronPart], list[DelayPart]]:
+    """The neurons and delays of a graph of one step; ``pairs`` are what it takes of the step before and
+    gives the next. States of one neuron share their name up to the last dot. Raises UserError."""
     groups: dict[str, list[str]] = {}
     for state in pairs:
         groups.setdefault(state.rpartition(".")[0] or state, []).append(state)
-    return [_stepped(graph, name, states, pairs, starts) for name, states in groups.items()]
+    neurons, delays = [], []
+    for name, states in groups.items():
+        late = _delay(graph, states[0], pairs[states[0]]) if len(states) == 1 else None
+        try:
+            neurons.append(_stepped(graph, name, states, pairs, starts))
+        except UserError:
+            if late is None or starts[late.state] != 0.0:
+                raise
+            delays.append(late)
+    return neurons, delays
+
+
+def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
+    """What becomes a state as it is, or is the last of some that move up: ``state[0]`` is read, and
+    ``state[1:]`` with a new one behind it is what it becomes."""
+    members = [after]
+    while (maker := graph.makers.get(after)) is not None and maker.op_type == "Identity":
+        after = maker.input[0]
+        members.append(after)
+    if not any(user.op_type == "Slice" for user in graph.users.get(state, [])):
+        return DelayPart(state, after, state, 1, frozenset(members[:-1]))
+    if maker is None or maker.op_type != "Concat" or len(maker.input) != 2:
+        return None
+    rest, last = (graph.makers.get(name) for name in maker.input)
+    slices = [user for user in graph.users[state] if user.op_type == "Slice"]
+    read = [user for node in slices for user in graph.users.get(node.output[0], []) if user.op_type == "Squeeze"]  # fmt: skip
+    if (
+        rest is None
+        or rest not in slices
+        or last is None
+        or last.op_type != "Unsqueeze"
+        or len(read) != 1
+    ):
+        return None
+    end = graph.stored.get(rest.input[2])
+    if end is None or end.size != 1:
+        return None
+    members += [node.output[0] for node in (*slices, *read, last)]
+    return DelayPart(state, last.input[0], read[0].output[0], int(end.reshape(-1)[0]), frozenset(members))  # fmt: skip
 
 
 def _stepped(

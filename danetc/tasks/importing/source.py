@@ -11,6 +11,7 @@ from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
@@ -58,6 +59,7 @@ class SourceBuilder:
     names: dict[int, str] = field(default_factory=dict)
     places: dict[int, Mapping[str, str]] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
+    carries: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
@@ -103,6 +105,13 @@ class SourceBuilder:
         self.neurons[key] = program
         return self.add("neuron", (source,), {"neuron": key}, name, weights)
 
+    def carry(self, shape: tuple[int, ...], steps: int) -> int:
+        """A node of what another one, which ``carries`` will name, gave some steps before."""
+        id = len(self.nodes)
+        attrs = OPS["carry"].completed({"steps": steps})
+        self.nodes[id] = Node(id, "carry", (), attrs, Value(shape, ANALOG, True), (), f"n{id}")
+        return id
+
     def share(self, first: Sequence[int], again: Sequence[int]) -> None:
         """Have the nodes of a layer that is called again compute with the weights of its first call."""
         if first != again:
@@ -119,6 +128,8 @@ class SourceBuilder:
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(
-            name, self.steps, self.nodes, {"out": output}, (), self.neurons, shares=self.shares
-        )
+            name, self.steps, self.nodes, {"out": output}, (), self.neurons,
+            carries=self.carries, shares=self.shares,
+        )  # fmt: skip
+        graph = without_detours(graph)
         return ReadNetwork(graph, self.weights, self.names, self.places)

@@ -260,6 +260,27 @@ def test_layers_at_several_places_are_shared(tmp_path: Path, time: OnnxTime) -> 
     assert_same(text, danetc.import_network(path, samples=10))
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> spike\n out = h -> linear(3)",
+        "a = in -> conv(2) -> spike\n h = (a + (g -> delay(2))) -> spike\n g = h -> conv(2)\n"
+        "out = (g + (h -> delay(1))) -> avgpool -> linear(3)",
+        "out = in -> conv(2) -> delay(2) -> spike -> delay(1) -> avgpool -> linear(3)",
+    ],
+)
+def test_loops_and_delays_of_one_step_come_back(tmp_path: Path, lines: str) -> None:
+    text = f"use std\nnetwork drawn {{ input = events(2, 6, 6); steps = 4; neuron = IF(v_threshold = 0.2); surrogate = atan\n {lines} }}"  # fmt: skip
+    graph = graph_of(check_text(text))
+    model = emit(graph)
+    with torch.no_grad():
+        make_vary(model, graph)
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    path = tmp_path / "drawn.onnx"
+    onnx.save(emit_onnx(graph, arrays, "step", about={"steps": "4"}), str(path))
+    assert_same(text, danetc.import_network(path, events=True, samples=10))
+
+
 def test_nothing_goes_by_names(tmp_path: Path) -> None:
     path = tmp_path / "drawn.onnx"
     text = spiking(path, "unrolled", neuron="PLIF", via="sew")
