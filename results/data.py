@@ -101,8 +101,20 @@ class Cell:
         return geometric([layer.dodv for layer in self.interblock])
 
 
-def read_cells(folder: Path = HERE / "paper" / "cells") -> list[Cell]:
-    """All that is trained, in the order of the files' names."""
+CELLS = HERE / "paper" / "cells"
+
+
+def read_cells(folder: Path = CELLS) -> list[Cell]:
+    """All that is trained to its end, in the order of the files' names."""
+    return [cell for cell in _all_cells(folder) if "diverged" not in cell.record]
+
+
+def read_diverged(folder: Path = CELLS) -> list[Cell]:
+    """The trainings that ended with weights that are no numbers: of each the epochs before that."""
+    return [cell for cell in _all_cells(folder) if "diverged" in cell.record]
+
+
+def _all_cells(folder: Path) -> list[Cell]:
     return [Cell(path.stem, read(path)) for path in sorted(folder.glob("*.json"))]
 
 

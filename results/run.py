@@ -35,6 +35,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "paper" / "cells.toml"
 MEASURED = ("firing-rate", "gradient-stability", "potential")
+DIVERGED = "is no longer finite"
+"""What is said of a training whose weights are no longer numbers."""
 EPOCH = (
     "phase", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
 )  # fmt: skip
@@ -176,8 +178,6 @@ def measure(run: Run, folder: Path, data: str) -> dict[str, Any]:
 
 def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """What the JSON of a run says. Of a layer `v` is the membrane potential's mean and deviation."""
-    training = _read(folder / "training.json")
-    about = _read(folder / "run.json")["facts"]
     rates = {each["layer"]: each for each in measured["firing_rate"]["layers"]}
     potentials = {each["layer"]: each["distribution"] for each in measured["potential"]["layers"]}
     stability = measured["gradient_stability"]
@@ -192,36 +192,67 @@ def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) ->
         }
         for each in stability["layers"]
     ]
-    git = about["git"] or {}
+    return {
+        **asked_of(run),
+        "depth": measured["depth"],
+        "connection": measured["connection"],
+        "rule": measured["rule"],
+        "T": measured["steps"],
+        "made": made(folder, seconds),
+        "measured_on": {"split": "test", "images": measured["images"]},
+        "firing_rate": measured["firing_rate"]["mean_of_layers"],
+        "log10_product": stability["log10_overall"],
+        "dodv_a_layer": stability["geometric_mean"],
+        "epochs": epochs(folder),
+        "layers": layers,
+    }
+
+
+def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
+    """The same of a run whose weights are no longer numbers: that is what came out."""
+    spent = folder.with_name(f"{folder.name}.seconds")
+    seconds = float(spent.read_text())
+    return {
+        **asked_of(run),
+        "made": made(folder, seconds),
+        "diverged": why,
+        "epochs": epochs(folder),
+    }
+
+
+def asked_of(run: Run) -> dict[str, Any]:
+    """What was to be trained."""
     return {
         "network": run.group.network,
         "axes": dict(run.axes),
         "recipe": run.group.recipe,
         "seed": run.seed,
         "command": run.group.command,
-        "depth": measured["depth"],
-        "connection": measured["connection"],
-        "rule": measured["rule"],
-        "T": measured["steps"],
-        "made": {
-            "danetc": about["danetc"],
-            "commit": git.get("commit"),
-            "changed": git.get("changed"),
-            "torch": about["torch"],
-            "python": about["python"],
-            "device": about["device"],
-            "processor": processor(),
-            "threads": about["threads"],
-            "began": about["began"],
-            "cpu_seconds": round(seconds, 1),
-        },
-        "measured_on": {"split": "test", "images": measured["images"]},
-        "firing_rate": measured["firing_rate"]["mean_of_layers"],
-        "log10_product": stability["log10_overall"],
-        "dodv_a_layer": stability["geometric_mean"],
-        "epochs": [{name: epoch[name] for name in EPOCH} for epoch in training["epochs"]],
-        "layers": layers,
     }
+
+
+def made(folder: Path, seconds: float) -> dict[str, Any]:
+    """With what, where and when a run was trained."""
+    about = _read(folder / "run.json")["facts"]
+    git = about["git"] or {}
+    return {
+        "danetc": about["danetc"],
+        "commit": git.get("commit"),
+        "changed": git.get("changed"),
+        "torch": about["torch"],
+        "python": about["python"],
+        "device": about["device"],
+        "processor": processor(),
+        "threads": about["threads"],
+        "began": about["began"],
+        "cpu_seconds": round(seconds, 1),
+    }
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The figures of its epochs."""
+    known = _read(folder / "training.json")["epochs"]
+    return [{name: epoch[name] for name in EPOCH} for epoch in known]
 
 
 def _short(value: float) -> float:
@@ -305,6 +336,7 @@ def main() -> int:
 def one(run: Run, folder: Path, file: Path, data: str, failed: int) -> tuple[int, int]:
     """Train, measure and keep a run. The exit status where a signal has stopped it, and how many
     have failed: one that fails is told of, and the others go on."""
+    from danetc.errors import UserError
     from danetc.runtime.training.signals import Stopped
 
     try:
@@ -313,6 +345,12 @@ def one(run: Run, folder: Path, file: Path, data: str, failed: int) -> tuple[int
     except Stopped as stopped:
         print(stopped, flush=True)
         return stopped.status, failed
+    except UserError as error:
+        if DIVERGED not in str(error):
+            traceback.print_exc()
+            return 0, failed + 1
+        print(f"it diverges: {error}", flush=True)
+        write(diverged(run, folder, str(error)), file)
     except Exception:
         traceback.print_exc()
         return 0, failed + 1

@@ -20,6 +20,7 @@ from results.data import (
     pick,
     rank_correlation,
     read,
+    read_diverged,
     shown,
 )
 from results.predictions import PREDICTIONS
@@ -70,15 +71,16 @@ def planned(folder: str = "paper") -> tuple[tuple[str, int, float], ...]:
 
 def waiting(cells: Sequence[Cell]) -> str:
     """By item of the plan: how many trainings are done, and about how many CPU-hours are left."""
-    done = {cell.name for cell in cells}
+    ended = [*cells, *read_diverged()]
+    done = {cell.name for cell in ended}
     rows = []
     for item, name in ITEMS.items():
         own = [(run, minutes) for run, of, minutes in planned() if of == item]
         left = sum(minutes for run, minutes in own if run not in done) / 60
         rows.append([name, f"{sum(run in done for run, _ in own)} of {len(own)}", f"{left:.1f}"])
-    spent = sum(cell.record["made"]["cpu_seconds"] for cell in cells) / 3600
+    spent = sum(cell.record["made"]["cpu_seconds"] for cell in ended) / 3600
     left = sum(minutes for run, _, minutes in planned() if run not in done) / 60
-    state = f"{len(cells)} of {len(planned())}, in {spent:.1f} CPU-hours"
+    state = f"{len(ended)} of {len(planned())}, in {spent:.1f} CPU-hours"
     rows.append(["in all", state, f"{left:.1f}"])
     return table(["", "trained", "CPU-hours left, about"], rows)
 
@@ -123,13 +125,19 @@ def architecture(cells: Sequence[Cell]) -> str:
 
 
 def blocks(cells: Sequence[Cell]) -> str:
+    diverged = read_diverged()
+
+    def outcome(rule: str, n: int, zero: bool) -> str:
+        own, lost = (
+            pick(some, connection="origin", rule=rule, n=n, zero_init=zero)
+            for some in (cells, diverged)
+        )
+        return f"diverges ({len(lost)})" if lost and not own else accuracies(own)
+
     rows = [
         [
             name + (", zero-initialised" if zero else ""),
-            *(
-                accuracies(pick(cells, connection="origin", rule=rule, n=n, zero_init=zero))
-                for n in BLOCKS
-            ),
+            *(outcome(rule, n, zero) for n in BLOCKS),
         ]
         for zero in (False, True)
         for rule, name in RULES.items()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from danetc.errors import UserError
 from results import beyond, drawing, findings, predictions, run
 from results.data import (
     AFTER,
@@ -26,6 +27,7 @@ from results.data import (
     pick,
     rank_correlation,
     read_cells,
+    read_diverged,
     shown,
 )
 from results.make import PAGES, page
@@ -80,10 +82,11 @@ def test_figures_are_those_of_the_page() -> None:
 def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
     """What is kept was asked for, and comes from one commit without changes."""
     cells = read_cells(RESULTS / folder / "cells")
+    ended = [*cells, *read_diverged(RESULTS / folder / "cells")]
     names = [name for name, *_ in planned(folder)]
     assert len({*names}) == len(names)
-    assert {cell.name for cell in cells} <= {*names}
-    made = [cell.record["made"] for cell in cells]
+    assert {cell.name for cell in ended} <= {*names}
+    made = [cell.record["made"] for cell in ended]
     assert len({each["commit"] for each in made}) <= 1
     assert not any(each["changed"] for each in made)
     for cell in cells:
@@ -511,3 +514,34 @@ def test_what_is_done_or_held_is_not_trained_again(
     found = {path.stem for path in (tmp_path / "cells").iterdir()}
     assert found == {"blocks,n=2,seed=0", "blocks,n=3,seed=0"}
     assert "no memory" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_is_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept with its epochs, and not trained again; what fails otherwise is no result."""
+    (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
+    folder, file = tmp_path / "seed-0", tmp_path / "cell.json"
+    folder.mkdir()
+    figures = dict.fromkeys(run.EPOCH, 1)
+    about = ("danetc", "git", "torch", "python", "device", "threads", "began")
+    facts = dict.fromkeys(about, "") | {"git": {"commit": "c", "changed": []}}
+    (folder / "training.json").write_text(json.dumps({"epochs": [figures | {"more": 0}]}))
+    (folder / "run.json").write_text(json.dumps({"facts": facts}))
+    (tmp_path / "seed-0.seconds").write_text("2.0")
+    wanted = next(run.all_runs(run.read_groups(tmp_path / "table.toml"), "digits"))
+    said = "`w` is no longer finite after epoch 2; lower optimizer.lr"
+
+    def train(wanted: run.Run, folder: Path) -> float:
+        raise UserError(said)
+
+    monkeypatch.setattr(run, "train", train)
+    assert run.one(wanted, folder, file, "digits", 0) == (0, 0)
+    (found,) = read_diverged(tmp_path)
+    assert (found.record["diverged"], found.record["epochs"]) == (said, [figures])
+    assert found.record["made"]["cpu_seconds"] == 2.0
+    assert read_cells(tmp_path) == []
+    file.unlink()
+    said = "there is no data"
+    assert run.one(wanted, folder, file, "digits", 0) == (0, 1)
+    assert not file.exists()

@@ -16,7 +16,12 @@ from danetc.errors import UserError
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.equations import NeuronPart, Operators
-from danetc.tasks.importing.onnx_neurons import attributes, looped_neuron, parts_of_a_step
+from danetc.tasks.importing.onnx_neurons import (
+    attributes,
+    looped_neuron,
+    parts_of_a_step,
+    stateless_neurons,
+)
 from danetc.tasks.importing.onnx_operators import Reader
 from danetc.tasks.importing.onnx_steps import TorchSteps
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
@@ -64,6 +69,7 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     parts, delays = (
         parts_of_a_step(operators, pairs, starts) if pairs else (_neurons(operators), [])
     )
+    parts += stateless_neurons(operators, {name for part in parts for name in part.members})
     said = _steps_said(operators, parts, sizes[0] if frames else 0)
     found = steps or said or (int(notes.get("steps", STEPS)) if parts else 1)
     if said and found != said:

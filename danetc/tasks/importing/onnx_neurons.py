@@ -108,6 +108,21 @@ def parts_of_a_step(
     return neurons, delays
 
 
+def stateless_neurons(graph: Operators, members: Collection[str]) -> list[NeuronPart]:
+    """The neurons without states: spikes of one value, outside of ``members``, which are read."""
+    found: list[NeuronPart] = []
+    for node in graph.nodes:
+        maker = graph.makers.get(node.input[0]) if node.op_type == "Cast" else None
+        if maker is None or not is_condition(maker) or node.output[0] in members:
+            continue
+        entries = {name for name in maker.input if not _is_constant(graph, name)}
+        parts = (_part(graph, (), {}, {}, source, node.output[0]) for source in _sources(graph, entries))  # fmt: skip
+        possible = [part for part in parts if part is not None]
+        if possible:
+            found.append(next((part for part in possible if part.standard), possible[0]))
+    return found
+
+
 def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
     """What becomes a state as it is, or is the last of some that move up: ``state[0]`` is read, and
     ``state[1:]`` with a new one behind it is what it becomes."""

@@ -266,11 +266,14 @@ def test_layers_at_several_places_are_shared(tmp_path: Path, time: OnnxTime) -> 
         "h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> spike\n out = h -> linear(3)",
         "a = in -> conv(2) -> spike\n h = (a + (g -> delay(2))) -> spike\n g = h -> conv(2)\n"
         "out = (g + (h -> delay(1))) -> avgpool -> linear(3)",
+        "h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> gate\n"
+        "out = (h + (h -> conv(2) -> gate)) -> linear(3)",
         "out = in -> conv(2) -> delay(2) -> spike -> delay(1) -> avgpool -> linear(3)",
     ],
 )
 def test_loops_and_delays_of_one_step_come_back(tmp_path: Path, lines: str) -> None:
-    text = f"use std\nnetwork drawn {{ input = events(2, 6, 6); steps = 4; neuron = IF(v_threshold = 0.2); surrogate = atan\n {lines} }}"  # fmt: skip
+    gate = "neuron gate(threshold = 0.1) { s = heaviside(x - threshold) }"
+    text = f"use std\n{gate}\nnetwork drawn {{ input = events(2, 6, 6); steps = 4; neuron = IF(v_threshold = 0.2); surrogate = atan\n {lines} }}"  # fmt: skip
     graph = graph_of(check_text(text))
     model = emit(graph)
     with torch.no_grad():
