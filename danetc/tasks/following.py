@@ -27,7 +27,7 @@ Room = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Firing:
+class LayerFiring:
     """A layer of neurons in which some samples fire otherwise: its path, and [N] of each whether it
     does, and whether some of its neurons do so where rounding does not decide."""
 
@@ -60,7 +60,7 @@ class Follower:
         self._gave.append(y)
         return theirs.to(y), after
 
-    def firing(self, within: float, room: Room) -> Firing:
+    def firing(self, within: float, room: Room) -> LayerFiring:
         """How what it gave compares with what it computed.
 
         Args:
@@ -88,7 +88,7 @@ class Follower:
                 if not differ.any():
                     break
             wrong[samples] = differ.sum(others) > 0
-        return Firing(self.path, otherwise, wrong)
+        return LayerFiring(self.path, otherwise, wrong)
 
 
 def followers(

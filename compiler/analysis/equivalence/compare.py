@@ -172,6 +172,9 @@ def _unpaired(
         assert node is not None
         reason = f"{graph.name} has one more such layer: `{node.path}`, {_a(node.op)}"
         return Different(reason, a, b)
+    if a.id in left.carries and b.id in right.carries:
+        carried = left[left.carries[a.id]], right[right.carries[b.id]]
+        return Different(_tell(left, carried[0], right, carried[1]), a, b)
     return Different(f"`{a.path}` and `{b.path}` are read by other operations", a, b)
 
 
