@@ -87,8 +87,7 @@ class Forms:
     ``tags`` are numbers of nodes that have weights, and of what a loop carries from step to step: nodes
     are alike only if their tags are. ``results`` are the numbers of outputs by their names, and of what
     is carried by the tags of who carries it: if those of two graphs are equal at a step, what they
-    carry is at the next. ``makers`` has the first node of each number that is no sum, ``merged`` the node that stands for
-    each node.
+    carry is at the next. ``makers`` has the first node of each number that is no sum.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 What has weights of its own is distinguished by what it reads (its number in ``Forms``) and by what
 reads it, again and again until nothing more is distinguished: colour refinement (Weisfeiler and Leman,
 1968) on both graphs at once. Weights that stand at several places are known by all of them, and what a
-loop carries from one step to the next by what that is. Of nodes that are still alike the first ones are paired, and the
-refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
+loop carries from one step to the next by what that is. Of nodes that are still alike the first ones are
+paired, and the refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
 """
 
 from __future__ import annotations

@@ -93,14 +93,14 @@ class Reader:
         """Numbers that several layers read are of one: of norms, which start alike and may be stored
         once for that, where what they read is such a layer's."""
         build = self.build
-        held = tuple(name for name in node.input if name in self.stored)
-        for id in made:
-            read, op = build.nodes[id].inputs, OPS[build.nodes[id].op]
-            if id in build.weights and (op.weighted or build.shares.keys() & {*read}):
-                build.share(self.layers.setdefault((node.op_type, held), made), made)
-                return
-            if id in build.weights:
-                self.layers.setdefault((node.op_type, held), made)
+        weighted = next((build.nodes[id] for id in made if id in build.weights), None)
+        if weighted is None:
+            return
+        first = self.layers.setdefault(
+            (node.op_type, tuple(name for name in node.input if name in self.stored)), made
+        )
+        if OPS[weighted.op].weighted or not build.shares.keys().isdisjoint(weighted.inputs):
+            build.share(first, made)
 
     def _neuron(self, part: NeuronPart, name: str) -> None:
         if part.source not in self.values:
