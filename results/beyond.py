@@ -55,7 +55,7 @@ def kinds() -> tuple[Kind, ...]:
     """What cells.toml asks for, in its order."""
     from results.run import all_runs, read_groups
 
-    every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"), "digits")]
+    every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"))]
     return tuple(
         dict.fromkeys((str(a["connection"]), str(a["rule"]), bool(a["zero_init"])) for a in every)
     )

@@ -4,7 +4,7 @@
 
     python results/run.py --data fashion-mnist:DIR --runs runs/paper
     python results/run.py --list
-    python results/run.py --table results/beyond/cells.toml --list
+    python results/run.py --table results/digits/cells.toml
 
 A run goes on where it was stopped or killed, if its directory is still there; one whose JSON is in
 ``--cells`` is not trained again, on whichever machine that was. Started twice, on the same ``--runs``,
@@ -55,6 +55,7 @@ class Group:
     seeds: tuple[int, ...]
     minutes: float
     recipe: str
+    data: str
 
     @property
     def command(self) -> str:
@@ -65,7 +66,7 @@ class Group:
         )
         return (
             f"danetc compare {self.spec.relative_to(HERE.parent)} -n {self.network}{grid} "
-            f"--recipe {self.recipe} --seeds {max(self.seeds) + 1} --data fashion-mnist:DIR"
+            f"--recipe {self.recipe} --seeds {max(self.seeds) + 1} --data {self.data}"
         )
 
 
@@ -91,23 +92,26 @@ def _written(value: Any) -> str:
 
 def read_groups(path: Path) -> list[Group]:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
+    recipe, data = table.get("recipe", "one_step"), table.get("data", "fashion-mnist:DIR")
     return [
         Group(
-            path.parent / table["spec"],
+            (path.parent / table["spec"]).resolve(),
             each["name"],
             each["item"],
             each["network"],
             each["axes"],
             tuple(each["seeds"]),
             each["minutes"],
-            each.get("recipe", "one_step"),
+            each.get("recipe", recipe),
+            data,
         )
         for each in table["group"]
     ]
 
 
-def all_runs(groups: list[Group], data: str) -> Iterator[Run]:
-    """In the order in which they are trained; one that two groups name stands where it is first."""
+def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
+    """In the order in which they are trained; one that two groups name stands where it is first. Each
+    is trained on ``data``, or on what its table names."""
     from danetc.tasks.grid.cells import Axis, find_networks, make_cells
     from danetc.tasks.training.request import TrainingRequest
 
@@ -118,7 +122,7 @@ def all_runs(groups: list[Group], data: str) -> Iterator[Run]:
     }
     for group in groups:
         axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
-        base = TrainingRequest(spec="", data=data, settings={}, recipe=group.recipe)
+        base = TrainingRequest(spec="", data=data or group.data, settings={}, recipe=group.recipe)
         for cell in make_cells([networks[group.spec][group.network]], axes, base, Path()):
             for seed in group.seeds:
                 run = Run(group, cell.name, cell.axes, seed, cell.request)
@@ -162,7 +166,7 @@ def train(run: Run, folder: Path) -> float:
     return total
 
 
-def measure(run: Run, folder: Path, data: str) -> dict[str, Any]:
+def measure(run: Run, folder: Path) -> dict[str, Any]:
     """What the trained network is like on 256 images of the test set, as in measures.json."""
     from danetc.runtime.measure import HOROWITZ_45NM, MeasureOptions
     from danetc.tasks.measuring.data import open_subject
@@ -171,7 +175,7 @@ def measure(run: Run, folder: Path, data: str) -> dict[str, Any]:
     subject = open_subject(str(folder), None, {}, run.seed)
     options = MeasureOptions("running", "sum", "main", HOROWITZ_45NM, run.seed, subject.output)
     _, found = measure_subject(
-        run.name, subject, MeasuredOn(data=data, only=MEASURED), options, silent=True
+        run.name, subject, MeasuredOn(data=run.request.data, only=MEASURED), options, silent=True
     )
     return found
 
@@ -304,7 +308,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", default="fashion-mnist:DIR", help="fashion-mnist:DIR")
+    parser.add_argument("--data", help="in place of the table's; fashion-mnist:DIR")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where runs go")
     parser.add_argument("--cells", type=Path, help="where the JSON goes; cells/ beside the table")
     parser.add_argument("--table", type=Path, default=TABLE, help="what is trained")
@@ -327,13 +331,13 @@ def main() -> int:
                 continue
             folder = asked.runs / run.cell / run.group.recipe / f"seed-{run.seed}"
             print(f"== {run.name}", flush=True)
-            status, failed = one(run, folder, file, asked.data, failed)
+            status, failed = one(run, folder, file, failed)
             if status:
                 return status
     return int(failed > 0)
 
 
-def one(run: Run, folder: Path, file: Path, data: str, failed: int) -> tuple[int, int]:
+def one(run: Run, folder: Path, file: Path, failed: int) -> tuple[int, int]:
     """Train, measure and keep a run. The exit status where a signal has stopped it, and how many
     have failed: one that fails is told of, and the others go on."""
     from danetc.errors import UserError
@@ -341,7 +345,7 @@ def one(run: Run, folder: Path, file: Path, data: str, failed: int) -> tuple[int
 
     try:
         seconds = train(run, folder)
-        write(kept(run, folder, measure(run, folder, data), seconds), file)
+        write(kept(run, folder, measure(run, folder), seconds), file)
     except Stopped as stopped:
         print(stopped, flush=True)
         return stopped.status, failed

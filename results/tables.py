@@ -66,7 +66,7 @@ def planned(folder: str = "paper") -> tuple[tuple[str, int, float], ...]:
     from results.run import all_runs, read_groups
 
     groups = read_groups(HERE / folder / "cells.toml")
-    return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups, "digits"))
+    return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups))
 
 
 def waiting(cells: Sequence[Cell]) -> str:

@@ -78,7 +78,9 @@ def test_figures_are_those_of_the_page() -> None:
     assert found == set(drawing.FIGURES) == {path.stem for path in (RESULTS / "figures").iterdir()}
 
 
-@pytest.mark.parametrize("folder", ["paper", "beyond"])
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in RESULTS.glob("*/cells.toml"))
+)
 def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
     """What is kept was asked for, and comes from one commit without changes."""
     cells = read_cells(RESULTS / folder / "cells")
@@ -536,12 +538,12 @@ def test_a_training_that_diverges_is_a_result(
         raise UserError(said)
 
     monkeypatch.setattr(run, "train", train)
-    assert run.one(wanted, folder, file, "digits", 0) == (0, 0)
+    assert run.one(wanted, folder, file, 0) == (0, 0)
     (found,) = read_diverged(tmp_path)
     assert (found.record["diverged"], found.record["epochs"]) == (said, [figures])
     assert found.record["made"]["cpu_seconds"] == 2.0
     assert read_cells(tmp_path) == []
     file.unlink()
     said = "there is no data"
-    assert run.one(wanted, folder, file, "digits", 0) == (0, 1)
+    assert run.one(wanted, folder, file, 0) == (0, 1)
     assert not file.exists()
