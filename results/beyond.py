@@ -28,7 +28,7 @@ Kind = tuple[str, str, bool]
 
 @cache
 def beyond() -> tuple[Cell, ...]:
-    return tuple(read_cells(FOLDER / "cells"))
+    return tuple(read_cells(FOLDER.name))
 
 
 def found(cells: Sequence[Cell], network: str, kind: Kind) -> list[Cell]:

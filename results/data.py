@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,21 +101,35 @@ class Cell:
         return geometric([layer.dodv for layer in self.interblock])
 
 
-CELLS = HERE / "paper" / "cells"
+OF_PAPER = ("paper", "digits")
+"""The folders whose cells are of the paper's tables and figures."""
+DIGITS = "digits_14"
+"""The recipe of all cells that are trained on digits; the others are on Fashion-MNIST."""
 
 
-def read_cells(folder: Path = CELLS) -> list[Cell]:
-    """All that is trained to its end, in the order of the files' names."""
-    return [cell for cell in _all_cells(folder) if "diverged" not in cell.record]
+def read_cells(*folders: str) -> list[Cell]:
+    """All that is trained to its end, in the order of the files' names. Of ``OF_PAPER``, or of these."""
+    return [cell for cell in _all_cells(folders) if "diverged" not in cell.record]
 
 
-def read_diverged(folder: Path = CELLS) -> list[Cell]:
+def read_diverged(*folders: str) -> list[Cell]:
     """The trainings that ended with weights that are no numbers: of each the epochs before that."""
-    return [cell for cell in _all_cells(folder) if "diverged" in cell.record]
+    return [cell for cell in _all_cells(folders) if "diverged" in cell.record]
 
 
-def _all_cells(folder: Path) -> list[Cell]:
-    return [Cell(path.stem, read(path)) for path in sorted(folder.glob("*.json"))]
+def _all_cells(folders: Sequence[str]) -> Iterator[Cell]:
+    for folder in folders or OF_PAPER:
+        for path in sorted((HERE / folder / "cells").glob("*.json")):
+            yield Cell(path.stem, read(path))
+
+
+def on_fashion_mnist(cells: Sequence[Cell], classes: int = 10, steps: int = 1) -> list[Cell]:
+    """Those of one task: accuracies of several can't be compared."""
+    return [
+        cell
+        for cell in cells
+        if cell.record["recipe"] != DIGITS and cell.classes == classes and cell.record["T"] == steps
+    ]
 
 
 def read(path: Path) -> Any:

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from results.data import ALL as LISTING_1
-from results.data import EQ_11, HERE, Cell, older_accuracies, older_measured, pick, read
+from results.data import DIGITS, EQ_11, HERE, Cell, older_accuracies, older_measured, pick, read
 from results.tables import CONNECTIONS
 
 YES, NO, PARTLY, WAITS = "yes", "no", "in part", "not yet run"
@@ -111,16 +111,25 @@ def along_depth(cells: Sequence[Cell], name: str, depths: Sequence[int], *, rise
 
 def small_sets(cells: Sequence[Cell]) -> Found:
     """Table III on small sets."""
-    found = same_seeds(
-        *(shape(cells, DANET_C, depth, classes=5) for depth in (18, 50)),
-        *(pick(cells, connection="dense_layer", depth=d, classes=5) for d in (121, 161)),
-    )
-    if found is None:
-        return "", WAITS
-    first, last, first_dense, last_dense = map(accuracy, found)
-    text = f"Add {first:.1f} to {last:.1f}, Concate {first_dense:.1f} to {last_dense:.1f} %"
-    signs = [first > last, first > first_dense, last_dense > last]
-    return f"{text} on five classes {seeds(found[0])}", agrees(signs)
+    texts, signs = [], []
+    small: Mapping[str, Mapping[str, Any]] = {
+        "five classes": {"classes": 5},
+        "digits": {"recipe": DIGITS},
+    }
+    for name, of in small.items():
+        found = same_seeds(
+            *(shape(cells, DANET_C, depth, **of) for depth in (18, 50)),
+            *(pick(cells, connection="dense_layer", depth=depth, **of) for depth in (121, 161)),
+        )
+        if found is None:
+            return "; ".join(texts), WAITS
+        first, last, first_dense, last_dense = map(accuracy, found)
+        texts.append(
+            f"Add {first:.1f} to {last:.1f}, Concate {first_dense:.1f} to {last_dense:.1f} % on {name} "
+            + seeds(found[0])
+        )
+        signs += [first > last, first > first_dense, last_dense > last]
+    return "; ".join(texts), agrees(signs)
 
 
 def measured(cells: Sequence[Cell], measure: str) -> Found:

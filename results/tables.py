@@ -9,14 +9,17 @@ from results.data import (
     AFTER,
     ALL,
     CHAIN,
+    DIGITS,
     EQ_11,
     HERE,
     MISSING,
+    OF_PAPER,
     RULES,
     Cell,
     geometric,
     hand_model,
     older_measured,
+    on_fashion_mnist,
     pick,
     rank_correlation,
     read,
@@ -61,11 +64,11 @@ ITEMS = {
 
 
 @cache
-def planned(folder: str = "paper") -> tuple[tuple[str, int, float], ...]:
-    """The name, the item and about how many CPU-minutes of each training of a cells.toml."""
+def planned(*folders: str) -> tuple[tuple[str, int, float], ...]:
+    """The name, the item and about how many CPU-minutes of each training of these cells.toml."""
     from results.run import all_runs, read_groups
 
-    groups = read_groups(HERE / folder / "cells.toml")
+    groups = [group for each in folders for group in read_groups(HERE / each / "cells.toml")]
     return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups))
 
 
@@ -75,12 +78,12 @@ def waiting(cells: Sequence[Cell]) -> str:
     done = {cell.name for cell in ended}
     rows = []
     for item, name in ITEMS.items():
-        own = [(run, minutes) for run, of, minutes in planned() if of == item]
+        own = [(run, minutes) for run, of, minutes in planned(*OF_PAPER) if of == item]
         left = sum(minutes for run, minutes in own if run not in done) / 60
         rows.append([name, f"{sum(run in done for run, _ in own)} of {len(own)}", f"{left:.1f}"])
     spent = sum(cell.record["made"]["cpu_seconds"] for cell in ended) / 3600
-    left = sum(minutes for run, _, minutes in planned() if run not in done) / 60
-    state = f"{len(ended)} of {len(planned())}, in {spent:.1f} CPU-hours"
+    left = sum(minutes for run, _, minutes in planned(*OF_PAPER) if run not in done) / 60
+    state = f"{len(ended)} of {len(planned(*OF_PAPER))}, in {spent:.1f} CPU-hours"
     rows.append(["in all", state, f"{left:.1f}"])
     return table(["", "trained", "CPU-hours left, about"], rows)
 
@@ -199,9 +202,10 @@ def table_three(cells: Sequence[Cell]) -> str:
     rows = []
     for (depth, dense), (five, twenty, all_classes) in PAPER_THREE.items():
         pairs = []
-        for classes in (5, 10):
-            add = pick(cells, connection="origin", rule=EQ_11, depth=depth, classes=classes)
-            concate = pick(cells, connection="dense_layer", depth=dense, classes=classes)
+        for recipe, classes in (("one_step", 5), ("one_step", 10), (DIGITS, 10)):
+            of = {"classes": classes, "recipe": recipe}
+            add = pick(cells, connection="origin", rule=EQ_11, depth=depth, **of)
+            concate = pick(cells, connection="dense_layer", depth=dense, **of)
             pairs.append(f"{accuracies(add)} / {accuracies(concate)}")
         rows.append([f"ResNet-{depth} / DenseNet-{dense}", five, twenty, all_classes, *pairs])
     head = [
@@ -211,6 +215,7 @@ def table_three(cells: Sequence[Cell]) -> str:
         "ImageNet-1k",
         "ours, 5 classes",
         "ours, 10 classes",
+        "ours, digits",
     ]
     return table(head, rows)
 
@@ -298,7 +303,7 @@ def four_steps(cells: Sequence[Cell]) -> str:
 
 def correlations(cells: Sequence[Cell]) -> str:
     """Rank correlation of measures and test accuracy, by what else is kept the same."""
-    ten = [c for c in cells if c.classes == 10 and c.record["T"] == 1]
+    ten = on_fashion_mnist(cells)
     groups: dict[str, list[Cell]] = {
         "all of ten classes, T = 1": ten,
         "Origin's blocks by any rule": [c for c in ten if c.record["connection"] == "origin"],
@@ -312,8 +317,8 @@ def correlations(cells: Sequence[Cell]) -> str:
         "ResNet-34's shape": [c for c in ten if c.record["axes"].get("depth") == 34],
         "3 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 3],
         "9 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 9],
-        "five classes": [c for c in cells if c.classes == 5],
-        "T = 4": [c for c in cells if c.classes == 10 and c.record["T"] == 4],
+        "five classes": on_fashion_mnist(cells, classes=5),
+        "T = 4": on_fashion_mnist(cells, steps=4),
     }  # fmt: skip
     rows = []
     for name, own in groups.items():

@@ -20,7 +20,9 @@ from results.data import (
     AFTER,
     ALL,
     CHAIN,
+    DIGITS,
     EQ_11,
+    OF_PAPER,
     Cell,
     hand_model,
     older_accuracies,
@@ -83,8 +85,8 @@ def test_figures_are_those_of_the_page() -> None:
 )
 def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
     """What is kept was asked for, and comes from one commit without changes."""
-    cells = read_cells(RESULTS / folder / "cells")
-    ended = [*cells, *read_diverged(RESULTS / folder / "cells")]
+    cells = read_cells(folder)
+    ended = [*cells, *read_diverged(folder)]
     names = [name for name, *_ in planned(folder)]
     assert len({*names}) == len(names)
     assert {cell.name for cell in ended} <= {*names}
@@ -228,7 +230,7 @@ def cell(
             "depth": axes.get("depth", 6 * blocks + 2),
             "connection": axes.get("connection", "dense_layer"),
             "rule": axes.get("rule", "densely_concatenated"),
-            "T": 1 if recipe == "one_step" else 4,
+            "T": 4 if recipe == "two_phase" else 1,
             "made": {"cpu_seconds": 60.0},
             "firing_rate": 0.2,
             "dodv_a_layer": dodv,
@@ -325,6 +327,14 @@ def dense_cells(first: float, last: float, concate: float) -> list[Cell]:
     ]
 
 
+def digits_cells(first: float, last: float, concate: float) -> list[Cell]:
+    return [
+        *three(first, depth=18, rule=EQ_11, recipe=DIGITS),
+        *three(last, depth=50, rule=EQ_11, recipe=DIGITS),
+        *three(concate, depth=161, k=6, recipe=DIGITS),
+    ]
+
+
 def ranked(sign: int) -> list[Cell]:
     return [cell(40 + i, seed=i, depth=34, dodv=0.5 + sign * i / 100) for i in range(20)]
 
@@ -359,6 +369,7 @@ SAMPLES: dict[str, list[tuple[list[Cell], str]]] = {
     "i": [(pairs(70, 70, 72, 72), BORNE_OUT), (pairs(70, 70, 72, 69), REFUTED), (pairs(70, 70, 72, 70.5), UNDECIDED)],
     "j": [(dense_cells(90, 88, 91), BORNE_OUT), (dense_cells(88, 90, 91), REFUTED), (dense_cells(90, 89.8, 91), UNDECIDED)],
     "k": [(ranked(1), REFUTED), (ranked(-1), UNDECIDED)],
+    "q": [(digits_cells(90, 88, 91), BORNE_OUT), (digits_cells(90, 88, 87), REFUTED), (digits_cells(90, 89.8, 91), UNDECIDED)],
 }  # fmt: skip
 
 
@@ -372,7 +383,9 @@ def test_a_prediction_is_held_against_numbers(letter: str) -> None:
 
 
 def test_predictions_are_those_that_were_written() -> None:
-    text = (RESULTS / "paper" / "predictions.md").read_text(encoding="utf-8")
+    text = "".join(
+        (RESULTS / each / "predictions.md").read_text(encoding="utf-8") for each in OF_PAPER
+    )
     assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(PREDICTIONS) == list(SAMPLES)
     assert (
         predictions.stability_and_accuracy([*ranked(1)[:10], *ranked(-1)[:10]]).verdict == BORNE_OUT
@@ -502,7 +515,7 @@ def test_what_is_done_or_held_is_not_trained_again(
         return 1.0
 
     monkeypatch.setattr(run, "train", train)
-    monkeypatch.setattr(run, "measure", lambda wanted, folder, data: {})
+    monkeypatch.setattr(run, "measure", lambda wanted, folder: {})
     monkeypatch.setattr(run, "kept", lambda wanted, folder, measured, seconds: {"cpu": seconds})
     options = {"data": "digits", "runs": "runs", "cells": "cells", "table": "table.toml"}
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
@@ -523,8 +536,9 @@ def test_a_training_that_diverges_is_a_result(
 ) -> None:
     """It is kept with its epochs, and not trained again; what fails otherwise is no result."""
     (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
-    folder, file = tmp_path / "seed-0", tmp_path / "cell.json"
+    folder, file = tmp_path / "seed-0", tmp_path / "table" / "cells" / "cell.json"
     folder.mkdir()
+    file.parent.mkdir(parents=True)
     figures = dict.fromkeys(run.EPOCH, 1)
     about = ("danetc", "git", "torch", "python", "device", "threads", "began")
     facts = dict.fromkeys(about, "") | {"git": {"commit": "c", "changed": []}}
@@ -539,10 +553,11 @@ def test_a_training_that_diverges_is_a_result(
 
     monkeypatch.setattr(run, "train", train)
     assert run.one(wanted, folder, file, 0) == (0, 0)
-    (found,) = read_diverged(tmp_path)
+    monkeypatch.setattr("results.data.HERE", tmp_path)
+    (found,) = read_diverged("table")
     assert (found.record["diverged"], found.record["epochs"]) == (said, [figures])
     assert found.record["made"]["cpu_seconds"] == 2.0
-    assert read_cells(tmp_path) == []
+    assert read_cells("table") == []
     file.unlink()
     said = "there is no data"
     assert run.one(wanted, folder, file, 0) == (0, 1)
