@@ -76,6 +76,30 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
     assert sum("resuming from" in log for log in logs) == 1
 
 
+@pytest.mark.thorough
+@pytest.mark.usefixtures("forked_trainings")
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray finds no cluster in a path of Windows")
+def test_a_search_on_a_cluster_trains_what_it_trains_here(danetc: Run, tmp_path: Path) -> None:
+    """Two trials at a time; trials that are drawn without looking at others are the same ones."""
+    pytest.importorskip("ray", reason="Ray is an extra")
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    (tmp_path / "a.danet").write_text(SMALL + RECIPE)
+    search = ("search", *GRID[1:], "--set", "recipe.epochs=1", "--grid", "recipe.optimizer.lr=0.01..0.1")
+    search = (*search, "--trials", "3", "--sampler", "random")
+    done = danetc(*search, "-o", "cluster", "--engine", "ray", "--jobs", "2")
+    assert done.status == 0, done.err
+    assert danetc(*search, "-o", "local").status == 0
+    trained = [
+        {
+            path.relative_to(tmp_path / place).as_posix(): path.read_bytes()
+            for path in (tmp_path / place).glob("*/seed-0/weights.safetensors")
+        }
+        for place in ("cluster", "local")
+    ]
+    assert len(trained[0]) == 3
+    assert trained[0] == trained[1]
+
+
 def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + RECIPE)
     grid = (*GRID, "--set", "recipe.epochs=1", "--seeds", "2", "-o", "out")
