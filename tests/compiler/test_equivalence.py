@@ -239,6 +239,18 @@ def test_layers_that_look_alike_are_told_apart_by_what_reads_them() -> None:
     assert all(a != b for a, b in crossed)
 
 
+def test_learnt_mixtures_are_told_apart_by_what_they_mix() -> None:
+    """A share and what is left of it enter a sum with factors of 1 and -1."""
+
+    def mixed(out: str, low: str = "in", high: str = "a") -> Graph:
+        learnt = "m = learn(0.5, per = channel); k = learn(0.5, per = channel); a = in -> conv(w)"
+        block = f"block mixed(w) {{ {learnt}; r = (in * m + a * (1 - m)) -> relu; g = ({low} * k + {high} * (1 - k)) -> sigmoid; out = {out} }}"
+        return network("stages = stage(mixed(4), 2)", block)
+
+    assert same(mixed("r * g"), mixed("g * r"))
+    different(mixed("r * g"), mixed("r * g", "a", "in"))
+
+
 def test_one_layer_used_twice_is_not_two_layers() -> None:
     def squared(second: str) -> Graph:
         block = f"block squared(w) {{ a = in -> conv(w); b = in -> conv(w); c = {second}; out = concat(a * c, b) }}"

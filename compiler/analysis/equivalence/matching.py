@@ -173,7 +173,8 @@ def _uses(forms: Forms, same: Mapping[int, int]) -> Mapping[int, int]:
             add(total, first, own)
             add(within, first, within[node.id])
         elif node.op in JOINS:
-            flow = within[node.id] + (palette(node.op, "use", own) if own else 0)
+            use = palette(node.op, "use", forms.values[node.id], own) if own else 0
+            flow = within[node.id] + use
             channels = 0
             operands = {forms.values[i]: graph[i] for i in node.inputs}
             for item in operands.values() if node.op in FOLDED else graph.inputs_of(node):
