@@ -33,13 +33,13 @@ def dataflow(
     Raises Unwritten, also where a loop over time, or a place of shared weights, lies outside.
     """
     graph = dialect.graph
-    wanted = [id for id in nodes if id not in given]
+    wanted = [id for id in nodes if id not in given and graph[id].op != "beside"]
     inside = set(wanted)
     looped = _carried(graph, inside)
     layers, lines = _shared(dialect, inside)
     users: dict[int, list[Node]] = {id: [] for id in [*given, *wanted]}
     for id in wanted:
-        for i in graph[id].inputs:
+        for i in dialect.operands(graph[id]):
             if i in users:
                 users[i].append(graph[id])
     ends = Counter(results)
@@ -54,7 +54,7 @@ def dataflow(
             values[id] = values[node.inputs[0]]
             continue
         else:
-            operands = [values[i] for i in node.inputs]
+            operands = [values[i] for i in dialect.operands(node)]
             joined = dialect.join(node, operands)
             if joined is None:
                 joined = flow(operands[0], layers[id] if id in layers else dialect.call(node))

@@ -7,28 +7,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from danetc.compiler.importing.neurons import Described, Unwritten
-from danetc.compiler.importing.trees import call, constant, number
+from danetc.compiler.importing.trees import call, constant, flow, number
 from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.syntax import tree as s
 
 BATCHNORM = s.Name("batchnorm")
+FIRED = "fired"
+"""The block that is one neuron: in a stage of its own it has its own surrogate."""
 
 
 @dataclass(frozen=True)
 class Dialect:
     """What the words of a network mean: ``spike`` is ``neuron``, `norm` is ``norm``; ``neurons`` has
-    all neurons by key."""
+    all neurons by key, and ``surrogates`` those of them whose surrogate is not the network's."""
 
     graph: Graph
     neuron: Described | None
     neurons: Mapping[str, Described]
+    surrogates: Mapping[str, s.Expr]
     norm: s.Expr = BATCHNORM
 
     def call(self, node: Node) -> s.Expr:
         """A node with one operand as a step of a flow. Raises Unwritten."""
         if node.op == "neuron":
-            return self.neurons[str(node.attrs["neuron"])].call(self.neuron)
+            return self.spike(node, ())
         row = OPS[node.op]
         special = _STEPS.get(node.op)
         if special is not None:
@@ -37,6 +40,25 @@ class Dialect:
             raise Unwritten(f"there is no text for the operation {node.op}")
         found = call_with(node.op, arguments(node))
         return found if row.norm is None else self._norm(found)
+
+    def spike(self, node: Node, others: Sequence[s.Expr]) -> s.Expr:
+        """A neuron as a step of a flow, with what flows in beside it."""
+        key = str(node.attrs["neuron"])
+        inputs = self.graph.neurons[key].inputs
+        if len(inputs) != len(others):
+            raise Unwritten("a neuron of several values that stands in a flow")
+        named = dict(zip(inputs, others, strict=True))
+        found = self.neurons[key].call(self.neuron, named)
+        if key not in self.surrogates:
+            return found
+        stage = call("stage", call(FIRED, found), number(1))
+        return s.With(stage, (s.Arg("surrogate", self.surrogates[key]),))
+
+    def operands(self, node: Node) -> tuple[int, ...]:
+        """What a node is written of: of a neuron of several values, each of them."""
+        if node.op == "neuron" and self.graph.program(node).inputs:
+            return self.graph[node.inputs[0]].inputs
+        return node.inputs
 
     def plain_norm(self, node: Node) -> s.Expr:
         """A norm in full, by the name of its operation."""
@@ -58,6 +80,8 @@ class Dialect:
         found = _JOINS.get(node.op)
         if found is not None:
             return found(node, operands)
+        if len(operands) > 1 and node.op == "neuron":
+            return flow(operands[0], self.spike(node, operands[1:]))
         row = OPS[node.op]
         if row.arguments and row.public:
             named = {row.arguments[i]: item for i, item in enumerate(operands)}

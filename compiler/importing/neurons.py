@@ -37,8 +37,11 @@ class Described:
     given: tuple[tuple[str, float | bool], ...] = ()
     declaration: s.Declaration | None = None
 
-    def call(self, than: Described | None = None) -> s.Expr:
-        """The use of it; ``than`` is the network's, of which it says the differences alone."""
+    def call(
+        self, than: Described | None = None, inputs: Mapping[str, s.Expr] | None = None
+    ) -> s.Expr:
+        """The use of it, with its further ``inputs``; ``than`` is the network's, of which it says the
+        differences alone."""
         if than is not None and than.name == self.name:
             usual = dict(than.given)
             defaults = {} if self.declaration else _defaults(self.name)
@@ -46,7 +49,8 @@ class Described:
             values = {name: dict(self.given).get(name, defaults.get(name)) for name in names}
             changed = {k: v for k, v in values.items() if v != usual.get(k, defaults.get(k))}
             return call("spike", **{key: constant(value) for key, value in changed.items()})
-        return call(self.name, **{key: constant(value) for key, value in self.given})
+        given = {key: constant(value) for key, value in self.given}
+        return call(self.name, **given, **(inputs or {}))
 
 
 class Unwritten(ValueError):
@@ -66,8 +70,8 @@ def describe_neuron(
     """
     bare = replace(program, surrogate=None)
     learnables = tuple(item for item in program.learnables if not item.scheduled)
-    if len(learnables) != len(program.learnables) or program.inputs:
-        raise Unwritten(f"the neuron {program.name} has values from outside of its equations")
+    if len(learnables) != len(program.learnables):
+        raise Unwritten(f"the neuron {program.name} has numbers that a recipe changes")
     form = form_of(bare)
     constants = {*_constants(program.ops), *(state.init for state in program.states)}
     for item in program.learnables:
@@ -139,7 +143,12 @@ def _named(
         defaults = known[found] or {}
         given = {key: value for key, value in said.items() if isinstance(value, (int, float))}
         first = {**defaults, **given} if given.keys() <= defaults.keys() else defaults
-        for trial in (first, defaults):
+        zeros = (
+            {**defaults, name: 0.0}
+            for name, value in defaults.items()
+            if not isinstance(value, bool)
+        )
+        for trial in (first, defaults, *zeros):
             if same(declared[found], trial):
                 return Described(found, _changed(declared[found], trial))
     numbers = {_short(value) for c in constants for value in (c, *_times_of(c))}
@@ -238,9 +247,10 @@ def _own_neuron(program: NeuronProgram) -> Described:
     for name, after_it in moved:
         taken = s.Name(f"{_name(str(after_it))}_before")
         lines.append(s.Define(_name(name), None, taken if after_it in kept else _operand(after_it)))
+    params = tuple(s.Param(name, None) for name in program.inputs)
     return Described(
         "imported_neuron",
-        declaration=s.Declaration("neuron", "imported_neuron", (), None, tuple(lines)),
+        declaration=s.Declaration("neuron", "imported_neuron", params, None, tuple(lines)),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.backbones import named_backbone, named_layers
 from danetc.compiler.importing.flows import dataflow
-from danetc.compiler.importing.layers import BATCHNORM, Dialect
+from danetc.compiler.importing.layers import BATCHNORM, FIRED, Dialect
 from danetc.compiler.importing.library import standard
 from danetc.compiler.importing.lines import lines
 from danetc.compiler.importing.literal import literal_blocks
@@ -77,12 +77,12 @@ def import_graph(graph: Graph, name: str) -> Imported:
         try:
             pieces = write(writer)
         except Unwritten as error:
-            reason = reason or str(error)
+            reason = str(error)
             continue
         found = writer.finished(pieces)
         if isinstance(found, Imported):
             return found
-        reason = reason or found
+        reason = found
     raise Unwritten(reason)
 
 
@@ -101,43 +101,32 @@ def _as_dataflow(writer: _Writer) -> list[s.Stmt]:
 class _Writer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        neurons: dict[str, Described] = {}
-        declared: dict[s.Declaration, Described] = {}
-        for key, program in graph.neurons.items():
-            found = describe_neuron(program)
-            if found.declaration is not None:
-                found = declared.setdefault(found.declaration, _numbered(found, len(declared) + 1))
-            neurons[key] = found
+        programs = graph.neurons
         used = Counter(
             str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron"
         )
-        main = neurons[used.most_common(1)[0][0]] if used else None
-        self.surrogate = self._surrogate(set(used))
-        dialect = Dialect(graph, main, neurons)
+        neurons, own = _described({key: describe_neuron(programs[key]) for key in programs})
+        slopes = {key: item.surrogate for key, item in programs.items() if key in used}
+        surrogates, own_slopes = _described(
+            {key: describe_surrogate(item) for key, item in slopes.items() if item is not None}
+        )
+        main = _most_used(neurons, {k: n for k, n in used.items() if not programs[k].inputs})
+        self.surrogate = _most_used(surrogates, used)
+        others = {key: item.call() for key, item in surrogates.items() if item != self.surrogate}
+        dialect = Dialect(graph, main, neurons, others)
         norms = Counter(
             dialect.plain_norm(node)
             for node in graph.nodes.values()
             if OPS[node.op].norm is not None
         )
         norm = norms.most_common(1)[0][0] if norms else BATCHNORM
-        own = tuple(item.declaration for item in declared.values() if item.declaration is not None)
-        if self.surrogate is not None and self.surrogate.declaration is not None:
-            own = (self.surrogate.declaration, *own)
         self.naming = Naming(
             replace(dialect, norm=norm),
-            own,
+            (*own_slopes, *own, _FIRED),
             None if self.surrogate is None else self.surrogate.call(),
         )
         self.dialect = self.naming.dialect
         self.stages: list[StageOfBlocks] = []
-
-    def _surrogate(self, used: set[str]) -> Described | None:
-        programs = (self.graph.neurons[key].surrogate for key in sorted(used))
-        found = {describe_surrogate(item) for item in programs if item is not None}
-        if len(found) > 1:
-            names = ", ".join(sorted(shown(item.call()) for item in found))
-            raise Unwritten(f"its neurons have several surrogates ({names}), and a network has one")
-        return next(iter(found), None)
 
     # -- bodies --------------------------------------------------------------------------------------
 
@@ -266,11 +255,34 @@ def _printed(program: s.Program) -> str:
     return format_source(parse(SourceFile("import", "\n".join(pieces)), Reporter()))
 
 
-def _numbered(found: Described, count: int) -> Described:
-    """A neuron of its own by a name that no other has."""
-    assert found.declaration is not None
-    name = found.name if count == 1 else f"{found.name}{count}"
-    return replace(found, name=name, declaration=replace(found.declaration, name=name))
+_FIRED = s.Declaration(
+    "block", FIRED, (s.Param("neuron", None),), None,
+    (s.Define("out", None, s.Flow((s.Name("in"), s.Name("neuron")))),),
+)  # fmt: skip
+
+
+def _described(
+    items: Mapping[str, Described],
+) -> tuple[dict[str, Described], list[s.Declaration]]:
+    """Neurons or surrogates with those of their own by names that no other has, and these."""
+    own: dict[s.Declaration, Described] = {}
+    found: dict[str, Described] = {}
+    for key, item in items.items():
+        if item.declaration is not None and item.declaration not in own:
+            name = f"{item.name}{len(own) + 1}" if own else item.name
+            declaration = replace(item.declaration, name=name)
+            own[item.declaration] = replace(item, name=name, declaration=declaration)
+        found[key] = item if item.declaration is None else own[item.declaration]
+    return found, [item.declaration for item in own.values() if item.declaration is not None]
+
+
+def _most_used(items: Mapping[str, Described], used: Mapping[str, int]) -> Described | None:
+    """What most neurons of a network have; ``used`` says how many are of each key."""
+    counts: Counter[Described] = Counter()
+    for key, count in used.items():
+        if key in items:
+            counts[items[key]] += count
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _flattened(pieces: Sequence[Piece], place: int) -> bool:

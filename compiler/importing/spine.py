@@ -56,7 +56,7 @@ def spine(graph: Graph, source: int, target: int) -> tuple[Part, ...]:
     cuts: list[int] = []
     furthest = 0  # the last place that reads something from before
     for number, id in enumerate(order):
-        if furthest <= number:
+        if furthest <= number and graph[id].op != "beside":  # which a neuron alone reads
             cuts.append(id)
         furthest = max(furthest, last[id])
     parts: list[Part] = []
