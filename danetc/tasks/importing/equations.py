@@ -50,6 +50,11 @@ _LEARNT = frozenset({"Sigmoid", "Softplus", "Exp", "Tanh"})
 written as its value."""
 
 
+def operands(node: Any) -> tuple[str, ...]:
+    """What an operator computes with: of a value that is spread over a shape, not that shape."""
+    return tuple(node.input)[: 1 if node.op_type in PASSED_ON else None]
+
+
 def is_condition(node: Any) -> bool:
     """Whether an operator gives true or false."""
     return node.op_type in COMPARISONS or node.op_type in LOGIC
@@ -100,6 +105,20 @@ class Operators:
                 kept.append(node)
                 wanted |= {*node.input, *_read_inside(node)}
         return Operators(kept[::-1], self.stored)
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether two names are of the same stored numbers."""
+        mine, other = self.stored.get(a), self.stored.get(b)
+        if mine is None or other is None:
+            return False
+        return mine.shape == other.shape and bool((mine == other).all())
+
+    def whole_number(self, name: str) -> int | None:
+        """A stored whole number."""
+        array = self.stored.get(name)
+        if array is None or array.size != 1 or array.dtype.kind != "i":
+            return None
+        return int(array.reshape(-1)[0])
 
     def scalar(self, name: str) -> float | None:
         """A stored number, also one that is spread over a shape."""
@@ -166,6 +185,10 @@ def _learnt(value: float) -> float:
     return short
 
 
+class NotPointwise(UserError):
+    """An operator that is no part of a neuron's equations."""
+
+
 @dataclass
 class Equations:
     """Equations in the making. ``values`` are operands by the names of the values that they are."""
@@ -225,7 +248,7 @@ class Equations:
         if kind == "Where":
             return self._selected(*node.input)
         if kind not in NUMBERS:
-            raise UserError(f"{node.name or kind}: {kind} is no part of a neuron's equations")
+            raise NotPointwise(f"{node.name or kind}: {kind} is no part of a neuron's equations")
         args = [
             self._learnable(name)
             if kind in _LEARNT and name in self.graph.stored

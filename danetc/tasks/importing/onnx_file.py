@@ -4,6 +4,7 @@ them)."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,12 +19,15 @@ from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.equations import NeuronPart, Operators
 from danetc.tasks.importing.onnx_neurons import (
     attributes,
+    by_names,
     looped_neuron,
+    numbers_of_steps,
     parts_of_a_step,
     stateless_neurons,
 )
 from danetc.tasks.importing.onnx_operators import Reader
 from danetc.tasks.importing.onnx_steps import TorchSteps
+from danetc.tasks.importing.rolled import OneStep, rolled
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
 from danetc.tasks.importing.torch_model import activations_as_neurons
 from danetc.tasks.importing.unrolled import unrolled_neuron
@@ -37,7 +41,12 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     check_installed("a .onnx file", ["onnx", "onnxruntime"], "onnx")
     import onnx
 
-    model = opened(path, "ONNX", onnx.load)
+    def checked(name: str) -> onnx.ModelProto:
+        model = onnx.load(name)
+        onnx.checker.check_model(model)
+        return model
+
+    model = opened(path, "ONNX", checked)
     graph = model.graph
     notes = {item.key: item.value for item in model.metadata_props}
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
@@ -66,26 +75,35 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     stored = torchs.stored
     operators = Operators(torchs.nodes, stored).behind([item.name for item in graph.output])
     starts = {state: float(notes.get(f"start of {state}", "0")) for state in pairs}
-    parts, delays = (
-        parts_of_a_step(operators, pairs, starts) if pairs else (_neurons(operators), [])
-    )
+    states = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in taken}
+    step = OneStep(operators, pairs, starts, states, numbers=numbers_of_steps(operators, pairs))
+    parts, groups = [], by_names(pairs.keys() - step.numbers)
+    if not pairs:
+        parts = _neurons(operators)
+        step = rolled(operators, {part.given for part in parts}, outputs)
+        operators, groups = step.graph, step.groups
+    neurons, delays = parts_of_a_step(operators, groups, step.pairs, step.starts)
+    parts += neurons
     parts += stateless_neurons(operators, {name for part in parts for name in part.members})
-    said = _steps_said(operators, parts, sizes[0] if frames else 0)
-    found = steps or said or (int(notes.get("steps", STEPS)) if parts else 1)
+    said = _steps_said(operators, parts, step.counts, sizes[0] if frames else 0)
+    over_time = parts or delays
+    found = steps or said or (int(notes.get("steps", STEPS)) if over_time else 1)
     if said and found != said:
         raise UserError(f"{path}: it is of {said} time steps; leave out --steps, or give {said}")
     build = SourceBuilder(found, tuple(shape), events or frames)
     if counts:
         stored[counts[0]] = np.array([found])
     reader = Reader(build, stored, {part.given: part for part in parts}, sizes[1 if frames else 0])
-    reader.in_steps |= torchs.stacked
+    reader.numbers = step.numbers
+    reader.in_steps |= torchs.stacked | step.stacked
     reader.values[taken[0].name] = build.entry
     if frames:
         reader.in_steps.add(taken[0].name)
-    states = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in taken}
     for late in delays:
-        size = states[late.state][1 + (late.given != late.state) :]
-        reader.values[late.given] = build.carry(tuple(size), late.steps)
+        size = tuple(step.sizes[late.state][1 + (late.given != late.state) :])
+        if not all(size) or not size:
+            raise UserError(f"{late.state}: it is remembered, and its size is not known")
+        reader.values[late.given] = build.carry(size, late.steps)
         reader.members |= late.members
     for number, node in enumerate(operators.nodes):
         reader.read(node, node.name or f"{node.op_type} {number}")
@@ -108,16 +126,18 @@ def _remembered(inputs: list[str], outputs: list[str]) -> dict[str, str]:
 
 
 def _neurons(graph: Operators) -> list[NeuronPart]:
-    found = [looped_neuron(graph, node) for node in graph.nodes if node.op_type == "Loop"]
+    loops = [looped_neuron(graph, node) for node in graph.nodes if node.op_type == "Loop"]
     joined = (n for n in graph.nodes if n.op_type == "Concat" and attributes(n).get("axis") == 0)
     steps = (unrolled_neuron(graph, [*node.input], node.output[0]) for node in joined)
-    return [*found, *(part for part in steps if part is not None)]
+    return [part for part in (*loops, *steps) if part is not None]
 
 
-def _steps_said(graph: Operators, parts: list[NeuronPart], frames: int) -> int:
+def _steps_said(
+    graph: Operators, parts: list[NeuronPart], rolled: Collection[int], frames: int
+) -> int:
     """The number of time steps that a file has once and for all, or 0."""
     given = {part.given for part in parts}
-    counts = {
+    counts = {*rolled} | {
         len(node.input)
         for node in graph.nodes
         if node.op_type == "Concat" and node.output[0] in given

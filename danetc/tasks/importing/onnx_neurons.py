@@ -5,7 +5,7 @@ Nothing goes by names, but for which input of one step is which output of the st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ from danetc.tasks.importing.equations import (
     NeuronPart,
     Operators,
     is_condition,
+    operands,
 )
 from danetc.tasks.importing.unrolled import behind
+
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
 
 
 def attributes(node: Any) -> dict[str, Any]:
@@ -31,8 +34,9 @@ def attributes(node: Any) -> dict[str, Any]:
 # -- a loop ----------------------------------------------------------------------------------------
 
 
-def looped_neuron(graph: Operators, node: Any) -> NeuronPart:
-    """The neuron that a ``Loop`` runs step by step. Raises UserError where it is something else."""
+def looped_neuron(graph: Operators, node: Any) -> NeuronPart | None:
+    """The neuron that a ``Loop`` runs step by step; None where its body is something else. Raises
+    UserError where no neuron has such states."""
     from onnx import numpy_helper
 
     body = attributes(node)["body"]
@@ -41,13 +45,11 @@ def looped_neuron(graph: Operators, node: Any) -> NeuronPart:
     _, *results = (item.name for item in body.output)
     after, given = results[: len(states)], results[len(states) :]
     if len(given) != 1:
-        raise UserError(f"{name}: a loop that gives {len(given)} values, which is not imported")
+        return None
     stored = {**graph.stored, **{item.name: numpy_helper.to_array(item) for item in body.initializer}}  # fmt: skip
     inner = Operators(body.node, stored).behind(results)
-    layers = {n.op_type for n in inner.nodes} - {*POINTWISE, "Gather", "Unsqueeze"}
-    if layers:
-        what = ", ".join(sorted(layers))
-        raise UserError(f"{name}: a loop over time through layers ({what}), which is not imported")
+    if not {n.op_type for n in inner.nodes} <= {*POINTWISE, "Gather", "Unsqueeze", "Shape"}:
+        return None
     sources: dict[str, str] = {}
     for item in inner.nodes:
         if item.op_type == "Gather" and item.input[1] == index and item.input[0] not in stored:
@@ -55,9 +57,9 @@ def looped_neuron(graph: Operators, node: Any) -> NeuronPart:
     inside = {*inner.makers, *stored, *states, index, body.input[1].name, ""}
     for item in inner.nodes:
         if item.op_type in POINTWISE:
-            sources |= {taken: taken for taken in item.input if taken not in inside}
+            sources |= {taken: taken for taken in operands(item) if taken not in inside}
     if len(sources) != 1:
-        raise UserError(f"{name}: a loop that reads {len(sources)} values, which is not imported")
+        return None
     ((leaf, source),) = sources.items()
     labels = {state: f"u{place or ''}" for place, state in enumerate(states)}
     made = Equations(inner, tuple(labels.values()), {leaf: INPUT, **labels})
@@ -88,23 +90,49 @@ class DelayPart:
     members: frozenset[str]
 
 
-def parts_of_a_step(
-    graph: Operators, pairs: Mapping[str, str], starts: Mapping[str, float]
-) -> tuple[list[NeuronPart], list[DelayPart]]:
-    """The neurons and delays of a graph of one step; ``pairs`` are what it takes of the step before and
-    gives the next. States of one neuron share their name up to the last dot. Raises UserError."""
+def numbers_of_steps(graph: Operators, pairs: Mapping[str, str]) -> set[str]:
+    """What of one step takes and gives its number: it is one more at the next."""
+    makers = {state: graph.makers.get(after) for state, after in pairs.items()}
+    return {
+        state
+        for state, maker in makers.items()
+        if maker is not None
+        and maker.op_type == "Add"
+        and maker.input[0] == state
+        and graph.whole_number(maker.input[1]) == 1
+    }
+
+
+def by_names(pairs: Iterable[str]) -> list[list[str]]:
+    """The states of each neuron, which share their name up to the last dot."""
     groups: dict[str, list[str]] = {}
     for state in pairs:
         groups.setdefault(state.rpartition(".")[0] or state, []).append(state)
+    return [*groups.values()]
+
+
+def parts_of_a_step(
+    graph: Operators,
+    groups: Iterable[Sequence[str]],
+    pairs: Mapping[str, str],
+    starts: Mapping[str, float],
+) -> tuple[list[NeuronPart], list[DelayPart]]:
+    """The neurons and delays of a graph of one step; ``pairs`` are what it takes of the step before and
+    gives the next, in ``groups`` of what may be the states of one neuron. Raises UserError."""
     neurons, delays = [], []
-    for name, states in groups.items():
-        late = _delay(graph, states[0], pairs[states[0]]) if len(states) == 1 else None
-        try:
-            neurons.append(_stepped(graph, name, states, pairs, starts))
-        except UserError:
-            if late is None or starts[late.state] != 0.0:
-                raise
-            delays.append(late)
+    for states in groups:
+        lates = {state: _delay(graph, state, pairs[state]) for state in states if not starts[state]}
+        late = {state: found for state, found in lates.items() if found is not None}
+        neuron, apart = None, states
+        for kept in (states, *([s for s in states if s != one] for one in late if len(states) > 1)):
+            found = _stepped(graph, kept, pairs, starts)
+            if found is not None and (neuron is None or found.standard > neuron.standard):
+                neuron, apart = found, [state for state in states if state not in kept]
+        if neuron is not None:
+            neurons.append(neuron)
+        if not late.keys() >= {*apart}:
+            raise UserError(f"{states[0]}: what is remembered is no state of a neuron that danetc can write, and no delay")  # fmt: skip
+        delays += [late[state] for state in apart]
     return neurons, delays
 
 
@@ -153,34 +181,36 @@ def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
 
 
 def _stepped(
-    graph: Operators,
-    name: str,
-    states: Sequence[str],
-    pairs: Mapping[str, str],
-    starts: Mapping[str, float],
-) -> NeuronPart:
+    graph: Operators, states: Sequence[str], pairs: Mapping[str, str], starts: Mapping[str, float]
+) -> NeuronPart | None:
+    """The neuron that has these states, or None."""
     dependent = _dependent(graph, states)
     ends = [pairs[state] for state in states]
     values = {name for name in behind(graph, ends, set()) if name in dependent}
     members = [graph.makers[name] for name in values]
     if any(node.op_type not in POINTWISE for node in members):
-        raise UserError(f"{name}: a loop over time through several layers, which is not imported")
+        return None
     entries = {
         taken
         for node in members
-        for taken in node.input
+        for taken in operands(node)
         if taken and taken not in values and taken not in states and not _is_constant(graph, taken)
     }
     last = [name for name in values if name not in ends and _outside(graph, name, values)]
     chosen: NeuronPart | None = None
+    further = (
+        True  # arithmetic with numbers, of which a part may be in the equations, belongs to them
+    )
     for source in _sources(graph, entries):
-        for given in _results(graph, last, values):
-            part = _part(graph, states, pairs, starts, source, given)
-            if part is not None and part.standard:
-                return part
-            chosen = chosen or part
-    if chosen is None:
-        raise UserError(f"{name}: what it remembers is no state of a neuron that danetc can write")
+        possible = (_part(graph, states, pairs, starts, source, given) for given in _results(graph, last, values))  # fmt: skip
+        parts = [part for part in possible if part is not None]
+        standard = next((part for part in parts if part.standard), None)
+        if standard is not None:
+            return standard
+        if parts and (chosen is None or further):
+            chosen = parts[0]
+        maker = graph.makers.get(source)
+        further = further and maker is not None and maker.op_type in _ARITHMETIC
     return chosen
 
 
@@ -188,7 +218,7 @@ def _dependent(graph: Operators, states: Sequence[str]) -> set[str]:
     """The values that depend on states."""
     found = set(states)
     for node in graph.nodes:
-        if found.intersection(node.input):
+        if node.op_type != "Shape" and not found.isdisjoint(operands(node)):
             found.update(node.output)
     return found
 
@@ -198,7 +228,7 @@ def _is_constant(graph: Operators, name: str) -> bool:
     if name in graph.stored:
         return True
     node = graph.makers.get(name)
-    return node is not None and node.op_type in POINTWISE and all(_is_constant(graph, i) for i in node.input)  # fmt: skip
+    return node is not None and node.op_type in POINTWISE and all(_is_constant(graph, i) for i in operands(node))  # fmt: skip
 
 
 def _outside(graph: Operators, name: str, values: Collection[str]) -> list[Any]:
@@ -229,7 +259,7 @@ def _alone(graph: Operators, name: str) -> str | None:
     node = graph.makers.get(name)
     if node is None or node.op_type not in POINTWISE:
         return None
-    taken = [item for item in node.input if not _is_constant(graph, item)]
+    taken = [item for item in operands(node) if not _is_constant(graph, item)]
     return taken[0] if len(taken) == 1 else None
 
 

@@ -23,13 +23,15 @@ from danetc.tasks.importing.layers import (
     with_number,
 )
 from danetc.tasks.importing.onnx_neurons import attributes
+from danetc.tasks.importing.rolled import BOUNDARY
 from danetc.tasks.importing.source import SourceBuilder
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-_OVER_TIME = frozenset({"Reshape", "ReduceMean", "ReduceSum", "Unsqueeze", "Expand", "Tile"})
+_REDUCED = frozenset({"ReduceMean", "ReduceSum", "ReduceMax"})
+_OVER_TIME = _REDUCED | {"Reshape", "Unsqueeze", "Expand", "Tile"}
 """Operators that know what to make of time steps."""
-_OF_EACH = POINTWISE | {"MatMul"}
+_OF_EACH = POINTWISE | {"MatMul", "Pad", "Slice"}
 """Operators that give of a sequence what they give of each step."""
 
 
@@ -38,7 +40,9 @@ class Reader:
 
     A value is [N, ...] or [T * N, ...]; those of ``in_steps`` are [T, N, ...]. ``parts`` are neurons by
     what they give, whose operators are read as one. ``samples`` is N where a file has it once and for
-    all, else 0.
+    all, else 0. Of one step ``numbers`` are its number, and ``of_steps`` what is stored for each, [T, ...],
+    by the names of what is taken of that. ``halves`` are values that stand for a part of an operation, with the operators that do
+    the rest of it and a number of it: of groups of channels, or of steps of a delay.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class Reader:
         self.values: dict[str, int] = {}
         self.layers: dict[tuple[str, tuple[str, ...]], range] = {}
         self.in_steps: set[str] = set()
+        self.numbers: set[str] = set()
+        self.of_steps: dict[str, Array] = {}
+        self.halves: dict[str, tuple[frozenset[str], int]] = {}
 
     def read(self, node: Any, name: str) -> None:
         for given in node.output:
@@ -65,8 +72,18 @@ class Reader:
                     self.in_steps.add(given)
         if self.members.intersection(node.output):
             return
+        if node.op_type == BOUNDARY:
+            self.values[node.output[0]] = _Called(self, node, {}, name).x
+            return
         attrs = attributes(node)
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" or (node.op_type == "Add" and node.input[0] in self.numbers):
+            return
+        if (
+            node.op_type == "Gather"
+            and node.input[1] in self.numbers
+            and node.input[0] in self.stored
+        ):
+            self.of_steps[node.output[0]] = self.stored[node.input[0]]
             return
         if all(item in self.stored or not item for item in node.input) or node.op_type == "Shape":
             found = _size(self, node, attrs)
@@ -79,6 +96,10 @@ class Reader:
                 f"{name}: the operator {node.op_type} is not read; these are: {', '.join(FORMS)}, "
                 "and those of neurons' equations"
             )
+        for item in node.input:
+            if item in self.halves and node.op_type not in self.halves[item][0]:
+                wanted = " or ".join(sorted(self.halves[item][0]))
+                raise UserError(f"{name}: a {node.op_type} stands where {wanted} is read")
         if self.in_steps.intersection(node.input) and node.op_type not in _OVER_TIME:
             if node.op_type not in _OF_EACH:
                 raise UserError(
@@ -124,7 +145,18 @@ def _size(reader: Reader, node: Any, attrs: Mapping[str, Any]) -> Array | None:
             return np.concatenate(taken)
         case "Expand" | "Identity":
             return taken[0]
+        case kind if kind in POINTWISE:
+            return _computed(node, taken)
     return None
+
+
+def _computed(node: Any, taken: Sequence[Array]) -> Array:
+    """What an operator makes of numbers."""
+    from onnx.reference import ReferenceEvaluator  # late: it is an extra
+
+    given = dict(zip(dict.fromkeys(name for name in node.input if name), taken, strict=False))
+    (found,) = ReferenceEvaluator(node).run(None, given)
+    return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -167,6 +199,17 @@ class _Called:
 
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.name}: {why}")
+
+    @property
+    def half(self) -> int | None:
+        """The number that the first half of an operation has said, where the first operand is one."""
+        found = self.reader.halves.get(self.node.input[0])
+        return None if found is None else found[1]
+
+    def first_half(self, operators: frozenset[str], number: int) -> int:
+        """Note that one of these operators is to follow; the value itself."""
+        self.reader.halves[self.node.output[0]] = operators, number
+        return self.x
 
     def over_steps(self, axes: Any) -> bool:
         """Whether axes are that of the time steps alone, which is not kept."""
@@ -235,20 +278,30 @@ def _global(call: _Called) -> int:
     return call.add("global_avgpool", {})
 
 
-def _mean(call: _Called) -> int:
-    axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
-    if call.over_steps(axes):
-        return call.add("mean_over_time", {})
-    if axes is None or {int(axis) % 4 for axis in axes} != {2, 3} or len(call.shape) != 3:
-        raise call.refuse("a mean that is not over rows and columns")
-    return average(call.build, call.x, call.name, keep=call.attrs.get("keepdims", 1))
+def _reduced(name: str) -> Callable[[_Called], int]:
+    """A mean, sum or maximum over time steps, over the channels of each group, or over pixels."""
+
+    def read(call: _Called) -> int:
+        given = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
+        axes = [] if given is None else [int(axis) for axis in given]
+        keep = call.attrs.get("keepdims", 1)
+        if call.half is not None:
+            if axes != [2] or keep:
+                raise call.refuse(f"a {name} that is not over the channels of each group")
+            return call.add(f"{name}_over", {"over": "channels", "groups": call.half})
+        if call.over_steps(axes):
+            return call.add(f"{name}_over_time", {})
+        over = _OVER.get(tuple(sorted(axis % (len(call.shape) + 1) for axis in axes)))
+        if over == "pixels" and name == "mean":
+            return average(call.build, call.x, call.name, keep=keep)
+        if over is None or len(call.shape) != 3 or not keep:
+            raise call.refuse(f"a {name} that is not over time steps, rows or columns")
+        return call.add(f"{name}_over", {"over": over})
+
+    return read
 
 
-def _sum(call: _Called) -> int:
-    axes = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
-    if not call.over_steps(axes):
-        raise call.refuse("a sum that is not over time steps")
-    return call.add("sum_over_time", {})
+_OVER: Mapping[tuple[int, ...], str] = {(2,): "rows", (3,): "columns", (2, 3): "pixels"}
 
 
 def _flatten(call: _Called) -> int:
@@ -267,6 +320,8 @@ def _reshape(call: _Called) -> int:
     elif samples and wanted[:2] == [steps, samples]:
         wanted[1] = -1
     flat = int(np.prod(call.shape))
+    if len(wanted) == len(call.shape) + 2 and wanted[3:] == [*call.shape[1:]] and wanted[1] * wanted[2] == call.shape[0]:  # fmt: skip
+        return call.first_half(_REDUCED, wanted[1])
     if wanted in ([steps, -1, *call.shape], [steps, -1, flat]):
         call.reader.in_steps.add(call.node.output[0])
         wanted = wanted[1:]
@@ -280,16 +335,49 @@ def _reshape(call: _Called) -> int:
 def _joined(op: str) -> Callable[[_Called], int]:
     def read(call: _Called) -> int:
         numbers = [call.number(place) for place in (0, 1)]
+        for place in (0, 1):
+            if (array := call.reader.of_steps.get(call.node.input[place])) is not None:
+                values = [call.value(1 - place), _parameter(call, array, 1 - place, per_step=True)]
+                return call.build.add(op, values[:: 1 if place else -1], {}, call.name)
         if all(item is None for item in numbers):
             return call.build.add(op, [call.value(0), call.value(1)], {}, call.name)
         place = 0 if numbers[0] is None else 1
         number = numbers[1 - place]
-        if number is None or number.size != 1:
-            raise call.refuse(f"`{op}` with several numbers")
+        if number is None:
+            raise call.refuse(f"one operand of `{op}` is no value of the network")
+        if number.size != 1:
+            steps = call.build.steps, 1
+            in_steps = call.node.input[place] in call.reader.in_steps and number.shape[:2] == steps
+            if in_steps:
+                number = number[:, 0]
+            values = [call.value(place), _parameter(call, number, place, per_step=in_steps)]
+            return call.build.add(op, values if place == 0 else values[::-1], {}, call.name)
         value = written(float(number.reshape(-1)[0]))
         return with_number(call.build, op, call.value(place), value, call.name, first=place == 1)
 
     return read
+
+
+def _extreme(op: str) -> Callable[[_Called], int]:
+    return lambda call: call.build.add(
+        op, [*map(call.value, range(len(call.node.input)))], {}, call.name
+    )
+
+
+def _parameter(call: _Called, numbers: Array, place: int, *, per_step: bool) -> int:
+    """Numbers that an operand is joined with: one for each channel or neuron, [T, ...] ``per_step``."""
+    joins = call.build.shape_of(call.value(place))
+    shape = numbers.shape[1:] if per_step else numbers.shape
+    while len(shape) > len(joins) and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != len(joins) or any(a not in (1, b) for a, b in zip(shape, joins, strict=True)):
+        raise call.refuse(
+            f"several numbers of shape {numbers.shape} for values of {joins}, which no learnt value has"
+        )
+    sizes_ = dict(zip(("channels", "height", "width"), shape, strict=False))
+    attrs = {"init": written(float(numbers.reshape(-1)[0])), "per_step": per_step, **sizes_}
+    held = {"weight": torch.tensor(numbers.reshape(numbers.shape[:1] * per_step + shape))}
+    return call.build.add("parameter", [], attrs, call.name, held)
 
 
 def _concat(call: _Called) -> int:
@@ -304,8 +392,10 @@ def _same(call: _Called) -> int:
 
 
 def _repeat(call: _Called) -> int:
-    """An image at each time step: it is read so from the start."""
+    """An image at each time step: it is read so from the start. So is what all samples share."""
     times = call.number(1)
+    if times is not None and [*times] in ([-1, *call.shape], [-1, *[1] * len(call.shape)]):
+        return call.x
     in_steps = call.node.input[0] in call.reader.in_steps
     wanted = [[count, *[1] * (len(call.shape) + in_steps)] for count in (call.build.steps, 1)]
     if times is None or [int(item) for item in times] not in wanted[: 1 + in_steps]:
@@ -324,6 +414,26 @@ def _step(call: _Called) -> int:
     return call.x
 
 
+def _padded(call: _Called) -> int:
+    """The first half of a delay: steps of 0 before the first one."""
+    pads, axes, steps = call.number(1), call.number(3), call.node.input[0] in call.reader.in_steps
+    if not steps or pads is None or axes is None or [*axes] != [0] or pads[1] or pads[0] < 1:
+        raise call.refuse("a border that is not of steps before the first one")
+    return call.first_half(frozenset({"Slice"}), int(pads[0]))
+
+
+def _sliced(call: _Called) -> int:
+    """The other half: without as many of the last steps."""
+    numbers = [call.number(place) for place in (1, 2, 3)]
+    wanted = [0, -(call.half or 0), 0]
+    if (
+        call.half is None
+        or [None if n is None else int(n.reshape(-1)[0]) for n in numbers] != wanted
+    ):
+        raise call.refuse("a part of a value that is no delay over time steps")
+    return call.add("delay", {"steps": call.half})
+
+
 def _function(op: str) -> Callable[[_Called], int]:
     return lambda call: call.add(op, {})
 
@@ -336,17 +446,22 @@ FORMS: Mapping[str, Callable[[_Called], int]] = {
     "MaxPool": _pool("maxpool"),
     "AveragePool": _pool("avgpool"),
     "GlobalAveragePool": _global,
-    "ReduceMean": _mean,
+    "ReduceMean": _reduced("mean"),
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Add": _joined("add"),
     "Sub": _joined("sub"),
     "Mul": _joined("mul"),
+    "Max": _extreme("maximum"),
+    "Min": _extreme("minimum"),
     "Concat": _concat,
     "Relu": _function("relu"),
     "Sigmoid": _function("sigmoid"),
     "Tanh": _function("tanh"),
-    "ReduceSum": _sum,
+    "ReduceSum": _reduced("sum"),
+    "ReduceMax": _reduced("max"),
+    "Pad": _padded,
+    "Slice": _sliced,
     "Tile": _repeat,
     "Expand": _repeat,
     "Unsqueeze": _step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
-from danetc.compiler.ir.loops import without_detours
+from danetc.compiler.ir.loops import loops, without_detours
 from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
@@ -132,4 +132,11 @@ class SourceBuilder:
             carries=self.carries, shares=self.shares,
         )  # fmt: skip
         graph = without_detours(graph)
+        norms = {
+            id: replace(graph[id], attrs={**graph[id].attrs, "statistics": "step"})
+            for loop in loops(graph)
+            for id in loop.members
+            if graph[id].op == "batchnorm"
+        }  # at each step of a loop it has seen no other yet
+        graph = replace(graph, nodes={id: norms.get(id, node) for id, node in graph.nodes.items()})
         return ReadNetwork(graph, self.weights, self.names, self.places)

@@ -17,8 +17,10 @@ from danetc.tasks.importing.equations import (
     POINTWISE,
     Equations,
     NeuronPart,
+    NotPointwise,
     Operators,
     is_condition,
+    operands,
 )
 
 
@@ -50,7 +52,7 @@ class _Steps:
                 raise _Unlike
             return
         if later in graph.stored:
-            if later != earlier and not _equal(graph, later, earlier):
+            if later != earlier and not graph.equal(later, earlier):
                 raise _Unlike
             return
         if later == earlier:
@@ -69,13 +71,8 @@ class _Steps:
         if maker.op_type not in POINTWISE or len(maker.input) != len(first.input):
             raise _Unlike
         self.earlier[later] = earlier
-        for a, b in zip(maker.input, first.input, strict=True):
+        for a, b in zip(operands(maker), operands(first), strict=True):
             self.pair(a, b)
-
-
-def _equal(graph: Operators, a: str, b: str) -> bool:
-    found = graph.stored.get(b)
-    return found is not None and found.shape == graph.stored[a].shape and bool((found == graph.stored[a]).all())  # fmt: skip
 
 
 def _is_of_others(graph: Operators, name: str, starts: Mapping[str, float]) -> bool:
@@ -115,13 +112,16 @@ def unrolled_neuron(
     ((source, now, before),) = first.sources
     states = {name: f"u{place or ''}" for place, name in enumerate(kept)}
     made = Equations(graph, tuple(states.values()), {now: INPUT, **states})
-    output = made.number(results[1])
-    after = {states[name]: made.number(later) for name, later in second.next.items()}
-    if len(results) == 2:  # what a state becomes is seen of the first step alone
-        same = {b: a for a, b in first.earlier.items() if not is_condition(graph.makers[a])}
-        known: dict[str, Operand] = {b: made.number(a) for b, a in same.items()}
-        made.values = {**known, before: INPUT}
-        after = {label: made.number(name) for name, label in states.items()}
+    try:
+        output = made.number(results[1])
+        after = {states[name]: made.number(later) for name, later in second.next.items()}
+        if len(results) == 2:  # what a state becomes is seen of the first step alone
+            same = {b: a for a, b in first.earlier.items() if not is_condition(graph.makers[a])}
+            known: dict[str, Operand] = {b: made.number(a) for b, a in same.items()}
+            made.values = {**known, before: INPUT}
+            after = {label: made.number(name) for name, label in states.items()}
+    except NotPointwise:
+        return None
     if after.keys() != set(states.values()):
         return None
     starts = {states[name]: first.starts[name] for name in kept}
@@ -132,7 +132,8 @@ def unrolled_neuron(
 
 
 def behind(graph: Operators, names: Sequence[str], ends: Collection[str]) -> Iterator[str]:
-    """The values that others are made of, as far as the ``ends``, themselves too."""
+    """The values that others are made of, as far as the ``ends``, themselves too, with the sizes that
+    they are spread over."""
     waiting, seen = [*names], set(ends)
     while waiting:
         name = waiting.pop()
@@ -141,4 +142,4 @@ def behind(graph: Operators, names: Sequence[str], ends: Collection[str]) -> Ite
             continue
         seen.add(name)
         yield name
-        waiting += node.input
+        waiting += () if node.op_type == "Shape" else node.input
