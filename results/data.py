@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
 from typing import Any
@@ -227,7 +227,8 @@ def _slope(x: float) -> float:
     return 4 * sigmoid * (1 - sigmoid)
 
 
-def hand_model(n: int, *, dense: bool) -> list[float]:
+@cache
+def hand_model(n: int, *, dense: bool) -> tuple[float, ...]:
     """dO/dV of the interblock neuron of each of n blocks, at T = 1.
 
     V is N(0, 1) from the branch and what the shortcut brings: N(0, 1) in block 0, whose shortcut has a
@@ -253,7 +254,7 @@ def hand_model(n: int, *, dense: bool) -> list[float]:
             after[silent] = after.get(silent, 0.0) + p * (1 - fires)
             after[spiking] = after.get(spiking, 0.0) + p * fires
         share = after
-    return found
+    return tuple(found)
 
 
 # -- older runs -------------------------------------------------------------------------------------
