@@ -82,7 +82,7 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
         parts = _neurons(operators)
         step = rolled(operators, {part.given for part in parts}, outputs)
         operators, groups = step.graph, step.groups
-    neurons, delays = parts_of_a_step(operators, groups, step.pairs, step.starts)
+    neurons, delays = parts_of_a_step(operators, groups, step.pairs, step.starts, step.sizes)
     parts += neurons
     parts += stateless_neurons(operators, {name for part in parts for name in part.members})
     said = _steps_said(operators, parts, step.counts, sizes[0] if frames else 0)
@@ -100,14 +100,13 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     if frames:
         reader.in_steps.add(taken[0].name)
     for late in delays:
-        size = tuple(step.sizes[late.state][1 + (late.given != late.state) :])
-        if not all(size) or not size:
-            raise UserError(f"{late.state}: it is remembered, and its size is not known")
-        reader.values[late.given] = build.carry(size, late.steps)
+        reader.values[late.given] = build.carry(late.size, late.steps)
         reader.members |= late.members
     for number, node in enumerate(operators.nodes):
         reader.read(node, node.name or f"{node.op_type} {number}")
     for late in delays:
+        if late.source not in reader.values:
+            raise UserError(f"{late.source}: it is remembered, and is no value of the network")
         build.carries[reader.values[late.given]] = reader.values[late.source]
     output = outputs[0]
     if output not in reader.values:
@@ -158,6 +157,12 @@ class OnnxRunner:
     single: bool = True
 
     def run(self, inputs: Tensor) -> Tensor:
+        try:
+            return self._run(inputs)
+        except Exception as error:  # its own, of graphs that do not fit together
+            raise UserError(f"onnxruntime cannot run the file: {error}") from error
+
+    def _run(self, inputs: Tensor) -> Tensor:
         graph = self.source.graph
         varies = graph.input.value.varies
         axis = int(varies)

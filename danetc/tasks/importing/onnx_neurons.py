@@ -80,13 +80,14 @@ def looped_neuron(graph: Operators, node: Any) -> NeuronPart | None:
 
 @dataclass(frozen=True)
 class DelayPart:
-    """A value that is read some steps later: as what it is ``given`` there, from what ``state``. The
-    other ``members`` are what hands it on."""
+    """A value of a ``size`` that is read some steps later: as what it is ``given`` there, from what
+    ``state``. The other ``members`` are what hands it on."""
 
     state: str
     source: str
     given: str
     steps: int
+    size: tuple[int, ...]
     members: frozenset[str]
 
 
@@ -116,24 +117,40 @@ def parts_of_a_step(
     groups: Iterable[Sequence[str]],
     pairs: Mapping[str, str],
     starts: Mapping[str, float],
+    sizes: Mapping[str, Sequence[int]],
 ) -> tuple[list[NeuronPart], list[DelayPart]]:
     """The neurons and delays of a graph of one step; ``pairs`` are what it takes of the step before and
     gives the next, in ``groups`` of what may be the states of one neuron. Raises UserError."""
-    neurons, delays = [], []
-    for states in groups:
-        lates = {state: _delay(graph, state, pairs[state]) for state in states if not starts[state]}
-        late = {state: found for state, found in lates.items() if found is not None}
-        neuron, apart = None, states
+
+    def parts(states: Sequence[str]) -> tuple[NeuronPart | None, list[DelayPart]] | None:
+        lates = [_delay(graph, state, pairs[state], sizes[state]) for state in states if not starts[state]]  # fmt: skip
+        late = {found.state: found for found in lates if found is not None}
+        neuron, apart = None, [*states]
         for kept in (states, *([s for s in states if s != one] for one in late if len(states) > 1)):
-            found = _stepped(graph, kept, pairs, starts)
-            if found is not None and (neuron is None or found.standard > neuron.standard):
-                neuron, apart = found, [state for state in states if state not in kept]
-        if neuron is not None:
-            neurons.append(neuron)
-        if not late.keys() >= {*apart}:
-            raise UserError(f"{states[0]}: what is remembered is no state of a neuron that danetc can write, and no delay")  # fmt: skip
-        delays += [late[state] for state in apart]
-    return neurons, delays
+            made = _stepped(graph, kept, pairs, starts)
+            if made is not None and (neuron is None or made.standard > neuron.standard):
+                neuron, apart = made, [state for state in states if state not in kept]
+        return (neuron, [late[state] for state in apart]) if late.keys() >= {*apart} else None
+
+    found = {tuple(states): parts(states) for states in groups}
+    for states in [states for states, made in found.items() if made is None]:
+        for other in (
+            [*found] if states in found else []
+        ):  # a state that another one of it only reads
+            whole = tuple(state for state in pairs if state in {*states, *other})
+            made = None if other == states else _stepped(graph, whole, pairs, starts)
+            if made is not None:
+                del found[states], found[other]
+                found[whole] = made, []
+                break
+    if None in found.values():
+        states = next(states for states, made in found.items() if made is None)
+        raise UserError(
+            f"{states[0]}: what is remembered is no state of a neuron that danetc can write, and no delay"
+        )
+    all_ = [made for made in found.values() if made is not None]
+    neurons = [neuron for neuron, _ in all_ if neuron is not None]
+    return neurons, [late for _, delays in all_ for late in delays]
 
 
 def stateless_neurons(graph: Operators, members: Collection[str]) -> list[NeuronPart]:
@@ -151,7 +168,7 @@ def stateless_neurons(graph: Operators, members: Collection[str]) -> list[Neuron
     return found
 
 
-def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
+def _delay(graph: Operators, state: str, after: str, sizes: Sequence[int]) -> DelayPart | None:
     """What becomes a state as it is, or is the last of some that move up: ``state[0]`` is read, and
     ``state[1:]`` with a new one behind it is what it becomes."""
     members = [after]
@@ -159,7 +176,9 @@ def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
         after = maker.input[0]
         members.append(after)
     if not any(user.op_type == "Slice" for user in graph.users.get(state, [])):
-        return DelayPart(state, after, state, 1, frozenset(members[:-1]))
+        size = tuple(sizes[1:])
+        known = size and all(size)
+        return DelayPart(state, after, state, 1, size, frozenset(members[:-1])) if known else None
     if maker is None or maker.op_type != "Concat" or len(maker.input) != 2:
         return None
     rest, last = (graph.makers.get(name) for name in maker.input)
@@ -177,7 +196,10 @@ def _delay(graph: Operators, state: str, after: str) -> DelayPart | None:
     if end is None or end.size != 1:
         return None
     members += [node.output[0] for node in (*slices, *read, last)]
-    return DelayPart(state, last.input[0], read[0].output[0], int(end.reshape(-1)[0]), frozenset(members))  # fmt: skip
+    size, steps = tuple(sizes[2:]), int(end.reshape(-1)[0])
+    if not size or not all(size) or steps < 1:
+        return None
+    return DelayPart(state, last.input[0], read[0].output[0], steps, size, frozenset(members))
 
 
 def _stepped(

@@ -28,6 +28,7 @@ from danetc.tasks.importing.source import SourceBuilder
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
+_RESHAPED = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Transpose"})
 _REDUCED = frozenset({"ReduceMean", "ReduceSum", "ReduceMax"})
 _OVER_TIME = _REDUCED | {"Reshape", "Unsqueeze", "Expand", "Tile"}
 """Operators that know what to make of time steps."""
@@ -85,6 +86,11 @@ class Reader:
         ):
             self.of_steps[node.output[0]] = self.stored[node.input[0]]
             return
+        if not self.of_steps.keys().isdisjoint(node.input) and node.op_type in POINTWISE:
+            taken = [self.of_steps.get(item, self.stored.get(item)) for item in node.input]
+            if (held := [item for item in taken if item is not None]) and len(held) == len(taken):
+                self.of_steps[node.output[0]] = _computed(node, held)
+                return
         if all(item in self.stored or not item for item in node.input) or node.op_type == "Shape":
             found = _size(self, node, attrs)
             if found is not None:
@@ -145,7 +151,7 @@ def _size(reader: Reader, node: Any, attrs: Mapping[str, Any]) -> Array | None:
             return np.concatenate(taken)
         case "Expand" | "Identity":
             return taken[0]
-        case kind if kind in POINTWISE:
+        case kind if kind in POINTWISE or (kind in _RESHAPED and taken[0].dtype.kind == "f"):
             return _computed(node, taken)
     return None
 
@@ -154,8 +160,11 @@ def _computed(node: Any, taken: Sequence[Array]) -> Array:
     """What an operator makes of numbers."""
     from onnx.reference import ReferenceEvaluator  # late: it is an extra
 
-    given = dict(zip(dict.fromkeys(name for name in node.input if name), taken, strict=False))
-    (found,) = ReferenceEvaluator(node).run(None, given)
+    given = dict(zip((name for name in node.input if name), taken, strict=False))
+    try:
+        (found,) = ReferenceEvaluator(node).run(None, given)
+    except Exception as error:  # whatever numbers that do not fit make of it
+        raise UserError(f"{node.name or node.op_type}: it cannot be computed: {error}") from error
     return np.asarray(found)
 
 
@@ -191,6 +200,13 @@ class _Called:
             return None
         return self.reader.stored.get(self.node.input[place])
 
+    def whole_numbers(self, place: int) -> list[int] | None:
+        """An operand that is a row of whole numbers that are stored."""
+        found = self.number(place)
+        if found is None or found.dtype.kind != "i":
+            return None
+        return [int(item) for item in found.reshape(-1)]
+
     def add(self, op: str, attrs: Mapping[str, Attribute], weights: Mapping[str, Array | None] | None = None) -> int:  # fmt: skip
         held = {
             key: torch.tensor(item) for key, item in (weights or {}).items() if item is not None
@@ -213,7 +229,7 @@ class _Called:
 
     def over_steps(self, axes: Any) -> bool:
         """Whether axes are that of the time steps alone, which is not kept."""
-        of_time = axes is not None and [int(axis) for axis in axes] == [0]
+        of_time = axes == [0]
         return of_time and self.node.input[0] in self.reader.in_steps and not self.attrs.get("keepdims", 1)  # fmt: skip
 
     def window(self, kernel: Sequence[int]) -> dict[str, Attribute]:
@@ -256,6 +272,8 @@ def _gemm(call: _Called) -> int:
     weight = weight if call.attrs.get("transB") else weight.T.copy()
     weight = weight * np.float32(call.attrs.get("alpha", 1.0))
     if bias is not None:
+        if bias.shape not in ((), (1,), weight.shape[:1]):
+            raise call.refuse(f"a bias of {bias.shape} for {weight.shape[0]} channels")
         bias = np.broadcast_to(
             bias * np.float32(call.attrs.get("beta", 1.0)), weight.shape[:1]
         ).copy()
@@ -282,8 +300,8 @@ def _reduced(name: str) -> Callable[[_Called], int]:
     """A mean, sum or maximum over time steps, over the channels of each group, or over pixels."""
 
     def read(call: _Called) -> int:
-        given = call.number(1) if len(call.node.input) > 1 else call.attrs.get("axes")
-        axes = [] if given is None else [int(axis) for axis in given]
+        axes = call.whole_numbers(1) if len(call.node.input) > 1 else call.attrs.get("axes")
+        axes = [] if axes is None else [*axes]
         keep = call.attrs.get("keepdims", 1)
         if call.half is not None:
             if axes != [2] or keep:
@@ -311,10 +329,10 @@ def _flatten(call: _Called) -> int:
 
 
 def _reshape(call: _Called) -> int:
-    size = call.number(1)
-    if size is None:
+    wanted = call.whole_numbers(1)
+    if not wanted:
         raise call.refuse("a change of shape to sizes that are not stored")
-    steps, samples, wanted = call.build.steps, call.reader.samples, [int(item) for item in size]
+    steps, samples = call.build.steps, call.reader.samples
     if samples and wanted[0] == steps * samples:
         wanted[0] = -1
     elif samples and wanted[:2] == [steps, samples]:
@@ -346,11 +364,11 @@ def _joined(op: str) -> Callable[[_Called], int]:
         if number is None:
             raise call.refuse(f"one operand of `{op}` is no value of the network")
         if number.size != 1:
-            steps = call.build.steps, 1
-            in_steps = call.node.input[place] in call.reader.in_steps and number.shape[:2] == steps
-            if in_steps:
+            steps, rank = call.build.steps, len(call.build.shape_of(call.value(place)))
+            if call.node.input[place] in call.reader.in_steps and number.shape[:2] == (steps, 1):
                 number = number[:, 0]
-            values = [call.value(place), _parameter(call, number, place, per_step=in_steps)]
+            per_step = number.ndim == rank + 1 and number.shape[0] == steps > 1
+            values = [call.value(place), _parameter(call, number, place, per_step=per_step)]
             return call.build.add(op, values if place == 0 else values[::-1], {}, call.name)
         value = written(float(number.reshape(-1)[0]))
         return with_number(call.build, op, call.value(place), value, call.name, first=place == 1)
@@ -393,12 +411,12 @@ def _same(call: _Called) -> int:
 
 def _repeat(call: _Called) -> int:
     """An image at each time step: it is read so from the start. So is what all samples share."""
-    times = call.number(1)
-    if times is not None and [*times] in ([-1, *call.shape], [-1, *[1] * len(call.shape)]):
+    times = call.whole_numbers(1)
+    if times in ([-1, *call.shape], [-1, *[1] * len(call.shape)]):
         return call.x
     in_steps = call.node.input[0] in call.reader.in_steps
     wanted = [[count, *[1] * (len(call.shape) + in_steps)] for count in (call.build.steps, 1)]
-    if times is None or [int(item) for item in times] not in wanted[: 1 + in_steps]:
+    if times not in wanted[: 1 + in_steps]:
         raise call.refuse("a repetition that is not over time steps")
     if in_steps:
         call.reader.in_steps.add(call.node.output[0])
@@ -407,8 +425,7 @@ def _repeat(call: _Called) -> int:
 
 def _step(call: _Called) -> int:
     """An image as a sequence of one step, which is repeated then."""
-    axes = call.number(1)
-    if axes is None or [int(axis) for axis in axes] != [0]:
+    if call.whole_numbers(1) != [0]:
         raise call.refuse("a dimension that is not that of time steps")
     call.reader.in_steps.add(call.node.output[0])
     return call.x
@@ -416,22 +433,19 @@ def _step(call: _Called) -> int:
 
 def _padded(call: _Called) -> int:
     """The first half of a delay: steps of 0 before the first one."""
-    pads, axes, steps = call.number(1), call.number(3), call.node.input[0] in call.reader.in_steps
-    if not steps or pads is None or axes is None or [*axes] != [0] or pads[1] or pads[0] < 1:
-        raise call.refuse("a border that is not of steps before the first one")
-    return call.first_half(frozenset({"Slice"}), int(pads[0]))
+    match call.whole_numbers(1):
+        case [steps, 0] if steps > 0 and call.whole_numbers(3) == [0]:
+            if call.node.input[0] in call.reader.in_steps:
+                return call.first_half(frozenset({"Slice"}), steps)
+    raise call.refuse("a border that is not of steps before the first one")
 
 
 def _sliced(call: _Called) -> int:
     """The other half: without as many of the last steps."""
-    numbers = [call.number(place) for place in (1, 2, 3)]
-    wanted = [0, -(call.half or 0), 0]
-    if (
-        call.half is None
-        or [None if n is None else int(n.reshape(-1)[0]) for n in numbers] != wanted
-    ):
+    steps = call.half
+    if steps is None or [call.whole_numbers(place) for place in (1, 2, 3)] != [[0], [-steps], [0]]:
         raise call.refuse("a part of a value that is no delay over time steps")
-    return call.add("delay", {"steps": call.half})
+    return call.add("delay", {"steps": steps})
 
 
 def _function(op: str) -> Callable[[_Called], int]:

@@ -56,7 +56,8 @@ def rolled(graph: Operators, neurons: Collection[str], results: Sequence[str]) -
             nodes.append(node)
     if found.pairs:
         nodes += steps.remembered()
-        kept = [node for node in nodes if found.pairs.keys().isdisjoint(node.output)]
+        each = (item for node in nodes for item in (node, *steps.entries.get(node.output[0], [])))
+        kept = [node for node in each if found.pairs.keys().isdisjoint(node.output)]
         found.graph = Operators(kept, found.graph.stored).behind([*results, *found.pairs.values()])
     return found
 
@@ -78,6 +79,8 @@ def _inlined(found: OneStep, node: Any) -> Iterator[Any]:
 
     body = attributes(node)["body"]
     label = node.output[-1]
+    if len(node.output) != len(body.output) - 1 or len(node.input) != len(body.input):
+        raise UserError(f"{node.name or 'Loop'}: its body takes or gives another number of values")
     index, going, *states = body.input
     _, *results = body.output
     own = {item.name for item in (*body.input, *body.initializer)}
@@ -118,6 +121,8 @@ class _Rolling:
         self.found = found
         self.graph = found.graph
         self._known: dict[tuple[str, str], str] = {}
+        self.entries: dict[str, list[Operator]] = {}
+        """What takes one step, by the first value of what takes the steps apart."""
         self._waiting: list[tuple[str, tuple[str, ...]]] = []
         self._made: list[Any] = []
 
@@ -172,7 +177,8 @@ class _Rolling:
         maker = makers[1]
         if maker is not None and maker.op_type == "Split" and all(item is maker for item in makers):
             name = f"{second} alone"
-            self._made.append(Operator(BOUNDARY, (maker.input[0],), (name,), maker.name))
+            entry = Operator(BOUNDARY, (maker.input[0],), (name,), maker.name)
+            self.entries.setdefault(maker.output[0], []).append(entry)
         elif (start := graph.scalar(first)) is not None:
             name = self._state(steps, start)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,6 +84,11 @@ class SourceBuilder:
         """A node of an operation. Raises UserError where it cannot be applied; ``name`` says where."""
         id = len(self.nodes)
         given = OPS[op].completed(attrs)
+        for item in OPS[op].parameters:
+            number = given.get(item.name)
+            low = -math.inf if item.low is None else item.low
+            if isinstance(number, (int, float)) and number < low:
+                raise UserError(f"{name}: its {item.name} is {number}, and {low:g} is the least")
         try:
             value = self.inference.value(op, given, tuple(inputs))
         except OpError as error:

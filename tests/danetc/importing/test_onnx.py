@@ -323,6 +323,9 @@ def test_loops_and_delays_come_back(tmp_path: Path, lines: str, time: OnnxTime) 
         pytest.param("snasnet", "mean(over = channels, groups = 4)", marks=pytest.mark.thorough),
         pytest.param("se_adlif", "-> delay(1)", marks=pytest.mark.thorough),
         ("bntt", "per_step = true"),
+        pytest.param(
+            "spytorch", "linear(10, bias = false) -> imported_neuron2", marks=pytest.mark.thorough
+        ),
         pytest.param("spiking_lstm", "-> delay(1)", marks=pytest.mark.thorough),
     ],
 )
