@@ -54,7 +54,7 @@ def rolled(graph: Operators, neurons: Collection[str], results: Sequence[str]) -
             nodes += steps.joined(node)
         else:
             nodes.append(node)
-    if found.pairs:
+    if found.pairs or found.counts or found.stacked:
         nodes += steps.remembered()
         each = (item for node in nodes for item in (node, *steps.entries.get(node.output[0], [])))
         kept = [node for node in each if found.pairs.keys().isdisjoint(node.output)]
