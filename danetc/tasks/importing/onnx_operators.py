@@ -147,7 +147,7 @@ def _size(reader: Reader, node: Any, attrs: Mapping[str, Any]) -> Array | None:
             lead = [reader.build.steps, -1] if node.input[0] in reader.in_steps else [-1]
             size = [*lead, *reader.build.shape_of(value)]
             return np.array(size[attrs.get("start", 0) : attrs.get("end", len(size))])
-        case "Concat":
+        case "Concat" if all(array.ndim == 1 for array in taken):
             return np.concatenate(taken)
         case "Expand" | "Identity":
             return taken[0]
