@@ -1,6 +1,6 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
-# make test    everything that continuous integration checks
-# make thorough    the long tests: from end to end, deep networks, kills with compiled kernels, a lost worker of Ray
+# make test    lint, types, tests and the wheel: what must pass
+# make thorough    the long tests: from end to end, random networks, deep ones, kills; continuous integration runs both
 # make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
 # make playground    the page that checks and draws specs in a browser, build/playground (needs node)
 # make docs    the reference, tutorial and guides as pages in build/docs

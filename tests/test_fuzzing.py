@@ -47,6 +47,7 @@ def _quiet() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(PARTS))
 def test_models_do_what_the_interpreter_does(part: int) -> None:
     tally = run.Tally()
@@ -70,6 +71,7 @@ UNWRITTEN = (
 which test_losses holds against others; and ``reshape``, which the zoo's networks hold."""
 
 
+@pytest.mark.thorough
 def test_the_cases_use_the_language() -> None:
     """Every operation, function, statement and setting of a recipe, by the tables, but a few."""
     unseen = {row for row in rows() if not row.startswith(UNWRITTEN)}
@@ -79,6 +81,7 @@ def test_the_cases_use_the_language() -> None:
     assert unseen == set()
 
 
+@pytest.mark.thorough
 def test_most_of_what_is_generated_is_a_spec() -> None:
     refused = 0
     for number in range(25):
@@ -89,11 +92,13 @@ def test_most_of_what_is_generated_is_a_spec() -> None:
     assert refused <= 8
 
 
+@pytest.mark.thorough
 def test_a_case_is_the_same_each_time() -> None:
     assert [run.text_of(number) for number in range(12)] == [run.text_of(n) for n in range(12)]
     assert len({run.text_of(number) for number in range(12)}) == 12
 
 
+@pytest.mark.thorough
 def test_changed_specs_are_other_specs_that_read_back() -> None:
     for number in range(40):
         text = generate.spec(number)
@@ -176,6 +181,7 @@ def test_a_training_is_compared() -> None:
     assert tally.case.trained == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", ["loss", "optimizer", "schedule"])
 def test_a_fault_of_training_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if fault == "loss":

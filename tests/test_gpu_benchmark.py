@@ -33,6 +33,7 @@ def gpu() -> Iterator[ModuleType]:
             sys.modules.pop(name, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("short_samples")
 @pytest.mark.parametrize(
     "part",
@@ -66,6 +67,7 @@ def test_what_fails_is_the_status(
     assert "FAILED  agree failed: ValueError: no such kernel" in said
 
 
+@pytest.mark.thorough
 def test_a_wrong_gradient_is_found(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = gpu._outputs_and_gradients
 

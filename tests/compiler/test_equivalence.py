@@ -432,6 +432,7 @@ def weights(left: Graph, right: Graph, pairs: Sequence[tuple[int, int]]) -> dict
     }
 
 
+@pytest.mark.thorough
 @examples(20)
 @given(programs(), st.integers(0, 2**32))
 def test_names_order_and_brackets_do_not_count(program: object, seed: int) -> None:
@@ -442,6 +443,7 @@ def test_names_order_and_brackets_do_not_count(program: object, seed: int) -> No
         assert graph[a].op == other[b].op
 
 
+@pytest.mark.thorough
 @examples(6)
 @given(programs(), st.integers(0, 2**32))
 def test_the_mapping_of_weights_makes_both_compute_the_same(program: object, seed: int) -> None:
@@ -481,6 +483,7 @@ def swap_operands(node: Node, _: Random) -> Node | None:
     return replace(node, inputs=node.inputs[::-1])
 
 
+@pytest.mark.thorough
 @examples(25)
 @given(
     programs(), st.integers(0, 2**32), st.sampled_from([change_number, change_op, swap_operands])

@@ -176,6 +176,7 @@ def hooked_macs(model: nn.Module, size: int) -> int:
     return total
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

@@ -75,6 +75,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
     check_exact(graph, *((backend, policy, dtype) for backend in COUNTED for policy in POLICIES))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [

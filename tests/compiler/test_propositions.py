@@ -131,6 +131,7 @@ def test_the_norms_that_start_at_zero_are_those_of_zero_init(connection: str) ->
 # -- segments --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_segment_is_what_lies_between() -> None:
     graph = network("stage(basic(4), 3) via origin")
     first, _, last = graph.stages[0].blocks

@@ -258,6 +258,7 @@ def test_another_value(values: StageValues, one: Form, other: Form) -> None:
     assert values.form(one) != values.form(other)
 
 
+@pytest.mark.thorough
 def test_long_chains_cost_no_recursion_and_linear_time() -> None:
     """Each input is the sum of the one before and of the block's output."""
     text = SPEC.format(feed="in[i-1] + out[i-1]", result="out[n-1]", connection="plain")

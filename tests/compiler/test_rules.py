@@ -385,6 +385,7 @@ def test_both_equations_are_needed() -> None:
         assert f"does not define `{missing}`" in error.message
 
 
+@pytest.mark.thorough
 def test_terms_are_counted_before_they_are_made() -> None:
     nested = "sum(" * 4 + "out[0]" + "".join(f" for {v} in 0 .. 300)" for v in "abcd")
     for feed, code in (

@@ -215,6 +215,7 @@ def cases(choose: random.Random) -> Iterator[Case]:
                         yield Case(place, kind, name, wrong)
 
 
+@pytest.mark.thorough
 def test_misspelt_names_get_the_right_word() -> None:
     choose = random.Random(0)
     everything = list(cases(choose))
@@ -294,6 +295,7 @@ def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert compared == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "names", [tuple(shipped_specs()), tuple(COMMANDS)], ids=["specs", "commands"]
 )

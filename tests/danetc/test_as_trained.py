@@ -101,6 +101,7 @@ THROUGH_STEPS = ("digits", "folder", "events", "npz", "masks")
 """Images of one size and of several, sequences, arrays, pixels; the others by `make thorough`."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "evaluate"),
     [
@@ -186,6 +187,7 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     assert found["trained_steps"] == (3 if name == "phases" else 2)
 
 
+@pytest.mark.thorough
 def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
     for number in (2, 3, 4, 6):  # all images of the fourth batch, and one of the fifth
@@ -236,6 +238,7 @@ def test_data_that_have_changed_since_are_told(danetc: Run, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.thorough
 def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
     run = train(
@@ -250,6 +253,7 @@ def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     check_same(evaluated(danetc, run, "--checkpoint", "phase-one"), epochs[1])
 
 
+@pytest.mark.thorough
 def test_a_run_that_goes_on_sees_the_same_images(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
     folder = SMALL_DATA["folder"]

@@ -40,6 +40,7 @@ def has_regions(model: torch.nn.Module) -> bool:
     return any(isinstance(module, FusedNeuron) for module in model.modules())
 
 
+@pytest.mark.thorough
 def test_training_is_fused_by_default_and_close_to_eager(
     danetc: Run, quick: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_without_a_compiler_training_is_eager_and_says_why(
     assert record(tmp_path / "run")["backend"] == "eager"
 
 
+@pytest.mark.thorough
 def test_channels_last(danetc: Run, quick: Path, tmp_path: Path) -> None:
     for name, options in (("last", ("--channels-last",)), ("first", ())):
         result = danetc("train", quick, "--data", "digits", "--quiet", "-o", name, *options)

@@ -18,6 +18,7 @@ from .conftest import Run
 QUICK = ("--rounds", "2", "--batch", "2", "--threads", "1")
 
 
+@pytest.mark.thorough
 def test_a_network_without_counterparts(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:

@@ -73,6 +73,7 @@ def rows(run: Any) -> list[list[Any]]:
     return [[epoch[key] for key in KEYS] for epoch in run.record["epochs"]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stop",
     [
@@ -100,6 +101,7 @@ def test_a_callback_stops_and_the_same_call_resumes_bit_identically(
     assert not {*rest.told} & {each for each in stopping.told if each.startswith("step")}
 
 
+@pytest.mark.thorough
 def test_a_stop_at_the_very_end_is_an_end(whole: Any, tmp_path: Path) -> None:
     run = train(tmp_path / "run", Noting("epoch two 1"))
     assert not run.stopped
@@ -117,6 +119,7 @@ def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
         train(tmp_path / "run", lambda epoch: None)  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
     frame = whole.frame()
     assert list(frame["test_loss"]) == [row[3] for row in rows(whole)]

@@ -52,6 +52,7 @@ def wait_for(path: Path, process: Popen) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("forked_trainings")
 @pytest.mark.usefixtures("all_digits")
 def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path) -> None:
@@ -295,6 +296,7 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
         ).status == 0  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_figures_are_the_same_each_time(draw: Any) -> None:
     pytest.importorskip("matplotlib")

@@ -77,6 +77,7 @@ class Plain(nn.Module):
         return self.linear(self.pool(self.relu2(y + x)).flatten(1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("mode", "percentile", "channels"),
     [("Max", 100.0, False), ("99.9%", 99.9, False), ("Max", 100.0, True)],

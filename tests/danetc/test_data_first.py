@@ -93,6 +93,7 @@ def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
     assert danetc("check", "bare.danet").status == 0
 
 
+@pytest.mark.thorough
 def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) -> None:
     make_folder(tmp_path / "data")
     folder = SMALL_DATA["folder"]

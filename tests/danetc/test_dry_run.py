@@ -34,6 +34,7 @@ recipe two {
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + SLOW_START)
@@ -142,6 +143,7 @@ def test_what_would_not_fit_is_planned_but_not_tried(
     assert "the whole training takes" not in result.out
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("few_timed")
 def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
@@ -208,6 +210,7 @@ def test_no_phase_begins_when_time_is_over(
     assert second["not_timed"] == "the 60 s for timing were over"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_it_says_how_many_steps_it_timed(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,6 +237,7 @@ def test_it_says_how_many_steps_it_timed(
     assert "the whole training takes about" in result.out
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

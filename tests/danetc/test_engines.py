@@ -84,8 +84,8 @@ def test_a_search_on_a_cluster_trains_what_it_trains_here(danetc: Run, tmp_path:
     pytest.importorskip("ray", reason="Ray is an extra")
     pytest.importorskip("optuna", reason="Optuna is an extra")
     (tmp_path / "a.danet").write_text(SMALL + RECIPE)
-    search = ("search", *GRID[1:], "--set", "recipe.epochs=1", "--grid", "recipe.optimizer.lr=0.01..0.1")
-    search = (*search, "--trials", "3", "--sampler", "random")
+    grid = ("--set", "recipe.epochs=1", "--grid", "recipe.optimizer.lr=0.01..0.1")
+    search = ("search", *GRID[1:], *grid, "--trials", "3", "--sampler", "random")
     done = danetc(*search, "-o", "cluster", "--engine", "ray", "--jobs", "2")
     assert done.status == 0, done.err
     assert danetc(*search, "-o", "local").status == 0
@@ -100,6 +100,7 @@ def test_a_search_on_a_cluster_trains_what_it_trains_here(danetc: Run, tmp_path:
     assert trained[0] == trained[1]
 
 
+@pytest.mark.thorough
 def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + RECIPE)
     grid = (*GRID, "--set", "recipe.epochs=1", "--seeds", "2", "-o", "out")

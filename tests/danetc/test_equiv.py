@@ -118,6 +118,7 @@ def test_a_wrong_spec_is_its_error(danetc: Run, small: Path) -> None:
     assert danetc("equiv", small, "no such spec").status == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("other", ["danet_c_r18", "tdbn_r18", "baa_r18"])
 def test_torch_is_imported_only_for_numbers(other: str) -> None:
     status, modules = modules_after("equiv", "origin_r18", other)

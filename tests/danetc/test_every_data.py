@@ -97,6 +97,7 @@ def figures(found: Fitted) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_training_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path, name: str) -> None:
     """In the middle of its second epoch; what it goes on from is the checkpoint of a step."""

@@ -123,6 +123,7 @@ network tiny {
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("spec", "option", "load"),
     [
@@ -190,6 +191,7 @@ OF_THE_ZOO = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_THE_ZOO)
 def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
     graph = zoo.graph(name, zoo.case_of(name).small[0])
@@ -208,6 +210,7 @@ def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
     assert (found.flipped <= 3, found.by_layer) == (True, True)
 
 
+@pytest.mark.thorough
 def test_a_network_whose_outputs_vary_is_compared_itself(danetc: Run, tmp_path: Path) -> None:
     awake(danetc, SMALL, tmp_path / "net")
     for ending in (".onnx", ".nir"):
@@ -297,6 +300,7 @@ def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
         assert explained(model, [(x, 0)], gap, 1e-5, 1e-5) is traced
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("changed", [1, 2])
 @pytest.mark.parametrize("inside", ["IF", "LIF(tau = 3.0)", "gate"])
 def test_outputs_of_a_loop_are_explained_too(inside: str, changed: int) -> None:
@@ -427,6 +431,7 @@ def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) ->
         assert theirs.std() > 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("library", "make"),
     [

@@ -156,6 +156,7 @@ def test_wrong_usage(danetc: Run, small: Path) -> None:
         assert danetc("compare", *arguments).status == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("few_timed")
 def test_a_dry_run_tells_cells_cost_and_time(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

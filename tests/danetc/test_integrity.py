@@ -206,6 +206,7 @@ def test_values_of_the_wrong_type(written: Path, tmp_path: Path, key: str, value
         open_directory(tmp_path / "out")
 
 
+@pytest.mark.thorough
 def test_files_changed_on_purpose_are_admitted_by_name(
     danetc: Run, written: Path, tmp_path: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_bug_shows_its_traceback_to_who_asks(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_reader_that_leaves_is_no_error() -> None:
     """As in `danetc list codes | head -1`."""
     process: Any = subprocess.Popen(
@@ -189,6 +190,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert err == b""
 
 
+@pytest.mark.thorough
 @closing
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:

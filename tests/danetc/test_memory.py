@@ -120,6 +120,7 @@ def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) 
         memory_of(danetc, quick, budget, "--set", f"recipe.{change}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [
@@ -179,6 +180,7 @@ def test_a_policy_by_name_trains(
 # -- building --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_building_in_python(small: Path) -> None:
     none, lean = peaks(package.build(small).topology, 64, "fused")
     for memory, expected in (
@@ -197,6 +199,7 @@ def test_building_in_python(small: Path) -> None:
         package.build(small, memory="8GB")
 
 
+@pytest.mark.thorough
 def test_outputs_that_are_no_classes_are_measured_too() -> None:
     graph = variety("unet")
     none, _ = peaks(graph, 8, "eager")
@@ -229,6 +232,7 @@ def test_what_the_machine_has_not_is_not_tried(
         choose(package.build(small).topology, HUGE, batch=8, backend="eager")
 
 
+@pytest.mark.thorough
 def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: Path) -> None:
     none, lean = peaks(package.build(small).topology, 64, "eager")
     for number, (memory, policy) in enumerate(
@@ -287,6 +291,7 @@ def test_the_summary_counts_each_policy(danetc: Run, small: Path) -> None:
 BENCH = ("--batch", "8", "--rounds", "1", "--threads", "1", "--json")
 
 
+@pytest.mark.thorough
 def test_a_comparison_under_a_policy(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:

@@ -90,6 +90,7 @@ def test_the_last_table_has_a_row_for_each_phase(capsys: pytest.CaptureFixture[s
     assert sum(mean_shares(epochs).values()) == pytest.approx(1.0)
 
 
+@pytest.mark.thorough
 def test_trials_are_a_table_with_mean_and_deviation(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--seeds", "2")

@@ -54,6 +54,7 @@ def test_a_program_that_fails_costs_no_more(danetc: Run, small: Path, tmp_path: 
     assert "broken" in result.err
 
 
+@pytest.mark.thorough
 def test_train_eval_measure_and_report(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_it_classifies_as_well_as_is_stated(danetc: Run, name: str) -> None:
     assert stated["test_accuracy"] > 0.9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_plain_python_finds_the_same(name: str) -> None:
     """Predictions counted here, without the evaluator, of the model that ``load`` gives: of many test

@@ -124,6 +124,7 @@ def test_why_baa_has_no_identity(danetc: Run, tmp_path: Path) -> None:
     assert "starting it at 0 silences the block: `zero_init` is an error" in out
 
 
+@pytest.mark.thorough
 def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path) -> None:
     """Neurons that never fire give norms nothing to normalise: the variance does not grow."""
     text = WIDER.replace("VIA", "pa_a").replace("LIF", "LIF(v_threshold = 100.0)")

@@ -46,6 +46,7 @@ def test_every_argument_is_typed_and_explained(name: str) -> None:
         assert parameter.name in text, parameter
 
 
+@pytest.mark.thorough
 def test_neither_the_import_nor_a_picture_needs_torch() -> None:
     code = (
         "import sys, danetc; before = {'torch', 'lark'} & set(sys.modules); dir(danetc);"
@@ -97,6 +98,7 @@ def test_a_spec_is_a_path_or_a_text(small: Path) -> None:
             function(small, text=SMALL)  # type: ignore[operator]
 
 
+@pytest.mark.thorough
 def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     command = danetc("train", "a.danet", "--data", "digits", "--seed", 3, "--backend", "eager",
@@ -113,6 +115,7 @@ def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
     assert run.test_accuracy == rows[0][-1]["test_accuracy"]
 
 
+@pytest.mark.thorough
 def test_a_finished_run_is_left_as_it_is_and_trials_are_several(run: Any, tmp_path: Path) -> None:
     again = danetc.train(text=SMALL + QUICK, output=run.directory, seed=3, **QUIET)
     assert again.record == run.record
@@ -180,6 +183,7 @@ def test_wrong_arguments_say_what_is_taken(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_nothing_is_printed_unless_asked_for(
     run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

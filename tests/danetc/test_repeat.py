@@ -72,6 +72,7 @@ def test_a_run_is_repeated_to_the_same_bits(danetc: Run, run: Path, tmp_path: Pa
     assert danetc("train", "--from", "again", "--dry-run", "--json").status == 0
 
 
+@pytest.mark.thorough
 def test_what_would_not_repeat_it_is_refused(danetc: Run, run: Path, tmp_path: Path) -> None:
     other = DATA.replace("count=60", "count=61")
     for arguments, message in (
@@ -96,6 +97,7 @@ def test_what_would_not_repeat_it_is_refused(danetc: Run, run: Path, tmp_path: P
     assert "first/weights.safetensors" in danetc("train", "--from", "run", "-o", "x").err
 
 
+@pytest.mark.thorough
 def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run, run: Path) -> None:
     record = read_record(run / "run.json")
     save_record({**record, "facts": {**record["facts"], "torch": "1.0"}}, run / "run.json")
@@ -126,6 +128,7 @@ def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> No
     assert "was resumed under other versions" in result.err
 
 
+@pytest.mark.thorough
 def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())["facts"]
     assert facts["danetc"] == package.__version__

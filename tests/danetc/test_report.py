@@ -103,6 +103,7 @@ def test_a_run_without_measures_says_how_to_get_them(
     assert "<option" not in page.split('id="topology"')[1]  # there is nothing to choose from
 
 
+@pytest.mark.thorough
 def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -> None:
     assert danetc("measure", built, "--data", "digits", "--batches", "1", "--only", "firing-rate",
                   "-o", "m").status == 0  # fmt: skip
@@ -122,6 +123,7 @@ def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -
     assert not (tmp_path / "b.html").exists()
 
 
+@pytest.mark.thorough
 def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None:
     status, modules = modules_after("report", str(built), "-o", str(tmp_path / "a.html"))
     assert status == 0
@@ -129,6 +131,7 @@ def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None
     assert "torch" not in modules
 
 
+@pytest.mark.thorough
 def test_many_runs_are_named_by_their_networks(built: Path, tmp_path: Path) -> None:
     for seed in range(7):
         shutil.copytree(built, tmp_path / f"seed-{seed}")
@@ -140,6 +143,7 @@ def test_many_runs_are_named_by_their_networks(built: Path, tmp_path: Path) -> N
     assert "7 runs of other" in many
 
 
+@pytest.mark.thorough
 def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Path) -> None:
     grid = tmp_path / "grid"
     cells = [
@@ -358,6 +362,7 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
     assert _contrast(of["edge"], of["page"]) >= 3
 
 
+@pytest.mark.thorough
 def test_resnet_152_is_small() -> None:
     """With measures of every layer the page stays far below 2 MB."""
     graph = graph_of(check_file("danet_c_r152"))

@@ -101,6 +101,7 @@ def mean(measures: dict[str, Any], start: str) -> float:
     return float(sum(rates) / len(rates))
 
 
+@pytest.mark.thorough
 def test_by_keyboard(watched: Page, two: Path, measures: dict[str, Any]) -> None:
     page = opened(watched, two)
     page.locator("#measure").focus()
@@ -353,6 +354,7 @@ def test_narrow_windows_do_not_scroll_sideways(watched: Page, two: Path) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.thorough
 def test_harm_in_every_text_stays_text(watched: Page, tmp_path: Path) -> None:
     bad = runs.harmful(tmp_path)
     good = runs.built(tmp_path, "tiny")  # of the same name, so that folders are the labels
@@ -389,6 +391,7 @@ def test_what_gets_in_in_spite_of_that_cannot_run(browser: Browser, two: Path) -
     context.close()
 
 
+@pytest.mark.thorough
 def test_without_javascript(browser: Browser, two: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = opened(context.new_page(), two)

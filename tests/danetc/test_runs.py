@@ -70,6 +70,7 @@ def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path
     assert (tmp_path / "run" / "run.json").is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("all_digits")
 def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
     many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
@@ -103,6 +104,7 @@ def _has_figures(directory: Path) -> bool:
     return (directory / "training.json").is_file()
 
 
+@pytest.mark.thorough
 def test_other_settings_are_refused_with_the_difference(
     danetc: Run, quick: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_what_changes_no_number_is_not_compared(danetc: Run, quick: Path) -> Non
     assert danetc("train", quick, *QUIET, "-o", "run", *options).status == 0
 
 
+@pytest.mark.thorough
 def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
     danetc: Run, quick: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0
 
 
+@pytest.mark.thorough
 def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     longer = ("--set", "recipe.epochs=3", "--override")
@@ -164,6 +168,7 @@ def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: P
     assert other.status == 1
 
 
+@pytest.mark.thorough
 def test_an_override_cannot_take_another_network(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     before = weights(tmp_path / "run")
@@ -177,12 +182,14 @@ def test_an_override_cannot_take_another_network(danetc: Run, quick: Path, tmp_p
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0
 
 
+@pytest.mark.thorough
 def test_a_run_that_never_began_is_in_nobodys_way(danetc: Run, quick: Path, tmp_path: Path) -> None:
     wrong = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7")
     assert wrong.status == 1
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0
 
 
+@pytest.mark.thorough
 def test_fresh_moves_the_old_run_aside(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run", "--seed", "1")
     before = weights(tmp_path / "run")
@@ -192,6 +199,7 @@ def test_fresh_moves_the_old_run_aside(danetc: Run, quick: Path, tmp_path: Path)
     assert weights(tmp_path / "run.before-1") == before != weights(tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     before = weights(tmp_path / "run")
@@ -205,6 +213,7 @@ def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path:
     assert weights(tmp_path / "run") == before
 
 
+@pytest.mark.thorough
 def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     (tmp_path / "run" / "run.json").write_text("{")
@@ -215,6 +224,7 @@ def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) 
     read_record(tmp_path / "run" / "run.json")
 
 
+@pytest.mark.thorough
 def test_a_record_that_was_changed_on_purpose_is_taken(
     danetc: Run, quick: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +259,7 @@ def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_p
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0, "the lock went with its owner"
 
 
+@pytest.mark.thorough
 def test_weights_that_do_not_fit_on_the_disk(
     danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +285,7 @@ def test_weights_that_do_not_fit_on_the_disk(
     assert weights(tmp_path / "run-3") == weights(tmp_path / "run-1")
 
 
+@pytest.mark.thorough
 def test_build_does_not_replace_a_run(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     result = danetc("build", quick, "-o", "run")
@@ -283,6 +295,7 @@ def test_build_does_not_replace_a_run(danetc: Run, quick: Path, tmp_path: Path) 
     assert danetc("train", quick, *QUIET, "-o", "built").status == 0
 
 
+@pytest.mark.thorough
 def test_a_later_phase_goes_on_from_the_one_it_names(danetc: Run, tmp_path: Path) -> None:
     """Also where that ended in another process, and has a running mean of the weights."""
     (tmp_path / "a.danet").write_text(NETWORK + PHASES)
@@ -300,6 +313,7 @@ def test_a_later_phase_goes_on_from_the_one_it_names(danetc: Run, tmp_path: Path
     assert figures(tmp_path / "run") == rows
 
 
+@pytest.mark.thorough
 def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: Path) -> None:
     result = danetc("train", quick, *QUIET, "-o", "trials", "--seeds", "2", "--seed", "5")
     assert result.status == 0

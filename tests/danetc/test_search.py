@@ -251,6 +251,7 @@ def test_the_figure_shows_every_trial() -> None:
     assert table(found).rows == ()
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_built_is_pruned_with_its_reason(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
@@ -273,6 +274,7 @@ def test_what_cannot_be_built_is_pruned_with_its_reason(
     assert "did you mean `width`" in unknown.err
 
 
+@pytest.mark.thorough
 def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
@@ -302,6 +304,7 @@ def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
     assert both.status == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("forked_trainings")
 def test_a_pruner_ends_a_process_that_trains(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -330,6 +333,7 @@ def test_a_pruner_ends_a_process_that_trains(
     assert (tmp_path / "page.html").read_text().count(trial["cell"]) > 0
 
 
+@pytest.mark.thorough
 def test_of_numbers_the_least_rmse_is_the_best(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
@@ -359,6 +363,7 @@ def test_of_numbers_the_least_rmse_is_the_best(
     assert front_figure(read_search(tmp_path / "out")).axes[0].get_ylabel() == "test RMSE"
 
 
+@pytest.mark.thorough
 def test_a_search_goes_on_where_it_was_stopped(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
@@ -378,6 +383,7 @@ def test_a_search_goes_on_where_it_was_stopped(
     assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
 
 
+@pytest.mark.thorough
 def test_a_signal_saves_what_runs(
     danetc: Run,
     tmp_path: Path,
@@ -433,6 +439,7 @@ def test_choices_are_those_of_the_tables() -> None:
     assert list(choices["pruner"].choices) == list(PRUNERS)  # type: ignore[attr-defined]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws(
     sampler: str, tmp_path: Path, pretend: Callable[..., Trainings]
@@ -452,6 +459,7 @@ def test_every_sampler_draws(
     assert "<table" in found._repr_html_()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_every_pruner_takes_what_a_search_tells_it(
     pruner: str, tmp_path: Path, pretend: Callable[..., Trainings]

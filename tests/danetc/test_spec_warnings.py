@@ -183,6 +183,7 @@ def test_a_command_leaves_python_warnings_as_they_were(leaky: Path) -> None:
         danetc.build(leaky, backend="eager")
 
 
+@pytest.mark.thorough
 def test_warnings_need_no_torch(leaky: Path) -> None:
     code = (
         "import danetc, sys; print(len(danetc.check(sys.argv[1])), "

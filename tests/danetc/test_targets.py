@@ -115,6 +115,7 @@ def test_numbers_have_their_rmse_and_no_accuracy(danetc: Run) -> None:
     assert best["results"][0]["loss"] == min(losses)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["pixels", "numbers"])
 def test_eval_gives_the_figures_again_and_they_are_shown(danetc: Run, name: str) -> None:
     last = train(danetc, name)["epochs"][-1]
@@ -193,6 +194,7 @@ def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None
     assert "--min-accuracy is of classes" in done.err
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("grid_in_process")
 @pytest.mark.parametrize(
     ("name", "head", "measure"), [("numbers", "RMSE", "rmse"), ("pixels", "pixel accuracy %", "pixel accuracy")]

@@ -78,6 +78,7 @@ def test_json_goes_to_output_and_progress_to_the_other_stream(danetc: Run, quick
     assert again.err == ""
 
 
+@pytest.mark.thorough
 def test_more_workers_than_cores_are_told(
     danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_phases_follow_each_other_with_their_own_steps(danetc: Run, tmp_path: Pa
     assert package.load(tmp_path / "runs" / "small").signature.steps == 3
 
 
+@pytest.mark.thorough
 def test_a_phase_begins_with_the_weights_of_the_phase_it_names(danetc: Run, tmp_path: Path) -> None:
     """With no learning to speak of, the second phase ends where the first did."""
     still = PHASES.replace("lr = 0.05, momentum = 0.9", "lr = 1e-30")

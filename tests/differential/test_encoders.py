@@ -53,6 +53,7 @@ def test_latency_spikes_once_the_earlier_the_brighter() -> None:
         assert train.tolist() == [float(step == when) for step in range(steps)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoder", ["poisson", "latency(tau = 2)"])
 def test_a_network_learns_from_encoded_images(encoder: str) -> None:
     """Eight images of two classes, which differ in which half is bright."""

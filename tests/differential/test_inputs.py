@@ -191,6 +191,7 @@ def _grey(source):  # type: ignore[no-untyped-def]
     return replace(source, images=source.images[:, :1])
 
 
+@pytest.mark.thorough
 def test_it_is_trained_and_exported(tmp_path: Path) -> None:
     source = tmp_path / "two.danet"
     recipe = "recipe r { epochs = 1; batch = 20; optimizer = sgd(lr = 0.1) }"

@@ -126,6 +126,7 @@ SHIPPED = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_value_of_a_shipped_network_is_of_its_kind(name: str) -> None:
     """On small images. What blocks read and give, and what stages give, is all of the summary's."""

@@ -96,6 +96,7 @@ network net {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_learnt_numbers_are_as_the_interpreter_has_them(name: str) -> None:
     checked = check_text(f"use std\n{NETWORKS[name]}")
@@ -199,6 +200,7 @@ def test_weights_keep_their_names_when_a_stage_is_longer() -> None:
     assert names(2) < names(3)
 
 
+@pytest.mark.thorough
 def test_weights_of_rules_are_called_by_their_blocks() -> None:
     def names(blocks: int) -> set[str]:
         text = NETWORKS["rules"].replace("basic(4), 3", f"basic(4), {blocks}")

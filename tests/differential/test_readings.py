@@ -222,6 +222,7 @@ def test_with_interblock_neurons_the_dense_form_is_another_network(connection: s
 # -- two blocks a stage ---------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("base", "dense"), [("origin", "danet_c"), ("baa", "danet_d")])
 def test_resnet18_is_the_same_with_and_without_the_rule(base: str, dense: str) -> None:
     settings: dict[str, Any] = {"classes": 10, "image": 32, "width": 16, "steps": 2}

@@ -77,6 +77,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TEXTS)
 def test_rules_with_delays_are_as_the_interpreter_has_them(name: str) -> None:
     checked = check_text(TEXTS[name])

@@ -188,6 +188,7 @@ def test_a_layer_takes_bits_where_all_its_places_have_them() -> None:
     assert not isinstance(mixed.x.g.conv, PackedConv2d)
 
 
+@pytest.mark.thorough
 def test_the_interpreter_and_numbers_agree() -> None:
     case = Case()
     for seed, source in ((3, SHARED), (5, LEARNT)):

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from danetc.compiler.frontend.program import check_source
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, render_all
 from danetc.dsl.syntax.source import SourceFile
@@ -129,6 +131,7 @@ def measure(count: int, seed: int) -> Result:
     return result
 
 
+@pytest.mark.thorough
 def test_a_slip_gives_one_error_where_it_is() -> None:
     result = measure(count=120, seed=0)
     assert result.wrong.total() > 75
@@ -136,6 +139,7 @@ def test_a_slip_gives_one_error_where_it_is() -> None:
     assert result.single >= 0.99
 
 
+@pytest.mark.thorough
 def test_mutated_examples_are_read_without_a_traceback() -> None:
     choose = random.Random(1)
     for text in EXAMPLES.values():

@@ -46,6 +46,7 @@ def test_the_services_answer_in_python(capsys: pytest.CaptureFixture[str]) -> No
     assert "untitled.danet:2:71 unknown name `nrom`" in out
 
 
+@pytest.mark.thorough
 def test_the_services_need_neither_torch_nor_a_server() -> None:
     modules = [
         "bridge",

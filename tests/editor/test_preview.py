@@ -181,6 +181,7 @@ def test_a_level_that_shows_nothing_says_so() -> None:
     assert found.problem == "a has no neurons to draw."
 
 
+@pytest.mark.thorough
 def test_no_torch() -> None:
     code = (
         "import sys; from danetc.editor.analysis import analyse; "

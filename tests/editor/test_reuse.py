@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from danetc.editor import Analysis, analyse
 from danetc.editor.hints import inlay_hints
 from danetc.editor.problems import problems
@@ -69,6 +71,7 @@ def test_names_that_mean_something_else_now_are_looked_at() -> None:
         text, before = edit(text, old, new, before)
 
 
+@pytest.mark.thorough
 def test_random_edits_give_what_a_fresh_check_gives() -> None:
     draw = random.Random(0)
     words = [

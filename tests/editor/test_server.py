@@ -174,6 +174,7 @@ async def conversation(client: Client, there: lsp.InitializeResult, folder: Path
         pass
 
 
+@pytest.mark.thorough
 def test_a_client_is_answered(tmp_path: Path) -> None:
     (tmp_path / "blocks.danet").write_text("block fire(width) = (", encoding="utf-8")
     asyncio.run(session(tmp_path))

@@ -17,6 +17,7 @@ def test_random_edits_are_answered(seed: int) -> None:
     assert soak.slowest.keys() >= {"problems", "hints", "hover", "completion", "fixes"}
 
 
+@pytest.mark.thorough
 def test_the_server_answers_after_random_edits() -> None:
     pytest.importorskip("pygls")
     asyncio.run(over_the_wire(60, 1))

@@ -86,6 +86,7 @@ def other_layout() -> Iterator[None]:
     engine.use_layout(run_program)
 
 
+@pytest.mark.thorough
 def test_every_method_answers_with_nothing_but_the_standard_library_and_networkx() -> None:
     """Neither torch nor click nor processes: in the browser there are none."""
     asked = {"name": "a.danet", "text": SPEC, "level": "stage", "at": at(SPEC, "origin by") + 3}
@@ -170,6 +171,7 @@ def test_what_cannot_be_answered_says_why() -> None:
     assert "error" in ask("format", SPEC.replace("steps = 2", "steps 2"))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("other_layout")
 def test_another_graphviz_draws() -> None:
     asked: list[tuple[str, str]] = []

@@ -57,6 +57,7 @@ def arguments(batch: int, channels: int, length: int, last: bool = False) -> lis
     ]
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_one_kernel_for_every_size(
     compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fresh: None

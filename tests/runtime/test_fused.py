@@ -258,6 +258,7 @@ def test_compiled_as_a_whole_without_a_graph_break() -> None:
     torch.testing.assert_close(whole(x), eager(x))
 
 
+@pytest.mark.thorough
 def test_exported() -> None:
     _, fused = both(text(small("layers via sew", more=LAYERS)))
     fused.eval()

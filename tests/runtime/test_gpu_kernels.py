@@ -19,6 +19,7 @@ TERMS = (Term(normed=True, static=False), Term(normed=False, static=False))
 STEPS, BATCH, CHANNELS, LENGTH = 4, 6, 64, 196
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "last",
     [

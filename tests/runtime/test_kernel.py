@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -176,6 +177,7 @@ def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((out * weight).sum(), inputs)
 
 
+@pytest.mark.thorough
 @examples(15)
 @given(neurons(), st.integers(0, 10**6), st.booleans())
 def test_generated_neurons(text: str, seed: int, static: bool) -> None:
@@ -208,6 +210,7 @@ def written(program: NeuronProgram) -> nn.Module:
     return made
 
 
+@pytest.mark.thorough
 @examples(8)
 @given(neurons())
 def test_generated_classes(text: str) -> None:

@@ -88,6 +88,7 @@ def x(dtype: torch.dtype = torch.float32, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 8, 8, dtype=dtype)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory", ["none", "recompute"])
 def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: str) -> None:
     """Those of the backward pass too; and once more where the dtype changes, but not the size."""

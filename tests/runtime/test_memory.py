@@ -312,6 +312,7 @@ def test_backward_twice_and_without_a_backward_pass() -> None:
     assert peak_bytes(lambda: [loss_of(model, x) for _ in range(3)] and None) < 1.5 * before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_inference_copies_and_frozen_norms(backend: str) -> None:
     graph = network("pa_a", stem="", head="spike -> ")
@@ -384,6 +385,7 @@ def one_notice(what: str) -> Iterator[None]:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unsaid")
 @pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.thorough), "fused"])
 def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
@@ -403,6 +405,7 @@ def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
         torch.compile(plain, backend="eager", fullgraph=True)(x)  # tracing is where it would
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unsaid")
 @pytest.mark.parametrize("strict", [False, True])
 def test_exported_it_is_plain_and_says_so(strict: bool) -> None:

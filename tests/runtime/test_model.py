@@ -98,6 +98,7 @@ def test_a_traced_model_still_changes_its_mode() -> None:
     assert_same(run(model.eval(), x), run(traced.eval(), x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_export(neuron: str) -> None:
     model = model_of(neuron, blocks=2).eval()
@@ -109,6 +110,7 @@ def test_export(neuron: str) -> None:
         assert_same(run(model, x), run(module, x))
 
 
+@pytest.mark.thorough
 def test_export_for_training_of_a_sequence() -> None:
     model = model_of(blocks=1)
     x = randn(2, 4, 3, 8, 8)
@@ -120,6 +122,7 @@ def test_export_for_training_of_a_sequence() -> None:
     assert_same(run(model, y), run(exported.module(), y))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_compile_finds_no_graph_break(neuron: str) -> None:

@@ -276,6 +276,7 @@ def bodies(draw: st.DrawFn) -> str:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @examples(20)
 @given(bodies(), st.sampled_from([ANALOG, SPIKE, count(3), Kind(-1, 1, 1.0), Kind(-2, 3, 0.5)]))
 def test_generated_neurons_give_what_they_are_said_to_give(body: str, x: Kind) -> None:

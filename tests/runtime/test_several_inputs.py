@@ -74,6 +74,7 @@ def test_an_activation_of_two_inputs(compiled: Compile) -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.thorough
 def test_operators_keep_their_promises(compiled: Compile) -> None:
     """Fake tensors have the shapes, strides and types of real ones; gradients flow."""
     text = compiled(GATED, gate=Wired.INPUT).text()

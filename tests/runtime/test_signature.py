@@ -206,6 +206,7 @@ def test_model_py_wants_tensors_of_its_own_type(
         written(STATIC)(value)
 
 
+@pytest.mark.thorough
 def test_model_py_takes_what_the_model_takes() -> None:
     model = written(STATIC).eval()
     for length in (1, 3, 4):

@@ -65,6 +65,7 @@ def test_torch_writes_onnx_of_a_built_model(plain: Model, model: Model) -> None:
         assert expected.std(0).max() > 0.01
 
 
+@pytest.mark.thorough
 def test_a_program_without_gradients_has_torchs_operations_alone(model: Model) -> None:
     x = torch.rand(2, 1, 6, 6)
     with torch.no_grad():

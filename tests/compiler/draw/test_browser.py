@@ -97,6 +97,7 @@ def test_no_text_of_a_comparison_is_cut_off(browser: Browser, tmp_path: Path) ->
     assert (found["cut"], found["over"]) == ([], [])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("scheme", "palette"), [("light", LIGHT), ("dark", DARK)])
 def test_the_preference_of_the_browser(
     browser: Browser, tmp_path: Path, scheme: str, palette: dict[str, str]

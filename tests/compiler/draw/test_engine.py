@@ -227,6 +227,7 @@ def test_pdf(small: Graph) -> None:
     assert draw(small, kind="pdf").startswith(b"%PDF")
 
 
+@pytest.mark.thorough
 def test_torch_is_not_imported() -> None:
     code = (
         "import sys; from danetc.compiler import check_file, graph_of\n"

@@ -16,6 +16,7 @@ from tests.fuzzing.generate import spec
 PARTS, CASES = 2, 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(PARTS))
 def test_generated_networks(part: int) -> None:
     seen, number = 0, 1000 * part

@@ -87,6 +87,7 @@ def graph(name: str) -> Graph:
     return graph_of(check_file(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_networks(name: str) -> None:
     network = graph(name)

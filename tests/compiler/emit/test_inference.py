@@ -216,6 +216,7 @@ def test_tracing() -> None:
         torch.testing.assert_close(traced(x), folded(x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["fused", "spikingjelly"])
 def test_models_of_every_backend_can_be_folded(backend: str) -> None:
     model = trained("baa_conv", backend=backend)

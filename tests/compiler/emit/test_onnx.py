@@ -103,6 +103,7 @@ def test_every_function_of_neurons_has_a_form(opcode: str) -> None:
     assert OPCODES[opcode].onnx is not None
 
 
+@pytest.mark.thorough
 def test_any_batch_and_any_number_of_steps() -> None:
     model = warmed(text(VARIETY["own_neurons"]))
     graph = model.topology

@@ -223,6 +223,7 @@ def test_same_numbers_as_the_fx_model(name: str) -> None:
             assert_same(ours, theirs, random_input(graph, sequence, dtype))
 
 
+@pytest.mark.thorough
 def test_the_text_is_clean(tmp_path: Path) -> None:
     for name, graph in NETWORKS.items():
         (tmp_path / f"{name}.py").write_text(emit_python(graph))

@@ -198,6 +198,7 @@ def test_neurons_are_named_by_their_equations_alone(neuron: str, surrogate: str)
     assert f"surrogate = {surrogate}\n" in found.text
 
 
+@pytest.mark.thorough
 def test_a_changed_neuron_is_written_as_its_equations() -> None:
     more = """
     neuron mine {

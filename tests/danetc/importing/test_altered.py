@@ -106,6 +106,7 @@ NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], tuple[Change, ...]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(2, 6))]
 )

@@ -55,6 +55,7 @@ SEW = partial(partial, spiking_neuron=fires)
 VISION = torchvision.models
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "stages"),
     [
@@ -192,6 +193,7 @@ def test_an_unchanged_network_has_the_names_of_std(join: str, via: str, mode: st
     assert {stage.block for stage in found.found.stages} == {"basic"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "place"),
     [

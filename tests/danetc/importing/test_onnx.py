@@ -62,6 +62,7 @@ def narrow() -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
+@pytest.mark.thorough
 def test_a_resnet_of_pytorch_comes_back(tmp_path: Path) -> None:
     """torch folds norms into convolutions, so that its connection has none."""
     path = exported(narrow(), tmp_path / "net.onnx", (3, 32, 32))
@@ -146,6 +147,7 @@ def assert_same(text: str, found: ImportedNetwork) -> None:
     assert isinstance(compare_graphs(*graphs), Same)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("time", "neuron", "via", "head"),
     [
@@ -402,6 +404,7 @@ def test_what_is_no_layer_of_neurons_is_refused(
         danetc.import_network(path, steps=steps, samples=4)
 
 
+@pytest.mark.thorough
 def test_other_operators_are_refused_by_name(tmp_path: Path) -> None:
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

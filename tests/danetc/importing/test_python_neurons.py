@@ -24,6 +24,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_model_of_a_build_comes_back(name: str) -> None:
     """``model.py``, which needs torch alone: a spec that is equivalent, its surrogate too."""
@@ -94,6 +95,7 @@ def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
     return danetc.import_network(model, (1, 6, 6), samples=6, **more)
 
 
+@pytest.mark.thorough
 def test_a_network_of_plain_code_is_read() -> None:
     model = Own()
     found = imported(model)

@@ -86,6 +86,7 @@ def test_a_batch_is_what_torchvision_makes_of_its_samples(source: Source) -> Non
             assert label == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> None:
     batches = Batches(source, RANDOM, batch=16, seed=5, train=True, workers=workers)

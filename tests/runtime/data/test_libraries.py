@@ -124,6 +124,7 @@ def test_a_cochlea_of_tonic_has_one_polarity(tmp_path: Path) -> None:
         open_data(f"tonic:SHD:{tmp_path},by=tiem", frames=5)
 
 
+@pytest.mark.thorough
 def test_datasets_from_a_folder_and_from_tables(tmp_path: Path) -> None:
     library = pytest.importorskip("datasets")
     text = SMALL_DATA["huggingface"].make(tmp_path / "saved")

@@ -26,6 +26,7 @@ def entries() -> list[PlottedNetwork]:
     ]
 
 
+@pytest.mark.thorough
 def test_every_measure_has_a_figure_and_the_same_one_twice(
     entries: list[PlottedNetwork], tmp_path: Path
 ) -> None:

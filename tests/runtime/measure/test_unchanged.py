@@ -110,6 +110,7 @@ def test_the_runtime_refuses_what_hides_its_neurons() -> None:
         run(fused, layout(fused), [batch()])
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_measured() -> None:
     import danetc
 

@@ -97,6 +97,7 @@ def test_a_step_is_heard_of_when_the_next_is_queued(
     assert log[: len(steps)] == steps
 
 
+@pytest.mark.thorough
 def test_the_training_is_the_same_bit_for_bit(
     few: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

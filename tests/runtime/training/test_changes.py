@@ -161,6 +161,7 @@ def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
         model.stream(x[0])
 
 
+@pytest.mark.thorough
 def test_a_training_moves_a_mask(tmp_path: Path) -> None:
     text = (
         MASKED.replace("events(2", "image(1")
@@ -209,6 +210,7 @@ recipe two {
 """
 
 
+@pytest.mark.thorough
 def test_two_phases_and_what_is_left_of_them(tmp_path: Path) -> None:
     """The first keeps what the network says; the directory has the ends, model.py too."""
     done = danetc.train(text=PLAIN + TWO, data="digits", output=tmp_path / "run", backend="eager")

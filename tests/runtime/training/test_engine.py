@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
         assert torch.equal(value, two.weights[name])
 
 
+@pytest.mark.thorough
 def test_loaders_change_no_bit(few: DataSet) -> None:
     chosen = phase(ADAM + "; augment = random_crop(8, padding = 1) -> mixup")
     model = NETWORK % "mean_over_time -> dropout(0.3) ->"
@@ -86,6 +87,7 @@ def test_loaders_change_no_bit(few: DataSet) -> None:
         assert torch.equal(value, loaded.weights[name])
 
 
+@pytest.mark.thorough
 def test_a_head_that_keeps_time_is_trained_too(few: DataSet) -> None:
     for loss in ("cross_entropy", "tet"):
         epochs = run(small(time=""), few, phase(f"{ADAM}; loss = {loss}")).watcher.epochs
@@ -109,6 +111,7 @@ def test_accumulated_parts_make_one_step(few: DataSet) -> None:
     assert one.history[0]["train_loss"] == pytest.approx(two.history[0]["train_loss"])
 
 
+@pytest.mark.thorough
 def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
     """SGD with momentum and cosine, in float64, against a loop written here."""
     body = "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); schedule = cosine"
@@ -141,6 +144,7 @@ def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
     assert any(not torch.equal(value, kept[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["mixed", "bf16"])
 def test_lower_precision_trains(few: DataSet, precision: str) -> None:
     epochs = run(small(), few, phase(f"{ADAM}; precision = {precision}")).watcher.epochs

@@ -202,6 +202,7 @@ def test_a_regulariser_moves_what_it_is_of() -> None:
     assert rates[1] < 0.5 * rates[0]
 
 
+@pytest.mark.thorough
 def test_a_teacher_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     one = NET.replace("outputs(early = early, late = late)", "early")

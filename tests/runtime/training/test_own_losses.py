@@ -61,6 +61,7 @@ def objective(loss: str, model: Any) -> Objective:
     return Objective(phase(BODY + loss).loss, model.signature, None, model)
 
 
+@pytest.mark.thorough
 def test_a_training_by_it_is_that_by_the_row(few: DataSet) -> None:
     """Bit for bit, also as one term of a sum with a factor."""
     pairs = [
