@@ -458,6 +458,7 @@ def test_predictions_beyond_the_paper_are_those_that_were_written() -> None:
     assert "| `chain_all` | 83.0 (1) | 81.0 (1) | 82.0 | " in made
 
 
+@pytest.mark.thorough
 def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
     cells = [
         *three(70, depth=34),

@@ -175,6 +175,7 @@ CONDITIONS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     settings, changes, options = CONDITIONS[name]

@@ -72,6 +72,7 @@ def test_counterparts_get_as_many_images(danetc: Run, together: list[Sequence[st
         assert "classes=5" in command
 
 
+@pytest.mark.thorough
 def test_the_table_and_the_figure(danetc: Run, small: Path, together: list[Sequence[str]]) -> None:
     pytest.importorskip("matplotlib")
     figure = small.with_name("figure.svg")

@@ -143,6 +143,7 @@ def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
         several.figure()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("grid_in_process")
 def test_compare_is_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.danet").write_text(TEXT)

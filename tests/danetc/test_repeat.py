@@ -52,6 +52,7 @@ def settings_of(directory: Path) -> Any:
     return json.loads((directory / "run.json").read_text())["settings"]
 
 
+@pytest.mark.thorough
 def test_a_run_is_repeated_to_the_same_bits(danetc: Run, run: Path, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text("not needed any more")
     result = danetc("train", "--from", "run/run.json", "-o", "again")

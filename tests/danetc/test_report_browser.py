@@ -142,6 +142,7 @@ def test_by_keyboard(watched: Page, two: Path, measures: dict[str, Any]) -> None
     assert status(page) == "input"
 
 
+@pytest.mark.thorough
 def test_stages_open_and_close(watched: Page, two: Path, measures: dict[str, Any]) -> None:
     page = opened(watched, two)
     page.get_by_label("network", exact=True).check()
@@ -372,6 +373,7 @@ def test_harm_in_every_text_stays_text(watched: Page, tmp_path: Path) -> None:
     assert page.locator("script").count() == 2
 
 
+@pytest.mark.thorough
 def test_what_gets_in_in_spite_of_that_cannot_run(browser: Browser, two: Path) -> None:
     context = browser.new_context(offline=True)
     page = opened(context.new_page(), two)

@@ -458,6 +458,7 @@ junk = st.one_of(
 )
 
 
+@pytest.mark.thorough
 @examples(150)
 @given(junk)
 def test_junk_costs_an_error_and_no_more(text: str) -> None:

@@ -148,6 +148,7 @@ def test_a_kernel_on_disk_is_not_traced_again(
     assert torch.equal(twice, 2 * x)
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_a_kernel_is_called_without_what_stands_around_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -93,6 +93,7 @@ def test_torchvision_has_none(graph: Any, reason: str) -> None:
         assert reason in found.reason
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("spec", "name"),
     [

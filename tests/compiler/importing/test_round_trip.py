@@ -91,6 +91,7 @@ def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
     assert found.lines <= 12
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [

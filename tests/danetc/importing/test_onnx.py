@@ -206,19 +206,19 @@ def _spiking_conv(channels: int, make: Callable[[], nn.Module]) -> nn.Module:
     return nn.Sequential(conv, layer.BatchNorm2d(4), make())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "form", "name"),
     [
         (lambda: neuron.LIFNode(tau=2.0), "dynamic", "LIF"),
-        pytest.param(
-            lambda: neuron.IFNode(v_reset=None), "fixed", "IF_soft", marks=pytest.mark.thorough
-        ),
-        pytest.param(
-            lambda: neuron.LIFNode(tau=1.5, v_reset=-0.5), "sequence",
-            "LIF(tau = 1.5, v_rest = -0.5)", marks=pytest.mark.thorough,
+        (lambda: neuron.IFNode(v_reset=None), "fixed", "IF_soft"),
+        (
+            lambda: neuron.LIFNode(tau=1.5, v_reset=-0.5),
+            "sequence",
+            "LIF(tau = 1.5, v_rest = -0.5)",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_pytorch_exports_of_spikingjelly_comes_back(
     tmp_path: Path, make: Callable[[], nn.Module], form: str, name: str
 ) -> None:
@@ -284,6 +284,7 @@ def test_layers_at_several_places_are_shared(tmp_path: Path, time: OnnxTime) -> 
     assert_same(text, danetc.import_network(path, samples=10))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize(
     "lines",
@@ -313,22 +314,21 @@ def test_loops_and_delays_come_back(tmp_path: Path, lines: str, time: OnnxTime) 
     assert_same(text, danetc.import_network(path, events=True, samples=10))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         ("srnn", "(v1 -> delay(1) -> linear(8))"),
-        pytest.param("brf", "-> delay(1))", marks=pytest.mark.thorough),
-        pytest.param("lif_firenet", "-> delay(1) -> conv(4)", marks=pytest.mark.thorough),
+        ("brf", "-> delay(1))"),
+        ("lif_firenet", "-> delay(1) -> conv(4)"),
         ("mpbn", "-> batchnorm(statistics = step)"),
         ("convlstm", "learn("),
-        pytest.param("snasnet", "mean(over = channels, groups = 4)", marks=pytest.mark.thorough),
-        pytest.param("se_adlif", "-> delay(1)", marks=pytest.mark.thorough),
+        ("snasnet", "mean(over = channels, groups = 4)"),
+        ("se_adlif", "-> delay(1)"),
         ("bntt", "per_step = true"),
-        pytest.param(
-            "spytorch", "linear(10, bias = false) -> imported_neuron2", marks=pytest.mark.thorough
-        ),
-        pytest.param("spiking_lstm", "-> delay(1)", marks=pytest.mark.thorough),
+        ("spytorch", "linear(10, bias = false) -> imported_neuron2"),
+        ("spiking_lstm", "-> delay(1)"),
     ],
 )
 def test_networks_with_loops_come_back(

@@ -147,6 +147,7 @@ def test_datasets_from_a_folder_and_from_tables(tmp_path: Path) -> None:
     assert (learned.target, learned.classes, learned.shape) == ("numbers", 2, (1, 4, 4))
 
 
+@pytest.mark.thorough
 def test_parquet_files_of_a_folder_and_by_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
