@@ -224,6 +224,7 @@ DEEP = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DEEP)
 def test_depth_costs_an_error_at_most(name: str) -> None:
     begin = time.process_time()

@@ -161,6 +161,7 @@ def test_files_are_proposed_in_a_use(tmp_path: Path) -> None:
     assert "Fires." in fire.markdown
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(shipped_specs())[::15])
 def test_what_stands_in_a_spec_would_be_proposed_there(name: str) -> None:
     """Each name of a line, with the rest of its line not written yet."""

@@ -256,6 +256,7 @@ def test_recompute_of_another_library_s_neurons() -> None:
     assert_same(state_after(lean, x), state_after(plain, x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_segments_of_several_blocks(

@@ -118,6 +118,7 @@ def test_of_few_products_or_one_pixel_it_is_its_parent(monkeypatch: pytest.Monke
         assert torch.equal(layer(x), plain)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", NETWORKS)
 def test_a_folded_model_computes_the_same(key: str) -> None:
     model = trained(key).float()

@@ -101,6 +101,7 @@ KINDS = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KINDS)
 def test_networks_of_all_kinds(name: str) -> None:
     network = graph_of(check_text(f"use std\n{VARIETY[name]}"))

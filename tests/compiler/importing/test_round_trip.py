@@ -69,6 +69,7 @@ def drawn(body: str, more: str = "", neuron: str = "IF", surrogate: str = "atan"
     return check_text(text).graphs["drawn"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "stages"),
     [

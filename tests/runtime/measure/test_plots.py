@@ -55,6 +55,7 @@ def test_lines_are_the_layers_of_the_main_path(entries: list[PlottedNetwork]) ->
     assert len(set(dashes)) == len(set(markers)) == len(entries)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(FIGURES))
 @pytest.mark.parametrize("count", [1, 2])
 def test_nothing_is_cut_off(entries: list[PlottedNetwork], name: str, count: int) -> None:
