@@ -41,9 +41,10 @@ class Reader:
 
     A value is [N, ...] or [T * N, ...]; those of ``in_steps`` are [T, N, ...]. ``parts`` are neurons by
     what they give, whose operators are read as one. ``samples`` is N where a file has it once and for
-    all, else 0. Of one step ``numbers`` are its number, and ``of_steps`` what is stored for each, [T, ...],
-    by the names of what is taken of that. ``halves`` are values that stand for a part of an operation, with the operators that do
-    the rest of it and a number of it: of groups of channels, or of steps of a delay.
+    all, else 0. Of one step ``numbers`` are its number, and ``of_steps`` what is stored for each,
+    [T, ...], by the names of what is taken of that. ``halves`` are values that stand for a part of an
+    operation, with the operators that do the rest of it and a number of it: of groups of channels, or
+    of steps of a delay.
     """
 
     def __init__(
