@@ -253,6 +253,7 @@ def test_numbers_of_tables() -> None:
     assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
 
 
+@pytest.mark.thorough
 def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
     names = ("network", "connection", "rule", "classes", "parameters", "recipe")
     facts = {"depth": 20, "steps": [1, 4], "epochs": [2, 1], "cost": 6}

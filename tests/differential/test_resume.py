@@ -91,6 +91,7 @@ def test_resumed_bit_for_bit(name: str, tmp_path: Path) -> None:
         assert torch.equal(value, found[key]), key
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision(name: str, dtype: torch.dtype) -> None:

@@ -19,6 +19,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from danetc.runtime.model.built import Model
 from danetc.tasks.inputs import taken
+from tests.alternating import alternating
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small, variety
 
@@ -81,7 +82,7 @@ def inputs(graph: Graph) -> Iterator[Tensor]:
         yield randn(STEPS, BATCH, *shape).sigmoid()
 
 
-@pytest.mark.parametrize("name", VARIETY)
+@pytest.mark.parametrize("name", alternating(VARIETY))
 def test_every_kind_of_network(name: str) -> None:
     graph = variety(name)
     eager, fused = both(graph)

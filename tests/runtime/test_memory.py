@@ -233,6 +233,7 @@ def test_saved_bytes_of_torchvision_are_its_saved_tensors() -> None:
 # -- running again --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_recompute_gives_the_same_bit_for_bit(backend: str, name: str) -> None:

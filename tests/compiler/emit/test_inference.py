@@ -109,6 +109,7 @@ def assert_same(folded: nn.Module, model: nn.Module, x: Tensor) -> None:
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", NETWORKS)
 def test_outputs_and_spikes_are_those_of_the_eval_model(key: str) -> None:
     model = trained(key)

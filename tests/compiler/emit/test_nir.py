@@ -19,6 +19,7 @@ from danetc.compiler.emit.nir import DT, FORMS, NotInNir, emit_nir
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.runtime.model.built import Model
+from tests.alternating import alternating
 from tests.compiler.emit.test_onnx import inputs_of, warmed
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
@@ -108,7 +109,7 @@ def written(model: Model) -> nir.NIRGraph:
     return emit_nir(graph, {name: value.numpy() for name, value in model.state_dict().items()})
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", alternating(NETWORKS, 1))
 def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> None:
     graph = text(NETWORKS[name])
     if name not in TAKEN:

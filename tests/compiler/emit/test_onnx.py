@@ -15,6 +15,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.runtime.model.built import Model
+from tests.alternating import alternating
 from tests.compiler.emit.onnx_files import ran, written
 from tests.compiler.emit.test_fx import CALLED, of_one_operation
 from tests.differential.helpers import shake, text
@@ -88,7 +89,7 @@ def test_every_operation_has_a_form(name: str, varies: bool) -> None:
             assert_same(model, inputs, time)
 
 
-@pytest.mark.parametrize("name", VARIETY)
+@pytest.mark.parametrize("name", alternating(VARIETY))
 def test_every_kind_of_network(name: str) -> None:
     model = warmed(text(VARIETY[name]))
     assert isinstance(model.topology, Graph)

@@ -209,6 +209,7 @@ def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
             assert torch.allclose(a.grad, b.grad, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_numbers_as_the_fx_model(name: str) -> None:
     graph = NETWORKS[name]
