@@ -12,7 +12,6 @@ from danetc.runtime.system.files import (
     DamagedError,
     check_tensors,
     opened,
-    replace_file,
     seal_tensors,
 )
 
@@ -26,11 +25,6 @@ NUMBERS: Mapping[torch.dtype, str] = {
 
 class WeightsError(ValueError):
     """A file of weights cannot be read, is damaged, or is not of this model."""
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name as safetensors."""
-    replace_file(path, tensor_file(tensors))
 
 
 def tensor_file(

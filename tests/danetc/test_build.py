@@ -21,8 +21,8 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.duplicates import MergeDuplicates
 from danetc.main import main
-from danetc.runtime.model.weight_files import save_tensors
 from danetc.runtime.system.files import read_record, save_record
+from tests.written import save_tensors
 
 from .conftest import SMALL, Run
 

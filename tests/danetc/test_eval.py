@@ -16,8 +16,8 @@ from torch.nn import functional as F
 import danetc as package
 from danetc.main import main
 from danetc.runtime.data import open_data
-from danetc.runtime.model.weight_files import save_tensors
 from danetc.tasks import evaluator
+from tests.written import save_tensors
 
 from .conftest import SMALL, Run
 from .test_train import QUICK

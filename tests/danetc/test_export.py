@@ -21,7 +21,6 @@ import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.onnx import OnnxTime
 from danetc.errors import UserError
-from danetc.runtime.model.weight_files import save_tensors
 from danetc.tasks.comparing import compare_file, make_vary
 from danetc.tasks.export_content import Content, ExportOptions
 from danetc.tasks.flips import explained
@@ -29,6 +28,7 @@ from danetc.tasks.following import followers, following
 from danetc.tasks.formats import FORMATS
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
+from tests.written import save_tensors
 from tests.zoo import harness as zoo
 
 from .conftest import SMALL, Run

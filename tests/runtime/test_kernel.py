@@ -11,7 +11,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram
@@ -33,6 +32,7 @@ from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from tests.generating import examples
 from tests.surrogates import sigmoid, step
+from tests.written import neuron_text
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"
 Value = Tensor | float

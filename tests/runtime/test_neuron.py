@@ -11,7 +11,6 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.kernel_text import (
@@ -22,6 +21,7 @@ from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from tests.surrogates import sigmoid, step
+from tests.written import neuron_text
 
 T, SHAPE = 4, (3, 2, 5, 4)
 

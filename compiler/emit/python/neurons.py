@@ -14,8 +14,7 @@ from danetc.compiler.emit.python.equations import (
     unwritten,
 )
 from danetc.compiler.emit.python.forms import Argument, Fixed, New, SizeArgument
-from danetc.compiler.emit.python.names import camel, free, variable
-from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.emit.python.names import camel, variable
 from danetc.compiler.emit.python.trees import (
     assign,
     call,
@@ -95,21 +94,6 @@ class Neurons:
             self.classes.append(made.write(self.made[key][0], made.arguments))
         label, defaults = self.made[key]
         return label, made.arguments, defaults
-
-
-def neuron_text(program: NeuronProgram) -> tuple[str, str]:
-    """The name of a neuron's class, and the text of the classes that it needs and of itself."""
-    prelude = Prelude()
-    names = [*prelude.source]
-
-    def claim(base: str) -> str:
-        names.append(free(base, names.__contains__))
-        return names[-1]
-
-    neurons = Neurons(claim, set())
-    label = neurons.instance(program).target
-    needed, _ = prelude.chosen(neurons.used)
-    return str(label), "\n\n\n".join([*needed, *map(text_of, neurons.classes)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
 from danetc.runtime.layers.inference import InferenceConv2d, InferenceModel, InferenceNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from danetc.runtime.model.weight_files import load_weights, save_tensors
+from danetc.runtime.model.weight_files import load_weights
 from tests.fuzzing.compare import compiling
+from tests.written import save_tensors
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),

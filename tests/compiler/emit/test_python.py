@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
-from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.compiler.passes.running_sums import RunningSums
@@ -30,6 +29,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
+from tests.written import neuron_text
 
 
 def module_of(text: str) -> ModuleType:

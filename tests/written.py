@@ -1,0 +1,36 @@
+"""What commands write, made by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from danetc.compiler.emit.python.names import free
+from danetc.compiler.emit.python.neurons import Neurons
+from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.emit.python.trees import text_of
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.runtime.model.weight_files import tensor_file
+from danetc.runtime.system.files import replace_file
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name, as safetensors with their digest."""
+    replace_file(path, tensor_file(tensors))
+
+
+def neuron_text(program: NeuronProgram) -> tuple[str, str]:
+    """The name of a neuron's class, and the text of the classes that it needs and of itself."""
+    prelude = Prelude()
+    names = [*prelude.source]
+
+    def claim(base: str) -> str:
+        names.append(free(base, names.__contains__))
+        return names[-1]
+
+    neurons = Neurons(claim, set())
+    label = neurons.instance(program).target
+    needed, _ = prelude.chosen(neurons.used)
+    return str(label), "\n\n\n".join([*needed, *map(text_of, neurons.classes)])
