@@ -77,7 +77,7 @@ def read_onnx(path: Path, name: str, steps: int | None, events: bool) -> tuple[R
     starts = {state: float(notes.get(f"start of {state}", "0")) for state in pairs}
     states = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in taken}
     step = OneStep(operators, pairs, starts, states, numbers=numbers_of_steps(operators, pairs))
-    parts, groups = [], by_names(pairs.keys() - step.numbers)
+    parts, groups = [], by_names(state for state in pairs if state not in step.numbers)
     if not pairs:
         parts = _neurons(operators)
         step = rolled(operators, {part.given for part in parts}, outputs)
@@ -159,7 +159,9 @@ class OnnxRunner:
     def run(self, inputs: Tensor) -> Tensor:
         try:
             return self._run(inputs)
-        except Exception as error:  # its own, of graphs that do not fit together
+        except Exception as error:  # its own, which have no base in common
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
             raise UserError(f"onnxruntime cannot run the file: {error}") from error
 
     def _run(self, inputs: Tensor) -> Tensor:

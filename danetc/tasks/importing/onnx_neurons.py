@@ -121,36 +121,56 @@ def parts_of_a_step(
 ) -> tuple[list[NeuronPart], list[DelayPart]]:
     """The neurons and delays of a graph of one step; ``pairs`` are what it takes of the step before and
     gives the next, in ``groups`` of what may be the states of one neuron. Raises UserError."""
-
-    def parts(states: Sequence[str]) -> tuple[NeuronPart | None, list[DelayPart]] | None:
-        lates = [_delay(graph, state, pairs[state], sizes[state]) for state in states if not starts[state]]  # fmt: skip
-        late = {found.state: found for found in lates if found is not None}
-        neuron, apart = None, [*states]
-        for kept in (states, *([s for s in states if s != one] for one in late if len(states) > 1)):
-            made = _stepped(graph, kept, pairs, starts)
-            if made is not None and (neuron is None or made.standard > neuron.standard):
-                neuron, apart = made, [state for state in states if state not in kept]
-        return (neuron, [late[state] for state in apart]) if late.keys() >= {*apart} else None
-
-    found = {tuple(states): parts(states) for states in groups}
+    found = {
+        tuple(states): _neuron_and_delays(graph, states, pairs, starts, sizes) for states in groups
+    }
     for states in [states for states, made in found.items() if made is None]:
-        for other in (
-            [*found] if states in found else []
-        ):  # a state that another one of it only reads
+        others = [other for other in found if other != states] if states in found else []
+        for other in others:  # of one neuron, where one of its states only reads the other
             whole = tuple(state for state in pairs if state in {*states, *other})
-            made = None if other == states else _stepped(graph, whole, pairs, starts)
+            made = _stepped(graph, whole, pairs, starts)
             if made is not None:
                 del found[states], found[other]
                 found[whole] = made, []
                 break
-    if None in found.values():
-        states = next(states for states, made in found.items() if made is None)
-        raise UserError(
-            f"{states[0]}: what is remembered is no state of a neuron that danetc can write, and no delay"
-        )
-    all_ = [made for made in found.values() if made is not None]
-    neurons = [neuron for neuron, _ in all_ if neuron is not None]
-    return neurons, [late for _, delays in all_ for late in delays]
+    neurons, delays = [], []
+    for states, parts in found.items():
+        if parts is None:
+            raise UserError(
+                f"{states[0]}: what is remembered is no state of a neuron that danetc can write, and no "
+                "delay"
+            )
+        neuron, late = parts
+        neurons += [] if neuron is None else [neuron]
+        delays += late
+    return neurons, delays
+
+
+def _neuron_and_delays(
+    graph: Operators,
+    states: Sequence[str],
+    pairs: Mapping[str, str],
+    starts: Mapping[str, float],
+    sizes: Mapping[str, Sequence[int]],
+) -> tuple[NeuronPart | None, list[DelayPart]] | None:
+    """What states are that depend on each other: a neuron, one and a delay of what it reads, or delays;
+    None where they are none of these. A neuron of std is taken before others."""
+    late: dict[str, DelayPart] = {}
+    for state in states:
+        delay = None if starts[state] else _delay(graph, state, pairs[state], sizes[state])
+        if delay is not None:
+            late[state] = delay
+    choices = [[*states]]
+    if len(states) > 1:
+        choices += [[state for state in states if state != one] for one in late]
+    neuron, apart = None, {*states}
+    for kept in choices:
+        made = _stepped(graph, kept, pairs, starts)
+        if made is not None and (neuron is None or made.standard > neuron.standard):
+            neuron, apart = made, {*states} - {*kept}
+    if not apart <= late.keys():
+        return None
+    return neuron, [delay for state, delay in late.items() if state in apart]
 
 
 def stateless_neurons(graph: Operators, members: Collection[str]) -> list[NeuronPart]:
@@ -220,9 +240,8 @@ def _stepped(
     }
     last = [name for name in values if name not in ends and _outside(graph, name, values)]
     chosen: NeuronPart | None = None
-    further = (
-        True  # arithmetic with numbers, of which a part may be in the equations, belongs to them
-    )
+    # Arithmetic with numbers belongs to the equations, of which a part may be in it.
+    further = True
     for source in _sources(graph, entries):
         possible = (_part(graph, states, pairs, starts, source, given) for given in _results(graph, last, values))  # fmt: skip
         parts = [part for part in possible if part is not None]
