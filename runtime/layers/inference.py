@@ -28,6 +28,7 @@ from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.small_maps import Window, convolved, is_forward_faster, laid_out
 from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.stepping import States
@@ -43,27 +44,37 @@ class InferenceConv2d(Leaf, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        if not is_laid_out(x, weight):
+        if isinstance(self.padding, str) or not is_laid_out(x, weight):
             return super().forward(x)
         if type(x) is not Tensor:  # of a call that is looked through
             return super().forward(x.contiguous(memory_format=torch.channels_last))
-        laid_out, convolve = _packing()
-        of, known = (weight.data_ptr(), internals.version(weight)), _WEIGHTS.get(self)
-        if known is None or known[0] != of:
-            known = (
-                of,
-                laid_out(weight.detach(), self.padding, self.stride, self.dilation, self.groups),
-            )
-            _WEIGHTS[self] = known
-        out: Tensor = convolve(
-            x, known[1], self.bias, self.padding, self.stride, self.dilation, self.groups,
-            "none", [], "",
+        return self.convolve(x, Window.of(weight, self.stride, self.padding, self.dilation))
+
+    def convolve(self, x: Tensor, window: Window) -> Tensor:
+        """As ``forward``, with a weight that is laid out."""
+        if is_forward_faster(x, self.weight, window):
+            return convolved(x, self.kept("product", laid_out), self.bias, window)
+        out: Tensor = _packing()[1](
+            x, self.kept("convolution", self._packed), self.bias, self.padding, self.stride,
+            self.dilation, self.groups, "none", [], "",
         )  # fmt: skip
         return out
 
+    def kept(self, name: str, make: Callable[[Tensor], Any]) -> Any:
+        """What is made of the weight, under a name, once for the numbers that it has."""
+        of, known = (self.weight.data_ptr(), internals.version(self.weight)), _MADE.get(self)
+        if known is None or known[0] != of:
+            known = _MADE[self] = of, {}
+        if name not in known[1]:
+            known[1][name] = make(self.weight.detach())
+        return known[1][name]
 
-_WEIGHTS: WeakKeyDictionary[nn.Module, tuple[object, Tensor]] = WeakKeyDictionary()
-"""Weights laid out for a layer, and of which numbers they are. (No part of it: not copied or saved.)"""
+    def _packed(self, weight: Tensor) -> Any:
+        return _packing()[0](weight, self.padding, self.stride, self.dilation, self.groups)
+
+
+_MADE: WeakKeyDictionary[nn.Module, tuple[object, dict[str, Any]]] = WeakKeyDictionary()
+"""What was made of layers' weights, and of which numbers. (No part of a layer: not copied or saved.)"""
 
 
 def is_laid_out(x: Tensor, weight: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts
 from danetc.runtime.kernels.composed_operators import aligned
+from danetc.runtime.layers import small_maps
 from danetc.runtime.layers.leaf import Leaf
 
 
@@ -42,10 +43,17 @@ class _Conv(torch.autograd.Function):
             x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
         else:
             x = ctx.kept.restore(packed)
-        dx, dw, db = torch.ops.aten.convolution_backward.default(
-            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
-            dilation, False, (0, 0), groups, ctx.needs_input_grad[:3],
+        (grad,) = grads
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        dw = None
+        if of_weight and small_maps.is_gradient_faster(grad, weight, groups):
+            window = small_maps.Window.of(weight, stride, padding, dilation)
+            dw, of_weight = small_maps.weight_gradient(x, grad, weight, window), False
+        dx, by_torch, db = torch.ops.aten.convolution_backward.default(
+            grad, x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
+            dilation, False, (0, 0), groups, (of_x, of_weight, of_bias),
         )  # fmt: skip
+        dw = by_torch if dw is None else dw
         return dx, None if dw is None else dw.to(own.dtype), db, None
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
-from danetc.runtime.layers.inference import InferenceConv2d, is_laid_out
+from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.small_maps import FEW, Window, is_forward_faster
 
 DIGITS = (65536, 256, 1)
 """What the three digits of a weight count for: -128 to 127 of each, -127 to 127 of the first."""
@@ -46,24 +46,24 @@ class SpikeConv2d(InferenceConv2d):
         super().__init__(*args, **kwargs)
         self.high, self.unit = high, unit
 
-    def forward(self, x: Tensor) -> Tensor:
-        plain = type(x) is Tensor and is_laid_out(x, self.weight)
-        if not (plain and multiplies_integers() and self._pays(x)):
-            return super().forward(x)
+    def convolve(self, x: Tensor, window: Window) -> Tensor:
+        if not (multiplies_integers() and self._pays(x, window)):
+            return super().convolve(x, window)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
-        first, *others = self._digits(x.shape)
+        first, *others = self.kept("digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)
         for digits in others:
             out += self._convolved(numbers, digits, None)
         return out
 
-    def _pays(self, x: Tensor) -> bool:
-        """Whether integers are faster: not for few products, nor for a single pixel."""
-        height, width = (
-            -(-size // stride) for size, stride in zip(x.shape[-2:], self.stride, strict=True)
-        )
+    def _pays(self, x: Tensor, window: Window) -> bool:
+        """Whether integers are faster: not for few products, nor for a map of a few pixels, where a
+        product of matrices is."""
+        height, width = window.outputs(x)
         pixels = height * width
+        if pixels <= FEW and is_forward_faster(x, self.weight, window):
+            return False
         return pixels > 1 and x.shape[0] * pixels * self.weight.numel() >= LEAST_PRODUCTS
 
     def _convolved(self, numbers: Tensor, digits: _Digits, bias: Tensor | None) -> Tensor:
@@ -73,14 +73,8 @@ class SpikeConv2d(InferenceConv2d):
             self.padding, self.dilation, self.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 
-    def _digits(self, shape: Sequence[int]) -> tuple[_Digits, ...]:
-        of, known = (self.weight.data_ptr(), internals.version(self.weight)), _KNOWN.get(self)
-        if known is None or known[0] != of:
-            known = _KNOWN[self] = of, self._split(shape)
-        return known[1]
-
-    def _split(self, shape: Sequence[int]) -> tuple[_Digits, ...]:
-        weight = self.weight.detach().double()
+    def _digits(self, shape: Sequence[int], weights: Tensor) -> tuple[_Digits, ...]:
+        weight = weights.double()
         largest = weight.abs().amax((1, 2, 3)).clamp(min=SMALLEST)
         unit = (largest / LARGEST * self.unit).float()
         rest = (
@@ -97,10 +91,6 @@ class SpikeConv2d(InferenceConv2d):
             )  # fmt: skip
             found.append(_Digits(laid_out, scale, zeros))
         return tuple(reversed(found))
-
-
-_KNOWN: WeakKeyDictionary[nn.Module, tuple[object, tuple[_Digits, ...]]] = WeakKeyDictionary()
-"""The digits of a layer's weights, and of which numbers they are. (No part of it: not copied or saved.)"""
 
 
 def suits(kind: Kind, channels: int, pixels: int) -> bool:

@@ -14,6 +14,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.small_maps import Window
 from danetc.runtime.layers.spike_conv import DIGITS, SpikeConv2d, suits
 from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
 
@@ -34,6 +35,12 @@ def _always(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers(high: int, unit: float, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, high + 1, shape, generator=generator) * unit
+
+
+def of_floats(layer: SpikeConv2d, x: Tensor) -> Tensor:
+    assert not isinstance(layer.padding, str)
+    window = Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
+    return InferenceConv2d.convolve(layer, x, window)
 
 
 def exact(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -59,7 +66,7 @@ def test_it_is_as_exact_as_float32(high: int, unit: float, options: dict[str, An
     for count in (1, 6):
         x = numbers(high, unit, count, 32, 9, 7)
         with torch.no_grad():
-            found, plain, wanted = layer(x), InferenceConv2d.forward(layer, x), exact(layer, x)
+            found, plain, wanted = layer(x), of_floats(layer, x), exact(layer, x)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert not torch.equal(found, plain)
         error, theirs = ((y - wanted).abs().max() for y in (found, plain))
@@ -108,8 +115,8 @@ def test_of_few_products_or_one_pixel_it_is_its_parent(monkeypatch: pytest.Monke
     x = numbers(1, 1.0, 3, 8, 6, 6)
     with torch.no_grad():
         plain, one = (
-            InferenceConv2d.forward(layer, x),
-            InferenceConv2d.forward(layer, x[..., :2, :2]),
+            of_floats(layer, x),
+            of_floats(layer, x[..., :2, :2]),
         )
         assert torch.equal(layer(x[..., :2, :2]), one)
         monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel())

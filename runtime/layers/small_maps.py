@@ -1,0 +1,141 @@
+"""Convolutions on maps of a few pixels as one product of matrices.
+
+On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights there, of a
+ResNet-18 on images of 64x64 pixels more than a third of a training step, and 2 to 3 times for a forward pass
+(docs/decisions.md has the figures). A product gives the same but for the order of its sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Window(NamedTuple):
+    """What a convolution without groups reads: kernel, stride, padding and dilation, down and across."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    @staticmethod
+    def of(
+        weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+    ) -> Window:
+        """That of a convolution with a weight [O, C, KH, KW]."""
+        down, across = weight.shape[2:]
+        return Window((down, across), _pair(stride), _pair(padding), _pair(dilation))
+
+    def outputs(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of what is made of ``x`` [..., H, W]."""
+        down, across = (
+            (size + 2 * border - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, border, dilation in zip(x.shape[-2:], *self, strict=True)
+        )
+        return down, across
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    first, second = values
+    return first, second
+
+
+# -- where a product is faster ---------------------------------------------------------------------
+
+GRADIENT_WEIGHTS, GRADIENT_OUTPUTS = 2**17, 256
+"""Of how many weights on, and up to how many output pixels of all images, for the weights' gradient."""
+FEW, FEW_WEIGHTS, FEW_OUTPUTS = 4, 2**15, 1024
+"""The same two for maps of no more than so many pixels."""
+FORWARD_WEIGHTS, FORWARD_PIXELS, FORWARD_OUTPUTS = 2**19, 16, 1024
+"""For a forward pass: also up to how many pixels of a map. Of one pixel a convolution leaves out what of
+a kernel it does not read, and of one image it is as fast."""
+
+
+def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
+    """Whether the weights' gradient is, of the gradient of an output [N, O, H, W]."""
+    images, _, height, width = grad.shape
+    are_few = height * width <= FEW
+    least, most = (FEW_WEIGHTS, FEW_OUTPUTS) if are_few else (GRADIENT_WEIGHTS, GRADIENT_OUTPUTS)
+    return (
+        groups == 1
+        and grad.device.type == "cpu"
+        and grad.dtype in (torch.float32, torch.bfloat16)
+        and weight.numel() >= least
+        and 0 < images * height * width <= most
+    )
+
+
+def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
+    """Whether a forward pass is, with weights that are laid out once, of float32 on a CPU."""
+    if weight.numel() < FORWARD_WEIGHTS or weight.shape[1] != x.shape[1] or x.shape[0] < 2:
+        return False
+    height, width = window.outputs(x)
+    return 1 < height * width <= FORWARD_PIXELS and x.shape[0] * height * width <= FORWARD_OUTPUTS
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+def laid_out(weight: Tensor) -> Tensor:
+    """A weight [O, C, KH, KW] as ``convolved`` takes it, [O, KH * KW * C]."""
+    return weight.movedim(1, -1).reshape(weight.shape[0], -1)
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+    """A convolution of images [N, C, H, W] with a weight that is laid out; its channels come last in
+    memory."""
+    height, width = window.outputs(x)
+    out = F.linear(_rows(x, window), weight, bias)
+    return out.view(x.shape[0], height, width, -1).movedim(-1, 1)
+
+
+def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """The gradient of a convolution's weights, in their layout.
+
+    Takes its input [N, C, H, W], the gradient of its output [N, O, HO, WO] and its weight
+    [O, C, KH, KW], whose values do not count.
+    """
+    outputs, channels = weight.shape[:2]
+    if weight.stride(-1) == 1:  # else channels come last
+        by_channel = grad.transpose(0, 1).reshape(outputs, -1)
+        return (by_channel @ _columns(x, window).t()).view(weight.shape)
+    by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
+    product = by_pixel.t() @ _rows(x, window)
+    return product.view(outputs, *window.kernel, channels).movedim(-1, 1)
+
+
+def _columns(x: Tensor, window: Window) -> Tensor:
+    """What each output reads, [C * KH * KW, N * HO * WO]."""
+    images, channels, height, width = x.shape
+    reads = _reads((images, height, width), window)
+    values = x.new_zeros(channels, images * height * width + 1)
+    values[:, :-1].view(channels, images, height, width).copy_(x.transpose(0, 1))
+    return values.index_select(1, reads.view(-1)).view(-1, reads.shape[1])
+
+
+def _rows(x: Tensor, window: Window) -> Tensor:
+    """What each output reads, [N * HO * WO, KH * KW * C]."""
+    images, channels, height, width = x.shape
+    reads = _reads((images, height, width), window)
+    values = x.new_zeros(images * height * width + 1, channels)
+    values[:-1].view(images, height, width, channels).copy_(x.movedim(1, -1))
+    return values.index_select(0, reads.t().reshape(-1)).view(reads.shape[1], -1)
+
+
+@lru_cache(maxsize=256)
+def _reads(shape: tuple[int, int, int], window: Window) -> Tensor:
+    """Which of N * H * W pixels each place of the kernel reads for each output, [KH * KW, N * HO * WO];
+    one more than the last is the border."""
+    images, height, width = shape
+    pixels = images * height * width
+    places = torch.arange(pixels, dtype=torch.float64).view(images, 1, height, width)
+    down, across = window.padding
+    bordered = F.pad(places, (across, across, down, down), value=pixels)
+    read = F.unfold(bordered, window.kernel, dilation=window.dilation, stride=window.stride)
+    return read.transpose(0, 1).flatten(1).to(torch.int64).contiguous()

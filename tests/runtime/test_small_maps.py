@@ -1,0 +1,165 @@
+"""Convolutions on maps of a few pixels as products: held to torch's in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danetc.runtime.layers import small_maps
+from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.packed import PackedConv2d
+from danetc.runtime.layers.small_maps import Window
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": 2, "padding": 1, "dilation": 2},
+    {"kernel_size": (3, 1), "stride": (1, 2), "padding": (2, 0), "dilation": (2, 1)},
+)
+SHAPES = ((2, 4, 4), (5, 4, 6), (1, 5, 3))
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of few weights."""
+    for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "FORWARD_WEIGHTS"):
+        monkeypatch.setattr(small_maps, name, 1)
+
+
+def spikes(*shape: int) -> Tensor:
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(1)).double()
+
+
+def window_of(layer: nn.Conv2d) -> Window:
+    assert not isinstance(layer.padding, str)
+    return Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_products_are_the_convolution_and_its_gradient(
+    options: dict[str, Any], shape: tuple[int, int, int], layout: torch.memory_format
+) -> None:
+    images, height, width = shape
+    layer = nn.Conv2d(3, 4, **options).double().to(memory_format=layout)
+    x = torch.randn(images, 3, height, width, dtype=torch.float64).to(memory_format=layout)
+    wanted = layer(x)
+    grad = torch.randn_like(wanted)
+    (wanted_gradient,) = torch.autograd.grad(wanted, [layer.weight], grad)
+    window = window_of(layer)
+    assert window.outputs(x) == wanted.shape[-2:]
+    weight = small_maps.laid_out(layer.weight.detach())
+    torch.testing.assert_close(small_maps.convolved(x, weight, layer.bias, window), wanted)
+    gradient = small_maps.weight_gradient(x, grad, layer.weight, window)
+    torch.testing.assert_close(gradient, wanted_gradient)
+    assert gradient.stride() == wanted_gradient.stride()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_training_step_takes_it(
+    options: dict[str, Any],
+    layout: torch.memory_format,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The weights' gradient alone is another one, in its last bits: not the output nor other gradients."""
+    layer = PackedConv2d(16, 24, low=0, high=1, unit=1.0, **options).to(memory_format=layout)
+    x = spikes(3, 16, 4, 4).float().requires_grad_()
+
+    def step() -> list[Tensor]:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            out = layer(x)
+        grads = torch.autograd.grad(out.square().sum(), [x, layer.bias, layer.weight])
+        return [out.detach(), *grads]
+
+    calls: list[Window] = []
+
+    def noted(*values: Any) -> Tensor:
+        calls.append(values[-1])
+        return gradient(*values)
+
+    gradient = small_maps.weight_gradient
+    monkeypatch.setattr(small_maps, "weight_gradient", noted)
+    *found, by_product = step()
+    assert calls == [window_of(layer)]
+    monkeypatch.setattr(small_maps, "is_gradient_faster", lambda *_: False)
+    *wanted, by_torch = step()
+    assert len(calls) == 1
+    for mine, other in zip(found, wanted, strict=True):
+        assert torch.equal(mine, other)
+    assert by_product.dtype == by_torch.dtype
+    assert by_product.stride() == by_torch.stride()
+    least = float(by_torch.abs().max()) * (1e-6 if dtype == torch.float32 else 1e-2)
+    torch.testing.assert_close(by_product, by_torch, rtol=0, atol=least)
+
+
+def test_frozen_weights_and_inputs() -> None:
+    layer, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2).float()
+    layer(x).sum().backward()  # of the images no gradient is wanted
+    assert layer.weight.grad is not None
+    plain = nn.functional.conv2d(x, layer.weight, layer.bias, padding=1)
+    (wanted,) = torch.autograd.grad(plain.sum(), [layer.weight])
+    torch.testing.assert_close(layer.weight.grad, wanted)
+    layer.weight.requires_grad_(False)
+    (found,) = torch.autograd.grad(layer(x.requires_grad_()).sum(), [x])
+    (wanted,) = torch.autograd.grad(
+        nn.functional.conv2d(x, layer.weight, layer.bias, padding=1).sum(), [x]
+    )
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_model_for_inference_takes_it(
+    options: dict[str, Any], layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = InferenceConv2d(16, 24, **options)
+    x = torch.randn(3, 16, 4, 4).to(memory_format=layout)
+    with torch.no_grad():
+        found = layer(x)
+        product = small_maps.convolved(
+            x, small_maps.laid_out(layer.weight), layer.bias, window_of(layer)
+        )
+        assert torch.equal(found, product)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
+        monkeypatch.setattr(small_maps, "FORWARD_WEIGHTS", 2**19)
+        torch.testing.assert_close(layer(x), found)  # with a weight that is laid out otherwise
+        layer.weight.zero_()
+        assert torch.equal(layer(x), layer(torch.zeros_like(x)))
+
+
+def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    wide = torch.empty(512, 512, 3, 3)
+    narrow = torch.empty(32, 32, 3, 3)
+    single, more = torch.empty(16, 512, 2, 2), torch.empty(16, 512, 8, 8)
+    for grad, weight, wanted in (
+        (single, wide, True),
+        (single, narrow, False),
+        (more, wide, False),
+        (single.double(), wide, False),
+        (single.to("meta"), wide, False),
+        (single[:0], wide, False),
+    ):
+        assert small_maps.is_gradient_faster(grad, weight, 1) is wanted
+    assert not small_maps.is_gradient_faster(single, wide, 2)
+    window = Window.of(wide, (1, 1), (1, 1), (1, 1))
+    for x, wanted in (
+        (single, True),
+        (more, False),
+        (single[:1], False),
+        (single[..., :1, :1], False),
+    ):
+        assert small_maps.is_forward_faster(x, wide, window) is wanted
+    grouped = torch.empty(1024, 512, 3, 3)
+    assert not small_maps.is_forward_faster(torch.empty(4, 1024, 2, 2), grouped, window)
