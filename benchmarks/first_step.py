@@ -14,6 +14,7 @@ from common import Row, options, progress, report
 
 from danetc.tasks.benchmark import in_own_process, this_program
 
+SPECS = ("danet_c_r18", "sew_r152", "danet_a_r152", "danet_c_r152")
 COLD, WARM = 60.0, 10.0
 
 
@@ -21,7 +22,7 @@ def main() -> int:
     at = options("first_step", __doc__, rounds=(3, 1))
     rows: list[Row] = []
     raw: dict[str, object] = {}
-    for spec in ("sew_r152",) if at.quick else ("sew_r152", "danet_a_r152", "danet_c_r152"):
+    for spec in SPECS[:1] if at.quick else SPECS:
         command = this_program(
             "bench", spec, "--batch", str(at.batch), "--image", str(at.image),
             "--set", f"steps={at.steps}", "--alone", "danetc fused",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -87,7 +87,7 @@ TABLE = _table(
     (
         InternalUse.HEADERS,
         "torch._inductor.codecache",
-        ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.cache_clear"),
+        ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.__wrapped__"),
     ),
     (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
     (
@@ -196,15 +196,24 @@ def headers_in(folder: Path) -> Iterator[dict[str, Any]]:
         yield {"cpp_cache_precompile_headers": False}
         return
     codecache: Any = importlib.import_module(TABLE["_HEADER_DIR"].module)
-    forget = find("_precompile_header.cache_clear")
-    before = codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR
-    codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR = str(folder), str(folder / "locks")
-    forget()
+    ours = {
+        "_HEADER_DIR": str(folder),
+        "_HEADER_LOCK_DIR": str(folder / "locks"),
+        "_precompile_header": _precompiling(folder),
+    }
+    before = {name: getattr(codecache, name) for name in ours}
+    vars(codecache).update(ours)
     try:
         yield {}
     finally:
-        codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR = before
-        forget()
+        vars(codecache).update(before)
+
+
+@lru_cache(maxsize=8)
+def _precompiling(folder: Path) -> Any:
+    """What precompiles headers in ``folder``. It remembers those: to look whether they have changed takes
+    0.3 s, which would be spent for each kernel, also one that is there."""
+    return cache(find("_precompile_header.__wrapped__"))
 
 
 def constant(function: Function) -> Function:
