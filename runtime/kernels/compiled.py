@@ -218,14 +218,15 @@ def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[st
     """Trace and compile, and write the result to the disk if its text says what it is."""
     keep = kernel.text and internals.has(InternalUse.KEEP)
     place = _place(kernel.text, args, kernel.fixed(args)) if keep else None
-    believed = _believed()
+    believed: dict[str, Any] = {}
     with _plain(args[0].device):
         try:
-            return _compiled(kernel, args, place, {**believed, **settings})
+            with internals.believing() as believed:
+                return _compiled(kernel, args, place, {**believed, **settings})
         except Exception:
             if not believed:
                 raise
-            # With what the compiler can do.
+            internals.doubt()  # with what the compiler can do
             return _compiled(kernel, args, place, settings)
 
 
@@ -234,12 +235,6 @@ def _plain(device: torch.device) -> Iterator[None]:
     """A compilation is the same in every mode that its first caller may be in."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
-
-
-def _believed() -> dict[str, Any]:
-    """A processor with vector instructions of a kind is believed to run them: else the compiler is
-    started for each kind, and Python for each result, which takes longer than many a kernel."""
-    return {"cpp.vec_isa_ok": True} if internals.find("cpp.vec_isa_ok") is None else {}
 
 
 def _in_place(device: torch.device) -> dict[str, Any]:
@@ -363,8 +358,12 @@ def _load(
     place = _place(text, args, fixed)
     if not place.is_file():
         return None
-    patches = {"cpp.dynamic_threads": True, **_believed(), **settings}
-    with _plain(args[0].device), internals.find("patch")(patches):
+    patch = internals.find("patch")
+    with (
+        _plain(args[0].device),
+        internals.believing() as believed,
+        patch({"cpp.dynamic_threads": True, **believed, **settings}),
+    ):
         run: Run = internals.find("CompiledArtifact.load")(path=str(place))
         return run
 

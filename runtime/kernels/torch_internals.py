@@ -33,6 +33,9 @@ class InternalUse(Enum):
     KEEP = "kernels are not kept on disk, and each process compiles its own"
     STACK = "on a GPU a fusion group of a few steps runs as two kernels"
     HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
+    BELIEF = (
+        "the C++ compiler is tried with each kind of vector instructions before the first kernel"
+    )
     DIRECT = "kernels are called through what torch puts around them, some microseconds later"
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions anew in each call"
     INTEGERS = "a folded model convolves spikes as float32, also where integers would be faster"
@@ -88,6 +91,11 @@ TABLE = _table(
         InternalUse.HEADERS,
         "torch._inductor.codecache",
         ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.__wrapped__"),
+    ),
+    (
+        InternalUse.BELIEF,
+        "torch._inductor.cpu_vec_isa",
+        ("VecISA.check_build", "supported_vec_isa_list", "valid_vec_isa_list.cache_clear"),
     ),
     (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
     (
@@ -214,6 +222,38 @@ def _precompiling(folder: Path) -> Any:
     """What precompiles headers in ``folder``. It remembers those: to look whether they have changed takes
     0.3 s, which would be spent for each kernel, also one that is there."""
     return cache(find("_precompile_header.__wrapped__"))
+
+
+@contextmanager
+def believing() -> Iterator[dict[str, Any]]:
+    """Have Inductor believe that the C++ compiler knows the vector instructions of this processor, by the
+    settings that are given: else it is started for each kind of them, and Python for each result, which
+    takes longer than several kernels. Not where the user has said that it does not."""
+    if find("cpp.vec_isa_ok") is False:
+        yield {}
+        return
+    if not has(InternalUse.BELIEF):
+        yield {"cpp.vec_isa_ok": True}
+        return
+    tried: Any = importlib.import_module(TABLE["VecISA.check_build"].module).VecISA
+    before = tried.check_build
+    tried.check_build = lambda *_: True
+    try:
+        yield {"cpp.vec_isa_ok": True}
+    finally:
+        tried.check_build = before
+
+
+def doubt() -> None:
+    """Have Inductor forget what it was made to believe."""
+    if not has(InternalUse.BELIEF):
+        return
+    for kind in find("supported_vec_isa_list"):
+        for base in type(kind).__mro__:
+            for member in vars(base).values():
+                if hasattr(member, "cache_clear"):
+                    member.cache_clear()
+    find("valid_vec_isa_list.cache_clear")()
 
 
 def constant(function: Function) -> Function:

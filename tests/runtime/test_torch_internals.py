@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -183,6 +184,18 @@ def headers(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not config.cpp_cache_precompile_headers
 
 
+UNSAID = {"cpp.vec_isa_ok": None}
+
+
+def believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    for _ in range(2):
+        with config.patch(UNSAID), internals.believing() as settings:
+            assert settings == {"cpp.vec_isa_ok": True}
+    internals.doubt()
+
+
 def direct_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert compiler._direct(double) is double
@@ -235,6 +248,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.KEEP: two_kernels,
     InternalUse.STACK: stacked,
     InternalUse.HEADERS: headers,
+    InternalUse.BELIEF: believed,
     InternalUse.DIRECT: direct_calls,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,
@@ -270,3 +284,55 @@ def test_without_one_of_them(
 
 def test_every_use_is_exercised() -> None:
     assert set(EXERCISES) == set(InternalUse) == {row.use for row in TABLE.values()}
+
+
+def test_what_a_compiler_is_believed_to_know_can_be_doubted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch._inductor import config, cpu_vec_isa
+
+    tried: list[str] = []
+    monkeypatch.setattr(
+        cpu_vec_isa.VecISA, "check_build", lambda _, code: tried.append(code) is not None
+    )
+    internals.doubt()
+    try:
+        with config.patch(UNSAID), internals.believing() as settings, config.patch(settings):
+            found = cpu_vec_isa.valid_vec_isa_list()
+        assert not tried
+        if not found:
+            pytest.skip("this processor has no vector instructions that Inductor uses")
+        assert cpu_vec_isa.valid_vec_isa_list() == found
+        internals.doubt()
+        with config.patch(UNSAID):
+            assert cpu_vec_isa.valid_vec_isa_list() != found
+        assert tried
+        with config.patch({"cpp.vec_isa_ok": False}), internals.believing() as settings:
+            assert settings == {}
+    finally:
+        internals.doubt()
+
+
+def test_headers_are_looked_at_once_for_each_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torch._inductor import codecache
+
+    places: list[str] = []
+
+    def precompile(header: str, command: str, **options: Any) -> str:
+        places.append(codecache._HEADER_DIR)
+        return header
+
+    before = codecache._HEADER_DIR
+    monkeypatch.setattr(codecache, "_precompile_header", functools.cache(precompile))
+    internals._precompiling.cache_clear()
+    theirs = codecache._precompile_header
+    for place in (tmp_path, tmp_path, tmp_path / "other", tmp_path):
+        with internals.headers_in(place):
+            assert codecache._precompile_header("a.h", "-O3") == "a.h"
+            assert codecache._precompile_header is not theirs
+    assert places == [str(tmp_path), str(tmp_path / "other")]
+    assert before == codecache._HEADER_DIR
+    assert codecache._precompile_header is theirs
+    internals._precompiling.cache_clear()
