@@ -7,7 +7,6 @@ import importlib
 import io
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -267,6 +266,8 @@ def _fail_without(error: ModuleNotFoundError) -> int:
 
 def _report_bug(error: Exception) -> int:
     if os.environ.get("DANETC_DEBUG") == "1":
+        import traceback
+
         echo("".join(traceback.format_exception(error)), err=True, nl=False)
     return _fail(
         f"internal error: {type(error).__name__}: {error}\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from danetc.dsl.record import record
 
 Numbers = Mapping[str, "float | str"]
 REQUIRED = None
@@ -15,7 +16,7 @@ def _given(numbers: Numbers) -> Numbers:
     return numbers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FirstWeights:
     """A way to draw the first values of a layer's weights.
 

@@ -6,17 +6,17 @@ spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from danetc.dsl.ranges import EXACT, REAL, NumberRange
+from danetc.dsl.record import record
 
 MAX_BITS = 8
 """The largest number of bits in which values are packed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Precision:
     """What a floating-point type has exactly: whole numbers up to ``whole``, and powers of two
     from ``least`` to below ``most``."""
@@ -33,7 +33,7 @@ PRECISIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """The whole numbers from ``low`` to ``high``, each times ``unit``; any numbers if that is 0."""
 

@@ -24,6 +24,7 @@ from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.language_version import LANGUAGE, later_version
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
+from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
@@ -125,7 +126,7 @@ def std_files() -> tuple[SourceFile, ...]:
 # Loading
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Import:
     """A name on its way in: where it is declared, where it is taken, how to get it."""
 
@@ -135,7 +136,7 @@ class _Import:
     lookup: Callable[[], Resolved]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class _Exports:
     """What one `use` can bring: names, where each is declared, and how to get it."""
 

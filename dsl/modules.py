@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Program, Use, called
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolved:
     """A declaration and the module it stands in, where its own names are looked up."""
 
@@ -34,7 +34,7 @@ class Resolved:
             level = level.base
 
 
-@dataclass(frozen=True, eq=False)
+@record(slots=False, eq=False)
 class Module:
     """A parsed file and all names that it sees, its own and those it uses.
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
+
+from danetc.dsl.record import record
 
 EXACT = 2.0**24
 """The largest multiple of a unit up to which float32 has every one."""
@@ -22,7 +23,7 @@ _FAR = 2.0**100  # nobody means such numbers; their products stay finite
 _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by little more
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NumberRange:
     """The numbers from ``low`` to ``high``: of them, where ``unit`` is not 0, its multiples alone.
 
@@ -266,7 +267,7 @@ def rising(
 Source: TypeAlias = int | str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangeTable:
     """A value as a function of others: its number in each combination of theirs, in order."""
 

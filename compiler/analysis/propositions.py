@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
@@ -18,6 +18,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import OutputOf, shown
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 
 
 class NotApplicable(Exception):
@@ -27,7 +28,7 @@ class NotApplicable(Exception):
 # -- Propositions 1 and 4: gradients between blocks that start as the identity ---------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GradientPlan:
     """A stage's blocks from the first one's output on, with the last norm of each branch at 0.
 
@@ -154,7 +155,7 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
 # -- Proposition 2: surrogate factors --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Factors:
     """The spiking neurons on paths from a layer's weights to the loss, the fewest and the most.
 
@@ -190,7 +191,7 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
 # -- Proposition 3: the variance of what blocks read -----------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VariancePlan:
     """What the inputs of a stage's blocks are sums of, at initialisation.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import reduce
 from typing import NamedTuple
 
@@ -13,9 +13,10 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram, called_with
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StageFacts:
     """A stage. ``block_reads`` is the kind of what its blocks read, ``block_gives`` of what they give
     (the row "PV" of Table I), each of all blocks together; ``gives`` is that of the stage's output.
@@ -36,7 +37,7 @@ class StageFacts:
     parameters: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NeuronFacts:
     """A kind of neuron or activation of a network, with the parameters of its declarations."""
 
@@ -47,7 +48,7 @@ class NeuronFacts:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Summary:
     """Facts of a network. Operations are counted for one image over all its time steps.
 

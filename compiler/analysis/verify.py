@@ -7,7 +7,6 @@ on the user's line), and a fault of the compiler elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from danetc.compiler.analysis.initial_values import Known, initial_values
 from danetc.compiler.ir.at_node import operands, same_for_all, weights
@@ -18,6 +17,7 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.ir.ops.kinds import or_zero
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import NOWHERE, Span
 
 
@@ -25,7 +25,7 @@ class InvariantError(Exception):
     """The compiler made a graph that it must not make. Names the node and its source line."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Broken:
     """A broken invariant: where, and what. ``code`` is set where the spec is at fault."""
 

@@ -7,7 +7,6 @@ with its projection, a repeated block with its identity, and whatever else there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.flow import FlowChart, op_flow, placed
@@ -16,13 +15,14 @@ from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, grid, sheet_o
 from danetc.compiler.draw.units import Parts, parts, wiring_of
 from danetc.compiler.draw.words import clean, size, span_words
 from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.dsl.record import record
 
 _MOST_WIRINGS = 8
 _ACROSS = 4  # wirings side by side
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wiring:
     """A block that is drawn, and all the blocks that are wired like it: (stage, block)."""
 

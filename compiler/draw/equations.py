@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, Union
 
 from danetc.dsl.kinds import Kind
@@ -19,12 +18,13 @@ from danetc.dsl.neuron.program import (
 )
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.ranges import NumberRange, constant
+from danetc.dsl.record import record
 
 When = Literal["now", "before", "always"]
 _DEEPEST = 60  # operations in each other; what lies deeper is an ellipsis
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Variable:
     """A value by its name: of this step, of the step before, or the same at all steps."""
 
@@ -32,7 +32,7 @@ class Variable:
     when: When
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operation:
     """An operation of ``OPCODES`` on its operands."""
 
@@ -43,7 +43,7 @@ class Operation:
 Term: TypeAlias = Union[float, Variable, Operation]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """A value that an equation reads. ``before``: of the step before; ``detached``: no gradient."""
 
@@ -52,7 +52,7 @@ class Read:
     detached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Equation:
     """``name = term`` at each step."""
 

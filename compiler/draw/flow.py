@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
@@ -34,12 +34,13 @@ from danetc.compiler.draw.words import (
 )
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 Direction = Literal["TB", "LR"]
 _STRAIGHT, _ALONE = 100, 10  # weights of wires, of Graphviz
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """A wire before it has a place."""
 
@@ -50,7 +51,7 @@ class Line:
     back: bool = False  # to the next steps
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlowChart:
     """Boxes and the wires between them, to be placed in one direction."""
 

@@ -6,9 +6,10 @@ Lengths are in points. A formula's pieces are placed from the left end of its ba
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.draw.metrics import text_width
+from danetc.dsl.record import record
 
 SIZE = 11.0
 _SMALLER = 0.72  # of subscripts and powers
@@ -19,7 +20,7 @@ _ASCENT, _DESCENT = 0.76, 0.24
 _AXIS = 0.3  # the height of a fraction's bar and of the signs' middle
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FormulaPiece:
     """A piece of text of one style, by the left end of its base line; its width is the one it is set
     in, whatever the font. Without text it is a bar."""
@@ -32,7 +33,7 @@ class FormulaPiece:
     italic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Formula:
     """Pieces, and how far they reach from the base line; ``text`` is the formula in a line."""
 

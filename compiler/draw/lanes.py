@@ -8,7 +8,7 @@ block gave at earlier steps leads back below the boxes, over its delay.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 
 from danetc.compiler.draw.rows import Unit, box_unit
@@ -26,6 +26,7 @@ from danetc.compiler.draw.sheet import (
     routed,
     sheet_of,
 )
+from danetc.dsl.record import record
 
 _GAP = 30.0
 _TRACK = 8.0
@@ -33,7 +34,7 @@ _TAP = 9.0
 _BEFORE = 10.0  # where a repetition comes up, before the first of its boxes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaneWire:
     """A wire into a stop of a lane from another stop (or itself: a repetition).
 
@@ -46,7 +47,7 @@ class LaneWire:
     steps: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop(Unit):
     """A unit of a lane: a block, an addition, the stage's input.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.draw.sheet import (
     SMALL,
@@ -21,6 +21,7 @@ from danetc.compiler.draw.sheet import (
     routed,
     sheet_of,
 )
+from danetc.dsl.record import record
 
 PAGE = 1120.0
 _STEP = 7.0  # between lines that run side by side
@@ -30,7 +31,7 @@ _OVER = 320.0
 _PORT = 18.0  # between two wires into one unit
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unit:
     """A piece of a picture with the places where a wire enters and leaves it, and the boxes there.
 
@@ -46,7 +47,7 @@ class Unit:
     entries: Mapping[int, tuple[Point, str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """A value (by its node's id) from one unit to another; ``label`` stands over its last part."""
 

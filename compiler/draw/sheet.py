@@ -7,12 +7,13 @@ data alone: ``gv`` writes it for Graphviz, which places nothing itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from danetc.compiler.draw.formula import Formula, FormulaPiece
 from danetc.compiler.draw.metrics import line_height, text_width
 from danetc.compiler.draw.theme import Role
+from danetc.dsl.record import record
 
 Point = tuple[float, float]
 Shape = Literal["box", "round", "circle", "bar", "plain", "point"]
@@ -25,7 +26,7 @@ RIM = 4.0  # Graphviz draws a second outline so far outside of the first
 _CELL_GAP = 6.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextCell:
     """A piece of text of one style. Cells of a box stand under each other in columns."""
 
@@ -47,7 +48,7 @@ class TextCell:
 Rows = tuple[tuple[TextCell, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     """A box with rows of text, or a formula, by its centre. ``key`` is unique in its sheet."""
 
@@ -141,7 +142,7 @@ def frame(key: str, width: float, height: float, tooltip: str, *, inner: bool = 
     return box.from_corner(0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """How a wire looks. Kinds differ in dashes and weight as well as in colour."""
 
@@ -151,7 +152,7 @@ class Look:
     hollow: bool = False  # an empty arrowhead: the same value at each step
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrawnWire:
     """A wire from box to box: the control points of its Bézier curve, and the arrow's tip."""
 
@@ -163,7 +164,7 @@ class DrawnWire:
     tooltip: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sheet:
     """Boxes and wires; later boxes cover earlier ones."""
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 # A longer chain continues in another unit, from a weighted layer on if it can.
 _FULL, _LONGEST = 8, 12
 _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Parts:
     """A graph's nodes by part.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property, partial
 
 from danetc.compiler.analysis.verify import verify
@@ -29,6 +29,7 @@ from danetc.dsl.diagnostics.diagnostic import (
 from danetc.dsl.loading import is_library, load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import find_spec, read_source
+from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Expr
@@ -40,7 +41,7 @@ Settings = Mapping[str, Constant]
 """What is set from outside: the text of an expression, where it is a string."""
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Checked:
     """A file without errors: its module, and the networks that it declares, lowered."""
 
@@ -117,7 +118,7 @@ def check_source(source: SourceFile) -> Checked:
     return Checked(checking.module, checking.networks)
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Survey:
     """All that a check finds out about a file, errors or not.
 

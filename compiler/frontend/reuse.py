@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.networks import Lowered
@@ -16,13 +16,14 @@ from danetc.compiler.lowering.trace import PlacedValue, Trace
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 Move = Callable[[Span], Span]
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Earlier:
     """What an earlier check had: a file, the networks without an error, and what was wrong."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.importing.layers import Dialect, call_with
 from danetc.compiler.importing.neurons import Unwritten
@@ -11,6 +11,7 @@ from danetc.compiler.importing.spine import Region, SingleStep
 from danetc.compiler.importing.trees import call, constant, flow
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 Steps = tuple[s.Expr, ...]
@@ -18,7 +19,7 @@ CONV = s.Name("conv")
 JOINED = frozenset({"add", "sub", "mul", "affine", "maximum", "minimum"})
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Weights:
     """A convolution of a block, without its stride."""
 
@@ -30,7 +31,7 @@ class Weights:
     dilation: int
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class WrittenConnection:
     """A connection as text. What no block has shown so far is None: ``projection`` where no shape
     changes, ``identity`` where every one does."""
@@ -76,7 +77,7 @@ class WrittenConnection:
         return s.Declaration("connection", name, (), None, tuple(lines))
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class FoundBlock:
     """A block: its weights, at which of them its stride is (None where it has none), its wiring."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from danetc.compiler.importing.neurons import Described, Unwritten
 from danetc.compiler.importing.trees import call, constant, flow, number
 from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 BATCHNORM = s.Name("batchnorm")
@@ -17,7 +17,7 @@ FIRED = "fired"
 """The block that is one neuron: in a stage of its own it has its own surrogate."""
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Dialect:
     """What the words of a network mean: ``spike`` is ``neuron``, `norm` is ``norm``; ``neurons`` has
     all neurons by key, and ``surrogates`` those of them whose surrogate is not the network's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from danetc.compiler.importing.flows import dataflow
@@ -11,12 +11,13 @@ from danetc.compiler.importing.naming import Naming
 from danetc.compiler.importing.spine import Region
 from danetc.compiler.importing.trees import call
 from danetc.compiler.ir.graph import unique
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 Body = tuple[s.Define, ...]
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class _Number:
     """A number of a body: its value, and what its place is called."""
 

@@ -13,6 +13,7 @@ from danetc.compiler.importing.library import default_of, of_kind, standard
 from danetc.compiler.importing.trees import call, constant, number
 from danetc.compiler.ir.graph import Graph, Shape, unique
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_program
 
@@ -47,7 +48,7 @@ BLOCKS: Mapping[str, tuple[int, Callable[[Sequence[Weights]], dict[str, int | No
 """Blocks of std: how many convolutions they have, and what their arguments then must be."""
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class NamedBlock:
     """A block by its name and arguments."""
 

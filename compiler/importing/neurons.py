@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations, islice, product
 
@@ -21,6 +21,7 @@ from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import Learnable, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 MAX_TRIED = 500
@@ -29,7 +30,7 @@ MAX_TRIED = 500
 Given = Mapping[str, float | bool]
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Described:
     """A neuron or a surrogate in a spec: what it is called, and its declaration where it has one."""
 

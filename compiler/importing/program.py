@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
@@ -28,13 +28,14 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source, print_program
 from danetc.dsl.syntax.source import SourceFile
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class FoundStage:
     """A line of the report: a stage, and what of it std has."""
 
@@ -46,7 +47,7 @@ class FoundStage:
     own: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Imported:
     """A network as a spec. ``graph`` is what the spec lowers to; ``weights`` pairs nodes of the source
     with those of ``graph`` that have their weights."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from danetc.compiler.importing.layers import JOINS
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class SingleStep:
     """An operation on one value, by itself."""
 
     node: Node
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Region:
     """Nodes between two values: everything goes in at ``entry`` and comes out at ``exit``, which is
     one of ``nodes``."""

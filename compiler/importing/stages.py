@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from danetc.compiler.importing.blocks import (
@@ -26,13 +26,14 @@ from danetc.compiler.importing.trees import call, number
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import SegmentError, segment
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 LEAST_PLAIN = 3
 """Convolutions in a row from which a network without joins is written as stages."""
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class StageOfBlocks:
     """``blocks`` blocks in a row, wired by a connection and fed by a rule."""
 
@@ -63,7 +64,7 @@ def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]
 # -- blocks that are alike -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class _Found:
     """A block and the parts that it is made of, from ``first`` up to ``end``."""
 

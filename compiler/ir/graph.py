@@ -11,7 +11,7 @@ at each step what the node that ``Graph.carries`` names for it gave some steps b
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Union, assert_never
 
 from danetc.compiler.ir.rule_forms import (
@@ -27,6 +27,7 @@ from danetc.compiler.ir.rule_forms import (
 )
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Attribute = Union[bool, int, float, str, None]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Value:
     """What is known of an edge: shape of one sample at one step, kind, variation over time."""
 
@@ -49,7 +50,7 @@ class Value:
         return f"{size} {self.kind} {'varying' if self.varies else 'static'}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """One operation. ``scope`` and ``name`` together are the qualified name of its module."""
 
@@ -67,7 +68,7 @@ class Node:
         return ".".join((*self.scope, self.name))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join.
 
@@ -90,7 +91,7 @@ class Block:
         return (own,) if self.shortcut is None else (own, self.shortcut)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stage:
     """A stage: its blocks, what the rule says feeds each and what it says the stage gives.
 
@@ -145,7 +146,7 @@ class Stage:
         return total
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Graph:
     """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key.
 

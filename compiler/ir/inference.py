@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
@@ -13,9 +13,10 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.ranges import NumberRange, RangeTable, Tables
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Known:
     """What follows from an operation's attributes and from the values of its operands.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cycle:
     """The nodes of a loop, in the order of the graph, and the smallest scope that holds them."""
 

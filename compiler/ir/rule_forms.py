@@ -8,30 +8,31 @@ step; ``Delayed`` leads to earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, assert_never
 
+from danetc.dsl.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class StageInput:
     """``in``: what the stage takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputOf:
     """``in[block]``: what a block takes."""
 
     block: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutputOf:
     """``out[block]``: what a block gives."""
 
     block: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Join:
     """Two values or more, joined in order. ``name`` is that of an operation's row (``Op.rule``)."""
 
@@ -39,7 +40,7 @@ class Join:
     parts: tuple[Form, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scaled:
     """A value times a number."""
 
@@ -51,7 +52,7 @@ class Scaled:
         return (self.value,)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScaledByLearnt:
     """A value times learnt numbers. ``name`` is the path of their node below the stage."""
 
@@ -63,7 +64,7 @@ class ScaledByLearnt:
         return (self.value,)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delayed:
     """What a value was some steps before; 0 at the first of them. It may be a later block's."""
 

@@ -13,6 +13,7 @@ from danetc.compiler.lowering.values import Failed, Given, Value
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.words import OF_PARAMETER
@@ -37,7 +38,7 @@ WANTED: Mapping[str, Mapping[str, Want]] = {
 the operation."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Definition:
     """``name = value`` in a body, with the environment that the value is read in."""
 
@@ -59,7 +60,7 @@ class Loops:
     known: dict[object, KnownValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EarlierValue:
     """A value of some steps before, where it is delayed: ``read`` gives the value itself.
 
@@ -75,7 +76,7 @@ class EarlierValue:
     shape: Shape | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Carry:
     """A value of earlier steps in a loop: its node, and where that was made."""
 
@@ -154,7 +155,7 @@ MATH: Mapping[str, Callable[..., int | float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpecFunction:
     """A function that every spec knows. ``parameters`` is None where its arguments are any number of
     values, without names. ``says`` is what each argument of ``usage`` is, ``example`` a line of a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from danetc.compiler.ir.graph import Node
@@ -27,6 +27,7 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -34,7 +35,7 @@ MAX_CONSTANT = 1e15
 MAX_BLAMED = 8
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Shared:
     """What the networks of a check have in common, computed for the first that needs it.
 
@@ -48,7 +49,7 @@ class Shared:
     delays: dict[int, tuple[s.Expr, bool]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mark:
     """What has been made of a network so far: by its builder, stages, and what was noted of it."""
 

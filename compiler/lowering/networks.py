@@ -7,7 +7,6 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.lowering.backbones import check_setting
@@ -35,6 +34,7 @@ from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, lev
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.modules import Module
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -188,7 +188,7 @@ def _outputs_of(
     return {"out": wire}
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Lowered:
     """A network's graph, and what of its text the graph does not hold, by node.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from danetc.compiler.lowering.values import Failed
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of, replacing
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 Fail = Callable[..., Failed]
@@ -20,7 +20,7 @@ _SAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RuleLines:
     """A rule's equations: what the blocks after the first take, what the first takes, what the
     shortcuts of either start from, and what the stage gives."""

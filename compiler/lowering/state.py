@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import takewhile
 
 from danetc.compiler.ir.graph import Attribute, Stage, Value
@@ -19,11 +18,12 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.kinds import ANALOG, Kind, count
 from danetc.dsl.loading import is_library
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """A block that was lowered: its nodes, its input, and the uses that led to it.
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from danetc.compiler.ir.graph import Node
 from danetc.dsl.loading import is_library
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlacedValue:
     """At a place stands the value of a node. ``before`` is the node that flows into a layer there."""
 
@@ -23,7 +24,7 @@ class PlacedValue:
     before: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CopiedNotes:
     """Notes that hold once more, of nodes that were copied: ``feed`` became ``new_feed``, and the ids
     of ``nodes`` are greater by ``shift``."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration
 
@@ -18,7 +19,7 @@ class Failed(Exception):
     """An error was reported; whoever catches this continues with ``INVALID``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Invalid:
     """The value of an expression whose error was reported: nothing more is said about it."""
 
@@ -26,21 +27,21 @@ class Invalid:
 INVALID = Invalid()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wire:
     """A value of the graph by its node."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """A name that means itself, as an argument: ``over = time``."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drawn:
     """What weights start from: a row of ``FIRST_WEIGHTS`` by its name, and its text."""
 
@@ -48,7 +49,7 @@ class Drawn:
     text: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class LearntValue:
     """``factor * learn + offset`` among values, of the size that it meets.
 
@@ -66,7 +67,7 @@ class LearntValue:
         return (self.factor, self.offset) == (1.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Given:
     """Where the value of a parameter was written.
 
@@ -103,7 +104,7 @@ def labels_of(values: Iterable[Given], most: int) -> tuple[Label, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Bound:
     """A declaration with arguments: a block, connection, rule, neuron or surrogate.
 
@@ -127,7 +128,7 @@ class Bound:
         return self.declaration.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpLayer:
     """An operation of the table with its attributes. ``role`` is the name its module gets.
 
@@ -144,14 +145,14 @@ class OpLayer:
         return replace(self, attrs={**self.attrs, **attrs})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """``identity`` and ``none``: a layer that changes nothing."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BlockConv:
     """``conv`` without a width in a connection: the block's layer that stands at this place."""
 
@@ -159,13 +160,13 @@ class BlockConv:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sequence:
     steps: tuple[Layer, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Named:
     """A layer that a definition names; its modules live in a scope of that name."""
 
@@ -174,7 +175,7 @@ class Named:
     span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class OnceMade:
     """``shared(LAYER)``: the layer, whose weights are made where it stands first."""
 
@@ -182,7 +183,7 @@ class OnceMade:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StageOf:
     """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
 
@@ -203,7 +204,7 @@ class StageOf:
         return replace(self, connection=by) if kind == "connection" else replace(self, rule=by)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backbone:
     """Stages and the layers between them, in order."""
 
@@ -237,7 +238,7 @@ class Backbone:
         return replace(self, items=tuple(kept))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Joined:
     """A block's output, the join in it, and the ops its connection puts after the join."""
 
@@ -246,7 +247,7 @@ class Joined:
     after: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inputs:
     """``inputs(a = image(...), b = ...)``: what a network with several inputs takes, by name.
 
@@ -257,7 +258,7 @@ class Inputs:
     places: Mapping[str, Span]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outputs:
     """``outputs(a, b)``: what a network with several outputs returns."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.row import Parameter
@@ -15,6 +15,7 @@ from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import with_argument
 from danetc.dsl.syntax.source import Span
@@ -38,7 +39,7 @@ def _is_op_name(id: str) -> bool:
     return id in SPECIAL or (id in OPS and OPS[id].public)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Level:
     """A network or one of the networks it is a variant of, with its parameters' environment."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from danetc.compiler.ir.at_node import has_own_state
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.rewriter import Rewriter
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class MergeDuplicates:
     """Two nodes are one if op, attributes and operands are the same.
 

@@ -8,13 +8,14 @@ this is a plan, not a rewriting of the network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.passes.fusion_groups import FusionPlan
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Summed:
     """A plan, and the neurons in it that give a sum: their first input is the other addend."""
 

@@ -8,14 +8,14 @@ of its own; a flattened map may lie between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LearntFactors:
     """``into`` has for each layer the numbers that its weights are multiplied by, by the nodes that
     give them. ``products`` are gone, each with the value that stands in its place, and ``gone`` with

@@ -19,9 +19,10 @@ from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.factors import LearntFactors, plan_factors
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scaling:
     """A layer takes the factor of a norm, and its offset too if it ``shifts``."""
 
@@ -29,7 +30,7 @@ class Scaling:
     shifts: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folding:
     """A graph for inference, and how the weights of its layers follow from those of the old one.
 
@@ -53,7 +54,7 @@ def plan_folding(graph: Graph) -> Folding:
     return _Folder(graph).run()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Terms:
     """A sum's layers, and the place of its one term that is none: operand ``other`` of ``way[0]``.
 

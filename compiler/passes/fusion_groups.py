@@ -8,15 +8,16 @@ directly, and the norms and additions in between are gone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loop_of
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FusionGroup:
     """A neuron, the terms of the sum it reads, and for each term the norm it goes through."""
 
@@ -32,7 +33,7 @@ class FusionGroup:
         return f"{terms} -> spike"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FusionPlan:
     """The graph that runs, and the fusion groups in it by the id of their neuron."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class OrderProducts:
     """``(q k^T) v`` becomes ``q (k^T v)`` where that takes fewer operations and is exact.
 

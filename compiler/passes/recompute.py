@@ -8,18 +8,18 @@ with convolutions (the stem, a transition). It keeps what enters it, and what is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Segments:
     """The segment of each node that is in one, and the segments that draw random numbers."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.rewriter import Rewriter
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class RunningSums:
     """``a + b + c`` becomes ``(a + b) + c``, and every prefix is computed once.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class HoistStatic:
     """Moves ``repeat`` behind every operation that treats all time steps alike.
 

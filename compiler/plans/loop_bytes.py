@@ -9,6 +9,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import Cycle
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
+from danetc.dsl.record import record
 
 Frame = tuple[object, int, int]
 """A value of one step: what made it, by its id, and at which step."""
@@ -29,7 +30,7 @@ class LoopBytes:
     extra: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoopSaving:
     """Runs through the steps of a loop. ``elements`` are those of all steps, ``widths`` bytes of a
     number; ``has_weights`` says of which nodes weights train, ``packs`` which keep their operands in

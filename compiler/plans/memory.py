@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TypeAlias
 
 from danetc.compiler.ir.at_node import buffer_bytes_of, weights_of
@@ -19,6 +19,7 @@ from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.plans.saved_bytes import BYTES, Saving
 from danetc.dsl.recipe.items.optimizers import COPIES
+from danetc.dsl.record import record
 
 POLICIES = ("none", "recompute")
 """Memory policies, the cheapest in time first."""
@@ -34,7 +35,7 @@ _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepMemory:
     """Bytes of tensors that are there when the forward pass of a training step ends.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 
@@ -14,13 +13,14 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 ASKED_FOR = ("network", "recipe")
 """The kinds of declarations that the command line names."""
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class File:
     """A module without errors, with the names that each of its declarations reads.
 

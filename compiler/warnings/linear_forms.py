@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.record import record
 from danetc.dsl.work import current
 
 MAX_STEPS_OF_SPIKES = 4  # heavisides, of which every combination is looked at
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Form:
     """``constant`` plus each of the input and states times its factor."""
 
@@ -34,7 +34,7 @@ Forms = Mapping[str, "Form | bool | None"]
 """Every value of a step: a form, a condition that is known, or None where it is neither."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Held:
     """A step with the results of its heavisides held at ``spikes``."""
 

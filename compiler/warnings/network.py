@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from danetc.compiler.ir.graph import Node
@@ -11,11 +10,12 @@ from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Declaration
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class CheckedNetwork:
     """A network, its declaration, and the text that it came from."""
 

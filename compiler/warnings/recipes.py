@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from danetc.compiler.warnings.rule import Finding, Rule
@@ -13,11 +12,12 @@ from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Written:
     """A recipe without errors, and its declaration."""
 

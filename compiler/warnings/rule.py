@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 Subject = TypeVar("Subject", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """What a rule has found: the parts of a diagnostic besides its code."""
 
@@ -23,7 +23,7 @@ class Finding:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule(Generic[Subject]):
     """A row of the table: a code, and what finds it.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -16,7 +16,7 @@ from danetc.dsl.syntax.source import SourceFile, Span
 _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Allowing:
     """A comment that allows warnings. ``alone``: nothing else stands on its line."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from danetc.dsl.record import record
 
 Severity = Literal["error", "warning"]
 """A warning is of what builds and is suspicious."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Code:
     """A row. ``title`` names the fault; it heads the page that `danetc explain CODE` prints."""
 

@@ -10,10 +10,11 @@ from danetc.dsl.diagnostics.codes import Severity
 from danetc.dsl.diagnostics.fixes import Fix, Suggestion, fixes_of
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.diagnostics.visible import HIDDEN, visible
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A second place that matters, with what to say about it."""
 
@@ -21,7 +22,7 @@ class Label:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """An error or a warning. ``label`` stands under the marked span, ``hint`` says what to do,
     ``fixes`` do it: each by itself, the likeliest first."""

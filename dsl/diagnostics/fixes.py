@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit:
     """A text in place of a span; an empty span inserts it."""
 
@@ -22,7 +22,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fix:
     """Edits that belong together, and what they do in a few words: ``write `conv` ``."""
 

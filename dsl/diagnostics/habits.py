@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
 from danetc.dsl.diagnostics.fixes import Suggestion
+from danetc.dsl.record import record
 
 Where = Literal[
     "name", "dotted", "parameter", "setting", "part", "recipe", "item", "argument", "equation", "join",
@@ -17,7 +16,7 @@ Where = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Habit:
     """A name of another language, where it stands, and what to write instead.
 
@@ -33,6 +32,8 @@ class Habit:
 @cache
 def habits() -> tuple[Habit, ...]:
     """The table, a name a row."""
+    import tomllib  # not where nothing is wrong
+
     table = tomllib.loads(
         files("danetc.dsl.diagnostics").joinpath("habits.toml").read_text("utf-8")
     )

@@ -9,17 +9,17 @@ has slope 1 (a straight-through estimator).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, NO_GRADIENT, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.ssa import Instruction, ProgramBuilder, needed
+from danetc.dsl.record import record
 
 GRAD_OUTPUT = "%grad"  # no name of a spec holds a %
 _GRADIENT_OPS = 20  # operations of a backward pass for each of the forward pass, at most
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backward:
     """The vector-Jacobian product of one step.
 

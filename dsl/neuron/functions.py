@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.record import record
 
 
 def functions() -> Mapping[str, tuple[int, int | None]]:
@@ -15,7 +15,7 @@ def functions() -> Mapping[str, tuple[int, int | None]]:
     return {**rows, **{name: form.takes for name, form in FORMS.items()}}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EquationForm:
     """A function of equations that is no operation of its own: how many values it takes, how it is
     written, what it is, and what its arguments are."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.opcodes import Operand
 from danetc.dsl.neuron.parameters import ParameterValue
 from danetc.dsl.neuron.program import Learnable
 from danetc.dsl.neuron.ssa import ProgramBuilder
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 LEARN_TAKES = ("above", "below", "per", "per_step")
@@ -18,7 +18,7 @@ IN_NEURONS = ("layer", "channel")
 """What a neuron has a learnt number of its own for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Learn:
     """A value given as ``learn(init, above = ..., below = ..., per = ...)``: trained, strictly in
     bounds. ``per`` says how many there are: one for a layer, or one for each channel or neuron; with

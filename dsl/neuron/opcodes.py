@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from danetc.dsl import ranges
 from danetc.dsl.ranges import REAL, NumberRange, rising
+from danetc.dsl.record import record
 
 ATOM = 9
 """How tight a name or a call binds, tighter than any operator."""
@@ -39,7 +39,7 @@ NO_GRADIENT: Literal["no gradient"] = "no gradient"
 """In place of a derivative: none flows, because the operation is constant in steps or cuts it off."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpInfo:
     """What an operation is: its number of operands, its torch expression, its derivative, its value.
 

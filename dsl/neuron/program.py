@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import TypeVar
+from typing import TypeVar, final
 
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
 from danetc.dsl.neuron.parameters import (
@@ -16,6 +16,7 @@ from danetc.dsl.neuron.parameters import (
     plain,
 )
 from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.record import record
 
 INPUT = "x"
 SURROGATE = "surrogate."  # begins the name of what a recipe changes of a surrogate
@@ -28,7 +29,7 @@ class Wired(Enum):
     INPUT = "an input"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NeuronState:
     """A state and its value before the first time step."""
 
@@ -36,7 +37,7 @@ class NeuronState:
     init: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Learnable:
     """A parameter of a layer: a scalar, or ``per`` channel. ``raw`` is what is stored and trained,
     at its start. With ``per_step`` each time step has its own.
@@ -82,7 +83,8 @@ class Learnable:
         return self.name if self.above is None and self.below is None else f"{self.name}_raw"
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@record
 class SurrogateProgram:
     """The derivative that stands in for heaviside's, a function of ``x``, its argument.
 
@@ -102,7 +104,8 @@ class SurrogateProgram:
         return {item.name: item.raw for item in self.scheduled}
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@record
 class NeuronProgram:
     """One time step of a neuron.
 

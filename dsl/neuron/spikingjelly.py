@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import standard
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
+from danetc.dsl.record import record
 from danetc.dsl.syntax.tree import Declaration
 
 NEURONS: Mapping[str, str] = {
@@ -32,7 +33,7 @@ NEURONS: Mapping[str, str] = {
 Given: TypeAlias = Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SharedArgument:
     """An argument of a surrogate: what the standard library and what SpikingJelly calls it, and each
     number as a function of the other's."""
@@ -43,7 +44,7 @@ class SharedArgument:
     to_ours: Callable[[float], float] = float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SharedSurrogate:
     """A surrogate that both have: SpikingJelly's class, and its arguments."""
 
@@ -95,7 +96,7 @@ CLASSES: Mapping[str, str] = {"IF": "IFNode", "LIF": "LIFNode", "PLIF": "Paramet
 """SpikingJelly's neurons by their classes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NeuronMatch:
     """A neuron of SpikingJelly (``IF``, ``LIF`` or ``PLIF``) with its settings.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
 from danetc.dsl.neuron.parameters import folded, names_of, origin_of
 from danetc.dsl.ranges import REAL, NumberRange, constant
+from danetc.dsl.record import record
 from danetc.dsl.work import current
 
 
@@ -22,7 +22,7 @@ class TooManyOperations(ValueError):
     """The equations hold more operations than their builder takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Instruction:
     """``name = opcode args``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
@@ -13,6 +13,7 @@ from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, allowed, find
 from danetc.dsl.recipe.schema import Setting
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.value_types import ChangeType, FlowType, ItemType, SumType
+from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import (
     OverrideValue,
     override_source,
@@ -59,7 +60,7 @@ def overridden(
     return level
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Target:
     phase: str | None
     parts: tuple[str, ...]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
+
+from danetc.dsl.record import record
 
 Value = int | float | bool | str | tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """An optimizer, a schedule, a loss or a step of an augmentation, with all its arguments."""
 
@@ -55,7 +56,7 @@ class Item:
         return f"{self.name}({shown})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Summand:
     """An item of a sum, times ``factor``."""
 
@@ -66,7 +67,7 @@ class Summand:
         return str(self.item) if self.factor == 1 else f"{self.factor:g} * {self.item}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """How a parameter of the network, ``surrogate.alpha``, changes while it trains."""
 

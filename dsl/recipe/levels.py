@@ -12,6 +12,7 @@ from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Call, Declaration, Define, Expr, Group, Name, Stmt
 
@@ -22,7 +23,7 @@ _OF_OPTIMIZERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SettingValue:
     """A setting as it is written: its value and the place of its name."""
 

@@ -9,6 +9,7 @@ from math import inf, isfinite, sqrt
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter, did_you_mean
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.value_types import FloatType, IntType, Type, describe
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Binary, Call, Expr, Name, Number, Unary
 from danetc.dsl.work import current
@@ -32,7 +33,7 @@ def wrong_type(
     return Reported()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Wanted:
     """A number that is evaluated: how an error names it, its type, and the whole expression."""
 

@@ -8,14 +8,14 @@ schedules, losses and steps of an augmentation are items: a name with arguments 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from danetc.dsl.recipe.value_types import Type
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """A key of a recipe. ``scope`` says where it may stand: a phase setting in the recipe holds for
     all phases. A default is the text of a value; None is "not set", which a recipe writes as
@@ -32,7 +32,7 @@ class Setting:
     """A value that its page shows, where the default is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Argument:
     """An argument of an item. One without a default must be given."""
 
@@ -44,7 +44,7 @@ class Argument:
     """The item does nothing where this, and every other argument that has one, is at it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ItemSpec:
     """An item. ``many`` are the arguments without a name, gathered under one name."""
 
@@ -57,7 +57,7 @@ class ItemSpec:
     others: bool = False  # whether it takes numbers of any other names too
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class OptimizerSpec(ItemSpec):
     """An optimizer: ``torch`` is its class in ``torch.optim``, which takes the arguments by name.
 
@@ -75,7 +75,7 @@ TARGETS = ("classes", "pixels", "numbers")
 """What is learned of a sample: its class, the class of each of its pixels, or numbers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class LossSpec(ItemSpec):
     """A term of a loss. ``reads`` is what it is a function of: an output and the labels, what layers of
     neurons give, their membrane potentials, or an output and that of a teacher. Terms of ``training``

@@ -7,7 +7,7 @@ of a dry run and what is recorded of a run; training reads the fields.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -27,12 +27,13 @@ from danetc.dsl.recipe.value_types import (
     SumType,
     Type,
 )
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 Place = Literal["phase", "recipe", "phase only"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Where a value comes from. A value of a file or of the command line has a place."""
 
@@ -58,7 +59,7 @@ def row(
     return field(metadata={"row": (type, default, place, meaning, required, example)})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Phase:
     """One stretch of training. A setting of the recipe holds for all its phases."""
 
@@ -149,7 +150,7 @@ def named_in_losses(phases: Iterable[Phase], argument: str) -> list[str]:
     return list(dict.fromkeys(str(item[argument]) for item in items if argument in item))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """A checked recipe: one phase or more, in order."""
 

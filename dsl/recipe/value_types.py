@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Union
 
+from danetc.dsl.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class IntType:
     """A whole number from low to high, both included."""
 
@@ -15,7 +16,7 @@ class IntType:
     high: int = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FloatType:
     """A real number from low to high. ``open_low`` and ``open_high`` leave the ends out."""
 
@@ -25,33 +26,33 @@ class FloatType:
     open_high: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoolType:
     """``true`` or ``false``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChoiceType:
     """One of a few words."""
 
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ItemType:
     """One of a family of items: ``sgd(lr = 0.1)``."""
 
     family: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlowType:
     """Items of a family in sequence, or ``none``."""
 
     family: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SumType:
     """Items of a family, each times a number, added up: ``mse + 0.1 * firing_rate``."""
 
@@ -62,7 +63,7 @@ SCHEDULED_OPERATIONS = ("linear",)
 """The operations with a parameter that may be ``scheduled(...)``: the table of operations says which."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChangeType:
     """Parameters of the network with an item of a family each, or ``none``:
     ``surrogate(alpha = linear(1.0, 5.0)) + neuron(tau = cosine(4.0, 2.0))``."""
@@ -71,22 +72,22 @@ class ChangeType:
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PhaseType:
     """The name of an earlier phase."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NameType:
     """The name of something of the network: an output, a neuron."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PathType:
     """A file or directory, in quotes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FunctionType:
     """A function of a Python file, in quotes: ``"my_loss.py:focal"``."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.tokens import Token, starts_declaration, starts_statement
 
 MAX_NESTING = 100
@@ -14,7 +14,7 @@ _CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Brackets:
     """``partner[i]`` is the index of the bracket that token i pairs with.
 

@@ -6,11 +6,12 @@ The parser hands over the values of the alternative's symbols: tokens, nodes, or
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import Token
@@ -22,7 +23,7 @@ MAX_DEPTH = 200  # of an expression's tree: what reads a tree may then recurse
 Expr: TypeAlias = syntax.Expr
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parens:
     """An expression in parentheses: gone from the tree, but outer spans count its extent."""
 
@@ -390,7 +391,7 @@ class Builders:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BracedStatements:
     """The statements between braces, with the braces' extent."""
 

@@ -7,16 +7,18 @@ key is not that of the grammar beside it is never used: lark then makes one in m
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from danetc.dsl.record import record
+
 _FORMAT = 1  # of the JSON; part of the key
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class ParseTable:
     """An LALR(1) table.
 

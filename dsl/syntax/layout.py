@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.tree import Expr
 
@@ -12,14 +12,14 @@ WIDTH = 100
 INDENT = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """Text that no line ends in."""
 
     flat: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bracketed:
     """``before(item, item)``; over lines it has one item a line."""
 
@@ -29,7 +29,7 @@ class Bracketed:
     flat: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chain:
     """Operands with what stands before each, as ``-> ``; over lines as many a line as fit.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.dsl.record import record
 
 
-@dataclass(frozen=True, eq=False)
+@record(slots=False, eq=False)
 class SourceFile:
     """A named text. Two files are the same only if they are the same object."""
 
@@ -39,7 +40,7 @@ class SourceFile:
         return self.text[start:] if end < 0 else self.text[start:end]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A half-open range of offsets in one source file."""
 

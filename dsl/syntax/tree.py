@@ -7,9 +7,10 @@ Parentheses are not kept: the printer puts back those that precedence asks for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Union, get_args
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import NOWHERE, Span
 
 DECLARATION_KINDS = (
@@ -21,7 +22,7 @@ def _span() -> Span:
     return field(default=NOWHERE, compare=False, repr=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name:
     """A name in an expression. ``in`` and ``out`` are names too."""
 
@@ -29,7 +30,7 @@ class Name:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Word:
     """A name that means itself, as an argument: ``over = time`` (``words`` says where)."""
 
@@ -37,7 +38,7 @@ class Word:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """A number as it was written: ``4``, ``0.5``, ``1e-4``."""
 
@@ -50,13 +51,13 @@ class Number:
         return int(self.text) if whole else float(self.text)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class String:
     value: str
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arg:
     """An argument of a call or a setting of ``with``: ``value`` or ``name = value``."""
 
@@ -65,7 +66,7 @@ class Arg:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Each:
     """``value for variable in low .. high if condition``, an argument of ``sum`` and its like."""
 
@@ -78,14 +79,14 @@ class Each:
     name_span: Span = _span()  # of the variable
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     function: Expr
     args: tuple[Arg, ...]
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """``low .. high``, both ends included; only inside an index."""
 
@@ -94,7 +95,7 @@ class Range:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class At:
     """``base[i]``, ``base[a .. b]``, ``base[i, j .. k]``."""
 
@@ -103,7 +104,7 @@ class At:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binary:
     """``+ - * /``, a comparison, ``and`` or ``or``."""
 
@@ -113,7 +114,7 @@ class Binary:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unary:
     """``-`` or ``not``."""
 
@@ -122,7 +123,7 @@ class Unary:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IfElse:
     """``then if condition else otherwise``."""
 
@@ -132,7 +133,7 @@ class IfElse:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flow:
     """``a -> b -> c``, two steps or more."""
 
@@ -140,7 +141,7 @@ class Flow:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Via:
     """``backbone via connection``."""
 
@@ -149,7 +150,7 @@ class Via:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class By:
     """``... by rule``."""
 
@@ -158,7 +159,7 @@ class By:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class With:
     """``... with (neuron = PLIF)``."""
 
@@ -172,7 +173,7 @@ Expr = Union[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Define:
     """``name = value`` or ``name[i] = value``."""
 
@@ -183,7 +184,7 @@ class Define:
     name_span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """``state u = 0.0`` in a neuron."""
 
@@ -193,7 +194,7 @@ class State:
     name_span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Group:
     """``phase full { ... }`` or ``augment { ... }`` in a recipe."""
 
@@ -207,7 +208,7 @@ class Group:
 Stmt = Union[Define, State, Group]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Param:
     name: str
     default: Expr | None
@@ -215,7 +216,7 @@ class Param:
     name_span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Declaration:
     """``KIND name(params) = value { body }``; value, body or both.
 
@@ -231,13 +232,13 @@ class Declaration:
     name_span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseName:
     id: str
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Use:
     """``use std``, ``use "file.danet"``, either with ``(names)``.
 
@@ -250,13 +251,13 @@ class Use:
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comment:
     text: str  # from the # to the end of the line, trailing blanks removed
     span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lost:
     """A statement or declaration that could not be read, but for the name that it defines.
 
@@ -269,7 +270,7 @@ class Lost:
     name_span: Span = _span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """``lost`` is what errors have kept out of it."""
 

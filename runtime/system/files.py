@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,6 +70,8 @@ def replace_file(path: Path, data: Content) -> None:
 
     A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
     """
+    import secrets  # not in each start of the command
+
     with naming(path):
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

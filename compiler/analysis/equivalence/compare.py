@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from danetc.compiler.analysis.equivalence.form import FormOptions, Forms, Palette
@@ -13,11 +13,12 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.order import in_the_order_of_the_spec
+from danetc.dsl.record import record
 
 MAX_TERMS_SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Same:
     """Two graphs are one network.
 
@@ -32,7 +33,7 @@ class Same:
     to_the_bit: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Different:
     """Two graphs are not known to be one network.
 

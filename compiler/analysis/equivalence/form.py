@@ -14,7 +14,6 @@ values with one number are then the same bit for bit.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from math import frexp
 from random import Random
 
@@ -22,6 +21,7 @@ from danetc.compiler.analysis.equivalence.programs import program_form
 from danetc.compiler.ir.at_node import operands
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.record import record
 
 PRIME = 2**127 - 1
 SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
@@ -52,7 +52,7 @@ def residue(value: object) -> int:
     return int(mantissa * 2**53) * pow(2, exponent - 53, PRIME) % PRIME
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FormOptions:
     """What a form tells apart. ``starts``: what weights start from; ``exact``: rounding."""
 

@@ -24,13 +24,14 @@ from danetc.compiler.analysis.equivalence.form import (
 )
 from danetc.compiler.ir.at_node import has_own_state
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.dsl.record import record
 
 JOINS = frozenset({"mul", "concat", "maximum", "minimum"})
 MAX_VISITS = 1_000_000
 """How many nodes are visited to pair what is alike one by one; what is left is paired at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Matching:
     """``pairs`` leads from nodes of the left graph to those of the right.
 

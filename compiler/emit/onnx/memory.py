@@ -13,6 +13,7 @@ from onnx import ValueInfoProto, helper
 
 from danetc.compiler.emit.onnx.writer import NodeWriter, proto_type
 from danetc.compiler.ir.graph import Shape
+from danetc.dsl.record import record
 
 
 def zeros(to: NodeWriter, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
@@ -41,7 +42,7 @@ class UnrolledMemory:
         self.known[name] = value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Remembered:
     """What goes from one step to the next: how the file calls it, its shape and where it starts."""
 

@@ -7,7 +7,6 @@ modules: ``stages.0.blocks.1.branch.conv2``. Initialisers have the names of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import onnx
@@ -22,6 +21,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, Context
 from danetc.compiler.ir.ops.onnx.general import Site
+from danetc.dsl.record import record
 
 OnnxTime = Literal["unrolled", "loop", "step"]
 TIMES: tuple[OnnxTime, ...] = get_args(OnnxTime)
@@ -35,7 +35,7 @@ class NotInOnnx(ValueError):
     """An operation has no form in ONNX. The message names its node."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Region:
     """Nodes that run one step after the other: a neuron with states, or a loop over time."""
 

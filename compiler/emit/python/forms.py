@@ -16,13 +16,14 @@ from typing import Union
 from danetc.compiler.emit.python.names import is_plain, variable
 from danetc.compiler.emit.python.trees import text_of
 from danetc.compiler.ir.graph import Attribute
+from danetc.dsl.record import record
 
 Path = tuple[str, ...]
 Numeric = Union[int, float, bool]
 CHANNELS = frozenset({"channels", "in_channels", "out_channels"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SizeArgument:
     """A size that a constructor gets. It is left out where it is ``default`` in all scopes.
 
@@ -35,14 +36,14 @@ class SizeArgument:
     less: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fixed:
     """An argument that is the same in all scopes of a class."""
 
     value: Attribute | tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class New:
     """A constructor call: a class by its text or by its number, arguments with their labels."""
 
@@ -50,7 +51,7 @@ class New:
     args: tuple[tuple[str, Argument], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeated:
     """``count`` times ``item``; its argument ``grows`` grows by ``step`` each time."""
 
@@ -60,14 +61,14 @@ class Repeated:
     step: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Many:
     """The list of a ModuleList."""
 
     runs: tuple[Repeated, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Optional:
     """A module that a class has in some of its scopes; others give what they get."""
 

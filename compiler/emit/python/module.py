@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.python.body import Body, Path
@@ -51,6 +50,7 @@ from danetc.compiler.emit.scopes import (
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
+from danetc.dsl.record import record
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 
@@ -378,7 +378,7 @@ class _Emitter:
         return self.graph.program(node).varies
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Scope:
     """A scope with its forward method; ``kind`` is what stages of one text have in common."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from danetc.compiler.emit.python.equations import (
     STEPS,
@@ -36,6 +35,7 @@ from danetc.dsl.neuron.program import (
     SurrogateProgram,
     settled,
 )
+from danetc.dsl.record import record
 
 _FORMS: Mapping[tuple[bool, bool], str] = {
     (True, False): "nn.Parameter(torch.tensor(raw))",
@@ -96,7 +96,7 @@ class Neurons:
         return label, made.arguments, defaults
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Made:
     """A class: a name to begin with, its arguments, and what writes it for a name and defaults."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from danetc.dsl.record import record
 
 PRELUDE = "danetc.compiler.emit.python.prelude"
 LAYERS = "danetc.runtime.layers"
@@ -35,7 +36,7 @@ _RUNTIME_BASES = frozenset({"Leaf", "ReadsWhatItMoves"})
 _RUNTIME_METHODS = frozenset({"advance", "at", "extra_repr"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Definition:
     """``needs`` are the names in it; ``parameters`` those of a function; ``first``: before the network."""
 

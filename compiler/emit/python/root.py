@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.emit.python.layers import Layers
@@ -12,6 +11,7 @@ from danetc.compiler.emit.python.names import words
 from danetc.compiler.emit.python.trees import call, constant, name
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
+from danetc.dsl.record import record
 
 _HE_NORMAL = """
 for module in self.modules():
@@ -21,7 +21,7 @@ for module in self.modules():
 _HE_NORMAL_REST = _HE_NORMAL.replace("nn.Conv2d):", "nn.Conv2d) and not hasattr(module, 'drawn'):")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Root:
     """The class ``Model``, whose forward method has these ``parameters``.
 

@@ -7,7 +7,7 @@ at one time step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
@@ -15,6 +15,7 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 
 REQUIRED: Any = object()
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class OpError(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameter:
     """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds.
 
@@ -53,7 +54,7 @@ class Parameter:
     """It takes a value, whose shape the result must have; nothing of it is an attribute."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TorchModule:
     """A torch module by the dotted name of its class, with its constructor's arguments.
 
@@ -67,7 +68,7 @@ class TorchModule:
     layout: Literal["flat", "seq", "any"] = "flat"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TorchFunction:
     """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
 
@@ -84,7 +85,7 @@ class TorchFunction:
     before: tuple[Attribute, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """What a rule knows beyond its operands: T and the programs of the neurons."""
 
@@ -100,7 +101,7 @@ class Context:
         return self.neurons[str(attrs["neuron"])]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Product:
     """Multiply-accumulates of one sample at one step, and the kinds of what is multiplied by what.
 
@@ -124,7 +125,7 @@ def _named(attrs: Attrs) -> tuple[str, str]:
     return "", ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Regrouped:
     """An operation on what another made of operands, and one that does both in another order.
 
@@ -140,7 +141,7 @@ class Regrouped:
     asked: Callable[[Attrs], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Op:
     """A row of the table. What has a default holds of most operations."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
 from danetc.compiler.ir.graph import Node
+from danetc.dsl.record import record
 
 PLACE = 8
 """Bytes of the place of a maximum (int64)."""
@@ -19,7 +19,7 @@ FACTOR = 8
 """Bytes of a constant that values are multiplied by (float64)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sizes:
     """An operation's sizes in one step: elements of its operands and of its result, and bytes of a
     number of the first operand."""
@@ -63,7 +63,7 @@ def for_quotient(trained: Sequence[bool]) -> Sequence[bool]:
     return [trained[1], True]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Saved:
     """What the forward pass of an operation keeps for its backward pass.
 

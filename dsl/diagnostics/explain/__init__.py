@@ -6,10 +6,10 @@ A file holds the page without its heading, which is the title in the registry of
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 
 from danetc.dsl.diagnostics.codes import CODES
+from danetc.dsl.record import record
 
 _EXAMPLE = re.compile(r"^## (Wrong|Fixed)\n+```danet\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -20,7 +20,7 @@ def page(code: str) -> str:
     return f"# {code}: {title}\n\n" + files(__name__).joinpath(f"{code}.md").read_text("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Examples:
     """The specs of a page. The wrong one gives the page's error first, or its warning alone; the
     fixed one gives neither errors nor warnings."""

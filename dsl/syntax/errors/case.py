@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.diagnostics.fixes import Hint, inserting, removing
+from danetc.dsl.record import record
 from danetc.dsl.syntax.brackets import Brackets
 from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import (
@@ -37,7 +37,7 @@ PLACES = {
 STATEMENT = "a statement is `name = value`"
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Situation:
     """Token i cannot stand here. Its statement, or declaration's head, began at token ``begin``.
 
@@ -114,7 +114,7 @@ class Situation:
         return None
 
 
-@dataclass(frozen=True)
+@record(slots=False)
 class Found:
     """The error, and how to continue: with another token in its place, with tokens put before it,
     without it, or else from the next statement at or after ``resume``."""

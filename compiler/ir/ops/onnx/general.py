@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, whole
+from danetc.dsl.record import record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ class OnnxWriter(Protocol):
         """Remember a value for the next step."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Site:
     """What a form knows of its node."""
 
