@@ -103,7 +103,7 @@ bench: $(VENV)/.test
 	exit $$status
 
 # The short forms; without --quick each measures more and writes benchmarks/results/.
-QUICK := training conditions saved_bytes peak_memory first_step scaling_time_depth dense_blocks training_overhead exchange
+QUICK := training conditions saved_bytes peak_memory first_step scaling_time_depth dense_blocks training_overhead exchange one_image
 
 # Trains nothing: results/run.py does.
 results: $(VENV)/.test

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
+from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import Sample, medians
 from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
@@ -126,6 +128,38 @@ class Row:
         elif self.least is not None:
             bound = f">= {self.least:.2f}  {'ok' if self.kept else 'MISSED'}"
         return f"{self.value:8.2f} {self.unit:<3} {bound}"
+
+
+def convolutions_alone(step: TrainingStep) -> Callable[[], object]:
+    """Torch's forward and backward of a step's convolutions alone, on inputs like those of the step."""
+    dtype = torch.bfloat16 if step.half else torch.float32
+    seen: list[tuple[nn.Conv2d, Tensor]] = []
+
+    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        x = torch.empty_like(inputs[0], dtype=dtype).bernoulli_(0.2)
+        seen.append((module, x.requires_grad_(bool(seen))))  # images need no gradient
+
+    layers = [m for m in step.model.modules() if isinstance(m, nn.Conv2d)]
+    handles = [layer.register_forward_hook(watch) for layer in layers]
+    try:
+        step.loss()
+    finally:
+        for handle in handles:
+            handle.remove()
+    grads: list[Tensor] = []
+
+    def run() -> None:
+        with torch.autocast(step.device.type, torch.bfloat16, step.half):
+            outputs = [
+                nn.functional.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
+                for m, x in seen
+            ]
+        if not grads:
+            grads.extend(torch.ones_like(y) for y in outputs)
+        torch.autograd.backward(outputs, grads)
+
+    return run
 
 
 def progress(what: str) -> None:

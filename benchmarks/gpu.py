@@ -27,7 +27,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import ANN, RESULTS, SPIKINGJELLY, Row, machine, progress  # before torch
+from common import (  # before torch
+    ANN,
+    RESULTS,
+    SPIKINGJELLY,
+    Row,
+    convolutions_alone,
+    machine,
+    progress,
+)
 
 # isort: split
 import torch
@@ -341,7 +349,7 @@ def roofline(at: At) -> Iterator[Row]:
     found, _ = candidates(graph, conditions, ("fused",))
     step = _mixed(found["danetc fused"].make())
     step()
-    alone = _convolutions(step)
+    alone = convolutions_alone(step)
     progress("roofline")
     samples = time_interleaved({"step": step, "convolutions": alone}, at.device, at.rounds)
     whole, parts = (1e3 * medians(samples[name]).seconds for name in ("step", "convolutions"))
@@ -349,37 +357,6 @@ def roofline(at: At) -> Iterator[Row]:
     for name, value in (("convolutions", parts), ("regions", whole - parts)):
         best = ROOFLINE_MS[name]
         yield Row(f"roofline: its {name} (an H100 at best: {best} ms)", value, unit="ms")
-
-
-def _convolutions(step: TrainingStep) -> Callable[[], object]:
-    """Forward and backward of the convolutions alone, on inputs like those of the step."""
-    seen: list[tuple[nn.Conv2d, Tensor]] = []
-
-    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        x = torch.empty_like(inputs[0], dtype=torch.bfloat16).bernoulli_(0.2)
-        seen.append((module, x.requires_grad_(bool(seen))))  # images need no gradient
-
-    layers = [m for m in step.model.modules() if isinstance(m, nn.Conv2d)]
-    handles = [layer.register_forward_hook(watch) for layer in layers]
-    try:
-        step.loss()
-    finally:
-        for handle in handles:
-            handle.remove()
-    grads: list[Tensor] = []
-
-    def run() -> None:
-        with torch.autocast(step.device.type, torch.bfloat16):
-            outputs = [
-                nn.functional.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
-                for m, x in seen
-            ]
-        if not grads:
-            grads.extend(torch.ones_like(y) for y in outputs)
-        torch.autograd.backward(outputs, grads)
-
-    return run
 
 
 # -- all of them -----------------------------------------------------------------------------------

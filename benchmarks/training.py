@@ -9,11 +9,13 @@ CPU seconds (on a GPU in its time).
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 
 from common import (
     ANN,
     SPIKINGJELLY,
     Row,
+    convolutions_alone,
     entries,
     named,
     network,
@@ -28,8 +30,14 @@ from danetc.runtime.bench.timing import ratio, time_interleaved
 from danetc.tasks.benchmark import Candidate
 
 MOST = 1.05
+ALONE, ALONE_MOST = "convolutions of {}", 1.31
 CONNECTIONS = ("sew", "danet_a", "danet_c")  # danet_a is PA-A
 DEPTHS = (18, 50)
+
+
+def bases(found: Mapping[str, Candidate]) -> dict[str, float | None]:
+    """Steps that are compared with their convolutions alone, and the bounds."""
+    return {"danetc sew_r18 fused": ALONE_MOST, named(found, ANN): None}
 
 
 def main() -> int:
@@ -46,8 +54,11 @@ def main() -> int:
             found |= own[graph.name]
         if depth != 18:
             found = {name: item for name, item in found.items() if SPIKINGJELLY not in name}
-        steps = {name: entry.make() for name, entry in found.items()}
-        device = next(iter(steps.values())).device
+        made = {name: entry.make() for name, entry in found.items()}
+        device = next(iter(made.values())).device
+        steps: dict[str, Callable[[], object]] = {**made}
+        if depth == 18:
+            steps |= {ALONE.format(name): convolutions_alone(made[name]) for name in bases(found)}
         samples = time_interleaved(
             steps, device, at.rounds, on_progress=lambda name: progress(f"training: {name}")
         )
@@ -65,8 +76,12 @@ def main() -> int:
                 value = ratio(samples, other, ours(graph))
                 rows.append(Row(f"{other} / {ann}", theirs))
                 rows.append(Row(f"{other} / {graph.name}", value, least=theirs / MOST))
+        if depth == 18:
+            for name, most in bases(found).items():
+                value = ratio(samples, name, ALONE.format(name))
+                rows.append(Row(f"{name} / its convolutions alone, by torch", value, most=most))
         raw[f"resnet{depth}"] = seconds(samples)
-        del steps
+        del steps, made
     raw["device"] = str(device)
     return report(at, rows, raw)
 

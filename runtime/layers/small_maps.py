@@ -58,12 +58,14 @@ a kernel it does not read, and of one image it is as fast."""
 
 
 def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
-    """Whether the weights' gradient is, of the gradient of an output [N, O, H, W]."""
+    """Whether the weights' gradient is, of the gradient of an output [N, O, H, W]. (Not where a call is
+    looked through: what it reads is remembered, and has to be real.)"""
     images, _, height, width = grad.shape
     are_few = height * width <= FEW
     least, most = (FEW_WEIGHTS, FEW_OUTPUTS) if are_few else (GRADIENT_WEIGHTS, GRADIENT_OUTPUTS)
     return (
         groups == 1
+        and type(grad) is Tensor
         and grad.device.type == "cpu"
         and grad.dtype in (torch.float32, torch.bfloat16)
         and weight.numel() >= least
@@ -134,8 +136,11 @@ def _reads(shape: tuple[int, int, int], window: Window) -> Tensor:
     one more than the last is the border."""
     images, height, width = shape
     pixels = images * height * width
-    places = torch.arange(pixels, dtype=torch.float64).view(images, 1, height, width)
-    down, across = window.padding
-    bordered = F.pad(places, (across, across, down, down), value=pixels)
-    read = F.unfold(bordered, window.kernel, dilation=window.dilation, stride=window.stride)
-    return read.transpose(0, 1).flatten(1).to(torch.int64).contiguous()
+    with torch.inference_mode(False):  # it serves all calls after this one
+        places = torch.arange(pixels, dtype=torch.float64, device="cpu")
+        down, across = window.padding
+        bordered = F.pad(
+            places.view(images, 1, height, width), (across, across, down, down), value=pixels
+        )
+        read = F.unfold(bordered, window.kernel, dilation=window.dilation, stride=window.stride)
+        return read.transpose(0, 1).flatten(1).to(torch.int64).contiguous()

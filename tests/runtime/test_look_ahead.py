@@ -25,7 +25,7 @@ from danetc.runtime.kernels import fusion_group as group
 from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
 from danetc.runtime.kernels.helpers import Request, compile_all
 from danetc.runtime.kernels.upcoming import Job
-from danetc.runtime.layers import fused, inference, statistics
+from danetc.runtime.layers import fused, inference, small_maps, statistics
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
@@ -86,6 +86,19 @@ def model(memory: str = "none", more: str = "") -> Model:
 
 def x(dtype: torch.dtype = torch.float32, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 8, 8, dtype=dtype)
+
+
+def test_gradients_are_real(news: News, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer remembers from the first call is not of the tensors without values that went before."""
+    for least in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS"):
+        monkeypatch.setattr(small_maps, least, 1)
+    monkeypatch.setattr(small_maps, "GRADIENT_OUTPUTS", 10**6)
+    small_maps._reads.cache_clear()
+    net = model()
+    net(x()).sum().backward()
+    assert len(news.totals) == 1
+    assert small_maps._reads.cache_info().currsize
+    assert {type(p.grad) for p in net.parameters()} == {Tensor}
 
 
 @pytest.mark.thorough

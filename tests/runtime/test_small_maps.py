@@ -138,6 +138,18 @@ def test_a_model_for_inference_takes_it(
         assert torch.equal(layer(x), layer(torch.zeros_like(x)))
 
 
+def test_what_inference_remembers_serves_training() -> None:
+    """(That nothing is remembered of tensors without values: `test_look_ahead.py`.)"""
+    small_maps._reads.cache_clear()
+    training, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2)
+    with torch.inference_mode():
+        InferenceConv2d(4, 4, 3, padding=1)(x.float())
+    assert small_maps._reads.cache_info().currsize == 1
+    training(x.float()).sum().backward()
+    assert small_maps._reads.cache_info().hits == 1
+    assert not small_maps._reads((2, 2, 2), window_of(training)).is_inference()
+
+
 def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     wide = torch.empty(512, 512, 3, 3)
