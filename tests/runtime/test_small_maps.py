@@ -142,8 +142,9 @@ def test_what_inference_remembers_serves_training() -> None:
     """(That nothing is remembered of tensors without values: `test_look_ahead.py`.)"""
     small_maps._reads.cache_clear()
     training, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2)
+    evaluated = InferenceConv2d(4, 4, 3, padding=1)
     with torch.inference_mode():
-        InferenceConv2d(4, 4, 3, padding=1)(x.float())
+        evaluated(x.float())
     assert small_maps._reads.cache_info().currsize == 1
     training(x.float()).sum().backward()
     assert small_maps._reads.cache_info().hits == 1
