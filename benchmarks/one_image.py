@@ -81,9 +81,10 @@ def main() -> int:
     at = options("one_image", __doc__, batch=1, rounds=(21, 5))
     torch.set_num_threads(1)
     raw: dict[str, Any] = {}
+    runs = passes(at)
     with torch.inference_mode():
         samples = time_interleaved(
-            passes(at), torch.device("cpu"), at.rounds, sample=0.1, on_progress=progress
+            runs, torch.device("cpu"), at.rounds, sample=0.1, on_progress=progress
         )
     raw["seconds"] = seconds(samples)
     pairs: tuple[tuple[str, str, float | None], ...] = (

@@ -101,7 +101,12 @@ TABLE = _table(
     (
         InternalUse.PACKED_WEIGHTS,
         "torch",
-        ("ops.mkldnn._reorder_convolution_weight", "ops.mkldnn._convolution_pointwise"),
+        (
+            "ops.mkldnn._reorder_convolution_weight",
+            "ops.mkldnn._convolution_pointwise",
+            "ops.mkldnn._reorder_linear_weight",
+            "ops.mkldnn._linear_pointwise",
+        ),
     ),
     (
         InternalUse.INTEGERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,7 +28,7 @@ from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.small_maps import Window, convolved, is_forward_faster, laid_out
+from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
 from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.stepping import States
@@ -53,8 +53,8 @@ class InferenceConv2d(Leaf, nn.Conv2d):
     def convolve(self, x: Tensor, window: Window) -> Tensor:
         """As ``forward``, with a weight that is laid out."""
         if is_forward_faster(x, self.weight, window):
-            return convolved(x, self.kept("product", laid_out), self.bias, window)
-        out: Tensor = _packing()[1](
+            return convolved(x, self._multiply, window)
+        out: Tensor = _packing().convolve(
             x, self.kept("convolution", self._packed), self.bias, self.padding, self.stride,
             self.dilation, self.groups, "none", [], "",
         )  # fmt: skip
@@ -70,7 +70,11 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         return known[1][name]
 
     def _packed(self, weight: Tensor) -> Any:
-        return _packing()[0](weight, self.padding, self.stride, self.dilation, self.groups)
+        return _packing().kernel(weight, self.padding, self.stride, self.dilation, self.groups)
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        matrix = self.kept("product", lambda weight: _packing().matrix(as_matrix(weight)))
+        return _packing().multiply(rows, matrix, self.bias, "none", [], "")
 
 
 _MADE: WeakKeyDictionary[nn.Module, tuple[object, dict[str, Any]]] = WeakKeyDictionary()
@@ -96,13 +100,23 @@ def is_laid_out(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+class _Packing(NamedTuple):
+    """What lays out the weights of a convolution, and convolves with them; the same of a product."""
+
+    kernel: Callable[..., Tensor]
+    convolve: Callable[..., Tensor]
+    matrix: Callable[..., Tensor]
+    multiply: Callable[..., Tensor]
+
+
 @lru_cache(maxsize=1)
-def _packing() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """What lays out weights, and what convolves with them."""
+def _packing() -> _Packing:
     find = internals.find
-    return (
+    return _Packing(
         find("ops.mkldnn._reorder_convolution_weight").default,
         find("ops.mkldnn._convolution_pointwise").default,
+        find("ops.mkldnn._reorder_linear_weight").default,
+        find("ops.mkldnn._linear_pointwise").default,
     )
 
 

@@ -7,7 +7,7 @@ ResNet-18 on images of 64x64 pixels more than a third of a training step, and 2 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,16 +84,18 @@ def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
 # -- products --------------------------------------------------------------------------------------
 
 
-def laid_out(weight: Tensor) -> Tensor:
-    """A weight [O, C, KH, KW] as ``convolved`` takes it, [O, KH * KW * C]."""
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight [O, C, KH, KW] as it stands in the product of a forward pass, [O, KH * KW * C]."""
     return weight.movedim(1, -1).reshape(weight.shape[0], -1)
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-    """A convolution of images [N, C, H, W] with a weight that is laid out; its channels come last in
-    memory."""
+def convolved(x: Tensor, multiply: Callable[[Tensor], Tensor], window: Window) -> Tensor:
+    """A convolution of images [N, C, H, W]; its channels come last in memory.
+
+    ``multiply`` takes what each output reads, [N * HO * WO, KH * KW * C], to the outputs.
+    """
     height, width = window.outputs(x)
-    out = F.linear(_rows(x, window), weight, bias)
+    out = multiply(_rows(x, window))
     return out.view(x.shape[0], height, width, -1).movedim(-1, 1)
 
 

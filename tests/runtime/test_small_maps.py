@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.layers import small_maps
+from danetc.runtime.layers import inference, small_maps
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.layers.small_maps import Window
@@ -41,6 +41,14 @@ def window_of(layer: nn.Conv2d) -> Window:
     return Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
 
 
+def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """As a product of torch's."""
+    matrix = small_maps.as_matrix(layer.weight)
+    return small_maps.convolved(
+        x, lambda rows: nn.functional.linear(rows, matrix, layer.bias), window_of(layer)
+    )
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
@@ -55,8 +63,7 @@ def test_products_are_the_convolution_and_its_gradient(
     (wanted_gradient,) = torch.autograd.grad(wanted, [layer.weight], grad)
     window = window_of(layer)
     assert window.outputs(x) == wanted.shape[-2:]
-    weight = small_maps.laid_out(layer.weight.detach())
-    torch.testing.assert_close(small_maps.convolved(x, weight, layer.bias, window), wanted)
+    torch.testing.assert_close(convolved(layer, x), wanted)
     gradient = small_maps.weight_gradient(x, grad, layer.weight, window)
     torch.testing.assert_close(gradient, wanted_gradient)
     assert gradient.stride() == wanted_gradient.stride()
@@ -125,15 +132,24 @@ def test_a_model_for_inference_takes_it(
     layer = InferenceConv2d(16, 24, **options)
     x = torch.randn(3, 16, 4, 4).to(memory_format=layout)
     with torch.no_grad():
+        multiplied: list[tuple[int, ...]] = []
+        multiply = inference._packing().multiply
+
+        def noted(rows: Tensor, *rest: Any) -> Tensor:
+            multiplied.append(tuple(rows.shape))
+            return multiply(rows, *rest)
+
+        packing = inference._packing()._replace(multiply=noted)
+        monkeypatch.setattr(inference, "_packing", lambda: packing)
         found = layer(x)
-        product = small_maps.convolved(
-            x, small_maps.laid_out(layer.weight), layer.bias, window_of(layer)
-        )
-        assert torch.equal(found, product)
+        assert multiplied == [(found[:, 0].numel(), layer.weight[0].numel())]
+        torch.testing.assert_close(found, convolved(layer, x))
         assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(layer(x[:2]), found[:2])
         torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
         monkeypatch.setattr(small_maps, "FORWARD_WEIGHTS", 2**19)
         torch.testing.assert_close(layer(x), found)  # with a weight that is laid out otherwise
+        assert len(multiplied) == 2
         layer.weight.zero_()
         assert torch.equal(layer(x), layer(torch.zeros_like(x)))
 
