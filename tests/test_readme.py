@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -184,3 +185,25 @@ def test_the_commands_run(
     for made in ("build/danet_c_r50/model.py", "topology.svg", "net.onnx", "report.html"):
         assert (tmp_path / made).is_file(), made
     assert list((tmp_path / "figures").glob("*.svg"))
+
+
+MEASURED = (
+    ("training", "sew_r18 / torchvision resnet18", "SpikingJelly sew_resnet18 / torchvision resnet18"),
+    ("training", "origin_r18 / torchvision resnet18", "SpikingJelly spiking_resnet18 / torchvision resnet18"),
+    ("training", "danet_c_r50 / torchvision resnet50", None),
+    ("saved_bytes", "sew_r18 / torchvision resnet18", "SpikingJelly sew_resnet18 / torchvision resnet18"),
+)  # fmt: skip
+"""Where benchmarks have the rows of README's table of speed: ours and SpikingJelly's."""
+
+
+def test_its_figures_of_speed_are_those_that_were_measured() -> None:
+    _, _, table = README.partition("| | danetc | SpikingJelly |\n|---|---|---|\n")
+    rows = [line.strip("| ").split(" | ") for line in table.partition("\n\n")[0].splitlines()]
+    assert len(rows) == len(MEASURED)
+    for (what, *shown), (name, *wanted) in zip(rows, MEASURED, strict=True):
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        assert (result["steps"], result["batch"], result["image"]) == (4, 4, 64)
+        values = {row["what"]: row["value"] for row in result["rows"]}
+        figures = [f"{values[each]:.2f}" for each in wanted if each is not None]
+        assert [each for each in shown if each] == figures, what

@@ -83,21 +83,25 @@ _MADE: WeakKeyDictionary[nn.Module, tuple[object, dict[str, Any]]] = WeakKeyDict
 
 def is_laid_out(x: Tensor, weight: Tensor) -> bool:
     """Whether a weight is laid out for values like ``x``, or would be for those that it stands for."""
-    if torch.is_grad_enabled() or x.dtype != torch.float32 or weight.dtype != torch.float32:
+    if torch.is_grad_enabled() or not (x.dtype == weight.dtype == torch.float32 and x.is_cpu):
         return False
-    fakes = upcoming.notes
-    if type(x) is not Tensor and not (fakes is not None and isinstance(x, fakes.fake)):
-        return False
-    return bool(
-        x.device.type == "cpu"
-        and not weight.is_inference()  # nothing would say that it was written to
-        and internals.version(weight) is not None
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and internals.has(InternalUse.PACKED_WEIGHTS)
+    if type(x) is not Tensor:
+        fakes = upcoming.notes
+        if fakes is None or not isinstance(x, fakes.fake):
+            return False
+    return not (
+        weight.is_inference()  # nothing would say that it was written to
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or not torch.backends.mkldnn.enabled
+        or not _can_lay_out()
     )
+
+
+@lru_cache(maxsize=1)
+def _can_lay_out() -> bool:
+    uses = InternalUse.PACKED_WEIGHTS, InternalUse.SHARED_BITS  # which tells of each writing
+    return all(map(internals.has, uses)) and torch.backends.mkldnn.is_available()
 
 
 class _Packing(NamedTuple):
@@ -141,6 +145,7 @@ class InferenceNeuron(FusedNeuron):
         super().__init__(program, steps, rank, norms, [ANALOG] * len(norms), size=size)
         self._owned = owned
         self._added = added
+        self._step_terms = tuple(Term(normed, True) for normed in self._normed)
         if added:
             self._make = summed_kernel
 
@@ -170,7 +175,7 @@ class InferenceNeuron(FusedNeuron):
         """As ``Neuron.advance``, in one kernel."""
         now, states = (before or (0, None)) if self._per_step else (0, before)
         last = any(is_last(x) for x in inputs)
-        terms = tuple(Term(normed, True) for normed in self._normed)
+        terms = self._step_terms
         flats = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
         scales, shifts = columns(self._affines(flats, terms, last), last)
         step, neuron = step_kernel(self.program, terms, self._added), kernel(self.program)

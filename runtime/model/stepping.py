@@ -37,17 +37,17 @@ class Stepping(Protocol):
         the next step. The state before the first is None."""
 
 
-_CODES: WeakKeyDictionary[nn.Module, tuple[tuple[type, ...], StepCode]] = WeakKeyDictionary()
-"""The code of a model, and of layers of which kinds it is."""
+_CODES: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], StepCode]] = WeakKeyDictionary()
+"""The code of a model, and of which layers it is (which it holds, so that no other has their number)."""
 
 
 def step_code(model: fx.GraphModule, first: bool) -> StepCode:
     """The code of one step, written for the layers that the model has when it takes its ``first``."""
     known = _CODES.get(model)
     if known is None or first:
-        kinds = tuple(map(type, model.modules()))
-        if known is None or known[0] != kinds:
-            known = _CODES[model] = kinds, _written(model)
+        layers = tuple(map(id, model.modules()))
+        if known is None or known[0] != layers:
+            known = _CODES[model] = layers, _written(model)
     return known[1]
 
 
@@ -116,44 +116,66 @@ class _Writer:
         module, name = scope.get_submodule(target), prefix + target
         if isinstance(module, fx.GraphModule):
             return self.scope(module, f"{name}.", args)
-        call: Callable[..., Any]
         match module:
             case Stepping():
-                call = _advanced
+                call = _advanced(module, name)
             case _ if hasattr(module, "over_time"):
-                call, name = _looped, name.removesuffix(name.rpartition(".")[2])
+                call = _looped(module, name.removesuffix(name.rpartition(".")[2]))
             case Learnt():
-                call = _learnt
+                call = _learnt(module)
             case _:
-                return self.graph.call_module(prefix + target, tuple(args))
-        layer = self.graph.get_attr(prefix + target)
-        return self.graph.call_function(call, (layer, name, self.before, self.after, *args))
+                call = _called(module)
+        return self.graph.call_function(call, (self.before, self.after, *args))
 
 
 # -- what the code calls ---------------------------------------------------------------------------
 
 
-def _advanced(module: Any, name: str, before: States, after: States, *inputs: Tensor) -> Tensor:
+Call = Callable[..., Any]
+"""Takes what is remembered before, where to put what is remembered after, and what a layer takes. It knows
+its layer: to look layers up by their names in each step takes longer than many of them compute."""
+
+
+def _advanced(module: Any, name: str) -> Call:
     rank = getattr(module, "input_rank", module.rank)
-    y, state = module.advance([frame(x, rank) for x in inputs], before.get(name))
-    if state is not None:
-        after[name] = state
-    result: Tensor = y.unsqueeze(0)
-    return result
+    advance = module.advance
+
+    def advanced(before: States, after: States, *inputs: Tensor) -> Tensor:
+        y, state = advance([frame(x, rank) for x in inputs], before.get(name))
+        if state is not None:
+            after[name] = state
+        result: Tensor = y.unsqueeze(0)
+        return result
+
+    return advanced
 
 
-def _looped(loop: Any, scope: str, before: States, after: States, *inputs: Tensor) -> Any:
+def _looped(loop: Any, scope: str) -> Call:
     """One step of a loop over time, whose memory has names from its scope on."""
-    frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
-    known = {name: before[scope + name] for name in loop.memory if scope + name in before}
-    values, memory = loop.advance(frames, known)
-    after.update({scope + name: value for name, value in memory.items()})
-    steps = [value.unsqueeze(0) for value in values]
-    return steps[0] if len(steps) == 1 else tuple(steps)
+
+    def looped(before: States, after: States, *inputs: Tensor) -> Any:
+        frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
+        known = {name: before[scope + name] for name in loop.memory if scope + name in before}
+        values, memory = loop.advance(frames, known)
+        after.update({scope + name: value for name, value in memory.items()})
+        steps = [value.unsqueeze(0) for value in values]
+        return steps[0] if len(steps) == 1 else tuple(steps)
+
+    return looped
 
 
-def _learnt(module: Learnt, name: str, before: States, after: States) -> Tensor:
-    return module.at(before.get(STEP, 0))
+def _learnt(module: Learnt) -> Call:
+    def learnt(before: States, after: States) -> Tensor:
+        return module.at(before.get(STEP, 0))
+
+    return learnt
+
+
+def _called(module: nn.Module) -> Call:
+    def called(before: States, after: States, *inputs: Any) -> Any:
+        return module(*inputs)
+
+    return called
 
 
 def _code_now(before: States, x: Tensor, steps: int, rank: int, tau: float) -> Tensor:

@@ -290,7 +290,7 @@ def test_states_are_values() -> None:
     assert torch.equal(fresh, stream(model, frames[:1])[0])
 
 
-def test_a_layer_of_another_kind_is_met_when_a_stream_begins() -> None:
+def test_another_layer_is_met_when_a_stream_begins() -> None:
     model = model_of().eval()
     frames = randn(2, 2, 3, 8, 8)
     before = stream(model, frames)
@@ -299,6 +299,14 @@ def test_a_layer_of_another_kind_is_met_when_a_stream_begins() -> None:
         after = stream(model, frames)
     assert not torch.equal(before[1], after[1])
     assert "stem.spike" not in model.stream(frames[0])[1]
+    with torch.no_grad():
+        model.stem.conv = copy.deepcopy(model.stem.conv)
+        model.stem.conv.weight.mul_(-1)
+        assert torch.equal(sum(stream(model, frames)) / 2, model(frames))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None  # what is remembered of a model ends with it
 
 
 def timed() -> Graph:

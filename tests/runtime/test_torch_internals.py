@@ -25,7 +25,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
-from danetc.runtime.layers import fused, spike_conv
+from danetc.runtime.layers import fused, inference, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
@@ -110,6 +110,7 @@ def forget() -> Iterator[Callable[[], None]]:
         internals.missing.cache_clear()
         internals.notice.cache_clear()
         missing_compiler.cache_clear()
+        inference._can_lay_out.cache_clear()
         fusion_kernel.cache_clear()
         fused._plan.cache_clear()
 
