@@ -138,10 +138,9 @@ its layer: to look layers up by their names in each step takes longer than many 
 
 def _advanced(module: Any, name: str) -> Call:
     rank = getattr(module, "input_rank", module.rank)
-    advance = module.advance
 
     def advanced(before: States, after: States, *inputs: Tensor) -> Tensor:
-        y, state = advance([frame(x, rank) for x in inputs], before.get(name))
+        y, state = module.advance([frame(x, rank) for x in inputs], before.get(name))
         if state is not None:
             after[name] = state
         result: Tensor = y.unsqueeze(0)
