@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from common import Options, Row, options, progress, report, seconds  # before torch
 
@@ -80,13 +79,11 @@ def passes(at: Options) -> dict[str, Callable[[], object]]:
 def main() -> int:
     at = options("one_image", __doc__, batch=1, rounds=(21, 5))
     torch.set_num_threads(1)
-    raw: dict[str, Any] = {}
     runs = passes(at)
     with torch.inference_mode():
         samples = time_interleaved(
             runs, torch.device("cpu"), at.rounds, sample=0.1, on_progress=progress
         )
-    raw["seconds"] = seconds(samples)
     pairs: tuple[tuple[str, str, float | None], ...] = (
         ("danetc", "onnxruntime", None),
         ("danetc folded", "onnxruntime", ONNX),
@@ -99,7 +96,7 @@ def main() -> int:
     rows = [
         Row(f"{name} / {base}", ratio(samples, name, base), most=most) for name, base, most in pairs
     ]
-    return report(at, rows, raw)
+    return report(at, rows, {"seconds": seconds(samples)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Convolutions on maps of a few pixels as one product of matrices.
 
-On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights there, of a
-ResNet-18 on images of 64x64 pixels more than a third of a training step, and 2 to 3 times for a forward pass
+On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights there, and up to 3
+times for a forward pass; of a ResNet-18's training step on small images a product saves a tenth to a fifth
 (docs/decisions.md has the figures). A product gives the same but for the order of its sums.
 """
 
