@@ -10,6 +10,7 @@ then made in a private folder that goes with the process.
 ``<digest>``           a kernel, by all that may make its code differ
 ``inductor``           what Inductor keeps: sources, libraries, traces, headers
 ``triton``             what Triton keeps
+``native``             libraries of our own C++ (``kernels.native``)
 ====================== ===========================================================
 """
 

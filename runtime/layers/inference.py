@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Self
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,7 +24,9 @@ from danetc.runtime.kernels.fusion_group import (
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart
 from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.layers import sparse
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
+from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
@@ -36,18 +37,21 @@ from danetc.runtime.model.stepping import States
 
 class InferenceConv2d(Leaf, nn.Conv2d):
     """A convolution whose weight is laid out once as the CPU's convolutions read it, and not in each
-    call: of many channels and few pixels that takes longer than to convolve. What it gives has its
-    channels last in memory.
+    call: of many channels and few pixels that takes longer than to convolve. Of few spikes it reads the
+    weights that they need (``sparse``). What it gives has its channels last in memory.
 
     In float32 on a CPU; elsewhere, and traced, it is a plain one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        if isinstance(self.padding, str) or not is_laid_out(x, weight):
+        if isinstance(self.padding, str) or not _has_packing(x, weight):
             return super().forward(x)
         if type(x) is not Tensor:  # of a call that is looked through
             return super().forward(x.contiguous(memory_format=torch.channels_last))
+        out = sparse.convolved(self, x)
+        if out is not None:
+            return out
         return self.convolve(x, Window.of(weight, self.stride, self.padding, self.dilation))
 
     def convolve(self, x: Tensor, window: Window) -> Tensor:
@@ -55,53 +59,31 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         if is_forward_faster(x, self.weight, window):
             return convolved(x, self._multiply, window)
         out: Tensor = _packing().convolve(
-            x, self.kept("convolution", self._packed), self.bias, self.padding, self.stride,
+            x, kept(self, "convolution", self._packed), self.bias, self.padding, self.stride,
             self.dilation, self.groups, "none", [], "",
         )  # fmt: skip
         return out
-
-    def kept(self, name: str, make: Callable[[Tensor], Any]) -> Any:
-        """What is made of the weight, under a name, once for the numbers that it has."""
-        of, known = (self.weight.data_ptr(), internals.version(self.weight)), _MADE.get(self)
-        if known is None or known[0] != of:
-            known = _MADE[self] = of, {}
-        if name not in known[1]:
-            known[1][name] = make(self.weight.detach())
-        return known[1][name]
 
     def _packed(self, weight: Tensor) -> Any:
         return _packing().kernel(weight, self.padding, self.stride, self.dilation, self.groups)
 
     def _multiply(self, rows: Tensor) -> Tensor:
-        matrix = self.kept("product", lambda weight: _packing().matrix(as_matrix(weight)))
+        matrix = kept(self, "product", lambda weight: _packing().matrix(as_matrix(weight)))
         return _packing().multiply(rows, matrix, self.bias, "none", [], "")
 
 
-_MADE: WeakKeyDictionary[nn.Module, tuple[object, dict[str, Any]]] = WeakKeyDictionary()
-"""What was made of layers' weights, and of which numbers. (No part of a layer: not copied or saved.)"""
-
-
-def is_laid_out(x: Tensor, weight: Tensor) -> bool:
-    """Whether a weight is laid out for values like ``x``, or would be for those that it stands for."""
-    if torch.is_grad_enabled() or not (x.dtype == weight.dtype == torch.float32 and x.is_cpu):
-        return False
+def _has_packing(x: Tensor, weight: Tensor) -> bool:
+    """Whether the weight is packed for values like ``x``, or would be for those that it stands for."""
     if type(x) is not Tensor:
         fakes = upcoming.notes
         if fakes is None or not isinstance(x, fakes.fake):
             return False
-    return not (
-        weight.is_inference()  # nothing would say that it was written to
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
-        or not torch.backends.mkldnn.enabled
-        or not _can_lay_out()
-    )
+    return is_laid_out(x, weight) and bool(torch.backends.mkldnn.enabled) and _can_pack()
 
 
 @lru_cache(maxsize=1)
-def _can_lay_out() -> bool:
-    uses = InternalUse.PACKED_WEIGHTS, InternalUse.SHARED_BITS  # which tells of each writing
-    return all(map(internals.has, uses)) and torch.backends.mkldnn.is_available()
+def _can_pack() -> bool:
+    return internals.has(InternalUse.PACKED_WEIGHTS) and torch.backends.mkldnn.is_available()
 
 
 class _Packing(NamedTuple):
@@ -174,27 +156,47 @@ class InferenceNeuron(FusedNeuron):
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``, in one kernel."""
         now, states = (before or (0, None)) if self._per_step else (0, before)
-        last = any(is_last(x) for x in inputs)
-        terms = self._step_terms
-        flats = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
+        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
+        terms, layout = self._step_terms, _layout(shape, last)
+        flats = [layout.flat_view(x) for x in inputs]
         scales, shifts = columns(self._affines(flats, terms, last), last)
-        step, neuron = step_kernel(self.program, terms, self._added), kernel(self.program)
+        step = step_kernel(self.program, terms, self._added)
         if states is None:
-            known = neuron.initial_states(wide(flats[self._added]))
+            known = kernel(self.program).initial_states(wide(flats[self._added]))
         else:
-            known = [flat_view(state, Term(False, True), last) for state in states]
+            known = [layout.flat_view(state) for state in states]
         params = self.flat_params(last, now)
         results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
-        shape = inputs[0].shape
-        if last:
-            size = (shape[0], *shape[-2:], shape[1])
-            out, *after = (value.view(size).movedim(-1, -3) for value in results)
-        else:
-            out, *after = (value.view(shape) for value in results)
+        out, *after = [value.as_strided(shape, layout.strides) for value in results]
         return out, (now + 1, after) if self._per_step else after
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         return self._driven(inputs[self._added :], self._norms[self._added :])
+
+
+class _Layout(NamedTuple):
+    """How the values of one time step lie in memory: strides of [N, C, ...], and size and strides of the
+    same as kernels take them, [N, C, L] or [N, L, C]."""
+
+    strides: tuple[int, ...]
+    last: bool
+    flat: tuple[int, ...]
+    flat_strides: tuple[int, ...]
+
+    def flat_view(self, x: Tensor) -> Tensor:
+        """As the function of this name, in one operation where ``x`` lies so."""
+        if x.stride() == self.strides:
+            return x.as_strided(self.flat, self.flat_strides)
+        return flat_view(x, Term(False, True), self.last)
+
+
+@lru_cache(maxsize=512)
+def _layout(shape: Sequence[int], last: bool) -> _Layout:
+    like = torch.empty(shape, device="meta")
+    if last:
+        like = like.contiguous(memory_format=torch.channels_last)
+    flat = flat_view(like, Term(False, True), last)
+    return _Layout(like.stride(), last, tuple(flat.shape), flat.stride())
 
 
 @lru_cache(maxsize=512)

@@ -32,11 +32,11 @@ class Window(NamedTuple):
         down, across = weight.shape[2:]
         return Window((down, across), _pair(stride), _pair(padding), _pair(dilation))
 
-    def outputs(self, x: Tensor) -> tuple[int, int]:
-        """Height and width of what is made of ``x`` [..., H, W]."""
+    def outputs(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of what is made of [..., H, W]."""
         down, across = (
             (size + 2 * border - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, border, dilation in zip(x.shape[-2:], *self, strict=True)
+            for size, kernel, stride, border, dilation in zip(shape[-2:], *self, strict=True)
         )
         return down, across
 
@@ -77,7 +77,7 @@ def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
     """Whether a forward pass is, with weights that are laid out once, of float32 on a CPU."""
     if weight.numel() < FORWARD_WEIGHTS or weight.shape[1] != x.shape[1] or x.shape[0] < 2:
         return False
-    height, width = window.outputs(x)
+    height, width = window.outputs(x.shape)
     return 1 < height * width <= FORWARD_PIXELS and x.shape[0] * height * width <= FORWARD_OUTPUTS
 
 
@@ -94,7 +94,7 @@ def convolved(x: Tensor, multiply: Callable[[Tensor], Tensor], window: Window) -
 
     ``multiply`` takes what each output reads, [N * HO * WO, KH * KW * C], to the outputs.
     """
-    height, width = window.outputs(x)
+    height, width = window.outputs(x.shape)
     out = multiply(_rows(x, window))
     return out.view(x.shape[0], height, width, -1).movedim(-1, 1)
 
@@ -117,23 +117,23 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
 def _columns(x: Tensor, window: Window) -> Tensor:
     """What each output reads, [C * KH * KW, N * HO * WO]."""
     images, channels, height, width = x.shape
-    reads = _reads((images, height, width), window)
+    places = reads((images, height, width), window)
     values = x.new_zeros(channels, images * height * width + 1)
     values[:, :-1].view(channels, images, height, width).copy_(x.transpose(0, 1))
-    return values.index_select(1, reads.view(-1)).view(-1, reads.shape[1])
+    return values.index_select(1, places.view(-1)).view(-1, places.shape[1])
 
 
 def _rows(x: Tensor, window: Window) -> Tensor:
     """What each output reads, [N * HO * WO, KH * KW * C]."""
     images, channels, height, width = x.shape
-    reads = _reads((images, height, width), window)
+    places = reads((images, height, width), window)
     values = x.new_zeros(images * height * width + 1, channels)
     values[:-1].view(images, height, width, channels).copy_(x.movedim(1, -1))
-    return values.index_select(0, reads.t().reshape(-1)).view(reads.shape[1], -1)
+    return values.index_select(0, places.t().reshape(-1)).view(places.shape[1], -1)
 
 
 @lru_cache(maxsize=256)
-def _reads(shape: tuple[int, int, int], window: Window) -> Tensor:
+def reads(shape: tuple[int, int, int], window: Window) -> Tensor:
     """Which of N * H * W pixels each place of the kernel reads for each output, [KH * KW, N * HO * WO];
     one more than the last is the border."""
     images, height, width = shape

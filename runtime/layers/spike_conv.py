@@ -13,6 +13,7 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.laid_out import kept
 from danetc.runtime.layers.small_maps import FEW, Window, is_forward_faster
 
 DIGITS = (65536, 256, 1)
@@ -51,7 +52,7 @@ class SpikeConv2d(InferenceConv2d):
             return super().convolve(x, window)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
-        first, *others = self.kept("digits", partial(self._digits, x.shape))
+        first, *others = kept(self, "digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)
         for digits in others:
             out += self._convolved(numbers, digits, None)
@@ -60,7 +61,7 @@ class SpikeConv2d(InferenceConv2d):
     def _pays(self, x: Tensor, window: Window) -> bool:
         """Whether integers are faster: not for few products, nor for a map of a few pixels, where a
         product of matrices is."""
-        height, width = window.outputs(x)
+        height, width = window.outputs(x.shape)
         pixels = height * width
         if pixels <= FEW and is_forward_faster(x, self.weight, window):
             return False

@@ -20,7 +20,7 @@ from torch.fx.graph import PythonCode
 from danetc.runtime.kernels.upcoming import call_of
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
-from danetc.runtime.model.stepping import STEP, States, frame, step_code
+from danetc.runtime.model.stepping import STEP, States, frame, step_code, step_under_way
 
 if TYPE_CHECKING:
     _Base = nn.Module
@@ -201,7 +201,8 @@ class Model(ScopeModule):
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
         run = step_code(self, first=not before)
-        result = run(self, before, after, *(x.unsqueeze(0) for x in frames))
+        with step_under_way():
+            result = run(self, before, after, *(x.unsqueeze(0) for x in frames))
         ranks = [len(shape) for shape in self.signature.outputs.values()]
         if len(ranks) == 1:
             return frame(result, ranks[0]), after

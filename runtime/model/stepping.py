@@ -8,7 +8,9 @@ remembered after it, by its qualified name.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -24,6 +26,23 @@ under ``STEP`` how many steps it has taken."""
 STEP = "#step"
 StepCode = Callable[..., Any]
 """Takes the model, what is remembered before, where to put what is remembered after, and the frames."""
+
+
+_UNDER_WAY = ContextVar("a step is under way", default=False)
+
+
+@contextmanager
+def step_under_way() -> Iterator[None]:
+    """Within it, layers may do what is faster for one step than for all at once."""
+    before = _UNDER_WAY.set(True)
+    try:
+        yield
+    finally:
+        _UNDER_WAY.reset(before)
+
+
+def is_step_under_way() -> bool:
+    return _UNDER_WAY.get()
 
 
 @runtime_checkable
@@ -94,6 +113,9 @@ class _Writer:
                     return known(node.args[0])
                 case "call_module":
                     values[node] = self._module(scope, prefix, node, known(node.args))
+                case "call_method" if node.target in _LEADING:
+                    call = _LEADING[str(node.target)]
+                    values[node] = self.graph.call_function(call, known(node.args))
                 case "call_function" if node.target is operator.getitem:
                     values[node] = self._item(node, *known(node.args))
                 case "call_function" if node.target is torch.ops.danetc.latency.default:
@@ -175,6 +197,21 @@ def _called(module: nn.Module) -> Call:
         return module(*inputs)
 
     return called
+
+
+def _flatten(x: Tensor, start: int, end: int) -> Tensor:
+    """``x.flatten(0, end)``. One step is taken off: its channels are seen to come last then, which
+    ``flatten`` hides of one image."""
+    return x.squeeze(0) if len(x) == 1 and x.dim() + end == 1 else x.flatten(start, end)
+
+
+def _unflatten(x: Tensor, start: int, lead: torch.Size) -> Tensor:
+    """``x.unflatten(0, lead)``."""
+    return x.unsqueeze(0) if len(lead) == 2 and lead[0] == 1 else x.unflatten(start, lead)
+
+
+_LEADING: dict[str, Call] = {"flatten": _flatten, "unflatten": _unflatten}
+"""What scopes do to time and batch, T and N of [T, N, ...], for layers that know of neither."""
 
 
 def _code_now(before: States, x: Tensor, steps: int, rank: int, tau: float) -> Tensor:

@@ -449,18 +449,24 @@ DROPPED = "conv(4) -> norm -> spike -> dropout(0.5)"
 )
 def test_max_pooling(kernel: int, stride: int, padding: int, last: bool, wide: bool) -> None:
     """Ties are the rule with spikes: the first of a window gets the gradient, as in torch."""
-    for values in (randn(2, 3, 9, 300 if wide else 7), randn(1, 2, 8, 8).gt(0.5).double()):
+    few, many = randn(2, 3, 9, 300 if wide else 7), randn(2, 20, 9, 8).gt(0.5).float()
+    for values in (few, many, many.bfloat16(), randn(1, 2, 8, 8).gt(0.5).double()):
         x = values.to(memory_format=torch.channels_last) if last else values
         mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
         y = PackedMaxPool2d(kernel, stride, padding)(mine)
         expected = nn.MaxPool2d(kernel, stride, padding)(other)
         assert torch.equal(y, expected)
-        grad = randn(*y.shape)
+        with torch.no_grad():
+            evaluated = PackedMaxPool2d(kernel, stride, padding)(x)
+        assert torch.equal(evaluated, expected)
+        assert y.stride() == evaluated.stride() == expected.stride()
+        grad = randn(*y.shape).to(y.dtype)
         y.backward(grad)
         expected.backward(grad)
         assert mine.grad is not None
         assert other.grad is not None
         assert torch.equal(mine.grad, other.grad)
+        assert mine.grad.stride() == other.grad.stride()
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -93,11 +93,11 @@ def test_gradients_are_real(news: News, monkeypatch: pytest.MonkeyPatch) -> None
     for least in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS"):
         monkeypatch.setattr(small_maps, least, 1)
     monkeypatch.setattr(small_maps, "GRADIENT_OUTPUTS", 10**6)
-    small_maps._reads.cache_clear()
+    small_maps.reads.cache_clear()
     net = model()
     net(x()).sum().backward()
     assert len(news.totals) == 1
-    assert small_maps._reads.cache_info().currsize
+    assert small_maps.reads.cache_info().currsize
     assert {type(p.grad) for p in net.parameters()} == {Tensor}
 
 

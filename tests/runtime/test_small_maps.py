@@ -62,7 +62,7 @@ def test_products_are_the_convolution_and_its_gradient(
     grad = torch.randn_like(wanted)
     (wanted_gradient,) = torch.autograd.grad(wanted, [layer.weight], grad)
     window = window_of(layer)
-    assert window.outputs(x) == wanted.shape[-2:]
+    assert window.outputs(x.shape) == wanted.shape[-2:]
     torch.testing.assert_close(convolved(layer, x), wanted)
     gradient = small_maps.weight_gradient(x, grad, layer.weight, window)
     torch.testing.assert_close(gradient, wanted_gradient)
@@ -156,15 +156,15 @@ def test_a_model_for_inference_takes_it(
 
 def test_what_inference_remembers_serves_training() -> None:
     """(That nothing is remembered of tensors without values: `test_look_ahead.py`.)"""
-    small_maps._reads.cache_clear()
+    small_maps.reads.cache_clear()
     training, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2)
     evaluated = InferenceConv2d(4, 4, 3, padding=1)
     with torch.inference_mode():
         evaluated(x.float())
-    assert small_maps._reads.cache_info().currsize == 1
+    assert small_maps.reads.cache_info().currsize == 1
     training(x.float()).sum().backward()
-    assert small_maps._reads.cache_info().hits == 1
-    assert not small_maps._reads((2, 2, 2), window_of(training)).is_inference()
+    assert small_maps.reads.cache_info().hits == 1
+    assert not small_maps.reads((2, 2, 2), window_of(training)).is_inference()
 
 
 def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:

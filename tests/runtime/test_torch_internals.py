@@ -110,7 +110,7 @@ def forget() -> Iterator[Callable[[], None]]:
         internals.missing.cache_clear()
         internals.notice.cache_clear()
         missing_compiler.cache_clear()
-        inference._can_lay_out.cache_clear()
+        inference._can_pack.cache_clear()
         fusion_kernel.cache_clear()
         fused._plan.cache_clear()
 

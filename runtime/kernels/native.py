@@ -1,0 +1,79 @@
+"""Functions in C++ that take pointers, for what neither torch nor Inductor has: compiled when they are first
+called.
+
+They need none of torch's headers, so that it takes a fraction of a second. The libraries are kept on disk
+with the other kernels (``kernels.cache``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.cache import kernel_folder
+from danetc.runtime.kernels.compiled import missing_compiler
+
+_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared")
+_VECTORS = {
+    "AVX2": ("-mavx2", "-mfma"),
+    "AVX512": (
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma",
+        "-mprefer-vector-width=512",
+    ),
+}  # fmt: skip
+"""By what torch says of the processor. (All that it has would be more than another has that shares the
+folder.)"""
+
+
+def _flags() -> tuple[str, ...]:
+    return *_FLAGS, *_VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+
+
+@lru_cache(maxsize=8)
+def library(name: str) -> ctypes.CDLL | None:
+    """The library of ``name``.cpp beside this file. None where it cannot be had, which is said once: torch
+    is to do then what it is for."""
+    try:
+        return _library(Path(__file__).with_name(f"{name}.cpp").read_bytes())
+    except (OSError, subprocess.SubprocessError) as error:
+        output = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
+        reason = next((line for line in output.splitlines() if "error" in line), output)
+        internals.notice(f"{name}.cpp could not be compiled, and torch runs in its place: {reason}")
+        return None
+
+
+def _library(source: bytes) -> ctypes.CDLL:
+    """Raises OSError and SubprocessError."""
+    flags = _flags()
+    place = _place(source, flags)
+    if place.is_file():
+        try:
+            return ctypes.CDLL(str(place))
+        except OSError:  # damaged: it is made anew
+            place.unlink(missing_ok=True)
+    missing = missing_compiler("cpu")
+    if missing is not None:
+        raise OSError(f"there is {missing} on this machine")
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made = Path(folder) / "library"
+        command = [internals.find("get_cpp_compiler")(), *flags, "-x", "c++", "-", "-o", str(made)]
+        subprocess.run(command, input=source, capture_output=True, check=True, timeout=300)
+        os.replace(made, place)  # whole or not at all, whoever else makes it
+    return ctypes.CDLL(str(place))
+
+
+def _place(source: bytes, flags: tuple[str, ...]) -> Path:
+    """The file of a library: its name tells apart all that may make its code differ."""
+    key = source, flags, platform.machine(), sys.platform
+    return kernel_folder() / "native" / hashlib.sha256(repr(key).encode()).hexdigest()

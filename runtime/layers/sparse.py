@@ -1,0 +1,109 @@
+"""Convolutions of few spikes: they read the weights of those inputs alone that are not 0.
+
+Of one time step of one image, what a wide layer takes is the time to read its weights, 9 MB for 512
+channels. A hundred spikes need a tenth of them. (docs/decisions.md has the figures.) The sums are those
+of a convolution in another order, which does not depend on the batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from danetc.runtime.kernels import compiled
+from danetc.runtime.kernels.native import library
+from danetc.runtime.layers.laid_out import is_laid_out, kept
+from danetc.runtime.layers.small_maps import Window, as_matrix, reads
+
+CHANNELS = 16
+"""From how many channels of a layer's input on it is looked at how many are not 0."""
+POSITIONS = 1024
+"""For up to how many output pixels of all images."""
+VALUES = 2**17
+"""Of up to how many values."""
+PER_READING, ONCE = 0.18, 0.8
+"""Up to which part of what a product adds, and of the weights once, it is faster: that many rows of weights
+are added where there is one thread."""
+
+
+def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
+    """What a layer makes of images [N, C, H, W], channels last in memory; None where torch's way is as
+    fast."""
+    weight = layer.weight
+    if (
+        type(x) is not Tensor  # of a call that is looked through
+        or x.dim() != 4
+        or not CHANNELS <= x.shape[1] == weight.shape[1]
+        or x.numel() > VALUES
+        or not compiled.COMPILE
+        or isinstance(layer.padding, str)
+        or layer.padding_mode != "zeros"
+        or not is_laid_out(x, weight)
+    ):
+        return None
+    images, channels, height, width = x.shape
+    window = Window.of(weight, layer.stride, layer.padding, layer.dilation)
+    plan = _plan((images, height, width), window)
+    run = _convolve()
+    if run is None or not 0 < plan.positions <= POSITIONS:
+        return None
+    outputs, pixels = weight.shape[0], images * height * width
+    x = x.contiguous(memory_format=torch.channels_last)
+    rows: Tensor = kept(layer, "rows", _rows)
+    out = x.new_empty(images, *plan.size, outputs)
+    found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
+    begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize
+    most = (
+        (plan.readings * PER_READING + plan.places_read * ONCE) * channels / torch.get_num_threads()
+    )
+    is_done = run(
+        x.data_ptr(), rows.data_ptr(), None if layer.bias is None else layer.bias.data_ptr(),
+        plan.reads.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,
+        plan.places, plan.positions, int(most),
+    )  # fmt: skip
+    return out.movedim(-1, 1) if is_done else None
+
+
+class _Plan(NamedTuple):
+    """What each of the ``positions`` of an output reads at each place of the kernel: how often a pixel in
+    all, and at how many of the places any."""
+
+    reads: Tensor
+    size: tuple[int, int]
+    places: int
+    positions: int
+    readings: int
+    places_read: int
+
+
+@lru_cache(maxsize=256)
+def _plan(shape: tuple[int, int, int], window: Window) -> _Plan:
+    size = window.outputs(shape[1:])
+    if min(*shape, *size) <= 0:
+        return _Plan(torch.empty(0), size, 0, 0, 0, 0)
+    table = reads(shape, window)
+    is_pixel = table < shape[0] * shape[1] * shape[2]
+    readings, places_read = int(is_pixel.sum()), int(is_pixel.any(1).sum())
+    places, positions = table.shape
+    return _Plan(table, size, places, positions, readings, places_read)
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """A weight [O, C, KH, KW] with what an input adds to all outputs in a row, [KH * KW * C, O]."""
+    return as_matrix(weight).t().contiguous()
+
+
+@lru_cache(maxsize=1)
+def _convolve() -> Callable[..., int] | None:
+    native = library("sparse")
+    if native is None:
+        return None
+    function = native.convolve
+    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64] * 6
+    function.restype = ctypes.c_int
+    return function

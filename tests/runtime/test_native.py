@@ -1,0 +1,79 @@
+"""Functions in C++: made once, kept, made anew where damaged, and what is said where they cannot be made."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from danetc.runtime.kernels import cache, native
+from danetc.runtime.kernels import torch_internals as internals
+
+SOURCES = sorted(Path(native.__file__).parent.glob("*.cpp"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    native.library.cache_clear()
+    internals.notice.cache_clear()
+    yield tmp_path / "kernels" / "native"
+    native.library.cache_clear()
+
+
+def test_each_source_compiles_without_a_warning(tmp_path: Path) -> None:
+    compiler = internals.find("get_cpp_compiler")()
+    assert SOURCES
+    for source in SOURCES:
+        for flags in ((), *native._VECTORS.values()):
+            command = [compiler, *native._FLAGS, "-Wall", "-Wextra", "-Werror", *flags]
+            made = tmp_path / "library"
+            subprocess.run([*command, str(source), "-o", str(made)], check=True)
+
+
+def test_it_is_made_once_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: native.library("sparse"), range(4)))
+    assert all(isinstance(library, ctypes.CDLL) for library in found)
+    (made,) = folder.iterdir()
+    native.library.cache_clear()
+    monkeypatch.setattr(subprocess, "run", None)  # no compiler is started
+    assert native.library("sparse") is not None
+    assert list(folder.iterdir()) == [made]
+
+
+def test_a_damaged_one_is_made_anew(folder: Path) -> None:
+    place = native._place(SOURCES[0].read_bytes(), native._flags())
+    assert place.parent == folder
+    folder.mkdir(parents=True)
+    place.write_bytes(b"no library")
+    library = native.library(SOURCES[0].stem)
+    assert library is not None
+    assert library.convolve
+    assert list(folder.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("reason", ["no compiler", "fails"])
+def test_without_it_that_is_said_once(
+    folder: Path, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason == "no compiler":
+        monkeypatch.setattr(native, "missing_compiler", lambda device: "no C++ compiler")
+        said = "there is no C++ compiler on this machine"
+    else:
+        monkeypatch.setattr(native, "_FLAGS", ("-no-such-flag",))
+        said = "no-such-flag"
+    with pytest.warns(RuntimeWarning, match=re.escape(said)):
+        assert native.library("sparse") is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert native.library("sparse") is None
+    assert not any(folder.glob("*"))
