@@ -18,11 +18,8 @@ that has them otherwise runs uncompiled, with one notice.
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,17 +27,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danetc.runtime.kernels import saved, upcoming
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
 from danetc.runtime.kernels.helpers import compile_all
 from danetc.runtime.kernels.look_ahead import look_ahead
+from danetc.runtime.kernels.saved import Run
 from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
 from danetc.runtime.kernels.upcoming import Job
 from danetc.runtime.system.files import explain_os_error, is_full
-
-Run = Callable[..., Sequence[Tensor]]
 
 COMPILE = True
 """Whether kernels are compiled; without it the same functions run operation by operation."""
@@ -123,6 +119,8 @@ class CompiledFunction:
 
     def _made(self, args: Sequence[Tensor]) -> Run:
         """The kernel for arguments like these, made now."""
+        if self.load(args):
+            return self._runs[self.key(args)]
         missing = missing_compiler(args[0].device.type)
         if missing is not None:
             internals.notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
@@ -132,15 +130,16 @@ class CompiledFunction:
                 _make(Job(self, tuple(args)), settings)
         return self._runs[self.key(args)]
 
-    def load(self, args: Sequence[Tensor], settings: dict[str, Any]) -> bool:
-        """Take the kernel from the disk; whether it is there now."""
+    def load(self, args: Sequence[Tensor], settings: dict[str, Any] | None = None) -> bool:
+        """Take the kernel from the disk, without these settings of Inductor if that is not needed for
+        it; whether it is there now."""
         if self.key(args) not in self._runs:
             try:
                 run = _load(self.text, args, self.fixed(args), settings)
             except Exception:  # damaged, or of what is no longer there: then it is written anew
                 run = None
             if run is not None:
-                self._runs[self.key(args)] = _direct(run)
+                self._runs[self.key(args)] = run
         return self.key(args) in self._runs
 
     def compile(self, args: Sequence[Tensor], settings: dict[str, Any]) -> None:
@@ -211,13 +210,13 @@ def compile_to_disk(job: Job) -> bool:
     with making_kernels() as settings:
         if not kernel.load(job.args, settings):
             kernel.compile(job.args, settings)
-    return _place(kernel.text, job.args, kernel.fixed(job.args)).exists()
+    return saved.place_of(kernel.text, job.args, kernel.fixed(job.args)).exists()
 
 
 def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[str, Any]) -> Run:
     """Trace and compile, and write the result to the disk if its text says what it is."""
     keep = kernel.text and internals.has(InternalUse.KEEP)
-    place = _place(kernel.text, args, kernel.fixed(args)) if keep else None
+    place = saved.place_of(kernel.text, args, kernel.fixed(args)) if keep else None
     believed: dict[str, Any] = {}
     with _plain(args[0].device):
         try:
@@ -300,8 +299,8 @@ def _compiled(
         )
     if place is not None:
         try:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run.save(path=str(place))
+            if args[0].is_cuda or not saved.write(internals.inner_call(run), place):
+                run.save(path=str(place))
         except Exception as error:  # the kernel is there all the same, but will be traced again
             internals.notice(
                 "kernels could not be written to the cache, and the next process makes them again: "
@@ -310,53 +309,17 @@ def _compiled(
     return run  # type: ignore[no-any-return]
 
 
-def _place(text: str, args: Sequence[Tensor], fixed: tuple[int, ...]) -> Path:
-    """The file of a kernel: its name tells apart all that may make compiled code differ."""
-    device = args[0].device
-    if device.type == "cuda":
-        machine: tuple[object, ...] = (
-            torch.cuda.get_device_name(device),
-            torch.cuda.get_device_capability(device),
-            torch.version.cuda,
-        )
-    else:
-        machine = platform.machine(), torch.backends.cpu.get_cpu_capability()
-    key = (
-        text,
-        tuple((x.dtype, x.dim()) for x in args),
-        fixed,
-        machine,
-        (torch.__version__, torch.version.git_version, sys.version),
-        internals.find("get_hash")().hex(),
-        _sources(),
-    )
-    return kernel_folder() / hashlib.sha256(repr(key).encode()).hexdigest()
-
-
-_MAKERS = (
-    "kernels/bit_packing.py", "kernels/compiled.py", "kernels/fusion_group.py",
-    "kernels/neuron.py", "layers/inference.py", "layers/statistics.py",
-)  # fmt: skip
-"""The files that make kernels of texts, below this package's parent."""
-
-
-@lru_cache(maxsize=1)
-def _sources() -> str:
-    """A digest of the code that makes kernels of texts: after a change all are made anew."""
-    digest = hashlib.sha256()
-    for name in _MAKERS:
-        digest.update((Path(__file__).parents[1] / name).read_bytes())
-    return digest.hexdigest()
-
-
 def _load(
-    text: str, args: Sequence[Tensor], fixed: tuple[int, ...], settings: dict[str, Any]
+    text: str, args: Sequence[Tensor], fixed: tuple[int, ...], settings: dict[str, Any] | None
 ) -> Run | None:
     """The kernel of a text from the disk; None where there is none."""
-    if not text or not internals.has(InternalUse.KEEP):
+    if not text:
         return None
-    place = _place(text, args, fixed)
-    if not place.is_file():
+    place = saved.place_of(text, args, fixed)
+    run = saved.read(place)
+    if run is not None or settings is None or not place.is_file():
+        return run
+    if not internals.has(InternalUse.KEEP):
         return None
     patch = internals.find("patch")
     with (
@@ -364,8 +327,7 @@ def _load(
         internals.believing() as believed,
         patch({"cpp.dynamic_threads": True, **believed, **settings}),
     ):
-        run: Run = internals.find("CompiledArtifact.load")(path=str(place))
-        return run
+        return _direct(internals.find("CompiledArtifact.load")(path=str(place)))
 
 
 _Typical = tuple[tuple[int, ...], tuple[bool, ...]]
@@ -385,14 +347,18 @@ def _typical(kernel: CompiledFunction, args: Sequence[Tensor]) -> Iterator[_Typi
 
 
 def compiles(device: str) -> bool:
-    """Whether functions are compiled for a device here."""
-    return COMPILE and missing_compiler(device) is None
+    """Whether functions are compiled for a device here. (Where an earlier process could, that is not tried
+    again: it takes to import the compiler.)"""
+    known = device == "cpu" and saved.has_had_compiler()
+    return COMPILE and (known or missing_compiler(device) is None)
 
 
 @lru_cache(maxsize=8)
 def missing_compiler(device: str) -> str | None:
     """What is missing on this machine to compile kernels for a device, or None."""
-    with making_kernels():  # where importing Inductor makes folders too
+    with suppress(internals.MissingInternal):
+        saved.settings()
+    with making_kernels():
         lacks = internals.missing(InternalUse.COMPILE)
     if lacks is not None:
         return f"no compiler that danetc knows to use ({lacks.partition(':')[0]})"
@@ -401,5 +367,6 @@ def missing_compiler(device: str) -> str | None:
             internals.find("get_cpp_compiler")()
         except internals.find("InvalidCxxCompiler"):
             return "no C++ compiler (set CXX, or install g++ or clang++)"
+        saved.remember_settings()
         return None
     return None if internals.find("has_triton")() else f"no Triton for {device}"

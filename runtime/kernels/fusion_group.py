@@ -170,3 +170,26 @@ def output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:
     for x in inputs[1:]:
         dtype = torch.promote_types(dtype, x.dtype)
     return dtype
+
+
+@lru_cache(maxsize=512)
+def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
+    """The kernel of one time step of a fusion group: takes its inputs [N, C, L] and states, then scales,
+    shifts and parameters; gives the output and the states for the next step. If ``added``, the first
+    term is added to the spikes.
+    """
+    group = FusionKernel(kernel(program), terms[added:], 1)
+    count = len(terms)
+    behind = count + len(group.neuron.program.states)
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        inputs, states = values[:count], values[count:behind]
+        (current,), (params,) = group.currents((*inputs[added:], *values[behind:]))
+        s, *after = group.neuron.step(current, *states, *params)
+        s = s.to(output_dtype(inputs[added:]))
+        return (inputs[0] + s if added else s, *after)
+
+    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}, a step"
+    text = f"{group.text}, {terms}, one step, added {added}"
+    recipe = partial(step_kernel, program, terms, added)
+    return CompiledFunction(forward, name, (False,) * behind, text, recipe=recipe)

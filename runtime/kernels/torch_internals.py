@@ -31,6 +31,9 @@ class InternalUse(Enum):
 
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not kept on disk, and each process compiles its own"
+    LIGHT = (
+        "a process that runs kernels of an earlier one imports the compiler for it, a second or two"
+    )
     STACK = "on a GPU a fusion group of a few steps runs as two kernels"
     HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
     BELIEF = (
@@ -81,6 +84,17 @@ TABLE = _table(
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
+    (
+        InternalUse.LIGHT,
+        "torch",
+        (
+            "_C._dynamo.guards.assert_alignment",
+            "_C._dynamo.guards.assert_size_stride",
+            "_C._dynamo.guards._empty_strided_cpu",
+            "_C._dynamo.guards._reinterpret_tensor",
+            "_C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr",
+        ),
+    ),
     (InternalUse.STACK, "torch._inductor.config", CONCATENATION),
     (
         InternalUse.KEEP,

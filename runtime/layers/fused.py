@@ -20,9 +20,10 @@ from torch import Tensor, fx
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.bit_packing import SavedTensor
-from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
-from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.kernels.neuron_operators import is_timeless
+from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
+from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.neuron_operators import apart, is_timeless
+from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
@@ -105,13 +106,6 @@ class _Call:
         return out.view(shape)
 
 
-def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
-    if last:
-        return [a.scale for a in affines], [a.shift for a in affines]
-    return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
-
-
 class _FusionGroup(torch.autograd.Function):
     """A fusion group with its backward pass. Takes inputs, weights and biases of norms, parameters."""
 
@@ -166,7 +160,7 @@ class _FusionGroup(torch.autograd.Function):
                 grad_weights.append(dw)
                 grad_biases.append(db)
                 norm += 1
-            grad_inputs.append(_unflat(source, x, plan.last))
+            grad_inputs.append(unflat(source, x, plan.last))
         return (None, *grad_inputs, *grad_weights, *grad_biases, *results)
 
 
@@ -179,37 +173,6 @@ def _norm_backward(
         return norm_backward(grad, x, weight, known, mode == BATCH, last)
     dx, dw, db = input_gradient(maps(grad, last), maps(x, last), weight, known.mean, known.inverse)
     return unmapped(dx, last), dw, db
-
-
-# -- layouts ---------------------------------------------------------------------------------------
-
-
-def is_last(x: Tensor) -> bool:
-    """Whether channels come last in memory: the strides of torch.channels_last, with T or not."""
-    return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
-
-
-def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
-    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
-
-    With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
-    otherwise.
-    """
-    lead = x.shape[: 1 if term.static else 2]
-    channels, length = x.shape[len(lead)], x.shape[len(lead) + 1 :].numel()
-    if last:
-        return x.movedim(len(lead), -1).reshape(*lead, length, channels).contiguous()
-    if x.is_contiguous():
-        return x.view(*lead, channels, length)  # the common case, and each call counts
-    return x.reshape(*lead, channels, length).contiguous()
-
-
-def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
-    """The other way round: in the shape of ``like``."""
-    if not last:
-        return flat.view(like.shape)
-    *lead, channels, height, width = like.shape
-    return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
 
 
 # -- the layer -------------------------------------------------------------------------------------
@@ -242,6 +205,8 @@ class FusedNeuron(Neuron):
         self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
         self._norms = tuple(norms)
         self._normed = tuple(norm is not None for norm in norms)
+        self._step_terms = tuple(Term(normed, True) for normed in self._normed)
+        self._added = False
         self._kinds = tuple(kinds)
         self._output_kind = output_kind
 
@@ -306,6 +271,25 @@ class FusedNeuron(Neuron):
             for x, norm, term in zip(flats, self._norms, terms, strict=True)
             if norm is not None
         ]
+
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().advance(inputs, before)
+        now, states = (before or (0, None)) if self._per_step else (0, before)
+        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
+        terms, layout = self._step_terms, step_layout(shape, last)
+        flats = [layout.flat_view(x) for x in inputs]
+        scales, shifts = columns(self._affines(flats, terms, last), last)
+        step = step_kernel(self.program, terms, self._added)
+        if states is None:
+            known = kernel(self.program).initial_states(wide(flats[self._added]))
+        else:
+            known = [layout.flat_view(state) for state in states]
+        params = self.flat_params(last, now)
+        results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
+        out, *after = [value.as_strided(shape, layout.strides) for value in results]
+        return out, (now + 1, after) if self._per_step else after
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)

@@ -19,14 +19,13 @@ from danetc.runtime.kernels.fusion_group import (
     FusionKernel,
     Term,
     fusion_kernel,
-    output_dtype,
 )
 from danetc.runtime.kernels.neuron import kernel, wide
-from danetc.runtime.kernels.neuron_operators import apart
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import sparse
-from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view, is_last
+from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.laid_out import is_laid_out, kept
+from danetc.runtime.layers.layouts import columns, flat_view
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
@@ -127,7 +126,6 @@ class InferenceNeuron(FusedNeuron):
         super().__init__(program, steps, rank, norms, [ANALOG] * len(norms), size=size)
         self._owned = owned
         self._added = added
-        self._step_terms = tuple(Term(normed, True) for normed in self._normed)
         if added:
             self._make = summed_kernel
 
@@ -153,73 +151,8 @@ class InferenceNeuron(FusedNeuron):
             return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
         return out.view(shape)
 
-    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """As ``Neuron.advance``, in one kernel."""
-        now, states = (before or (0, None)) if self._per_step else (0, before)
-        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
-        terms, layout = self._step_terms, _layout(shape, last)
-        flats = [layout.flat_view(x) for x in inputs]
-        scales, shifts = columns(self._affines(flats, terms, last), last)
-        step = step_kernel(self.program, terms, self._added)
-        if states is None:
-            known = kernel(self.program).initial_states(wide(flats[self._added]))
-        else:
-            known = [layout.flat_view(state) for state in states]
-        params = self.flat_params(last, now)
-        results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
-        out, *after = [value.as_strided(shape, layout.strides) for value in results]
-        return out, (now + 1, after) if self._per_step else after
-
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         return self._driven(inputs[self._added :], self._norms[self._added :])
-
-
-class _Layout(NamedTuple):
-    """How the values of one time step lie in memory: strides of [N, C, ...], and size and strides of the
-    same as kernels take them, [N, C, L] or [N, L, C]."""
-
-    strides: tuple[int, ...]
-    last: bool
-    flat: tuple[int, ...]
-    flat_strides: tuple[int, ...]
-
-    def flat_view(self, x: Tensor) -> Tensor:
-        """As the function of this name, in one operation where ``x`` lies so."""
-        if x.stride() == self.strides:
-            return x.as_strided(self.flat, self.flat_strides)
-        return flat_view(x, Term(False, True), self.last)
-
-
-@lru_cache(maxsize=512)
-def _layout(shape: Sequence[int], last: bool) -> _Layout:
-    like = torch.empty(shape, device="meta")
-    if last:
-        like = like.contiguous(memory_format=torch.channels_last)
-    flat = flat_view(like, Term(False, True), last)
-    return _Layout(like.stride(), last, tuple(flat.shape), flat.stride())
-
-
-@lru_cache(maxsize=512)
-def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
-    """The kernel of one time step of a fusion group: takes its inputs [N, C, L] and states, then scales,
-    shifts and parameters; gives the output and the states for the next step. If ``added``, the first
-    term is added to the spikes.
-    """
-    group = FusionKernel(kernel(program), terms[added:], 1)
-    count = len(terms)
-    behind = count + len(group.neuron.program.states)
-
-    def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        inputs, states = values[:count], values[count:behind]
-        (current,), (params,) = group.currents((*inputs[added:], *values[behind:]))
-        s, *after = group.neuron.step(current, *states, *params)
-        s = s.to(output_dtype(inputs[added:]))
-        return (inputs[0] + s if added else s, *after)
-
-    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}, a step"
-    text = f"{group.text}, {terms}, one step, added {added}"
-    recipe = partial(step_kernel, program, terms, added)
-    return CompiledFunction(forward, name, (False,) * behind, text, recipe=recipe)
 
 
 @lru_cache(maxsize=512)

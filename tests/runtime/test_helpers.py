@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import helpers, helping
+from danetc.runtime.kernels import fusion_group, helpers, helping
 from danetc.runtime.kernels.bit_packing import _packing, _unpacking
 from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.kernels.compiled import CompiledFunction
@@ -42,7 +42,7 @@ def kernels() -> list[CompiledFunction]:
         statistics._gradients(),
         inference.summed_kernel(IF, TERMS, 3).forward,
         inference.in_place_kernel(IF, TERMS, 3, 0, False),
-        inference.step_kernel(IF, (Term(True, True),), False),
+        fusion_group.step_kernel(IF, (Term(True, True),), False),
     ]
     return found
 

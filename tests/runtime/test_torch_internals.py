@@ -21,6 +21,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.runtime.bench.alone import Alone
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels import saved
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
@@ -172,6 +173,19 @@ def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
 
 
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = saved.kernel_folder() / "a kernel"
+    saved._write(place, saved._MARK)
+    for _ in range(2):
+        assert saved.read(place) is None
+        assert not saved.write(Runner().call, place)
+
+
+class Runner:
+    def call(self, args: list[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(args)
+
+
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert compiler._in_place(torch.device("cuda")) == {}
@@ -247,6 +261,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
+    InternalUse.LIGHT: light,
     InternalUse.STACK: stacked,
     InternalUse.HEADERS: headers,
     InternalUse.BELIEF: believed,

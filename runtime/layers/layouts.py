@@ -1,0 +1,73 @@
+"""Values [T, N, C, ...] as kernels of fusion groups take them, with channels before or behind the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.kernels.fusion_group import Term
+from danetc.runtime.layers.statistics import Affine
+
+
+def is_last(x: Tensor) -> bool:
+    """Whether channels come last in memory: the strides of torch.channels_last, with T or not."""
+    return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
+
+
+def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
+    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
+
+    With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
+    otherwise.
+    """
+    lead = x.shape[: 1 if term.static else 2]
+    channels, length = x.shape[len(lead)], x.shape[len(lead) + 1 :].numel()
+    if last:
+        return x.movedim(len(lead), -1).reshape(*lead, length, channels).contiguous()
+    if x.is_contiguous():
+        return x.view(*lead, channels, length)  # the common case, and each call counts
+    return x.reshape(*lead, channels, length).contiguous()
+
+
+def unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
+    """The other way round: in the shape of ``like``."""
+    if not last:
+        return flat.view(like.shape)
+    *lead, channels, height, width = like.shape
+    return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
+
+
+def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
+    if last:
+        return [a.scale for a in affines], [a.shift for a in affines]
+    return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
+
+
+class StepLayout(NamedTuple):
+    """How the values of one time step lie in memory: strides of [N, C, ...], and size and strides of the
+    same as kernels take them, [N, C, L] or [N, L, C]."""
+
+    strides: tuple[int, ...]
+    last: bool
+    flat: tuple[int, ...]
+    flat_strides: tuple[int, ...]
+
+    def flat_view(self, x: Tensor) -> Tensor:
+        """As the function of this name, in one operation where ``x`` lies so."""
+        if x.stride() == self.strides:
+            return x.as_strided(self.flat, self.flat_strides)
+        return flat_view(x, Term(False, True), self.last)
+
+
+@lru_cache(maxsize=512)
+def step_layout(shape: Sequence[int], last: bool) -> StepLayout:
+    like = torch.empty(shape, device="meta")
+    if last:
+        like = like.contiguous(memory_format=torch.channels_last)
+    flat = flat_view(like, Term(False, True), last)
+    return StepLayout(like.stride(), last, tuple(flat.shape), flat.stride())
