@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -149,7 +149,7 @@ class _Exports:
         return _Import(name, self.places[name], at, partial(self.resolve, name))
 
 
-@dataclass
+@record(frozen=False)
 class _Loader:
     reporter: Reporter
     texts: Mapping[str, str] = field(default_factory=dict)  # in place of files, by their keys

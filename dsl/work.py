@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from math import inf
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 BASE = 1_700_000
@@ -29,7 +29,7 @@ class Exhausted(Exception):
         self.limit, self.span = limit, span
 
 
-@dataclass
+@record(frozen=False)
 class Work:
     """What has been done so far, and what may be."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Union
 
 import networkx as nx
 
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.loops import loops
+from danetc.dsl.record import record
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class LoopUnit:
     """A loop over time: its nodes, which run as one. ``name`` is its own in the scope ``path``."""
 
@@ -21,7 +22,7 @@ class LoopUnit:
     members: list[int]
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class ScopeTree:
     """A scope: the nodes that stand in it, the scopes below it, and all node ids of both.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
 from danetc.compiler.lowering.variants import SETTINGS
 from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_expr
 
@@ -122,7 +123,7 @@ def _deeper(old: s.Expr, depth: str, module: Module) -> s.Expr:
     return replace(old, function=changed) if isinstance(old, s.Call) else changed
 
 
-@dataclass
+@record(frozen=False)
 class _Change:
     """What replaces the parts of ``BACKBONE via CONNECTION by RULE``; None leaves them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
@@ -67,7 +67,7 @@ class NamedBlock:
         return call(self.name, constant(first), **more)
 
 
-@dataclass
+@record(frozen=False)
 class Naming:
     """Names that are given in a spec, and the declarations of its own that it has by now."""
 

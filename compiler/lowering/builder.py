@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
@@ -17,6 +17,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import NOWHERE, Span
 from danetc.dsl.work import current
 
@@ -30,7 +31,7 @@ NODE, COPY, LAYER = 22, 8, 2
 """Steps of work that an operation takes, one that is a copy, and a layer that is put somewhere."""
 
 
-@dataclass
+@record(frozen=False)
 class Built:
     """Nodes that were made one after the other, in a scope, and what they count for."""
 

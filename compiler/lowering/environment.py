@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
@@ -47,7 +47,7 @@ class Definition:
     span: Span
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Loops:
     """The loops over time of a body.
 
@@ -86,7 +86,7 @@ class Carry:
     use_sites: tuple[Span, ...]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Env:
     """What names mean where an expression stands.
 

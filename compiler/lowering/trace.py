@@ -7,7 +7,7 @@ in a block is reached once for each use of the block, so that it has several val
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.ir.graph import Node
 from danetc.dsl.loading import is_library
@@ -45,7 +45,7 @@ class CopiedNotes:
         return PlacedValue(note.span, self.moved(note.id), before)
 
 
-@dataclass
+@record(frozen=False)
 class Trace:
     """The notes of one network, with its nodes; it holds those made before an error, too."""
 

@@ -13,7 +13,7 @@ says where norms and factors go; ``danetc.compiler.emit.inference`` changes the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
@@ -66,7 +66,7 @@ class _Terms:
     way: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Folder:
     graph: Graph
     nodes: dict[int, Node] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import Cycle
@@ -15,7 +15,7 @@ Frame = tuple[object, int, int]
 """A value of one step: what made it, by its id, and at which step."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class LoopBytes:
     """What a loop keeps: of values made outside their ids, of its own the bytes of each frame.
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render
+from danetc.dsl.record import record
 from danetc.errors import UserError
 from danetc.output.echo import echo, echo_diagnostics
 from danetc.runtime.system.torchrun import is_first
@@ -66,7 +67,7 @@ def handled_by(handler: Handler) -> Iterator[None]:
         _handler.reset(token)
 
 
-@dataclass
+@record(frozen=False)
 class Printed:
     """Prints warnings to stderr, each once, in the first of several processes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
 from danetc.dsl.diagnostics.codes import Severity
@@ -83,7 +83,7 @@ class TooManyErrors(Exception):
     """A reporter has as many errors as it takes: what follows is not looked for."""
 
 
-@dataclass
+@record(frozen=False)
 class Reporter:
     """Collects errors, each place and code once. The one beyond ``most`` raises TooManyErrors.
 

@@ -6,17 +6,18 @@ step, each other one what the one before it held. All start at 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.dsl.neuron.opcodes import Operand
 from danetc.dsl.neuron.program import unique
 from danetc.dsl.neuron.ssa import ProgramBuilder
+from danetc.dsl.record import record
 
 MAX_STEPS = 100
 """So far back may a delay reach."""
 
 
-@dataclass
+@record(frozen=False)
 class Delays:
     """The states of one declaration that hold what values were.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
@@ -24,6 +24,7 @@ from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
 from danetc.dsl.neuron.program import Learnable, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import (
     Arg,
@@ -65,7 +66,7 @@ Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name or True, False)."""
 
 
-@dataclass
+@record(frozen=False, slots=False)
 class ExpressionLowering:
     """One declaration's expressions on their way into a builder.
 

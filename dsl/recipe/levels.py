@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
@@ -33,7 +33,7 @@ class SettingValue:
     changed: tuple[tuple[str, Span], ...] = ()  # arguments of the value that --set has changed
 
 
-@dataclass
+@record(frozen=False)
 class RecipeLevel:
     """The settings of one recipe, or of the command line.
 

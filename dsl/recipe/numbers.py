@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter, did_you_mean
@@ -42,7 +41,7 @@ class _Wanted:
     expr: Expr
 
 
-@dataclass
+@record(frozen=False)
 class NumberReader:
     """Evaluates the numeric expressions of one phase. ``setting`` gives the value of a setting."""
 

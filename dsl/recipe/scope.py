@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import cached_property
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
@@ -31,13 +32,14 @@ from danetc.dsl.recipe.value_types import (
     contains,
     describe_range,
 )
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String, called
 
 Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
 
 
-@dataclass
+@record(frozen=False, slots=False)
 class Scope:
     """The settings of one phase (or of the whole recipe), each evaluated when it is asked for."""
 
@@ -52,10 +54,10 @@ class Scope:
     _values: dict[str, Setting] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _running: list[str] = field(default_factory=list)
-    _numbers: NumberReader = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._numbers = NumberReader(self.value, self.reporter)
+    @cached_property
+    def _numbers(self) -> NumberReader:
+        return NumberReader(self.value, self.reporter)
 
     def value(self, key: str) -> Setting:
         """The value of a setting, its default where it is not written. Raises Reported."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from danetc.dsl.record import record
 from danetc.dsl.syntax.layout import (
     INDENT,
     STEP,
@@ -59,7 +60,7 @@ def print_program(program: Program) -> str:
     return _Formatter(replace(program, comments=(), span=NOWHERE)).run()
 
 
-@dataclass
+@record(frozen=False)
 class _Line:
     text: str
     comment: str = ""

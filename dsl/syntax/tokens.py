@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from danetc.dsl.diagnostics.fixes import (
     write,
 )
 from danetc.dsl.diagnostics.visible import HIDDEN
+from danetc.dsl.record import record
 from danetc.dsl.syntax import foreign
 from danetc.dsl.syntax.grammar import table
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -36,7 +37,7 @@ class Token(NamedTuple):
     end: int
 
 
-@dataclass
+@record(frozen=False)
 class Scan:
     """All tokens of a file, ending with ``$END``; its comments; what was wrong with its words.
 

@@ -1,8 +1,9 @@
-"""Records do what frozen dataclasses do, but for refusing to be changed."""
+"""Records do what dataclasses do, but for refusing to be changed."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,3 +117,37 @@ def test_one_and_no_fields_and_parts_that_hold_themselves() -> None:
     ring: list[Any] = []
     ring.append(Single(ring))
     assert "..." in repr(ring)
+
+
+def test_a_record_that_is_not_frozen() -> None:
+    @record(frozen=False)
+    class Sum:
+        parts: list[int] = field(default_factory=list)
+        unit: str = field(default="m", kw_only=True)
+        total: int = 0
+
+        def __post_init__(self) -> None:
+            self.total = sum(self.parts)
+
+    @record(frozen=False)
+    class Named(Sum):
+        name: str = "sum"
+
+    one = Sum([1, 2])
+    assert (one.total, one.unit) == (3, "m")
+    one.total += 1
+    assert one != Sum([1, 2])
+    assert Sum().parts is not Sum().parts
+    assert Named([4], unit="s").total == 4
+    assert Named([4], 0, "four") == Named([4], name="four")
+    with pytest.raises(TypeError):
+        hash(one)
+
+
+def test_the_signature_is_that_of_a_dataclass() -> None:
+    for options in ({}, {"kw_only": True}):
+        ours, theirs = (inspect.signature(cls) for cls in twins(**options))
+        assert ours == theirs
+    assert list(inspect.signature(Point).parameters) == ["x", "y", "seen"]
+    with pytest.raises(TypeError, match=r"Point\.__init__\(\) missing 1 required"):
+        Point()  # type: ignore[call-arg]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.analysis.equivalence.form import (
     FOLDED,
@@ -43,7 +43,7 @@ class Matching:
     right: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Side:
     """One of the two graphs, with the tags that its nodes with weights have by now.
 

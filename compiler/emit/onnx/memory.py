@@ -6,7 +6,7 @@ remembered and gives it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from onnx import ValueInfoProto, helper
@@ -54,7 +54,7 @@ class Remembered:
     single: bool
 
 
-@dataclass
+@record(frozen=False)
 class CarriedMemory:
     """Steps in a loop, or one step alone: each takes what the one before has remembered."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from danetc.compiler.emit.python.loops import Forward
 from danetc.compiler.emit.python.names import free, variable
@@ -20,6 +19,7 @@ from danetc.compiler.emit.python.trees import (
 from danetc.compiler.emit.scopes import LoopUnit, ScopeTree, Unit
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
+from danetc.dsl.record import record
 
 _SIGNS: Mapping[str, ast.operator] = {
     "operator.add": ast.Add(),
@@ -34,7 +34,7 @@ Path = tuple[str, ...]
 Flow = tuple[list[int], list[int]]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Statement:
     """Values made, and the expression that makes them."""
 

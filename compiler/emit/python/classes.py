@@ -9,15 +9,16 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from danetc.compiler.emit.python.forms import CHANNELS, Draft, New, Numeric, SizeArgument, numbers
 from danetc.compiler.emit.python.names import free, variable
 from danetc.compiler.emit.python.trees import constant, name
 from danetc.compiler.emit.python.writing import LATER, Column, Writer, first_of
+from danetc.dsl.record import record
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class Class:
     """A class with all the scopes that it stands for; ``names`` are its constructor's parameters."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Union
 
@@ -79,7 +79,7 @@ class Optional:
 Argument = Union[SizeArgument, Fixed, New, Many, Optional]
 
 
-@dataclass(eq=False, slots=True)
+@record(frozen=False, eq=False)
 class Draft:
     """A scope on its way to a class. ``base`` names the class to derive from."""
 

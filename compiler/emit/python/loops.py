@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 
 from danetc.compiler.emit.python.names import free, singular, variable
 from danetc.compiler.emit.python.trees import (
@@ -18,9 +17,10 @@ from danetc.compiler.emit.python.trees import (
     sequence,
     template,
 )
+from danetc.dsl.record import record
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Forward:
     """Statements before they are rolled into loops, and the lists of modules that they index."""
 
