@@ -21,7 +21,6 @@ from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import SaidElsewhere, UserError
 from danetc.output.echo import echo, echo_usage
 from danetc.output.spec_messages import Printed, handled_by, show
-from danetc.runtime.system.files import explain_os_error, is_full
 
 COMMANDS = {
     "check": "Check specs: all errors and warnings.",
@@ -238,6 +237,8 @@ def _show_warning(
 
 def _fail_of_disk(error: OSError) -> int:
     """Each file is named where it is written (``runtime.system.files``); what has no name is the output."""
+    from danetc.runtime.system.files import explain_os_error, is_full  # late: hashlib takes 5 ms
+
     if error.filename is None and is_full(error):
         error.filename = "standard output"
         _no_output()

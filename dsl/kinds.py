@@ -6,7 +6,6 @@ spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import lru_cache
 
 from danetc.dsl.ranges import EXACT, REAL, NumberRange
@@ -97,7 +96,8 @@ class Kind:
             return "analog"
         if self == SPIKE:
             return "spike"
-        of = "" if self.unit == 1 else f" of {Fraction(self.unit)}"
+        above, below = self.unit.as_integer_ratio()
+        of = "" if self.unit == 1 else f" of {above}" + (f"/{below}" if below > 1 else "")
         return f"{self.low} .. {self.high}{of}"
 
 

@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cache, partial
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +21,7 @@ from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.language_version import LANGUAGE, later_version
 from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
+from danetc.dsl.reading import Unreadable, read_source, read_text
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -70,7 +68,7 @@ class _Std:
     """The files of the standard library; each is parsed once, when it is first needed."""
 
     def __init__(self) -> None:
-        self.folder = files("danetc.dsl.std")
+        self.folder = Path(__file__).with_name("std")
         self.sources: dict[str, SourceFile] = {}
         self.texts: set[SourceFile] = set()
         self.places: dict[str, tuple[str, Span]] = {}
@@ -159,7 +157,7 @@ class _Loader:
     _exports_of: dict[tuple[str, SourceFile], _Exports] = field(default_factory=dict)
     _size: int = 0
 
-    def module(self, source: SourceFile, location: Location, key: str) -> Module:
+    def module(self, source: SourceFile, path: Path, key: str) -> Module:
         """Parses a file and all that it uses."""
         self._open.setdefault(key, None)
         self._size += len(source.text)
@@ -178,7 +176,7 @@ class _Loader:
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
                 continue  # what it names may not be what was meant
-            exports = self._exports(use, location)
+            exports = self._exports(use, path)
             if exports in whole and use.names is None:
                 brings.append((use, whole[exports]))
                 continue
@@ -274,10 +272,10 @@ class _Loader:
         )
         return False
 
-    def _exports(self, use: Use, location: Location) -> _Exports:
+    def _exports(self, use: Use, path: Path) -> _Exports:
         """What a `use` can bring; errors on the way are reported."""
         if use.is_path:
-            module = self._file(use, location)
+            module = self._file(use, path)
             if module is None:
                 return _Exports(f'"{use.module}"', {}, _never, complete=False)
             key = (use.module, module.source)
@@ -292,11 +290,10 @@ class _Loader:
         if use.module == "std":
             return _std().exports
         hint = did_you_mean(use.module, ["std"])
-        parent = folder_of(location)
-        if parent is not None and (parent / f"{use.module}.danet").is_file():
-            path = f'use "{use.module}.danet"'
-            fixes = () if use.names is not None else (replacing(use.span, path),)
-            hint = Hint(f"a file is named by its path: `{path}`", *fixes)
+        if (path.parent / f"{use.module}.danet").is_file():
+            meant = f'use "{use.module}.danet"'
+            fixes = () if use.names is not None else (replacing(use.span, meant),)
+            hint = Hint(f"a file is named by its path: `{meant}`", *fixes)
         self.reporter.error(
             "E0207",
             f"there is no library `{use.module}`",
@@ -321,14 +318,11 @@ class _Loader:
                 )
         return meant
 
-    def _file(self, use: Use, location: Location) -> Module | None:
+    def _file(self, use: Use, path: Path) -> Module | None:
         """The module of a `use "file.danet"`, or None where it cannot be had."""
-        parent = folder_of(location)
-        if parent is None:
-            raise TypeError(f"{location!r} has no folder to look in")
-        target = parent / use.module
+        target = path.parent / use.module
         std = _std()
-        if parent == std.folder and use.module in std.sources:
+        if path.parent == std.folder and use.module in std.sources:
             return std.module(use.module)
         key = _key(target)
         if key in self._open:
@@ -350,7 +344,7 @@ class _Loader:
         self._open[key] = use
         return self.module(source, target, key)
 
-    def _bounded(self, target: Location, name: str, written: str) -> str:
+    def _bounded(self, target: Path, name: str, written: str) -> str:
         """The text of an imported file, within the limits on all of them together."""
         if len(self._modules) + len(self._open) >= MAX_FILES:
             raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
@@ -385,13 +379,13 @@ def _never(name: str) -> Resolved:
     raise KeyError(name)
 
 
-def _key(location: Location) -> str:
+def _key(path: Path) -> str:
     """What makes two paths the same file."""
-    return os.path.realpath(location) if isinstance(location, Path) else str(location)
+    return os.path.realpath(path)
 
 
 def load_module(
-    path_or_source: str | Location | SourceFile,
+    path_or_source: str | Path | SourceFile,
     reporter: Reporter,
     texts: Mapping[str, str] | None = None,
 ) -> Module:
@@ -402,15 +396,13 @@ def load_module(
     Raises SpecError where the file itself cannot be read (see ``read_source``).
     """
     if isinstance(path_or_source, SourceFile):
-        source = path_or_source
-        location: Location = Path(source.name)
-        return _Loader(reporter, texts or {}).module(source, location, _key(location))
-    source = read_source(path_or_source)
-    location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
-    return _Loader(reporter, texts or {}).module(source, location, _key(location))
+        source, path = path_or_source, Path(path_or_source.name)
+    else:
+        source, path = read_source(path_or_source), Path(path_or_source)
+    return _Loader(reporter, texts or {}).module(source, path, _key(path))
 
 
-def library_file(source: SourceFile) -> Traversable | None:
+def library_file(source: SourceFile) -> Path | None:
     """The file of the package that a source of the standard library was read from."""
     name = source.name.removeprefix("std/")
     known = is_library(source) and name in _std().sources

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +20,6 @@ ZOO = (
 )
 _MAX_ENTRIES = 1000  # of a folder that are looked at for a name like the one that is missing
 
-Location = Path | Traversable
-
 
 class Unreadable(Exception):
     """A file that gives no text, as the parts of a diagnostic."""
@@ -33,19 +29,15 @@ class Unreadable(Exception):
         self.code, self.message, self.hint = code, message, hint
 
 
-def read_text(location: Location, name: str, written: str | None = None) -> str:
-    """The text at a location; nothing beyond the size limit is read.
+def read_text(path: Path, name: str, written: str | None = None) -> str:
+    """The text of a file; nothing beyond the size limit is read.
 
-    On disk only a regular file whose name, and that of the file it links to, ends in ``.danet`` is
+    Only a regular file whose name, and that of the file it links to, ends in ``.danet`` is
     opened, so that no spec can name a device that never ends, or have a file of another kind shown
     in an excerpt. ``written`` is the path as a `use` has it, where that is not the name of the file.
     """
     try:
-        if isinstance(location, Path):
-            data = _read_file(location, name, written or name)
-        else:  # a file of the package
-            with location.open("rb") as stream:
-                data = stream.read(MAX_FILE_BYTES + 1)
+        data = _read_file(path, name, written or name)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
@@ -102,12 +94,9 @@ def _decode(data: bytes, name: str) -> str:
     return text
 
 
-def _similar_file(location: Location, name: str) -> str | None:
-    parent = folder_of(location)
-    if parent is None:
-        return None
+def _similar_file(path: Path, name: str) -> str | None:
     try:
-        near = islice(parent.iterdir(), _MAX_ENTRIES)
+        near = islice(path.parent.iterdir(), _MAX_ENTRIES)
         entries = [entry.name for entry in near if entry.name.endswith(SUFFIX)]
     except OSError:
         folder = os.path.dirname(name)
@@ -118,18 +107,11 @@ def _similar_file(location: Location, name: str) -> str | None:
     return hint.replace("`", f"`{os.path.dirname(name)}/", 1)
 
 
-def folder_of(location: Location) -> Location | None:
-    """The folder of a file. Traversable does not promise ``parent``, both its kinds have it."""
-    parent = getattr(location, "parent", None)
-    return parent if isinstance(parent, Path | Traversable) else None
-
-
-def read_source(path: str | Location) -> SourceFile:
+def read_source(path: str | Path) -> SourceFile:
     """The text of a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
-    location = Path(path) if isinstance(path, str) else path
     name = str(path)
     try:
-        return SourceFile(name, read_text(location, name))
+        return SourceFile(name, read_text(Path(path), name))
     except Unreadable as problem:
         raise _spec_error(problem, name) from None
 
@@ -140,19 +122,19 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 
 
 @cache
-def shipped_specs() -> Mapping[str, Traversable]:
+def shipped_specs() -> Mapping[str, Path]:
     """The networks that come with the package, by name: ``sew_r18``, ``zoo/plif_net``."""
-    top = files("danetc.specs")
+    top = Path(__file__).parents[1] / "specs"
     found = {
         prefix + entry.name.removesuffix(SUFFIX): entry
-        for prefix, folder in (("", top), (ZOO, top.joinpath(ZOO)))
+        for prefix, folder in (("", top), (ZOO, top / ZOO))
         for entry in folder.iterdir()
         if entry.name.endswith(SUFFIX)
     }
     return MappingProxyType(dict(sorted(found.items())))
 
 
-def find_spec(name_or_path: str) -> Location:
+def find_spec(name_or_path: str) -> Path:
     """The file at this path, else the shipped spec of this name. Raises SpecError (E0201, E0202).
 
     A name that does not end in ``.danet`` is a shipped spec's, whatever is called so on disk.

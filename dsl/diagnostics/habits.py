@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal, get_args
 
 from danetc.dsl.diagnostics.fixes import Suggestion
@@ -34,9 +34,7 @@ def habits() -> tuple[Habit, ...]:
     """The table, a name a row."""
     import tomllib  # not where nothing is wrong
 
-    table = tomllib.loads(
-        files("danetc.dsl.diagnostics").joinpath("habits.toml").read_text("utf-8")
-    )
+    table = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
     assert table.keys() == set(get_args(Where))
     return tuple(
         Habit(where, of, name, text)

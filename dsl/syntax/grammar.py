@@ -1,7 +1,7 @@
 """The parse table of ``danet.lark``: made by lark, kept as JSON, so that a run need not make it.
 
-``python -m danetc.dsl.syntax.grammar`` writes the table anew after a change of the grammar. A table whose
-key is not that of the grammar beside it is never used: lark then makes one in memory.
+``python -m danetc.dsl.syntax.grammar`` writes the table anew after a change of the grammar. A table of
+another grammar than the one beside it is never used: lark then makes one in memory.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import cache
-from hashlib import sha256
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from danetc.dsl.record import record
 
-_FORMAT = 1  # of the JSON; part of the key
+_STORED = Path(__file__).with_name("danet.table.json")
 
 
 @record(slots=False)
@@ -27,7 +26,7 @@ class ParseTable:
     nonterminal, its length and the name of its builder ("" passes the only child on).
     """
 
-    key: str
+    grammar: str  # the text that it was made from
     start: int
     actions: tuple[dict[str, int], ...]
     gotos: tuple[dict[str, int], ...]
@@ -37,17 +36,16 @@ class ParseTable:
 
 
 def grammar_text() -> str:
-    return files("danetc.dsl.syntax").joinpath("danet.lark").read_text("utf-8")
+    return Path(__file__).with_name("danet.lark").read_text("utf-8")
 
 
 @cache
 def table() -> ParseTable:
     """The table: from the file beside the grammar if it was made from it, else by lark."""
     text = grammar_text()
-    stored = files("danetc.dsl.syntax").joinpath("danet.table.json")
-    if stored.is_file():
-        data = json.loads(stored.read_text("utf-8"))
-        if data["key"] == _key(text):
+    if _STORED.is_file():
+        data = json.loads(_STORED.read_text("utf-8"))
+        if data["grammar"] == text:
             return _from_json(data)
     return make_table(text)
 
@@ -100,7 +98,7 @@ def make_table(text: str) -> ParseTable:
         terminals.append((terminal.name, pattern + r"(?!\w)" if is_word else pattern))
     terminals.sort(key=lambda item: not item[1].endswith(r"(?!\w)") or item[0] == "NAME")
     return ParseTable(
-        key=_key(text),
+        grammar=text,
         start=0,
         actions=tuple(actions),
         gotos=tuple(gotos),
@@ -125,7 +123,7 @@ def dump(made: ParseTable) -> str:
 
 def _from_json(data: dict[str, Any]) -> ParseTable:
     return ParseTable(
-        key=data["key"],
+        grammar=data["grammar"],
         start=data["start"],
         actions=tuple(data["actions"]),
         gotos=tuple(data["gotos"]),
@@ -135,13 +133,5 @@ def _from_json(data: dict[str, Any]) -> ParseTable:
     )
 
 
-def _key(text: str) -> str:
-    return sha256(f"{_FORMAT}\n{text}".encode()).hexdigest()
-
-
 if __name__ == "__main__":
-    from pathlib import Path
-
-    Path(__file__).with_name("danet.table.json").write_text(
-        dump(make_table(grammar_text())), encoding="utf-8", newline="\n"
-    )
+    _STORED.write_text(dump(make_table(grammar_text())), encoding="utf-8", newline="\n")

@@ -138,7 +138,7 @@ class Soak:
 
     def open(self, name: str) -> list[str]:
         """A shipped spec and a file that it uses, as they stand in the package."""
-        path = Path(str(shipped_specs()[name]))
+        path = shipped_specs()[name]
         paths = [path]
         for use in Analysis(SourceFile(str(path), path.read_text(encoding="utf-8"))).program.uses:
             if use.is_path:
@@ -237,7 +237,7 @@ async def over_the_wire(edits: int, seed: int) -> None:
     from tests.editor.client import PATIENCE, started
 
     soak = Soak(random.Random(seed))
-    path = Path(str(shipped_specs()["danet_c_small"])).resolve()
+    path = shipped_specs()["danet_c_small"].resolve()
     good = path.read_text(encoding="utf-8")
     text, uri = good, path.as_uri()
     document = lsp.TextDocumentIdentifier(uri)

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -71,7 +70,7 @@ def place(preview: Preview, key: str) -> str:
     "spec", ["danet_c_small", "ms_resnet18", "own_neuron", "spiking_densenet121"]
 )
 def test_boxes_are_in_the_picture_and_lead_to_the_file(spec: str, level: str) -> None:
-    path = Path(find_spec(spec))
+    path = find_spec(spec)
     read = analyse(path.read_text("utf-8"), str(path))
     found = preview(read, 0, level)
     assert (found.problem, found.level, found.network) == ("", level, spec)
@@ -121,7 +120,7 @@ def test_the_cursor_leads_to_boxes(analysis: Analysis) -> None:
 
 
 def test_a_box_of_which_the_file_has_its_networks_name_alone() -> None:
-    path = Path(find_spec("danet_c_r50"))
+    path = find_spec("danet_c_r50")
     found = preview(analyse(path.read_text("utf-8"), str(path)), 0, "stage").boxes
     stem = next(places for key, places in found.items() if key.startswith("g") and places.named)
     assert stem.place is not None

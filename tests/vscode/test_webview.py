@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,7 +52,7 @@ window.acquireVsCodeApi = () => ({
 
 @cache
 def picture(spec: str, level: str, theme: Theme) -> Preview:
-    path = Path(find_spec(spec))
+    path = find_spec(spec)
     found = preview(analyse(path.read_text("utf-8"), str(path)), 0, level, theme)
     assert not found.problem
     return found

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def checked(name: str) -> Checked:
     return check_file(ZOO + name)
 
 
-def file_of(name: str) -> Traversable:
+def file_of(name: str) -> Path:
     return shipped_specs()[ZOO + name]
 
 

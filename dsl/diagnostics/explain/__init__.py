@@ -6,7 +6,7 @@ A file holds the page without its heading, which is the title in the registry of
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+from pathlib import Path
 
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.record import record
@@ -17,7 +17,7 @@ _EXAMPLE = re.compile(r"^## (Wrong|Fixed)\n+```danet\n(.*?)^```", re.MULTILINE |
 def page(code: str) -> str:
     """The page of a code as Markdown. Raises KeyError where there is none."""
     title = CODES[code].title
-    return f"# {code}: {title}\n\n" + files(__name__).joinpath(f"{code}.md").read_text("utf-8")
+    return f"# {code}: {title}\n\n" + Path(__file__).with_name(f"{code}.md").read_text("utf-8")
 
 
 @record
