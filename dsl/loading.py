@@ -3,7 +3,7 @@
 A program sees its own declarations and what it takes by `use`. What a file has taken itself is not
 exported. Two different declarations of one name are an error, wherever they come from; one
 declaration that arrives by two ways is not. The standard library is indexed by a scan for the lines
-that open a declaration, and a file of it is parsed when one of its names is first asked for.
+that open a declaration, and a declaration of it is parsed when its name is first asked for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cache, partial
+from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
@@ -33,17 +35,20 @@ MAX_DEPTH = 50
 MAX_TOTAL_SIZE = 4_000_000
 
 
-class _Names(Mapping[str, Resolved]):
-    """Names to declarations, each looked up when it is first asked for."""
+Named = TypeVar("Named")
+
+
+class _Names(Mapping[str, Named]):
+    """What names stand for, each looked up when it is first asked for."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, Callable[[], Resolved]] = {}
-        self._found: dict[str, Resolved] = {}
+        self._entries: dict[str, Callable[[], Named]] = {}
+        self._found: dict[str, Named] = {}
 
-    def add(self, name: str, lookup: Callable[[], Resolved]) -> None:
+    def add(self, name: str, lookup: Callable[[], Named]) -> None:
         self._entries.setdefault(name, lookup)
 
-    def __getitem__(self, name: str) -> Resolved:
+    def __getitem__(self, name: str) -> Named:
         if name not in self._found:
             self._found[name] = self._entries[name]()
         return self._found[name]
@@ -64,39 +69,74 @@ class _Names(Mapping[str, Resolved]):
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 
 
+class _StdFile:
+    """A file of the standard library, in parts: what stands before the first declaration, and each
+    declaration with the comments after it. A part is parsed when it is first asked for."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.source = source
+        opened = [*_OPENING.finditer(source.text)]
+        self.places = {match[1]: Span(source, match.start(1), match.end(1)) for match in opened}
+        self.own = _Names[Declaration]()
+        self._parts = _Names[Program]()
+        starts = [0, *(match.start() for match in opened)]
+        ends = pairwise([*starts, len(source.text)])
+        for name, part in zip(("", *self.places), ends, strict=True):
+            self._parts.add(name, partial(self._parsed, Span(source, *part)))
+            if name:
+                self.own.add(name, partial(self._declaration, name))
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        return self._parts[""].uses
+
+    def program(self) -> Program:
+        """The tree of the whole file."""
+        items = chain.from_iterable(part.items for part in self._parts.values())
+        comments = chain.from_iterable(part.comments for part in self._parts.values())
+        whole = Span(self.source, 0, len(self.source.text))
+        return Program(tuple(items), tuple(comments), span=whole)
+
+    def _declaration(self, name: str) -> Declaration:
+        (declaration,) = self._parts[name].declarations
+        return declaration
+
+    def _parsed(self, part: Span) -> Program:
+        reporter = Reporter()
+        program = parse(self.source, reporter, part)
+        reporter.raise_if_errors()
+        return program
+
+
 class _Std:
-    """The files of the standard library; each is parsed once, when it is first needed."""
+    """The files of the standard library."""
 
     def __init__(self) -> None:
         self.folder = Path(__file__).with_name("std")
-        self.sources: dict[str, SourceFile] = {}
-        self.texts: set[SourceFile] = set()
-        self.places: dict[str, tuple[str, Span]] = {}
+        self.files: dict[str, _StdFile] = {}
+        self.file_of: dict[str, str] = {}  # of each declaration
         self._modules: dict[str, Module] = {}
-        for entry in sorted(self.folder.iterdir(), key=lambda item: item.name):
-            if entry.name.endswith(".danet"):
-                source = SourceFile(f"std/{entry.name}", read_text(entry, f"std/{entry.name}"))
-                self.sources[entry.name] = source
-                self.texts.add(source)
-                for match in _OPENING.finditer(source.text):
-                    span = Span(source, match.start(1), match.end(1))
-                    self.places[match.group(1)] = (entry.name, span)
-        spans = {name: span for name, (_, span) in self.places.items()}
-        self.exports = _Exports("std", spans, self.resolve)
+        for path in sorted(self.folder.glob("*.danet")):
+            name = f"std/{path.name}"
+            file = self.files[path.name] = _StdFile(SourceFile(name, read_text(path, name)))
+            self.file_of |= dict.fromkeys(file.places, path.name)
+        self.sources = {file.source for file in self.files.values()}
+        places = {name: self.files[file].places[name] for name, file in self.file_of.items()}
+        self.exports = _Exports("std", places, self.resolve)
 
     def module(self, file: str) -> Module:
         if file not in self._modules:
             reporter = Reporter()
-            source = self.sources[file]
-            loader = _Loader(reporter)
-            module = loader.module(source, self.folder / file, f"std/{file}")
+            known, path = self.files[file], self.folder / file
+            linked = _Loader(reporter).linked(
+                known.source, path, known.uses, known.own, known.program
+            )
             reporter.raise_if_errors()
-            self._modules[file] = module
+            self._modules[file] = linked
         return self._modules[file]
 
     def resolve(self, name: str) -> Resolved:
-        module = self.module(self.places[name][0])
-        return Resolved(module.own[name], module)
+        return self.module(self.file_of[name]).resolve(name)
 
 
 @cache
@@ -106,18 +146,18 @@ def _std() -> _Std:
 
 def std_names() -> frozenset[str]:
     """The names of all declarations of the standard library."""
-    return frozenset(_std().places)
+    return frozenset(_std().file_of)
 
 
 @cache
 def standard() -> Mapping[str, Resolved]:
     """The declarations of the standard library by their names."""
-    return {name: _std().resolve(name) for name in _std().places}
+    return {name: _std().resolve(name) for name in _std().file_of}
 
 
 def std_files() -> tuple[SourceFile, ...]:
     """The files of the standard library, in the order of their names."""
-    return tuple(_std().sources.values())
+    return tuple(file.source for file in _std().files.values())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -161,21 +201,39 @@ class _Loader:
         """Parses a file and all that it uses."""
         self._open.setdefault(key, None)
         self._size += len(source.text)
-        current().allow(len(source.text))
         before = len(self.reporter.diagnostics)
         program = self._parsed(source)
         complete = len(self.reporter.diagnostics) == before
 
         garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
         own = self._own(program, garbled)
-        names = _Names()
+        uses = [
+            use  # of the others, what they name may not be what was meant
+            for use in program.uses
+            if not any(s.start <= use.span.end and use.span.start <= s.end for s in garbled)
+        ]
+        module = self.linked(source, path, uses, MappingProxyType(own), lambda: program, complete)
+        self._modules[key] = module
+        del self._open[key]
+        return module
+
+    def linked(
+        self,
+        source: SourceFile,
+        path: Path,
+        uses: Sequence[Use],
+        own: Mapping[str, Declaration],
+        read: Callable[[], Program],
+        complete: bool = True,
+    ) -> Module:
+        """A file of which the uses and declarations are known, with all names that it sees."""
+        current().allow(len(source.text))
+        names = _Names[Resolved]()
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
         whole: dict[_Exports, frozenset[str]] = {}  # the names of what is taken whole
-        for use in program.uses:
-            if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
-                continue  # what it names may not be what was meant
+        for use in uses:
             exports = self._exports(use, path)
             if exports in whole and use.names is None:
                 brings.append((use, whole[exports]))
@@ -195,12 +253,9 @@ class _Loader:
             for item in imports:
                 if self._accept(item, own, taken):
                     names.add(item.name, item.lookup)
-        own_names = MappingProxyType(own)
-        module = Module(source, program, names, own_names, frozenset(lost), complete, tuple(brings))
-        for name, declaration in own.items():
-            names.add(name, partial(Resolved, declaration, module))
-        self._modules[key] = module
-        del self._open[key]
+        module = Module(source, read, names, own, frozenset(lost), complete, tuple(brings))
+        for name in own:
+            names.add(name, partial(module.resolve, name))
         return module
 
     def _parsed(self, source: SourceFile) -> Program:
@@ -283,7 +338,7 @@ class _Loader:
                 self._exports_of[key] = _Exports(
                     f'"{use.module}"',
                     {name: item.name_span for name, item in module.own.items()},
-                    lambda name: Resolved(module.own[name], module),
+                    module.resolve,
                     module.complete,
                 )
             return self._exports_of[key]
@@ -322,7 +377,7 @@ class _Loader:
         """The module of a `use "file.danet"`, or None where it cannot be had."""
         target = path.parent / use.module
         std = _std()
-        if path.parent == std.folder and use.module in std.sources:
+        if path.parent == std.folder and use.module in std.files:
             return std.module(use.module)
         key = _key(target)
         if key in self._open:
@@ -405,10 +460,10 @@ def load_module(
 def library_file(source: SourceFile) -> Path | None:
     """The file of the package that a source of the standard library was read from."""
     name = source.name.removeprefix("std/")
-    known = is_library(source) and name in _std().sources
+    known = is_library(source) and name in _std().files
     return _std().folder / name if known else None
 
 
 def is_library(source: SourceFile) -> bool:
     """Whether a source is a file of the standard library: text that no user wrote."""
-    return source in _std().texts
+    return source in _std().sources

@@ -1,9 +1,9 @@
-"""A parsed file with the names that it sees, and declarations with the file they stand in."""
+"""A file with the names that it sees, and declarations with the file they stand in."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 from danetc.dsl.record import record
@@ -36,7 +36,7 @@ class Resolved:
 
 @record(slots=False, eq=False)
 class Module:
-    """A parsed file and all names that it sees, its own and those it uses.
+    """A file and all names that it sees, its own and those it uses. ``read`` gives its tree.
 
     ``lost`` are names that an error, already reported, has kept out. ``complete`` is False where
     such an error (a syntax error, a missing file) may have lost any name. ``imports`` are the names
@@ -44,12 +44,20 @@ class Module:
     """
 
     source: SourceFile
-    program: Program
+    read: Callable[[], Program]
     names: Mapping[str, Resolved]
     own: Mapping[str, Declaration]
     lost: frozenset[str] = frozenset()
     complete: bool = True
     imports: tuple[tuple[Use, frozenset[str]], ...] = ()
+
+    @cached_property
+    def program(self) -> Program:
+        return self.read()
+
+    def resolve(self, name: str) -> Resolved:
+        """A declaration of its own."""
+        return Resolved(self.own[name], self)
 
     def declaration_at(self, span: Span) -> Span:
         """The declaration that a place stands in; the place itself where that is in none."""

@@ -36,13 +36,13 @@ MAX_ERRORS = 100
 MAX_RECOVERIES = 1000
 
 
-def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
+def parse(source: SourceFile, reporter: Reporter, part: Span | None = None) -> syntax.Program:
     """Read a file. Never raises for what the text says: errors go to the reporter.
 
-    With errors, the program holds what could be read; names may be missing from it, so that
+    A ``part`` of the file is read alone; it holds whole declarations, from the start of a line. With errors, the program holds what could be read; names may be missing from it, so that
     nothing should be concluded from what it lacks. More than MAX_ERRORS are not reported.
     """
-    nothing = syntax.Program((), span=Span(source, 0, len(source.text)))
+    nothing = syntax.Program((), span=part or Span(source, 0, len(source.text)))
     if len(source.text) > MAX_CHARACTERS:
         reporter.error(
             "E0901",
@@ -51,7 +51,7 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
             hint="a spec is short: repeat with `stage(block, n)`, share with `use`",
         )
         return nothing
-    scanned = scan(source)
+    scanned = scan(source, part)
     for i in reversed(strays(scanned.tokens)):
         token = scanned.tokens.pop(i)
         closes = "closes" if token.type == "RBRACE" else "opens"

@@ -72,17 +72,19 @@ def _scanner() -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in parts), re.DOTALL)
 
 
-def scan(source: SourceFile) -> Scan:
-    """Read a whole file. Never fails: what cannot be read is an error and is left out."""
+def scan(source: SourceFile, part: Span | None = None) -> Scan:
+    """Read a whole file, or a part of it from the start of a line. Never fails: what cannot be read is an error and is left out."""
     out = Scan()
     text = source.text
     ignored = table().ignored
     known = {name for name, _ in table().terminals}
     last_bad: Span | None = None
     forms = _Forms(source, out)
-    begin = 1 if text.startswith("\ufeff") else 0  # a byte order mark is no part of the text
+    begin, stop = (0, len(text)) if part is None else (part.start, part.end)
+    if text.startswith("\ufeff", begin):
+        begin += 1  # a byte order mark is no part of the text
 
-    for match in _scanner().finditer(text, begin):
+    for match in _scanner().finditer(text, begin, stop):
         if len(out.errors) > MAX_WRONG_WORDS:
             out.is_text = False
             break
@@ -114,7 +116,7 @@ def scan(source: SourceFile) -> Scan:
 
     if any(error.code == "E0106" for error in out.errors):
         _drop_beside_open_strings(out)
-    last = out.tokens[-1].end if out.tokens else len(text)
+    last = out.tokens[-1].end if out.tokens else stop
     out.tokens += [Token("RBRACE", "}", last, last)] * len(forms.bodies)
     out.tokens.append(Token("$END", "", last, last))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.language_version import LANGUAGE
-from danetc.dsl.loading import load_module
+from danetc.dsl.loading import library_file, load_module, standard, std_files
 from danetc.dsl.modules import Module
-from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import Program, walk
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
 
@@ -61,33 +64,58 @@ def test_std_declarations_are_the_same_objects_in_every_load() -> None:
     assert first.names["LIF"].declaration is second.names["LIF"].declaration
 
 
-def test_std_files_are_parsed_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    loading._std.cache_clear()
+def test_declarations_of_std_are_parsed_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "_std", cache(loading._Std))
     parsed: list[str] = []
     parse = loading.parse
 
-    def counting(source: SourceFile, reporter: Reporter) -> object:
-        parsed.append(source.name)
-        return parse(source, reporter)
+    def counting(source: SourceFile, reporter: Reporter, part: Span | None = None) -> Program:
+        program = parse(source, reporter, part)
+        parsed.extend([source.name, *(item.name for item in program.declarations)])
+        return program
 
     monkeypatch.setattr(loading, "parse", counting)
     module, _ = loaded("use std\n")
     assert parsed == ["main.danet"]
-    _ = module.names["LIF"], module.names["PLIF"]
-    assert parsed == ["main.danet", "std/neurons.danet"]
+    found = [module.names[name] for name in ("LIF", "PLIF", "LIF")]
+    assert found[0].declaration is found[2].declaration
+    assert parsed[1:] == [
+        "std/neurons.danet",
+        *("std/neurons.danet", "LIF"),
+        *("std/neurons.danet", "PLIF"),
+    ]
 
 
-def test_every_std_name_that_the_scan_finds_is_declared_there() -> None:
+def test_every_std_name_is_declared_where_the_scan_finds_it() -> None:
     module, _ = loaded("use std\n")
     for name, found in module.names.items():
         assert found.declaration.name == name
         assert found.declaration.span.source is found.module.source
-    declared = {
-        declaration.name
-        for source in loading._std().sources.values()
-        for declaration in loading._std().module(source.name.removeprefix("std/")).own.values()
-    }
-    assert declared == set(module.names)
+        assert found.declaration is found.module.own[name]
+
+
+def places(program: Program) -> list[tuple[object, ...]]:
+    """All nodes and comments of a tree with where they stand, which is no part of equality."""
+    nodes = [*walk(program), *program.comments]
+    return [(node, node.span, getattr(node, "name_span", None)) for node in nodes]
+
+
+@pytest.mark.parametrize("source", std_files(), ids=lambda source: source.name)
+def test_a_std_file_in_parts_is_the_file_as_a_whole(source: SourceFile) -> None:
+    reporter = Reporter()
+    whole = parse(source, reporter)
+    assert not reporter.diagnostics
+    module = next(found.module for found in standard().values() if found.module.source is source)
+    assert places(module.program) == places(whole)
+    assert list(module.own) == [item.name for item in whole.declarations]
+    for own, declared in zip(module.own.values(), module.program.declarations, strict=True):
+        assert own is declared
+    path = library_file(source)
+    assert path is not None
+    assert list(module.names) == list(load_module(path, reporter).names)
+    assert not reporter.diagnostics
 
 
 def test_a_list_of_names_brings_those_alone() -> None:
