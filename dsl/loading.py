@@ -63,8 +63,21 @@ class _Names(Mapping[str, Named]):
         return len(self._entries)
 
 
+@record(eq=False)
+class _File:
+    """What a file says itself: what it uses, and its declarations with the places of their names."""
+
+    source: SourceFile
+    uses: Sequence[Use]
+    own: Mapping[str, Declaration]
+    places: Mapping[str, Span]
+    read: Callable[[], Program]  # all of it
+    complete: bool = True
+
+
 # --------------------------------------------------------------------------------------------------
 # The standard library
+
 
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 
@@ -86,12 +99,10 @@ class _StdFile:
             if name:
                 self.own.add(name, partial(self._declaration, name))
 
-    @property
-    def uses(self) -> tuple[Use, ...]:
-        return self._parts[""].uses
+    def file(self) -> _File:
+        return _File(self.source, self._parts[""].uses, self.own, self.places, self._program)
 
-    def program(self) -> Program:
-        """The tree of the whole file."""
+    def _program(self) -> Program:
         items = chain.from_iterable(part.items for part in self._parts.values())
         comments = chain.from_iterable(part.comments for part in self._parts.values())
         whole = Span(self.source, 0, len(self.source.text))
@@ -127,10 +138,7 @@ class _Std:
     def module(self, file: str) -> Module:
         if file not in self._modules:
             reporter = Reporter()
-            known, path = self.files[file], self.folder / file
-            linked = _Loader(reporter).linked(
-                known.source, path, known.uses, known.own, known.program
-            )
+            linked = _Loader(reporter).linked(self.files[file].file(), self.folder / file)
             reporter.raise_if_errors()
             self._modules[file] = linked
         return self._modules[file]
@@ -212,28 +220,23 @@ class _Loader:
             for use in program.uses
             if not any(s.start <= use.span.end and use.span.start <= s.end for s in garbled)
         ]
-        module = self.linked(source, path, uses, MappingProxyType(own), lambda: program, complete)
+        places = {name: item.name_span for name, item in own.items()}
+        file = _File(source, uses, MappingProxyType(own), places, lambda: program, complete)
+        module = self.linked(file, path)
         self._modules[key] = module
         del self._open[key]
         return module
 
-    def linked(
-        self,
-        source: SourceFile,
-        path: Path,
-        uses: Sequence[Use],
-        own: Mapping[str, Declaration],
-        read: Callable[[], Program],
-        complete: bool = True,
-    ) -> Module:
-        """A file of which the uses and declarations are known, with all names that it sees."""
-        current().allow(len(source.text))
+    def linked(self, file: _File, path: Path) -> Module:
+        """A file with all names that it sees."""
+        current().allow(len(file.source.text))
+        complete = file.complete
         names = _Names[Resolved]()
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
         whole: dict[_Exports, frozenset[str]] = {}  # the names of what is taken whole
-        for use in uses:
+        for use in file.uses:
             exports = self._exports(use, path)
             if exports in whole and use.names is None:
                 brings.append((use, whole[exports]))
@@ -251,10 +254,19 @@ class _Loader:
                     lost.update(self._report_unknown(use, exports))
             brings.append((use, frozenset(item.name for item in imports)))
             for item in imports:
-                if self._accept(item, own, taken):
+                if self._accept(item, file.places, taken):
                     names.add(item.name, item.lookup)
-        module = Module(source, read, names, own, frozenset(lost), complete, tuple(brings))
-        for name in own:
+        module = Module(
+            file.source,
+            file.read,
+            names,
+            file.own,
+            file.places,
+            frozenset(lost),
+            complete,
+            tuple(brings),
+        )
+        for name in file.places:
             names.add(name, partial(module.resolve, name))
         return module
 
@@ -291,15 +303,13 @@ class _Loader:
                 )
         return own
 
-    def _accept(
-        self, item: _Import, own: Mapping[str, Declaration], taken: dict[str, _Import]
-    ) -> bool:
+    def _accept(self, item: _Import, own: Mapping[str, Span], taken: dict[str, _Import]) -> bool:
         """Whether a name may come in: it is not there yet, or is the same declaration."""
         if item.name in own:
             self.reporter.error(
                 "E0204",
                 f"`{item.name}` is declared here and also taken from another file",
-                own[item.name].name_span,
+                own[item.name],
                 label="declared here",
                 labels=[
                     Label(item.taken, "taken here"),
@@ -337,7 +347,7 @@ class _Loader:
             if key not in self._exports_of:
                 self._exports_of[key] = _Exports(
                     f'"{use.module}"',
-                    {name: item.name_span for name, item in module.own.items()},
+                    module.places,
                     module.resolve,
                     module.complete,
                 )

@@ -38,15 +38,16 @@ class Resolved:
 class Module:
     """A file and all names that it sees, its own and those it uses. ``read`` gives its tree.
 
-    ``lost`` are names that an error, already reported, has kept out. ``complete`` is False where
-    such an error (a syntax error, a missing file) may have lost any name. ``imports`` are the names
-    that each `use` of the file brings.
+    ``places`` says where its own declarations are named. ``lost`` are names that an error, already
+    reported, has kept out. ``complete`` is False where such an error (a syntax error, a missing file)
+    may have lost any name. ``imports`` are the names that each `use` of the file brings.
     """
 
     source: SourceFile
     read: Callable[[], Program]
     names: Mapping[str, Resolved]
     own: Mapping[str, Declaration]
+    places: Mapping[str, Span]
     lost: frozenset[str] = frozenset()
     complete: bool = True
     imports: tuple[tuple[Use, frozenset[str]], ...] = ()

@@ -86,6 +86,9 @@ def test_declarations_of_std_are_parsed_only_when_asked_for(
         *("std/neurons.danet", "LIF"),
         *("std/neurons.danet", "PLIF"),
     ]
+    parsed.clear()
+    assert "bottleneck" in module.names["resnet50"].module.names
+    assert parsed == ["std/backbones.danet", "std/blocks.danet", "std/backbones.danet", "resnet50"]
 
 
 def test_every_std_name_is_declared_where_the_scan_finds_it() -> None:
