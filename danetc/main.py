@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TextIO
 
 import click
-from click.shell_completion import shell_complete
 
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
@@ -158,6 +157,8 @@ def process() -> int:
 def _run(arguments: list[str]) -> int:
     printed = Printed()
     if asked := os.environ.get("_DANETC_COMPLETE"):  # by a shell: `danetc completion`
+        from click.shell_completion import shell_complete  # late: only a shell asks
+
         return shell_complete(program, {}, "danetc", "_DANETC_COMPLETE", asked)
     try:
         _check_text(arguments)

@@ -26,7 +26,6 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
-from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.work import Exhausted
 
@@ -69,6 +68,8 @@ class _Checker:
             case "neuron" | "surrogate":
                 self._equations(declaration)
             case "recipe":
+                from danetc.dsl.recipe.resolve import resolve_recipe  # late: most files have none
+
                 resolve_recipe(declaration, {}, self.reporter, self.module)
 
     def _twice(self, declaration: s.Declaration) -> None:

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from danetc.compiler.frontend.program import Checked
 from danetc.compiler.lowering.networks import Lowered
-from danetc.compiler.warnings import files, layers, neurons, recipes
+from danetc.compiler.warnings import files, layers, neurons
 from danetc.compiler.warnings.files import File
 from danetc.compiler.warnings.network import CheckedNetwork
-from danetc.compiler.warnings.recipes import Written
 from danetc.compiler.warnings.rule import Rule, Subject
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.diagnostics.fixes import fixes_of
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import Exhausted, bounded
+
+if TYPE_CHECKING:
+    from danetc.dsl.recipe.settings import Recipe
 
 __all__ = ["warnings_of", "warnings_of_network", "warnings_of_recipe"]
 
@@ -40,6 +41,8 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
             yield from _of_network(lowered, module.own[name], trees)
         for item in module.own.values():
             if item.kind == "recipe":
+                from danetc.dsl.recipe.resolve import resolve_recipe  # late: most files have none
+
                 recipe = resolve_recipe(item, {}, Reporter(), module)
                 if recipe is not None:
                     yield from _of_recipe(recipe, item, trees)
@@ -87,7 +90,9 @@ def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Ite
 
 
 def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
-    return _found(recipes.RULES, Written(recipe, declaration), trees)
+    from danetc.compiler.warnings.recipes import RULES, Written  # late: most files have none
+
+    return _found(RULES, Written(recipe, declaration), trees)
 
 
 def _found(rules: Sequence[Rule[Subject]], subject: Subject, trees: Trees) -> Iterator[Diagnostic]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
-from click.shell_completion import CompletionItem
 
-Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def _completing(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
@@ -17,6 +19,8 @@ def _completing(names: Callable[[], Iterable[str]], *, files: bool = False) -> C
     def complete(
         context: click.Context, parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # late: only a shell asks
+
         found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
         return [*found, CompletionItem(incomplete, type="file")] if files else found
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.diagnostics.fixes import Fix, fixes_of, inserting, remove, removing, replacing
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.brackets import Brackets, pair, strays
 from danetc.dsl.syntax.builders import Builders
-from danetc.dsl.syntax.errors.case import Found, Situation
-from danetc.dsl.syntax.errors.messages import diagnose
-from danetc.dsl.syntax.errors.statements import unclosed
 from danetc.dsl.syntax.grammar import table
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import (
@@ -30,6 +27,9 @@ from danetc.dsl.syntax.tokens import (
     starts_declaration,
     starts_statement,
 )
+
+if TYPE_CHECKING:
+    from danetc.dsl.syntax.errors.case import Found
 
 MAX_CHARACTERS = 1_000_000
 MAX_ERRORS = 100
@@ -178,6 +178,9 @@ class _Run:
 
     def recover(self, i: int) -> int:
         """Report the error at token i and get back to a safe place; the index to continue from."""
+        from danetc.dsl.syntax.errors.case import Situation  # late: most texts have no error
+        from danetc.dsl.syntax.errors.messages import diagnose
+
         self.settle()
         base = self.base()
         in_body = self.begins(base, "stmt")
@@ -303,6 +306,8 @@ class _Run:
 
     def close_bodies(self, base: int, at: int) -> int:
         """Report the braces still open at the token, close them; the index to continue from."""
+        from danetc.dsl.syntax.errors.statements import unclosed  # late: most texts have no error
+
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
         self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
         self.cut(base)
