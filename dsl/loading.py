@@ -23,7 +23,7 @@ from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.language_version import LANGUAGE, later_version
 from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.reading import Unreadable, read_source, read_text
+from danetc.dsl.reading import SUFFIX, Unreadable, read_source, read_text
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -127,9 +127,11 @@ class _Std:
         self.files: dict[str, _StdFile] = {}
         self.file_of: dict[str, str] = {}  # of each declaration
         self._modules: dict[str, Module] = {}
-        for path in sorted(self.folder.glob("*.danet")):
-            name = f"std/{path.name}"
-            file = self.files[path.name] = _StdFile(SourceFile(name, read_text(path, name)))
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix != SUFFIX:
+                continue
+            source = SourceFile(f"std/{path.name}", path.read_bytes().decode())
+            file = self.files[path.name] = _StdFile(source)
             self.file_of |= dict.fromkeys(file.places, path.name)
         self.sources = {file.source for file in self.files.values()}
         places = {name: self.files[file].places[name] for name, file in self.file_of.items()}

@@ -140,9 +140,8 @@ def find_spec(name_or_path: str) -> Path:
     A name that does not end in ``.danet`` is a shipped spec's, whatever is called so on disk.
     """
     path = Path(name_or_path)
-    shipped = shipped_specs()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
+    if not name_or_path.endswith(SUFFIX) and name_or_path in shipped_specs():
+        return shipped_specs()[name_or_path]
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError):
@@ -153,11 +152,13 @@ def find_spec(name_or_path: str) -> Path:
         problem = _is_folder(name_or_path)
     elif os.path.dirname(name_or_path) or name_or_path.endswith(SUFFIX):
         hint = _similar_file(path, name_or_path) or did_you_mean(
-            path.name.removesuffix(SUFFIX), shipped
+            path.name.removesuffix(SUFFIX), shipped_specs()
         )
         problem = Unreadable("E0201", f"there is no file `{name_or_path}`", hint)
     else:
-        hint = did_you_mean(name_or_path, shipped) or _similar_file(path, f"{name_or_path}{SUFFIX}")
+        hint = did_you_mean(name_or_path, shipped_specs()) or _similar_file(
+            path, f"{name_or_path}{SUFFIX}"
+        )
         problem = Unreadable(
             "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
         )

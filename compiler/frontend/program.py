@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
@@ -16,7 +17,6 @@ from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import Constant
-from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.dsl.diagnostics.diagnostic import (
     Diagnostic,
     Label,
@@ -34,6 +34,9 @@ from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Expr
 from danetc.dsl.work import Exhausted, bounded, of_a_check
+
+if TYPE_CHECKING:
+    from danetc.compiler.passes import Pass
 
 MAX_ERRORS = 100
 
@@ -335,15 +338,18 @@ def graph_of(
     checked: Checked,
     network: str | None = None,
     settings: Settings | None = None,
-    passes: tuple[Pass, ...] = PIPELINE,
+    passes: tuple[Pass, ...] | None = None,
 ) -> Graph:
-    """The graph of a network with settings changed, after the passes.
+    """The graph of a network with settings changed, after the passes (None: all of ``PIPELINE``).
 
     ``settings`` maps parameters and settings of the network, or arguments of what a setting is, to
     numbers, booleans, or text that is read as an expression: ``{"neuron": "LIF(tau = 4.0)"}``,
     ``{"neuron.tau": 4.0}``. Raises ``SpecError``.
     """
-    return run(lowered_network(checked, network, settings).graph, passes)
+    from danetc.compiler.passes import run  # late: a check runs none
+
+    graph = lowered_network(checked, network, settings).graph
+    return run(graph) if passes is None else run(graph, passes)
 
 
 def lowered_network(

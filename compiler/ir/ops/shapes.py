@@ -7,7 +7,7 @@ from math import prod
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import OpError, whole
-from danetc.compiler.ir.ops.unknown import UNKNOWN, AnyShape, met
+from danetc.compiler.ir.ops.unknown import UNKNOWN, AnyShape, is_known, met
 
 AXES = ("channels", "rows", "columns")
 """The axes of a map, in their order."""
@@ -132,7 +132,10 @@ def grouped(attrs: Attrs, values: Values) -> Shape:
 def joined(attrs: Attrs, values: Values) -> Shape:
     """Equal shapes, or a size of 1 that is repeated (a gate of C x 1 x 1 over a map)."""
     result = values[0].shape
+    known = is_known(result)
     for value in values[1:]:
+        if known and value.shape == result:
+            continue  # a sum may be of all blocks of a stage
         if isinstance(result, AnyShape) or isinstance(value.shape, AnyShape):
             result = met(result, value.shape)
             continue
