@@ -18,14 +18,14 @@ that has them otherwise runs uncompiled, with one notice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from danetc.runtime.kernels import saved, upcoming
 from danetc.runtime.kernels import torch_internals as internals
@@ -189,6 +189,7 @@ def _make(first: Job, settings: dict[str, Any]) -> None:
     known = look_ahead()
     jobs = {(job.kernel, job.kernel.key(job.args)): job for job in (first, *(known or ()))}
     todo = [job for job in jobs.values() if job is first or not job.kernel.load(job.args, settings)]
+    todo.sort(key=lambda job: len(job.kernel.text))  # while torch's headers are read, all wait
     display = announcer()
     try:
         display.begin(None if known is None else len(todo))
@@ -252,6 +253,74 @@ def _compiled(
     kernel: CompiledFunction, args: Sequence[Tensor], place: Path | None, patches: dict[str, Any]
 ) -> Run:
     """Trace and compile by these settings of Inductor, and write the result to ``place``."""
+    # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
+    # compiler looks for are of matrix products and attention; to set them up takes a second.
+    patches = {
+        "cpp.dynamic_threads": True,
+        "pattern_matcher": False,
+        **_in_place(args[0].device),
+        **patches,
+    }
+    if not args[0].is_cuda and internals.has(InternalUse.ONCE):
+        run = _by_inductor(kernel, args, patches)
+        if place is None or _is_kept(lambda: saved.write(internals.inner_call(run), place)):
+            return run
+    run = _standalone(kernel, args, patches)
+    if place is not None:
+        _is_kept(lambda: _save(run, place))
+    return run
+
+
+def _save(run: Any, place: Path) -> bool:
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not saved.write(internals.inner_call(run), place):
+        run.save(path=str(place))
+    return True
+
+
+def _is_kept(write: Callable[[], bool]) -> bool:
+    """Whether a kernel was written to the disk, or cannot be, which is said."""
+    try:
+        return write()
+    except Exception as error:  # the kernel is there all the same, but will be traced again
+        internals.notice(
+            "kernels could not be written to the cache, and the next process makes them again: "
+            f"{_reason(error)}"
+        )
+        return True
+
+
+def _by_inductor(kernel: CompiledFunction, args: Sequence[Tensor], patches: dict[str, Any]) -> Run:
+    """Have Inductor compile what is traced here. (Before it, torch would trace that twice more, for
+    gradients and for inputs that share memory, of which there are none.)"""
+    decompositions = internals.find("select_decomp_table")()
+    graph, examples, mode = _traced(kernel, args, decompositions)
+    context = internals.find("TracingContext")(mode)
+    with internals.find("tracing")(context), internals.find("patch")(patches):
+        made = internals.find("compile_fx_inner")(graph, examples, is_inference=True)
+    return lambda *args: made([*args])
+
+
+def _standalone(kernel: CompiledFunction, args: Sequence[Tensor], patches: dict[str, Any]) -> Run:
+    """Have torch compile it as a whole program that it can keep on the disk."""
+    graph, examples, mode = _traced(kernel, args)
+    context = internals.find("TracingContext")(mode)
+    with internals.find("tracing")(context):  # all releases find the examples' mode there
+        run: Run = internals.find("standalone_compile")(
+            graph,
+            examples,
+            dynamic_shapes="from_tracing_context",
+            options={"config_patches": patches},
+        )
+        return run
+
+
+def _traced(
+    kernel: CompiledFunction,
+    args: Sequence[Tensor],
+    decompositions: Mapping[Any, Callable[..., Any]] | None = None,
+) -> tuple[fx.GraphModule, list[Tensor], Any]:
+    """The graph of a kernel, arguments without values that it was traced by, and their mode."""
     shape_env, symbol = internals.find("ShapeEnv"), internals.find("DimDynamic")
     context_of = internals.find("StatelessSymbolicContext")
     mode = internals.find("FakeTensorMode")(
@@ -279,34 +348,10 @@ def _compiled(
     examples = [
         symbolic(x, typical) for x, typical in zip(args, _typical(kernel, args), strict=True)
     ]
+    trace = internals.find("make_fx")
     with mode:  # without the function's annotations, which would stand in the way of keeping it
-        graph = internals.find("make_fx")(lambda *values: kernel.function(*values))(*examples)
-    # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
-    # compiler looks for are of matrix products and attention; to set them up takes a second.
-    patches = {
-        "cpp.dynamic_threads": True,
-        "pattern_matcher": False,
-        **_in_place(args[0].device),
-        **patches,
-    }
-    tracing = internals.find("TracingContext")(mode)
-    with internals.find("tracing")(tracing):  # all releases find the examples' mode there
-        run: Any = internals.find("standalone_compile")(
-            graph,
-            examples,
-            dynamic_shapes="from_tracing_context",
-            options={"config_patches": patches},
-        )
-    if place is not None:
-        try:
-            if args[0].is_cuda or not saved.write(internals.inner_call(run), place):
-                run.save(path=str(place))
-        except Exception as error:  # the kernel is there all the same, but will be traced again
-            internals.notice(
-                "kernels could not be written to the cache, and the next process makes them again: "
-                f"{_reason(error)}"
-            )
-    return run  # type: ignore[no-any-return]
+        graph = trace(lambda *values: [*kernel.function(*values)], decompositions)(*examples)
+    return graph, examples, mode
 
 
 def _load(

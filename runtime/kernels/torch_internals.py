@@ -30,6 +30,7 @@ class InternalUse(Enum):
     """What internals are for, as what is lost without them."""
 
     COMPILE = "kernels run uncompiled, operation by operation"
+    ONCE = "kernels are traced three times over before they are compiled, which takes longer"
     KEEP = "kernels are not kept on disk, and each process compiles its own"
     LIGHT = (
         "a process that runs kernels of an earlier one imports the compiler for it, a second or two"
@@ -83,6 +84,8 @@ TABLE = _table(
         "torch.fx.experimental.symbolic_shapes",
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
+    (InternalUse.ONCE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
+    (InternalUse.ONCE, "torch._inductor.decomposition", ("select_decomp_table",)),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
     (
         InternalUse.LIGHT,

@@ -154,7 +154,7 @@ def test_a_kernel_on_disk_is_not_traced_again(
 def test_a_kernel_is_called_without_what_stands_around_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Compiled now, or loaded in Inductor's form; what is no kernel, or several, is left as it is."""
+    """Compiled now, or loaded in torch's form; what is no kernel, or several, is left as it is."""
     monkeypatch.setattr(saved, "write", lambda *_: False)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     around: list[Any] = []

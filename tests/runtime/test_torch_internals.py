@@ -173,6 +173,15 @@ def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
 
 
+def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_by_inductor", lambda *rest: pytest.fail("asked Inductor"))
+    monkeypatch.setattr(compiler, "_standalone", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(compiler, "_save", lambda run, place: True)
+    for _ in range(2):
+        (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
+        assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
+
+
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     place = saved.kernel_folder() / "a kernel"
     saved._write(place, saved._MARK)
@@ -261,6 +270,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
+    InternalUse.ONCE: traced_again,
     InternalUse.LIGHT: light,
     InternalUse.STACK: stacked,
     InternalUse.HEADERS: headers,
@@ -287,7 +297,8 @@ def test_without_one_of_them(
     use = TABLE[name].use
     assert internals.missing(use) is None, f"this torch has no {TABLE[name]}"
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiler, "COMPILE", use in (InternalUse.COMPILE, InternalUse.KEEP))
+    compiles = InternalUse.COMPILE, InternalUse.ONCE, InternalUse.KEEP
+    monkeypatch.setattr(compiler, "COMPILE", use in compiles)
     hide(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
