@@ -46,15 +46,18 @@ class _Conv(torch.autograd.Function):
             x = ctx.kept.restore(packed)
         (grad,) = grads
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
-        dw = None
+        dx = dw = None
+        window = small_maps.Window.of(weight, stride, padding, dilation)
+        if of_x and small_maps.is_input_gradient_faster(grad, weight, groups):
+            dx, of_x = small_maps.input_gradient(x.shape, grad, weight, window), False
         if of_weight and small_maps.is_gradient_faster(grad, weight, groups):
-            window = small_maps.Window.of(weight, stride, padding, dilation)
             dw, of_weight = small_maps.weight_gradient(x, grad, weight, window), False
-        dx, by_torch, db = torch.ops.aten.convolution_backward.default(
+        dx_by_torch, dw_by_torch, db = torch.ops.aten.convolution_backward.default(
             grad, x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
             dilation, False, (0, 0), groups, (of_x, of_weight, of_bias),
         )  # fmt: skip
-        dw = by_torch if dw is None else dw
+        dx = dx_by_torch if dx is None else dx
+        dw = dw_by_torch if dw is None else dw
         return dx, None if dw is None else dw.to(own.dtype), db, None
 
 

@@ -52,6 +52,8 @@ GRADIENT_WEIGHTS, GRADIENT_OUTPUTS = 2**17, 256
 """Of how many weights on, and up to how many output pixels of all images, for the weights' gradient."""
 FEW, FEW_WEIGHTS, FEW_OUTPUTS = 4, 2**15, 1024
 """The same two for maps of no more than so many pixels."""
+INPUT_WEIGHTS, INPUT_OUTPUTS = 2**17, 128
+"""For the input's gradient, of maps of no more than ``FEW`` pixels, in float32."""
 FORWARD_WEIGHTS, FORWARD_PIXELS, FORWARD_OUTPUTS = 2**19, 16, 1024
 """For a forward pass: also up to how many pixels of a map. Of one pixel a convolution leaves out what of
 a kernel it does not read, and of one image it is as fast."""
@@ -70,6 +72,20 @@ def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
         and grad.dtype in (torch.float32, torch.bfloat16)
         and weight.numel() >= least
         and 0 < images * height * width <= most
+    )
+
+
+def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
+    """Whether the input's gradient is, of the gradient of an output [N, O, H, W]."""
+    images, _, height, width = grad.shape
+    return (
+        groups == 1
+        and type(grad) is Tensor
+        and grad.device.type == "cpu"
+        and grad.dtype == weight.dtype == torch.float32
+        and weight.numel() >= INPUT_WEIGHTS
+        and 0 < height * width <= FEW
+        and 0 < images * height * width <= INPUT_OUTPUTS
     )
 
 
@@ -112,6 +128,37 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
     by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
     product = by_pixel.t() @ _rows(x, window)
     return product.view(outputs, *window.kernel, channels).movedim(-1, 1)
+
+
+def input_gradient(shape: Sequence[int], grad: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """The gradient of a convolution's input [N, C, H, W], laid out as the weight is.
+
+    Takes the gradient of its output [N, O, HO, WO] and its weight [O, C, KH, KW].
+    """
+    images, channels, height, width = shape
+    outputs, pixels = weight.shape[0], images * height * width
+    table = reads((images, height, width), window)
+    last = weight.stride(-1) != 1
+    place = _only_place((images, height, width), window)
+    if place is not None:
+        weight = weight.flatten(2)[..., place].unsqueeze(-1).unsqueeze(-1)
+        table = table[place : place + 1]
+    by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
+    if last or place is not None:
+        parts = (by_pixel @ as_matrix(weight)).view(-1, channels)
+    else:
+        whole = by_pixel @ weight.flatten(1)
+        parts = whole.view(len(whole), channels, -1).transpose(1, 2).reshape(-1, channels)
+    summed = grad.new_zeros(pixels + 1, channels).index_add_(0, table.t().reshape(-1), parts)
+    dx = summed[:-1].view(images, height, width, channels).movedim(-1, 1)
+    return dx if last else dx.clone(memory_format=torch.contiguous_format)
+
+
+@lru_cache(maxsize=256)
+def _only_place(shape: tuple[int, int, int], window: Window) -> int | None:
+    """The place of the kernel that alone reads pixels, as of a map of one pixel with a border."""
+    found = (reads(shape, window) < shape[0] * shape[1] * shape[2]).any(1).nonzero().flatten()
+    return int(found) if len(found) == 1 else None
 
 
 def _columns(x: Tensor, window: Window) -> Tensor:
