@@ -15,7 +15,7 @@ from common import Row, options, progress, report
 from danetc.tasks.benchmark import in_own_process, this_program
 
 SPECS = ("danet_c_r18", "sew_r152", "danet_a_r152", "danet_c_r152")
-COLD, WARM = 60.0, 10.0
+COLD, WARM = 23.0, 1.0
 
 
 def main() -> int:

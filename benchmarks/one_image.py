@@ -88,7 +88,7 @@ def main() -> int:
         ("danetc", "onnxruntime", None),
         ("danetc folded", "onnxruntime", ONNX),
         ("danetc folded", "danetc", FOLDED),
-        ("danetc stream", "danetc", None),
+        ("danetc stream", "danetc", STREAM),
         ("danetc folded stream", "danetc", STREAM),
         ("danetc folded stream", "danetc folded", None),
         ("torchvision by frames", "torchvision", None),

@@ -19,7 +19,7 @@ that has them otherwise runs uncompiled, with one notice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from danetc.runtime.kernels import saved, upcoming
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
-from danetc.runtime.kernels.helpers import compile_all
+from danetc.runtime.kernels.helpers import compile_all, started_ahead
 from danetc.runtime.kernels.look_ahead import look_ahead
 from danetc.runtime.kernels.saved import Run
 from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
@@ -119,6 +119,12 @@ class CompiledFunction:
 
     def _made(self, args: Sequence[Tensor]) -> Run:
         """The kernel for arguments like these, made now."""
+        many = args[0].device.type == "cpu" and upcoming.is_under_way() and saved.is_first()
+        with started_ahead(kernel_folder()) if many else nullcontext():
+            return self._found(args)
+
+    def _found(self, args: Sequence[Tensor]) -> Run:
+        """The kernel, from the disk or compiled."""
         if self.load(args):
             return self._runs[self.key(args)]
         missing = missing_compiler(args[0].device.type)
@@ -392,10 +398,14 @@ def _typical(kernel: CompiledFunction, args: Sequence[Tensor]) -> Iterator[_Typi
 
 
 def compiles(device: str) -> bool:
-    """Whether functions are compiled for a device here. (Where an earlier process could, that is not tried
-    again: it takes to import the compiler.)"""
-    known = device == "cpu" and saved.has_had_compiler()
-    return COMPILE and (known or missing_compiler(device) is None)
+    """Whether functions are compiled for a device here."""
+    return COMPILE and lacking_compiler(device) is None
+
+
+def lacking_compiler(device: str) -> str | None:
+    """As ``missing_compiler``, which imports the compiler: it is not asked where an earlier process had
+    one."""
+    return None if device == "cpu" and saved.has_had_compiler() else missing_compiler(device)
 
 
 @lru_cache(maxsize=8)

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ WORTH = 4
 """Kernels from which on it is worth starting them."""
 PATIENCE = 300.0
 """Seconds after which a helper that says nothing is given up."""
+AHEAD = 4
+"""How many are started at most before it is known what they are to do."""
 _MEMORY = 2**30  # bytes that a helper and its compiler need
 
 _PROGRAM = (
@@ -106,6 +108,43 @@ def compile_all(
             helper.end()
 
 
+_SPARE: list[subprocess.Popen[bytes]] = []
+
+
+@contextmanager
+def started_ahead(folder: Path) -> Iterator[None]:
+    """Start helpers that import torch while it is found out what is to be compiled. Those that nobody
+    takes meanwhile are ended."""
+    for _ in range(min(AHEAD, _most())):
+        process = _start(folder)
+        if process is not None:
+            _SPARE.append(process)
+    try:
+        yield
+    finally:
+        while _SPARE:
+            _end(_SPARE.pop())
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes] | None:
+    """The process of a helper; None where none can be started."""
+    with suppress(OSError, ValueError):
+        return subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **_ENVIRONMENT, "DANETC_CACHE_DIR": str(folder.parent)},
+            start_new_session=True,  # Ctrl-C is for this process, which ends it
+        )
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
 def _take(waiting: deque[Job], finish: Callable[[Job, bool], None]) -> bool:
     """Do the next job here; whether there was one."""
     try:
@@ -119,10 +158,15 @@ def _take(waiting: deque[Job], finish: Callable[[Job, bool], None]) -> bool:
 def _how_many(jobs: Sequence[Job]) -> int:
     """How many helpers to start. One costs as much as the kernel or two that it is to compile."""
     known = sum(Request.of(job) is not None for job in jobs)
-    if known < WORTH or getattr(sys, "frozen", False):  # a program of its own is no Python
+    return 0 if known < WORTH else min(_most(), known // 2)
+
+
+def _most() -> int:
+    """How many there are at most."""
+    if getattr(sys, "frozen", False):  # a program of its own is no Python
         return 0
     most = usable_cores() // processes_here() - 1 if HELPERS is None else HELPERS
-    return max(0, min(most, known // 2, free_memory() // _MEMORY))
+    return max(0, min(most, free_memory() // _MEMORY))
 
 
 class _Helper:
@@ -133,19 +177,9 @@ class _Helper:
         self, waiting: deque[Job], results: queue.SimpleQueue[tuple[Job, bool]], folder: Path
     ) -> None:
         self._waiting, self._results = waiting, results
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **_ENVIRONMENT, "DANETC_CACHE_DIR": str(folder.parent)},
-                start_new_session=True,  # Ctrl-C is for this process, which ends it
-            )
-        except (OSError, ValueError):  # no process can be started: this one does it all
-            return
-        threading.Thread(target=self._work, args=(self._process,), daemon=True).start()
+        self._process = _SPARE.pop() if _SPARE else _start(folder)
+        if self._process is not None:  # else the process that asks does it all
+            threading.Thread(target=self._work, args=(self._process,), daemon=True).start()
 
     def _work(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -168,5 +202,4 @@ class _Helper:
 
     def end(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            _end(self._process)

@@ -41,8 +41,10 @@ def _flags() -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def library(name: str) -> ctypes.CDLL | None:
-    """The library of ``name``.cpp beside this file. None where it cannot be had, which is said once: torch
-    is to do then what it is for."""
+    """The library of ``name``.cpp beside this file. None on Windows, whose compiler takes other flags, and
+    where it cannot be had, which is said once: torch is to do then what it is for."""
+    if sys.platform == "win32":
+        return None
     try:
         return _library(Path(__file__).with_name(f"{name}.cpp").read_bytes())
     except (OSError, subprocess.SubprocessError) as error:

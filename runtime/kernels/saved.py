@@ -109,6 +109,11 @@ def settings() -> str:
     return found
 
 
+def is_first() -> bool:
+    """Whether nobody has imported Inductor in this process yet, nor left settings in the folder."""
+    return internals.TABLE["get_hash"].module not in sys.modules and not has_had_compiler()
+
+
 _FRESH: set[Path] = set()
 """Folders that lack the settings that this process began with."""
 

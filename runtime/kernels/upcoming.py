@@ -89,6 +89,11 @@ def call_of(model: nn.Module, args: tuple[Any, ...]) -> Iterator[None]:
         _local.call = before
 
 
+def is_under_way() -> bool:
+    """Whether ``take_call`` would give one."""
+    return getattr(_local, "call", None) is not None
+
+
 def take_call() -> ModelCall | None:
     """The call that is under way in this thread; None where there is none, and the second time."""
     found: ModelCall | None = getattr(_local, "call", None)

@@ -166,3 +166,24 @@ def test_without_a_process_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> 
     jobs = [job() for _ in range(4)]
     compile_all(jobs, here.append, lambda job: False, lambda done: None, kernel_folder())
     assert len(here) == 4
+
+
+def test_helpers_may_be_started_before_it_is_known_what_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who needs one takes one that is there; the others are ended."""
+    monkeypatch.setattr(helpers, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(helpers, "HELPERS", 2)
+    with helpers.started_ahead(tmp_path):
+        left, taken = helpers._SPARE
+        helper = helpers._Helper(deque(), queue.SimpleQueue(), tmp_path)
+        assert helper._process is taken
+        assert left.poll() is None
+    assert not helpers._SPARE
+    assert left.poll() is not None
+    assert taken.poll() is None
+    helper.end()
+    assert taken.poll() is not None
+    monkeypatch.setattr(helpers, "HELPERS", 0)
+    with helpers.started_ahead(tmp_path):
+        assert not helpers._SPARE

@@ -77,3 +77,11 @@ def test_without_it_that_is_said_once(
         warnings.simplefilter("error")
         assert native.library("sparse") is None
     assert not any(folder.glob("*"))
+
+
+def test_on_windows_torch_runs_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native.sys, "platform", "win32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert native.library("sparse") is None
+    assert not folder.exists()
