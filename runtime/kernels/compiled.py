@@ -18,6 +18,8 @@ that has them otherwise runs uncompiled, with one notice.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
@@ -404,8 +406,15 @@ def compiles(device: str) -> bool:
 
 def lacking_compiler(device: str) -> str | None:
     """As ``missing_compiler``, which imports the compiler: it is not asked where an earlier process had
-    one."""
-    return None if device == "cpu" and saved.has_had_compiler() else missing_compiler(device)
+    one, and there is still a C++ compiler."""
+    known = device == "cpu" and saved.has_had_compiler() and _finds_cpp()
+    return None if known else missing_compiler(device)
+
+
+@lru_cache(maxsize=1)
+def _finds_cpp() -> bool:
+    names = os.environ.get("CXX") or "g++", "clang++", "cl"
+    return any(map(shutil.which, names))
 
 
 @lru_cache(maxsize=8)

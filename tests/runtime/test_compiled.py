@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -230,6 +231,24 @@ def test_a_missing_compiler_is_found_early() -> None:
 
 
 @needs_compiler
+def test_a_compiler_that_was_there_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where there is no C++ compiler any more, as where another machine shares the folder."""
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
+    for had, found, wanted in (
+        (True, True, None),
+        (True, False, "no C++ compiler"),
+        (False, True, "no C++ compiler"),
+    ):
+        monkeypatch.setattr(saved, "has_had_compiler", lambda had=had: had)
+        monkeypatch.setattr(shutil, "which", lambda name, found=found: name if found else None)
+        compiler._finds_cpp.cache_clear()
+        assert compiler.lacking_compiler("cpu") == wanted
+        assert compiler.compiles("cpu") is (wanted is None)
+        assert compiler.lacking_compiler("cuda") == "no C++ compiler"
+    monkeypatch.undo()
+    compiler._finds_cpp.cache_clear()
+
+
 def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

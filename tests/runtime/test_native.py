@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import re
 import subprocess
 import warnings
@@ -32,8 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_each_source_compiles_without_a_warning(tmp_path: Path) -> None:
     compiler = internals.find("get_cpp_compiler")()
     assert SOURCES
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
     for source in SOURCES:
-        for flags in ((), *native._VECTORS.values()):
+        for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
             command = [compiler, *native._FLAGS, "-Wall", "-Wextra", "-Werror", *flags]
             made = tmp_path / "library"
             subprocess.run([*command, str(source), "-o", str(made)], check=True)
