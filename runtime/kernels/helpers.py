@@ -115,11 +115,11 @@ _SPARE: list[subprocess.Popen[bytes]] = []
 def started_ahead(folder: Path) -> Iterator[None]:
     """Start helpers that import torch while it is found out what is to be compiled. Those that nobody
     takes meanwhile are ended."""
-    for _ in range(min(AHEAD, _most())):
-        process = _start(folder)
-        if process is not None:
-            _SPARE.append(process)
     try:
+        for _ in range(min(AHEAD, _most())):
+            process = _start(folder)
+            if process is not None:
+                _SPARE.append(process)
         yield
     finally:
         while _SPARE:

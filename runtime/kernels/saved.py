@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -29,6 +28,7 @@ from torch import Tensor
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.cache import kernel_folder, making_kernels
 from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.system.files import replace_file
 
 Run = Callable[..., Sequence[Tensor]]
 
@@ -158,16 +158,9 @@ def _is_read(variable: str) -> bool:
 
 
 def _write(place: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError."""
+    """Raises OSError."""
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=place.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(name, place)
-    except OSError:
-        os.unlink(name)
-        raise
+    replace_file(place, data)
 
 
 def write(call: Callable[[list[Tensor]], Sequence[Tensor]] | None, place: Path) -> bool:
