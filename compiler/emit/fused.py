@@ -9,6 +9,7 @@ from torch import nn
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.at_node import operands, same_kinds
 from danetc.compiler.ir.graph import Node
+from danetc.compiler.ir.loops import loop_of
 from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup
 from danetc.compiler.plans.saved_bytes import saves_parts
@@ -18,8 +19,10 @@ class FusedEmitter(Emitter):
     """Fusion groups as one layer; spikes and counts kept as bits."""
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
+        if self._is_joined_later(node):
+            return replace(call, target="danetc.runtime.layers.joined.to_be_joined")
         if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
-            return replace(call, target="danetc.runtime.layers.packed.joined")
+            return replace(call, target="danetc.runtime.layers.joined.joined")
         row = OPS[node.op]
         if row.fused is not None:
             values = operands(self.whole, node)
@@ -27,6 +30,20 @@ class FusedEmitter(Emitter):
             assert own is not None
             return own
         return packed(call, self.whole.inputs_of(node)) if same_kinds(self.whole, node) else call
+
+    def _is_joined_later(self, node: Node) -> bool:
+        """Whether neurons alone read what is joined, which then take its parts. (Not what segments keep.)"""
+        if OPS[node.op].rule != "concat" or node.value.kind.bits:
+            return False
+        if self.segments.of or node.id in self.graph.outputs.values():
+            return False
+        readers = self.users.get(node.id, ())
+        looped = loop_of(self.graph)
+        groups = self.plan.groups if self.plan is not None else {}
+        return bool(readers) and all(
+            (id in groups and id not in looped) or self._is_joined_later(self.graph[id])
+            for id in readers
+        )
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
         """The neuron of a fusion group, with the norms that stand before it."""

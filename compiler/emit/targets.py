@@ -22,6 +22,7 @@ NAMESPACES = frozenset(
         "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
         "danetc.runtime.layers.inference",
+        "danetc.runtime.layers.joined",
         "danetc.runtime.layers.learnt",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.spike_conv",

@@ -52,6 +52,7 @@ class OpInfo:
     Where it is not ``smooth`` the derivative is not that of its value but a choice, and surrogates
     cannot use it. A ``step`` gives whole numbers of real ones: what has one, or a state, is a neuron.
     Machines compute one that ``rounds`` with errors of their own, even where its value is exact.
+    ``cpp`` is its expression in C++ where ``text`` is none, of vectors of numbers and of masks.
     ``with_constants`` is the torch expression where these operands are constants, if it is another.
     ``binds`` says how tight ``text`` binds, and how tight each operand must that is not enclosed: a
     right operand binds tighter than its operator, since a + (b + c) is not (a + b) + c in floats.
@@ -72,6 +73,7 @@ class OpInfo:
     smooth: bool = True
     step: bool = False
     rounds: bool = False
+    cpp: str = ""
     with_constants: tuple[tuple[int, ...], str] | None = None
     binds: tuple[int, ...] = (ATOM,)
     infix: str = ""
@@ -183,35 +185,35 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True, notation="{0} · {1}", onnx=("Mul",)),
     "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/", notation="{0}/{1}", onnx=("Div",)),
     "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4), notation="−{0}", onnx=("Neg",)),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, meaning="e to the power of x", notation="e^{0}", onnx=("Exp",)),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, cpp="exp_of({0})", meaning="e to the power of x", notation="e^{0}", onnx=("Exp",)),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
-                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, cpp="log_of({0})", meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
-                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="the absolute value of x", notation="|{0}|", onnx=("Abs",)),
-    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0)), onnx=("Sign",)),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, cpp="sqrt_of({0})", meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, cpp="abs_of({0})", meaning="the absolute value of x", notation="|{0}|", onnx=("Abs",)),
+    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0)), cpp="sign_of({0})", onnx=("Sign",)),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
-                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, meaning="1 / (1 + exp(-x))", notation="σ({0})", onnx=("Sigmoid",)),
+                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, cpp="sigmoid_of({0})", meaning="1 / (1 + exp(-x))", notation="σ({0})", onnx=("Sigmoid",)),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
-                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, meaning="the hyperbolic tangent", onnx=("Tanh",)),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, cpp="tanh_of({0})", meaning="the hyperbolic tangent", onnx=("Tanh",)),
     "sin": OpInfo(1, "torch.sin({0})", _by(lambda to, a, y: to.emit("cos", a)),
-                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, meaning="the sine", onnx=("Sin",)),
+                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, cpp="sin_of({0})", meaning="the sine", onnx=("Sin",)),
     "cos": OpInfo(1, "torch.cos({0})", _by(lambda to, a, y: to.emit("neg", to.emit("sin", a))),
-                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, meaning="the cosine", onnx=("Cos",)),
+                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, cpp="cos_of({0})", meaning="the cosine", onnx=("Cos",)),
     "erf": OpInfo(1, "torch.erf({0})", _by(lambda to, a, y: to.emit("mul", 2 / math.sqrt(math.pi), to.emit("exp", to.emit("neg", to.emit("mul", a, a))))),
-                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, meaning="the error function", onnx=("Erf",)),
+                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, cpp="erf_of({0})", meaning="the error function", onnx=("Erf",)),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
-                       rising(softplus, 0.0, math.inf), softplus, rounds=True, onnx=("Softplus",)),
+                       rising(softplus, 0.0, math.inf), softplus, rounds=True, cpp="softplus_of({0})", onnx=("Softplus",)),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
-                   lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0), onnx=("Relu",)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, meaning="the greatest; of two equal values each gets half of the gradient", onnx=("Max",)),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, meaning="the least; of two equal values each gets half of the gradient", onnx=("Min",)),
+                   lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0), cpp="maximum({0}, 0.0f)", onnx=("Relu",)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, cpp="maximum({0}, {1})", meaning="the greatest; of two equal values each gets half of the gradient", onnx=("Max",)),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, cpp="minimum({0}, {1})", meaning="the least; of two equal values each gets half of the gradient", onnx=("Min",)),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
-                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
+                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), cpp="select({0} >= 0.0f, 1.0f, 0.0f)", meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
     # halves go to even; gradients pass as they are (a straight-through estimator)
     "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
-                    takes=_ONE, smooth=False, step=True, meaning="the nearest whole number, halves to the even one; gradients pass as they are", onnx=("Round",)),
-    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM), meaning="x, through which no gradient flows", onnx=("Identity",)),
+                    takes=_ONE, smooth=False, step=True, cpp="round_of({0})", meaning="the nearest whole number, halves to the even one; gradients pass as they are", onnx=("Round",)),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM), cpp="{0}", meaning="x, through which no gradient flows", onnx=("Identity",)),
     "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition", binds=(1, 2, 2), infix="<", notation="{0} < {1}", onnx=("Less",)),
     "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition", binds=(1, 2, 2), infix="<=", notation="{0} ≤ {1}", onnx=("LessOrEqual",)),
     "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition", binds=(1, 2, 2), infix=">", notation="{0} > {1}", onnx=("Greater",)),
@@ -222,11 +224,11 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="or", commutes=True, notation="{0} ∨ {1}", onnx=("Or",)),
     "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,), binds=(4, ATOM), notation="¬{0}", onnx=("Not",)),
     # a condition as 0 or 1
-    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM), notation="1 if {0}, else 0", onnx=("Cast",)),
+    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM), cpp="select({0}, 1.0f, 0.0f)", notation="1 if {0}, else 0", onnx=("Cast",)),
     # a scalar in the type of the layer's input
-    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM), notation="{0}", onnx=("Cast",)),
+    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM), cpp="{0}", notation="{0}", onnx=("Cast",)),
     "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where, ranges.either,
-                    lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})"), notation="{1} if {0}, else {2}", onnx=("Where",)),
+                    lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})"), cpp="select({0}, {1}, {2})", notation="{1} if {0}, else {2}", onnx=("Where",)),
 }  # fmt: skip
 """The operations of a neuron program."""
 
@@ -234,7 +236,7 @@ GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
     # the surrogate's derivative, a function of its own
     "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
     # a gradient summed to the scalar it belongs to
-    "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL),
+    "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL, cpp="{0}"),
 }
 """Operations that only generated backward passes use."""
 

@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,24 +39,27 @@ def _flags() -> tuple[str, ...]:
     return *_FLAGS, *_VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
-@lru_cache(maxsize=8)
-def library(name: str) -> ctypes.CDLL | None:
-    """The library of ``name``.cpp beside this file. None on Windows, whose compiler takes other flags, and
-    where it cannot be had, which is said once: torch is to do then what it is for."""
+def text(name: str) -> str:
+    """A source beside this file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def library(name: str, source: str, more: Sequence[str] = ()) -> ctypes.CDLL | None:
+    """The library of a source, by ``more`` flags than all have. None on Windows, whose compiler takes
+    others, and where it cannot be had, which is said once: torch is to do then what ``name`` is for."""
     if sys.platform == "win32":
         return None
     try:
-        return _library(Path(__file__).with_name(f"{name}.cpp").read_bytes())
+        return _library(source.encode(), (*_flags(), *more))
     except (OSError, subprocess.SubprocessError) as error:
         output = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
         reason = next((line for line in output.splitlines() if "error" in line), output)
-        internals.notice(f"{name}.cpp could not be compiled, and torch runs in its place: {reason}")
+        internals.notice(f"{name} could not be compiled, and torch runs in its place: {reason}")
         return None
 
 
-def _library(source: bytes) -> ctypes.CDLL:
+def _library(source: bytes, flags: Sequence[str]) -> ctypes.CDLL:
     """Raises OSError and SubprocessError."""
-    flags = _flags()
     place = _place(source, flags)
     if place.is_file():
         try:
@@ -75,7 +78,7 @@ def _library(source: bytes) -> ctypes.CDLL:
     return ctypes.CDLL(str(place))
 
 
-def _place(source: bytes, flags: tuple[str, ...]) -> Path:
+def _place(source: bytes, flags: Sequence[str]) -> Path:
     """The file of a library: its name tells apart all that may make its code differ."""
-    key = source, flags, platform.machine(), sys.platform
+    key = source, tuple(flags), platform.machine(), sys.platform
     return kernel_folder() / "native" / hashlib.sha256(repr(key).encode()).hexdigest()

@@ -19,6 +19,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
+from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
@@ -26,13 +27,21 @@ from danetc.runtime.kernels.neuron_operators import apart, is_timeless
 from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.joined import Value, parts_of, whole
+from danetc.runtime.layers.one_pass import (
+    BATCH,
+    RUNNING,
+    SYNC,
+    OnePass,
+    OnePassFunction,
+    Pass,
+    are_plain,
+    common_layout,
+    pass_of,
+)
 from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
 from danetc.runtime.layers.sync import input_gradient, is_synchronised
 from danetc.runtime.layers.tape import Note, Output, tape
-
-RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
-"""Where a norm's statistics come from."""
-
 
 def _mode(norm: Norm) -> str:
     if not norm.training:
@@ -214,9 +223,17 @@ class FusedNeuron(Neuron):
         """Take ``new(norm)`` in place of each norm (``HoldsNorms``)."""
         self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
-            return super().forward(self._sum(inputs))
+    def forward(self, *values: Value) -> Tensor:
+        parts = [parts_of(x) for x in values]
+        tensors = [x for each in parts for x in each]
+        if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in tensors]):
+            return super().forward(self._sum([whole(x) for x in values]))
+        norms = [norm for norm in self._norms if norm is not None]
+        weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
+        out = self._in_one_pass(parts, tensors, norms, weights)
+        if out is not None:
+            return out
+        inputs = [whole(x) for x in values]
         plan = self._planned(inputs)
         flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
         notes = tape()
@@ -228,28 +245,81 @@ class FusedNeuron(Neuron):
             affines = self._affines(flats, plan.terms, plan.last)
         call = _Call(plan, flats, affines, known)
         params = self.flat_params(plan.last)
-        norms = [norm for norm in self._norms if norm is not None]
-        tensors = [*inputs, *[n.weight for n in norms], *[n.bias for n in norms], *params]
+        tensors = [*inputs, *weights, *params]
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
         out: Tensor = _FusionGroup.apply(call, *tensors) if wanted else call.run(inputs, params)
         if notes is not None and not notes.replaying:
             notes.write(Note(affines, Output.of(out, self._output_kind)))
         return out
 
-    def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
-        """What this call has in common with others."""
+    def _in_one_pass(
+        self,
+        parts: Sequence[tuple[Tensor, ...]],
+        tensors: Sequence[Tensor],
+        norms: Sequence[Norm],
+        weights: Sequence[Tensor],
+    ) -> Tensor | None:
+        """The output by a library; None where there is none for these."""
+        params = self.flat_params(False)
+        last = common_layout(tensors) if self._takes_one_pass([*tensors, *weights, *params]) else None
+        common = None if last is None else self._pass(parts, last)
+        if common is None:
+            return None
+        notes = tape()
+        note = notes.read() if notes is not None and notes.replaying else None
+        call = OnePass(common, parts, norms, note)
+        tensors = [*tensors, *weights, *params]
+        if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):
+            out: Tensor = OnePassFunction.apply(call, note is not None, *tensors)
+        else:
+            out = call.run(tensors, params, note is not None)
+        if notes is not None and note is None:
+            affines = [Affine(*rows.unbind(0)) for rows in call.table.unbind(0)]
+            notes.write(Note(affines, Output.of(out, self._output_kind)))
+        call.let_go()
+        return out
+
+    def _takes_one_pass(self, tensors: Sequence[Tensor]) -> bool:
+        return compiled.COMPILE and self._make is fusion_kernel and are_plain(tensors)
+
+    def _pass(self, parts: Sequence[tuple[Tensor, ...]], last: bool) -> Pass | None:
+        dims = [{x.dim() for x in each} for each in parts]
+        if any([len(each) > 1 for each in dims]):
+            return None
+        inputs = [each[0] for each in parts]
+        static, steps, timeless = self._form(inputs)
+        repeats = [
+            norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
+            for norm, same in zip(self._norms, static, strict=True)
+            if norm is not None
+        ]
+        terms, modes = tuple(map(Term, self._normed, static)), self._modes()
+        return pass_of(
+            self.program, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
+        )
+
+    def _form(self, inputs: Sequence[Tensor]) -> tuple[tuple[bool, ...], int, bool]:
+        """Which inputs are static, for how many steps it runs, and whether the output does not vary."""
         static = tuple([x.dim() == self.rank + 1 for x in inputs])
         lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
         timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
+        return static, lengths.pop() if lengths else 1 if timeless else self.steps, timeless
+
+    def _modes(self) -> tuple[str, ...]:
+        return tuple([_mode(norm) for norm in self._norms if norm is not None])
+
+    def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
+        """What this call has in common with others."""
+        static, steps, timeless = self._form(inputs)
         return _plan(
             self._make,
             self.program,
             self._normed,
             static,
-            lengths.pop() if lengths else 1 if timeless else self.steps,
+            steps,
             self._kinds,
-            tuple([_mode(norm) for norm in self._norms if norm is not None]),
-            any(is_last(x) for x in inputs),
+            self._modes(),
+            any([is_last(x) for x in inputs]),
             timeless,
         )
 
@@ -272,8 +342,9 @@ class FusedNeuron(Neuron):
             if norm is not None
         ]
 
-    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+    def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
+        inputs = [whole(x) for x in values]
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().advance(inputs, before)
         now, states = (before or (0, None)) if self._per_step else (0, before)

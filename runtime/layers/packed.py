@@ -6,7 +6,6 @@ nothing would be kept, they are their parents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from danetc.dsl.kinds import Kind
-from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts
-from danetc.runtime.kernels.composed_operators import aligned
+from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.layers import small_maps, sparse
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.model.stepping import is_step_under_way
@@ -197,18 +195,6 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
         window = _window(self, x)
         out: Tensor = super().forward(x) if window is None else _AvgPool.apply(x, window)
         return out
-
-
-def joined(values: Sequence[Tensor], dim: int) -> Tensor:
-    """Values side by side, of which the fused neurons that read them keep the parts."""
-    if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values):
-        whole: Tensor = torch.ops.danetc.concat(list(values), dim)
-        return whole
-    parts = aligned(values, -dim)
-    out = torch.cat(parts, dim)
-    if torch.is_grad_enabled():
-        note_parts(out, parts, dim)
-    return out
 
 
 class _Product(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels import compiled
-from danetc.runtime.kernels.native import library
+from danetc.runtime.kernels.native import library, text
 from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
@@ -100,7 +100,7 @@ def _rows(weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _convolve() -> Callable[..., int] | None:
-    native = library("sparse")
+    native = library("sparse.cpp", text("sparse.cpp"))
     if native is None:
         return None
     function = native.convolve

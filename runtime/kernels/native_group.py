@@ -1,0 +1,115 @@
+"""Fusion groups in C++: float32 on a CPU, with channels before the pixels.
+
+A library has a neuron behind a sum of terms, for T steps, with the statistics of the norms and their
+gradients, one channel after the other, so that values come from memory once (``group.hpp``). It needs
+none of torch's headers: it compiles in about a second, where Inductor's kernels take many.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from danetc.dsl.neuron.kernel_cpp import neuron_source
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.reading import read_program
+from danetc.runtime.kernels.fusion_group import Term
+from danetc.runtime.kernels.native import library, text
+
+GIVEN, RUNNING, BATCH = range(3)
+"""Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
+
+_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+MOST_STEPS = 32
+"""Steps that a library runs through without a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeGroup:
+    """The functions of a library, by addresses (see ``group.hpp``)."""
+
+    forward: Callable[[Sequence[int], Sequence[int], Sequence[float]], None]
+    backward: Callable[[Sequence[int], Sequence[int]], None]
+    pointers: int
+    """Of learnables: those that each step has count T times."""
+    per_channel: bool
+    """Whether there are learnables of each channel."""
+
+
+@lru_cache(maxsize=512)
+def native_group(
+    program: str, terms: tuple[Term, ...], steps: int, last: bool
+) -> NativeGroup | None:
+    """None where there is no library for it."""
+    parsed = read_program(program)
+    if sys.platform != "linux" or parsed.inputs or steps > MOST_STEPS:
+        return None
+    source = group_source(parsed, terms, steps, last)
+    made = library(f"the kernel of {parsed.name}", source, (*_FLAGS, "-fopenmp"))
+    if made is None:
+        return None
+    made.forward.restype = made.backward.restype = None
+    first, second = made.forward, made.backward
+
+    def forward(
+        tensors: Sequence[int], sizes: Sequence[int], numbers: Sequence[float]
+    ) -> None:
+        of_norms = (ctypes.c_double * len(numbers))(*numbers)
+        first(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes), of_norms)
+
+    def backward(tensors: Sequence[int], sizes: Sequence[int]) -> None:
+        second(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes))
+
+    pointers = _pointers(parsed, steps)
+    per_channel = any(not item.is_scalar for item in parsed.learnables)
+    return NativeGroup(forward, backward, pointers, per_channel)
+
+
+@lru_cache(maxsize=256)
+def _addresses(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    return ctypes.c_void_p * count
+
+
+@lru_cache(maxsize=256)
+def _sizes(count: int) -> type[ctypes.Array[ctypes.c_int64]]:
+    return ctypes.c_int64 * count
+
+
+def _pointers(program: NeuronProgram, steps: int) -> int:
+    return sum(steps if item.per_step else 1 for item in program.learnables)
+
+
+def group_source(
+    program: NeuronProgram, terms: Sequence[Term], steps: int, last: bool
+) -> str:
+    """The C++ of a group."""
+    norm_of, norms = [], 0
+    for term in terms:
+        norm_of.append(norms if term.normed else -1)
+        norms += term.normed
+    channels = [not item.is_scalar for item in program.learnables]
+    known = "\n".join(
+        (
+            f"constexpr int T = {steps}, TERMS = {len(terms)}, NORMS = {norms};",
+            f"constexpr int POINTERS = {_pointers(program, steps)};",
+            f"constexpr bool VARIES[] = {{{_truths(not term.static for term in terms)}}};",
+            f"constexpr int NORM_OF[] = {{{', '.join(map(str, norm_of))}}};",
+            f"constexpr bool PER_CHANNEL[] = {{{_truths([*channels, False])}}};",
+            f"constexpr bool HAS_STEPS = {_truths([program.per_step])};",
+            "constexpr bool VARYING_NORM = "
+            f"{_truths([any(term.normed and not term.static for term in terms)])};",
+        )
+    )
+    neuron = neuron_source(program)
+    group = f"namespace {{\n{known}\n\n{neuron}\n}}  // namespace\n"
+    layout = f"constexpr bool LAST = {_truths([last])};  // channels lie behind pixels\n"
+    source = text("group.hpp")
+    return source.replace("//%% layout\n", layout).replace("//%% group\n", group)
+
+
+def _truths(values: Iterable[bool]) -> str:
+    return ", ".join(str(value).lower() for value in values)
+
