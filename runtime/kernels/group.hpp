@@ -10,7 +10,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-//%% layout
+//%% group
 
 namespace {
 
@@ -126,8 +126,8 @@ INLINE double summed(wide x) {
     return total;
 }
 
-// What is read together: values that lie side by side in `runs` runs at each step. They are of one channel,
-// or with channels last of V channels, one of them in each lane.
+// Values that lie side by side in `runs` runs at each step: of one channel, or with channels last of up to V
+// channels, one of them in each lane.
 struct Rows {
     float* at;
     int64_t step, run;
@@ -138,7 +138,13 @@ struct Rows {
 struct Joined {
     float* const* parts;
     const int64_t* widths;
-    int64_t count;
+
+    // The part that has channel c; c becomes its place there.
+    int64_t find(int64_t& c) const {
+        int64_t part = 0;
+        while (c >= widths[part]) c -= widths[part++];
+        return part;
+    }
 };
 
 struct Shape {
@@ -146,44 +152,15 @@ struct Shape {
 
     explicit Shape(const int64_t* sizes)
         : images(sizes[0]), channels(sizes[1]), length(sizes[2]), threads(sizes[3]) {}
-    // Runs that are too short for vectors are read in a copy, one behind the other.
-    bool is_packed() const { return !LAST && length % V != 0 && length < 8 * V && images > 1; }
     int64_t values() const { return images * length; }
+    // Runs too short for vectors are read in a copy, one behind the other.
+    bool is_packed() const { return !LAST && length % V != 0 && length < 8 * V && images > 1; }
+    int64_t room() const { return is_packed() ? values() : 0; }  // of a step of such a copy
 };
 
 // The channels of `c` to `c + lanes`.
-struct Unit {
-    const Shape& shape;
+struct Block {
     int64_t c, lanes;
-    float* room;  // for copies
-    const bool packed;
-    const int64_t runs, run_length;
-
-    Unit(const Shape& shape, int64_t c, int64_t lanes, float* room)
-        : shape(shape), c(c), lanes(lanes), room(room), packed(shape.is_packed()),
-          runs(LAST ? shape.values() : packed ? 1 : shape.images),
-          run_length(LAST ? lanes : packed ? shape.values() : shape.length) {}
-
-    Rows in_place(const Joined& x) const {
-        int64_t part = 0, place = c;
-        while (place >= x.widths[part]) place -= x.widths[part++];
-        const int64_t width = x.widths[part], whole = shape.values() * width;
-        if (LAST) return {x.parts[part] + place, whole, width};
-        return {x.parts[part] + place * shape.length, whole, width * shape.length};
-    }
-    Rows read(const Joined& x, int64_t steps) {
-        const Rows rows = in_place(x);
-        if (!packed) return rows;
-        const Rows copy = make(steps);
-        for (int64_t t = 0; t < steps; ++t) copy_runs(copy.of(t, 0), shape.length, rows.of(t, 0), rows.run);
-        return copy;
-    }
-    Rows written(const Joined& x, int64_t steps) { return packed ? make(steps) : in_place(x); }
-    void finish(const Rows& copy, const Joined& x, int64_t steps) const {
-        if (!packed) return;
-        const Rows rows = in_place(x);
-        for (int64_t t = 0; t < steps; ++t) copy_runs(rows.of(t, 0), rows.run, copy.of(t, 0), shape.length);
-    }
 
     // Numbers of each channel.
     INLINE vec numbers(const float* at) const { return LAST ? load(at + c, lanes) : spread(at[c]); }
@@ -195,13 +172,74 @@ struct Unit {
     }
     // The sums of each channel, of those of each lane.
     INLINE wide together(wide x) const { return LAST ? x : summed(x) - wide{}; }
+};
 
-private:
+// What is read at once: blocks side by side, with channels last so that whole lines of memory are read, one
+// behind the other.
+constexpr int MOST = LAST ? 8 : 1;
+
+struct Unit {
+    const Shape& shape;
+    const Block* blocks;
+    const int count;
+    float* room;  // for copies
+    const bool packed;
+    const int64_t runs, run_length;
+
+    Unit(const Shape& shape, const Block* blocks, int count, float* room)
+        : shape(shape), blocks(blocks), count(count), room(room), packed(shape.is_packed()),
+          runs(LAST ? shape.values() : packed ? 1 : shape.images),
+          run_length(packed ? shape.values() : shape.length) {}
+
+    Rows in_place(const Joined& x, int b) const {
+        int64_t place = blocks[b].c;
+        const int64_t part = x.find(place), width = x.widths[part], whole = shape.values() * width;
+        if (LAST) return {x.parts[part] + place, whole, width};
+        return {x.parts[part] + place * shape.length, whole, width * shape.length};
+    }
     Rows make(int64_t steps) {
-        const Rows copy = {room, shape.values(), 0};
-        room += steps * shape.values();
+        const Rows copy = {room, shape.room(), 0};
+        room += steps * shape.room();
         return copy;
     }
+    Rows read(const Joined& x, int b, int64_t steps) {
+        const Rows rows = in_place(x, b);
+        if (!packed) return rows;
+        const Rows copy = make(steps);
+        for (int64_t t = 0; t < steps; ++t) copy_runs(copy.of(t, 0), shape.length, rows.of(t, 0), rows.run);
+        return copy;
+    }
+    Rows written(const Joined& x, int b, int64_t steps) { return packed ? make(steps) : in_place(x, b); }
+    void finish(const Rows& copy, const Joined& x, int b, int64_t steps) const {
+        if (!packed) return;
+        const Rows rows = in_place(x, b);
+        for (int64_t t = 0; t < steps; ++t) copy_runs(rows.of(t, 0), rows.run, copy.of(t, 0), shape.length);
+    }
+
+    // f(block, r, k, count) for all places, V at a time.
+    template <class F>
+    INLINE void everywhere(F f) const {
+        constexpr int64_t FULL = V;
+        if (LAST) {
+            bool full = true;
+            for (int b = 0; b < count; ++b) full &= blocks[b].lanes == V;
+            for (int64_t r = 0; r < runs; ++r)
+                for (int b = 0; b < count; ++b) {
+                    if (full)
+                        f(b, r, int64_t{0}, FULL);
+                    else
+                        f(b, r, int64_t{0}, blocks[b].lanes);
+                }
+            return;
+        }
+        for (int64_t r = 0; r < runs; ++r) {
+            int64_t k = 0;
+            for (; k + V <= run_length; k += V) f(0, r, k, FULL);
+            if (k < run_length) f(0, r, k, run_length - k);
+        }
+    }
+
+private:
     template <int64_t LENGTH>
     void copy_rows(float* to, int64_t to_run, const float* from, int64_t from_run) const {
         for (int64_t n = 0; n < shape.images; ++n)
@@ -214,20 +252,6 @@ private:
         copy_rows<0>(to, to_run, from, from_run);
     }
 };
-
-// f(r, k, count) for all places of a unit, V at a time.
-template <class F>
-INLINE void everywhere(const Unit& unit, F f) {
-    if (LAST && unit.lanes == V) {
-        for (int64_t r = 0; r < unit.runs; ++r) f(r, static_cast<int64_t>(0), static_cast<int64_t>(V));
-        return;
-    }
-    for (int64_t r = 0; r < unit.runs; ++r) {
-        int64_t k = 0;
-        for (; k + V <= unit.run_length; k += V) f(r, k, static_cast<int64_t>(V));
-        if (k < unit.run_length) f(r, k, unit.run_length - k);
-    }
-}
 
 // -- norms -------------------------------------------------------------------------------------------
 
@@ -243,44 +267,55 @@ struct Norm {
     float momentum, eps;
     double repeats;
 
-    void finish(const Unit& unit, vec mean, vec variance) const {
-        const vec inverse = 1.0f / sqrt_of(variance + eps), scale = inverse * unit.numbers(weight);
-        unit.put(table, mean);
-        unit.put(table + channels, inverse);
-        unit.put(table + 2 * channels, scale);
-        unit.put(table + 3 * channels, unit.numbers(bias) - mean * scale);
+    void finish(const Block& block, vec mean, vec variance) const {
+        const vec inverse = 1.0f / sqrt_of(variance + eps), scale = inverse * block.numbers(weight);
+        block.put(table, mean);
+        block.put(table + channels, inverse);
+        block.put(table + 2 * channels, scale);
+        block.put(table + 3 * channels, block.numbers(bias) - mean * scale);
     }
-    void run(const Unit& unit) const { finish(unit, unit.numbers(running_mean), unit.numbers(running_var)); }
+    void run(const Block& block) const {
+        finish(block, block.numbers(running_mean), block.numbers(running_var));
+    }
 
-    // By the values of a channel; the running statistics move.
-    void take(const Unit& unit, const Rows& x, int64_t steps) const {
-        const double count = static_cast<double>(steps * unit.shape.values());
-        wide sums[2] = {}, squares[2] = {};
+    // By the values `x` has of each block; the running statistics move.
+    void take(const Unit& unit, const Rows* x, int64_t stride, int64_t steps) const {
+        // Sums of distances from a value among them, and of their squares: in double precision as good as
+        // distances from the mean.
+        wide start[MOST], sums[MOST][2] = {}, squares[MOST][2] = {};
+        for (int b = 0; b < unit.count; ++b) {
+            const float* at = x[b * stride].at;
+            start[b] = widened(LAST ? load(at, unit.blocks[b].lanes) : spread(*at));
+        }
         for (int64_t t = 0; t < steps; ++t)
-            everywhere(unit, [&](int64_t r, int64_t k, int64_t n) {
-                sums[(LAST ? r : k / V) & 1] += widened(load(x.of(t, r) + k, n));
-            });
-        const wide mean = unit.together(sums[0] + sums[1]) / count;
-        for (int64_t t = 0; t < steps; ++t)
-            everywhere(unit, [&](int64_t r, int64_t k, int64_t n) {
-                wide far = widened(load(x.of(t, r) + k, n)) - mean;
+            unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
+                wide far = widened(load(x[b * stride].of(t, r) + k, n)) - start[b];
                 if (!LAST && n < V)
                     for (int64_t i = n; i < V; ++i) far[i] = 0;
-                squares[(LAST ? r : k / V) & 1] += far * far;
+                const int64_t place = (LAST ? r : k / V) & 1;
+                sums[b][place] += far;
+                squares[b][place] += far * far;
             });
-        const wide square = unit.together(squares[0] + squares[1]);
-        const vec middle = narrowed(mean), unbiased = narrowed(square * repeats / (count * repeats - 1));
-        const vec mean_before = unit.numbers(running_mean), var_before = unit.numbers(running_var);
-        unit.put(running_mean, mean_before + momentum * (middle - mean_before));
-        unit.put(running_var, var_before + momentum * (unbiased - var_before));
-        finish(unit, middle, narrowed(square / count));
+        const double count = static_cast<double>(steps * unit.shape.values());
+        for (int b = 0; b < unit.count; ++b) {
+            const Block& block = unit.blocks[b];
+            const wide distance = block.together(sums[b][0] + sums[b][1]) / count;
+            wide square = block.together(squares[b][0] + squares[b][1]) - distance * distance * count;
+            square = square > 0 ? square : wide{};
+            const vec mean = narrowed(start[b] + distance);
+            const vec unbiased = narrowed(square * repeats / (count * repeats - 1));
+            const vec mean_before = block.numbers(running_mean), var_before = block.numbers(running_var);
+            block.put(running_mean, mean_before + momentum * (mean - mean_before));
+            block.put(running_var, var_before + momentum * (unbiased - var_before));
+            finish(block, mean, narrowed(square / count));
+        }
     }
 };
 
 }  // namespace
 
-// == what a group is =================================================================================
-//%% group
+//%% neuron
+
 // == passes ==========================================================================================
 
 namespace {
@@ -297,13 +332,14 @@ struct Affine {
 // The neuron of a unit at each step, of its learnables: one pointer each, or one for each step.
 struct Neurons {
     Neuron at[HAS_STEPS ? T : 1];
-    Neurons(float* const* params, const Unit& unit) {
+    Neurons() = default;
+    Neurons(float* const* params, const Block& block) {
         for (int t = 0; t < (HAS_STEPS ? T : 1); ++t) {
             vec given[P] = {};
             int place = 0;
             for (int i = 0; i < PARAMS; ++i) {
                 const float* values = params[place + (PER_STEP[i] ? t : 0)];
-                given[i] = PER_CHANNEL[i] ? unit.numbers(values) : spread(*values);
+                given[i] = PER_CHANNEL[i] ? block.numbers(values) : spread(*values);
                 place += PER_STEP[i] ? T : 1;
             }
             at[t] = Neuron(given);
@@ -348,35 +384,37 @@ struct Terms {
     int64_t parts = 0;
     Terms(float* const* tensors, const int64_t* counts, const int64_t* widths) {
         for (int i = 0; i < TERMS; ++i) {
-            at[i] = {tensors + parts, widths + parts, counts[i]};
+            at[i] = {tensors + parts, widths + parts};
             parts += counts[i];
         }
     }
 };
 
-// Where each unit begins, and the end of the last: none has channels of two parts of a term.
-struct Units {
-    std::unique_ptr<int64_t[]> begins;
-    int64_t count = 0;
-    Units(const Shape& shape, const Terms& terms) : begins(new int64_t[shape.channels + 1]) {
+// All channels in blocks, none with channels of two parts of a term, and the units that these make.
+struct Blocks {
+    std::unique_ptr<Block[]> at;
+    int64_t count = 0, together = 1, units = 0;
+
+    Blocks(const Shape& shape, const Terms& terms) : at(new Block[shape.channels + 1]) {
         for (int64_t c = 0; c < shape.channels;) {
-            begins[count++] = c;
-            int64_t most = LAST ? V : 1;
-            for (int i = 0; i < TERMS; ++i) {
-                int64_t part = 0, place = c;
-                while (place >= terms.at[i].widths[part]) place -= terms.at[i].widths[part++];
-                const int64_t rest = terms.at[i].widths[part] - place;
-                if (rest < most) most = rest;
+            int64_t lanes = LAST && shape.channels - c > V ? V : LAST ? shape.channels - c : 1;
+            for (const Joined& x : terms.at) {
+                int64_t place = c;
+                const int64_t part = x.find(place), rest = x.widths[part] - place;
+                if (rest < lanes) lanes = rest;
             }
-            c += most;
+            at[count++] = {c, lanes};
+            c += lanes;
         }
-        begins[count] = shape.channels;
+        const int64_t each = (count + shape.threads - 1) / shape.threads;  // so that all threads have some
+        together = each < MOST ? each : MOST;
+        units = together ? (count + together - 1) / together : 0;
+    }
+    Unit unit(const Shape& shape, int64_t u, float* room) const {
+        const int64_t first = u * together, rest = count - first;
+        return Unit(shape, at.get() + first, static_cast<int>(rest < together ? rest : together), room);
     }
 };
-
-int64_t room_of(const Shape& shape, int64_t steps) {
-    return shape.is_packed() ? steps * shape.values() + 1 : 1;
-}
 
 int64_t steps_of_all() {
     int64_t steps = 0;
@@ -399,44 +437,60 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
         norms[j] = {parts[0], parts[1], parts[2], parts[3], parts[4], shape.channels,
                     static_cast<float>(numbers[3 * j]), static_cast<float>(numbers[3 * j + 1]),
                     numbers[3 * j + 2]};
-    const Joined out = {tensors, &shape.channels, 1};
-    const Units units(shape, terms);
+    const Joined out = {tensors, &shape.channels};
+    const Blocks blocks(shape, terms);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const std::unique_ptr<float[]> room(new float[room_of(shape, steps_of_all() + T)]);
+        const std::unique_ptr<float[]> room(new float[(steps_of_all() + T) * shape.room() + 1]);
 #pragma omp for
-        for (int64_t u = 0; u < units.count; ++u) {
-            Unit unit(shape, units.begins[u], units.begins[u + 1] - units.begins[u], room.get());
-            Rows x[TERMS];
-            Affine affine[TERMS];
+        for (int64_t u = 0; u < blocks.units; ++u) {
+            Unit unit = blocks.unit(shape, u, room.get());
+            Rows x[MOST][TERMS], to[MOST];
+            Affine affine[MOST][TERMS];
+            Neurons neurons[MOST];
             for (int i = 0; i < TERMS; ++i) {
-                x[i] = unit.read(terms.at[i], steps_of(i));
+                for (int b = 0; b < unit.count; ++b) x[b][i] = unit.read(terms.at[i], b, steps_of(i));
                 const int j = NORM_OF[i];
                 if (j < 0) continue;
-                if (sizes[4 + j] == BATCH) norms[j].take(unit, x[i], steps_of(i));
-                if (sizes[4 + j] == RUNNING) norms[j].run(unit);
-                affine[i] = {unit.numbers(norms[j].table + 2 * shape.channels),
-                             unit.numbers(norms[j].table + 3 * shape.channels)};
+                if (sizes[4 + j] == BATCH) norms[j].take(unit, &x[0][i], TERMS, steps_of(i));
+                for (int b = 0; b < unit.count; ++b) {
+                    const Block& block = unit.blocks[b];
+                    if (sizes[4 + j] == RUNNING) norms[j].run(block);
+                    affine[b][i] = {block.numbers(norms[j].table + 2 * shape.channels),
+                                    block.numbers(norms[j].table + 3 * shape.channels)};
+                }
             }
-            const Neurons neurons(parts, unit);
-            const Rows to = unit.written(out, T);
-            everywhere(unit, [&](int64_t r, int64_t k, int64_t n) {
+            for (int b = 0; b < unit.count; ++b) {
+                to[b] = unit.written(out, b, T);
+                neurons[b] = Neurons(parts, unit.blocks[b]);
+            }
+            unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
                 vec inputs[T], states[S], next[S];
-                currents(x, affine, r, k, n, inputs);
+                currents(x[b], affine[b], r, k, n, inputs);
                 begin(states);
 #pragma GCC unroll 32
                 for (int t = 0; t < T; ++t) {
                     vec s;
-                    neurons.of(t).step(inputs[t], states, s, next);
-                    store(to.of(t, r) + k, s, n);
+                    neurons[b].of(t).step(inputs[t], states, s, next);
+                    store(to[b].of(t, r) + k, s, n);
 #pragma GCC unroll 8
                     for (int i = 0; i < STATES; ++i) states[i] = next[i];
                 }
             });
-            unit.finish(to, out, T);
+            for (int b = 0; b < unit.count; ++b) unit.finish(to[b], out, b, T);
         }
     }
 }
+
+// What a block of a backward pass reads, writes and sums up.
+struct Gradients {
+    Rows g, x[TERMS], to[TERMS];
+    Rows sum, sum_of_steps;  // the gradient of the sum, until norms take it
+    Affine affine[TERMS];
+    vec mean[TERMS], level[TERMS], slope[TERMS];
+    Neurons neurons;
+    wide total[2], product[TERMS], of_param[Q];
+};
 
 // tensors: the gradient of the output, the parts of terms, the gradients of all parts, of each norm its table
 // and the gradients of weight and bias, the learnables, their gradients [C] each. Terms without a norm share
@@ -449,51 +503,55 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
     float* const* of_norms = tensors + 1 + 2 * terms.parts;
     float* const* params = of_norms + 3 * NORMS;
     float* const* of_params = params + POINTERS;
-    const Joined grad = {tensors, &channels, 1};
-    const Units units(shape, terms);
+    const Joined grad = {tensors, &channels};
+    const Blocks blocks(shape, terms);
+    int varying = -1, same = -1;  // the first terms of either kind
+    for (int i = TERMS - 1; i >= 0; --i) (VARIES[i] ? varying : same) = i;
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const std::unique_ptr<float[]> room(new float[room_of(shape, 2 * steps_of_all() + T)]);
+        const std::unique_ptr<float[]> room(new float[(2 * steps_of_all() + T) * shape.room() + 1]);
+        const std::unique_ptr<Gradients[]> of(new Gradients[MOST]);
 #pragma omp for
-        for (int64_t u = 0; u < units.count; ++u) {
-            Unit unit(shape, units.begins[u], units.begins[u + 1] - units.begins[u], room.get());
-            const Rows g = unit.read(grad, T);
-            Rows x[TERMS], to[TERMS];
-            Affine affine[TERMS];
-            vec mean[TERMS];
-            int varying = -1, same = -1;  // where the gradient of the sum is kept until norms take it
-            for (int i = 0; i < TERMS; ++i) {
-                x[i] = unit.read(terms.at[i], steps_of(i));
-                to[i] = unit.written(outputs.at[i], steps_of(i));
-                if (NORM_OF[i] >= 0) {
+        for (int64_t u = 0; u < blocks.units; ++u) {
+            Unit unit = blocks.unit(shape, u, room.get());
+            for (int b = 0; b < unit.count; ++b) {
+                const Block& block = unit.blocks[b];
+                Gradients& its = of[b] = {};
+                its.g = unit.read(grad, b, T);
+                for (int i = 0; i < TERMS; ++i) {
+                    its.x[i] = unit.read(terms.at[i], b, steps_of(i));
+                    its.to[i] = unit.written(outputs.at[i], b, steps_of(i));
+                    if (NORM_OF[i] < 0) continue;
                     const float* table = of_norms[3 * NORM_OF[i]];
-                    mean[i] = unit.numbers(table);
-                    affine[i] = {unit.numbers(table + 2 * channels), unit.numbers(table + 3 * channels)};
+                    its.mean[i] = block.numbers(table);
+                    its.affine[i] = {block.numbers(table + 2 * channels), block.numbers(table + 3 * channels)};
                 }
-                if (VARIES[i] && varying < 0) varying = i;
-                if (!VARIES[i] && same < 0) same = i;
+                if (varying >= 0) its.sum = its.to[varying];
+                if (same >= 0) its.sum_of_steps = its.to[same];
+                its.neurons = Neurons(params, block);
             }
-            const Neurons neurons(params, unit);
-            wide level[2] = {}, product[TERMS] = {}, of_param[Q] = {};
-            everywhere(unit, [&](int64_t r, int64_t k, int64_t n) {
+            unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
+                Gradients& its = of[b];
                 vec inputs[T], history[T][S], s;
-                currents(x, affine, r, k, n, inputs);
+                currents(its.x, its.affine, r, k, n, inputs);
                 begin(history[0]);
 #pragma GCC unroll 32
-                for (int t = 0; t + 1 < T; ++t) neurons.of(t).step(inputs[t], history[t], s, history[t + 1]);
+                for (int t = 0; t + 1 < T; ++t)
+                    its.neurons.of(t).step(inputs[t], history[t], s, history[t + 1]);
                 vec after[S] = {}, before[S], parts[P], dx, total = {}, sums[P] = {};
+                wide level = {}, product[TERMS] = {};
 #pragma GCC unroll 32
                 for (int t = T - 1; t >= 0; --t) {
-                    const vec incoming = load(g.of(t, r) + k, n);
-                    neurons.of(t).vjp(inputs[t], history[t], incoming, after, dx, before, parts);
+                    const vec incoming = load(its.g.of(t, r) + k, n);
+                    its.neurons.of(t).vjp(inputs[t], history[t], incoming, after, dx, before, parts);
                     dx = first(dx, n);
-                    if (varying >= 0) store(to[varying].of(t, r) + k, dx, n);
-                    if (VARYING_NORM) level[0] += widened(dx);
+                    if (VARYING) store(its.sum.of(t, r) + k, dx, n);
+                    if (VARYING_NORM) level += widened(dx);
 #pragma GCC unroll 8
                     for (int i = 0; i < TERMS; ++i)
                         if (NORM_OF[i] >= 0 && VARIES[i])
-                            product[i] +=
-                                widened(dx) * (widened(load(x[i].of(t, r) + k, n)) - widened(mean[i]));
+                            product[i] += widened(dx) *
+                                          (widened(load(its.x[i].of(t, r) + k, n)) - widened(its.mean[i]));
                     total = t == T - 1 ? dx : total + dx;
 #pragma GCC unroll 8
                     for (int i = 0; i < STATES; ++i) after[i] = before[i];
@@ -502,7 +560,7 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                     for (int i = 0; i < PARAMS; ++i) {
                         const vec part = first(parts[i], n);
                         if (PER_STEP[i])
-                            of_param[place + t] += widened(part);
+                            its.of_param[place + t] += widened(part);
                         else
                             sums[i] = t == T - 1 ? part : sums[i] + part;
                         place += PER_STEP[i] ? T : 1;
@@ -511,51 +569,63 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                 int place = 0;
 #pragma GCC unroll 8
                 for (int i = 0; i < PARAMS; ++i) {
-                    if (!PER_STEP[i]) of_param[place] += widened(sums[i]);
+                    if (!PER_STEP[i]) its.of_param[place] += widened(sums[i]);
                     place += PER_STEP[i] ? T : 1;
                 }
-                if (same < 0) return;
-                store(to[same].of(0, r) + k, total, n);
-                level[1] += widened(total);
+                if (VARYING_NORM) its.total[0] += level;
+                if (STATIC) {
+                    store(its.sum_of_steps.of(0, r) + k, total, n);
+                    its.total[1] += widened(total);
+                }
 #pragma GCC unroll 8
-                for (int i = 0; i < TERMS; ++i)
-                    if (NORM_OF[i] >= 0 && !VARIES[i])
-                        product[i] +=
-                            widened(total) * (widened(load(x[i].of(0, r) + k, n)) - widened(mean[i]));
+                for (int i = 0; i < TERMS; ++i) {
+                    if (NORM_OF[i] < 0) continue;
+                    if (!VARIES[i])
+                        product[i] = widened(total) *
+                                     (widened(load(its.x[i].of(0, r) + k, n)) - widened(its.mean[i]));
+                    its.product[i] += product[i];
+                }
             });
-            for (int i = 0; i < POINTERS; ++i) unit.put(of_params[i], narrowed(unit.together(of_param[i])));
-
-            vec levels[TERMS] = {}, slopes[TERMS] = {};
-            for (int i = 0; i < TERMS; ++i) {
-                const int j = NORM_OF[i];
-                if (j < 0) continue;
-                const wide all = unit.together(level[VARIES[i] ? 0 : 1]), with = unit.together(product[i]);
-                const wide inverse = widened(unit.numbers(of_norms[3 * j] + channels));
-                unit.put(of_norms[3 * j + 1], narrowed(with * inverse));
-                unit.put(of_norms[3 * j + 2], narrowed(all));
-                if (sizes[4 + j] != BATCH) continue;
-                const double count = static_cast<double>(steps_of(i) * shape.values());
-                levels[i] = narrowed(all / count);
-                slopes[i] = narrowed(with * inverse * inverse / count);
+            for (int b = 0; b < unit.count; ++b) {
+                const Block& block = unit.blocks[b];
+                Gradients& its = of[b];
+                for (int i = 0; i < POINTERS; ++i)
+                    block.put(of_params[i], narrowed(block.together(its.of_param[i])));
+                for (int i = 0; i < TERMS; ++i) {
+                    const int j = NORM_OF[i];
+                    if (j < 0) continue;
+                    const wide all = block.together(its.total[VARIES[i] ? 0 : 1]);
+                    const wide with = block.together(its.product[i]);
+                    const wide inverse = widened(block.numbers(of_norms[3 * j] + channels));
+                    block.put(of_norms[3 * j + 1], narrowed(with * inverse));
+                    block.put(of_norms[3 * j + 2], narrowed(all));
+                    if (sizes[4 + j] != BATCH) continue;
+                    const double count = static_cast<double>(steps_of(i) * shape.values());
+                    its.level[i] = narrowed(all / count);
+                    its.slope[i] = narrowed(with * inverse * inverse / count);
+                }
             }
-            for (int t = 0; t < T; ++t)
-                everywhere(unit, [&](int64_t r, int64_t k, int64_t n) {
-                    const vec of_varying = varying < 0 ? vec{} : load(to[varying].of(t, r) + k, n);
-                    const vec of_same = same < 0 || t ? vec{} : load(to[same].of(0, r) + k, n);
+            if (NORMS || terms.parts > TERMS)
+                for (int t = 0; t < T; ++t)
+                    unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
+                        const Gradients& its = of[b];
+                        const vec of_varying = VARYING ? load(its.sum.of(t, r) + k, n) : vec{};
+                        const vec of_same = STATIC && !t ? load(its.sum_of_steps.of(0, r) + k, n) : vec{};
 #pragma GCC unroll 8
-                    for (int i = 0; i < TERMS; ++i) {
-                        if (t >= steps_of(i)) continue;
-                        vec d = VARIES[i] ? of_varying : of_same;
-                        if (NORM_OF[i] >= 0) {
-                            const vec far = load(x[i].of(t, r) + k, n) - mean[i];
-                            d = (d - levels[i] - far * slopes[i]) * affine[i].scale;
-                        } else if (i == (VARIES[i] ? varying : same)) {
-                            continue;  // it is there already
+                        for (int i = 0; i < TERMS; ++i) {
+                            if (!VARIES[i] && t) continue;
+                            vec d = VARIES[i] ? of_varying : of_same;
+                            if (NORM_OF[i] >= 0) {
+                                const vec far = load(its.x[i].of(t, r) + k, n) - its.mean[i];
+                                d = (d - its.level[i] - far * its.slope[i]) * its.affine[i].scale;
+                            } else if (i == (VARIES[i] ? varying : same)) {
+                                continue;  // it is there already
+                            }
+                            store(its.to[i].of(t, r) + k, d, n);
                         }
-                        store(to[i].of(t, r) + k, d, n);
-                    }
-                });
-            for (int i = 0; i < TERMS; ++i) unit.finish(to[i], outputs.at[i], steps_of(i));
+                    });
+            for (int b = 0; b < unit.count; ++b)
+                for (int i = 0; i < TERMS; ++i) unit.finish(of[b].to[i], outputs.at[i], b, steps_of(i));
         }
     }
 }

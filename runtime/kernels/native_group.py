@@ -95,19 +95,19 @@ def group_source(
         (
             f"constexpr int T = {steps}, TERMS = {len(terms)}, NORMS = {norms};",
             f"constexpr int POINTERS = {_pointers(program, steps)};",
+            f"constexpr bool LAST = {_truths([last])};",
             f"constexpr bool VARIES[] = {{{_truths(not term.static for term in terms)}}};",
             f"constexpr int NORM_OF[] = {{{', '.join(map(str, norm_of))}}};",
             f"constexpr bool PER_CHANNEL[] = {{{_truths([*channels, False])}}};",
             f"constexpr bool HAS_STEPS = {_truths([program.per_step])};",
+            f"constexpr bool VARYING = {_truths([not all(term.static for term in terms)])};",
+            f"constexpr bool STATIC = {_truths([any(term.static for term in terms)])};",
             "constexpr bool VARYING_NORM = "
             f"{_truths([any(term.normed and not term.static for term in terms)])};",
         )
     )
-    neuron = neuron_source(program)
-    group = f"namespace {{\n{known}\n\n{neuron}\n}}  // namespace\n"
-    layout = f"constexpr bool LAST = {_truths([last])};  // channels lie behind pixels\n"
-    source = text("group.hpp")
-    return source.replace("//%% layout\n", layout).replace("//%% group\n", group)
+    source = text("group.hpp").replace("//%% group\n", f"namespace {{\n{known}\n}}\n")
+    return source.replace("//%% neuron\n", f"namespace {{\n{neuron_source(program)}}}\n")
 
 
 def _truths(values: Iterable[bool]) -> str:
