@@ -10,17 +10,19 @@ streams along memory; a field of w bits of eight numbers, one of each stream, is
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
-from danetc.runtime.kernels import upcoming
+from danetc.runtime.kernels import compiled, upcoming
 from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.native import library, parallel, text
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import base, version
 
@@ -30,10 +32,15 @@ _STREAMS = 8
 def pack(x: Tensor, kind: Kind) -> Tensor:
     """Values of a kind (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
     values = x.detach().reshape(-1)
-    rest = -values.numel() % _STREAMS
+    count = values.numel()
+    if count and _is_native(values, values.dtype):
+        packed = values.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
+        _run_natively("pack", values, packed, count, kind)
+        return packed
+    rest = -count % _STREAMS
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
-    if not values.numel():
+    if not count:
         return values.new_empty(kind.bits, 0, dtype=torch.uint8)
     streams = values.view(_STREAMS, 1, 1, -1)  # as kernels take it
     rows = []
@@ -51,6 +58,10 @@ def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind)
     count = math.prod(shape)
     if not count:
         return packed.new_empty(shape, dtype=dtype)
+    if _is_native(packed, dtype):
+        out = packed.new_empty(shape, dtype=dtype)
+        _run_natively("unpack", packed, out, count, kind)
+        return out
     rows = packed.view(kind.bits, 1, 1, -1)
     values, row = None, 0
     for width, shift in _fields(kind.bits):
@@ -65,6 +76,38 @@ def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind)
     assert values is not None
     flat = values.view(-1)
     return (flat if flat.numel() == count else flat[:count]).view(shape)
+
+
+def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether there is a function in C++ for values of this dtype, or for what they stand for."""
+    if dtype is not torch.float32 or not x.is_cpu or not compiled.COMPILE:
+        return False
+    notes = upcoming.notes
+    is_known = type(x) is Tensor or (notes is not None and isinstance(x, notes.fake))
+    return is_known and not torch.compiler.is_compiling() and _native("pack") is not None
+
+
+def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> None:
+    if type(x) is Tensor:
+        function = _native(name)
+        assert function is not None
+        function(
+            x.data_ptr(), out.data_ptr(), count, kind.bits, kind.unit, kind.low,
+            torch.get_num_threads(),
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _native(name: str) -> Callable[..., None] | None:
+    made = library("bits.cpp", text("bits.cpp"), parallel())
+    if made is None:
+        return None
+    function = made[name]
+    function.argtypes = [
+        *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 2, ctypes.c_int64,
+    ]  # fmt: skip
+    function.restype = None
+    return cast(Callable[..., None], function)
 
 
 @lru_cache(maxsize=MAX_BITS)
@@ -278,21 +321,28 @@ class SavedTensor:
         if self.order is None:
             x = unpack(kept, self.shape, self.dtype, self.kind)
         else:
-            places = [self.order.index(axis) for axis in range(len(self.order))]
             shape = [self.shape[axis] for axis in self.order]
-            x = unpack(kept, shape, self.dtype, self.kind).permute(places)
+            x = unpack(kept, shape, self.dtype, self.kind).permute(_inverse(self.order))
         if not torch.compiler.is_compiling():
             self.remember(x, kept)
         return x
 
 
-def _order(x: Tensor) -> list[int] | None:
+def _order(x: Tensor) -> tuple[int, ...] | None:
     """The dimensions in the order of memory where that is not theirs and nothing lies between."""
-    if x.is_contiguous():
-        return None
-    strides = x.stride()
-    order = sorted(range(x.dim()), key=lambda axis: -strides[axis])
-    return order if x.permute(order).is_contiguous() else None
+    return None if x.is_contiguous() else _order_of(x.shape, x.stride())
+
+
+@lru_cache(maxsize=1024)
+def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    order = tuple(sorted(range(len(shape)), key=lambda axis: -strides[axis]))
+    like = torch.empty_strided(shape, strides, device="meta")
+    return order if like.permute(order).is_contiguous() else None
+
+
+@lru_cache(maxsize=64)
+def _inverse(order: tuple[int, ...]) -> list[int]:
+    return [order.index(axis) for axis in range(len(order))]
 
 
 def _owner(x: Tensor) -> Tensor:

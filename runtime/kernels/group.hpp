@@ -47,28 +47,35 @@ INLINE vec minimum(vec a, B b) {
     return select((a != a) | (a < b), a, b);
 }
 
-// 2^n for n of -126 to 127, as a number.
-INLINE vec power(mask n) {
-    const mask bits = (n + 127) << 23;
+// a * b + c, rounded once where the processor does so.
+INLINE vec fused(vec a, vec b, vec c) {
+#if defined(__FMA__) || defined(__aarch64__)
     vec out;
-    std::memcpy(&out, &bits, sizeof out);
+    for (int i = 0; i < V; ++i) out[i] = __builtin_fmaf(a[i], b[i], c[i]);
     return out;
+#else
+    return a * b + c;
+#endif
 }
 
+// What is below 2^-125.5 is 0.
 INLINE vec exp_of(vec x) {
-    x = select(x > 89.0f, 89.0f, select(x < -104.0f, -104.0f, x));
+    x = select(x > 89.0f, 89.0f, select(x < -87.5f, -87.5f, x));
     const float up = 12582912.0f;  // adding it rounds to a whole number
-    const vec whole = (x * 1.44269504088896341f + up) - up;
+    const vec whole = fused(x, spread(1.44269504088896341f), spread(up)) - up;
     // ln 2 in two parts, of which the first times `whole` is exact
-    const vec r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-    vec y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * (r * r) + r + 1.0f;
-    const mask n = __builtin_convertvector(select(x == x, whole, 0.0f), mask), half = n >> 1;
-    return y * power(half) * power(n - half);  // in two parts: the result may be less than 2^-126
+    const vec r = fused(whole, spread(2.12194440e-4f), fused(whole, spread(-0.693359375f), x));
+    vec y = fused(r, spread(1.9875691500e-4f), spread(1.3981999507e-3f));
+    y = fused(y, r, spread(8.3334519073e-3f));
+    y = fused(y, r, spread(4.1665795894e-2f));
+    y = fused(y, r, spread(1.6666665459e-1f));
+    y = fused(y, r, spread(5.0000001201e-1f));
+    y = fused(y, r * r, r) + 1.0f;
+    // Times 2^whole, in two parts since 2^128 is none of float.
+    const mask bits = (__builtin_convertvector(whole, mask) + 126) << 23;
+    vec power;
+    std::memcpy(&power, &bits, sizeof power);
+    return y * power * 2.0f;
 }
 
 INLINE vec sigmoid_of(vec x) { return 1.0f / (1.0f + exp_of(-x)); }
@@ -121,9 +128,12 @@ INLINE vec first(vec x, int64_t count) {
 INLINE wide widened(vec x) { return __builtin_convertvector(x, wide); }
 
 INLINE double summed(wide x) {
-    double total = 0;
-    for (int i = 0; i < V; ++i) total += x[i];
-    return total;
+    double parts[V];
+    std::memcpy(parts, &x, sizeof x);
+#pragma GCC unroll 4
+    for (int half = V / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+    return parts[0];
 }
 
 // Values that lie side by side in `runs` runs at each step: of one channel, or with channels last of up to V
@@ -489,7 +499,7 @@ struct Gradients {
     Affine affine[TERMS];
     vec mean[TERMS], level[TERMS], slope[TERMS];
     Neurons neurons;
-    wide total[2], product[TERMS], of_param[Q];
+    wide total, product[TERMS], of_param[Q];
 };
 
 // tensors: the gradient of the output, the parts of terms, the gradients of all parts, of each norm its table
@@ -516,7 +526,8 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
             Unit unit = blocks.unit(shape, u, room.get());
             for (int b = 0; b < unit.count; ++b) {
                 const Block& block = unit.blocks[b];
-                Gradients& its = of[b] = {};
+                Gradients& its = of[b];
+                its = Gradients();
                 its.g = unit.read(grad, b, T);
                 for (int i = 0; i < TERMS; ++i) {
                     its.x[i] = unit.read(terms.at[i], b, steps_of(i));
@@ -539,19 +550,17 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                 for (int t = 0; t + 1 < T; ++t)
                     its.neurons.of(t).step(inputs[t], history[t], s, history[t + 1]);
                 vec after[S] = {}, before[S], parts[P], dx, total = {}, sums[P] = {};
-                wide level = {}, product[TERMS] = {};
+                vec product[TERMS] = {};  // of all steps in float, of all places in double precision
 #pragma GCC unroll 32
                 for (int t = T - 1; t >= 0; --t) {
                     const vec incoming = load(its.g.of(t, r) + k, n);
                     its.neurons.of(t).vjp(inputs[t], history[t], incoming, after, dx, before, parts);
                     dx = first(dx, n);
                     if (VARYING) store(its.sum.of(t, r) + k, dx, n);
-                    if (VARYING_NORM) level += widened(dx);
 #pragma GCC unroll 8
                     for (int i = 0; i < TERMS; ++i)
                         if (NORM_OF[i] >= 0 && VARIES[i])
-                            product[i] += widened(dx) *
-                                          (widened(load(its.x[i].of(t, r) + k, n)) - widened(its.mean[i]));
+                            product[i] += dx * (load(its.x[i].of(t, r) + k, n) - its.mean[i]);
                     total = t == T - 1 ? dx : total + dx;
 #pragma GCC unroll 8
                     for (int i = 0; i < STATES; ++i) after[i] = before[i];
@@ -572,18 +581,14 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                     if (!PER_STEP[i]) its.of_param[place] += widened(sums[i]);
                     place += PER_STEP[i] ? T : 1;
                 }
-                if (VARYING_NORM) its.total[0] += level;
-                if (STATIC) {
-                    store(its.sum_of_steps.of(0, r) + k, total, n);
-                    its.total[1] += widened(total);
-                }
+                its.total += widened(total);
+                if (STATIC) store(its.sum_of_steps.of(0, r) + k, total, n);
 #pragma GCC unroll 8
                 for (int i = 0; i < TERMS; ++i) {
                     if (NORM_OF[i] < 0) continue;
                     if (!VARIES[i])
-                        product[i] = widened(total) *
-                                     (widened(load(its.x[i].of(0, r) + k, n)) - widened(its.mean[i]));
-                    its.product[i] += product[i];
+                        product[i] = total * (load(its.x[i].of(0, r) + k, n) - its.mean[i]);
+                    its.product[i] += widened(product[i]);
                 }
             });
             for (int b = 0; b < unit.count; ++b) {
@@ -594,7 +599,7 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                 for (int i = 0; i < TERMS; ++i) {
                     const int j = NORM_OF[i];
                     if (j < 0) continue;
-                    const wide all = block.together(its.total[VARIES[i] ? 0 : 1]);
+                    const wide all = block.together(its.total);
                     const wide with = block.together(its.product[i]);
                     const wide inverse = widened(block.numbers(of_norms[3 * j] + channels));
                     block.put(of_norms[3 * j + 1], narrowed(with * inverse));

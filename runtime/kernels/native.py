@@ -39,6 +39,11 @@ def _flags() -> tuple[str, ...]:
     return *_FLAGS, *_VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
+def parallel() -> tuple[str, ...]:
+    """Flags for a source that shares its work among threads, where its compiler is known to have them."""
+    return ("-fopenmp",) if sys.platform == "linux" else ()
+
+
 def text(name: str) -> str:
     """A source beside this file."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")

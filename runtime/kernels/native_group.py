@@ -17,7 +17,7 @@ from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.kernels.native import library, text
+from danetc.runtime.kernels.native import library, parallel, text
 
 GIVEN, RUNNING, BATCH = range(3)
 """Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
@@ -48,7 +48,7 @@ def native_group(
     if sys.platform != "linux" or parsed.inputs or steps > MOST_STEPS:
         return None
     source = group_source(parsed, terms, steps, last)
-    made = library(f"the kernel of {parsed.name}", source, (*_FLAGS, "-fopenmp"))
+    made = library(f"the kernel of {parsed.name}", source, (*_FLAGS, *parallel()))
     if made is None:
         return None
     made.forward.restype = made.backward.restype = None
@@ -102,8 +102,6 @@ def group_source(
             f"constexpr bool HAS_STEPS = {_truths([program.per_step])};",
             f"constexpr bool VARYING = {_truths([not all(term.static for term in terms)])};",
             f"constexpr bool STATIC = {_truths([any(term.static for term in terms)])};",
-            "constexpr bool VARYING_NORM = "
-            f"{_truths([any(term.normed and not term.static for term in terms)])};",
         )
     )
     source = text("group.hpp").replace("//%% group\n", f"namespace {{\n{known}\n}}\n")

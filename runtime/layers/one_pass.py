@@ -77,13 +77,26 @@ def common_layout(values: Sequence[Tensor]) -> bool | None:
     """Whether channels come last in all of [..., C, H, W]; None where libraries do not take them."""
     if all([x.is_contiguous() for x in values]):
         return False
-    if not all([x.dim() > 3 and x.movedim(-3, -1).is_contiguous() for x in values]):
+    if not all([is_dense_last(x) for x in values]):
         return None
     return True if values[0].shape[-3] >= _LANES * torch.get_num_threads() else None
 
 
+def is_dense_last(x: Tensor) -> bool:
+    """Whether x lies in memory as [..., H, W, C], without gaps."""
+    return x.dim() > 3 and _order_last(x.shape, x.stride())
+
+
+@lru_cache(maxsize=1024)
+def _order_last(shape: torch.Size, strides: tuple[int, ...]) -> bool:
+    like = torch.empty_strided(shape, strides, device="meta")
+    return like.movedim(-3, -1).is_contiguous()
+
+
 def _laid_out(x: Tensor, last: bool) -> Tensor:
-    return x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x.contiguous()
+    if not last:
+        return x.contiguous()
+    return x if is_dense_last(x) else x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def _empty(shape: torch.Size, like: Tensor, last: bool) -> Tensor:
@@ -223,27 +236,38 @@ class OnePassFunction(torch.autograd.Function):
         inputs, params = tensors[:count], tensors[count + 2 * len(call.modes) :]
         out = call.run(inputs, params, is_known)
         ctx.call = call
-        kinds = [kind for kind, n in zip(common.kinds, call.counts, strict=True) for _ in range(n)]
-        ctx.kept = [SavedTensor(x, kind) for x, kind in zip(inputs, kinds, strict=True)]
         # A segment that is to run again keeps its own inputs, not what those were joined of.
         whole = tape() is not None
         kept: list[Tensor] = []
-        for each, x in zip(ctx.kept, inputs, strict=True):
-            kept += [each.save(x)] if whole else each.split(x)
+        ctx.kept = []
+        place = 0
+        for kind, n in zip(common.kinds, call.counts, strict=True):
+            if n > 1:  # parts, which are kept as they are
+                kept += inputs[place : place + n]
+                ctx.kept += [None] * n
+            else:
+                each = SavedTensor(inputs[place], kind)
+                kept += [each.save(inputs[place])] if whole else each.split(inputs[place])
+                ctx.kept.append(each)
+            place += n
         ctx.save_for_backward(*kept, call.table, *params)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         call: OnePass = ctx.call
-        saved, place, inputs = ctx.saved_tensors, 0, []
+        saved, place, last = ctx.saved_tensors, 0, call.common.last
+        inputs: list[Tensor] = []
         for kept in ctx.kept:
-            inputs.append(kept.join(saved[place : place + kept.count]))
-            place += kept.count
+            count = 1 if kept is None else kept.count
+            if kept is None:
+                inputs.append(saved[place])
+            else:
+                joined = kept.join(saved[place : place + count])
+                # What is joined again has its channels before the pixels, whatever they were.
+                inputs.append(_laid_out(joined, last) if count > 1 else joined)
+            place += count
         table, params = saved[place], saved[place + 1 :]
-        last = call.common.last
-        # What is joined again has its channels before the pixels, whatever they were.
-        inputs = [_laid_out(x, last) if kept.count > 1 else x for kept, x in zip(ctx.kept, inputs)]
         found, of_norms, of_params = call.gradients(_laid_out(grads[0], last), inputs, table, params)
         weights, biases = of_norms.unbind(1)
         results = [

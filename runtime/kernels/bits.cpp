@@ -1,0 +1,77 @@
+// Whole numbers in float32 as bits, and back, in the form of `bit_packing.py`: values are eight streams along
+// memory, and a field of w bits of eight numbers, one of each stream, is w bytes.
+
+#include <algorithm>
+#include <cstdint>
+
+namespace {
+
+constexpr int64_t STREAMS = 8, CHUNK = 1 << 12;
+
+// f(row, shift, field, begin, first) for each stream of each field: which row of bytes has it, how far up in a
+// byte, the field's first bit and width, where the stream begins, and whether it is the first in its row.
+template <class F>
+void each_stream(int64_t bits, int64_t length, F f) {
+    int64_t above = 0, low = 0;
+    for (int64_t width : {8, 4, 2, 1}) {
+        if (!(bits & width)) continue;
+        const int64_t together = 8 / width;
+        for (int64_t s = 0; s < STREAMS; ++s)
+            f(above + s / together, s % together * width, low, (1 << width) - 1, s * length);
+        above += width;
+        low += width;
+    }
+}
+
+template <class F>
+void in_chunks(int64_t length, int64_t threads, F f) {
+#pragma omp parallel for num_threads(threads) if (threads > 1 && length > CHUNK)
+    for (int64_t begin = 0; begin < length; begin += CHUNK) f(begin, std::min(begin + CHUNK, length));
+}
+
+}  // namespace
+
+// x [count] to out [bits, ceil(count / 8)]: how many units each value lies above `low` units.
+extern "C" void pack(const float* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
+                     int64_t threads) {
+    const int64_t length = (count + STREAMS - 1) / STREAMS;
+    const float factor = 1.0f / unit, start = 0.5f - low;
+    in_chunks(length, threads, [&](int64_t begin, int64_t end) {
+        each_stream(bits, length, [&](int64_t row, int64_t shift, int64_t field, int64_t mask, int64_t at) {
+            const float* from = x + at;
+            uint8_t* to = out + row * length;
+            const int64_t there = std::max(begin, std::min(end, count - at));
+            const int by = static_cast<int>(field), up = static_cast<int>(shift);
+            const int of = static_cast<int>(mask);
+            if (shift == 0) {
+                for (int64_t j = begin; j < there; ++j)
+                    to[j] = static_cast<uint8_t>(static_cast<int>(from[j] * factor + start) >> by & of);
+                for (int64_t j = there; j < end; ++j) to[j] = 0;
+            } else {
+                for (int64_t j = begin; j < there; ++j)
+                    to[j] |= static_cast<uint8_t>((static_cast<int>(from[j] * factor + start) >> by & of) << up);
+            }
+        });
+    });
+}
+
+// The other way round.
+extern "C" void unpack(const uint8_t* packed, float* out, int64_t count, int64_t bits, float unit, float low,
+                       int64_t threads) {
+    const int64_t length = (count + STREAMS - 1) / STREAMS;
+    in_chunks(length, threads, [&](int64_t begin, int64_t end) {
+        each_stream(bits, length, [&](int64_t row, int64_t shift, int64_t field, int64_t mask, int64_t at) {
+            const uint8_t* from = packed + row * length;
+            float* to = out + at;
+            const int64_t there = std::max(begin, std::min(end, count - at));
+            const int up = static_cast<int>(shift), of = static_cast<int>(mask);
+            const float weight = unit * static_cast<float>(1 << field), start = low * unit;
+            if (field == 0)
+                for (int64_t j = begin; j < there; ++j)
+                    to[j] = static_cast<float>(from[j] >> up & of) * weight + start;
+            else
+                for (int64_t j = begin; j < there; ++j)
+                    to[j] += static_cast<float>(from[j] >> up & of) * weight;
+        });
+    });
+}
