@@ -436,17 +436,19 @@ int64_t steps_of_all() {
 
 // sizes: N, C, L, threads, of each norm its mode, of each term how many parts it has, the channels of each.
 //
-// tensors: the output, the parts of terms, of each norm its weight, bias, running mean and var and table, the
-// learnables. numbers: of each norm momentum, eps, repeats.
+// tensors: the output, the parts of terms, of each norm its weight, bias, running mean and var, table and
+// number of batches, the learnables. numbers: of each norm momentum, eps, repeats.
 extern "C" void forward(float* const* tensors, const int64_t* sizes, const double* numbers) {
     const Shape shape(sizes);
     const Terms terms(tensors + 1, sizes + 4 + NORMS, sizes + 4 + NORMS + TERMS);
     float* const* parts = tensors + 1 + terms.parts;
     Norm norms[M];
-    for (int j = 0; j < NORMS; ++j, parts += 5)
+    for (int j = 0; j < NORMS; ++j, parts += 6) {
         norms[j] = {parts[0], parts[1], parts[2], parts[3], parts[4], shape.channels,
                     static_cast<float>(numbers[3 * j]), static_cast<float>(numbers[3 * j + 1]),
                     numbers[3 * j + 2]};
+        if (sizes[4 + j] == BATCH) ++*reinterpret_cast<int64_t*>(parts[5]);
+    }
     const Joined out = {tensors, &shape.channels};
     const Blocks blocks(shape, terms);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)

@@ -218,10 +218,12 @@ class FusedNeuron(Neuron):
         self._added = False
         self._kinds = tuple(kinds)
         self._output_kind = output_kind
+        self._passes: dict[tuple[Any, ...], Pass | None] = {}
 
     def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
         """Take ``new(norm)`` in place of each norm (``HoldsNorms``)."""
         self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
+        self._passes = {}
 
     def forward(self, *values: Value) -> Tensor:
         parts = [parts_of(x) for x in values]
@@ -283,20 +285,27 @@ class FusedNeuron(Neuron):
         return compiled.COMPILE and self._make is fusion_kernel and are_plain(tensors)
 
     def _pass(self, parts: Sequence[tuple[Tensor, ...]], last: bool) -> Pass | None:
-        dims = [{x.dim() for x in each} for each in parts]
-        if any([len(each) > 1 for each in dims]):
-            return None
         inputs = [each[0] for each in parts]
-        static, steps, timeless = self._form(inputs)
-        repeats = [
-            norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
-            for norm, same in zip(self._norms, static, strict=True)
-            if norm is not None
-        ]
-        terms, modes = tuple(map(Term, self._normed, static)), self._modes()
-        return pass_of(
-            self.program, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
-        )
+        if any([x.dim() != each[0].dim() for each in parts if len(each) > 1 for x in each]):
+            return None
+        static, steps, timeless = form = self._form(inputs)
+        modes = self._modes()
+        key = (*form, modes, last)
+        if key not in self._passes:
+            repeats = [
+                norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
+                for norm, same in zip(self._norms, static, strict=True)
+                if norm is not None
+            ]
+            terms = tuple(map(Term, self._normed, static))
+            self._passes[key] = pass_of(
+                self.program, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
+            )
+        return self._passes[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without libraries, which stay in this process."""
+        return {**self.__dict__, "_passes": {}}
 
     def _form(self, inputs: Sequence[Tensor]) -> tuple[tuple[bool, ...], int, bool]:
         """Which inputs are static, for how many steps it runs, and whether the output does not vary."""

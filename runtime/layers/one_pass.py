@@ -164,14 +164,13 @@ class OnePass:
         numbers: list[float] = []
         table, row = self.table.data_ptr(), 4 * self.table.stride(0)
         for place, norm in enumerate(self.norms):
-            mean, var = norm.running_mean, norm.running_var
-            assert mean is not None
-            assert var is not None
-            addresses += norm.weight.data_ptr(), norm.bias.data_ptr(), mean.data_ptr(), var.data_ptr()
-            addresses.append(table + place * row)
+            buffers = norm.running_mean, norm.running_var, norm.num_batches_tracked
+            mean, var, batches = [0 if x is None else x.data_ptr() for x in buffers]
+            addresses += norm.weight.data_ptr(), norm.bias.data_ptr(), mean, var
+            addresses += table + place * row, batches
             numbers += norm.momentum or 0.0, norm.eps, self.common.repeats[place]
             if norm.training and not is_known:
-                self._count(norm, place)
+                self._check(place)
         addresses += [p.data_ptr() for p in params]
         sizes = self.sizes
         if is_known:
@@ -179,14 +178,12 @@ class OnePass:
         self.common.group.forward(addresses, sizes, numbers)
         return out
 
-    def _count(self, norm: Norm, place: int) -> None:
-        """One more batch. Raises ValueError where it has a single value a channel."""
+    def _check(self, place: int) -> None:
+        """Raises ValueError where a batch has a single value a channel."""
         static = [term.static for term in self.common.terms if term.normed][place]
         repeats = self.common.repeats[place] if static else self.common.steps
         if self.sizes[0] * self.sizes[2] * repeats == 1:
             raise ValueError("training needs more than one value a channel, not 1")
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked.add_(1)
 
     def let_go(self) -> None:
         """Of what the backward pass does not need, or keeps by itself."""
@@ -195,9 +192,9 @@ class OnePass:
 
     def gradients(
         self, grad: Tensor, inputs: Sequence[Tensor], table: Tensor, params: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Those of all parts, of weights and biases of norms [norms, 2, C], and of the learnables, of which
-        each is one row."""
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Those of all parts, of weights and then biases of norms, and of the learnables, of which each is
+        one row."""
         group = self.common.group
         found: list[Tensor] = []
         shared: dict[tuple[bool, int], Tensor] = {}
@@ -210,17 +207,17 @@ class OnePass:
                 else:  # the sum's own
                     found.append(shared.setdefault((term.static, part), torch.empty_like(x)))
         channels = self.sizes[1]
-        of_norms = grad.new_empty(len(self.modes), 2, channels)
+        norms = len(self.modes)
+        of_norms = [grad.new_empty(channels) for _ in range(2 * norms)]
         of_params = grad.new_empty(group.pointers, channels)
         if type(grad) is not Tensor:
             return found, of_norms, of_params
         addresses = [x.data_ptr() for x in (grad, *inputs, *found)]
-        row, known, start = 4 * channels, table.data_ptr(), of_norms.data_ptr()
-        for place in range(len(self.modes)):
+        row, known, start = 4 * channels, table.data_ptr(), of_params.data_ptr()
+        for place in range(norms):
             addresses.append(known + 4 * place * row)
-            addresses += start + 2 * place * row, start + (2 * place + 1) * row
+            addresses += of_norms[place].data_ptr(), of_norms[norms + place].data_ptr()
         addresses += [p.data_ptr() for p in params]
-        start = of_params.data_ptr()
         addresses += [start + place * row for place in range(len(params))]
         group.backward(addresses, self.sizes)
         return found, of_norms, of_params
@@ -269,9 +266,8 @@ class OnePassFunction(torch.autograd.Function):
             place += count
         table, params = saved[place], saved[place + 1 :]
         found, of_norms, of_params = call.gradients(_laid_out(grads[0], last), inputs, table, params)
-        weights, biases = of_norms.unbind(1)
         results = [
             (row if p.dim() else row.sum()).view(p.shape)
-            for p, row in zip(params, of_params.unbind(0), strict=True)
+            for p, row in zip(params, of_params if params else (), strict=True)
         ]
-        return None, None, *found, *weights.unbind(0), *biases.unbind(0), *results
+        return None, None, *found, *of_norms, *results

@@ -31,13 +31,13 @@ class _Conv(torch.autograd.Function):
         ctx.has_bias = bias is not None
         # Torch's own keeps the input even of a frozen layer.
         ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
-        return F.conv2d(x, weight.to(x.dtype), bias, *options)
+        return F.conv2d(x, _in(weight, x.dtype), bias, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         stride, padding, dilation, groups = ctx.options
         packed, own = ctx.saved_tensors
-        weight = own.to(ctx.kept.dtype)
+        weight = _in(own, ctx.kept.dtype)
         if packed is None:
             x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
         else:
@@ -56,7 +56,11 @@ class _Conv(torch.autograd.Function):
         )  # fmt: skip
         dx = dx_by_torch if dx is None else dx
         dw = dw_by_torch if dw is None else dw
-        return dx, None if dw is None else dw.to(own.dtype), db, None
+        return dx, None if dw is None else _in(dw, own.dtype), db, None
+
+
+def _in(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x if x.dtype is dtype else x.to(dtype)  # (to ask costs less than not to convert)
 
 
 class PackedConv2d(Leaf, nn.Conv2d):
