@@ -270,9 +270,9 @@ class FusedNeuron(Neuron):
         notes = tape()
         note = notes.read() if notes is not None and notes.replaying else None
         call = OnePass(common, parts, norms, note)
-        tensors = [*tensors, *weights, *params]
-        if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):
-            out: Tensor = OnePassFunction.apply(call, note is not None, *tensors)
+        given = [*tensors, *weights, *params]
+        if torch.is_grad_enabled() and any([x.requires_grad for x in given]):
+            out: Tensor = OnePassFunction.apply(call, note is not None, *given)
         else:
             out = call.run(tensors, params, note is not None)
         if notes is not None and note is None:
