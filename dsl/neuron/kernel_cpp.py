@@ -82,7 +82,7 @@ def neuron_source(program: NeuronProgram) -> str:
         params=len(learnables),
         per_step=", ".join([str(item.per_step).lower() for item in program.learnables] + ["false"]),
         initial=", ".join([*(_constant(state.init) for state in program.states), "0.0f"]),
-        members=f"vec {', '.join(members)}" if members else "char nothing",
+        members=f"vec {', '.join(f'{name} = {{}}' for name in members)}" if members else "char none",
         made=_indented(made),
         step=_indented(step),
         vjp=_indented(vjp),
@@ -116,10 +116,15 @@ def _body(
     lines = []
     for i, op in enumerate(ops):
         args = [_constant(arg) if isinstance(arg, float) else scope[arg] for arg in op.args]
-        info = ALL_OPCODES[op.opcode]
         scope[op.name] = f"{letter}{i}"
-        lines.append((f"{letter}{i}", (info.cpp or info.text).format(*args)))
+        lines.append((f"{letter}{i}", expression(op.opcode, args)))
     return lines
+
+
+def expression(opcode: str, args: Sequence[str]) -> str:
+    """An operation, of vectors and masks."""
+    info = ALL_OPCODES[opcode]
+    return (info.cpp or info.text).format(*args)
 
 
 def _surrogate(program: NeuronProgram, known: dict[Operand, str]) -> list[str]:

@@ -292,7 +292,7 @@ struct Norm {
     void take(const Unit& unit, const Rows* x, int64_t stride, int64_t steps) const {
         // Sums of distances from a value among them, and of their squares: in double precision as good as
         // distances from the mean.
-        wide start[MOST], sums[MOST][2] = {}, squares[MOST][2] = {};
+        wide start[MOST] = {}, sums[MOST][2] = {}, squares[MOST][2] = {};
         for (int b = 0; b < unit.count; ++b) {
             const float* at = x[b * stride].at;
             start[b] = widened(LAST ? load(at, unit.blocks[b].lanes) : spread(*at));
@@ -457,8 +457,8 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
 #pragma omp for
         for (int64_t u = 0; u < blocks.units; ++u) {
             Unit unit = blocks.unit(shape, u, room.get());
-            Rows x[MOST][TERMS], to[MOST];
-            Affine affine[MOST][TERMS];
+            Rows x[MOST][TERMS] = {}, to[MOST] = {};
+            Affine affine[MOST][TERMS] = {};
             Neurons neurons[MOST];
             for (int i = 0; i < TERMS; ++i) {
                 for (int b = 0; b < unit.count; ++b) x[b][i] = unit.read(terms.at[i], b, steps_of(i));

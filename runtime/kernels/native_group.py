@@ -22,7 +22,7 @@ from danetc.runtime.kernels.native import library, parallel, text
 GIVEN, RUNNING, BATCH = range(3)
 """Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
 
-_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 MOST_STEPS = 32
 """Steps that a library runs through without a loop."""
 
@@ -48,15 +48,13 @@ def native_group(
     if sys.platform != "linux" or parsed.inputs or steps > MOST_STEPS:
         return None
     source = group_source(parsed, terms, steps, last)
-    made = library(f"the kernel of {parsed.name}", source, (*_FLAGS, *parallel()))
+    made = library(f"the kernel of {parsed.name}", source, (*FLAGS, *parallel()))
     if made is None:
         return None
     made.forward.restype = made.backward.restype = None
     first, second = made.forward, made.backward
 
-    def forward(
-        tensors: Sequence[int], sizes: Sequence[int], numbers: Sequence[float]
-    ) -> None:
+    def forward(tensors: Sequence[int], sizes: Sequence[int], numbers: Sequence[float]) -> None:
         of_norms = (ctypes.c_double * len(numbers))(*numbers)
         first(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes), of_norms)
 
@@ -82,9 +80,7 @@ def _pointers(program: NeuronProgram, steps: int) -> int:
     return sum(steps if item.per_step else 1 for item in program.learnables)
 
 
-def group_source(
-    program: NeuronProgram, terms: Sequence[Term], steps: int, last: bool
-) -> str:
+def group_source(program: NeuronProgram, terms: Sequence[Term], steps: int, last: bool) -> str:
     """The C++ of a group."""
     norm_of, norms = [], 0
     for term in terms:
@@ -110,4 +106,3 @@ def group_source(
 
 def _truths(values: Iterable[bool]) -> str:
     return ", ".join(str(value).lower() for value in values)
-

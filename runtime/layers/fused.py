@@ -1,9 +1,10 @@
-"""Neurons of the fused backend, each with the sum and the norms before it as one kernel.
+"""Neurons of the fused backend, each with the sum and the norms before it as one layer.
 
-A fusion group ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
-forward pass takes the batch statistics and then runs one compiled kernel over the elements; for
-the backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and
-recomputes normalised values, membrane potentials and slopes from them.
+A fusion group ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. In
+float32 on a CPU a library does all of it (``one_pass``). Elsewhere its forward pass takes the batch
+statistics and then runs one kernel of Inductor's over the elements. For the backward pass it keeps the
+inputs of its norms, and its whole-numbered inputs as bits, and recomputes normalised values, membrane
+potentials and slopes from them.
 """
 
 from __future__ import annotations
@@ -24,29 +25,32 @@ from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
+from danetc.runtime.layers.joined import Value, parts_of, whole
 from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.joined import Value, parts_of, whole
 from danetc.runtime.layers.one_pass import (
-    BATCH,
-    RUNNING,
-    SYNC,
     OnePass,
     OnePassFunction,
+    Parts,
     Pass,
     are_plain,
     common_layout,
     pass_of,
 )
-from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
-from danetc.runtime.layers.sync import input_gradient, is_synchronised
+from danetc.runtime.layers.statistics import (
+    BATCH,
+    SYNC,
+    Affine,
+    Norm,
+    affine,
+    maps,
+    mode_of,
+    norm_backward,
+    unmapped,
+)
+from danetc.runtime.layers.sync import input_gradient
 from danetc.runtime.layers.tape import Note, Output, tape
-
-def _mode(norm: Norm) -> str:
-    if not norm.training:
-        return RUNNING
-    return SYNC if is_synchronised(norm) else BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def _plan(
 
 
 class _Call:
-    """One call of a fusion group: its inputs as ``flat_view`` has them, what its norms do to them, and
+    """One call of a fusion group by kernels: its inputs as ``flat_view`` has them, what its norms do to them, and
     the output where a first run has noted it."""
 
     __slots__ = ("affines", "flats", "known", "plan")
@@ -226,69 +230,44 @@ class FusedNeuron(Neuron):
         self._passes = {}
 
     def forward(self, *values: Value) -> Tensor:
-        parts = [parts_of(x) for x in values]
-        tensors = [x for each in parts for x in each]
-        if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in tensors]):
+        terms = [parts_of(x) for x in values]
+        inputs = [x for parts in terms for x in parts]
+        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
             return super().forward(self._sum([whole(x) for x in values]))
-        norms = [norm for norm in self._norms if norm is not None]
-        weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
-        out = self._in_one_pass(parts, tensors, norms, weights)
-        if out is not None:
-            return out
-        inputs = [whole(x) for x in values]
-        plan = self._planned(inputs)
-        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
-        notes = tape()
-        known = None
-        if notes is not None and notes.replaying:
-            note = notes.read()
-            affines, known = note.affines, note.output
-        else:
-            affines = self._affines(flats, plan.terms, plan.last)
-        call = _Call(plan, flats, affines, known)
-        params = self.flat_params(plan.last)
-        tensors = [*inputs, *weights, *params]
-        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        out: Tensor = _FusionGroup.apply(call, *tensors) if wanted else call.run(inputs, params)
-        if notes is not None and not notes.replaying:
-            notes.write(Note(affines, Output.of(out, self._output_kind)))
-        return out
-
-    def _in_one_pass(
-        self,
-        parts: Sequence[tuple[Tensor, ...]],
-        tensors: Sequence[Tensor],
-        norms: Sequence[Norm],
-        weights: Sequence[Tensor],
-    ) -> Tensor | None:
-        """The output by a library; None where there is none for these."""
-        params = self.flat_params(False)
-        last = common_layout(tensors) if self._takes_one_pass([*tensors, *weights, *params]) else None
-        common = None if last is None else self._pass(parts, last)
-        if common is None:
-            return None
         notes = tape()
         note = notes.read() if notes is not None and notes.replaying else None
-        call = OnePass(common, parts, norms, note)
-        given = [*tensors, *weights, *params]
-        if torch.is_grad_enabled() and any([x.requires_grad for x in given]):
-            out: Tensor = OnePassFunction.apply(call, note is not None, *given)
+        norms = [norm for norm in self._norms if norm is not None]
+        weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
+        params = self.flat_params(False)
+        common = self._pass(terms, inputs, weights + params)
+        call: OnePass | _Call
+        function: type[torch.autograd.Function]
+        if common is not None:
+            call, function = OnePass(common, terms, norms, note), OnePassFunction
         else:
-            out = call.run(tensors, params, note is not None)
+            inputs = [whole(x) for x in values]
+            call, function = self._call(inputs, note), _FusionGroup
+            params = self.flat_params(call.plan.last)
+        tensors = [*inputs, *weights, *params]
+        # (A list, since a generator for each layer takes longer than what it asks.)
+        if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
+            out: Tensor = function.apply(call, *tensors)
+        else:
+            out = call.run(inputs, params)
         if notes is not None and note is None:
-            affines = [Affine(*rows.unbind(0)) for rows in call.table.unbind(0)]
-            notes.write(Note(affines, Output.of(out, self._output_kind)))
-        call.let_go()
+            notes.write(Note(call.affines, Output.of(out, self._output_kind)))
         return out
 
-    def _takes_one_pass(self, tensors: Sequence[Tensor]) -> bool:
-        return compiled.COMPILE and self._make is fusion_kernel and are_plain(tensors)
-
-    def _pass(self, parts: Sequence[tuple[Tensor, ...]], last: bool) -> Pass | None:
-        inputs = [each[0] for each in parts]
-        if any([x.dim() != each[0].dim() for each in parts if len(each) > 1 for x in each]):
+    def _pass(
+        self, terms: Sequence[Parts], inputs: Sequence[Tensor], others: Sequence[Tensor]
+    ) -> Pass | None:
+        """Of what is done in one pass; None where kernels do it."""
+        if not compiled.COMPILE or self._make is not fusion_kernel:
             return None
-        static, steps, timeless = form = self._form(inputs)
+        last = common_layout(inputs) if are_plain([*inputs, *others]) else None
+        if last is None or any(len({x.dim() for x in parts}) > 1 for parts in terms):
+            return None
+        static, steps, timeless = form = self._form([parts[0] for parts in terms])
         modes = self._modes()
         key = (*form, modes, last)
         if key not in self._passes:
@@ -297,11 +276,24 @@ class FusedNeuron(Neuron):
                 for norm, same in zip(self._norms, static, strict=True)
                 if norm is not None
             ]
-            terms = tuple(map(Term, self._normed, static))
             self._passes[key] = pass_of(
-                self.program, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
+                self.program,
+                tuple(map(Term, self._normed, static)),
+                steps,
+                self._kinds,
+                modes,
+                tuple(repeats),
+                last,
+                timeless,
             )
         return self._passes[key]
+
+    def _call(self, inputs: Sequence[Tensor], note: Note | None) -> _Call:
+        plan = self._planned(inputs)
+        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
+        if note is not None:
+            return _Call(plan, flats, note.affines, note.output)
+        return _Call(plan, flats, self._affines(flats, plan.terms, plan.last), None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without libraries, which stay in this process."""
@@ -315,7 +307,7 @@ class FusedNeuron(Neuron):
         return static, lengths.pop() if lengths else 1 if timeless else self.steps, timeless
 
     def _modes(self) -> tuple[str, ...]:
-        return tuple([_mode(norm) for norm in self._norms if norm is not None])
+        return tuple([mode_of(norm) for norm in self._norms if norm is not None])
 
     def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
         """What this call has in common with others."""
@@ -328,7 +320,7 @@ class FusedNeuron(Neuron):
             steps,
             self._kinds,
             self._modes(),
-            any([is_last(x) for x in inputs]),
+            any(is_last(x) for x in inputs),
             timeless,
         )
 

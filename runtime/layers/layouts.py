@@ -18,6 +18,32 @@ def is_last(x: Tensor) -> bool:
     return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
 
 
+def is_dense_last(x: Tensor) -> bool:
+    """Whether ``x`` lies in memory as [..., H, W, C], without gaps."""
+    return x.dim() > 3 and _is_dense_last(x.shape, x.stride())
+
+
+@lru_cache(maxsize=1024)
+def _is_dense_last(shape: torch.Size, strides: tuple[int, ...]) -> bool:
+    like = torch.empty_strided(shape, strides, device="meta")
+    return like.movedim(-3, -1).is_contiguous()
+
+
+def laid_out(x: Tensor, last: bool) -> Tensor:
+    """``x`` with its channels last in memory, or all dimensions in their order."""
+    if not last:
+        return x.contiguous()
+    return x if is_dense_last(x) else x.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def new_value(shape: torch.Size, like: Tensor, last: bool) -> Tensor:
+    """One without values, in a layout."""
+    if not last:
+        return like.new_empty(shape)
+    *lead, channels, height, width = shape
+    return like.new_empty(*lead, height, width, channels).movedim(-1, -3)
+
+
 def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
     """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
 

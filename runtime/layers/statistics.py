@@ -19,6 +19,16 @@ from danetc.runtime.layers.sync import global_statistics, is_synchronised
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
 
+RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
+"""Where a norm's statistics come from."""
+
+
+def mode_of(norm: Norm) -> str:
+    if not norm.training:
+        return RUNNING
+    return SYNC if is_synchronised(norm) else BATCH
+
+
 _LEAST = 8
 """Values of a channel that lie side by side. With fewer, torch's own statistics are faster, and its
 own gradients slower."""

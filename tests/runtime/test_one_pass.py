@@ -1,0 +1,311 @@
+"""Fusion groups as one pass in C++: held to their operations in float64, and each operation to torch's."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import pickle
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.dsl.kinds import ANALOG
+from danetc.dsl.neuron.kernel_cpp import expression
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.runtime.kernels import native, native_group
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.bit_packing import pack, unpack
+from danetc.runtime.kernels.fusion_group import Term
+from danetc.runtime.layers import one_pass
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.joined import Joined, Value
+from danetc.runtime.layers.norm import StaticBatchNorm2d
+from tests.differential.helpers import text
+from tests.differential.networks import small
+from tests.runtime.test_fused import NEURONS
+
+pytestmark = [
+    pytest.mark.usefixtures("compiling"),
+    pytest.mark.skipif(sys.platform != "linux", reason="libraries of groups are for Linux"),
+]
+STEPS, BATCH = 3, 4
+SIZES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 13))
+"""Of maps: runs of one value, of less than a vector, of whole vectors and of a rest."""
+CHANNELS = 19  # more than one vector, and no multiple
+
+
+def program_of(setting: str) -> NeuronProgram:
+    graph = text(small("layers via origin", more=LAYERS, settings=setting))
+    return next(graph.program(n) for n in graph.nodes.values() if n.op == "neuron")
+
+
+LAYERS = "backbone layers = stage(basic(4), 1)"
+# fmt: off
+FORMS: dict[str, tuple[tuple[bool, bool], ...]] = {
+    # of each term: whether it goes through a norm, whether it is the same at all steps
+    "norm": ((True, False),), "value": ((False, False),),
+    "norm + value": ((True, False), (False, False)), "norm + norm": ((True, False), (True, False)),
+    "value + value": ((False, False), (False, False)),
+    "static norm": ((True, True),), "static value": ((False, True),),
+    "static norm + norm": ((True, True), (True, False)), "norm + static value": ((True, False), (False, True)),
+    "static value + static norm": ((False, True), (True, True)),
+}
+# fmt: on
+
+
+def layer(program: NeuronProgram, form: str, training: bool = True) -> FusedNeuron:
+    """A fusion group whose numbers are none that any default has."""
+    generator = torch.Generator().manual_seed(1)
+    norms: list[Any] = []
+    for normed, static in FORMS[form]:
+        kind = StaticBatchNorm2d(CHANNELS, steps=STEPS) if static else nn.BatchNorm2d(CHANNELS)
+        if normed:
+            for value in (kind.weight, kind.bias, kind.running_mean, kind.running_var):
+                assert isinstance(value, Tensor)
+                value.data.copy_(torch.rand(CHANNELS, generator=generator) + 0.5)
+        norms.append(kind.train(training) if normed else None)
+    made = FusedNeuron(
+        program.text(), STEPS, 3, norms, [ANALOG] * len(norms), size=(CHANNELS, 1, 1)
+    )
+    made.held = nn.ModuleList(n for n in norms if n is not None)  # as a model holds them
+    return made
+
+
+def values(form: str, size: tuple[int, int], last: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    found = []
+    for _, static in FORMS[form]:
+        lead = (BATCH,) if static else (STEPS, BATCH)
+        x = torch.randn(*lead, CHANNELS, *size, generator=generator) * 2 + 0.3
+        found.append(laid(x, last))
+    return found
+
+
+def laid(x: Tensor, last: bool) -> Tensor:
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x
+
+
+def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output, and all gradients and buffers by name."""
+    parts = [p for x in inputs for p in (x.parts if isinstance(x, Joined) else (x,))]
+    for x in parts:
+        x.requires_grad_()
+    y = made(*inputs)
+    generator = torch.Generator().manual_seed(3)
+    grad = torch.randn(y.shape, generator=generator, dtype=torch.float32).to(y.dtype)
+    y.backward(grad)
+    found = {f"input {i}": x.grad for i, x in enumerate(parts)}
+    found |= {name: p.grad for name, p in made.named_parameters()}
+    found |= dict(made.named_buffers())
+    return y.detach(), {name: x for name, x in found.items() if x is not None}
+
+
+def twin(made: FusedNeuron) -> FusedNeuron:
+    """The same operation by operation, in float64."""
+    other = copy.deepcopy(made).double()
+    norms = iter(other.held)
+    other.replace_norms(lambda norm: next(norms))  # type: ignore[arg-type, return-value]
+    return other
+
+
+def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    other = twin(made)
+    doubles = [x.detach().double() for x in inputs]
+    calls: list[object] = []
+    real = one_pass.OnePass.run
+    with monkeypatch.context() as patch:
+        patch.setattr(one_pass.OnePass, "run", lambda *a: (calls.append(a), real(*a))[1])
+        out, found = run(made, inputs)
+    assert calls, "the library has run"
+    with monkeypatch.context() as patch:
+        patch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
+        expected, others = run(other, doubles)
+    assert found.keys() == others.keys()
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    for name, value in found.items():
+        scale = float(others[name].double().abs().max()) or 1.0
+        error = float((value.double() - others[name].double()).abs().max())
+        assert error <= 5e-5 * scale, f"{name}: {error} of {scale}"
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_at_every_size(
+    form: str, size: tuple[int, int], last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    made = layer(program_of("neuron = LIF"), form)
+    compare(made, values(form, size, last), monkeypatch)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_neuron(neuron: str, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    made = layer(program_of(NEURONS[neuron]), "norm + value")
+    compare(made, values("norm + value", (3, 3), last), monkeypatch)
+
+
+@pytest.mark.parametrize("form", ["norm", "static norm + norm"])
+def test_statistics_that_run(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = layer(program_of("neuron = IF"), form, training=False)
+    compare(made, values(form, (4, 4), False), monkeypatch)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    form = "norm + value"
+    widths = (3, 15, 1)
+    first, second = layer(program_of("neuron = LIF"), form), layer(program_of("neuron = LIF"), form)
+    whole, other = values(form, (3, 5), last)
+    parts = [laid(x.clone(), last) for x in whole.split(widths, 2)]
+    out, found = run(first, [whole, other])
+    same, again = run(second, [Joined(parts, -3), other.detach().clone()])
+    assert torch.equal(out, same)
+    joined = torch.cat([again[f"input {i}"] for i in range(3)], 2)
+    assert torch.equal(joined, found["input 0"])
+    assert torch.equal(again["input 3"], found["input 1"])
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    before = torch.get_num_threads()
+    for last in (False, True):
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            made = layer(program_of("neuron = PLIF"), "norm + norm")
+            results.append(run(made, values("norm + norm", (3, 3), last)))
+        torch.set_num_threads(before)
+        (one, found), (three, others) = results
+        assert torch.equal(one, three)
+        assert all(torch.equal(value, others[name]) for name, value in found.items())
+
+
+def test_without_gradients_it_gives_the_same() -> None:
+    inputs = values("norm + value", (3, 3), False)
+    made = layer(program_of("neuron = LIF"), "norm + value")
+    other = copy.deepcopy(made)
+    with torch.no_grad():
+        y = made(*inputs)
+    assert torch.equal(y, run(other, inputs)[0])
+
+
+def test_a_layer_that_has_run_is_copied_and_pickled() -> None:
+    made = layer(program_of("neuron = LIF"), "norm")
+    inputs = values("norm", (2, 2), False)
+    y = made.eval()(*inputs)
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert torch.equal(other(*inputs), y)
+
+
+def test_a_single_value_a_channel_is_an_error() -> None:
+    made = layer(program_of("neuron = LIF"), "norm")
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        made(torch.randn(1, 1, CHANNELS, 1, 1))
+
+
+def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(self: Joined) -> Tensor:
+        raise AssertionError("it was joined")
+
+    model = danetc.build("spiking_densenet121", set={"steps": 2, "image": 32, "classes": 5})
+    monkeypatch.setattr(Joined, "whole", property(no))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+
+
+# -- the text ------------------------------------------------------------------------------------------
+
+
+def test_every_operation_is_torch_s(tmp_path: Path) -> None:
+    """Walks the table: what C++ makes of a row, against the row's own expression in torch."""
+    lines, arity = [], max(info.arity for info in OPCODES.values())
+    names = list(OPCODES)
+    for number, name in enumerate(names):
+        info = OPCODES[name]
+        operands = [
+            f"a[{i}]" if i not in info.conditions else f"(a[{i}] > 0.0f)" for i in range(info.arity)
+        ]
+        made = expression(name, operands)
+        made = f"select({made}, 1.0f, 0.0f)" if info.gives == "condition" else f"spread({made})"
+        lines.append(f"case {number}: return {made};")
+    source = native_group.group_source(program_of("neuron = IF"), (Term(True, False),), 1, False)
+    body = "\n".join(lines)
+    source += f"""
+    static vec one(int op, const vec* a) {{ switch (op) {{ {body} }} return vec{{}}; }}
+    extern "C" void run(int op, const float* x, float* y, int64_t n) {{
+        for (int64_t i = 0; i < n; i += V) {{
+            vec a[{arity}];
+            for (int k = 0; k < {arity}; ++k) a[k] = load(x + k * n + i, V);
+            store(y + i, one(op, a), V);
+        }}
+    }}"""
+    library = native.library("all operations", source, native_group.FLAGS)
+    assert library is not None
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(arity, 4096, generator=generator) * 3
+    x[:, :64] = torch.linspace(-100, 100, 64)
+    x[1, 64:128] = x[0, 64:128]  # equal operands
+    x[:, 128:144] = 0.0
+    y = torch.empty(4096)
+    for number, name in enumerate(names):
+        info = OPCODES[name]
+        library.run(
+            number,
+            ctypes.c_void_p(x.data_ptr()),
+            ctypes.c_void_p(y.data_ptr()),
+            ctypes.c_int64(4096),
+        )
+        given = [x[i] > 0 if i in info.conditions else x[i] for i in range(info.arity)]
+        scope = {"torch": torch, **{f"v{i}": v for i, v in enumerate(given)}}
+        written = info.text.format(*[f"v{i}" for i in range(info.arity)], like="like")
+        expected = eval(written, {**scope, "like": x[0]}).to(torch.float32)
+        exact = not info.rounds
+        torch.testing.assert_close(
+            y, expected, rtol=0 if exact else 1e-6, atol=0 if exact else 1e-37, equal_nan=True,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_source_compiles_without_a_warning(last: bool, tmp_path: Path) -> None:
+    compiler = internals.find("get_cpp_compiler")()
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    terms = (Term(True, False), Term(False, True))
+    source = native_group.group_source(program_of(NEURONS["PLIF"]), terms, STEPS, last)
+    for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
+        command = [
+            compiler, *native._FLAGS, *native_group.FLAGS, *native.parallel(), "-Wall", "-Wextra",
+            "-Wno-unused", "-Werror", *flags, "-x", "c++", "-", "-o", str(tmp_path / "library"),
+        ]  # fmt: skip
+        subprocess.run(command, input=source.encode(), check=True)
+
+
+# -- bits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("count", [1, 7, 8, 65, 40_003])
+def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = danetc.dsl.kinds.Kind(-3, 2**bits - 4, 0.5)
+    generator = torch.Generator().manual_seed(bits)
+    x = (torch.randint(0, 2**bits, (count,), generator=generator) - 3) * 0.5
+    mine = pack(x, kind)
+    assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
+    theirs = pack(x, kind)
+    assert count % 8 or torch.equal(theirs, mine)  # what fills the last byte is nobody's
+    assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
+    monkeypatch.undo()
+    assert torch.equal(unpack(theirs, x.shape, x.dtype, kind), x)
