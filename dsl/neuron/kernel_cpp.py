@@ -82,7 +82,9 @@ def neuron_source(program: NeuronProgram) -> str:
         params=len(learnables),
         per_step=", ".join([str(item.per_step).lower() for item in program.learnables] + ["false"]),
         initial=", ".join([*(_constant(state.init) for state in program.states), "0.0f"]),
-        members=f"vec {', '.join(f'{name} = {{}}' for name in members)}" if members else "char none",
+        members=f"vec {', '.join(f'{name} = {{}}' for name in members)}"
+        if members
+        else "char none",
         made=_indented(made),
         step=_indented(step),
         vjp=_indented(vjp),

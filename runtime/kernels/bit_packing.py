@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
-from danetc.runtime.kernels import compiled, upcoming
+from danetc.runtime.kernels import compiled, native, upcoming
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.native import library, parallel, text
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import base, version
 
@@ -80,7 +79,9 @@ def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind)
 
 def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether there is a function in C++ for values of this dtype, or for what they stand for."""
-    if dtype is not torch.float32 or not x.is_cpu or not compiled.COMPILE:
+    if dtype is not torch.float32 or not x.is_cpu:
+        return False
+    if not (compiled.COMPILE and native.LIBRARIES):
         return False
     notes = upcoming.notes
     is_known = type(x) is Tensor or (notes is not None and isinstance(x, notes.fake))
@@ -99,7 +100,7 @@ def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> 
 
 @lru_cache(maxsize=2)
 def _native(name: str) -> Callable[..., None] | None:
-    made = library("bits.cpp", text("bits.cpp"), parallel())
+    made = native.library("bits.cpp", native.text("bits.cpp"), native.parallel())
     if made is None:
         return None
     function = made[name]

@@ -3,10 +3,8 @@
 //
 // `native_group.py` puts constants and the struct Neuron (`kernel_cpp.py`) where there is a line with %%.
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -87,20 +85,30 @@ INLINE vec each(vec x, F f) {
     return out;
 }
 
-INLINE vec log_of(vec x) { return each(x, [](float a) { return std::log(a); }); }
-INLINE vec sqrt_of(vec x) { return each(x, [](float a) { return std::sqrt(a); }); }
-INLINE vec tanh_of(vec x) { return each(x, [](float a) { return std::tanh(a); }); }
-INLINE vec sin_of(vec x) { return each(x, [](float a) { return std::sin(a); }); }
-INLINE vec cos_of(vec x) { return each(x, [](float a) { return std::cos(a); }); }
-INLINE vec erf_of(vec x) { return each(x, [](float a) { return std::erf(a); }); }
-INLINE vec round_of(vec x) { return each(x, [](float a) { return std::nearbyint(a); }); }
-INLINE vec abs_of(vec x) { return each(x, [](float a) { return std::fabs(a); }); }
+INLINE vec log_of(vec x) { return each(x, [](float a) { return __builtin_logf(a); }); }
+INLINE vec sqrt_of(vec x) { return each(x, [](float a) { return __builtin_sqrtf(a); }); }
+INLINE vec tanh_of(vec x) { return each(x, [](float a) { return __builtin_tanhf(a); }); }
+INLINE vec sin_of(vec x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
+INLINE vec cos_of(vec x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
+INLINE vec erf_of(vec x) { return each(x, [](float a) { return __builtin_erff(a); }); }
+INLINE vec round_of(vec x) { return each(x, [](float a) { return __builtin_nearbyintf(a); }); }
+INLINE vec abs_of(vec x) { return each(x, [](float a) { return __builtin_fabsf(a); }); }
 INLINE vec sign_of(vec x) { return select(x > 0.0f, 1.0f, select(x < 0.0f, -1.0f, 0.0f)); }
 INLINE vec softplus_of(vec x) {
-    return each(x, [](float a) { return a > 20.0f ? a : std::log1p(std::exp(a)); });
+    return each(x, [](float a) { return a > 20.0f ? a : __builtin_log1pf(__builtin_expf(a)); });
 }
 
 // -- memory ------------------------------------------------------------------------------------------
+
+// So many of a type, which are let go in the end. (The standard library's own takes a fifth of the time to
+// compile.)
+template <class Item>
+struct Array {
+    Item* const at;
+    explicit Array(int64_t count) : at(new Item[count]) {}
+    Array(const Array&) = delete;
+    ~Array() { delete[] at; }
+};
 
 // The first `count` of V values; the rest are 0.
 INLINE vec load(const float* at, int64_t count) {
@@ -402,10 +410,10 @@ struct Terms {
 
 // All channels in blocks, none with channels of two parts of a term, and the units that these make.
 struct Blocks {
-    std::unique_ptr<Block[]> at;
+    Array<Block> all;
     int64_t count = 0, together = 1, units = 0;
 
-    Blocks(const Shape& shape, const Terms& terms) : at(new Block[shape.channels + 1]) {
+    Blocks(const Shape& shape, const Terms& terms) : all(shape.channels + 1) {
         for (int64_t c = 0; c < shape.channels;) {
             int64_t lanes = LAST && shape.channels - c > V ? V : LAST ? shape.channels - c : 1;
             for (const Joined& x : terms.at) {
@@ -413,7 +421,7 @@ struct Blocks {
                 const int64_t part = x.find(place), rest = x.widths[part] - place;
                 if (rest < lanes) lanes = rest;
             }
-            at[count++] = {c, lanes};
+            all.at[count++] = {c, lanes};
             c += lanes;
         }
         const int64_t each = (count + shape.threads - 1) / shape.threads;  // so that all threads have some
@@ -422,7 +430,7 @@ struct Blocks {
     }
     Unit unit(const Shape& shape, int64_t u, float* room) const {
         const int64_t first = u * together, rest = count - first;
-        return Unit(shape, at.get() + first, static_cast<int>(rest < together ? rest : together), room);
+        return Unit(shape, all.at + first, static_cast<int>(rest < together ? rest : together), room);
     }
 };
 
@@ -453,10 +461,10 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
     const Blocks blocks(shape, terms);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const std::unique_ptr<float[]> room(new float[(steps_of_all() + T) * shape.room() + 1]);
+        const Array<float> room((steps_of_all() + T) * shape.room() + 1);
 #pragma omp for
         for (int64_t u = 0; u < blocks.units; ++u) {
-            Unit unit = blocks.unit(shape, u, room.get());
+            Unit unit = blocks.unit(shape, u, room.at);
             Rows x[MOST][TERMS] = {}, to[MOST] = {};
             Affine affine[MOST][TERMS] = {};
             Neurons neurons[MOST];
@@ -521,11 +529,12 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
     for (int i = TERMS - 1; i >= 0; --i) (VARIES[i] ? varying : same) = i;
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const std::unique_ptr<float[]> room(new float[(2 * steps_of_all() + T) * shape.room() + 1]);
-        const std::unique_ptr<Gradients[]> of(new Gradients[MOST]);
+        const Array<float> room((2 * steps_of_all() + T) * shape.room() + 1);
+        const Array<Gradients> each(MOST);
+        Gradients* const of = each.at;
 #pragma omp for
         for (int64_t u = 0; u < blocks.units; ++u) {
-            Unit unit = blocks.unit(shape, u, room.get());
+            Unit unit = blocks.unit(shape, u, room.at);
             for (int b = 0; b < unit.count; ++b) {
                 const Block& block = unit.blocks[b];
                 Gradients& its = of[b];

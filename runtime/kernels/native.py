@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,10 @@ import torch
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.kernels.compiled import missing_compiler
+from danetc.runtime.kernels.torch_internals import InternalUse
+
+LIBRARIES = True
+"""Whether there may be any; without them torch, and kernels of Inductor's, do what they are for."""
 
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared")
 _VECTORS = {
@@ -33,6 +38,13 @@ _VECTORS = {
 }  # fmt: skip
 """By what torch says of the processor. (All that it has would be more than another has that shares the
 folder.)"""
+
+
+def compiler() -> str | None:
+    """The C++ compiler; None where there is none. (Inductor would find the same, but importing it takes
+    longer than to compile.)"""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def _flags() -> tuple[str, ...]:
@@ -52,7 +64,11 @@ def text(name: str) -> str:
 def library(name: str, source: str, more: Sequence[str] = ()) -> ctypes.CDLL | None:
     """The library of a source, by ``more`` flags than all have. None on Windows, whose compiler takes
     others, and where it cannot be had, which is said once: torch is to do then what ``name`` is for."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not LIBRARIES:
+        return None
+    if compiler() is None:
+        missing = missing_compiler("cpu")
+        internals.notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
         return None
     try:
         return _library(source.encode(), (*_flags(), *more))
@@ -71,13 +87,10 @@ def _library(source: bytes, flags: Sequence[str]) -> ctypes.CDLL:
             return ctypes.CDLL(str(place))
         except OSError:  # damaged: it is made anew
             place.unlink(missing_ok=True)
-    missing = missing_compiler("cpu")
-    if missing is not None:
-        raise OSError(f"there is {missing} on this machine")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         made = Path(folder) / "library"
-        command = [internals.find("get_cpp_compiler")(), *flags, "-x", "c++", "-", "-o", str(made)]
+        command = [str(compiler()), *flags, "-x", "c++", "-", "-o", str(made)]
         subprocess.run(command, input=source, capture_output=True, check=True, timeout=300)
         os.replace(made, place)  # whole or not at all, whoever else makes it
     return ctypes.CDLL(str(place))

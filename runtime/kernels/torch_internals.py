@@ -290,17 +290,12 @@ def constant(function: Function) -> Function:
 
 def version(x: Tensor) -> int | None:
     """How often ``x`` was written to; None where torch does not tell."""
-    return x._version if _tells_shared() else None
+    return x._version if has(InternalUse.SHARED_BITS) else None
 
 
 def base(x: Tensor) -> Tensor | None:
     """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
-    return x._base if _tells_shared() else None
-
-
-@lru_cache(maxsize=1)
-def _tells_shared() -> bool:
-    return has(InternalUse.SHARED_BITS)  # (each layer asks)
+    return x._base if has(InternalUse.SHARED_BITS) else None
 
 
 # -- modules ---------------------------------------------------------------------------------------

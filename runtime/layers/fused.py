@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels import compiled
+from danetc.runtime.kernels import compiled, native
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
@@ -33,7 +33,7 @@ from danetc.runtime.layers.one_pass import (
     OnePass,
     OnePassFunction,
     Parts,
-    Pass,
+    PassPlan,
     are_plain,
     common_layout,
     pass_of,
@@ -222,7 +222,7 @@ class FusedNeuron(Neuron):
         self._added = False
         self._kinds = tuple(kinds)
         self._output_kind = output_kind
-        self._passes: dict[tuple[Any, ...], Pass | None] = {}
+        self._passes: dict[tuple[Any, ...], PassPlan | None] = {}
 
     def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
         """Take ``new(norm)`` in place of each norm (``HoldsNorms``)."""
@@ -260,9 +260,9 @@ class FusedNeuron(Neuron):
 
     def _pass(
         self, terms: Sequence[Parts], inputs: Sequence[Tensor], others: Sequence[Tensor]
-    ) -> Pass | None:
+    ) -> PassPlan | None:
         """Of what is done in one pass; None where kernels do it."""
-        if not compiled.COMPILE or self._make is not fusion_kernel:
+        if not (compiled.COMPILE and native.LIBRARIES) or self._make is not fusion_kernel:
             return None
         last = common_layout(inputs) if are_plain([*inputs, *others]) else None
         if last is None or any(len({x.dim() for x in parts}) > 1 for parts in terms):

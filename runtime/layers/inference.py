@@ -24,6 +24,7 @@ from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import sparse
 from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.joined import Value, whole
 from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.layouts import columns, flat_view
 from danetc.runtime.layers.leaf import Leaf
@@ -129,7 +130,8 @@ class InferenceNeuron(FusedNeuron):
         if added:
             self._make = summed_kernel
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *values: Value) -> Tensor:
+        inputs = [whole(x) for x in values]
         if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
             out = Neuron.forward(self, self._sum(inputs))
             return inputs[0] + out if self._added else out

@@ -23,7 +23,7 @@ def joined(values: Sequence[Tensor], dim: int) -> Tensor:
     return out
 
 
-class Joined:
+class SideBySide:
     """Values side by side along ``dim`` < 0 that fused neurons alone read, which take the parts: where n
     layers read all that is before them, joining would write each of their values n times, and its
     gradient too.
@@ -52,22 +52,22 @@ class Joined:
         return self._whole
 
 
-Value = Tensor | Joined
+Value = Tensor | SideBySide
 
 
 def to_be_joined(values: Sequence[Value], dim: int) -> Value:
     """Values side by side; one tensor where torch traces the model."""
     parts: list[Tensor] = []
     for x in values:
-        parts += x.parts if isinstance(x, Joined) else (x,)
+        parts += x.parts if isinstance(x, SideBySide) else (x,)
     if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in parts):
         return joined(parts, dim)
-    return Joined(parts, dim)
+    return SideBySide(parts, dim)
 
 
 def parts_of(x: Value) -> tuple[Tensor, ...]:
-    return x.parts if isinstance(x, Joined) else (x,)
+    return x.parts if isinstance(x, SideBySide) else (x,)
 
 
 def whole(x: Value) -> Tensor:
-    return x.whole if isinstance(x, Joined) else x
+    return x.whole if isinstance(x, SideBySide) else x

@@ -2,7 +2,7 @@
 
 For float32 on a CPU, with channels before the pixels or behind them. What they give differs from what
 Inductor's kernels give by rounding alone: statistics are summed in another order, in double precision as
-there. A term may come in parts that lie side by side (``Joined``), and is never joined then.
+there. A term may come in parts that lie side by side (``SideBySide``), and is never joined then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Parts = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class PassPlan:
     """What calls have in common. ``repeats`` says of each norm how many equal steps each of its values
     stands for, ``last`` that channels come last in memory, ``timeless`` that the output does not vary."""
 
@@ -58,12 +58,12 @@ def pass_of(
     repeats: tuple[int, ...],
     last: bool,
     timeless: bool,
-) -> Pass | None:
+) -> PassPlan | None:
     """None where there is no library for it."""
     group = None if SYNC in modes else native_group.native_group(program, terms, steps, last)
     if group is None:
         return None
-    return Pass(group, terms, steps, kinds, modes, repeats, last, timeless)
+    return PassPlan(group, terms, steps, kinds, modes, repeats, last, timeless)
 
 
 def are_plain(tensors: Iterable[Tensor]) -> bool:
@@ -82,10 +82,10 @@ def common_layout(values: Sequence[Tensor]) -> bool | None:
     return True if values[0].shape[-3] >= LANES * torch.get_num_threads() else None
 
 
-class Form(NamedTuple):
+class CallForm(NamedTuple):
     """What a call is like: of how many parts each term is joined, and sizes as libraries take them."""
 
-    common: Pass
+    common: PassPlan
     counts: tuple[int, ...]
     sizes: list[int]
 
@@ -107,7 +107,7 @@ class OnePass:
     __slots__ = ("form", "norms", "note", "shape", "table")
 
     def __init__(
-        self, common: Pass, terms: Sequence[Parts], norms: Sequence[Norm], note: Note | None
+        self, common: PassPlan, terms: Sequence[Parts], norms: Sequence[Norm], note: Note | None
     ) -> None:
         self.norms, self.note = norms, note
         place = next((i for i, term in enumerate(common.terms) if not term.static), None)
@@ -134,7 +134,7 @@ class OnePass:
         counts = tuple([len(parts) for parts in terms])
         modes = [_MODES[mode] for mode in common.modes]
         sizes = [images, channels, length, torch.get_num_threads(), *modes, *counts, *widths]
-        self.form = Form(common, counts, sizes)
+        self.form = CallForm(common, counts, sizes)
 
     @property
     def affines(self) -> list[Affine]:
@@ -202,7 +202,7 @@ class OnePassFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        form: Form = ctx.form
+        form: CallForm = ctx.form
         saved, place, last = ctx.saved_tensors, 0, form.common.last
         inputs: list[Tensor] = []
         for kept in ctx.kept:
@@ -226,7 +226,7 @@ class OnePassFunction(torch.autograd.Function):
 
 
 def _gradients(
-    form: Form, grad: Tensor, inputs: Sequence[Tensor], table: Tensor, params: Sequence[Tensor]
+    form: CallForm, grad: Tensor, inputs: Sequence[Tensor], table: Tensor, params: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
     """Those of all parts, of the weights and then the biases of norms, and of the learnables, summed over
     all but the channels."""

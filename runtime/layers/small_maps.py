@@ -128,7 +128,7 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
     if window == _PLAIN:  # each output reads its own pixel
         by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
         rows = x.movedim(1, -1).reshape(-1, channels)
-        return (by_pixel.t() @ rows).view(weight.shape)
+        return (by_pixel.t() @ rows).as_strided(weight.shape, weight.stride())
     if weight.stride(-1) == 1:  # else channels come last
         by_channel = grad.transpose(0, 1).reshape(outputs, -1)
         return (by_channel @ _columns(x, window).t()).view(weight.shape)

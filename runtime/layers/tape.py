@@ -56,7 +56,7 @@ class Output:
 class Note:
     """What a fused neuron notes: what each norm does, and its output."""
 
-    affines: list[Affine]
+    affines: Sequence[Affine]
     output: Output | None
 
 

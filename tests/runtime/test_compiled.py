@@ -22,10 +22,13 @@ from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import saved
+from danetc.runtime.kernels import native, saved
 from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.bit_packing import _native
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
+from danetc.runtime.kernels.native_group import native_group
+from danetc.runtime.layers.one_pass import pass_of
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -41,11 +44,12 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """No kernel is known, before and after."""
-    fusion_kernel.cache_clear()
-    internals.notice.cache_clear()
+    known = fusion_kernel, native_group, pass_of, _native, internals.notice
+    for cache in known:
+        cache.cache_clear()
     yield
-    fusion_kernel.cache_clear()
-    internals.notice.cache_clear()
+    for cache in known:
+        cache.cache_clear()
 
 
 def arguments(batch: int, channels: int, length: int, last: bool = False) -> list[Tensor]:
@@ -203,7 +207,9 @@ def test_a_network_trains_where_nothing_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
     """Without a compiler on the machine: one notice for all kernels, and the same numbers."""
-    monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
+    for module in (compiler, native):
+        monkeypatch.setattr(module, "missing_compiler", lambda device: "no C++ compiler")
+    monkeypatch.setattr(native, "compiler", lambda: None)
     monkeypatch.setattr(compiler, "_compile", lambda *args: pytest.fail("tried to compile"))
     graph = text(small("stage(basic(4), 2) via origin"))
     model = emit(graph, 0, "fused")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.runtime.kernels import announcing
+from danetc.runtime.kernels import announcing, native
 from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import fusion_group as group
@@ -69,6 +69,7 @@ def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
     for cache in CACHES:
         cache.cache_clear()
     monkeypatch.setattr(compiler, "COMPILE", True)
+    monkeypatch.setattr(native, "LIBRARIES", False)
     monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     found = News()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
+import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,44 +20,54 @@ SOURCES = sorted(Path(native.__file__).parent.glob("*.cpp"))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
     tmp_path.chmod(0o700)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-    native.library.cache_clear()
     internals.notice.cache_clear()
-    yield tmp_path / "kernels" / "native"
-    native.library.cache_clear()
+    return tmp_path / "kernels" / "native"
+
+
+def sparse() -> ctypes.CDLL | None:
+    return native.library("sparse.cpp", native.text("sparse.cpp"))
 
 
 def test_each_source_compiles_without_a_warning(tmp_path: Path) -> None:
-    compiler = internals.find("get_cpp_compiler")()
+    compiler = native.compiler()
+    assert compiler == shutil.which(internals.find("get_cpp_compiler")())
     assert SOURCES
     is_x86 = platform.machine() in ("x86_64", "AMD64")
     for source in SOURCES:
         for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
-            command = [compiler, *native._FLAGS, "-Wall", "-Wextra", "-Werror", *flags]
+            command = [
+                compiler,
+                *native._FLAGS,
+                *native.parallel(),
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                *flags,
+            ]
             made = tmp_path / "library"
             subprocess.run([*command, str(source), "-o", str(made)], check=True)
 
 
 def test_it_is_made_once_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: native.library("sparse"), range(4)))
+        found = list(pool.map(lambda _: sparse(), range(4)))
     assert all(isinstance(library, ctypes.CDLL) for library in found)
     (made,) = folder.iterdir()
-    native.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # no compiler is started
-    assert native.library("sparse") is not None
+    assert sparse() is not None
     assert list(folder.iterdir()) == [made]
 
 
 def test_a_damaged_one_is_made_anew(folder: Path) -> None:
-    place = native._place(SOURCES[0].read_bytes(), native._flags())
+    place = native._place(native.text("sparse.cpp").encode(), native._flags())
     assert place.parent == folder
     folder.mkdir(parents=True)
     place.write_bytes(b"no library")
-    library = native.library(SOURCES[0].stem)
+    library = sparse()
     assert library is not None
     assert library.convolve
     assert list(folder.iterdir()) == [place]
@@ -68,16 +78,17 @@ def test_without_it_that_is_said_once(
     folder: Path, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason == "no compiler":
+        monkeypatch.setattr(native, "compiler", lambda: None)
         monkeypatch.setattr(native, "missing_compiler", lambda device: "no C++ compiler")
         said = "there is no C++ compiler on this machine"
     else:
         monkeypatch.setattr(native, "_FLAGS", ("-no-such-flag",))
         said = "no-such-flag"
     with pytest.warns(RuntimeWarning, match=re.escape(said)):
-        assert native.library("sparse") is None
+        assert sparse() is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert native.library("sparse") is None
+        assert sparse() is None
     assert not any(folder.glob("*"))
 
 
@@ -85,5 +96,5 @@ def test_on_windows_torch_runs_in_its_place(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(native.sys, "platform", "win32")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert native.library("sparse") is None
+        assert sparse() is None
     assert not folder.exists()

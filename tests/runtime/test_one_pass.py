@@ -22,12 +22,11 @@ from danetc.dsl.neuron.kernel_cpp import expression
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels import native, native_group
-from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.layers import one_pass
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.joined import Joined, Value
+from danetc.runtime.layers.joined import SideBySide, Value
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from tests.differential.helpers import text
 from tests.differential.networks import small
@@ -96,7 +95,7 @@ def laid(x: Tensor, last: bool) -> Tensor:
 
 def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, Tensor]]:
     """The output, and all gradients and buffers by name."""
-    parts = [p for x in inputs for p in (x.parts if isinstance(x, Joined) else (x,))]
+    parts = [p for x in inputs for p in (x.parts if isinstance(x, SideBySide) else (x,))]
     for x in parts:
         x.requires_grad_()
     y = made(*inputs)
@@ -171,7 +170,7 @@ def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyP
     whole, other = values(form, (3, 5), last)
     parts = [laid(x.clone(), last) for x in whole.split(widths, 2)]
     out, found = run(first, [whole, other])
-    same, again = run(second, [Joined(parts, -3), other.detach().clone()])
+    same, again = run(second, [SideBySide(parts, -3), other.detach().clone()])
     assert torch.equal(out, same)
     joined = torch.cat([again[f"input {i}"] for i in range(3)], 2)
     assert torch.equal(joined, found["input 0"])
@@ -217,11 +216,11 @@ def test_a_single_value_a_channel_is_an_error() -> None:
 
 
 def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no(self: Joined) -> Tensor:
+    def no(self: SideBySide) -> Tensor:
         raise AssertionError("it was joined")
 
     model = danetc.build("spiking_densenet121", set={"steps": 2, "image": 32, "classes": 5})
-    monkeypatch.setattr(Joined, "whole", property(no))
+    monkeypatch.setattr(SideBySide, "whole", property(no))
     model(torch.randn(2, 3, 32, 32)).sum().backward()
 
 
@@ -280,7 +279,8 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_source_compiles_without_a_warning(last: bool, tmp_path: Path) -> None:
-    compiler = internals.find("get_cpp_compiler")()
+    compiler = native.compiler()
+    assert compiler is not None
     is_x86 = platform.machine() in ("x86_64", "AMD64")
     terms = (Term(True, False), Term(False, True))
     source = native_group.group_source(program_of(NEURONS["PLIF"]), terms, STEPS, last)

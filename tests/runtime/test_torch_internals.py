@@ -21,7 +21,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.runtime.bench.alone import Alone
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import saved
+from danetc.runtime.kernels import native, saved
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
@@ -104,7 +104,7 @@ def test_the_check_above_sees_what_it_is_for() -> None:
 
 
 @pytest.fixture
-def forget() -> Iterator[Callable[[], None]]:
+def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Nothing that was found, said or made is remembered, nor is it afterwards."""
 
     def clear() -> None:
@@ -116,6 +116,7 @@ def forget() -> Iterator[Callable[[], None]]:
         fused._plan.cache_clear()
 
     clear()
+    monkeypatch.setattr(native, "LIBRARIES", False)  # they use few
     yield clear
     clear()
 
