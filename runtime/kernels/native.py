@@ -61,6 +61,12 @@ def text(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+def is_there(source: str, more: Sequence[str] = ()) -> bool:
+    """Whether a library is on the disk already, or can be on none."""
+    can_be = LIBRARIES and compiler() is not None
+    return not can_be or _place(source.encode(), (*_flags(), *more)).is_file()
+
+
 def library(name: str, source: str, more: Sequence[str] = ()) -> ctypes.CDLL | None:
     """The library of a source, by ``more`` flags than all have. None on Windows, whose compiler takes
     others, and where it cannot be had, which is said once: torch is to do then what ``name`` is for."""

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
+from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.kernels.native import library, parallel, text
+from danetc.runtime.kernels.native import is_there, library, parallel, text
+from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.system.torchrun import processes_here
 
 GIVEN, RUNNING, BATCH = range(3)
 """Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
@@ -33,22 +38,76 @@ class NativeGroup:
 
     forward: Callable[[Sequence[int], Sequence[int], Sequence[float]], None]
     backward: Callable[[Sequence[int], Sequence[int]], None]
-    pointers: int
-    """Of learnables: those that each step has count T times."""
     per_channel: bool
     """Whether there are learnables of each channel."""
 
 
-@lru_cache(maxsize=512)
-def native_group(
-    program: str, terms: tuple[Term, ...], steps: int, last: bool
-) -> NativeGroup | None:
-    """None where there is no library for it."""
-    parsed = read_program(program)
-    if sys.platform != "linux" or parsed.inputs or steps > MOST_STEPS:
+class Wanted(NamedTuple):
+    """What a library is made of: the text of a neuron, the terms before it, T, and whether channels come
+    last in memory."""
+
+    program: str
+    terms: tuple[Term, ...]
+    steps: int
+    last: bool
+
+
+_known: dict[Wanted, NativeGroup | None] = {}
+
+
+def forget() -> None:
+    """As if no library had been asked for in this process."""
+    _known.clear()
+
+
+def native_group(wanted: Wanted, others: Iterable[Wanted] = ()) -> NativeGroup | None:
+    """None where there is no library for it. Where it has to be compiled ``others`` are with it, as many at
+    once as this process has cores; it is said how many."""
+    if wanted not in _known:
+        sources = {key: _source_of(key) for key in dict.fromkeys([wanted, *others])}
+        todo = [key for key, source in sources.items() if not _is_there(source)]
+        if sources[wanted] is not None and wanted in todo:
+            _compile({key: sources[key] for key in todo})
+        else:
+            _known[wanted] = _made(wanted, sources[wanted])
+    return _known[wanted]
+
+
+def _is_there(source: str | None) -> bool:
+    return source is None or is_there(source, _flags())
+
+
+def _compile(sources: Mapping[Wanted, str | None]) -> None:
+    display = announcer()
+    try:
+        display.begin(len(sources))
+        most = max(1, usable_cores() // processes_here())
+        with ThreadPoolExecutor(min(len(sources), most)) as pool:
+            for done, (key, made) in enumerate(
+                zip(sources, pool.map(_made, sources, sources.values()), strict=True), 1
+            ):
+                _known[key] = made
+                display.compiled(done)
+    finally:
+        display.end()
+
+
+def _source_of(wanted: Wanted) -> str | None:
+    """The C++ of a group; None of one that no library is made for."""
+    program = read_program(wanted.program)
+    if sys.platform != "linux" or program.inputs or wanted.steps > MOST_STEPS:
         return None
-    source = group_source(parsed, terms, steps, last)
-    made = library(f"the kernel of {parsed.name}", source, (*FLAGS, *parallel()))
+    return group_source(program, wanted.terms, wanted.steps, wanted.last)
+
+
+def _flags() -> tuple[str, ...]:
+    return *FLAGS, *parallel()
+
+
+def _made(wanted: Wanted, source: str | None) -> NativeGroup | None:
+    program = read_program(wanted.program)
+    name = f"the kernel of {program.name}"
+    made = None if source is None else library(name, source, _flags())
     if made is None:
         return None
     made.forward.restype = made.backward.restype = None
@@ -61,9 +120,8 @@ def native_group(
     def backward(tensors: Sequence[int], sizes: Sequence[int]) -> None:
         second(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes))
 
-    pointers = _pointers(parsed, steps)
-    per_channel = any(not item.is_scalar for item in parsed.learnables)
-    return NativeGroup(forward, backward, pointers, per_channel)
+    per_channel = any(not item.is_scalar for item in program.learnables)
+    return NativeGroup(forward, backward, per_channel)
 
 
 @lru_cache(maxsize=256)

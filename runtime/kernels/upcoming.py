@@ -89,9 +89,14 @@ def call_of(model: nn.Module, args: tuple[Any, ...]) -> Iterator[None]:
         _local.call = before
 
 
+def call_under_way() -> ModelCall | None:
+    """That of this thread."""
+    return getattr(_local, "call", None)
+
+
 def is_under_way() -> bool:
     """Whether ``take_call`` would give one."""
-    return getattr(_local, "call", None) is not None
+    return call_under_way() is not None
 
 
 def take_call() -> ModelCall | None:

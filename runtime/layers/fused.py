@@ -20,9 +20,10 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels import compiled, native
+from danetc.runtime.kernels import compiled, native, upcoming
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
+from danetc.runtime.kernels.native_group import Wanted, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
 from danetc.runtime.layers.joined import Value, parts_of, whole
@@ -36,7 +37,6 @@ from danetc.runtime.layers.one_pass import (
     PassPlan,
     are_plain,
     common_layout,
-    pass_of,
 )
 from danetc.runtime.layers.statistics import (
     BATCH,
@@ -271,22 +271,38 @@ class FusedNeuron(Neuron):
         modes = self._modes()
         key = (*form, modes, last)
         if key not in self._passes:
-            repeats = [
-                norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
-                for norm, same in zip(self._norms, static, strict=True)
-                if norm is not None
-            ]
-            self._passes[key] = pass_of(
-                self.program,
-                tuple(map(Term, self._normed, static)),
-                steps,
-                self._kinds,
-                modes,
-                tuple(repeats),
-                last,
-                timeless,
-            )
+            self._passes[key] = self._found(static, steps, modes, last, timeless)
         return self._passes[key]
+
+    def _found(
+        self,
+        static: tuple[bool, ...],
+        steps: int,
+        modes: tuple[str, ...],
+        last: bool,
+        timeless: bool,
+    ) -> PassPlan | None:
+        if SYNC in modes:
+            return None
+        wanted = Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
+        call = upcoming.call_under_way()
+        layers = [] if call is None else list(call.model.modules())
+        others = [x._likely(steps, last) for x in layers if isinstance(x, FusedNeuron)]
+        group = native_group(wanted, others)
+        if group is None:
+            return None
+        repeats = [
+            norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
+            for norm, same in zip(self._norms, static, strict=True)
+            if norm is not None
+        ]
+        kinds = self._kinds
+        return PassPlan(group, wanted.terms, steps, kinds, modes, tuple(repeats), last, timeless)
+
+    def _likely(self, steps: int, last: bool) -> Wanted:
+        """The library that this layer is going to want, as far as its norms say."""
+        static = [isinstance(norm, StaticBatchNorm2d) for norm in self._norms]
+        return Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
 
     def _call(self, inputs: Sequence[Tensor], note: Note | None) -> _Call:
         plan = self._planned(inputs)

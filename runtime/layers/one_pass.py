@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +20,7 @@ from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.kernels.native_group import NativeGroup
 from danetc.runtime.layers.layouts import is_dense_last, laid_out, new_value
-from danetc.runtime.layers.statistics import BATCH, RUNNING, SYNC, Affine, Norm
+from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm
 from danetc.runtime.layers.tape import Note, tape
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
@@ -46,24 +45,6 @@ class PassPlan:
     repeats: tuple[int, ...]
     last: bool
     timeless: bool
-
-
-@lru_cache(maxsize=1024)
-def pass_of(
-    program: str,
-    terms: tuple[Term, ...],
-    steps: int,
-    kinds: tuple[Kind, ...],
-    modes: tuple[str, ...],
-    repeats: tuple[int, ...],
-    last: bool,
-    timeless: bool,
-) -> PassPlan | None:
-    """None where there is no library for it."""
-    group = None if SYNC in modes else native_group.native_group(program, terms, steps, last)
-    if group is None:
-        return None
-    return PassPlan(group, terms, steps, kinds, modes, repeats, last, timeless)
 
 
 def are_plain(tensors: Iterable[Tensor]) -> bool:

@@ -22,13 +22,11 @@ from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import native, saved
+from danetc.runtime.kernels import native, native_group, saved
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.bit_packing import _native
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
-from danetc.runtime.kernels.native_group import native_group
-from danetc.runtime.layers.one_pass import pass_of
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -44,12 +42,15 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """No kernel is known, before and after."""
-    known = fusion_kernel, native_group, pass_of, _native, internals.notice
-    for cache in known:
-        cache.cache_clear()
+
+    def clear() -> None:
+        for cache in (fusion_kernel, _native, internals.notice):
+            cache.cache_clear()
+        native_group.forget()
+
+    clear()
     yield
-    for cache in known:
-        cache.cache_clear()
+    clear()
 
 
 def arguments(batch: int, channels: int, length: int, last: bool = False) -> list[Tensor]:
