@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.runtime.kernels import compiled
+from danetc.runtime.kernels import compiled, native
 from danetc.runtime.training.observer import StepReport
 from danetc.tasks.training.chart import chart
 from danetc.tasks.training.timed_steps import TIMED, Compiling, Deadline, Stopwatch
@@ -249,6 +249,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILE", True)
     monkeypatch.setattr(compiled, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(native, "LIBRARIES", False)
     for cache in CACHES:
         cache.cache_clear()
     plain = Compiling.compiled
@@ -287,6 +288,7 @@ def test_quiet_and_json_announce_nothing(
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILE", True)
     monkeypatch.setattr(compiled, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(native, "LIBRARIES", False)
     train = ("train", "a.danet", "--data", FEW, "--backend", "fused", "-o", "run")
     for command, told in (
         ((*train, "--dry-run"), True),

@@ -63,7 +63,9 @@ def evaluated(eager: Model, fused: Model) -> None:
     fused.eval()
 
 
-def compare_models(eager: Model, fused: Model, x: Tensor) -> None:
+def compare_models(
+    eager: Model, fused: Model, x: Tensor, outputs: float = 1e-12, gradients: float = 1e-9
+) -> None:
     torch.manual_seed(0)
     expected = observe(eager, x)
     torch.manual_seed(0)
@@ -71,7 +73,7 @@ def compare_models(eager: Model, fused: Model, x: Tensor) -> None:
     for mine, other in zip(found.spikes, expected.spikes, strict=True):
         if bool(((other == 0) | (other == 1)).all()):
             assert torch.equal(mine, other)
-    assert_same(found, expected, outputs=1e-12, gradients=1e-9, buffers=1e-12)
+    assert_same(found, expected, outputs=outputs, gradients=gradients, buffers=outputs)
 
 
 def inputs(graph: Graph) -> Iterator[Tensor]:

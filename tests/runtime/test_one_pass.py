@@ -17,20 +17,25 @@ import torch
 from torch import Tensor, nn
 
 import danetc
-from danetc.dsl.kinds import ANALOG
+from danetc.compiler.emit.fx import emit
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.kernel_cpp import expression
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels import native, native_group
+from danetc.runtime.kernels.announcing import announced_by
 from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.layers import one_pass
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.joined import SideBySide, Value
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from tests.differential.helpers import text
-from tests.differential.networks import small
-from tests.runtime.test_fused import NEURONS
+from danetc.runtime.model.built import to_channels_last
+from tests.alternating import alternating
+from tests.differential.helpers import observe, randn, shake, spec, text
+from tests.differential.networks import VARIETY, small, variety
+from tests.runtime.test_fused import NEURONS, compare_models, inputs
+from tests.runtime.test_look_ahead import News
 
 pytestmark = [
     pytest.mark.usefixtures("compiling"),
@@ -224,6 +229,48 @@ def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     model(torch.randn(2, 3, 32, 32)).sum().backward()
 
 
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+@pytest.mark.parametrize("name", alternating(VARIETY, 1))
+def test_whole_networks_in_float32(name: str, memory: str) -> None:
+    """The neurons fire as those of the plain network in float32, whose gradients are theirs."""
+    graph = variety(name)
+    eager, fused = emit(graph, 0), emit(graph, 0, "fused", memory)
+    shake(eager)
+    fused.load_state_dict(eager.state_dict())
+    x = next(inputs(graph)).float()
+    compare_models(eager, fused, x, outputs=2e-5, gradients=1e-3)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+def test_rows_of_channels_are_the_same_network(memory: str) -> None:
+    graph, results = spec("sew_r18", steps=2, image=32, classes=5), []
+    for last in (False, True):
+        model, x = emit(graph, 0, "fused", memory), randn(2, 3, 32, 32).float()
+        if last:
+            to_channels_last(model)
+            x = x.contiguous(memory_format=torch.channels_last)
+        results.append(observe(model, x))
+    first, second = results
+    for mine, other in zip(second.outputs, first.outputs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+def test_libraries_of_a_model_are_compiled_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is said how many, once, and nothing where they are there."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    graph, said = text(small("stage(basic(4), 2) via origin")), []
+    for _ in range(2):
+        native_group.forget()
+        with announced_by(news := News()):
+            emit(graph, 0, "fused")(randn(2, 3, 8, 8).float()).sum().backward()
+        said.append(news.totals)
+    assert said == [[3], []]
+
+
 # -- the text ------------------------------------------------------------------------------------------
 
 
@@ -298,7 +345,7 @@ def test_a_source_compiles_without_a_warning(last: bool, tmp_path: Path) -> None
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("count", [1, 7, 8, 65, 40_003])
 def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = danetc.dsl.kinds.Kind(-3, 2**bits - 4, 0.5)
+    kind = Kind(-3, 2**bits - 4, 0.5)
     generator = torch.Generator().manual_seed(bits)
     x = (torch.randint(0, 2**bits, (count,), generator=generator) - 3) * 0.5
     mine = pack(x, kind)
