@@ -110,8 +110,7 @@ class _MaxPool(torch.autograd.Function):
         kernel, stride, padding = options
         out, places = F.max_pool2d(as_pooled(x), kernel, stride, padding, return_indices=True)
         places -= _corners(places, x.shape[-1], stride, padding)
-        ctx.options, ctx.shape = options, x.shape
-        ctx.last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        ctx.options, ctx.shape, ctx.last = options, x.shape, _is_last(x)
         farthest = (kernel - 1) * (x.shape[-1] + 1)
         distances = places.to(torch.uint8 if farthest < 2**8 else torch.int16)
         ctx.save_for_backward(distances if ctx.last else distances.contiguous())
@@ -123,14 +122,10 @@ class _MaxPool(torch.autograd.Function):
         (distances,) = ctx.saved_tensors
         places = distances.to(torch.int64)
         places += _corners(places, ctx.shape[-1], stride, padding)
-        layout = torch.channels_last if ctx.last else torch.contiguous_format
-        # Of x the layout counts, not the values.
-        x = torch.empty(
-            ctx.shape, dtype=grads[0].dtype, device=grads[0].device, memory_format=layout
-        )
         dx = torch.ops.aten.max_pool2d_with_indices_backward(
-            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
-        )
+            grads[0], _like_input(ctx, grads[0]), [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1],
+            False, places,
+        )  # fmt: skip
         return dx, None
 
 
@@ -175,21 +170,31 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
 
 
 class _AvgPool(torch.autograd.Function):
-    """Average pooling that keeps the shape of its input alone."""
+    """Average pooling that keeps the shape and the layout of its input alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
-        ctx.options, ctx.shape = options, x.shape
+        ctx.options, ctx.shape, ctx.last = options, x.shape, _is_last(x)
         return F.avg_pool2d(x, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kernel, stride, padding = ctx.options
-        x = grads[0].new_empty(1).expand(ctx.shape)
         dx = torch.ops.aten.avg_pool2d_backward(
-            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, False, True, None
-        )
+            grads[0], _like_input(ctx, grads[0]), [kernel] * 2, [stride] * 2, [padding] * 2, False,
+            True, None,
+        )  # fmt: skip
         return dx, None
+
+
+def _is_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _like_input(ctx: Any, grad: Tensor) -> Tensor:
+    """Of a pooling's input what its backward pass reads: shape and layout."""
+    layout = torch.channels_last if ctx.last else torch.contiguous_format
+    return torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
 
 
 class PackedAvgPool2d(Leaf, nn.AvgPool2d):
