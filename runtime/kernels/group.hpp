@@ -298,8 +298,8 @@ struct Norm {
 
     // By the values `x` has of each block; the running statistics move.
     void take(const Unit& unit, const Rows* x, int64_t stride, int64_t steps) const {
-        // Sums of distances from a value among them, and of their squares: in double precision as good as
-        // distances from the mean.
+        // Sums of distances from a value among them, and of their squares. It lies no farther from the mean
+        // than the variance allows, so that in double precision they are as good as distances from the mean.
         wide start[MOST] = {}, sums[MOST][2] = {}, squares[MOST][2] = {};
         for (int b = 0; b < unit.count; ++b) {
             const float* at = x[b * stride].at;
@@ -319,7 +319,7 @@ struct Norm {
             const Block& block = unit.blocks[b];
             const wide distance = block.together(sums[b][0] + sums[b][1]) / count;
             wide square = block.together(squares[b][0] + squares[b][1]) - distance * distance * count;
-            square = square > 0 ? square : wide{};
+            square = square < 0 ? wide{} : square;  // not-a-number stays
             const vec mean = narrowed(start[b] + distance);
             const vec unbiased = narrowed(square * repeats / (count * repeats - 1));
             const vec mean_before = block.numbers(running_mean), var_before = block.numbers(running_var);

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,11 +41,14 @@ _VECTORS = {
 folder.)"""
 
 
-def compiler() -> str | None:
-    """The C++ compiler; None where there is none. (Inductor would find the same, but importing it takes
-    longer than to compile.)"""
-    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
-    return next(filter(None, map(shutil.which, names)), None)
+def compiler() -> list[str] | None:
+    """The command of the C++ compiler; None where there is none. (Inductor would find the same, but importing
+    it takes longer than to compile.)"""
+    own = shlex.split(os.environ.get("CXX", ""))
+    for command in [own] if own else [["g++"], ["clang++"], ["c++"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
 
 
 def _flags() -> tuple[str, ...]:
@@ -73,7 +77,7 @@ def library(name: str, source: str, more: Sequence[str] = ()) -> ctypes.CDLL | N
     if sys.platform == "win32" or not LIBRARIES:
         return None
     if compiler() is None:
-        missing = missing_compiler("cpu")
+        missing = missing_compiler("cpu") or f"no {os.environ.get('CXX')}"
         internals.notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
         return None
     try:
@@ -96,7 +100,7 @@ def _library(source: bytes, flags: Sequence[str]) -> ctypes.CDLL:
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         made = Path(folder) / "library"
-        command = [str(compiler()), *flags, "-x", "c++", "-", "-o", str(made)]
+        command = [*(compiler() or ()), *flags, "-x", "c++", "-", "-o", str(made)]
         subprocess.run(command, input=source, capture_output=True, check=True, timeout=300)
         os.replace(made, place)  # whole or not at all, whoever else makes it
     return ctypes.CDLL(str(place))

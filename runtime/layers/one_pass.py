@@ -56,6 +56,8 @@ def are_plain(tensors: Iterable[Tensor]) -> bool:
 
 def common_layout(values: Sequence[Tensor]) -> bool | None:
     """Whether channels come last in all of [..., C, H, W]; None where libraries do not take them."""
+    if not values[0].numel():
+        return None
     if all(x.is_contiguous() for x in values):
         return False
     if not all(is_dense_last(x) for x in values):
@@ -100,6 +102,7 @@ class OnePass:
             for part in parts
         ]
         channels = sum(widths[: len(terms[0])])
+        _check_sizes(terms, common.terms, channels, norms)
         steps = (common.steps,) if place is None and not common.timeless else ()
         self.shape = torch.Size((*steps, *x.shape[:lead], channels, *x.shape[lead + 1 :]))
         if note is None:
@@ -153,6 +156,34 @@ class OnePass:
         static = [term.static for term in common.terms if term.normed][place]
         if images * length * (common.repeats[place] if static else common.steps) == 1:
             raise ValueError("training needs more than one value a channel, not 1")
+
+
+def _check_sizes(
+    terms: Sequence[Parts], forms: Sequence[Term], channels: int, norms: Sequence[Norm]
+) -> None:
+    """Raises RuntimeError, as torch does, where terms differ in more than T: libraries read what they are
+    told is there."""
+    if any(norm.weight.shape[0] != channels for norm in norms):
+        raise RuntimeError(f"a norm of other channels got {channels}")
+    if len(terms) == 1 == len(terms[0]):
+        return
+    found = {
+        (
+            part.shape[not form.static :][:1] + part.shape[2 + (not form.static) :],
+            sum([x.shape[1 if form.static else 2] for x in parts]),
+        )
+        for parts, form in zip(terms, forms, strict=True)
+        for part in parts
+    }
+    lengths = {
+        part.shape[0]
+        for parts, form in zip(terms, forms, strict=True)
+        if not form.static
+        for part in parts
+    }
+    if len(found) > 1 or len(lengths) > 1:
+        sizes = ", ".join(str(list(part.shape)) for parts in terms for part in parts)
+        raise RuntimeError(f"the terms of a sum differ in size: {sizes}")
 
 
 class OnePassFunction(torch.autograd.Function):

@@ -210,14 +210,26 @@ def test_a_layer_that_has_run_is_copied_and_pickled() -> None:
     made = layer(program_of("neuron = LIF"), "norm")
     inputs = values("norm", (2, 2), False)
     y = made.eval()(*inputs)
-    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        assert torch.equal(other(*inputs), y)
+    for other in (second[:, 1:], second[..., 1:], second[1:], second[:, :, 1:]):
+        with pytest.raises(RuntimeError, match=r"differ in size|channels"):
+            made(first, other.contiguous())
+    with pytest.raises(RuntimeError, match="channels"):
+        layer(program_of("neuron = LIF"), "norm")(first[:, :, 1:].contiguous())
 
 
-def test_a_single_value_a_channel_is_an_error() -> None:
+def test_what_is_not_a_number_stays_so() -> None:
     made = layer(program_of("neuron = LIF"), "norm")
-    with pytest.raises(ValueError, match="more than one value a channel"):
-        made(torch.randn(1, 1, CHANNELS, 1, 1))
+    (x,) = values("norm", (3, 3), False)
+    x[1, 2, 3, 1, 1] = torch.nan
+    made(x)
+    (norm,) = made.held
+    assert torch.equal(norm.running_mean.isnan(), norm.running_var.isnan())
+    assert norm.running_mean.isnan().nonzero().flatten().tolist() == [3]
+
+
+def test_an_empty_batch_is_left_to_torch() -> None:
+    made = layer(program_of("neuron = LIF"), "norm").eval()
+    assert made(torch.empty(STEPS, 0, CHANNELS, 2, 2)).shape == (STEPS, 0, CHANNELS, 2, 2)
 
 
 def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +345,7 @@ def test_a_source_compiles_without_a_warning(last: bool, tmp_path: Path) -> None
     source = native_group.group_source(program_of(NEURONS["PLIF"]), terms, STEPS, last)
     for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
         command = [
-            compiler, *native._FLAGS, *native_group.FLAGS, *native.parallel(), "-Wall", "-Wextra",
+            *compiler, *native._FLAGS, *native_group.FLAGS, *native.parallel(), "-Wall", "-Wextra",
             "-Wno-unused", "-Werror", *flags, "-x", "c++", "-", "-o", str(tmp_path / "library"),
         ]  # fmt: skip
         subprocess.run(command, input=source.encode(), check=True)
