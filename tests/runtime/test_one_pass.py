@@ -210,6 +210,19 @@ def test_a_layer_that_has_run_is_copied_and_pickled() -> None:
     made = layer(program_of("neuron = LIF"), "norm")
     inputs = values("norm", (2, 2), False)
     y = made.eval()(*inputs)
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert torch.equal(other(*inputs), y)
+
+
+def test_a_single_value_a_channel_is_an_error() -> None:
+    made = layer(program_of("neuron = LIF"), "norm")
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        made(torch.randn(1, 1, CHANNELS, 1, 1))
+
+
+def test_terms_that_differ_in_size_are_an_error() -> None:
+    made = layer(program_of("neuron = LIF"), "norm + value")
+    first, second = values("norm + value", (3, 3), False)
     for other in (second[:, 1:], second[..., 1:], second[1:], second[:, :, 1:]):
         with pytest.raises(RuntimeError, match=r"differ in size|channels"):
             made(first, other.contiguous())
