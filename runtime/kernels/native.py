@@ -1,5 +1,5 @@
-"""Functions in C++ that take pointers, for what neither torch nor Inductor has: compiled when they are first
-called.
+"""Functions in C++ that take pointers, for what torch and Inductor have not, or take long for: compiled when
+they are first called.
 
 They need none of torch's headers, so that it takes a fraction of a second. The libraries are kept on disk
 with the other kernels (``kernels.cache``).

@@ -1,7 +1,7 @@
-"""Fusion groups in C++: float32 on a CPU, with channels before the pixels.
+"""Fusion groups in C++: float32 on a CPU, with channels before the pixels or behind them.
 
 A library has a neuron behind a sum of terms, for T steps, with the statistics of the norms and their
-gradients, one channel after the other, so that values come from memory once (``group.hpp``). It needs
+gradients, some channels after the others, so that values come from memory once (``group.hpp``). It needs
 none of torch's headers: it compiles in about a second, where Inductor's kernels take many.
 """
 
@@ -61,8 +61,11 @@ def forget() -> None:
 
 
 def native_group(wanted: Wanted, others: Iterable[Wanted] = ()) -> NativeGroup | None:
-    """None where there is no library for it. Where it has to be compiled ``others`` are with it, as many at
-    once as this process has cores; it is said how many."""
+    """None where there is no library for it.
+
+    Where it has to be compiled ``others`` are with it, as many at once as this process has cores; it is said
+    how many (``announcing``).
+    """
     if wanted not in _known:
         sources = {key: _source_of(key) for key in dict.fromkeys([wanted, *others])}
         todo = [key for key, source in sources.items() if not _is_there(source)]

@@ -197,8 +197,9 @@ class FusedNeuron(Neuron):
     Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
     goes through, or None. The norms stand elsewhere in the model, where the spec has them, and are
     not registered again here. ``kinds`` says what is known of each input, which may be kept in bits,
-    ``output_kind`` the same of the output. Run again by ``recompute``, it gives the output that it
-    noted and takes no statistics anew.
+    ``output_kind`` the same of the output. What is joined of others may come in parts
+    (``SideBySide``). Run again by ``recompute``, it gives the output that it noted and takes no
+    statistics anew.
 
     Where torch.compile, torch.export or fx trace the model, norms, sum and neuron are called one by
     one: the compiler fuses them itself, and a trace has all parameters.
@@ -264,7 +265,7 @@ class FusedNeuron(Neuron):
         """Of what is done in one pass; None where kernels do it."""
         if not (compiled.COMPILE and native.LIBRARIES) or self._make is not fusion_kernel:
             return None
-        last = common_layout(inputs) if are_plain([*inputs, *others]) else None
+        last = common_layout(terms) if are_plain([*inputs, *others]) else None
         if last is None or any(len({x.dim() for x in parts}) > 1 for parts in terms):
             return None
         static, steps, timeless = form = self._form([parts[0] for parts in terms])

@@ -26,7 +26,7 @@ def joined(values: Sequence[Tensor], dim: int) -> Tensor:
 class SideBySide:
     """Values side by side along ``dim`` < 0 that fused neurons alone read, which take the parts: where n
     layers read all that is before them, joining would write each of their values n times, and its
-    gradient too.
+    gradient too. A hook on such a neuron gets this in place of a tensor; it has ``whole``.
     """
 
     __slots__ = ("_whole", "dim", "parts")

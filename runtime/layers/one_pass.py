@@ -54,15 +54,17 @@ def are_plain(tensors: Iterable[Tensor]) -> bool:
     return all(x.dtype is torch.float32 and type(x) in types and x.is_cpu for x in tensors)
 
 
-def common_layout(values: Sequence[Tensor]) -> bool | None:
+def common_layout(terms: Sequence[Parts]) -> bool | None:
     """Whether channels come last in all of [..., C, H, W]; None where libraries do not take them."""
+    values = [x for parts in terms for x in parts]
     if not values[0].numel():
         return None
     if all(x.is_contiguous() for x in values):
         return False
     if not all(is_dense_last(x) for x in values):
         return None
-    return True if values[0].shape[-3] >= LANES * torch.get_num_threads() else None
+    channels = sum(x.shape[-3] for x in terms[0])
+    return True if channels >= LANES * torch.get_num_threads() else None
 
 
 class CallForm(NamedTuple):
