@@ -100,8 +100,9 @@ def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> 
 
 @lru_cache(maxsize=2)
 def _native(name: str) -> Callable[..., None] | None:
-    made = native.library("bits.cpp", native.text("bits.cpp"), native.parallel())
-    if made is None:
+    flags = native.parallel()
+    made = native.library("bits.cpp", native.text("bits.cpp"), flags) if flags else None
+    if made is None:  # or it would have one thread, where Inductor's kernels have several
         return None
     function = made[name]
     function.argtypes = [

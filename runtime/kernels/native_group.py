@@ -69,7 +69,7 @@ def native_group(wanted: Wanted, others: Iterable[Wanted] = ()) -> NativeGroup |
     if wanted not in _known:
         sources = {key: _source_of(key) for key in dict.fromkeys([wanted, *others])}
         todo = [key for key, source in sources.items() if not _is_there(source)]
-        if sources[wanted] is not None and wanted in todo:
+        if wanted in todo:
             _compile({key: sources[key] for key in todo})
         else:
             _known[wanted] = _made(wanted, sources[wanted])

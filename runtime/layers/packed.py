@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.layers import small_maps, sparse
+from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.model.stepping import is_step_under_way
 
@@ -110,7 +111,7 @@ class _MaxPool(torch.autograd.Function):
         kernel, stride, padding = options
         out, places = F.max_pool2d(as_pooled(x), kernel, stride, padding, return_indices=True)
         places -= _corners(places, x.shape[-1], stride, padding)
-        ctx.options, ctx.shape, ctx.last = options, x.shape, _is_last(x)
+        ctx.options, ctx.shape, ctx.last = options, x.shape, is_last(x)
         farthest = (kernel - 1) * (x.shape[-1] + 1)
         distances = places.to(torch.uint8 if farthest < 2**8 else torch.int16)
         ctx.save_for_backward(distances if ctx.last else distances.contiguous())
@@ -174,7 +175,7 @@ class _AvgPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
-        ctx.options, ctx.shape, ctx.last = options, x.shape, _is_last(x)
+        ctx.options, ctx.shape, ctx.last = options, x.shape, is_last(x)
         return F.avg_pool2d(x, *options)
 
     @staticmethod
@@ -185,10 +186,6 @@ class _AvgPool(torch.autograd.Function):
             True, None,
         )  # fmt: skip
         return dx, None
-
-
-def _is_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _like_input(ctx: Any, grad: Tensor) -> Tensor:
