@@ -13,6 +13,7 @@ from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.targets import resolve
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
+from danetc.runtime.layers.joined import beside_others
 from danetc.runtime.layers.segments import SEGMENT, Segment
 
 
@@ -21,7 +22,7 @@ class ScopeBody:
 
     ``seq`` values have T and N apart, ``flat`` ones as one dimension. ``source`` names for each
     value the one whose leading dimensions it shares, from which a flat value gets them back.
-    ``shared`` are values that all samples share.
+    ``parts`` are sequences that stand beside others. ``shared`` are values that all samples share.
     """
 
     def __init__(self, nodes: Mapping[int, Node], shared: Collection[int], depth: int) -> None:
@@ -31,6 +32,7 @@ class ScopeBody:
         self.graph = fx.Graph()
         self.seq: dict[int, fx.Node] = {}
         self.flat: dict[int, fx.Node] = {}
+        self.parts: dict[int, fx.Node] = {}
         self.source: dict[int, int] = {}
         self.leads: dict[int, fx.Node] = {}
         self.segment: Segment | None = None  # that of the nodes being made
@@ -55,7 +57,7 @@ class ScopeBody:
         """One operation of this scope."""
         self.source[node.id] = self._source(node)
         layout = self._layout(node, call)
-        take = self.as_flat if layout == "flat" else self.as_seq
+        take = {"flat": self.as_flat, "beside": self.as_part}.get(layout, self.as_seq)
         operands = [take(id) for id in node.inputs]
         name = self.local(node.id)
         match call:
@@ -86,6 +88,14 @@ class ScopeBody:
             args = (self.seq[id], 0, last)
             self.flat[id] = self._create("call_method", "flatten", args, f"{self.local(id)}_flat")
         return self.flat[id]
+
+    def as_part(self, id: int) -> fx.Node:
+        """As a sequence, for what several read beside others (``runtime.layers.joined``)."""
+        if id not in self.parts:
+            args = (self.as_seq(id), -len(self.nodes[id].value.shape))
+            name = f"{self.local(id)}_part"
+            self.parts[id] = self._create("call_function", beside_others, args, name)
+        return self.parts[id]
 
     def target(self, path: tuple[str, ...]) -> str:
         """The dotted name of a module from this scope on."""

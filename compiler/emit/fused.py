@@ -20,7 +20,9 @@ class FusedEmitter(Emitter):
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if self._is_joined_later(node):
-            return replace(call, target="danetc.runtime.layers.joined.to_be_joined")
+            assert isinstance(call, TorchFunction)
+            target = "danetc.runtime.layers.joined.to_be_joined"
+            return replace(call, target=target, layout="beside")
         if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
             return replace(call, target="danetc.runtime.layers.joined.joined")
         row = OPS[node.op]
@@ -72,7 +74,8 @@ def packed(
     if call.target != "torch.nn.Conv2d" or not kind.bits:
         return call
     kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
-    return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
+    target = "danetc.runtime.layers.packed.PackedConv2d"
+    return replace(call, target=target, kwargs=kwargs, layout="any")
 
 
 def _packed_product(call: TorchFunction, a: Node, b: Node) -> TorchFunction:

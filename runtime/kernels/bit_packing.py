@@ -27,15 +27,22 @@ from danetc.runtime.kernels.torch_internals import base, version
 
 _STREAMS = 8
 
+Order = tuple[int, ...] | None
+"""The dimensions of a tensor in the order of memory, where that is not theirs."""
 
-def pack(x: Tensor, kind: Kind) -> Tensor:
-    """Values of a kind (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
-    values = x.detach().reshape(-1)
-    count = values.numel()
-    if count and _is_native(values, values.dtype):
-        packed = values.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
-        _run_natively("pack", values, packed, count, kind)
+
+def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
+    """Values of a kind (in any dtype) as a uint8 tensor [bits, ceil(n / 8)].
+
+    Where ``x`` lies in memory without gaps, but in another order of its dimensions, ``order`` has that.
+    """
+    count = x.numel()
+    if count and _is_native(x, x.dtype):
+        dense = x.contiguous() if order is None else x
+        packed = x.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
+        _run_natively("pack", dense, packed, count, kind)
         return packed
+    values = (x if order is None else x.permute(order)).detach().reshape(-1)
     rest = -count % _STREAMS
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
@@ -52,15 +59,23 @@ def pack(x: Tensor, kind: Kind) -> Tensor:
     return packed.view(kind.bits, -1)
 
 
-def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind) -> Tensor:
-    """The values that ``pack`` got, in ``shape`` and ``dtype``."""
+def unpack(
+    packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind, order: Order = None
+) -> Tensor:
+    """The values that ``pack`` got, in ``shape`` and ``dtype``, laid out as they were."""
     count = math.prod(shape)
     if not count:
         return packed.new_empty(shape, dtype=dtype)
     if _is_native(packed, dtype):
-        out = packed.new_empty(shape, dtype=dtype)
+        if order is None:
+            out = packed.new_empty(shape, dtype=dtype)
+        else:
+            out = packed.new_empty_strided(shape, _strides(tuple(shape), order), dtype=dtype)
         _run_natively("unpack", packed, out, count, kind)
         return out
+    if order is not None:
+        ordered = [shape[axis] for axis in order]
+        return unpack(packed, ordered, dtype, kind).permute(_inverse(order))
     rows = packed.view(kind.bits, 1, 1, -1)
     values, row = None, 0
     for width, shift in _fields(kind.bits):
@@ -295,12 +310,11 @@ class SavedTensor:
         """What to keep of ``x``."""
         if not self.packs:
             return x
-        ordered = x if self.order is None else x.permute(self.order)
         if torch.compiler.is_compiling():
-            return pack(ordered, self.kind)
+            return pack(x, self.kind, self.order)
         packed = self.known(x)
         if packed is None:
-            packed = pack(ordered, self.kind)
+            packed = pack(x, self.kind, self.order)
             self.remember(x, packed)
         return packed
 
@@ -320,26 +334,29 @@ class SavedTensor:
         """``x`` again, of what was kept of it."""
         if not self.packs:
             return kept
-        if self.order is None:
-            x = unpack(kept, self.shape, self.dtype, self.kind)
-        else:
-            shape = [self.shape[axis] for axis in self.order]
-            x = unpack(kept, shape, self.dtype, self.kind).permute(_inverse(self.order))
+        x = unpack(kept, self.shape, self.dtype, self.kind, self.order)
         if not torch.compiler.is_compiling():
             self.remember(x, kept)
         return x
 
 
-def _order(x: Tensor) -> tuple[int, ...] | None:
+def _order(x: Tensor) -> Order:
     """The dimensions in the order of memory where that is not theirs and nothing lies between."""
     return None if x.is_contiguous() else _order_of(x.shape, x.stride())
 
 
 @lru_cache(maxsize=1024)
-def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Order:
     order = tuple(sorted(range(len(shape)), key=lambda axis: -strides[axis]))
     like = torch.empty_strided(shape, strides, device="meta")
     return order if like.permute(order).is_contiguous() else None
+
+
+@lru_cache(maxsize=1024)
+def _strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of a tensor that lies in memory in an order of its dimensions, without gaps."""
+    like = torch.empty([shape[axis] for axis in order], device="meta")
+    return like.permute(_inverse(order)).stride()
 
 
 @lru_cache(maxsize=64)

@@ -152,10 +152,15 @@ struct Rows {
     INLINE float* of(int64_t t, int64_t r) const { return at + t * step + r * run; }
 };
 
+// What is known of a part's mean and variance [2, C]: nobody else wants them, they are to be noted, they are.
+enum Share { ALONE = 0, NOTED = 1, KNOWN = 2 };
+
 // A value [T, N, C, L], or [T, N, L, C] with channels last, joined of parts along C.
 struct Joined {
     float* const* parts;
     const int64_t* widths;
+    float* const* statistics;  // of each part
+    const int64_t* shares;
 
     // The part that has channel c; c becomes its place there.
     int64_t find(int64_t& c) const {
@@ -192,9 +197,9 @@ struct Block {
     INLINE wide together(wide x) const { return LAST ? x : summed(x) - wide{}; }
 };
 
-// What is read at once: blocks side by side, with channels last so that whole lines of memory are read, one
-// behind the other.
-constexpr int MOST = LAST ? 8 : 1;
+// How many blocks are read at once, side by side: with channels last whole lines of memory then, one behind the
+// other. A backward pass is in three places of each part, and a processor follows a few.
+constexpr int MOST = LAST ? 32 : 1, MOST_OF_PARTS = LAST ? 8 : 1;
 
 struct Unit {
     const Shape& shape;
@@ -295,9 +300,40 @@ struct Norm {
     void run(const Block& block) const {
         finish(block, block.numbers(running_mean), block.numbers(running_var));
     }
+    // By those of `count` values of a batch; the running ones move.
+    void move(const Block& block, vec mean, vec variance, double count) const {
+        const vec unbiased = narrowed(widened(variance) * (count * repeats / (count * repeats - 1)));
+        const vec mean_before = block.numbers(running_mean), var_before = block.numbers(running_var);
+        block.put(running_mean, mean_before + momentum * (mean - mean_before));
+        block.put(running_var, var_before + momentum * (unbiased - var_before));
+        finish(block, mean, variance);
+    }
 
-    // By the values `x` has of each block; the running statistics move.
-    void take(const Unit& unit, const Rows* x, int64_t stride, int64_t steps) const {
+    // By the values `x` has of each block, or by what is known of them.
+    void take(const Unit& unit, const Joined& term, const Rows* x, int64_t stride, int64_t steps) const {
+        const double count = static_cast<double>(steps * unit.shape.values());
+        for (int b = 0, end; b < unit.count; b = end) {
+            int64_t place = unit.blocks[b].c;
+            const int64_t part = term.find(place);
+            end = b + 1;
+            if (term.shares[part] == KNOWN) {
+                const Block there = {place, unit.blocks[b].lanes};
+                const float* known = term.statistics[part];
+                move(unit.blocks[b], there.numbers(known), there.numbers(known + term.widths[part]), count);
+                continue;
+            }
+            while (end < unit.count && !is_known(term, unit.blocks[end])) ++end;
+            const Unit unknown(unit.shape, unit.blocks + b, end - b, unit.room);
+            take_anew(unknown, term, x + b * stride, stride, steps);
+        }
+    }
+
+private:
+    static bool is_known(const Joined& term, const Block& block) {
+        int64_t place = block.c;
+        return term.shares[term.find(place)] == KNOWN;
+    }
+    void take_anew(const Unit& unit, const Joined& term, const Rows* x, int64_t stride, int64_t steps) const {
         // Sums of distances from a value among them, and of their squares. It lies no farther from the mean
         // than the variance allows, so that in double precision they are as good as distances from the mean.
         wide start[MOST] = {}, sums[MOST][2] = {}, squares[MOST][2] = {};
@@ -320,12 +356,14 @@ struct Norm {
             const wide distance = block.together(sums[b][0] + sums[b][1]) / count;
             wide square = block.together(squares[b][0] + squares[b][1]) - distance * distance * count;
             square = square < 0 ? wide{} : square;  // not-a-number stays
-            const vec mean = narrowed(start[b] + distance);
-            const vec unbiased = narrowed(square * repeats / (count * repeats - 1));
-            const vec mean_before = block.numbers(running_mean), var_before = block.numbers(running_var);
-            block.put(running_mean, mean_before + momentum * (mean - mean_before));
-            block.put(running_var, var_before + momentum * (unbiased - var_before));
-            finish(block, mean, narrowed(square / count));
+            const vec mean = narrowed(start[b] + distance), variance = narrowed(square / count);
+            move(block, mean, variance, count);
+            int64_t place = block.c;
+            const int64_t part = term.find(place);
+            if (term.shares[part] != NOTED) continue;
+            const Block there = {place, block.lanes};
+            there.put(term.statistics[part], mean);
+            there.put(term.statistics[part] + term.widths[part], variance);
         }
     }
 };
@@ -402,8 +440,14 @@ struct Terms {
     int64_t parts = 0;
     Terms(float* const* tensors, const int64_t* counts, const int64_t* widths) {
         for (int i = 0; i < TERMS; ++i) {
-            at[i] = {tensors + parts, widths + parts};
+            at[i] = {tensors + parts, widths + parts, nullptr, nullptr};
             parts += counts[i];
+        }
+    }
+    void share(float* const* statistics, const int64_t* shares) {
+        for (Joined& x : at) {
+            x.statistics = statistics + (x.parts - at[0].parts);
+            x.shares = shares + (x.parts - at[0].parts);
         }
     }
 };
@@ -413,7 +457,7 @@ struct Blocks {
     Array<Block> all;
     int64_t count = 0, together = 1, units = 0;
 
-    Blocks(const Shape& shape, const Terms& terms) : all(shape.channels + 1) {
+    Blocks(const Shape& shape, const Terms& terms, int64_t most) : all(shape.channels + 1) {
         for (int64_t c = 0; c < shape.channels;) {
             int64_t lanes = LAST && shape.channels - c > V ? V : LAST ? shape.channels - c : 1;
             for (const Joined& x : terms.at) {
@@ -425,7 +469,7 @@ struct Blocks {
             c += lanes;
         }
         const int64_t each = (count + shape.threads - 1) / shape.threads;  // so that all threads have some
-        together = each < MOST ? each : MOST;
+        together = each < most ? each : most;
         units = together ? (count + together - 1) / together : 0;
     }
     Unit unit(const Shape& shape, int64_t u, float* room) const {
@@ -442,14 +486,17 @@ int64_t steps_of_all() {
 
 }  // namespace
 
-// sizes: N, C, L, threads, of each norm its mode, of each term how many parts it has, the channels of each.
+// sizes: N, C, L, threads, of each norm its mode, of each term how many parts it has, the channels of each, and
+// of each what is known of its statistics.
 //
-// tensors: the output, the parts of terms, of each norm its weight, bias, running mean and var, table and
-// number of batches, the learnables. numbers: of each norm momentum, eps, repeats.
+// tensors: the output, the parts of terms, their statistics, of each norm its weight, bias, running mean and
+// var, table and number of batches, the learnables. numbers: of each norm momentum, eps, repeats.
 extern "C" void forward(float* const* tensors, const int64_t* sizes, const double* numbers) {
     const Shape shape(sizes);
-    const Terms terms(tensors + 1, sizes + 4 + NORMS, sizes + 4 + NORMS + TERMS);
-    float* const* parts = tensors + 1 + terms.parts;
+    const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS;
+    Terms terms(tensors + 1, counts, widths);
+    terms.share(tensors + 1 + terms.parts, widths + terms.parts);
+    float* const* parts = tensors + 1 + 2 * terms.parts;
     Norm norms[M];
     for (int j = 0; j < NORMS; ++j, parts += 6) {
         norms[j] = {parts[0], parts[1], parts[2], parts[3], parts[4], shape.channels,
@@ -457,8 +504,8 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
                     numbers[3 * j + 2]};
         if (sizes[4 + j] == BATCH) ++*reinterpret_cast<int64_t*>(parts[5]);
     }
-    const Joined out = {tensors, &shape.channels};
-    const Blocks blocks(shape, terms);
+    const Joined out = {tensors, &shape.channels, nullptr, nullptr};
+    const Blocks blocks(shape, terms, MOST);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
         const Array<float> room((steps_of_all() + T) * shape.room() + 1);
@@ -472,7 +519,7 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
                 for (int b = 0; b < unit.count; ++b) x[b][i] = unit.read(terms.at[i], b, steps_of(i));
                 const int j = NORM_OF[i];
                 if (j < 0) continue;
-                if (sizes[4 + j] == BATCH) norms[j].take(unit, &x[0][i], TERMS, steps_of(i));
+                if (sizes[4 + j] == BATCH) norms[j].take(unit, terms.at[i], &x[0][i], TERMS, steps_of(i));
                 for (int b = 0; b < unit.count; ++b) {
                     const Block& block = unit.blocks[b];
                     if (sizes[4 + j] == RUNNING) norms[j].run(block);
@@ -505,7 +552,9 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
 // What a block of a backward pass reads, writes and sums up.
 struct Gradients {
     Rows g, x[TERMS], to[TERMS];
+    bool adds[TERMS];  // to what is there
     Rows sum, sum_of_steps;  // the gradient of the sum, until norms take it
+    int where, where_of_steps;  // in whose `to` these are, or -1
     Affine affine[TERMS];
     vec mean[TERMS], level[TERMS], slope[TERMS];
     Neurons neurons;
@@ -514,7 +563,8 @@ struct Gradients {
 
 // tensors: the gradient of the output, the parts of terms, the gradients of all parts, of each norm its table
 // and the gradients of weight and bias, the learnables, their gradients [C] each. Terms without a norm share
-// one gradient where they vary and another where they do not.
+// one gradient where they vary and another where they do not. sizes: as above, but of each part whether its
+// gradient is added to what is there.
 extern "C" void backward(float* const* tensors, const int64_t* sizes) {
     const Shape shape(sizes);
     const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS, channels = shape.channels;
@@ -523,13 +573,18 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
     float* const* of_norms = tensors + 1 + 2 * terms.parts;
     float* const* params = of_norms + 3 * NORMS;
     float* const* of_params = params + POINTERS;
-    const Joined grad = {tensors, &channels};
-    const Blocks blocks(shape, terms);
-    int varying = -1, same = -1;  // the first terms of either kind
-    for (int i = TERMS - 1; i >= 0; --i) (VARIES[i] ? varying : same) = i;
+    const Joined grad = {tensors, &channels, nullptr, nullptr};
+    const Blocks blocks(shape, terms, terms.parts > TERMS ? MOST_OF_PARTS : MOST);
+    const int64_t* added = widths + terms.parts;
+    bool adds = false;
+    for (int64_t part = 0; part < terms.parts; ++part) adds |= added[part] != 0;
+    // Of the sum's gradient, where nothing that is there may be written over.
+    const int64_t width = LAST ? blocks.together * V : 1, of_step = shape.values() * width;
+    const int64_t between = LAST ? width : shape.length;
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
         const Array<float> room((2 * steps_of_all() + T) * shape.room() + 1);
+        const Array<float> sums(adds ? (T + 1) * of_step : 1);
         const Array<Gradients> each(MOST);
         Gradients* const of = each.at;
 #pragma omp for
@@ -542,14 +597,22 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                 its.g = unit.read(grad, b, T);
                 for (int i = 0; i < TERMS; ++i) {
                     its.x[i] = unit.read(terms.at[i], b, steps_of(i));
-                    its.to[i] = unit.written(outputs.at[i], b, steps_of(i));
+                    int64_t place = block.c;
+                    its.adds[i] = added[terms.at[i].parts - terms.at[0].parts + terms.at[i].find(place)];
+                    its.to[i] = its.adds[i] ? unit.read(outputs.at[i], b, steps_of(i))
+                                            : unit.written(outputs.at[i], b, steps_of(i));
                     if (NORM_OF[i] < 0) continue;
                     const float* table = of_norms[3 * NORM_OF[i]];
                     its.mean[i] = block.numbers(table);
                     its.affine[i] = {block.numbers(table + 2 * channels), block.numbers(table + 3 * channels)};
                 }
-                if (varying >= 0) its.sum = its.to[varying];
-                if (same >= 0) its.sum_of_steps = its.to[same];
+                its.where = its.where_of_steps = -1;
+                for (int i = TERMS - 1; i >= 0; --i)
+                    if (!its.adds[i]) (VARIES[i] ? its.where : its.where_of_steps) = i;
+                const Rows spare = {sums.at + (LAST ? b * V : 0), of_step, between};
+                its.sum = its.where < 0 ? spare : its.to[its.where];
+                its.sum_of_steps = {spare.at + T * of_step, of_step, between};
+                if (its.where_of_steps >= 0) its.sum_of_steps = its.to[its.where_of_steps];
                 its.neurons = Neurons(params, block);
             }
             unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
@@ -621,7 +684,7 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                     its.slope[i] = narrowed(with * inverse * inverse / count);
                 }
             }
-            if (NORMS || terms.parts > TERMS)
+            if (NORMS || terms.parts > TERMS || adds)
                 for (int t = 0; t < T; ++t)
                     unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
                         const Gradients& its = of[b];
@@ -634,10 +697,11 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                             if (NORM_OF[i] >= 0) {
                                 const vec far = load(its.x[i].of(t, r) + k, n) - its.mean[i];
                                 d = (d - its.level[i] - far * its.slope[i]) * its.affine[i].scale;
-                            } else if (i == (VARIES[i] ? varying : same)) {
+                            } else if (i == (VARIES[i] ? its.where : its.where_of_steps)) {
                                 continue;  // it is there already
                             }
-                            store(its.to[i].of(t, r) + k, d, n);
+                            float* to = its.to[i].of(t, r) + k;
+                            store(to, its.adds[i] ? d + load(to, n) : d, n);
                         }
                     });
             for (int b = 0; b < unit.count; ++b)

@@ -27,6 +27,9 @@ from danetc.runtime.system.torchrun import processes_here
 GIVEN, RUNNING, BATCH = range(3)
 """Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
 
+ALONE, NOTED, KNOWN = range(3)
+"""What is known of the statistics of a part (``Share`` there)."""
+
 FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 MOST_STEPS = 32
 """Steps that a library runs through without a loop."""

@@ -45,8 +45,11 @@ class InternalUse(Enum):
     INTEGERS = "a folded model convolves spikes as float32, also where integers would be faster"
     ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
+    PASSES = "gradients of what several layers read beside others are added up by autograd, which takes longer"
     COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
     LOADERS = "loader processes end with the program, not with the training"
+
+    __hash__ = object.__hash__  # (each layer asks; an Enum's own takes longer than the answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ TABLE = _table(
     (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
     (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
     (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
+    (InternalUse.PASSES, "torch", ("_C._current_graph_task_id",)),
     (
         InternalUse.COMMUNICATION,
         "torch.nn.parallel",
@@ -296,6 +300,20 @@ def version(x: Tensor) -> int | None:
 def base(x: Tensor) -> Tensor | None:
     """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
     return x._base if has(InternalUse.SHARED_BITS) else None
+
+
+# -- backward passes -------------------------------------------------------------------------------
+
+
+def tells_passes() -> bool:
+    """Whether torch tells one backward pass from another."""
+    return has(InternalUse.PASSES)
+
+
+def backward_pass() -> int:
+    """The number of the backward pass that is under way."""
+    number: int = torch._C._current_graph_task_id()
+    return number
 
 
 # -- modules ---------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kern
 from danetc.runtime.kernels.native_group import Wanted, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
-from danetc.runtime.layers.joined import Value, parts_of, whole
+from danetc.runtime.layers.joined import Value, distinct, is_plain, parts_of, whole
 from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -35,7 +35,6 @@ from danetc.runtime.layers.one_pass import (
     OnePassFunction,
     Parts,
     PassPlan,
-    are_plain,
     common_layout,
 )
 from danetc.runtime.layers.statistics import (
@@ -231,26 +230,27 @@ class FusedNeuron(Neuron):
         self._passes = {}
 
     def forward(self, *values: Value) -> Tensor:
-        terms = [parts_of(x) for x in values]
-        inputs = [x for parts in terms for x in parts]
-        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+        # (Lists, since a generator for each layer takes longer than what it asks.)
+        if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return super().forward(self._sum([whole(x) for x in values]))
         notes = tape()
         note = notes.read() if notes is not None and notes.replaying else None
         norms = [norm for norm in self._norms if norm is not None]
         weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
         params = self.flat_params(False)
-        common = self._pass(terms, inputs, weights + params)
+        terms = distinct([parts_of(x) for x in values])
+        plan = self._pass(terms, weights + params)
         call: OnePass | _Call
         function: type[torch.autograd.Function]
-        if common is not None:
-            call, function = OnePass(common, terms, norms, note), OnePassFunction
+        if plan is not None:
+            parts = [part for parts in terms for part in parts]
+            inputs = [part.tensor for part in parts]
+            call, function = OnePass(plan, parts, norms, note), OnePassFunction
         else:
             inputs = [whole(x) for x in values]
             call, function = self._call(inputs, note), _FusionGroup
             params = self.flat_params(call.plan.last)
         tensors = [*inputs, *weights, *params]
-        # (A list, since a generator for each layer takes longer than what it asks.)
         if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
             out: Tensor = function.apply(call, *tensors)
         else:
@@ -259,32 +259,30 @@ class FusedNeuron(Neuron):
             notes.write(Note(call.affines, Output.of(out, self._output_kind)))
         return out
 
-    def _pass(
-        self, terms: Sequence[Parts], inputs: Sequence[Tensor], others: Sequence[Tensor]
-    ) -> PassPlan | None:
+    def _pass(self, terms: Sequence[Parts], others: Sequence[Tensor]) -> PassPlan | None:
         """Of what is done in one pass; None where kernels do it."""
         if not (compiled.COMPILE and native.LIBRARIES) or self._make is not fusion_kernel:
             return None
-        last = common_layout(terms) if are_plain([*inputs, *others]) else None
-        if last is None or any(len({x.dim() for x in parts}) > 1 for parts in terms):
+        parts = [part for parts in terms for part in parts]
+        if not (all([part.is_plain for part in parts]) and all([is_plain(x) for x in others])):  # noqa: C419
             return None
-        static, steps, timeless = form = self._form([parts[0] for parts in terms])
+        counts, forms = (
+            tuple([len(each) for each in terms]),
+            tuple([part.arrangement for part in parts]),
+        )
         modes = self._modes()
-        key = (*form, modes, last)
+        key = counts, forms, modes, torch.get_num_threads()
         if key not in self._passes:
-            self._passes[key] = self._found(static, steps, modes, last, timeless)
+            self._passes[key] = self._found(terms, modes)
         return self._passes[key]
 
-    def _found(
-        self,
-        static: tuple[bool, ...],
-        steps: int,
-        modes: tuple[str, ...],
-        last: bool,
-        timeless: bool,
-    ) -> PassPlan | None:
-        if SYNC in modes:
+    def _found(self, terms: Sequence[Parts], modes: tuple[str, ...]) -> PassPlan | None:
+        channels = sum(part.arrangement.shape[-self.rank] for part in terms[0])
+        last = common_layout([part for parts in terms for part in parts], channels)
+        are_mixed = any(len({len(part.arrangement.shape) for part in parts}) > 1 for parts in terms)
+        if last is None or are_mixed or SYNC in modes:
             return None
+        static, steps, timeless = self._form([parts[0].original for parts in terms])
         wanted = Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
         call = upcoming.call_under_way()
         layers = [] if call is None else list(call.model.modules())
@@ -297,8 +295,9 @@ class FusedNeuron(Neuron):
             for norm, same in zip(self._norms, static, strict=True)
             if norm is not None
         ]
-        kinds = self._kinds
-        return PassPlan(group, wanted.terms, steps, kinds, modes, tuple(repeats), last, timeless)
+        return PassPlan.of(
+            group, wanted.terms, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
+        )
 
     def _likely(self, steps: int, last: bool) -> Wanted:
         """The library that this layer is going to want, as far as its norms say."""

@@ -18,15 +18,32 @@ def is_last(x: Tensor) -> bool:
     return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
 
 
+class Arrangement:
+    """Sizes of a value, and how it lies in memory without gaps: with its dimensions in their order
+    (``is_first``), or as [..., H, W, C] (``is_last``).
+
+    Values that are alike in these have one object: in the key of a table it is found sooner than they are.
+    """
+
+    __slots__ = ("is_first", "is_last", "shape")
+
+    def __init__(self, shape: torch.Size, strides: tuple[int, ...]) -> None:
+        like = torch.empty_strided(shape, strides, device="meta")
+        self.shape = shape
+        self.is_first = like.is_contiguous()
+        self.is_last = len(shape) > 3 and like.movedim(-3, -1).is_contiguous()
+
+
+def arrangement_of(x: Tensor) -> Arrangement:
+    return _arrangement(x.shape, x.stride())
+
+
+_arrangement = lru_cache(maxsize=4096)(Arrangement)
+
+
 def is_dense_last(x: Tensor) -> bool:
     """Whether ``x`` lies in memory as [..., H, W, C], without gaps."""
-    return x.dim() > 3 and _is_dense_last(x.shape, x.stride())
-
-
-@lru_cache(maxsize=1024)
-def _is_dense_last(shape: torch.Size, strides: tuple[int, ...]) -> bool:
-    like = torch.empty_strided(shape, strides, device="meta")
-    return like.movedim(-3, -1).is_contiguous()
+    return arrangement_of(x).is_last
 
 
 def laid_out(x: Tensor, last: bool) -> Tensor:
@@ -38,10 +55,15 @@ def laid_out(x: Tensor, last: bool) -> Tensor:
 
 def new_value(shape: torch.Size, like: Tensor, last: bool) -> Tensor:
     """One without values, in a layout."""
-    if not last:
-        return like.new_empty(shape)
+    return like.new_empty_strided(shape, strides_of(shape)) if last else like.new_empty(shape)
+
+
+@lru_cache(maxsize=1024)
+def strides_of(shape: torch.Size) -> tuple[int, ...]:
+    """Those of [..., C, H, W] with channels last in memory."""
     *lead, channels, height, width = shape
-    return like.new_empty(*lead, height, width, channels).movedim(-1, -3)
+    like = torch.empty(*lead, height, width, channels, device="meta")
+    return like.movedim(-1, -3).stride()
 
 
 def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:

@@ -7,80 +7,127 @@ there. A term may come in parts that lie side by side (``SideBySide``), and is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from danetc.dsl.kinds import Kind
-from danetc.runtime.kernels import native_group, upcoming
+from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.kernels.native_group import NativeGroup
-from danetc.runtime.layers.layouts import is_dense_last, laid_out, new_value
+from danetc.runtime.layers.joined import Operand, SummedGradient
+from danetc.runtime.layers.layouts import laid_out, new_value
 from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm
 from danetc.runtime.layers.tape import Note, tape
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
-_PLAIN = (Tensor, nn.Parameter)
 LANES = 16
 """Channels that are read together where they come last: each thread needs so many."""
 
-Parts = tuple[Tensor, ...]
+Parts = tuple[Operand, ...]
 """What a term is joined of, along the channels."""
 
 
-@dataclass(frozen=True, slots=True)
+def common_layout(parts: Sequence[Operand], channels: int) -> bool | None:
+    """Whether channels come last in all of [..., C, H, W]; None where libraries do not take them."""
+    if not parts[0].arrangement.shape.numel():
+        return None
+    if all(part.arrangement.is_first for part in parts):
+        return False
+    if not all(part.arrangement.is_last for part in parts):
+        return None
+    return True if channels >= LANES * torch.get_num_threads() else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PassPlan:
-    """What calls have in common. ``repeats`` says of each norm how many equal steps each of its values
-    stands for, ``last`` that channels come last in memory, ``timeless`` that the output does not vary."""
+    """What calls have in common.
+
+    ``counts`` says of how many parts each term is joined, ``repeats`` of each norm how many equal steps each
+    of its values stands for, ``last`` that channels come last in memory; ``shape`` is that of the output,
+    and ``sizes`` are as libraries take them.
+    """
 
     group: NativeGroup
     terms: tuple[Term, ...]
-    steps: int
+    counts: tuple[int, ...]
     kinds: tuple[Kind, ...]
     modes: tuple[str, ...]
     repeats: tuple[int, ...]
     last: bool
-    timeless: bool
-
-
-def are_plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether these are float32 on a CPU, or of a call that is looked through."""
-    notes = upcoming.notes
-    types = _PLAIN if notes is None else (*_PLAIN, notes.fake)
-    return all(x.dtype is torch.float32 and type(x) in types and x.is_cpu for x in tensors)
-
-
-def common_layout(terms: Sequence[Parts]) -> bool | None:
-    """Whether channels come last in all of [..., C, H, W]; None where libraries do not take them."""
-    values = [x for parts in terms for x in parts]
-    if not values[0].numel():
-        return None
-    if all(x.is_contiguous() for x in values):
-        return False
-    if not all(is_dense_last(x) for x in values):
-        return None
-    channels = sum(x.shape[-3] for x in terms[0])
-    return True if channels >= LANES * torch.get_num_threads() else None
-
-
-class CallForm(NamedTuple):
-    """What a call is like: of how many parts each term is joined, and sizes as libraries take them."""
-
-    common: PassPlan
-    counts: tuple[int, ...]
-    sizes: list[int]
+    shape: torch.Size
+    sizes: tuple[int, ...]
+    learns: tuple[bool, ...]
+    """Of each part, whether a norm takes statistics of it."""
+    is_single: bool
+    """Whether a norm would take them of one value."""
 
     @property
     def channels(self) -> int:
         return self.sizes[1]
 
-    @property
-    def norms(self) -> int:
-        return len(self.common.modes)
+    @staticmethod
+    def of(
+        group: NativeGroup,
+        forms: tuple[Term, ...],
+        terms: Sequence[Parts],
+        steps: int,
+        kinds: tuple[Kind, ...],
+        modes: tuple[str, ...],
+        repeats: tuple[int, ...],
+        last: bool,
+        timeless: bool,
+    ) -> PassPlan:
+        """Raises RuntimeError, as torch does, where terms differ in more than T: libraries read what they are
+        told is there."""
+        widths, rests, lengths = _checked(terms, forms)
+        counts = tuple(len(parts) for parts in terms)
+        channels = sum(widths[: counts[0]])
+        (images, *size) = rests
+        lead = (*lengths, images) if lengths else (images,) if timeless else (steps, images)
+        shape = torch.Size((*lead, channels, *size))
+        length = torch.Size(size).numel()
+        learns, is_single, norm = [], False, 0
+        for form, count in zip(forms, counts, strict=True):
+            takes = form.normed and modes[norm] == BATCH
+            if takes:
+                times = repeats[norm] if form.static else steps
+                is_single |= images * length * times == 1
+            norm += form.normed
+            learns += [takes] * count
+        threads = torch.get_num_threads()
+        if not (modes or group.per_channel or last) and len(widths) == len(terms):
+            # Channels are pixels as others are.
+            sizes = (1, images, channels * length, threads, *counts, *[images] * len(widths))
+        else:
+            own = [_MODES[mode] for mode in modes]
+            sizes = (images, channels, length, threads, *own, *counts, *widths)
+        return PassPlan(
+            group, forms, counts, kinds, modes, repeats, last, shape, sizes, tuple(learns),
+            is_single,
+        )  # fmt: skip
+
+
+def _checked(
+    terms: Sequence[Parts], forms: Sequence[Term]
+) -> tuple[list[int], tuple[int, ...], set[int]]:
+    """Channels of all parts; N and what follows the channels; T, where there is one."""
+    widths, rests, lengths, totals = [], set(), set(), set()
+    for parts, form in zip(terms, forms, strict=True):
+        lead = 1 if form.static else 2
+        own = [part.arrangement.shape for part in parts]
+        widths += [shape[lead] for shape in own]
+        rests |= {(shape[lead - 1], *shape[lead + 1 :]) for shape in own}
+        lengths |= {shape[0] for shape in own if not form.static}
+        totals.add(sum(shape[lead] for shape in own))
+    if len(rests) > 1 or len(lengths) > 1 or len(totals) > 1:
+        sizes = ", ".join(str(list(part.arrangement.shape)) for parts in terms for part in parts)
+        raise RuntimeError(f"the terms of a sum differ in size: {sizes}")
+    return widths, rests.pop(), lengths
 
 
 class OnePass:
@@ -89,38 +136,21 @@ class OnePass:
     The ``table`` has of each norm mean, 1/sqrt(var + eps), scale and shift, [norms, 4, C].
     """
 
-    __slots__ = ("form", "norms", "note", "shape", "table")
+    __slots__ = ("norms", "note", "parts", "plan", "table")
 
     def __init__(
-        self, common: PassPlan, terms: Sequence[Parts], norms: Sequence[Norm], note: Note | None
+        self, plan: PassPlan, parts: Sequence[Operand], norms: Sequence[Norm], note: Note | None
     ) -> None:
-        self.norms, self.note = norms, note
-        place = next((i for i, term in enumerate(common.terms) if not term.static), None)
-        x = terms[place or 0][0]
-        lead = 1 if place is None else 2
-        widths = [
-            part.shape[1 if term.static else 2]
-            for parts, term in zip(terms, common.terms, strict=True)
-            for part in parts
-        ]
-        channels = sum(widths[: len(terms[0])])
-        _check_sizes(terms, common.terms, channels, norms)
-        steps = (common.steps,) if place is None and not common.timeless else ()
-        self.shape = torch.Size((*steps, *x.shape[:lead], channels, *x.shape[lead + 1 :]))
-        if note is None:
+        self.plan, self.parts, self.norms, self.note = plan, parts, norms, note
+        channels = plan.channels
+        for norm in norms:
+            if norm.weight.shape[0] != channels:
+                raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {channels}")
+        x = parts[0].tensor
+        if note is None or not norms:
             self.table = x.new_empty(len(norms), 4, channels)
         else:
-            rows = [torch.stack(known) for known in note.affines]
-            self.table = torch.stack(rows) if rows else x.new_empty(0, 4, channels)
-        images, length = x.shape[lead - 1], x.shape[lead + 1 :].numel()
-        is_even = not (norms or common.group.per_channel or common.last)
-        if is_even and len(widths) == len(terms):  # then channels are pixels as others are
-            images, channels, length = 1, images, channels * length
-            widths = [channels] * len(widths)
-        counts = tuple([len(parts) for parts in terms])
-        modes = [_MODES[mode] for mode in common.modes]
-        sizes = [images, channels, length, torch.get_num_threads(), *modes, *counts, *widths]
-        self.form = CallForm(common, counts, sizes)
+            self.table = torch.stack([torch.stack(known) for known in note.affines])
 
     @property
     def affines(self) -> list[Affine]:
@@ -128,64 +158,49 @@ class OnePass:
 
     def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         """The output, of the parts of all terms; in training the running statistics move."""
-        if self.note is not None and self.note.output is not None:
-            return self.note.output.restore(inputs[0], self.shape).view(self.shape)
-        common, sizes = self.form.common, self.form.sizes
-        out = new_value(self.shape, inputs[0], common.last)
+        plan, note = self.plan, self.note
+        if note is not None and note.output is not None:
+            return note.output.restore(inputs[0], plan.shape).view(plan.shape)
+        if plan.is_single and note is None:
+            raise ValueError("training needs more than one value a channel, not 1")
+        out = new_value(plan.shape, inputs[0], plan.last)
         if type(out) is not Tensor:  # of a call that is looked through
             return out
-        addresses = [out.data_ptr(), *[x.data_ptr() for x in inputs]]
+        statistics, shares = self._shared_statistics()
+        addresses = [out.data_ptr(), *[x.data_ptr() for x in inputs], *statistics]
         numbers: list[float] = []
-        table, row = self.table.data_ptr(), 4 * self.table.stride(0)
+        table, row = self.table.data_ptr(), 4 * 4 * plan.channels
         for place, norm in enumerate(self.norms):
             buffers = norm.running_mean, norm.running_var, norm.num_batches_tracked
             mean, var, batches = [0 if x is None else x.data_ptr() for x in buffers]
             addresses += norm.weight.data_ptr(), norm.bias.data_ptr(), mean, var
             addresses += table + place * row, batches
-            numbers += norm.momentum or 0.0, norm.eps, common.repeats[place]
-            if norm.training and self.note is None:
-                self._check(place)
+            numbers += norm.momentum or 0.0, norm.eps, plan.repeats[place]
         addresses += [p.data_ptr() for p in params]
-        if self.note is not None:
-            given = [native_group.GIVEN] * len(self.norms)
-            sizes = [*sizes[:4], *given, *sizes[4 + len(given) :]]
-        common.group.forward(addresses, sizes, numbers)
+        sizes = [*plan.sizes, *shares]
+        if note is not None:
+            sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
+        plan.group.forward(addresses, sizes, numbers)
         return out
 
-    def _check(self, place: int) -> None:
-        """Raises ValueError where a batch has a single value a channel."""
-        common, (images, _, length, *_) = self.form.common, self.form.sizes
-        static = [term.static for term in common.terms if term.normed][place]
-        if images * length * (common.repeats[place] if static else common.steps) == 1:
-            raise ValueError("training needs more than one value a channel, not 1")
-
-
-def _check_sizes(
-    terms: Sequence[Parts], forms: Sequence[Term], channels: int, norms: Sequence[Norm]
-) -> None:
-    """Raises RuntimeError, as torch does, where terms differ in more than T: libraries read what they are
-    told is there."""
-    if any(norm.weight.shape[0] != channels for norm in norms):
-        raise RuntimeError(f"a norm of other channels got {channels}")
-    if len(terms) == 1 == len(terms[0]):
-        return
-    found = {
-        (
-            part.shape[not form.static :][:1] + part.shape[2 + (not form.static) :],
-            sum([x.shape[1 if form.static else 2] for x in parts]),
-        )
-        for parts, form in zip(terms, forms, strict=True)
-        for part in parts
-    }
-    lengths = {
-        part.shape[0]
-        for parts, form in zip(terms, forms, strict=True)
-        if not form.static
-        for part in parts
-    }
-    if len(found) > 1 or len(lengths) > 1:
-        sizes = ", ".join(str(list(part.shape)) for parts in terms for part in parts)
-        raise RuntimeError(f"the terms of a sum differ in size: {sizes}")
+    def _shared_statistics(self) -> tuple[list[int], list[int]]:
+        """Addresses of the statistics of parts that several read, and whether they are known."""
+        addresses, shares = [], []
+        plan = self.plan
+        widths = plan.sizes[-len(self.parts) :]
+        for part, width, learns in zip(self.parts, widths, plan.learns, strict=True):
+            if not (learns and part.sum is not None and self.note is None):
+                addresses.append(0)
+                shares.append(native_group.ALONE)
+                continue
+            known = part.statistics
+            if known is None:
+                part.statistics = known = part.tensor.new_empty(2, width)
+                shares.append(native_group.NOTED)
+            else:
+                shares.append(native_group.KNOWN)
+            addresses.append(known.data_ptr())
+        return addresses, shares
 
 
 class OnePassFunction(torch.autograd.Function):
@@ -193,16 +208,20 @@ class OnePassFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: OnePass, *tensors: Tensor) -> Tensor:
-        ctx.form = form = call.form
-        count = sum(form.counts)
-        inputs, params = tensors[:count], tensors[count + 2 * form.norms :]
+        ctx.plan = plan = call.plan
+        count = len(call.parts)
+        inputs, params = tensors[:count], tensors[count + 2 * len(call.norms) :]
         out = call.run(inputs, params)
+        ctx.sums = [part.sum for part in call.parts]
+        for total in ctx.sums:
+            if total is not None:
+                total.readers += 1
         # A segment that is to run again keeps its own inputs, not what those were joined of.
         whole = tape() is not None
         kept: list[Tensor] = []
         ctx.kept = []
         place = 0
-        for kind, parts in zip(form.common.kinds, form.counts, strict=True):
+        for kind, parts in zip(plan.kinds, plan.counts, strict=True):
             if parts > 1:  # they are kept as they are
                 kept += inputs[place : place + parts]
                 ctx.kept += [None] * parts
@@ -216,8 +235,8 @@ class OnePassFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        form: CallForm = ctx.form
-        saved, place, last = ctx.saved_tensors, 0, form.common.last
+        plan: PassPlan = ctx.plan
+        saved, place, last = ctx.saved_tensors, 0, plan.last
         inputs: list[Tensor] = []
         for kept in ctx.kept:
             count = 1 if kept is None else kept.count
@@ -229,9 +248,8 @@ class OnePassFunction(torch.autograd.Function):
                 inputs.append(laid_out(x, last) if count > 1 else x)
             place += count
         table, params = saved[place], saved[place + 1 :]
-        found, of_norms, of_params = _gradients(
-            form, laid_out(grads[0], last), inputs, table, params
-        )
+        grad = laid_out(grads[0], last)
+        found, of_norms, of_params = _gradients(plan, grad, inputs, ctx.sums, table, params)
         results = [
             (row if p.dim() else row.sum()).view(p.shape)
             for p, row in zip(params, of_params, strict=True)
@@ -240,30 +258,45 @@ class OnePassFunction(torch.autograd.Function):
 
 
 def _gradients(
-    form: CallForm, grad: Tensor, inputs: Sequence[Tensor], table: Tensor, params: Sequence[Tensor]
-) -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
+    plan: PassPlan,
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    sums: Sequence[SummedGradient | None],
+    table: Tensor,
+    params: Sequence[Tensor],
+) -> tuple[list[Tensor | None], list[Tensor], Sequence[Tensor]]:
     """Those of all parts, of the weights and then the biases of norms, and of the learnables, summed over
-    all but the channels."""
-    common, channels, norms = form.common, form.channels, form.norms
-    found: list[Tensor] = []
-    shared: dict[bool, Tensor] = {}  # of the sum itself
-    rest = iter(inputs)
-    for count, term in zip(form.counts, common.terms, strict=True):
-        for x in [next(rest) for _ in range(count)]:
-            if term.normed or count > 1:
-                found.append(torch.empty_like(x))
-            else:
-                if term.static not in shared:
-                    shared[term.static] = torch.empty_like(x)
-                found.append(shared[term.static])
+    all but the channels. None of a part whose gradient others have begun."""
+    channels, norms = plan.channels, len(plan.modes)
+    terms = [
+        term for term, count in zip(plan.terms, plan.counts, strict=True) for _ in range(count)
+    ]
+    written: list[Tensor] = []
+    adds: list[int] = []
+    of_sums: dict[bool, Tensor] = {}  # without a norm, of what varies and of what does not
+    for x, total, term in zip(inputs, sums, terms, strict=True):
+        adds.append(total is not None and not total.begin(x))
+        if total is not None:
+            assert total.value is not None
+            written.append(total.value)
+        elif term.normed or len(terms) > len(plan.terms):
+            written.append(torch.empty_like(x))
+        else:
+            if term.static not in of_sums:
+                of_sums[term.static] = torch.empty_like(x)
+            written.append(of_sums[term.static])
     of_norms = [grad.new_empty(channels) for _ in range(2 * norms)]
     of_params = [grad.new_empty(channels) for _ in params]
     if type(grad) is Tensor:  # else of a call that is looked through
-        addresses = [x.data_ptr() for x in (grad, *inputs, *found)]
+        addresses = [x.data_ptr() for x in (grad, *inputs, *written)]
         known, row = table.data_ptr(), 4 * 4 * channels
         for place in range(norms):
             addresses.append(known + place * row)
             addresses += of_norms[place].data_ptr(), of_norms[norms + place].data_ptr()
         addresses += [x.data_ptr() for x in (*params, *of_params)]
-        common.group.backward(addresses, form.sizes)
+        plan.group.backward(addresses, [*plan.sizes, *adds])
+    for total in sums:
+        if total is not None:
+            total.end()
+    found = [None if add else x for x, add in zip(written, adds, strict=True)]
     return found, of_norms, of_params

@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.layouts import is_dense_last
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from danetc.runtime.model.built import Model
 from danetc.tasks.inputs import taken
@@ -296,7 +297,7 @@ def test_channels_last() -> None:
         def note(
             module: nn.Module, args: tuple[Tensor], y: Tensor, to: list[bool] = layouts
         ) -> None:
-            to.append(args[0].is_contiguous(memory_format=torch.channels_last))
+            to.append(is_dense_last(args[0]))
 
         for module in fused.modules():
             if isinstance(module, PackedConv2d):

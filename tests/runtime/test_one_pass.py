@@ -28,7 +28,15 @@ from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.layers import one_pass
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.joined import SideBySide, Value
+from danetc.runtime.layers.joined import (
+    Operand,
+    SideBySide,
+    SummedGradient,
+    Value,
+    beside_others,
+    parts_of,
+    to_be_joined,
+)
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.model.built import to_channels_last
 from tests.alternating import alternating
@@ -66,19 +74,21 @@ FORMS: dict[str, tuple[tuple[bool, bool], ...]] = {
 # fmt: on
 
 
-def layer(program: NeuronProgram, form: str, training: bool = True) -> FusedNeuron:
+def layer(
+    program: NeuronProgram, form: str, training: bool = True, channels: int = CHANNELS
+) -> FusedNeuron:
     """A fusion group whose numbers are none that any default has."""
     generator = torch.Generator().manual_seed(1)
     norms: list[Any] = []
     for normed, static in FORMS[form]:
-        kind = StaticBatchNorm2d(CHANNELS, steps=STEPS) if static else nn.BatchNorm2d(CHANNELS)
+        kind = StaticBatchNorm2d(channels, steps=STEPS) if static else nn.BatchNorm2d(channels)
         if normed:
             for value in (kind.weight, kind.bias, kind.running_mean, kind.running_var):
                 assert isinstance(value, Tensor)
-                value.data.copy_(torch.rand(CHANNELS, generator=generator) + 0.5)
+                value.data.copy_(torch.rand(channels, generator=generator) + 0.5)
         norms.append(kind.train(training) if normed else None)
     made = FusedNeuron(
-        program.text(), STEPS, 3, norms, [ANALOG] * len(norms), size=(CHANNELS, 1, 1)
+        program.text(), STEPS, 3, norms, [ANALOG] * len(norms), size=(channels, 1, 1)
     )
     made.held = nn.ModuleList(n for n in norms if n is not None)  # as a model holds them
     return made
@@ -100,7 +110,7 @@ def laid(x: Tensor, last: bool) -> Tensor:
 
 def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, Tensor]]:
     """The output, and all gradients and buffers by name."""
-    parts = [p for x in inputs for p in (x.parts if isinstance(x, SideBySide) else (x,))]
+    parts = [p.original for x in inputs for p in parts_of(x)]
     for x in parts:
         x.requires_grad_()
     y = made(*inputs)
@@ -175,11 +185,105 @@ def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyP
     whole, other = values(form, (3, 5), last)
     parts = [laid(x.clone(), last) for x in whole.split(widths, 2)]
     out, found = run(first, [whole, other])
-    same, again = run(second, [SideBySide(parts, -3), other.detach().clone()])
+    same, again = run(second, [SideBySide(list(map(Operand, parts)), -3), other.detach().clone()])
     assert torch.equal(out, same)
     joined = torch.cat([again[f"input {i}"] for i in range(3)], 2)
     assert torch.equal(joined, found["input 0"])
     assert torch.equal(again["input 3"], found["input 1"])
+
+
+# -- what several read beside others -------------------------------------------------------------------
+
+
+class Readers(nn.Module):
+    """Neurons that read two values beside each other, the second in their other order as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        program = program_of("neuron = LIF")
+        self.layers = nn.ModuleList(layer(program, "norm", channels=2 * CHANNELS) for _ in range(3))
+
+    def forward(self, first: Tensor, second: Tensor, shares: bool) -> tuple[Tensor, ...]:
+        a, b = (beside_others(x, -3) if shares else x for x in (first, second))
+        pairs = [(a, b), (b, a), (b, b)]
+        return tuple(
+            made(to_be_joined(pair, -3)) for made, pair in zip(self.layers, pairs, strict=True)
+        )
+
+
+def readers() -> tuple[Readers, list[Tensor]]:
+    """With values that others made."""
+    leaves = [x.requires_grad_() for x in values("norm + value", (3, 3), True)]
+    return Readers(), leaves
+
+
+def observed(made: Readers, leaves: list[Tensor], shares: bool) -> list[Tensor]:
+    """Outputs, gradients and statistics."""
+    values = [2.0 * x for x in leaves]
+    outs = made(*values, shares)
+    weights = torch.arange(1.0, 4.0)
+    loss = sum((y * w).sum() for y, w in zip(outs, weights, strict=True))
+    total = loss + sum(x.square().sum() for x in values)  # which others read too
+    parameters = list(made.parameters())
+    grads = torch.autograd.grad(total, [*leaves, *parameters])
+    return [*outs, *grads, *made.buffers()]
+
+
+def test_gradients_are_summed_and_statistics_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are by autograd, and where each norm takes its own."""
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    found, wanted = (observed(*readers(), shares) for shares in (True, False))
+    for mine, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
+
+
+def test_a_sum_has_no_tensors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who read a part write to one gradient, which is let go of at the last."""
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    begun: list[bool] = []
+    real = SummedGradient.begin
+
+    def begin(self: SummedGradient, like: Tensor) -> bool:
+        begun.append(real(self, like))
+        return begun[-1]
+
+    monkeypatch.setattr(SummedGradient, "begin", begin)
+    made, leaves = readers()
+    first, second = (beside_others(x, -3) for x in leaves)
+    assert isinstance(first, SideBySide)
+    assert isinstance(second, SideBySide)
+    outs = [m(to_be_joined([first, second], -3)) for m in made.layers]
+    sum(y.sum() for y in outs).backward()
+    assert sorted(begun) == [False] * 4 + [True] * 2
+    sums = [value.parts[0].sum for value in (first, second)]
+    assert all(each is not None and each.readers == 3 and each.value is None for each in sums)
+
+
+def test_a_graph_is_run_again_and_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    results = []
+    for shares in (True, False):
+        made, leaves = readers()
+        outs = made(*[2.0 * x for x in leaves], shares)
+        found = []
+        for wanted in (outs, outs[:1], outs[1:], outs):
+            found += torch.autograd.grad(
+                [y.sum() for y in wanted], leaves, retain_graph=True, allow_unused=True
+            )
+        results.append(found)
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
+
+
+def test_a_part_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "LANES", 1)
+    made, (first, second) = readers()
+    outs = made(first.detach(), second, True)
+    (found,) = torch.autograd.grad(sum(y.sum() for y in outs), [second])
+    made, _ = readers()
+    outs = made(first.detach(), second, False)
+    (wanted,) = torch.autograd.grad(sum(y.sum() for y in outs), [second])
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

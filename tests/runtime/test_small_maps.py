@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.layers import inference, small_maps
+from danetc.runtime.layers import inference, pointwise, small_maps
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.layers.small_maps import Window
@@ -29,7 +29,8 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also of few weights."""
+    """Also of few weights, and in place of products of pixels."""
+    monkeypatch.setattr(pointwise, "MOST", 0)
     for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "FORWARD_WEIGHTS", "INPUT_WEIGHTS"):
         monkeypatch.setattr(small_maps, name, 1)
 

@@ -28,6 +28,7 @@ from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
 from danetc.runtime.layers import fused, inference, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.joined import SideBySide, beside_others
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
 from danetc.tasks.training.plan import default_backend
@@ -262,6 +263,13 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert communication(shared) == communication(shared) == 0.0
 
 
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = beside_others(torch.randn(2, 2, 3, 4, 4, requires_grad=True), -3)
+    assert isinstance(value, SideBySide)
+    (part,) = value.parts
+    assert part.sum is None
+
+
 def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = SimpleNamespace(_iterator=object())
     internals.end_workers(loader)
@@ -281,6 +289,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.INTEGERS: integers,
     InternalUse.ALLOCATIONS: measured,
     InternalUse.SHARED_BITS: train_step,
+    InternalUse.PASSES: beside,
     InternalUse.COMMUNICATION: waiting,
     InternalUse.LOADERS: loaders,
 }

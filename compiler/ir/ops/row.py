@@ -73,13 +73,14 @@ class TorchFunction:
     """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
 
     ``fold`` applies it pairwise from the left; ``as_list`` passes the operands as one list;
-    ``before`` are constants that stand before the operands.
+    ``before`` are constants that stand before the operands. The ``layout`` is as of a module, or ``beside``:
+    apart, for what several neurons read beside others.
     """
 
     target: str
     args: tuple[Attribute, ...] = ()
     kwargs: Mapping[str, Attribute] = field(default_factory=dict)
-    layout: Literal["flat", "seq", "any"] = "seq"
+    layout: Literal["flat", "seq", "any", "beside"] = "seq"
     fold: bool = False
     as_list: bool = False
     before: tuple[Attribute, ...] = ()

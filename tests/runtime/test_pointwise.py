@@ -1,0 +1,144 @@
+"""Convolutions of pixels as products of matrices: held to torch's in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danetc.runtime.layers import pointwise
+from danetc.runtime.layers.layouts import is_dense_last
+from danetc.runtime.layers.packed import PackedConv2d
+from tests.runtime.test_small_maps import spikes
+
+SHAPES = ((6, 8, 3, 5), (2, 3, 8, 4, 4), (1, 1, 8, 1, 7), (3, 2, 8, 1, 1))
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def last(x: Tensor) -> Tensor:
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def layer(bias: bool = True, **options: Any) -> PackedConv2d:
+    torch.manual_seed(0)
+    return PackedConv2d(8, 12, **{"kernel_size": 1, **options}, bias=bias, low=0, high=1, unit=1.0)
+
+
+def products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the functions here that are called from now on."""
+    calls: list[str] = []
+    for name in ("convolved", "input_gradient", "weight_gradient", "bias_gradient"):
+        real = getattr(pointwise, name)
+
+        def call(*args: Any, name: str = name, real: Any = real) -> Tensor:
+            calls.append(name)
+            return real(*args)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(pointwise, name, call)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_the_convolution_with_its_gradients(
+    shape: tuple[int, ...], bias: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = layer(bias), products(monkeypatch)
+    plain = nn.Conv2d(8, 12, 1, bias=bias).double()
+    plain.load_state_dict(made.state_dict())
+    x = last(spikes(*shape))
+    made.to(dtype)
+    mine = x.to(dtype, copy=True).requires_grad_()
+    y = made(mine)
+    other = x.clone().requires_grad_()
+    wanted = plain(other.flatten(0, -4)).unflatten(0, shape[:-3])
+    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).double()
+    y.backward(grad.to(dtype))  # not laid out as the output is
+    wanted.backward(grad)
+    assert is_dense_last(y)
+    assert is_dense_last(mine.grad)
+    assert calls == ["convolved", "weight_gradient", "input_gradient", *["bias_gradient"] * bias]
+    for name, a, b in (
+        ("output", y, wanted),
+        ("input", mine.grad, other.grad),
+        *((n, p.grad, plain.get_parameter(n).grad) for n, p in made.named_parameters()),
+    ):
+        assert a is not None
+        assert b is not None
+        assert a.dtype == dtype
+        a, b = a.detach(), b.detach()
+        scale = TOLERANCES[dtype] * float(b.abs().max())
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=scale, msg=f"{name} of {shape}")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_weights_lie_as_they_do(layout: torch.memory_format) -> None:
+    made = layer().to(memory_format=layout)
+    made(last(spikes(*SHAPES[0])).float()).sum().backward()
+    assert made.weight.grad is not None
+    assert made.weight.grad.stride() == made.weight.stride()
+
+
+def test_the_same_without_gradients_and_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, calls = layer(), products(monkeypatch)
+    x = last(spikes(*SHAPES[1])).float()
+    with torch.no_grad():
+        assert torch.equal(made(x), made(x.clone().requires_grad_()).detach())
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            y = made(x)
+            with torch.no_grad():
+                assert torch.equal(made(x), y)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+    assert set(calls) == {"convolved"}
+    assert len(calls) == 6
+
+
+def test_frozen_weights_and_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, x = products(monkeypatch), last(spikes(*SHAPES[0])).float()
+    layer()(x).sum().backward()
+    assert "input_gradient" not in calls
+    frozen = layer().requires_grad_(False)
+    calls.clear()
+    frozen(x.requires_grad_()).sum().backward()
+    assert calls == ["convolved", "input_gradient"]
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "a larger kernel": {"kernel_size": 3, "padding": 1}, "a stride": {"stride": 2},
+    "a border": {"padding": 1}, "groups": {"groups": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
+def test_any_other_convolution_is_torch_s(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls, x = layer(**options), products(monkeypatch), last(spikes(4, 8, 6, 6)).float()
+    y = made(x.requires_grad_())
+    y.sum().backward()
+    assert not calls
+    wanted = nn.functional.conv2d(
+        x, made.weight, made.bias, made.stride, made.padding, made.dilation, made.groups
+    )
+    torch.testing.assert_close(y, wanted)
+
+
+def test_rows_of_pixels_and_many_of_them_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, calls, x = layer(), products(monkeypatch), spikes(4, 8, 6, 6).float()
+    made(x)  # its pixels come last
+    assert not calls
+    made(last(x))
+    assert calls
+    calls.clear()
+    monkeypatch.setattr(pointwise, "MOST", x[:, 0].numel() - 1)
+    made(last(x))
+    assert not calls
+
+
+def test_what_does_not_fit_is_torch_s_error() -> None:
+    with pytest.raises(RuntimeError, match="channels"):
+        layer()(last(spikes(4, 9, 6, 6)).float())
