@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -30,6 +31,35 @@ def test_everything_but_the_fused_backend_works_without_posix(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "# caf\u00e9 \u2192" in (tmp_path / "small.danet").read_text("utf-8")
+
+
+AGAIN = """
+import resource
+import torch
+from danetc.runtime.system.machine import keep_freed_memory
+if {keeps}:
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc's")
+@pytest.mark.parametrize(
+    ("keeps", "given", "is_new"),
+    [(True, {}, False), (False, {}, True), (True, {"MALLOC_TRIM_THRESHOLD_": "1"}, True)],
+)
+def test_memory_that_is_freed_is_kept(keeps: bool, given: dict[str, str], is_new: bool) -> None:
+    """Its pages are new where it is not asked for, and where the environment says something else."""
+    program = AGAIN.format(keeps=keeps)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | given
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    pages = 2**24 * 4 // mmap.PAGESIZE
+    assert (int(done.stdout) > pages / 20) == is_new  # (large ones may be of many small ones)
 
 
 def test_cores_and_memory() -> None:

@@ -91,6 +91,7 @@ def command(
     Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json, progress
     goes to standard error and training.json is printed.
     """
+    from danetc.runtime.system.machine import keep_freed_memory
     from danetc.tasks.training.printing import print_training, result
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.request import TrainingRequest
@@ -107,6 +108,7 @@ def command(
         if asked["data"] is None:
             raise missing_data()
         request = TrainingRequest(settings=settings, **asked)
+    keep_freed_memory()
     if dry_run:
         with _endings():
             _dry_run(request, dry_run_seconds, quiet=quiet, as_json=as_json)

