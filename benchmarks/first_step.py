@@ -1,5 +1,8 @@
 """The first training step of a fresh process, with an empty and with a filled cache of kernels.
 
+With a filled one a network of 150 layers is held to what the first step takes beyond a later one, which
+itself takes most of a second.
+
 python benchmarks/first_step.py [--quick] [--batch N] [--image S]
 """
 
@@ -36,7 +39,11 @@ def main() -> int:
                 warm.append(in_own_process(command, spec, Path(cache)))
         middle = sorted(warm, key=lambda one: one.first)[len(warm) // 2]
         rows.append(Row(f"{spec}, cold cache", cold.first, most=COLD, unit="s"))
-        rows.append(Row(f"{spec}, warm cache", middle.first, most=WARM, unit="s"))
+        if spec == SPECS[0]:
+            rows.append(Row(f"{spec}, warm cache", middle.first, most=WARM, unit="s"))
+        else:
+            label = f"{spec}, warm cache, {middle.first:.2f} s, less a later step"
+            rows.append(Row(label, middle.first - middle.later, most=WARM, unit="s"))
         raw[spec] = {"cold": asdict(cold), "warm": [asdict(one) for one in warm]}
     return report(at, rows, raw)
 

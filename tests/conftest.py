@@ -154,7 +154,7 @@ def together(monkeypatch: pytest.MonkeyPatch, short_samples: None) -> list[Seque
 
     def pretend(command: Sequence[str], what: str) -> Alone:
         commands.append(command)
-        return Alone(5.0, 3_000_000, 2_000_000)
+        return Alone(5.0, 0.5, 3_000_000, 2_000_000)
 
     monkeypatch.setattr("danetc.tasks.benchmark.in_own_process", pretend)
     return commands

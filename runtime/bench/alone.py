@@ -12,7 +12,7 @@ from pathlib import Path
 
 from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import WARM_UP, timed
+from danetc.runtime.bench.timing import timed
 from danetc.runtime.kernels.torch_internals import MissingInternal
 
 
@@ -20,13 +20,14 @@ from danetc.runtime.kernels.torch_internals import MissingInternal
 class Alone:
     """A step in a process of its own.
 
-    ``first`` are the seconds of the first step, ``peak`` the most bytes of tensors at a time in a
+    ``first`` and ``later`` are the seconds of the first step and of a later one, ``peak`` the most bytes of tensors at a time in a
     later one beyond what is there between steps (weights, the optimizer's state; not the gradients,
     which each step makes anew), where torch says so, and ``resident`` the same of the process's
     memory as the system sees it, where it says so.
     """
 
     first: float
+    later: float
     peak: int | None
     resident: int | None
 
@@ -34,8 +35,7 @@ class Alone:
 def alone(step: TrainingStep) -> Alone:
     """Measure a step that this process has not run before."""
     first = timed(step, step.device).wall
-    for _ in range(WARM_UP - 1):
-        step()
+    later = timed(step, step.device).wall
     step.optimizer.zero_grad()
     resident = resident_peak(step) if step.device.type == "cpu" else None
     step.optimizer.zero_grad()
@@ -44,7 +44,7 @@ def alone(step: TrainingStep) -> Alone:
         peak = peak_bytes(step)
     except MissingInternal:
         peak = None
-    return Alone(first, peak, resident)
+    return Alone(first, later, peak, resident)
 
 
 def resident_peak(step: Callable[[], object]) -> int | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import per_step
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
 Reduce = Callable[[Tensor], Tensor]
@@ -60,6 +61,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         x, weight, *vectors = ctx.saved_tensors
         mean, inverse = (vector.view(weight.shape) for vector in vectors)
         axes = [1, *range(3, x.dim())]

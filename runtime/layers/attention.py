@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.packed import autocast_dtype
 
@@ -120,6 +121,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         factors = [
             # of one that no gradient needs the shape alone counts
             grads[0].new_zeros(1).expand(kept.shape) if saved is None else kept.restore(saved)

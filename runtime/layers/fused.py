@@ -26,6 +26,7 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kern
 from danetc.runtime.kernels.native_group import Wanted, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.joined import Value, distinct, is_plain, parts_of, whole
 from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
@@ -141,6 +142,7 @@ class _FusionGroup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         plan: _Plan = ctx.plan
         saved, place, inputs, affines = ctx.saved_tensors, 0, [], []
         for kept in ctx.kept:

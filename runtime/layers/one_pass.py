@@ -19,6 +19,7 @@ from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.kernels.native_group import NativeGroup
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.joined import Operand, SummedGradient
 from danetc.runtime.layers.layouts import laid_out, new_value
 from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm
@@ -235,6 +236,7 @@ class OnePassFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         plan: PassPlan = ctx.plan
         saved, place, last = ctx.saved_tensors, 0, plan.last
         inputs: list[Tensor] = []

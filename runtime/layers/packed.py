@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.layers import pointwise, small_maps, sparse
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.model.stepping import is_step_under_way
@@ -41,6 +42,7 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         stride, padding, dilation, groups = ctx.options
         packed, own = ctx.saved_tensors
         weight = _in(own, ctx.kept.dtype)
@@ -254,6 +256,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         a, b = (
             None if x is None else kept.restore(x)
             for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)

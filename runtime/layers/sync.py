@@ -16,6 +16,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from danetc.runtime.kernels.composed_operators import is_static, per_step, scale_steps
 from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
+from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
     BorderedBatchNorm2d,
@@ -119,6 +120,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         return (*input_gradient(grads[0], *ctx.saved_tensors), None, None)
 
 

@@ -310,6 +310,15 @@ def test_channels_last() -> None:
 MAXPOOL = "conv(4) -> norm -> spike -> maxpool(3, stride = 2)"
 
 
+@pytest.mark.parametrize("name", alternating(VARIETY, 1))
+def test_gradients_are_not_differentiated_again(name: str) -> None:
+    """It would take them for constants."""
+    graph = variety(name)
+    model, x = emit(graph, 0, "fused"), next(inputs(graph)).requires_grad_()
+    with pytest.raises(RuntimeError, match="create_graph"):
+        torch.autograd.grad(model(x).sum(), x, create_graph=True)
+
+
 # -- what is kept ----------------------------------------------------------------------------------
 
 

@@ -245,7 +245,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingInternal, match="cannot be measured"):
         saved_bytes(lambda: torch.ones(2, requires_grad=True).exp().sum())
     graph = text(small("stage(basic(4), 1) via origin"))
-    monkeypatch.setattr(benchmark, "in_own_process", lambda *rest: Alone(1.0, None, None))
+    monkeypatch.setattr(benchmark, "in_own_process", lambda *rest: Alone(1.0, 0.5, None, None))
     conditions = benchmark.Conditions.of(graph, 2)
     report = benchmark.compare(
         graph, conditions, ["eager"], rounds=1, command=lambda name, memory: []
