@@ -74,8 +74,7 @@ def packed(
     if call.target != "torch.nn.Conv2d" or not kind.bits:
         return call
     kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
-    target = "danetc.runtime.layers.packed.PackedConv2d"
-    return replace(call, target=target, kwargs=kwargs, layout="any")
+    return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
 
 
 def _packed_product(call: TorchFunction, a: Node, b: Node) -> TorchFunction:

@@ -16,7 +16,7 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.layers import pointwise, small_maps, sparse
 from danetc.runtime.layers.first_order import refuse_second_order
-from danetc.runtime.layers.layouts import is_last
+from danetc.runtime.layers.layouts import is_dense_last, is_last
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.model.stepping import is_step_under_way
 
@@ -35,62 +35,44 @@ class _Conv(torch.autograd.Function):
         ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
         stride, padding, dilation, groups = options
         ctx.is_product = pointwise.is_product(x, weight, stride, padding, groups)
+        ctx.last = is_dense_last(x)
         weight = _in(weight, x.dtype)
         if ctx.is_product:
             return pointwise.convolved(x, weight, bias)
-        return _apart(F.conv2d(_images(x), weight, bias, stride, padding, dilation, groups), x)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_order()
         stride, padding, dilation, groups = ctx.options
-        packed, own = ctx.saved_tensors
-        weight = _in(own, ctx.kept.dtype)
-        if ctx.is_product:
-            return *_product_gradients(ctx, grads[0], packed, weight, own.dtype), None
+        packed, whole = ctx.saved_tensors
+        weight = _in(whole, ctx.kept.dtype)
         if packed is None:
-            sequence = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
+            x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
         else:
-            sequence = ctx.kept.restore(packed)
-        x, grad = _images(sequence), _images(grads[0])
+            x = ctx.kept.restore(packed)
+        (grad,) = grads
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
-        dx = dw = None
+        dx = dw = db = None
+        if ctx.is_product:
+            if of_x:
+                dx, of_x = pointwise.input_gradient(grad, weight, ctx.last), False
+            if of_weight and pointwise.is_gradient_product(x, weight):
+                dw, of_weight = pointwise.weight_gradient(x, grad, weight), False
         if of_x and small_maps.is_input_gradient_faster(grad, weight, groups):
             window = small_maps.Window.of(weight, stride, padding, dilation)
             dx, of_x = small_maps.input_gradient(x.shape, grad, weight, window), False
         if of_weight and small_maps.is_gradient_faster(grad, weight, groups):
             window = small_maps.Window.of(weight, stride, padding, dilation)
             dw, of_weight = small_maps.weight_gradient(x, grad, weight, window), False
-        dx_by_torch, dw_by_torch, db = torch.ops.aten.convolution_backward.default(
-            grad, x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
-            dilation, False, (0, 0), groups, (of_x, of_weight, of_bias),
-        )  # fmt: skip
-        dx = dx_by_torch if dx is None else dx
-        dw = dw_by_torch if dw is None else dw
-        dx = None if dx is None else _apart(dx, sequence)
-        return dx, None if dw is None else _in(dw, own.dtype), db, None
-
-
-def _product_gradients(
-    ctx: Any, grad: Tensor, packed: Tensor | None, weight: Tensor, dtype: torch.dtype
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Those of the input, the weight and the bias of a convolution that is a product of matrices."""
-    of_x, _, of_bias = ctx.needs_input_grad[:3]
-    dw = None
-    if packed is not None:
-        dw = _in(pointwise.weight_gradient(ctx.kept.restore(packed), grad, weight), dtype)
-    dx = pointwise.input_gradient(grad, weight) if of_x else None
-    return dx, dw, pointwise.bias_gradient(grad) if of_bias else None
-
-
-def _images(x: Tensor) -> Tensor:
-    """[T * N, C, H, W] of a sequence; images stay as they are."""
-    return x if x.dim() == 4 else x.flatten(0, -4)
-
-
-def _apart(y: Tensor, x: Tensor) -> Tensor:
-    """What was made of ``_images(x)``, with T and N as ``x`` has them."""
-    return y if x.dim() == 4 else torch.unflatten(y, 0, x.shape[:-3])
+        if of_x or of_weight or of_bias:
+            by_torch = torch.ops.aten.convolution_backward.default(
+                grad, x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
+                dilation, False, (0, 0), groups, (of_x, of_weight, of_bias),
+            )  # fmt: skip
+            own = zip((dx, dw, db), by_torch, strict=True)
+            dx, dw, db = [theirs if mine is None else mine for mine, theirs in own]
+        return dx, None if dw is None else _in(dw, whole.dtype), db, None
 
 
 def _in(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -99,7 +81,7 @@ def _in(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 class PackedConv2d(Leaf, nn.Conv2d):
     """A convolution of spikes or counts, ``low`` to ``high`` times ``unit``: for its weights'
-    gradient it keeps them in bits. Takes images [N, C, H, W], or a sequence [T, N, C, H, W] of them."""
+    gradient it keeps them in bits."""
 
     def __init__(self, *args: Any, low: int, high: int, unit: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -110,15 +92,14 @@ class PackedConv2d(Leaf, nn.Conv2d):
         wanted = weight.requires_grad or x.requires_grad
         wanted = wanted or (bias is not None and bias.requires_grad)
         if torch.compiler.is_compiling():
-            return _apart(super().forward(_images(x)), x)
+            return super().forward(x)
         if not (wanted and torch.is_grad_enabled()):
-            images = _images(x)
-            by_spike = sparse.convolved(self, images) if is_step_under_way() else None
-            if by_spike is None and pointwise.is_product(
-                x, weight, self.stride, self.padding, self.groups
-            ):
+            by_spike = sparse.convolved(self, x) if is_step_under_way() else None
+            if by_spike is not None:
+                return by_spike
+            if pointwise.is_product(x, weight, self.stride, self.padding, self.groups):
                 return pointwise.convolved(x, weight, bias)
-            return _apart(super().forward(images) if by_spike is None else by_spike, x)
+            return super().forward(x)
         dtype = autocast_dtype(x)
         if dtype is not None:
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)

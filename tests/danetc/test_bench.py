@@ -131,4 +131,6 @@ def test_a_process_of_its_own_has_no_compiled_kernels() -> None:
         "assert not os.listdir(folder); print('noise');"
         "print(json.dumps({'first': 1.0, 'later': 0.5, 'peak': 2, 'resident': None}))"
     )
-    assert benchmark.in_own_process([sys.executable, "-c", program], "it") == Alone(1.0, 0.5, 2, None)
+    assert benchmark.in_own_process([sys.executable, "-c", program], "it") == Alone(
+        1.0, 0.5, 2, None
+    )

@@ -30,7 +30,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of few weights, and in place of products of pixels."""
-    monkeypatch.setattr(pointwise, "MOST", 0)
+    monkeypatch.setattr(pointwise, "is_product", lambda *_: False)
     for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "FORWARD_WEIGHTS", "INPUT_WEIGHTS"):
         monkeypatch.setattr(small_maps, name, 1)
 
