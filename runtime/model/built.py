@@ -72,10 +72,9 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         if not len(self.graph.nodes):
             return PythonCode("", {}, None)
         code = super().recompile()
-        if "__call__" in vars(
-            type(self)
-        ):  # which shows the line of an error, and makes three calls of each
-            del type(self).__call__
+        own = type(self)
+        if "__call__" in vars(own):  # it shows the line of an error, and takes three calls for each
+            del own.__call__
         return code
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
