@@ -268,12 +268,10 @@ class FusedNeuron(Neuron):
         parts = [part for parts in terms for part in parts]
         if not (all([part.is_plain for part in parts]) and all([is_plain(x) for x in others])):  # noqa: C419
             return None
-        counts, forms = (
-            tuple([len(each) for each in terms]),
-            tuple([part.arrangement for part in parts]),
-        )
+        counts = tuple([len(each) for each in terms])
+        arrangements = tuple([part.arrangement for part in parts])
         modes = self._modes()
-        key = counts, forms, modes, torch.get_num_threads()
+        key = counts, arrangements, modes, torch.get_num_threads()
         if key not in self._passes:
             self._passes[key] = self._found(terms, modes)
         return self._passes[key]

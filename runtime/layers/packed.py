@@ -35,7 +35,7 @@ class _Conv(torch.autograd.Function):
         ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
         stride, padding, dilation, groups = options
         ctx.is_product = pointwise.is_product(x, weight, stride, padding, groups)
-        ctx.last = is_dense_last(x)
+        ctx.last = ctx.is_product and is_dense_last(x)
         weight = _in(weight, x.dtype)
         if ctx.is_product:
             return pointwise.convolved(x, weight, bias)

@@ -1,9 +1,9 @@
 """Convolutions of which each output reads its own pixel alone, as products of matrices.
 
 With channels last the pixels of all images are the rows of one matrix as they lie in memory; with channels
-before the pixels each image is a matrix. On a CPU a product takes 0.2 to 1.0 of what oneDNN takes for a 1x1
-convolution and its gradients, since nothing is laid out anew (docs/decisions.md has the figures). It gives the
-same but for the order of its sums.
+before the pixels each image is a matrix. On a CPU a product takes 0.1 to 1.0 of what oneDNN takes for a 1x1
+convolution and its gradients, where the rules here choose it and but for a few sizes (docs/decisions.md has the
+figures). It gives the same but for the order of its sums.
 """
 
 from __future__ import annotations
