@@ -1,0 +1,356 @@
+"""Comparison of zoo networks with the code that their authors published.
+
+``tests/zoo/recorded/NAME.json`` describes one comparison and ``NAME.npz`` holds the outputs and gradients
+of the authors' network. The authors' code itself is not part of this repository: ``record`` takes their
+network as a module and writes both files. ``compare_with_authors`` rebuilds the same weights and inputs
+from seeds, runs our network and compares.
+
+The description has these fields:
+
+- ``repository``, ``commit``, ``code``: where the network was found; ``code`` names the file and the class.
+- ``settings``: settings of the spec; the authors' network was made to the same sizes.
+- ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, and ``key.T`` its
+  transpose (of the first two dimensions).
+- ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
+- ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
+- ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
+- ``unused``: their parameters that have no counterpart -> the reason.
+- ``gap``: largest relative difference when the comparison was recorded.
+
+Where no code was found, the file has ``repository: null`` and a ``reason``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler.emit.fx import emit
+from danetc.runtime.layers.neuron import Neuron
+from danetc.tasks.inputs import taken
+from tests.zoo.harness import assert_alive, graph
+
+FOLDER = Path(__file__).with_name("recorded")
+TOLERANCE = 1e-9
+BATCH = 2
+ENTRIES = 6
+"""Entries of each gradient that are stored beside its projection."""
+FLOOR = 1e-3
+"""Gradients are compared relative to their largest entry, or to this share of the network's largest."""
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Run = Callable[[nn.Module, Tensor], Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Description of one comparison; the module's docstring explains the fields."""
+
+    repository: str | None
+    commit: str = ""
+    code: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    gain: float = 1.0
+    norm: tuple[float, float] = (1.0, 2.0)
+    bias: tuple[float, float] = (-0.2, 0.6)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    changes: str = ""
+    differs: str = ""
+    unused: dict[str, str] = field(default_factory=dict)
+    gap: float = 0.0
+    reason: str = ""
+
+
+def comparison_of(name: str) -> Comparison:
+    return Comparison(**json.loads((FOLDER / f"{name}.json").read_text("utf-8")))
+
+
+def recorded(name: str) -> bool:
+    return (FOLDER / f"{name}.json").exists()
+
+
+def cell(name: str) -> str:
+    """What docs/zoo.md says of the comparison."""
+    if not recorded(name):
+        return "not compared"
+    comparison = comparison_of(name)
+    if comparison.repository is None:
+        return comparison.reason
+    owner = "/".join(comparison.repository.rstrip("/").rsplit("/", 2)[-2:])
+    link = f"[{owner}@{comparison.commit[:7]}]({comparison.repository}/tree/{comparison.commit})"
+    equal = f"equal to {10.0 ** math.ceil(math.log10(max(comparison.gap, 1e-16))):.0e}"
+    said = [f"{link}, {comparison.code}: {equal}"]
+    if comparison.changes:
+        said.append(f"after a change of their code: {comparison.changes}")
+    if comparison.differs:
+        said.append(f"the spec differs: {comparison.differs}")
+    return "; ".join(said)
+
+
+# -- weights and inputs from seeds -----------------------------------------------------------------
+
+
+def _generator(seed: int, key: str) -> np.random.Generator:
+    return np.random.default_rng([seed, crc32(key.encode())])
+
+
+def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
+    """Values of our weights and buffers, drawn by the names that the authors give them.
+
+    A regular expression of ``ranges`` that matches the authors' name comes first: uniform between two
+    bounds. Running means are normal with deviation 0.1, running variances uniform from 0.5 to 1.5, weights
+    of norms and biases uniform in ``norm`` and ``bias``. Other weights are normal with deviation
+    gain / sqrt(fan-in). Numbers that neurons learn move from their start by at most 0.05.
+    """
+    modules, values = dict(model.named_modules()), {}
+    for key, start in model.state_dict().items():
+        owner, _, leaf = key.rpartition(".")
+        if leaf == "num_batches_tracked":
+            continue
+        assert key in comparison.names, f"{key} has no counterpart"
+        theirs, shape = comparison.names[key], tuple(start.shape)
+        generator = _generator(comparison.seed, theirs)
+        is_norm = hasattr(modules[owner], "running_mean")
+        found = [
+            bounds for pattern, bounds in comparison.ranges.items() if re.search(pattern, theirs)
+        ]
+        if found:
+            drawn = generator.uniform(*found[0], shape)
+        elif leaf == "running_mean":
+            drawn = generator.normal(0, 0.1, shape)
+        elif leaf == "running_var":
+            drawn = generator.uniform(0.5, 1.5, shape)
+        elif leaf == "bias":
+            drawn = generator.uniform(*comparison.bias, shape)
+        elif leaf == "weight" and is_norm:
+            drawn = generator.uniform(*comparison.norm, shape)
+        elif leaf == "weight" and start.dim() >= 2 and not isinstance(modules[owner], Neuron):
+            fan_in = start[0].numel()
+            drawn = generator.normal(0, comparison.gain / fan_in**0.5, shape)
+        else:
+            drawn = start.double().numpy() + generator.uniform(-0.05, 0.05, shape)
+        values[key] = torch.as_tensor(drawn, dtype=torch.float64).reshape(shape)
+    return values
+
+
+def inputs(settings: Mapping[str, Any], name: str, seed: int) -> Tensor:
+    """An image [N, C, H, W], or counts of events [T, N, C, H, W]."""
+    ours = graph(name, settings)
+    value = taken(ours)
+    generator = _generator(seed, "input")
+    if not value.varies:
+        return torch.as_tensor(generator.normal(size=(BATCH, *value.shape)))
+    counts = torch.as_tensor(generator.poisson(0.8, (ours.steps, BATCH, *value.shape)))
+    most = value.kind.most if value.kind.is_integer else None
+    return (counts if most is None else counts.clamp(max=most)).double()
+
+
+# -- running and comparing -------------------------------------------------------------------------
+
+
+def digest(value: Tensor, key: str, seed: int) -> Array:
+    """A seeded projection of a tensor, its largest magnitude, and a few of its entries."""
+    flat = value.detach().double().flatten().numpy()
+    generator = _generator(seed, f"digest of {key}")
+    direction = generator.normal(size=flat.size) / flat.size**0.5
+    chosen = generator.integers(flat.size, size=ENTRIES)
+    largest = float(np.abs(flat).max())
+    return np.concatenate([[flat @ direction, largest], flat[chosen]])
+
+
+def _backward(outputs: Any, seed: int) -> list[Tensor]:
+    found = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+    total = torch.zeros((), dtype=torch.float64)
+    for place, y in enumerate(found):
+        along = _generator(seed, f"output {place}").normal(size=tuple(y.shape))
+        total = total + (y * torch.as_tensor(along)).sum()
+    total.backward()
+    return found
+
+
+def observe(
+    module: nn.Module,
+    run: Run,
+    x: Tensor,
+    gradients: Callable[[], Mapping[str, Tensor]],
+    buffers: Callable[[], Mapping[str, Tensor]],
+    seed: int,
+) -> dict[str, Array]:
+    """Outputs and digests of gradients in training, of buffers after it, and the same in evaluation.
+
+    Between the two the norms take the statistics of the batch whole, so that neurons fire in evaluation too.
+    """
+    seen: dict[str, Array] = {}
+    for mode in ("training", "evaluation"):
+        module.train(mode == "training")
+        module.zero_grad()
+        frames = x.detach().clone().requires_grad_()
+        for place, y in enumerate(_backward(run(module, frames), seed)):
+            seen[f"{mode}/output/{place}"] = y.detach().double().numpy()
+        assert frames.grad is not None, "no gradient reaches the input"
+        rows = [digest(frames.grad, "input", seed)]
+        rows += [digest(value, key, seed) for key, value in gradients().items()]
+        seen[f"{mode}/gradients"] = np.stack(rows)
+        if mode == "training":
+            rows = [digest(value, key, seed) for key, value in buffers().items()]
+            seen["buffers"] = np.stack(rows) if rows else np.zeros((0, 2 + ENTRIES))
+            for layer in module.modules():
+                if hasattr(layer, "momentum"):
+                    layer.momentum = 1.0
+            with torch.no_grad():
+                run(module, x)
+    return seen
+
+
+def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
+    """Run our network with the drawn weights; its neurons must neither rest nor fill."""
+    model = emit(graph(name, comparison.settings), 0).double()
+    state = dict(model.state_dict())
+    model.load_state_dict(state | draw(model, comparison))
+    x = inputs(comparison.settings, name, comparison.seed)
+    names = comparison.names
+    layers = [module for module in model.modules() if isinstance(module, Neuron)]
+    spikes: dict[nn.Module, Tensor] = {}
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, _, y: spikes.update({layer: y.detach()}))
+
+    def gradients() -> dict[str, Tensor]:
+        missing = [key for key, p in model.named_parameters() if p.grad is None]
+        assert not missing, f"no gradient: {missing}"
+        return {names[key]: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+    def buffers() -> dict[str, Tensor]:
+        return {names[key]: value for key, value in model.named_buffers() if key in names}
+
+    def run(module: nn.Module, frames: Tensor) -> Any:
+        outputs = module(frames)
+        several = list(outputs) if isinstance(outputs, tuple) else [outputs]
+        fired = [spikes[layer] for layer in layers]
+        assert_alive(
+            model, [y.detach() for y in several], fired, f"{name} against its authors' code"
+        )
+        return outputs
+
+    return observe(model, run, x, gradients, buffers, comparison.seed)
+
+
+def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
+    """Largest difference, relative to the largest entry of the tensor it is found in."""
+    assert mine.keys() == theirs.keys()
+    worst = 0.0
+    for key, value in mine.items():
+        other = theirs[key]
+        assert value.shape == other.shape, f"{key}: {value.shape} here, {other.shape} in theirs"
+        if not value.size:
+            continue
+        if "output" in key:
+            scale = np.abs(other).max()
+        else:
+            largest = other[:, 1]
+            scale = np.maximum(largest, FLOOR * largest.max())[:, None]
+        worst = max(worst, float((np.abs(value - other) / scale).max()))
+    return worst
+
+
+def compare_with_authors(name: str) -> float:
+    """Largest relative difference between our network and the recorded one."""
+    comparison = comparison_of(name)
+    with np.load(FOLDER / f"{name}.npz") as stored:
+        theirs = dict(stored)
+    return largest_gap(observe_ours(name, comparison), theirs)
+
+
+# -- recording -------------------------------------------------------------------------------------
+
+_PLACE = re.compile(r"^(?P<key>.*?)(\[(?P<first>\d+):(?P<last>\d+)\])?(?P<transposed>\.T)?$")
+
+
+def _view(tensor: Tensor, place: re.Match[str]) -> Tensor:
+    if place["first"] is not None:
+        tensor = tensor[int(place["first"]) : int(place["last"])]
+    return tensor.transpose(0, 1) if place["transposed"] else tensor
+
+
+def record(
+    name: str,
+    authors: nn.Module,
+    run: Run,
+    comparison: Comparison,
+    write: bool = True,
+) -> float:
+    """Give the authors' network the drawn weights, run it, and write both files.
+
+    ``authors`` is their network, made to the sizes of ``comparison.settings``. ``run`` takes it and an input
+    in our layout (see ``inputs``), resets its states and returns the output in our layout. Returns the
+    largest relative difference to our network. Asserts that each parameter of both networks has a
+    counterpart or is in ``comparison.unused``.
+    """
+    model = emit(graph(name, comparison.settings), 0).double()
+    authors = authors.double()
+    theirs = dict(authors.named_parameters()) | dict(authors.named_buffers())
+    places = {}
+    for other in comparison.names.values():
+        place = _PLACE.match(other)
+        assert place is not None, other
+        assert place["key"] in theirs, f"{other} is not in the authors' network"
+        places[other] = place
+    mapped = {place["key"] for place in places.values()}
+    extra = set(dict(authors.named_parameters())) - mapped - set(comparison.unused)
+    assert not extra, f"parameters without a counterpart: {sorted(extra)}"
+    with torch.no_grad():
+        for key, value in draw(model, comparison).items():
+            other = comparison.names[key]
+            target = _view(theirs[places[other]["key"]], places[other])
+            assert target.numel() == value.numel(), (
+                f"{key} {list(value.shape)}: {list(target.shape)}"
+            )
+            target.copy_(value.reshape(target.shape))
+
+    def ordered(kept: set[str], read: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor]:
+        found = {}
+        for key, other in comparison.names.items():
+            if key in kept:
+                value = read(theirs[places[other]["key"]])
+                assert value is not None, f"no gradient: {other}"
+                found[other] = _view(value, places[other])
+        return found
+
+    parameters = [key for key, _ in model.named_parameters()]
+    buffers = [key for key, _ in model.named_buffers() if key in comparison.names]
+
+    def gradients() -> dict[str, Tensor]:
+        found = ordered(set(parameters), lambda p: p.grad)
+        return {comparison.names[key]: found[comparison.names[key]] for key in parameters}
+
+    def statistics() -> dict[str, Tensor]:
+        found = ordered(set(buffers), lambda value: value)
+        return {comparison.names[key]: found[comparison.names[key]] for key in buffers}
+
+    x = inputs(comparison.settings, name, comparison.seed)
+    seen = observe(authors, run, x, gradients, statistics, comparison.seed)
+    gap = largest_gap(observe_ours(name, comparison), seen)
+    if write:
+        FOLDER.mkdir(exist_ok=True)
+        np.savez_compressed(FOLDER / f"{name}.npz", **seen)  # type: ignore[arg-type]
+        description = asdict(comparison) | {"gap": gap}
+        default = asdict(Comparison(comparison.repository))
+        kept = {
+            key: value
+            for key, value in description.items()
+            if key == "repository" or value != default[key]
+        }
+        text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
+        (FOLDER / f"{name}.json").write_text(text, "utf-8")
+    return gap
