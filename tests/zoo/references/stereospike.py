@@ -14,13 +14,11 @@ from tests.zoo.harness import Case
 class Fires(nn.Module):
     """A neuron without a state."""
 
-    def __init__(self, gain: float, slope: str = "sigmoid") -> None:
+    def __init__(self, gain: float) -> None:
         super().__init__()
-        self.gain, self.slope = gain, slope
+        self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.slope == "atan":
-            return step(self.gain * x - 1, lambda v: 1 / (1 + (torch.pi * v) ** 2))
         return step(self.gain * x - 1, lambda v: 4 * torch.sigmoid(4 * v) * torch.sigmoid(-4 * v))
 
 
@@ -58,7 +56,7 @@ class Network(nn.Module):
             nn.ModuleList([Up(2 * w, w, 5), Up(w, 1, 3, bias=True)]) for w in widths[3::-1]
         )
         self.gain = gain
-        self.fires, self.inner = Fires(gain), Fires(gain, "atan")
+        self.fires = Fires(gain)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         steps = x.shape[:2]
@@ -68,7 +66,7 @@ class Network(nn.Module):
             y = self.fires(layer(y))
             skips.append(y)
         for first, second in self.blocks:  # type: ignore[misc]
-            y = y + self.inner(second(self.inner(first(y))))
+            y = y + self.fires(second(self.fires(first(y))))
         total: Tensor | float = 0.0
         found = []
         for (up, depth), skip in zip(self.decoder, skips[3::-1], strict=True):  # type: ignore[misc]
