@@ -319,6 +319,8 @@ def record(
             target.copy_(value.reshape(target.shape))
 
     def ordered(kept: set[str], read: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor]:
+        # read again: their norms may replace the tensors of their statistics
+        theirs = dict(authors.named_parameters()) | dict(authors.named_buffers())
         found = {}
         for key, other in comparison.names.items():
             if key in kept:

@@ -25,6 +25,13 @@ def norm(channels: int) -> nn.Module:
     return layer.BatchNorm2d(channels, step_mode="m")  # type: ignore[no-any-return]
 
 
+class StepNorm(nn.BatchNorm2d):
+    """A batch norm that takes statistics of each step by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([super(StepNorm, self).forward(frame) for frame in x])
+
+
 def linear(entries: int, width: int, bias: bool = True) -> nn.Module:
     return layer.Linear(entries, width, bias=bias, step_mode="m")  # type: ignore[no-any-return]
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from spikingjelly.activation_based import layer
 from torch import nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, Make, MeanOverTime, conv, linear, maxpool, norm, plif
+from tests.zoo.parts import (
+    Flatten,
+    Make,
+    MeanOverTime,
+    StepNorm,
+    conv,
+    linear,
+    maxpool,
+    norm,
+    plif,
+)
 
 
-def pairs(width: int, neurons: Make) -> list[nn.Module]:
-    """Two stages of three convolutions."""
+def pairs(width: int, neurons: Make, norms: Callable[[int], nn.Module] = norm) -> list[nn.Module]:
+    """Two stages of three convolutions. The first norm sees a static value."""
     layers: list[nn.Module] = []
     for i in range(6):
-        layers += [conv(width if i else 3, width), norm(width), neurons()]
+        layers += [conv(width if i else 3, width), norms(width) if i else norm(width), neurons()]
         layers += [maxpool()] if i % 3 == 2 else []
     return layers
 
@@ -23,7 +35,7 @@ def network(
 ) -> nn.Module:
     entries = width * (image // 4) ** 2
     return nn.Sequential(
-        *(*pairs(width, plif), Flatten(), nn.Dropout(drop)),
+        *(*pairs(width, plif, StepNorm), Flatten(), nn.Dropout(drop)),
         *(linear(entries, 8 * width, bias=False), plif()),
         *(linear(8 * width, 10 * classes, bias=False), plif()),
         *(layer.VotingLayer(10, step_mode="m"), MeanOverTime()),
@@ -40,7 +52,7 @@ CASE = Case(
     network,
     "SpikingJelly's PLIF and voting layer in its authors' topology",
     small=(
-        {"width": 4, "image": 8, "steps": 3, "classes": 3, "drop": 0.0},
+        {"width": 5, "image": 16, "steps": 3, "classes": 3, "drop": 0.0},
         {"width": 3, "image": 12, "steps": 2, "classes": 4, "drop": 0.0},
     ),
     prepare=driven,
