@@ -8,6 +8,7 @@
 # make results    the figures and tables of results/, from the JSON there
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
 # make edits   10,000 random edits of specs, after each of which the language services answer
+# make mutants    150 small changes of the package (of a folder: ROOM=danetc/tasks): does a test fail for each?
 # make soak    fifty trainings killed at random, each to end with the bits of one left alone
 # make gpu     where there is a GPU: whether all is right there, and how fast
 # make clean   remove what these targets made
@@ -37,7 +38,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits soak gpu clean
+.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits mutants soak gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -118,6 +119,13 @@ fuzz: $(VENV)/.test
 
 edits: $(VENV)/.test
 	$(BIN)/python -m tests.editor.soaking --edits 10000
+
+ROOM    ?=
+MUTANTS ?= 150
+SEED    ?= 1
+
+mutants: $(VENV)/.test
+	$(BIN)/python -m tests.mutants --room "$(ROOM)" --count $(MUTANTS) --seed $(SEED)
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
