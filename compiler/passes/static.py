@@ -29,13 +29,15 @@ class HoistStatic:
         kept: set[int] = set()
         while True:
             result, static = self._apply(graph, kept)
-            pairs = [(id, owner) for id, owner in graph.shares.items() if not {id, owner} <= kept]
-            apart = {
-                id for pair in pairs if (pair[0] in static) != (pair[1] in static) for id in pair
+            separated = {
+                id
+                for pair in graph.shares.items()
+                if (pair[0] in static) != (pair[1] in static)
+                for id in pair
             }
-            if not apart:
+            if not separated:
                 return result
-            kept |= apart
+            kept |= separated
 
     def _apply(self, graph: Graph, kept: Container[int]) -> tuple[Graph, set[int]]:
         """The graph, and what holds one copy in it; what is ``kept`` stays at each step."""

@@ -227,7 +227,7 @@ def _read_all(dataset: Any, count: int, name: str) -> list[Any]:
             seed(index)
             label = read(dataset, index, f"sample {index} of {name}")[1]
             array = _array(label)
-            if isinstance(label, Image.Image) or (array is not None and array.ndim >= 2):
+            if array is not None and array.ndim >= 2:
                 found.append(_largest(mask_of(label, f"sample {index} of {name}")))
             else:
                 found.append(label)

@@ -35,6 +35,21 @@ def test_connections_of_std(connection: str) -> None:
     ] == rest
 
 
+def test_a_connection_has_convolutions_of_its_own_beside_those_of_the_block() -> None:
+    """`conv(24, kernel = 1)` names its width, so it is not the block's convolution."""
+    text = spec(stages="stage(basic(8), 1) via mine") + (
+        "connection mine {\n  each = conv(24, kernel = 1) -> conv -> norm -> spike\n"
+        "  out = branch + shortcut\n}\n"
+    )
+    lowered = graph(text)
+    convolutions = [
+        (each.attrs["kernel"], each.value.shape[0], lowered[each.inputs[0]].value.shape[0])
+        for each in lowered.nodes.values()
+        if each.op == "conv" and each.scope[-1:] == ("branch",)
+    ]
+    assert convolutions == [(1, 24, 8), (3, 8, 24)] * 2
+
+
 def test_identity_stands_where_the_shape_is_kept() -> None:
     text = spec(stages="stage(basic(8), 2) via tdbn_identity")
     lowered = graph(text)

@@ -153,6 +153,20 @@ def test_a_segment_that_reads_from_outside_is_an_error() -> None:
         segment(graph, second.output, {"y": last.output})
 
 
+def test_a_segment_that_also_reads_the_networks_input_is_an_error() -> None:
+    graph = graph_of(
+        check_text(
+            "use std\nnetwork n { input = image(3, 8, 8)\n steps = 2\n neuron = IF\n surrogate = atan\n"
+            " a = in -> conv(3) -> norm -> spike\n b = (a -> conv(3)) + in\n"
+            " out = b -> avgpool -> mean_over_time -> linear(2) }"
+        )
+    )
+    source = next(node for node in graph.nodes.values() if node.op == "neuron")
+    join = next(node for node in graph.nodes.values() if node.op == "add")
+    with pytest.raises(SegmentError, match="lies outside"):
+        segment(graph, source.id, {"y": join.id})
+
+
 def test_resized_networks_have_the_same_weights() -> None:
     graph = shipped("origin_r18")
     small = resized(graph, 64, 64)

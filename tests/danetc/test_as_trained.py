@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+import danetc as package
 from danetc.main import main
+from danetc.runtime.measure import MeasureOptions
 from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.training.signals import Stopped
 from tests.forked import forked, free_port
@@ -186,6 +188,17 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     found = evaluated(danetc, run)
     check_same(found, last(run))
     assert found["trained_steps"] == (3 if name == "phases" else 2)
+
+
+def test_a_measurement_is_of_the_output_that_was_trained(danetc: Run) -> None:
+    text = spec(GREY, "batch = 40")
+    run = train(danetc, TWO + text[text.index("recipe") :], TEXT, "--train-output", "late")
+    asked: dict[str, Any] = {"only": ["gradients"], "batches": 1, "batch": 21}
+    found = package.measure(run, **asked).frame("gradients")
+    chosen = MeasureOptions("stored", output="late")
+    assert found.equals(package.measure(run, **asked, options=chosen).frame("gradients"))
+    with pytest.raises(package.UserError, match="has 5 outputs"):  # those of `early`
+        package.measure(run, **asked, options=MeasureOptions("stored", output="early"))
 
 
 @pytest.mark.thorough

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -173,5 +174,11 @@ def test_compare_is_the_command(tmp_path: Path) -> None:
     ):
         with pytest.raises(danetc.UserError, match=told):
             danetc.compare(tmp_path / "net.danet", "digits", **{**asked, **wrong})
+    changed = {"grid": {"steps": [1]}, "output": tmp_path / "plain", "set": None}
+    plain = danetc.compare(tmp_path / "net.danet", "digits", **{**asked, **changed})
+    (run,) = (tmp_path / "plain").glob("*/seed-*")
+    epochs = json.loads((run / "training.json").read_text("utf-8"))["epochs"]
+    assert len(epochs) > done.comparison.rows[0].values.get("epochs", 1)
+    assert len(plain.comparison.rows) == 1
     with pytest.raises(danetc.UserError, match="name is one of"):
         done.figure("loss")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import choose
+from danetc.tasks.memory import choose, plain_step
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.phase_step import PhaseStep
 from danetc.tasks.training.plan import find_recipe
@@ -212,6 +213,30 @@ def test_any_backend_is_measured(small: Path) -> None:
     chosen = choose(graph, HUGE, batch=8, backend="spikingjelly")
     assert chosen.measured is not None
     assert chosen.measured.backend == "spikingjelly"
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("gathered", [False, True])
+def test_what_does_not_go_with_the_batch_is_counted_exactly(
+    small: Path, averaged: bool, gathered: bool
+) -> None:
+    """Weights, buffers, momentum and gradients, and the running mean of weights and buffers."""
+    model = package.build(small, backend="eager")
+    weights = sum(p.numel() for p in model.parameters())
+    buffers = sum(b.nbytes for b in model.buffers())
+    step = plain_step(model.topology, 8, torch.device("cpu"))
+    found = replace(step, averaged=averaged, gathered=gathered).peak(model)
+    copies = 8 if averaged else 0  # the number of averages
+    copies += 4 * weights + buffers if averaged else 0
+    assert found.fixed == 3 * 4 * weights + buffers + copies
+
+
+def test_the_advice_counts_what_does_not_go_with_the_batch(small: Path) -> None:
+    model = package.build(small, backend="eager")
+    weights = sum(4 * p.numel() for p in model.parameters())
+    fixed = show_size(3 * weights + sum(b.nbytes for b in model.buffers()))
+    with pytest.raises(UserError, match=re.escape(f"the optimizer alone are {fixed})")):
+        choose(model.topology, 1000, batch=8, backend="eager")
 
 
 def test_a_step_leaves_the_random_state(small: Path) -> None:

@@ -186,6 +186,7 @@ def test_what_the_output_does_not_need_is_left_out() -> None:
         (Learn(2.0, above=1.0), math.log(math.expm1(1.0))),
         (Learn(2.0, below=2.5), math.log(math.expm1(0.5))),
         (Learn(2.0, above=1.0, below=5.0), math.log(1 / 3)),
+        (Learn(0.3, above=0.0, below=1.0), math.log(3 / 7)),
         (Learn(1e6, above=1.0), 999_999.0),
     ],
 )
@@ -196,6 +197,7 @@ def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
     free = learn.above is None and learn.below is None
     assert item.parameter == ("tau" if free else "tau_raw")
     assert (item.above, item.below) == (learn.above, learn.below)
+    assert item.start == pytest.approx(learn.init, rel=1e-9)
 
 
 def test_a_state_whose_next_value_is_learnt() -> None:

@@ -14,6 +14,7 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import SETTINGS, Recipe
 from danetc.dsl.recipe.text import read_setting, write_setting
+from danetc.dsl.recipe.value_types import FloatType, IntType
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import SourceFile
 
@@ -328,6 +329,51 @@ def test_wrong_overrides(
     assert {item.span.source.name for item in errors} == {"--set"}
     if code is not None:
         assert (errors[0].code, errors[0].span.text) == (code, marked)
+
+
+def test_the_second_of_several_wrong_overrides_has_its_place() -> None:
+    given = {"epoch": 5, "batch": -5, "optimizer__momentum": 2, "third__epochs": 1}
+    result, errors = resolve(recipe(TWO), **given)
+    assert result is None
+    found = {item.span.text: item.code for item in errors}
+    assert found == {"epoch": "E0801", "-5": "E0803", "2": "E0803", "third.epochs": "E0801"}
+    shown = [render(item).splitlines()[1] for item in errors]
+    assert all("--set" in line for line in shown), shown
+
+
+BOUNDS: dict[str, tuple[float | str, ...]] = {
+    # setting: the least and the greatest value that are allowed, then values that are not
+    "epochs": (1, 100_000, 0, 100_001),
+    "steps": (1, 10_000, 0, 10_001),
+    "batch": (1, 1_000_000, 0, 1_000_001),
+    "accumulate": (1, 10_000, 0, 10_001),
+    "warmup": (0, 99_999.5, -0.001, 100_000.5),
+    "clip": (1e-300, 1e300, 0, -1),
+    "ema": (1e-300, 1 - 1e-16, 0, 1),
+    "seed": (0, 2**32 - 1, -1, 2**32),
+    "workers": (0, 1024, -1, 1025),
+    "trials": (1, 1000, 0, 1001),
+    "checkpoint_every": (0, 1_000_000_000, -1, 1_000_000_001),
+    "checkpoint_minutes": (0, 100_000, -0.001, 100_000.5),
+    "keep_every": (0, 1_000_000_000, -1, 1_000_000_001),
+}
+
+
+def test_the_table_of_bounds_has_all_numbers_of_the_schema() -> None:
+    numbers = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
+    assert sorted(BOUNDS) == sorted(numbers)
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_bounds_of_a_setting(key: str) -> None:
+    *inside, below, above = BOUNDS[key]
+    room = {"epochs": 100_000, "batch": 10_000}  # for a long warm-up and for many parts
+    for value in inside:
+        found = good(recipe(BASE), **({} if key in room else room), **{key: value})
+        phase = found.phases[0]
+        assert getattr(found if SETTINGS[key].scope == "recipe" else phase, key) == value
+    for value in (below, above):
+        assert bad(recipe(BASE), "E0803", **{key: value}).span.text == str(value)
 
 
 # -- errors ----------------------------------------------------------------------------------------

@@ -42,6 +42,18 @@ class Masks(Noise):
         return Image.fromarray(image), Image.fromarray(image[..., 0] % 3)
 
 
+class Tensors(Noise):
+    def __getitem__(self, index):
+        image = torch.full((3, 6, 8), index)
+        return image, image[0] % 3
+
+
+class Arrays(Noise):
+    def __getitem__(self, index):
+        image = np.full((6, 8, 3), index, np.uint8)
+        return image, image[..., 0] % 3
+
+
 class Tagged(Noise):
     def __init__(self, count):
         super().__init__(count)
@@ -99,6 +111,12 @@ def one():
 
 def masks():
     return Masks(9), Masks(4)
+
+def mask_tensors():
+    return Tensors(9), Tensors(4)
+
+def mask_arrays():
+    return Arrays(9), Arrays(4)
 
 def wrong():
     return Wrong(9), Wrong(9)
@@ -178,8 +196,10 @@ def test_an_attribute_spares_reading_all_and_is_not_believed_blindly() -> None:
     assert opened("wrong").train.labels.tolist() == [2, 1, 0] * 3
 
 
-def test_masks_of_pil_are_classes_of_pixels() -> None:
-    data = opened("masks")
+@pytest.mark.parametrize("name", ["masks", "mask_tensors", "mask_arrays"])
+def test_masks_are_classes_of_pixels(name: str) -> None:
+    """Images of PIL, tensors and arrays of the size of the image."""
+    data = opened(name)
     assert (data.target, data.shape, data.classes) == ("pixels", (3, 6, 8), 3)
     image, mask = data.train[4]
     assert image.shape == (3, 6, 8)

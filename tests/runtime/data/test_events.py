@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import pickle
@@ -243,6 +244,32 @@ def test_a_damaged_download_is_kept_and_named(library: ModuleType, tmp_path: Pat
     with pytest.raises(DataError, match="is damaged"):
         open_data(f"events:nmnist:{tmp_path}", frames=4)
     assert {path.read_text() for path in (tmp_path / "download").iterdir()} == {"damaged"}
+
+
+def test_an_intact_download_is_unpacked(
+    library: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive with the right MD5 reaches SpikingJelly, which makes the frames."""
+    recordings(tmp_path)
+    (tmp_path / "events_np").rename(tmp_path / "made")
+    (tmp_path / "download").mkdir()
+    (tmp_path / "download" / "all.zip").write_bytes(b"intact")
+    md5 = hashlib.md5(b"intact").hexdigest()
+    files = [("all.zip", "https://example.org/all.zip", md5)]
+    monkeypatch.setattr(library.NMNIST, "resource_url_md5", staticmethod(lambda: files))
+    monkeypatch.setattr(
+        library.NMNIST, "extract_downloaded_files", staticmethod(lambda download, extract: None)
+    )
+    monkeypatch.setattr(
+        library.NMNIST,
+        "create_raw_from_extracted",
+        staticmethod(
+            lambda extract, raw: shutil.copytree(tmp_path / "made", raw, dirs_exist_ok=True)
+        ),
+    )
+    data = open_data(f"events:nmnist:{tmp_path}", frames=4)
+    assert data.shape[0] == 4
+    assert len(data.train) > 0
 
 
 def test_frames_that_another_process_makes_are_not_touched(

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import danetc
 from danetc.runtime.measure import EnergyModel, MeasureOptions, Measures
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import measure
+from danetc.tasks.measuring.measure import layout_of, measure
 
 from .conftest import DENSE, SEW, batch, build
 from .plain import THRESHOLD, Plain, slope
@@ -41,6 +42,37 @@ def both(wiring: str) -> tuple[Model, Measures, list[Plain]]:
 def joined(passes: list[Plain], layer: str, what: str) -> Tensor:
     """All values of a layer, [T, N, ...]."""
     return torch.cat([torch.stack(getattr(one.layers[layer], what)) for one in passes], 1)
+
+
+def test_values_of_a_block_whose_neuron_another_block_reads_too() -> None:
+    """Both blocks start with the same neuron, which is merged: the first block passes on two values."""
+    text = """use std
+    rule side_by_side { in[i] = in
+      result = sum(out[0 .. n-1]) }
+    network n { input = image(2, 6, 6)
+      steps = 2
+      neuron = IF
+      surrogate = atan
+      stem = conv(4) -> norm
+      stages = stage(basic(4), 2) via pa_a by side_by_side
+      head = spike -> avgpool -> mean_over_time -> linear(4) }
+    """
+    model = danetc.build(text=text, seed=0, backend="eager").double()
+    (stage,) = layout_of(model.topology).stages
+    assert [block.index for block in stage.blocks] == [1, None]
+    passed: list[Tensor] = []
+    for block in stage.blocks:
+        model.get_submodule(block.name).register_forward_hook(
+            lambda module, args, out: passed.append(out[1] if isinstance(out, tuple) else out)
+        )
+    ((found,),) = (measure(model, BATCHES[:1], only=["values"]).values.stages,)
+    passed.clear()
+    with torch.no_grad():
+        model.eval()(BATCHES[0][0])
+    ranges = [(float(out.min()), float(out.max())) for out in passed]
+    assert len(set(ranges)) == 2
+    for block, (least, most) in zip(found.blocks, ranges, strict=True):
+        assert (block.least, block.most) == pytest.approx((least, most))
 
 
 def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
