@@ -231,6 +231,9 @@ def chosen(room: str, count: int, seed: int) -> list[Mutant]:
     return picked
 
 
+HOW = "core = ctrace\nconcurrency = multiprocessing, thread\npatch = fork, subprocess, _exit\n"
+"""Settings of coverage with which processes that tests start count as well."""
+
 # -- which tests execute a line --------------------------------------------------------------------
 
 
@@ -293,7 +296,7 @@ def measure(jobs: int) -> tuple[Path, dict[str, float]]:
         copy_tree(tree)
         config = BUILD / "coveragerc"
         names = ", ".join(TOPS)
-        config.write_text(f"[run]\nsource = {names}\ndata_file = {data}\ncore = ctrace\n", "utf-8")
+        config.write_text(f"[run]\nsource = {names}\ndata_file = {data}\n{HOW}", "utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
         command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
         command += ["--cov-report=", "-p", "no:cacheprovider"]
@@ -328,12 +331,18 @@ class Chooser:
             self.breadth.update(set().union(*lines.values()) if lines else ())
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Tests that execute the line; those that execute any line of the file if that one runs at
-        import alone."""
+        """Tests that execute the line.
+
+        Of a line that runs at import alone, or in processes that are not measured (of a fork server),
+        those that execute anything else of the file, and those of the test file with its name.
+        """
         lines = self.by_file.get(mutant.path, {})
         found = lines.get(mutant.line, set()) & self.times.keys()
-        if not found and mutant.line in lines:
-            found = set().union(*lines.values()) & self.times.keys()
+        if not found:
+            file = f"test_{Path(mutant.path).stem}.py"
+            found = {name for name in self.times if f"/{file}::" in name}
+            if mutant.line in lines:
+                found |= set().union(*lines.values()) & self.times.keys()
         ranked = sorted(found, key=lambda name: (self.breadth[name], self.times[name], name))
         taken: list[str] = []
         seconds, cases = 0.0, Counter[str]()
