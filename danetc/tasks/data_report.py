@@ -283,7 +283,7 @@ def _chosen(data: DataSet) -> list[int]:
     labels = data.train.labels
     return [
         index
-        for number in range(min(data.classes, CLASSES))
+        for number in labels.unique()[:CLASSES]
         for index in (labels == number).nonzero().flatten()[:SHOWN].tolist()
     ]
 

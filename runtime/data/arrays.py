@@ -95,6 +95,11 @@ def learned_of(y: np.ndarray, where: str, asked: Reading) -> Learned:
 
     Raises DataError.
     """
+    if y.size == 0 or y.ndim == 0:
+        raise DataError(
+            f"{where} is an array of {list(y.shape)}; labels are [N] classes or numbers, [N, H, W] "
+            "classes of pixels, or [N, D] numbers, and N is at least 1"
+        )
     if y.ndim >= 2 and y.shape[1] == 1 and not (y.dtype.kind == "f" and y.ndim == 2):
         y = y[:, 0]
     if y.dtype.kind in "US":
@@ -243,9 +248,10 @@ def array_set(
         ]
     (x, seen, events), (other_x, other, other_events) = sides
     if (x.shape[1:], events, seen.target) != (other_x.shape[1:], other_events, other.target):
+        assert isinstance(test, ArraySplit)  # those of one array are alike
         raise DataError(
-            f"{name} has samples {_facts(x, seen)} to train on and {_facts(other_x, other)} to test "
-            "on; both must be alike"
+            f"samples to train on are {_facts(x, seen)} ({', '.join(train.names)}) and those to test "
+            f"on {_facts(other_x, other)} ({', '.join(test.names)}); both must be alike"
         )
     names = class_names(asked, seen, other, name)
     sources = (
@@ -289,8 +295,9 @@ def class_names(asked: Reading, train: Learned, test: Learned, name: str) -> tup
     if train.names or test.names:
         if train.names != test.names:
             raise DataError(
-                f"{name} has the classes {', '.join(train.names)} to train on and "
-                f"{', '.join(test.names)} to test on; name all of them: ,classes=A;B;C"
+                f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
+                f"{', '.join(test.names) or 'without names'} to test on; name all of them: "
+                ",classes=A;B;C"
             )
         return train.names
     if train.target == "numbers":

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,26 +15,37 @@ from torch import Tensor
 from danetc.dsl.files import open_regular
 from danetc.runtime.data.source import Selected, label_of
 from danetc.runtime.sources.request import Policy
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 
-@contextmanager
-def numpy_file(where: str) -> Iterator[Any]:
-    """What numpy loads of a file; nothing is unpickled. Raises NumpyError, while it is open too."""
+def read_numpy(
+    where: str, wanted: Callable[[Sequence[str]], Iterable[str]]
+) -> np.ndarray | dict[str, np.ndarray]:
+    """Return the array of an npy file, or those arrays of an npz file that ``wanted`` chooses from
+    their names. Nothing is unpickled.
+
+    Raises UnreadableError, which names the file and, of an npz file, the array.
+    """
+    found: dict[str, np.ndarray] = {}
+    place = where
     try:
         with open_regular(where) as stream:
-            yield np.load(stream, allow_pickle=False)
-    except DataError:  # of who reads it
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            for name in wanted(loaded.files):
+                place = f"`{name}` of {where}"
+                found[name] = loaded[name]
+                if not isinstance(found[name], np.ndarray):
+                    raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
+    except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged header raises whatever its text leads numpy to
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         if "pickled" in reason or "allow_pickle" in reason:
             reason = "it holds Python objects, not numbers (what is pickled is not read)"
-        raise NumpyError(reason) from error
-
-
-class NumpyError(Exception):
-    """A file of numpy cannot be read; the message says why."""
+        raise UnreadableError(f"{place} cannot be read: {reason or 'it is damaged'}") from error
+    return found
 
 
 class Strings(Sequence[str]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.class_files import class_files, class_folder_set
-from danetc.runtime.data.files import Files, FilesBelow, NumpyError, Strings, numpy_file
+from danetc.runtime.data.files import Files, FilesBelow, Strings, read_numpy
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
@@ -60,30 +60,25 @@ def _holds_events(loaded: Any) -> bool:
     return isinstance(loaded, dict) or is_recording(loaded)
 
 
-def _only_frames(arrays: Any, where: str) -> Any:
-    """The array of an npz file that holds frames."""
-    keys = list(arrays.files)
-    if KEY not in keys and len(keys) != 1:
-        raise UnreadableError(
-            f"{where} holds no array `{KEY}` (but {', '.join(keys) or 'nothing'}), and "
-            "not just one array"
-        )
-    return arrays[KEY if KEY in keys else keys[0]]
-
-
 def _loaded(where: str) -> Any:
     """An array of a file; of events, as SpikingJelly keeps them, a dictionary of t, x, y and p. Raises
     UnreadableError; nothing is unpickled.
     """
-    try:
-        with numpy_file(where) as loaded:
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            if {*EVENTS} <= {*loaded.files}:
-                return {name: loaded[name] for name in EVENTS}
-            return _only_frames(loaded, where)
-    except NumpyError as error:
-        raise UnreadableError(f"{where} cannot be read: {error}") from error
+
+    def wanted(names: Sequence[str]) -> Sequence[str]:
+        if {*EVENTS} <= {*names}:
+            return EVENTS
+        if KEY not in names and len(names) != 1:
+            raise UnreadableError(
+                f"{where} holds no array `{KEY}` (but {', '.join(names) or 'nothing'}), and "
+                "not just one array"
+            )
+        return [KEY if KEY in names else names[0]]
+
+    loaded = read_numpy(where, wanted)
+    if isinstance(loaded, dict) and len(loaded) == 1:
+        return loaded.popitem()[1]
+    return loaded
 
 
 def read_frames(where: str) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
-from danetc.runtime.data.files import NumpyError, numpy_file
+from danetc.runtime.data.files import read_numpy
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.options import class_list
@@ -21,7 +20,9 @@ def open_source(request: DataRequest) -> DataSet:
     asked, roles = npz_place(request.argument)
     path = Path(asked.place).expanduser()
     wanted = [*roles.train, *(roles.test or ())] + ([roles.classes] if roles.classes else [])
-    arrays = _load(path, wanted)
+    arrays = read_numpy(str(path), lambda names: wanted)
+    if not isinstance(arrays, dict):
+        raise DataError(f"{path} cannot be read: it is no file of numpy.savez")
 
     def part(names: tuple[str, str]) -> ArraySplit:
         shown = (f"`{names[0]}` of {path}", f"`{names[1]}` of {path}")
@@ -43,16 +44,3 @@ def open_source(request: DataRequest) -> DataSet:
         name=path.name,
         notices=notices,
     )
-
-
-def _load(path: Path, names: list[str]) -> dict[str, Any]:
-    """These arrays of a file. Raises DataError; nothing is unpickled."""
-    found = {}
-    name = ""
-    try:
-        with numpy_file(str(path)) as arrays:
-            for name in names:
-                found[name] = arrays[name]
-    except NumpyError as error:
-        raise DataError(f"`{name}` of {path} cannot be read: {error}") from error
-    return found

@@ -15,6 +15,9 @@ from torch import Tensor
 from danetc.runtime.sources.options import Placed, parse_size
 from danetc.runtime.system.errors import DataError
 
+_LARGEST = 2**53
+"""Bound of floating-point numbers that stand for whole ones: a float64 holds all of those below."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
@@ -33,7 +36,7 @@ class Cutting:
     def cut(self, events: Any, where: str) -> Tensor:
         """Counts of the events (``events["x"]`` and so on, [M] each), float32. Raises DataError."""
         frames, _, height, width = self.shape(events, where)
-        x, y = (np.asarray(each).astype(np.int64) for each in (events["x"], row_of(events)))
+        x, y = (column(events, name, where).astype(np.int64) for name in "xy")
         if len(x) < (frames if self.by == "number" else 1):
             raise DataError(f"{where} has {len(x)} events, too few for {frames} frames")
         if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
@@ -41,9 +44,9 @@ class Cutting:
                 f"{where} has events at x to {x.max()} and y to {y.max()}, outside of "
                 f"{height}x{width}; the size is height x width"
             )
-        cells = _frame_of(events, frames, self.by)
+        cells = self._frame_of(events, frames, where)
         if self.polarities == 2:
-            cells = cells * 2 + (np.asarray(events["p"]).astype(np.int64) > 0)
+            cells = cells * 2 + (column(events, "p", where).astype(np.int64) > 0)
         cells = (cells * height + y) * width + x
         counts = np.bincount(cells, minlength=frames * self.polarities * height * width)
         shape = frames, self.polarities, height, width
@@ -57,12 +60,27 @@ class Cutting:
                 "in the recipe or the network"
             )
         if self.size is None:
-            needs = f"{int(row_of(events).max()) + 1}x{int(np.asarray(events['x']).max()) + 1}"
+            y, x = (int(column(events, name, where).max(initial=0)) + 1 for name in "yx")
             raise DataError(
                 f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
-                f"needs {needs} at least)"
+                f"needs {y}x{x} at least)"
             )
         return self.frames, self.polarities, *self.size
+
+    def _frame_of(self, events: Any, frames: int, where: str) -> np.ndarray:
+        """The frame [M] of each event, from 0.
+
+        Frames begin where SpikingJelly's do (``split_by``), the last one taking the rest.
+        """
+        count = len(events["x"])
+        if self.by == "number":
+            return np.minimum(np.arange(count) // (count // frames), frames - 1)
+        times = column(events, "t", where)
+        whole = times.dtype.kind in "bui"
+        times = times.astype(np.int64 if whole else np.float64)
+        times -= times.min()
+        each = max(1, times.max() // frames) if whole else (times.max() or 1.0) / frames
+        return np.minimum((times // each).astype(np.int64), frames - 1)
 
 
 def cutting(asked: Placed, frames: int | None, dataset: Any = None) -> Cutting:
@@ -84,23 +102,21 @@ def is_recording(sample: object) -> bool:
     return isinstance(sample, np.ndarray) and {"t", "x", "p"} <= {*(sample.dtype.names or ())}
 
 
-def row_of(events: Any) -> np.ndarray:
-    """The rows of events [M]; 0 for those of a line, as of a cochlea."""
-    known = events.dtype.names if isinstance(events, np.ndarray) else tuple(events)
-    return np.asarray(events["y"] if "y" in known else np.zeros(len(events["x"]), np.int64))
+def column(events: Any, name: str, where: str) -> np.ndarray:
+    """Return ``t``, ``x``, ``y`` or ``p`` of the events [M]; without ``y``, as of a cochlea, rows are 0.
 
-
-def _frame_of(events: Any, frames: int, by: str) -> np.ndarray:
-    """The frame [M] of each event, from 0.
-
-    Frames begin where SpikingJelly's do (``split_by``), the last one taking the rest.
+    Raises DataError unless it holds one finite number for each event.
     """
-    count = len(events["x"])
-    if by == "number":
-        return np.minimum(np.arange(count) // (count // frames), frames - 1)
-    times = np.asarray(events["t"])
-    whole = times.dtype.kind in "bui"
-    times = times.astype(np.int64 if whole else np.float64)
-    times -= times.min()
-    each = max(1, times.max() // frames) if whole else (times.max() or 1.0) / frames
-    return np.minimum((times // each).astype(np.int64), frames - 1)
+    x = np.asarray(events["x"])
+    known = events.dtype.names if isinstance(events, np.ndarray) else tuple(events)
+    if name == "y" and "y" not in known:
+        return np.zeros(x.shape, np.int64)
+    found = np.asarray(events[name])
+    if found.ndim != 1 or found.shape != x.shape or found.dtype.kind not in "buif":
+        raise DataError(
+            f"`{name}` of {where} is an array of {list(found.shape)} of {found.dtype}; a recording "
+            f"has one number for each event in t, x, y and p (`x` has the shape {list(x.shape)})"
+        )
+    if found.dtype.kind == "f" and not (np.abs(found) < _LARGEST).all():
+        raise DataError(f"`{name}` of {where} has values that are not finite or above 2^53")
+    return found

@@ -21,6 +21,7 @@ from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
+from danetc.runtime.training.guards import is_out_of_memory
 from danetc.tasks.importing.acceptance import (
     SAMPLES,
     OutputAgreement,
@@ -113,6 +114,31 @@ def import_network(
     Raises UserError where something of the network cannot be read or written, and where what was
     imported does not compute the same.
     """
+    path = None if isinstance(source, nn.Module) else Path(source)
+    try:
+        return _imported(source, input, steps, events, name, samples, on_progress)
+    except UserError as error:
+        if path is None or path.suffix not in FILES or str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{path or type(source).__name__}: the machine has too little memory to compare outputs of "
+            f"{samples} samples; give fewer (--samples, samples=)"
+        ) from error
+
+
+def _imported(
+    source: str | os.PathLike[str] | nn.Module,
+    input: tuple[int, ...] | None,
+    steps: int | None,
+    events: bool,
+    name: str | None,
+    samples: int,
+    on_progress: Callable[[str], object],
+) -> ImportedNetwork:
     called, read, runner = _read(source, input, steps, events, name)
     on_progress("looking for stages, blocks and connections")
     try:

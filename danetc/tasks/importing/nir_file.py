@@ -7,7 +7,7 @@ are taken by forward Euler steps of that length, as SpikingJelly and ``danetc ex
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
+from danetc.tasks.arguments import MOST_STEPS
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import SURROGATE, program
@@ -28,28 +29,63 @@ from danetc.tasks.nir_steps import NirProgram, nir_program
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
+MOST_SIZE = 65_536
+"""Largest size of a map or a layer that a spec can have."""
+ARRAYS = frozenset(("weight", "bias", "r", "tau", "v_leak", "v_reset", "v_threshold"))
+"""Parameters of NIR that are real numbers."""
+SIZES = {
+    **dict.fromkeys(("groups", "stride", "dilation", "kernel_size", "shape", "input_shape"), 1),
+    **dict.fromkeys(("input_type", "padding", "start_dim"), 0),
+    "end_dim": -1,
+}
+"""Parameters of NIR that are whole numbers, each with its least value."""
+PAIRS = ("stride", "padding", "dilation", "kernel_size", "input_shape")
+"""Those that may have a number for each direction."""
+FIELDS: Mapping[str, Sequence[str]] = {
+    "Input": ["shape"],
+    "Output": ["shape"],
+    "Conv2d": ["weight", "bias", "stride", "padding", "dilation", "groups"],
+    "Affine": ["weight", "bias"],
+    "Linear": ["weight"],
+    "AvgPool2d": ["kernel_size", "stride", "padding"],
+    "IF": ["r", "v_threshold"],
+    "LIF": ["tau", "r", "v_leak", "v_threshold"],
+    "LI": ["tau", "r", "v_leak"],
+}
+"""Parameters that a node of NIR must have."""
+
 
 def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """The network of a file of NIR, and what runs it. Raises UserError."""
     check_installed("a .nir file", ["nir"], "nir")
-    import nir
+    from danetc.compiler.emit.nir import DT
 
-    graph = opened(path, "NIR", nir.read)
+    graph = opened(path, "NIR", _read)
+    known = graph.metadata or {}
+    dt = _number(known.get("dt", DT), "metadata", "dt")
+    if not dt > 0:
+        raise UserError(f"metadata: its dt is {dt:g}; the seconds of a time step are above 0")
+    graph.metadata = {**known, "dt": dt}
+    if steps is None:
+        steps = _whole(known.get("steps", STEPS), "metadata", "steps", 1, MOST_STEPS)
     try:
         made = nir_program(graph)
     except CycleError as error:
         raise UserError(
-            f"{path}: {' -> '.join(error.args[1])} is a loop over time, which is not imported"
+            f"{' -> '.join(error.args[1])} is a loop over time, which is not imported"
         ) from error
-    found = steps if steps is not None else int((graph.metadata or {}).get("steps", STEPS))
     inputs = [node for node in made.order if type(graph.nodes[node]).__name__ == "Input"]
     outputs = [node for node in made.order if type(graph.nodes[node]).__name__ == "Output"]
     if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
+    given = np.atleast_1d(next(iter(graph.nodes[inputs[0]].input_type.values())))
+    if given.shape not in ((1,), (3,)):
         raise UserError(
-            f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; one of each is read"
+            f"{inputs[0]}: its shape is {given.tolist()}; (channels, height, width) and (features,) "
+            "are read"
         )
-    shape = next(iter(graph.nodes[inputs[0]].input_type.values()))
-    build = SourceBuilder(found, tuple(int(size) for size in shape), events)
+    shape = tuple(_whole(size, inputs[0], "shape", 1, MOST_SIZE) for size in given)
+    build = SourceBuilder(steps, shape, events)
     values: dict[str, int] = {inputs[0]: build.entry}
     readers = Counter(item for taken in made.sources.values() for item in taken)
     reader = _Reader(build, made.dt)
@@ -67,6 +103,75 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
     return source, NirRunner(source, made, inputs[0], outputs[0])
 
 
+def _numbers(value: Any, name: str, field: str) -> Array:
+    """Finite numbers as floats of this machine. Raises UserError."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "buif" or array.size == 0:
+        raise UserError(
+            f"{name}: its {field} is an array of {array.dtype} of the shape {array.shape}, where "
+            "numbers are read"
+        )
+    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    array = array.astype(np.float32 if single else np.float64)
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: its {field} has values that are not finite")
+    return array
+
+
+def _number(value: Any, name: str, field: str) -> float:
+    array = _numbers(value, name, field)
+    if array.size != 1:
+        raise UserError(f"{name}: its {field} is {array.size} numbers, where one is read")
+    return float(array.item())
+
+
+def _whole(value: Any, name: str, field: str, least: int, most: int) -> int:
+    number = _number(value, name, field)
+    if not (number.is_integer() and least <= number <= most):
+        raise UserError(
+            f"{name}: its {field} is {number:g}; whole numbers {least} to {most} are read"
+        )
+    return int(number)
+
+
+def _read(path: str) -> Any:
+    """The graph of a file, each field of its nodes checked before nir computes with it."""
+    import h5py
+    import nir
+
+    with h5py.File(path, "r") as file:
+        for name, node in file["node/nodes"].items():
+            if "type" not in node or h5py.check_string_dtype(node["type"].dtype) is None:
+                raise UserError(f"{name}: it has no type")
+            kind = node["type"].asstr()[()]
+            for field in FIELDS.get(kind, ()):
+                if field not in node:
+                    raise UserError(f"{name}: it has no {field}")
+            shapes = {}
+            for field in node:
+                if field in ARRAYS:
+                    shapes[field] = _numbers(node[field][()], name, field).shape
+                elif field in SIZES and not (field == "padding" and node[field].dtype.kind == "O"):
+                    given = node[field][()]
+                    for size in np.ravel(given):
+                        _whole(size, name, field, SIZES[field], MOST_SIZE)
+                    pair = (2,) if field in PAIRS else ()
+                    if np.shape(given) not in ((), pair) and field not in ("shape", "input_type"):
+                        raise UserError(f"{name}: its {field} has the shape {np.shape(given)}")
+            rank = {"Conv2d": 4, "Affine": 2, "Linear": 2}.get(kind)
+            if rank is not None and len(shapes["weight"]) != rank:
+                raise UserError(f"{name}: its weight has the shape {shapes['weight']}")
+            if rank is None and len({*shapes.values()}) > 1:
+                each = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
+                raise UserError(f"{name}: its parameters differ in shape: {each}")
+        edges = file["node"].get("edges")
+        if edges is None:
+            raise UserError("it has no edges")
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise UserError(f"edges: an array of {edges.shape}, where pairs of nodes are read")
+    return nir.read(path)
+
+
 class _Reader:
     def __init__(self, build: SourceBuilder, dt: float) -> None:
         self.build = build
@@ -79,7 +184,36 @@ class _Reader:
         read = FORMS.get(kind)
         if read is None:
             raise UserError(f"{name}: a {kind} of NIR is not read; these are: {', '.join(FORMS)}")
+        self._check(node, x, name)
         return read(self, node, x, name)
+
+    def _check(self, node: Any, x: int, name: str) -> None:
+        """Convert the parameters of a node to types that torch takes. Raises UserError where one has
+        not the shape that the node needs."""
+        shape = self.build.shape_of(x)
+        for field in ARRAYS & vars(node).keys():
+            array = _numbers(getattr(node, field), name, field)
+            rows = node.weight.shape[:1] if hasattr(node, "weight") else ()
+            match field:
+                case "weight":
+                    fits = array.ndim == (4 if len(shape) == 3 else 2)
+                    fits = fits and array.shape[1] * getattr(node, "groups", 1) == shape[0]
+                case "bias":
+                    fits = array.shape == rows
+                case _:
+                    fits = array.size == 1 or array.shape == shape
+            if not fits:
+                raise UserError(
+                    f"{name}: its {field} has the shape {array.shape}, which does not fit what the node "
+                    f"reads, {shape}"
+                )
+            setattr(node, field, array)
+        for field in ("groups", "stride", "padding", "dilation", "kernel_size"):
+            value = getattr(node, field, None)
+            if value is not None and not isinstance(value, str):
+                setattr(
+                    node, field, np.resize(value, 2).astype(int) if field in PAIRS else int(value)
+                )
 
     def number(self, value: Any, name: str, what: str) -> float:
         """The one number that a parameter has for all neurons of a layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,62 @@ def test_what_differs_between_neurons_is_refused(tmp_path: Path) -> None:
     nir.write(str(path), graph)
     with pytest.raises(UserError, match="its threshold differs from neuron to neuron"):
         danetc.import_network(path, samples=4)
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("nir"))[1]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("nodes/stem.conv/groups", np.array([1, 1]), "stem.conv: its groups has the shape (2,)"),
+        ("nodes/stem.conv/groups", 0, "stem.conv: its groups is 0; whole numbers 1 to 65536"),
+        ("nodes/stem.conv/bias", np.zeros(0), "stem.conv: its bias is an array of float64 of the shape (0,)"),
+        ("nodes/stem.conv/bias", np.zeros((2, 2)), "stem.conv: its bias has the shape (2, 2), which does"),
+        ("nodes/stem.conv/bias", None, "stem.conv: it has no bias"),
+        ("nodes/stem.conv/stride", np.ones(4), "stem.conv: its stride has the shape (4,)"),
+        ("nodes/stem.conv/type", None, "stem.conv: it has no type"),
+        ("nodes/stem.conv/weight", np.ones((4, 2)), "stem.conv: its weight has the shape (4, 2)"),
+        ("nodes/head.linear/weight", "text", "head.linear: its weight is an array of"),
+        ("nodes/head.linear/weight", np.full((5, 8), np.nan), "head.linear: its weight has values that"),
+        ("nodes/stem.spike/r", np.ones((4, 1)), "stem.spike: its parameters differ in shape: r (4, 1), "),
+        ("nodes/input/shape", np.array([2, -12, 12]), "input: its shape is -12; whole numbers 1 to"),
+        ("edges", np.zeros(3), "edges: an array of (3,), where pairs of nodes are read"),
+        ("edges", None, "it has no edges"),
+        ("metadata/dt", 0.0, "metadata: its dt is 0; the seconds of a time step are above 0"),
+        ("metadata/dt", np.zeros(3), "metadata: its dt is 3 numbers, where one is read"),
+        ("metadata/steps", "many", "metadata: its steps is an array of"),
+        ("metadata/steps", 1e12, "metadata: its steps is 1e+12; whole numbers 1 to 10000 are read"),
+    ],
+)  # fmt: skip
+def test_damage_is_told_by_file_node_and_field(
+    place: str, value: object, message: str, intact: Path, tmp_path: Path
+) -> None:
+    import h5py
+
+    path = Path(shutil.copy(intact, tmp_path))
+    with h5py.File(path, "a") as file:
+        if f"node/{place}" in file:
+            del file[f"node/{place}"]
+        if value is not None:
+            file.create_dataset(f"node/{place}", data=value)
+    with pytest.raises(UserError) as caught:
+        danetc.import_network(path, samples=4)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_weights_of_another_byte_order_are_read(intact: Path, tmp_path: Path) -> None:
+    import h5py
+
+    path = Path(shutil.copy(intact, tmp_path))
+    with h5py.File(path, "a") as file:
+        value = file["node/nodes/stem.conv/weight"][()]
+        del file["node/nodes/stem.conv/weight"]
+        file.create_dataset("node/nodes/stem.conv/weight", data=value.astype(">f4"))
+    assert danetc.import_network(path, samples=4).agreement.own_weights
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,53 @@ def test_files_that_are_damaged_or_would_run_code(tmp_path: Path) -> None:
     uneven = save(tmp_path, x_train=np.zeros((3, 4, 4)), y_train=[0, 1], x_test=1, y_test=1)
     with pytest.raises(DataError, match=r"has 3 samples and .* 2 labels"):
         open_data(f"{uneven},test=0.5")
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [([], "[0]"), (1, "[]"), (np.zeros((4, 0)), "[4, 0]"), (np.zeros((0, 3, 3)), "[0, 3, 3]")],
+)
+def test_labels_of_no_sample_are_named(labels: object, shown: str, tmp_path: Path) -> None:
+    x = np.zeros((4, 2, 2), np.uint8)
+    text = save(tmp_path, x_train=x, y_train=labels, x_test=x, y_test=[0, 1, 0, 1])
+    for options in ("", ",targets=numbers", ",targets=classes"):
+        with pytest.raises(DataError, match=re.escape(f"is an array of {shown}; labels")) as caught:
+            open_data(text + options)
+        assert str(caught.value).startswith(f"`y_train` of {text.removeprefix('npz:')} ")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (4",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (800000000000000,)}",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (9999999999999999999999,)}",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-4,)}",
+        "{b'descr': '<i8', 'fortran_order': False, 'shape': (4,)}",
+        None,
+    ],
+)
+def test_a_damaged_array_is_named(header: str | None, tmp_path: Path) -> None:
+    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
+    text = save(tmp_path, x_train=x, x_test=x, y_test=y)
+    path = text.removeprefix("npz:")
+    member = b"no array"
+    if header is not None:
+        member = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + bytes(32)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y_train.npy", member)
+    with pytest.raises(DataError, match=re.escape(f"`y_train` of {path} cannot be read: ")):
+        open_data(text)
+
+
+def test_an_npy_file_in_front_of_an_archive_is_no_file_of_savez(tmp_path: Path) -> None:
+    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
+    text = save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)
+    path = Path(text.removeprefix("npz:"))
+    np.save(tmp_path / "front.npy", x)
+    path.write_bytes((tmp_path / "front.npy").read_bytes() + path.read_bytes())
+    with pytest.raises(DataError, match=r"cannot be read: it is no file of numpy.savez"):
+        open_data(text)
 
 
 def test_a_changed_value_is_another_fingerprint(tmp_path: Path) -> None:

@@ -152,6 +152,46 @@ def test_a_wrong_first_recording_stops_or_is_passed_over(make_events: MakeEvents
         open_data(f"events:{root}", on_unreadable="skip")
 
 
+_EVENTS = {
+    "t": np.arange(40),
+    "x": np.arange(40) % 5,
+    "y": np.arange(40) % 5,
+    "p": np.arange(40) % 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (
+            "y",
+            np.arange(13),
+            "is an array of [13] of int64; a recording has one number for each event",
+        ),
+        ("x", np.zeros((40, 2)), "is an array of [40, 2] of float64"),
+        ("x", np.array(3), "is an array of [] of int64"),
+        ("p", np.array(["a"] * 40), "is an array of [40] of <U1"),
+        ("t", np.zeros(40, complex), "is an array of [40] of complex128"),
+        ("t", np.full(40, np.nan), "has values that are not finite or above 2^53"),
+        ("y", np.full(40, 1e300), "has values that are not finite or above 2^53"),
+    ],
+)
+def test_wrong_columns_of_recordings_are_named(
+    name: str, values: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    for split in ("train", "val"):
+        for kind in ("left", "right"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            np.savez(tmp_path / split / kind / "0.npz", **_EVENTS)
+    path = tmp_path / "train" / "left" / "0.npz"
+    np.savez(path, **{**_EVENTS, name: values})
+    data = open_data(f"events:{tmp_path},size=5x5,by=time", frames=2)
+    assert data.train[1][0].sum() == 40
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        data.train[0]
+    assert f"`{name}` of {path} " in str(caught.value)
+
+
 # -- SpikingJelly's data sets ----------------------------------------------------------------------
 
 
