@@ -28,4 +28,4 @@ def command() -> None:
         )
     from danetc.editor.server import serve
 
-    serve()
+    raise click.exceptions.Exit(serve())

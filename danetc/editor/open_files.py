@@ -38,7 +38,9 @@ class OpenFiles:
 
     def close(self, name: str) -> None:
         """What is on disk counts again."""
-        self.texts.pop(self._names.pop(name, ""), None)
+        key = self._names.pop(name, "")
+        if key not in self._names.values():  # a file may be open under several names
+            self.texts.pop(key, None)
         self._known.pop(name, None)
         self._generation += 1
 

@@ -5,7 +5,9 @@ Thin: each feature asks a service, and a session converts positions and paths.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +75,10 @@ def _synchronisation(server: DanetServer) -> None:
         if not folders and server.workspace.root_path:
             folders = [server.workspace.root_path]
         server.open.folders = [os.path.normpath(folder) for folder in folders if folder]
+
+    @server.feature(lsp.SHUTDOWN)
+    def shut_down(params: Any) -> None:
+        server.status = 0
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: lsp.DidOpenTextDocumentParams) -> None:
@@ -270,12 +276,28 @@ def _writing(server: DanetServer) -> None:
 def _drawing(server: DanetServer) -> None:
     @server.feature(DRAW)
     async def drawn(params: Any) -> Mapping[str, object]:
-        analysis = server.open.analysis(server.path(params.textDocument.uri))
-        at = params.position
-        offset = server.lines(analysis.source).offset(at.line, at.character)
-        return await answer(server, analysis, offset, params.level, params.theme, params.network)
+        try:
+            at = lsp.TextDocumentPositionParams(
+                lsp.TextDocumentIdentifier(params.textDocument.uri),
+                lsp.Position(params.position.line, params.position.character),
+            )
+            level, theme, network = params.level, params.theme, params.network
+        except (AttributeError, TypeError, ValueError) as error:
+            raise JsonRpcInvalidParams(f"the parameters of {DRAW}: {error}") from error
+        for text in (at.text_document.uri, level, theme, network or ""):
+            if not isinstance(text, str):
+                raise JsonRpcInvalidParams(f"the parameters of {DRAW}: {text!r:.60} is no text")
+        return await answer(server, *server.place(at), level, theme, network)
 
 
-def serve() -> None:
-    """Answer a client on standard input and output until it says that it is done."""
-    make_server().start_io()
+def serve() -> int:
+    """Answer a client on standard input and output until it says that it is done.
+
+    Returns the exit status: 0 where the client has asked to shut down before it left.
+    """
+    if os.environ.get("DANETC_DEBUG") != "1":  # else tracebacks of what is answered with an error
+        logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
+    server = make_server()
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:  # pygls closes it at `exit`
+        server.start_io(stdout=output)
+    return server.status

@@ -14,6 +14,12 @@ from typing import Any
 
 from lsprotocol import types as lsp
 from pygls import uris
+from pygls.exceptions import (
+    FeatureNotificationError,
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcParseError,
+)
 from pygls.lsp.server import LanguageServer
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
@@ -25,6 +31,7 @@ from danetc.editor.open_files import OpenFiles
 from danetc.editor.outline import OutlineSymbol
 from danetc.editor.positions import TextLines
 from danetc.editor.problems import problems
+from danetc.editor.protocol import Protocol
 
 PAUSE = 0.1
 """Seconds without a change after which problems are sent."""
@@ -52,12 +59,17 @@ def symbol_kind(kind: str) -> lsp.SymbolKind:
 class DanetServer(LanguageServer):
     """A language server with the files that its client has open."""
 
+    protocol: Protocol
+
     def __init__(self) -> None:
         super().__init__(
             "danetc",
             version("danetc"),
             text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
+            protocol_cls=Protocol,
         )
+        self.status = 1
+        """Exit status: 0 once the client has asked to shut down."""
         self.open = OpenFiles()
         self.uris: dict[str, str] = {}  # of open files, as the client has them, by their names
         self.waiting: set[str] = set()
@@ -105,7 +117,18 @@ class DanetServer(LanguageServer):
         return analysis, self.lines(analysis.source).offset(position.line, position.character)
 
     def analysis(self, params: Any) -> Analysis:
-        return self.open.analysis(self.path(params.text_document.uri))
+        uri = params.text_document.uri
+        try:
+            return self.open.analysis(self.path(uri))
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, or no UTF-8
+            raise JsonRpcInvalidParams(f"{uri} is not open and cannot be read: {error}") from error
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Answer what is no JSON; log what a notification could not do, which has no answer."""
+        if source is JsonRpcException:
+            self.protocol.refuse(JsonRpcParseError(f"the message cannot be read: {error}"))
+        elif source is FeatureNotificationError:
+            self.window_log_message(lsp.LogMessageParams(lsp.MessageType.Error, str(error)))
 
     def span(self, analysis: Analysis, range: lsp.Range) -> Span:
         lines = self.lines(analysis.source)

@@ -137,17 +137,25 @@ def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
 
 
 def _named(y: np.ndarray, where: str, asked: Reading) -> Learned:
-    texts = [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
     if y.ndim != 1:
         raise DataError(
             f"{where} is an array of {list(y.shape)} names; labels are one for each sample"
         )
+    texts = texts_of(y, where)
     names = asked.classes or tuple(sorted(set(texts)))
     table = {name: number for number, name in enumerate(names)}
     strange = next((text for text in texts if text not in table), None)
     if strange is not None:
         raise DataError(f"{where} has the class `{strange}`, which is none of {', '.join(names)}")
     return Learned("classes", torch.tensor([table[text] for text in texts]), names)
+
+
+def texts_of(y: np.ndarray, where: str) -> list[str]:
+    """The texts of an array of bytes or characters. Raises DataError."""
+    try:
+        return [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
+    except (ValueError, SystemError) as error:  # SystemError: a character above the last of Unicode
+        raise DataError(f"{where} holds names that are no text (ASCII or Unicode)") from error
 
 
 def _as_numbers(y: np.ndarray, where: str) -> Learned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
+from danetc.runtime.data.arrays import ArraySplit, Reading, array_set, texts_of
 from danetc.runtime.data.files import read_numpy
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.arrays import npz_place
@@ -31,7 +31,8 @@ def open_source(request: DataRequest) -> DataSet:
     classes = class_list(asked.get("classes"))
     if not classes and roles.classes is not None:
         found = arrays[roles.classes]
-        classes = tuple(map(str, found)) if found.ndim == 1 and found.dtype.kind in "US" else ()
+        if found.ndim == 1 and found.dtype.kind in "US":
+            classes = tuple(texts_of(found, f"`{roles.classes}` of {path}"))
     notices: tuple[str, ...] = ()
     if roles.unused:
         notices = (f"{path.name}: the arrays {', '.join(roles.unused)} are not used",)

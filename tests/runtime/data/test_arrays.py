@@ -203,6 +203,15 @@ def test_a_damaged_array_is_named(header: str | None, tmp_path: Path) -> None:
         open_data(text)
 
 
+@pytest.mark.parametrize("name", ["y_train", "class_names"])
+def test_names_that_are_no_text_are_refused(name: str, tmp_path: Path) -> None:
+    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
+    for names in (np.full(4, 0x110000, np.uint32).view("<U1"), np.array([b"\xff"] * 4)):
+        arrays = {"x_train": x, "y_train": y, "x_test": x, "y_test": y, name: names}
+        with pytest.raises(DataError, match=rf"`{name}` of .* holds names that are no text"):
+            open_data(save(tmp_path, **arrays))
+
+
 def test_an_npy_file_in_front_of_an_archive_is_no_file_of_savez(tmp_path: Path) -> None:
     x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
     text = save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)
