@@ -9,8 +9,8 @@ The description has these fields:
 
 - ``repository``, ``commit``, ``code``: where the network was found; ``code`` names the file and the class.
 - ``settings``: settings of the spec; the authors' network was made to the same sizes.
-- ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, and ``key.T`` its
-  transpose (of the first two dimensions).
+- ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, ``key.T`` its
+  transpose (of the first two dimensions), and ``a + b`` the rows of several, one after the other.
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
@@ -277,10 +277,27 @@ def compare_with_authors(name: str) -> float:
 _PLACE = re.compile(r"^(?P<key>.*?)(\[(?P<first>\d+):(?P<last>\d+)\])?(?P<transposed>\.T)?$")
 
 
-def _view(tensor: Tensor, place: re.Match[str]) -> Tensor:
-    if place["first"] is not None:
-        tensor = tensor[int(place["first"]) : int(place["last"])]
-    return tensor.transpose(0, 1) if place["transposed"] else tensor
+def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Views of the authors' tensors that ``place`` names."""
+    views = []
+    for part in place.split(" + "):
+        found = _PLACE.match(part)
+        assert found is not None, part
+        assert found["key"] in theirs, f"{part} is not in the authors' network"
+        tensor = theirs[found["key"]]
+        if found["first"] is not None:
+            tensor = tensor[int(found["first"]) : int(found["last"])]
+        views.append(tensor.transpose(0, 1) if found["transposed"] else tensor)
+    return views
+
+
+def _flat(views: list[Tensor]) -> Tensor:
+    return torch.cat([view.flatten() for view in views])
+
+
+def _shortened(value: Array) -> Array:
+    """Values without their last 20 bits: 2.4e-10 of a value at most, and a smaller file."""
+    return (np.ascontiguousarray(value).view(np.int64) & ~0xFFFFF).view(np.float64)
 
 
 def record(
@@ -299,53 +316,37 @@ def record(
     """
     model = emit(graph(name, comparison.settings), 0).double()
     authors = authors.double()
-    theirs = dict(authors.named_parameters()) | dict(authors.named_buffers())
-    places = {}
-    for other in comparison.names.values():
-        place = _PLACE.match(other)
-        assert place is not None, other
-        assert place["key"] in theirs, f"{other} is not in the authors' network"
-        places[other] = place
-    mapped = {place["key"] for place in places.values()}
-    extra = set(dict(authors.named_parameters())) - mapped - set(comparison.unused)
+    parameters, names = dict(authors.named_parameters()), comparison.names
+    mapped = {
+        part.split("[")[0].removesuffix(".T") for n in names.values() for part in n.split(" + ")
+    }
+    extra = parameters.keys() - mapped - comparison.unused.keys()
     assert not extra, f"parameters without a counterpart: {sorted(extra)}"
     with torch.no_grad():
         for key, value in draw(model, comparison).items():
-            other = comparison.names[key]
-            target = _view(theirs[places[other]["key"]], places[other])
-            assert target.numel() == value.numel(), (
-                f"{key} {list(value.shape)}: {list(target.shape)}"
-            )
-            target.copy_(value.reshape(target.shape))
-
-    def ordered(kept: set[str], read: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor]:
-        # read again: their norms may replace the tensors of their statistics
-        theirs = dict(authors.named_parameters()) | dict(authors.named_buffers())
-        found = {}
-        for key, other in comparison.names.items():
-            if key in kept:
-                value = read(theirs[places[other]["key"]])
-                assert value is not None, f"no gradient: {other}"
-                found[other] = _view(value, places[other])
-        return found
-
-    parameters = [key for key, _ in model.named_parameters()]
-    buffers = [key for key, _ in model.named_buffers() if key in comparison.names]
+            views = _views(names[key], parameters | dict(authors.named_buffers()))
+            sizes = [view.numel() for view in views]
+            assert sum(sizes) == value.numel(), f"{key} {list(value.shape)}: {sizes}"
+            for view, part in zip(views, value.flatten().split(sizes), strict=True):
+                view.copy_(part.reshape(view.shape))
 
     def gradients() -> dict[str, Tensor]:
-        found = ordered(set(parameters), lambda p: p.grad)
-        return {comparison.names[key]: found[comparison.names[key]] for key in parameters}
+        missing = [key for key in mapped & parameters.keys() if parameters[key].grad is None]
+        assert not missing, f"no gradient: {missing}"
+        found = {key: p.grad for key, p in parameters.items() if p.grad is not None}
+        return {names[key]: _flat(_views(names[key], found)) for key, _ in model.named_parameters()}
 
     def statistics() -> dict[str, Tensor]:
-        found = ordered(set(buffers), lambda value: value)
-        return {comparison.names[key]: found[comparison.names[key]] for key in buffers}
+        found, ours = dict(authors.named_buffers()), dict(model.named_buffers())
+        return {names[key]: _flat(_views(names[key], found)) for key in ours if key in names}
 
     x = inputs(comparison.settings, name, comparison.seed)
     seen = observe(authors, run, x, gradients, statistics, comparison.seed)
     gap = largest_gap(observe_ours(name, comparison), seen)
     if write:
         FOLDER.mkdir(exist_ok=True)
-        np.savez_compressed(FOLDER / f"{name}.npz", **seen)  # type: ignore[arg-type]
+        kept_bits = {key: _shortened(value) for key, value in seen.items()}
+        np.savez_compressed(FOLDER / f"{name}.npz", **kept_bits)  # type: ignore[arg-type]
         description = asdict(comparison) | {"gap": gap}
         default = asdict(Comparison(comparison.repository))
         kept = {

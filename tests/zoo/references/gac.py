@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 def neurons() -> nn.Module:
-    return Decaying(triangle)
+    return Decaying(triangle, strict=True)
 
 
 def network(classes: int = 10, image: int = 32, steps: int = 6, width: int = 128) -> nn.Module:

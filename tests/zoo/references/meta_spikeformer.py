@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import MeanOverPixels, MeanOverTime, conv, norm
+from tests.zoo.parts import MeanOverPixels, MeanOverTime, conv, linear, norm
 from tests.zoo.tokens import attended, fire, fire_conv, fire_linear, mlp, residual
 
 
@@ -80,7 +80,7 @@ def network(
     parts += [part for _ in range(6) for part in (Attention(4 * width), mlp(4 * width))]
     parts += [down(4 * width, last, stride=1)]
     parts += [part for _ in range(2) for part in (Attention(last), mlp(last))]
-    return nn.Sequential(*parts, MeanOverPixels(), MeanOverTime(), nn.Linear(last, classes))
+    return nn.Sequential(*parts, MeanOverPixels(), fire(), linear(last, classes), MeanOverTime())
 
 
 @torch.no_grad()
