@@ -1,4 +1,4 @@
-"""The architecture that AutoSNN found: residual blocks of kernels 5, 5, 3 and 5."""
+"""The architecture that AutoSNN found: residual blocks of kernels 5, 5, 3 and 5, whose norms take one step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, MeanOverTime, conv, linear, maxpool, norm, plif
+from tests.zoo.parts import (
+    Flatten,
+    MeanOverTime,
+    StepNorm,
+    conv,
+    linear,
+    maxpool,
+    norm,
+    plif,
+)
 from tests.zoo.references.plif_net import driven
 
 
@@ -14,12 +23,12 @@ class Residual(nn.Module):
     def __init__(self, channels: int, width: int, kernel: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            *(conv(channels, width, kernel), norm(width), plif()),
-            *(conv(width, width, kernel), norm(width)),
+            *(conv(channels, width, kernel), StepNorm(width), plif()),
+            *(conv(width, width, kernel), StepNorm(width)),
         )
         self.shortcut: nn.Module = nn.Identity()
         if channels != width:
-            self.shortcut = nn.Sequential(conv(channels, width, 1), norm(width))
+            self.shortcut = nn.Sequential(conv(channels, width, 1), StepNorm(width))
         self.neurons = plif()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,18 +13,18 @@ from tests.zoo.parts import Flatten, Neurons
 
 
 class Delayed(nn.Module):
-    """[T, N, inputs] to [T, N, width]: y[t] = sum of w * g[j - d] * x[t - j]."""
+    """[T, N, inputs] to [T, N, width]: y[t] = sum of w * g[j - d] * x[t - j], d = (taps - 1) / 2 - early."""
 
     def __init__(self, inputs: int, width: int, taps: int, sigma: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(width, inputs) / inputs**0.5)
-        self.delay = nn.Parameter(torch.full((width, inputs), (taps - 1) / 2))
+        self.early = nn.Parameter(torch.zeros(width, inputs))
         self.taps, self.sigma = taps, sigma
 
     def forward(self, x: Tensor) -> Tensor:
-        gap = torch.arange(self.taps) - self.delay[..., None]
+        gap = torch.arange(self.taps) - (self.taps - 1) / 2 + self.early[..., None]
         bell = torch.exp(-((gap / self.sigma) ** 2) / 2)
-        kernel = self.weight[..., None] * bell / bell.sum(-1, keepdim=True)
+        kernel = self.weight[..., None] * bell / (bell.sum(-1, keepdim=True) + 1e-7)
         past = F.pad(x.permute(1, 2, 0), (self.taps - 1, 0))
         return F.conv1d(past, kernel.flip(-1)).permute(2, 0, 1)
 
@@ -38,7 +38,7 @@ class Norm(nn.BatchNorm1d):
 
 class Membrane(Neurons):
     def fire(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        v = states[0] + (x - states[0]) / 1.005
+        v = (1 - 1 / 1.005) * states[0] + x
         return v, v
 
 
@@ -59,7 +59,7 @@ def network(
     steps: int = 100,
     width: int = 256,
     taps: int = 25,
-    sigma: float = 12.0,
+    sigma: float = 12.27,
     drop: float = 0.4,
 ) -> nn.Module:
     layers: list[nn.Module] = [Flatten()]
@@ -75,14 +75,14 @@ def lively(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(3)
     for module in network.modules():
         if isinstance(module, Delayed):
-            noise = torch.rand(module.delay.shape, generator=generator, dtype=torch.float64)
-            module.delay.copy_((module.taps + 1) * noise - 1)
+            noise = torch.rand(module.early.shape, generator=generator, dtype=torch.float64)
+            module.early.copy_((module.taps + 1) * (noise - 0.5))
             module.weight.mul_(3.0)
 
 
 def pairs(model: nn.Module, reference: nn.Module) -> dict[str, str]:
     """A synapse's channel is that of its output, and in it of its input."""
-    return by_order(model, reference, {"each.spike.d": "delay"})
+    return by_order(model, reference, {"each.spike.d_learnt": "early"})
 
 
 CASE = Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -66,10 +67,29 @@ class Branched(nn.Module):
         return spikes
 
 
-def network(classes: int = 20, inputs: int = 700, steps: int = 100, width: int = 64) -> nn.Module:
+class Shares(nn.Module):
+    """The softmax of each step, summed over all steps but the first ones."""
+
+    def __init__(self, skip: int) -> None:
+        super().__init__()
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[self.skip :].softmax(2).sum(0)
+
+
+def network(
+    classes: int = 20,
+    inputs: int = 700,
+    steps: int = 1000,
+    width: int = 64,
+    layers: int = 1,
+    skip: int = 11,
+) -> nn.Module:
+    widths = [inputs] + layers * [width]
+    hidden = (Branched(a, b) for a, b in itertools.pairwise(widths))
     return nn.Sequential(
-        *(Flatten(), Branched(inputs, width), Branched(width, width)),
-        *(nn.Linear(width, classes), Leaky(classes, 2.0)),
+        *(Flatten(), *hidden, nn.Linear(width, classes), Leaky(classes, 2.0), Shares(skip))
     )
 
 
@@ -89,8 +109,8 @@ CASE = Case(
     network,
     "the paper's equations",
     small=(
-        {"width": 8, "inputs": 16, "steps": 6},
-        {"width": 12, "inputs": 20, "steps": 9},
+        {"width": 8, "inputs": 16, "steps": 6, "skip": 2},
+        {"width": 12, "inputs": 20, "steps": 9, "layers": 2, "skip": 3},
     ),
     prepare=lively,
 )

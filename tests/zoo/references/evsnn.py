@@ -7,14 +7,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Neurons, conv, lif
-
-
-class Norm(nn.BatchNorm2d):
-    """Of [T, N, C, H, W], each step by itself."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return torch.stack([super(Norm, self).forward(frame) for frame in input])
+from tests.zoo.parts import Neurons, StepNorm, conv, lif
 
 
 class Membrane(Neurons):
@@ -40,7 +33,7 @@ def neurons() -> nn.Module:
 
 
 def layer(channels: int, width: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(conv(channels, width, 5, stride=stride), Norm(width), neurons())
+    return nn.Sequential(conv(channels, width, 5, stride=stride), StepNorm(width), neurons())
 
 
 def up(channels: int, width: int) -> nn.Module:
@@ -75,7 +68,7 @@ class Network(nn.Module):
         self.down = nn.ModuleList(layer(f * w, 2 * f * w, 2) for f in (1, 2, 4))
         self.residual = Residual(8 * w)
         self.up = nn.ModuleList(up(4 * f * w, f * w) for f in (4, 2, 1))
-        self.last = nn.Sequential(conv(2 * w, 1, 1), Norm(1), Membrane())
+        self.last = nn.Sequential(conv(2 * w, 1, 1), StepNorm(1), Membrane())
 
     def forward(self, x: Tensor) -> Tensor:
         found = [self.head(x)]

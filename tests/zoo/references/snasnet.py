@@ -54,8 +54,9 @@ class Network(nn.Module):
         a: Tensor | float = 0.0
         b: Tensor | float = 0.0
         found = []
-        for frame in x:
-            y, a = self.one(self.stem(frame), a)
+        stem = self.stem(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        for frame in stem:
+            y, a = self.one(frame, a)
             y, b = self.two(F.avg_pool2d(self.between(y), 2), b)
             y = self.head(F.avg_pool2d(self.after(y), 2).flatten(1))
             found.append(y.view(-1, self.classes, 5).mean(2))

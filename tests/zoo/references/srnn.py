@@ -1,4 +1,4 @@
-"""Two recurrent layers of adaptive neurons, and membranes that are read out, step by step."""
+"""Two recurrent layers of adaptive neurons, and membranes whose softmax is summed, step by step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ class Recurrent(nn.Module):
         super().__init__()
         self.into = nn.Linear(inputs, width)
         self.back = nn.Linear(width, width)
+        self.alpha_learnt = nn.Parameter(torch.full((width,), 20.0))
+        self.rho_learnt = nn.Parameter(torch.full((width,), 150.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha, rho = math.exp(-1 / 20), math.exp(-1 / 150)
-        u = a = s = x.new_zeros(x.shape[1], self.back.in_features)
+        alpha, rho = torch.exp(-1 / self.alpha_learnt), torch.exp(-1 / self.rho_learnt)
+        u = s = x.new_zeros(x.shape[1], self.back.in_features)
+        a = torch.full_like(u, 0.01)
         before = s
         spikes = []
         for frame in x:
@@ -45,25 +48,51 @@ class Recurrent(nn.Module):
         return torch.stack(spikes)
 
 
-class Membranes(nn.Module):
+class Shares(nn.Module):
+    """The softmax of membranes, summed over all steps but the first ones."""
+
+    def __init__(self, classes: int, skip: int) -> None:
+        super().__init__()
+        self.alpha_learnt = nn.Parameter(torch.full((classes,), 20.0))
+        self.skip = skip
+
     def forward(self, x: Tensor) -> Tensor:
-        alpha, u, found = math.exp(-1 / 20), torch.zeros_like(x[0]), []
-        for frame in x:
+        alpha = torch.exp(-1 / self.alpha_learnt)
+        u = total = torch.zeros_like(x[0])
+        for number, frame in enumerate(x):
             u = alpha * u + (1 - alpha) * frame
-            found.append(u)
-        return torch.stack(found).mean(0)
+            if number >= self.skip:
+                total = total + u.softmax(1)
+        return total
 
 
-def network(classes: int = 20, inputs: int = 700, steps: int = 250, width: int = 128) -> nn.Module:
+def network(
+    classes: int = 20, inputs: int = 700, steps: int = 250, width: int = 128, skip: int = 11
+) -> nn.Module:
     layers = Recurrent(inputs, width), Recurrent(width, width), nn.Linear(width, classes)
-    return nn.Sequential(nn.Flatten(2), *layers, Membranes())
+    return nn.Sequential(nn.Flatten(2), *layers, Shares(classes, skip))
+
+
+@torch.no_grad()
+def lively(network: nn.Module) -> None:
+    """Time constants that differ, and outputs that vary."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.mul_(3.0)
+        if isinstance(module, Recurrent):
+            width = len(module.alpha_learnt)
+            module.alpha_learnt.copy_(torch.linspace(2, 20, width))
+            module.rho_learnt.copy_(torch.linspace(150, 5, width))
+        if isinstance(module, Shares):
+            module.alpha_learnt.copy_(torch.linspace(2, 10, len(module.alpha_learnt)))
 
 
 CASE = Case(
     network,
     "the paper's equations in a loop",
     small=(
-        {"inputs": 12, "width": 8, "steps": 6},
-        {"inputs": 12, "width": 11, "steps": 9},
+        {"inputs": 12, "width": 8, "steps": 6, "skip": 2},
+        {"inputs": 12, "width": 11, "steps": 9, "skip": 3},
     ),
+    prepare=lively,
 )
