@@ -154,7 +154,7 @@ def command(
         from danetc.runtime.measure.plots import save_figure
         from danetc.tasks.benchmark_figure import report_figure
 
-        save_figure(report_figure(report), plot)
+        save_figure(report_figure(report), plot, follow=True)
 
 
 def _compiled(

@@ -128,5 +128,5 @@ def _plot(path: Path, found: Converted) -> None:
     from danetc.output.plots import line_figure
     from danetc.runtime.measure.plots import save_figure
 
-    save_figure(line_figure([found.panel()]), path)
+    save_figure(line_figure([found.panel()]), path, follow=True)
     echo(f"wrote {path}", err=True)

@@ -228,5 +228,5 @@ def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
                 lines[name] = steps, values
     what = "top-1 accuracy [%]" if accuracy else "loss"
     panel = LinePanel("time steps T", what, lines, results[0]["network"], from_zero=True)
-    save_figure(line_figure([panel]), output)
+    save_figure(line_figure([panel]), output, follow=True)
     echo(f"wrote {output}", err=True)

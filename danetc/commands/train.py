@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     metavar="N",
     help="Save the state every N steps, in addition to every 5 minutes and every epoch.",
 )
+@click.option("--no-code", is_flag=True, help="Refuse a recipe that runs a file of Python.")
+@click.option(
+    "--allow-code",
+    multiple=True,
+    metavar="FILE.py:NAME",
+    help="With --from: run this function of a loss, although only the record names it. Can be repeated.",
+)
 @click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
@@ -137,7 +144,7 @@ def command(
 
 
 WITH_FROM = (
-    "again", "data", "output", "fresh", "allow_changed", "dry_run", "dry_run_seconds",
+    "again", "data", "output", "fresh", "allow_changed", "no_code", "allow_code", "dry_run", "dry_run_seconds",
     "min_accuracy", "quiet",
     "as_json",
 )  # fmt: skip
@@ -163,6 +170,8 @@ def _repeated(context: click.Context, again: Path) -> TrainingRequest:
         values["data"],
         fresh=values["fresh"],
         allow_changed=values["allow_changed"],
+        no_code=values["no_code"],
+        allow_code=values["allow_code"],
     )
     look_at_data(request.data, f"\n{again} names these data; say where they are with --data")
     return request

@@ -43,4 +43,4 @@ def replace_text(path: Path, text: str) -> None:
 
     A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
     """
-    replace_file(path, text.encode("utf-8"))
+    replace_file(path, text.encode("utf-8"), follow=True)

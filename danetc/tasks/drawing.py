@@ -62,7 +62,7 @@ def draw(
     if place is not None:
         from danetc.runtime.system.files import replace_file
 
-        replace_file(place, data)
+        replace_file(place, data, follow=True)
     return data
 
 

@@ -143,7 +143,7 @@ def export(
     compared: FileComparison | str | None = None
     if (read := row.read()) is not None:
         compared = compare_file(content, data, read, row.write)
-    replace_file(output, data)
+    replace_file(output, data, follow=True)
     return Exported(
         str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out),
         options,

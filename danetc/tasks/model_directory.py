@@ -37,6 +37,7 @@ from danetc.runtime.system.files import (
     naming,
     read_file,
     seal_record,
+    within,
     write_flushed,
 )
 from danetc.runtime.system.locks import OWNER
@@ -224,7 +225,7 @@ class Directory:
         graph = self.compiled().graph
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
         try:
-            load_weights(model, self.path / WEIGHTS, changed=WEIGHTS in self.allow_changed)
+            load_weights(model, within(self.path, WEIGHTS), changed=WEIGHTS in self.allow_changed)
         except DamagedError as error:
             raise damaged(error, needed=True) from error
         except WeightsError as error:
@@ -247,7 +248,7 @@ def open_directory(
         if name in allow_changed and name != SPEC:
             continue
         try:
-            data = read_file(path / name)
+            data = read_file(within(path, name))
             if name not in allow_changed and digest(data) != known:
                 raise DamagedError(path / name, "it is not as it was written (SHA-256)")
         except DamagedError as error:

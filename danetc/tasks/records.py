@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from danetc.errors import UserError
-from danetc.runtime.system.files import DamagedError, read_record
+from danetc.runtime.system.files import DamagedError, OutsideError, read_record, within
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """Return the path of what belongs to a directory. Raises UserError where it leads out of it."""
+    try:
+        return within(folder, *names)
+    except DamagedError as error:
+        raise damaged(error) from error
 
 
 def record_in(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any]:
@@ -15,14 +24,14 @@ def record_in(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any]
     name is among those that ``allow_changed`` admits.
     """
     try:
-        return read_record(path, changed=path.name in allow_changed)
+        return read_record(within(path.parent, path.name), changed=path.name in allow_changed)
     except DamagedError as error:
         raise damaged(error) from error
 
 
 def record_if_any(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any] | None:
     """What stands in a file of JSON; None where there is none. Raises as ``record_in`` does."""
-    return record_in(path, allow_changed) if path.exists() else None
+    return record_in(path, allow_changed) if os.path.lexists(path) else None
 
 
 def epochs_in(path: Path, allow_changed: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -41,6 +50,8 @@ def damaged(error: DamagedError, *, needed: bool = True) -> UserError:
     """A damaged file as an error that says how a changed one is admitted; and a missing one, unless
     it is ``needed``.
     """
+    if isinstance(error, OutsideError):
+        return UserError(str(error))
     name = error.path.name
     there = error.path.is_file()
     if needed and not there:

@@ -11,8 +11,9 @@ from danetc.pretrained import directory_of
 from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.arguments import look_at_data
+from danetc.tasks.code import refuse_recorded_data
 from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
-from danetc.tasks.records import record_if_any
+from danetc.tasks.records import inside, record_if_any
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> 
     if record is None:
         return Trained(path, None, allow_changed)
     found = Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
-    weights = path / WEIGHTS
+    weights = inside(path, WEIGHTS)
     known = WEIGHTS in allow_changed or not weights.is_file()
     if not known and digest(weights.read_bytes()) != record.get("weights"):
         if place.name == CONVERSION:
@@ -75,6 +76,7 @@ def data_of(trained: Trained) -> str:
     """The data set of the training, where it still is. Raises UserError."""
     if trained.data is None:
         raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
+    refuse_recorded_data(trained.data, trained.path)
     look_at_data(
         trained.data,
         f"\n{trained.path} was trained on {trained.data}; name where it is with --data",
@@ -99,6 +101,6 @@ def trials_in(directory: str | Path, allow_changed: Collection[str] = ()) -> lis
     if record is None:
         return [path]
     try:
-        return [path / str(trial["directory"]) for trial in record["trials"]]
+        return [inside(path, str(trial["directory"])) for trial in record["trials"]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path / TRIALS} is damaged: it lists no trials") from error

@@ -13,6 +13,9 @@ from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.locks import alone
 
+_PICKLED = "Bullying10kClassification"
+"""The set whose archives hold pickled arrays; only those of the published archives are read."""
+
 
 def open_source(request: DataRequest) -> DataSet:
     """``NAME:DIR``, a data set of ``SETS`` in DIR, or else ``DIR`` with frames in files.
@@ -77,3 +80,9 @@ def _check_present(kind: Any, row: Set, root: Path) -> None:
             )
         if not check_integrity(str(path), md5):
             raise DataError(f"{path} is damaged (its MD5 is not {md5}); fetch it again from {url}")
+    if row.kind == _PICKLED and (root / "extract").exists():
+        raise DataError(
+            f"{root / 'extract'} holds arrays of Python objects, which SpikingJelly would unpickle "
+            f"unchecked; remove it, and {row.title} is unpacked anew from the archives, whose MD5 "
+            "are the published ones"
+        )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import replace
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageOps
+
+from danetc.dsl.files import open_regular
 from danetc.runtime.data.arrays import Reading
+from danetc.runtime.data.images import DECODING, open_image, reason
 from danetc.runtime.data.own import SampleForm
 from danetc.runtime.data.own_sets import own_set
 from danetc.runtime.data.source import DataSet
@@ -23,7 +27,7 @@ from danetc.runtime.sources.huggingface import (
 )
 from danetc.runtime.sources.options import class_list
 from danetc.runtime.sources.request import DataRequest
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 _SAVED = ("dataset_dict.json", "state.json")
 
@@ -59,9 +63,11 @@ class Rows:
     """A table of ``datasets`` as pairs of an image and its label."""
 
     def __init__(self, table: Any, image: str, label: str) -> None:
-        table = _decoded(_decoded(table, image), label)
+        table = table.select_columns([image, label])  # no other is decoded
+        table = _undecoded(_undecoded(table, image), label)
         self._table, self._image, self._label = table, image, label
-        if not _is_arrays(table.features[label]) and _kind(table.features[label]) != "Image":
+        self._modes = {name: kind.mode for name, kind in table.features.items() if _is_image(kind)}
+        if not _is_arrays(table.features[label]) and label not in self._modes:
             self.targets = list(table[label])
 
     def __len__(self) -> int:
@@ -69,18 +75,48 @@ class Rows:
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row: Mapping[str, Any] = self._table[index]
-        return row[self._image], row[self._label]
+        return self._value(row, self._image, index), self._value(row, self._label, index)
+
+    def _value(self, row: Mapping[str, Any], column: str, index: int) -> Any:
+        value = row[column]
+        if column not in self._modes or value is None:
+            return value
+        return _picture(value, self._modes[column], f"row {index} of the column `{column}`")
 
 
-def _decoded(table: Any, column: str) -> Any:
-    """A table whose files of images (bytes, or bytes with a path, as parquet has them) are images."""
-    feature = table.features[column]
-    is_file = isinstance(feature, Mapping) and "bytes" in feature
-    if not is_file and getattr(feature, "dtype", None) not in ("binary", "large_binary"):
-        return table
+def _picture(file: Mapping[str, Any], mode: str | None, where: str) -> Image.Image:
+    """An image from its bytes or its local path, as the library decodes it. Raises UnreadableError."""
+    try:
+        data = file["bytes"]
+        if data is None:
+            with open_regular(file["path"]) as stream:
+                data = stream.read()
+        image = open_image(BytesIO(data))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        return image if mode in (None, image.mode) else image.convert(mode)
+    except (*DECODING, TypeError) as error:
+        raise UnreadableError(f"{where} cannot be read: {reason(error)}") from error
+
+
+def _undecoded(table: Any, column: str) -> Any:
+    """A table whose images stay files, which are decoded here: bytes, or bytes with a path, as
+    parquet has them too. Raises DataError for lists of images, which the library would decode."""
     import datasets
 
-    return table.cast_column(column, datasets.Image())
+    feature = table.features[column]
+    if _is_image(feature):
+        return table.cast_column(column, datasets.Image(mode=feature.mode, decode=False))
+    is_file = isinstance(feature, Mapping) and "bytes" in feature
+    if is_file or getattr(feature, "dtype", None) in ("binary", "large_binary"):
+        return table.cast_column(column, datasets.Image(decode=False))
+    if "Image(" in repr(feature):
+        raise DataError(f"the column `{column}` holds lists of images, which are not read")
+    return table
+
+
+def _is_image(feature: Any) -> bool:
+    return _kind(feature) == "Image"
 
 
 def _is_arrays(feature: Any) -> bool:

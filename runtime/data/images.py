@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -27,7 +28,15 @@ DECODING = (
     struct.error,
     Image.DecompressionBombError,
 )
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are decoded, whatever the name of a file says. Pillow knows more, and starts another
+program for one of them (Ghostscript, for EPS)."""
 _DEEP = ("I", "F")  # and I;16, I;16B, ...: more than 8 bits a value
+
+
+def open_image(stream: BinaryIO) -> Image.Image:
+    """An image of one of ``FORMATS``. Raises what ``DECODING`` lists."""
+    return Image.open(stream, formats=FORMATS)
 
 
 def decode_image(data: bytes, where: str) -> Tensor:
@@ -39,7 +48,7 @@ def decode_image(data: bytes, where: str) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on EXIF data, which are not looked at
-            with Image.open(BytesIO(data)) as image:
+            with open_image(BytesIO(data)) as image:
                 if image.mode.startswith(_DEEP):
                     raise UnreadableError(
                         f"{where} has more than 8 bits a value (mode {image.mode}), which a "
@@ -59,5 +68,5 @@ def reason(error: BaseException, size: int | None = None) -> str:
         return "the file is empty"
     text = str(error).replace("\n", " ")
     if "cannot identify image file" in text:
-        return "it is no image, or a damaged one"
+        return f"it is no image, or a damaged one (read are {', '.join(FORMATS)})"
     return text or type(error).__name__

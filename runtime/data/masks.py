@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
@@ -15,7 +14,7 @@ from danetc.runtime.data.arrays import classes_of_pixels, held_out
 from danetc.runtime.data.class_files import files_fingerprint
 from danetc.runtime.data.files import Strings
 from danetc.runtime.data.folder import ImageFiles
-from danetc.runtime.data.images import DECODING, reason
+from danetc.runtime.data.images import DECODING, open_image, reason
 from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
 from danetc.runtime.sources.masks import MaskFolders, Pairs, mask_folders
 from danetc.runtime.sources.request import DataRequest, Policy
@@ -70,7 +69,7 @@ def read_mask(where: str) -> Tensor:
     try:
         with open_regular(where) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on EXIF data
-            with Image.open(stream) as image:
+            with open_image(stream) as image:
                 mode, pixels = image.mode, np.asarray(image)
     except DECODING as error:
         raise UnreadableError(f"{where} cannot be read: {reason(error)}") from error

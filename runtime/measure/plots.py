@@ -362,9 +362,10 @@ def new_figure(width: float, height: float) -> Any:
     return import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as the ending of its name says."""
-    replace_file(path, figure_bytes(figure, path.suffix.lower().removeprefix(".")))
+def save_figure(figure: Any, path: Path, *, follow: bool = False) -> None:
+    """Write a figure as the ending of its name says. ``follow``: see ``replace_file``."""
+    data = figure_bytes(figure, path.suffix.lower().removeprefix("."))
+    replace_file(path, data, follow=follow)
 
 
 def figure_bytes(figure: Any, kind: str) -> bytes:

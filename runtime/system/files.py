@@ -1,5 +1,9 @@
 """Files on disk: written whole or not at all, and checked before they are believed.
 
+Directories that danetc owns (runs, model directories, grids) may come from somebody else. What is
+written there never follows a link (``replace_file``, ``own_folder``, ``append_own``), and what is
+read there lies there (``within``).
+
 A file that danetc writes and reads again carries a digest of itself: the SHA-256 of its bytes, the
 64 digits of the digest taken as zeros. It stands at the beginning of the file, under ``sha256``,
 in JSON as in the metadata of safetensors, so that one changed bit anywhere is seen. Never imports
@@ -17,7 +21,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from danetc.dsl.files import open_regular
@@ -44,6 +48,32 @@ class DamagedError(ValueError):
         self.why = why
 
 
+class OutsideError(DamagedError):
+    """A file or folder of a directory lies outside of that directory."""
+
+    def __init__(self, path: Path, folder: Path, to: str) -> None:
+        super().__init__(
+            path, f"it leads out of {folder} (to {to}); what belongs to a directory must lie in it"
+        )
+
+
+def within(folder: Path, *names: str) -> Path:
+    """Return the path of a file or folder that belongs to ``folder``, whether it exists or not.
+
+    ``names`` may come from a record; ``folder`` itself may be a link. Raises OutsideError for an
+    absolute path, for ``..`` and for a link that leaves the folder.
+    """
+    place = folder.joinpath(*names)
+    try:
+        home, found = os.path.realpath(folder), os.path.realpath(place)
+    except (OSError, ValueError) as error:  # a zero byte, links in a circle
+        raise DamagedError(place, f"it is no path ({error})") from error
+    inside = Path(found).is_relative_to(home)
+    if not inside or any(".." in PurePath(name).parts for name in names):
+        raise OutsideError(place, folder, found)
+    return place
+
+
 # -- writing ---------------------------------------------------------------------------------------
 
 
@@ -65,20 +95,22 @@ def pieces(content: Content) -> Sequence[bytes | memoryview]:
     return [content] if isinstance(content, bytes) else content
 
 
-def replace_file(path: Path, data: Content) -> None:
+def replace_file(path: Path, data: Content, *, follow: bool = False) -> None:
     """Write a file so that a reader, and who looks after a crash, finds the old one or the new.
 
-    A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
+    A symbolic link at ``path`` is replaced itself; with ``follow``, which is for a path that the user
+    typed, the link stays and the file it leads to is written. The file keeps its permissions. Raises
+    OSError with its name.
     """
     import secrets  # not in each start of the command
 
     with naming(path):
-        target = Path(os.path.realpath(path))
+        target = Path(os.path.realpath(path)) if follow else path
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
             write_flushed(temporary, data)
-            if target.exists():
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            if os.path.lexists(target) and stat.S_ISREG(mode := target.lstat().st_mode):
+                temporary.chmod(mode & 0o777)
             _replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -103,6 +135,29 @@ def write_flushed(path: Path, data: Content) -> None:
             stream.write(piece)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def own_folder(root: Path, *names: str) -> Path:
+    """Return the folder ``names`` below ``root``, a directory of danetc, and make it if needed.
+
+    Raises OutsideError where a link leads out of ``root``, OSError where it cannot be made.
+    """
+    place = within(root, *names)
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def append_own(path: Path) -> BinaryIO:
+    """Open a file of a directory of danetc to append to it; a link there is removed first.
+
+    Raises OSError with its name.
+    """
+    with naming(path):
+        if path.is_symlink():
+            path.unlink()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def flush_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from danetc.runtime.system.files import naming
+from danetc.runtime.system.files import naming, write_flushed
 from danetc.runtime.system.torchrun import under_torchrun
 
 OWNER = ".owner"
@@ -46,7 +46,8 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
 
     try:
         with naming(owner):
-            owner.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+            owner.unlink(missing_ok=True)  # it may be a link
+            write_flushed(owner, f"process {os.getpid()}\n".encode())
         yield release
     finally:
         release()

@@ -36,6 +36,7 @@ from danetc.runtime.system.files import (
     read_file,
     read_record,
     seal_record,
+    within,
     write_flushed,
 )
 from danetc.runtime.training.errors import CheckpointError
@@ -270,7 +271,7 @@ def read_checkpoint(folder: Path) -> Snapshot:
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, known in record["files"].items():
         try:
-            data = read_file(folder / name)
+            data = read_file(within(folder, name))
             if len(data) != known["bytes"]:
                 raise DamagedError(folder / name, f"it has {len(data)} bytes, not {known['bytes']}")
             if digest(data) != known["sha256"]:
@@ -284,13 +285,35 @@ def read_checkpoint(folder: Path) -> Snapshot:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
+    """What state.json says, in the form that ``_write`` gives it. Raises CheckpointError."""
     try:
-        record = read_record(folder / STATE)
+        record = read_record(within(folder.parent, folder.name, STATE))
     except DamagedError as error:
         raise CheckpointError(str(error)) from error
-    if record["format"] > FORMAT:
+    form, files = record.get("format"), record.get("files")
+    if type(form) is int and form > FORMAT:
         raise CheckpointError(f"{folder} was written by a newer danetc")
+    described = (
+        type(form) is int
+        and _is_position(record.get("position"))
+        and isinstance(record.get("state"), dict)
+        and isinstance(files, dict)
+        and "model.safetensors" in files
+        and all(
+            isinstance(each, dict) and {"bytes", "sha256"} <= {*each} for each in files.values()
+        )
+    )
+    if not described:
+        raise CheckpointError(f"{folder / STATE} is damaged: it does not describe a checkpoint")
     return record
+
+
+def _is_position(record: object) -> bool:
+    return (
+        isinstance(record, dict)
+        and record.keys() == {"phase", "epoch", "step"}
+        and all(type(each) is int and each >= 0 for each in record.values())
+    )
 
 
 def _position(record: Mapping[str, Any]) -> Position:

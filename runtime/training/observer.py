@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from danetc.dsl.recipe.settings import Phase
 
@@ -99,6 +100,38 @@ class Epoch:
     def as_dict(self) -> dict[str, object]:
         record = asdict(self)
         return {**record, "warnings": list(self.warnings)}
+
+
+def read_epochs(record: object) -> list[dict[str, Any]]:
+    """A list of what ``Epoch.as_dict`` gave. Raises ValueError where it is something else."""
+    if not isinstance(record, list) or not all(map(_is_epoch, record)):
+        raise ValueError("the figures of its epochs are not as they were written")
+    return list(record)
+
+
+def _is_epoch(record: object) -> bool:
+    if not isinstance(record, dict):
+        return False
+    for each in fields(Epoch):
+        value, number = record.get(each.name), (int, float)
+        match each.name:
+            case "phase":
+                fits = isinstance(value, str)
+            case "epoch" | "skipped":
+                fits = type(value) is int
+            case "shares" | "firing" | "scores":
+                fits = isinstance(value, dict) and all(
+                    isinstance(x, number) for x in value.values()
+                )
+            case "warnings":
+                fits = isinstance(value, list)
+            case "train_accuracy" | "test_accuracy" | "train_top5" | "test_top5":
+                fits = value is None or isinstance(value, number)
+            case _:
+                fits = isinstance(value, number)
+        if not fits:
+            return False
+    return True
 
 
 class Observer:

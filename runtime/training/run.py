@@ -25,9 +25,14 @@ from danetc.runtime.training.distributed import (
     settle,
     share,
 )
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.errors import CheckpointError, TrainingError
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
+from danetc.runtime.training.guards import (
+    Firing,
+    first_not_finite,
+    is_out_of_memory,
+    not_finite_tensor,
+)
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_average, make_optimizer, make_scheduler, put_at
@@ -38,6 +43,9 @@ from danetc.runtime.training.taken import Heard, Steps, Taken
 from danetc.runtime.training.timing import Clock
 from danetc.runtime.training.totals import Sums, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
+
+_UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What putting back a state raises that is none."""
 
 
 class PhaseRun:
@@ -137,7 +145,15 @@ class PhaseRun:
         settle(self.shared, self._loss_of_nothing)
         seed_everything(self.settings.seed, self.settings.phase, self.world.rank)
         if found is not None:
-            position = self._restore(found)
+            try:
+                position = self._restore(found)
+            except _UNFIT as error:
+                if isinstance(error, TrainingError) or is_out_of_memory(error):
+                    raise
+                raise CheckpointError(
+                    "the checkpoint is damaged: its state is not as danetc writes it "
+                    f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+                ) from error
         self.changes.put(self.state.done)
         self._saved_step = self.state.done
         phase, settings = self.phase, self.settings

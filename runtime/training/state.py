@@ -17,6 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from danetc.runtime.training.checkpoints import Position, Snapshot
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.errors import CheckpointError
+from danetc.runtime.training.evaluation import read_evaluation
+from danetc.runtime.training.observer import read_epochs
 from danetc.runtime.training.optim import put_at
 from danetc.runtime.training.totals import Totals
 
@@ -88,7 +90,8 @@ class TrainingState:
             set_tensors(self.average.module, snapshot.tensors["ema"], "the checkpoint's mean")
             self.average.n_averaged.fill_(state["averaged"])
         self.best, self.seconds = state["best"], state["seconds"]
-        self.history, self.tested = list(state["history"]), dict(state["tested"])
+        self.history = read_epochs(state["history"])
+        self.tested = read_evaluation(state["tested"]).as_dict()
         rank = self.world.rank
         if state["world"] == self.world.size:
             self.totals.set(state["totals"][rank])
@@ -136,15 +139,19 @@ class TrainingState:
 
 
 def _placed(value: Any, key: str, parameter: Tensor) -> Any:
-    """A value of an optimizer's state, where it belongs."""
-    if not isinstance(value, Tensor):
-        return value
-    if key == "step":  # a count, which torch keeps on the CPU
-        return value.clone()
-    if value.shape != parameter.shape:
-        return value.to(parameter.device, copy=True)
+    """A value of an optimizer's state, where it belongs. Raises CheckpointError for one that cannot
+    be of this parameter."""
+    if value is None:
+        return None
+    if key == "step" and isinstance(value, Tensor) and value.numel() == 1:
+        return value.clone()  # a count, which torch keeps on the CPU
+    form = (value.shape, value.dtype) if isinstance(value, Tensor) else None
+    if form != (parameter.shape, parameter.dtype):
+        raise CheckpointError(
+            f"the checkpoint's optimizer has a {key} that is not of its parameter"
+        )
     # laid out in memory as the parameter, which is how the optimizer had made it
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return torch.empty_like(parameter).copy_(value)
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -19,6 +19,7 @@ import danetc as package
 from danetc.main import main
 from danetc.runtime.measure import MeasureOptions
 from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.system.files import read_record
 from danetc.runtime.training.signals import Stopped
 from tests.forked import forked, free_port
 
@@ -79,6 +80,9 @@ def last(run: Path) -> dict[str, Any]:
 
 
 def evaluated(danetc: Run, run: Path, *options: object) -> dict[str, Any]:
+    data = read_record(run / "run.json")["settings"]["data"]["text"]
+    if data.startswith("python:"):  # code is to be typed, not only recorded
+        options = ("--data", data, *options)
     done = danetc("eval", run, "--json", *options)
     assert done.status == 0, done.err
     (found,) = json.loads(done.out)["evaluated"]

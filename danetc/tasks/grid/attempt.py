@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
+from danetc.runtime.system.files import append_own
 from danetc.tasks.grid.plan import GridRun, epochs_of
 from danetc.tasks.model_directory import TRAINING
 
@@ -50,7 +51,7 @@ class Attempt:
         # Not seed-K.log: `danetc measure grid/CELL/seed-*` shall name runs alone.
         self.log = run.path.with_name(f"log-{run.path.name}.txt")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as stream:
+        with append_own(self.log) as stream:
             self._start = stream.seek(0, os.SEEK_END)
         self._began = time.monotonic()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from danetc.runtime.system.files import append_own
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.grid import attempt
 from danetc.tasks.grid.plan import GridRun
@@ -39,7 +40,7 @@ class LocalProcess(attempt.Attempt):
         environment = dict(os.environ)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
-        with self.log.open("ab") as stream:
+        with append_own(self.log) as stream:
             # Ctrl-C goes to this process alone, which asks the others to save and stop. The pipe
             # ends with this process even where it is killed, and the training with the pipe.
             self._child = subprocess.Popen(

@@ -21,7 +21,7 @@ from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
 from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.networks import initialise
-from danetc.tasks.records import epochs_in
+from danetc.tasks.records import epochs_in, inside
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.request import TrainingPlan
@@ -148,7 +148,7 @@ def _runs(cell: GridCell, note: Note, opening: Callable[..., DataSet]) -> list[G
     facts = _facts(plan)
     found = []
     for seed in plan.seeds:
-        path = plan.directory / f"seed-{seed}"
+        path = inside(plan.directory.parent, plan.directory.name, f"seed-{seed}")
         state, changes = _state(
             path, plan.settings(seed), sum(facts.epochs), cell.request.allow_changed
         )

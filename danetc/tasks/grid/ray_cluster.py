@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.errors import UserError
+from danetc.runtime.system.files import append_own
 from danetc.tasks.grid import attempt
 from danetc.tasks.grid.plan import GridRun
 
@@ -35,7 +36,7 @@ def train(arguments: list[str], log: str, stop: str, folder: str) -> int:
     """What a worker does: one training, until it ends or a file ``stop`` is there. Its exit status."""
     if not Path(log).parent.is_dir():
         raise FileNotFoundError(f"{Path(log).parent} is not there: all machines must see the grid")
-    with Path(log).open("ab") as stream:
+    with append_own(Path(log)) as stream:
         child = subprocess.Popen(
             command(arguments),
             stdin=subprocess.PIPE,

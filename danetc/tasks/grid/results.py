@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.errors import UserError
 from danetc.tasks.grid.measures import ACCURACY, Measure, measure_of
 from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.records import epochs_in, record_if_any
+from danetc.tasks.records import epochs_in, inside, record_if_any
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +135,7 @@ def read_comparison(
     if record["format"] > FORMAT:
         raise UserError(f"{folder / GRID} was written by a newer danetc")
     trained = {
-        run["directory"]: epochs_in(folder / run["directory"] / TRAINING, allow_changed)
+        run["directory"]: epochs_in(inside(folder, run["directory"]) / TRAINING, allow_changed)
         for cell in record["cells"]
         for run in cell["runs"]
     }

@@ -203,7 +203,7 @@ def check_output(output: Path, *, force: bool) -> Path:
 
 def write_imported(found: ImportedNetwork, output: Path, directory: Path, note: Note) -> None:
     """The spec at ``output`` and a model directory with the weights."""
-    replace_file(output, found.text.encode())
+    replace_file(output, found.text.encode(), follow=True)
     write_model_directory(
         directory, found.compiled, found.model, seed=0, init="imported", note=note
     )

@@ -21,7 +21,7 @@ from danetc.tasks.model_directory import (
     WEIGHTS,
     open_directory,
 )
-from danetc.tasks.records import epochs_in, record_if_any, record_in
+from danetc.tasks.records import epochs_in, inside, record_if_any, record_in
 from danetc.tasks.trained import trials_in
 
 
@@ -81,7 +81,9 @@ def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:
     """The runs of a grid that are begun, in its order."""
     record = record_in(folder / GRID, allow_changed)
     try:
-        places = [folder / run["directory"] for cell in record["cells"] for run in cell["runs"]]
+        places = [
+            inside(folder, run["directory"]) for cell in record["cells"] for run in cell["runs"]
+        ]
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / GRID} is damaged: it names no runs") from error
     found = [place for place in places if (place / RUN).is_file()]
@@ -143,7 +145,7 @@ def with_measures(
 
 
 def _file(path: Path) -> Path:
-    found = path / MEASURES if path.is_dir() else path
+    found = path / MEASURES if path.is_dir() else path.resolve()
     if not found.is_file():
         raise UserError(
             f"there are no measures in {path}; `danetc measure RUN -o {path}` takes them"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.setting import Setting
 from danetc.tasks.grid.cells import Axis
+from danetc.tasks.records import inside
 from danetc.tasks.searching.space import Dimension
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def _study(folder: Path, directions: list[str] | None) -> Any:
     optuna = need_optuna()
     from sqlalchemy.exc import DatabaseError
 
+    for ending in ("", "-journal", "-wal", "-shm"):  # all that SQLite may write to
+        inside(folder, STORAGE + ending)
     place = (folder / STORAGE).resolve().as_posix().replace("{", "{{").replace("}", "}}")
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{place}")

@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system import locks
-from danetc.runtime.system.files import digest, replace_file, save_record
+from danetc.runtime.system.files import (
+    DamagedError,
+    digest,
+    read_file,
+    replace_file,
+    save_record,
+    within,
+)
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.model_directory import (
@@ -40,7 +47,7 @@ from danetc.tasks.model_directory import (
     model_files,
     refuse_unless_replaceable,
 )
-from danetc.tasks.records import record_if_any
+from danetc.tasks.records import inside, record_if_any
 from danetc.tasks.training.metrics import METRICS, metrics_csv
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / CHECKPOINTS
+        return inside(self.path, CHECKPOINTS)
 
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
@@ -121,7 +128,7 @@ class RunDirectory:
 
 def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
     """A run's checkpoint by its name. Raises UserError."""
-    folder = path / CHECKPOINTS
+    folder = inside(path, CHECKPOINTS)
     there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
     if checkpoint not in there:
         listed = f"there are {', '.join(there)}" if there else "there are none"
@@ -261,8 +268,8 @@ def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, An
 def _holds(path: Path, data: bytes) -> bool:
     """Whether a file is there that has these bytes."""
     try:
-        return path.read_bytes() == data
-    except OSError:
+        return read_file(within(path.parent, path.name)) == data
+    except DamagedError:
         return False
 
 
@@ -280,7 +287,7 @@ def refuse_run(path: Path) -> None:
 
 
 def _any_checkpoint(path: Path) -> bool:
-    folder = path / CHECKPOINTS
+    folder = inside(path, CHECKPOINTS)
     return folder.is_dir() and any(each.is_dir() for each in folder.iterdir())
 
 

@@ -23,6 +23,7 @@ from danetc.runtime.kernels import compiled
 from danetc.runtime.sources.table import find
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
+from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
@@ -71,6 +72,7 @@ def make_plan(
     source = request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
     recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
+    admit_functions(recipe, request, note)
     compiled = changing(compiled, recipe)
     backend = request.backend or default_backend(note)
     policies = {

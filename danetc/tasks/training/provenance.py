@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import platform
+import re
+import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
+from danetc.dsl.files import open_regular
 from danetc.dsl.language_version import LANGUAGE
 
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
 """Whose versions may matter, beside torch's."""
+TEXT = 2**24
+"""Bytes of a file whose ends of lines git may have changed."""
 CHANGED = 50
 """At most so many changed files of a git work tree are named."""
 
@@ -71,29 +80,103 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and changed files of the work tree that the process stands in; None outside of one."""
+    """Commit and changed files of the work tree that the process stands in; None outside of one.
+
+    git compares its index with the commit, and the files are compared with the index here: git
+    itself would run what the repository's configuration names (fsmonitor, filters), in submodules
+    too. Files that were touched and not changed are not listed. One that a filter or an encoding
+    changes on its way into git is, once it is newer than the index.
+    """
     try:
-        commit = _git("rev-parse", "HEAD")
-        lines = _git("status", "--porcelain", "--untracked-files=no").splitlines()
-    except (OSError, subprocess.SubprocessError):
+        top, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        staged = _git("diff-index", "--cached", "--name-only", "--no-renames", "-z", "HEAD")
+        listed = _git("ls-files", "-z", "--stage", "--debug", "--full-name", ":/")
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    changed = [line[3:] for line in lines]
+    entries = (_Entry(*each.groups()) for each in _ENTRY.finditer(listed))
+    edited = (each.path for each in entries if each.is_changed(Path(top)))
+    changed = sorted({*filter(None, staged.split("\0")), *edited})
     return {
-        "commit": commit.strip(),
+        "commit": commit,
         "changed": changed[:CHANGED],
         "more_changed": max(0, len(changed) - CHANGED),
     }
 
 
+_ENTRY = re.compile(
+    r"(\d{6}) ([0-9a-f]+) (\d)\t([^\0]+)\0"
+    r"\s+ctime: \d+:\d+\s+mtime: (\d+):(\d+)\s+dev: \d+\s+ino: \d+\s+uid: \d+\s+gid: \d+"
+    r"\s+size: (\d+)\s+flags: ([0-9a-f]+)\n"
+)
+"""A line of the index, as ``git ls-files --debug`` writes it."""
+_NOT_LOOKED_AT = 0x4000_8000
+"""Flags of files that are not in the work tree (sparse checkouts), or are to be taken as unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A file in the index of git."""
+
+    mode: str
+    name: str
+    stage: str
+    path: str
+    seconds: str
+    nanoseconds: str
+    size: str
+    flags: str
+
+    def is_changed(self, top: Path) -> bool:
+        """Whether the file in the work tree has other contents than the index."""
+        if int(self.flags, 16) & _NOT_LOOKED_AT or self.mode == "160000":  # a submodule
+            return False
+        place = top / self.path
+        try:
+            found = place.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                link = os.fsencode(os.readlink(place))
+                return self.mode != "120000" or not self._holds(io.BytesIO(link), len(link))
+            time = int(self.seconds) * 10**9 + int(self.nanoseconds)
+            if time % 10**9 and found.st_mtime_ns == time and found.st_size == int(self.size):
+                return self.stage != "0"
+            with open_regular(place) as stream:
+                if found.st_size == int(self.size) and self._holds(stream, found.st_size):
+                    return False
+                if found.st_size > TEXT:
+                    return True
+                stream.seek(0)
+                text = stream.read().replace(b"\r\n", b"\n")
+                return not self._holds(io.BytesIO(text), len(text))
+        except OSError:
+            return True
+
+    def _holds(self, stream: BinaryIO, size: int) -> bool:
+        taken = hashlib.new("sha1" if len(self.name) == 40 else "sha256", usedforsecurity=False)
+        taken.update(b"blob %d\0" % size)
+        return hashlib.file_digest(stream, lambda: taken).hexdigest() == self.name
+
+
+_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+"""Objects that are missing are not fetched, which would run what the configuration names."""
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments],
+        ["git", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
+         *arguments],
         capture_output=True,
+        stdin=subprocess.DEVNULL,
         encoding="utf-8",
-        errors="replace",
+        errors="surrogateescape",
         timeout=20,
         check=True,
-    )
+        env={**os.environ, **_ENVIRONMENT},
+    )  # fmt: skip
     return done.stdout
 
 

@@ -26,13 +26,17 @@ def request_of(
     *,
     fresh: bool,
     allow_changed: tuple[str, ...] = (),
+    no_code: bool = False,
+    allow_code: tuple[str, ...] = (),
 ) -> TrainingRequest:
     """What was asked for when the run of a run.json (or its directory) was begun, asked again.
 
-    ``data`` is where the same data are now, where they have moved. The plan that comes of it is
+    ``data`` is where the same data are now, where they have moved. Code that only the record names
+    is refused, unless ``allow_code`` names it. The plan that comes of it is
     compared with the record (``check_repetition``), so a repetition that could not give the same
     numbers is refused. Raises UserError.
     """
+    from danetc.tasks.code import refuse_recorded_data
     from danetc.tasks.training.directory import read_run
     from danetc.tasks.training.request import TrainingRequest
 
@@ -45,6 +49,8 @@ def request_of(
     try:
         settings, asked = record["settings"], record["facts"]["request"]
         recipe = record["facts"]["recipe"]
+        if data is None:
+            refuse_recorded_data(settings["data"]["text"], directory / RUN)
         place_of_data = data or settings["data"]["text"]
         moved = {**settings, "data": {**settings["data"], "text": place_of_data}}
         return TrainingRequest(
@@ -67,6 +73,8 @@ def request_of(
             on_unreadable=settings["data"]["on_unreadable"],
             fresh=fresh,
             allow_changed=allow_changed,
+            no_code=no_code,
+            allow_code=allow_code,
             repeated={**record, "settings": moved},
         )
     except (KeyError, TypeError, AttributeError) as error:

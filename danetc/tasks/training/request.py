@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from danetc.compiler.plans.memory import Memory
+from danetc.dsl.files import open_regular
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
-from danetc.runtime.system.files import digest
+from danetc.runtime.system.files import digest, naming
 from danetc.setting import Setting
 from danetc.tasks.memory_budget import Chosen
 from danetc.tasks.model_directory import WEIGHTS
@@ -24,7 +25,9 @@ class TrainingRequest:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
     ``fresh`` moves a run that exists aside and begins anew; ``override`` resumes one under other
-    settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec
+    settings; ``allow_changed`` are files of a run that were changed on purpose. With ``no_code``
+    a recipe that runs a file of Python is refused; ``allow_code`` are functions that the user has
+    named, of a recipe that only a record names. ``text`` is the spec
     itself, in place of what ``spec`` names.
     ``repeated`` is the record in the run.json that this repeats.
     """
@@ -50,6 +53,8 @@ class TrainingRequest:
     fresh: bool = False
     override: bool = False
     allow_changed: tuple[str, ...] = ()
+    no_code: bool = False
+    allow_code: tuple[str, ...] = ()
     repeated: Mapping[str, Any] | None = None
 
 
@@ -121,7 +126,8 @@ INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minu
 def _file(path: Path) -> str:
     """A file by its name and what is in it."""
     try:
-        data = path.read_bytes()
+        with naming(path), open_regular(path) as stream:
+            data = stream.read()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     return f"{path.name} (SHA-256 {digest(data)})"

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.runtime.system.files import explain_os_error
+from danetc.runtime.system.files import OutsideError, explain_os_error, within
 from danetc.runtime.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ class TensorBoard(Observer):
         done = plan.epoch * plan.steps + plan.step
         self._steps = plan.steps
         try:
-            self._writer = SummaryWriter(str(self._folder / plan.phase.name), purge_step=done + 1)
+            place = within(self._folder.parent, self._folder.name, plan.phase.name)
+            self._writer = SummaryWriter(str(place), purge_step=done + 1)
+        except OutsideError as error:
+            self._note(f"no curves for TensorBoard: {error}")
         except OSError as error:
             self._give_up(error)
 

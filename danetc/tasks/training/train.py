@@ -112,6 +112,7 @@ def train(
     fresh: bool = False,
     override: bool = False,
     allow_changed: Collection[str] = (),
+    no_code: bool = False,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> Training:
@@ -144,6 +145,7 @@ def train(
         fresh: begin anew; a run that is there is moved aside.
         override: resume a run although its settings have changed.
         allow_changed: files of the run that were changed on purpose.
+        no_code: refuse a recipe that runs a file of Python (``loss = python(...)``).
         callbacks: objects of ``danetc.Callback``, called after steps and epochs; one that raises
             ``danetc.StopTraining`` stops the training, with its state saved.
         progress: show progress and notes, as the command does; by default in a notebook alone. Else
@@ -188,6 +190,7 @@ def train(
         fresh=fresh,
         override=override,
         allow_changed=tuple(allow_changed),
+        no_code=no_code,
     )
     for each in callbacks:
         if not isinstance(each, Callback):

@@ -29,6 +29,7 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.networks import CompiledNetwork, initialise
+from danetc.tasks.records import inside
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
@@ -103,7 +104,7 @@ def _trials(
     results: list[dict[str, Any]] = []
     record: dict[str, Any] = {}
     for number, seed in enumerate(plan.seeds):
-        folder = plan.directory / f"seed-{seed}"
+        folder = inside(plan.directory, f"seed-{seed}")
         trained = Trial(plan, seed, number, folder, world, stop).run(observer, note)
         results.append(
             {"seed": seed, "directory": folder.name, "test_accuracy": trained["test_accuracy"]}

@@ -1,0 +1,266 @@
+"""Damaged and forged run directories: every command ends with a result, or an error that names a place.
+
+``python -m tests.danetc.test_damaged_runs [COUNT]`` tries more of them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from danetc.main import main
+from danetc.runtime.model.weight_files import tensor_file
+from danetc.runtime.system.files import digest, read_record, replace_file, save_record
+
+from .conftest import SMALL
+
+DATA = "synthetic:size=8,channels=1,classes=10,count=24,test=12"
+SPEC = SMALL + "\nrecipe r { epochs = 1; batch = 12; optimizer = adamw(lr = 0.01); ema = 0.9 }\n"
+TRAIN = ("--data", DATA, "--backend", "eager", "-q")
+COMMANDS = (
+    ("eval", "r"),
+    ("eval", "r", "--checkpoint", "last", "--steps", "1"),
+    ("measure", "r", "--data", DATA, "--batches", "1", "--batch", "4", "--only", "firing-rate"),
+    ("report", "r", "-o", "page.html"),
+    ("show", "r/spec.danet"),
+    ("export", "r", "-o", "w.safetensors", "--force"),
+    ("train", "--from", "r", "-o", "again", "-q"),
+    ("train", "a.danet", *TRAIN, "-o", "r"),
+    ("train", "a.danet", *TRAIN, "-o", "r", "--set", "recipe.epochs=2", "--override"),
+)
+"""Those that write to the run are the last."""
+VALUES: tuple[Any, ...] = (
+    None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
+    "python:os:abort", "\x1b[2J",
+)  # fmt: skip
+REMOVED = object()
+PATIENCE = 60
+"""Seconds after which a command counts as hanging."""
+FEW = 24
+
+
+def make(folder: Path) -> Path:
+    """A run of one epoch, with measures."""
+    with chdir(folder):
+        Path("a.danet").write_text(SPEC)
+        assert main(["train", "a.danet", *TRAIN, "-o", "r"]) == 0
+        measure = ("measure", "r", "--data", DATA, "--batches", "1", "--batch", "4", "-o", "r")
+        assert main([*measure, "--only", "firing-rate"]) == 0
+    return folder
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+def damage(run: Path, chance: random.Random) -> str:
+    """Do one kind of damage to a run, and say which."""
+    files = sorted(each for each in run.rglob("*") if each.is_file() and each.name != ".lock")
+    records = [each for each in files if each.suffix == ".json"]
+    tensors = [each for each in files if each.suffix == ".safetensors"]
+    match chance.randrange(8):
+        case 0 | 1 | 2 | 3:
+            return _record(chance.choice(records), chance)
+        case 4:
+            return _tensors(chance.choice(tensors), chance)
+        case 5:
+            return _folder(run, chance)
+        case _:
+            return _file(chance.choice(files), chance)
+
+
+def _record(path: Path, chance: random.Random) -> str:
+    """Change a value of a record, and seal it again."""
+    record = read_record(path)
+    (*way, last), holder = chance.choice(list(_places(record)))
+    value = REMOVED if chance.random() < 0.25 else chance.choice(VALUES)
+    if value is REMOVED:
+        del holder[last]
+    else:
+        holder[last] = value
+    save_record(record, path)
+    _settle(path)
+    what = "removed" if value is REMOVED else repr(value)
+    return f"{path}: {'.'.join(map(str, (*way, last)))} {what}"
+
+
+def _places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Where values stand in a record, and what holds each."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield (*way, key), value
+            yield from _places(value[key], (*way, key))
+
+
+def _tensors(path: Path, chance: random.Random) -> str:
+    """Change a tensor, and seal the file again."""
+    found = load_file(path)
+    name = chance.choice(sorted(found))
+    kind = chance.randrange(5)
+    match kind:
+        case 0:
+            del found[name]
+        case 1:
+            found[f"{name}.x"] = found.pop(name)
+        case 2:
+            found[name] = torch.zeros(2, 3)
+        case 3:
+            found[name] = found[name].to(torch.int8)
+        case _:
+            found = {}
+    replace_file(path, tensor_file(found))
+    _settle(path)
+    return f"{path}: {name}, change {kind}"
+
+
+def _settle(path: Path) -> None:
+    """Have the records beside a file take it for what it should be."""
+    data = path.read_bytes()
+    state = path.parent / "state.json"
+    if path.suffix == ".safetensors" and state.is_file():
+        record = read_record(state)
+        if isinstance(record.get("files"), dict):
+            record["files"][path.name] = {"bytes": len(data), "sha256": digest(data)}
+            save_record(record, state)
+    training = path.parent / "training.json"
+    if path.name == "weights.safetensors" and training.is_file():
+        save_record({**read_record(training), "weights": digest(data)}, training)
+
+
+def _file(path: Path, chance: random.Random) -> str:
+    data = path.read_bytes()
+    kinds: dict[str, Callable[[], object]] = {
+        "removed": path.unlink,
+        "empty": lambda: path.write_bytes(b""),
+        "cut": lambda: path.write_bytes(data[: chance.randrange(len(data) or 1)]),
+        "noise": lambda: path.write_bytes(chance.randbytes(200)),
+        "flipped": lambda: path.write_bytes(_flipped(data, chance)),
+        "folder": lambda: (path.unlink(), path.mkdir()),
+        "pipe": lambda: (path.unlink(), os.mkfifo(path)),
+        "link to nothing": lambda: (path.unlink(), path.symlink_to("nothing")),
+        "link to itself": lambda: (path.unlink(), path.symlink_to(path.name)),
+        "link outside": lambda: (path.unlink(), path.symlink_to("/etc/passwd")),
+        "link to a device": lambda: (path.unlink(), path.symlink_to("/dev/zero")),
+    }
+    kind = chance.choice(list(kinds))
+    kinds[kind]()
+    return f"{path}: {kind}"
+
+
+def _flipped(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data or b"x")
+    changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def _folder(run: Path, chance: random.Random) -> str:
+    folders = sorted(each for each in run.rglob("*") if each.is_dir())
+    path = chance.choice(folders)
+    kind = chance.choice(("removed", "file", "pipe", "link outside", "link to nothing", "emptied"))
+    shutil.rmtree(path)
+    match kind:
+        case "file":
+            path.write_bytes(b"x")
+        case "pipe":
+            os.mkfifo(path)
+        case "link outside":
+            path.symlink_to(run.parent / "outside")
+        case "link to nothing":
+            path.symlink_to("nothing")
+        case "emptied":
+            path.mkdir()
+    return f"{path}: {kind}"
+
+
+# -- trying ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    def over(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def wrong_in(made: Path, seed: int) -> list[str]:
+    """What is not as it should be with the commands on one damaged run."""
+    chance = random.Random(seed)
+    wrong = []
+    with tempfile.TemporaryDirectory() as name, chdir(name):
+        outside = Path("outside")
+        outside.mkdir()
+        (outside / "precious").write_text("precious")
+        shutil.copy(made / "a.danet", "a.danet")
+        shutil.copytree(made / "r", "whole")
+        shutil.copytree("whole", "r")
+        what = damage(Path(name).resolve() / "r", chance)
+        shutil.copytree("r", "damaged", symlinks=True, copy_function=_copy)
+        for command in COMMANDS:
+            shutil.rmtree("again", ignore_errors=True)
+            out, err = io.StringIO(), io.StringIO()
+            try:
+                with bounded(PATIENCE), redirect_stdout(out), redirect_stderr(err):
+                    status = main(list(command))
+            except BaseException as error:
+                wrong.append(f"{seed} {what}: {' '.join(command)}: {type(error).__name__}: {error}")
+                continue
+            said = err.getvalue()
+            bad = "internal error" in said or "Traceback" in said or status not in (0, 1)
+            if bad or (status == 1 and not said.strip()) or "\x1b" in said + out.getvalue():
+                wrong.append(f"{seed} {what}: {' '.join(command)}: {status}: {said[-400:]}")
+            if sorted(each.name for each in outside.iterdir()) != ["precious"]:
+                wrong.append(f"{seed} {what}: {' '.join(command)} has written outside")
+            if command[0] == "train":
+                shutil.rmtree("r")
+                shutil.copytree("damaged", "r", symlinks=True, copy_function=_copy)
+    return wrong
+
+
+def _copy(source: str, target: str, **rest: Any) -> object:
+    if Path(source).is_fifo():
+        return os.mkfifo(target)
+    return shutil.copy2(source, target, **rest)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are POSIX's")
+@pytest.mark.parametrize("seed", range(FEW))
+def test_a_damaged_run_is_an_error_that_names_a_place(made: Path, seed: int) -> None:
+    assert wrong_in(made, seed) == []
+
+
+if __name__ == "__main__":
+    first, count = (int(each) for each in [*sys.argv[1:], "0", "240"][:2])
+    with tempfile.TemporaryDirectory() as place:
+        whole = make(Path(place))
+        found: list[str] = []
+        for number in range(first, first + count):
+            for line in wrong_in(whole, number):
+                print(json.dumps(line), flush=True)
+                found.append(line)
+        print(f"{count} damaged runs, {len(found)} wrong")

@@ -1,0 +1,606 @@
+"""Files from strangers: what a directory, a repository or an image names is neither run nor followed.
+
+``SECURITY.md`` promises it; ``tests/test_security.py`` names the test of each of its sentences.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc as package
+from danetc.editor import bridge
+from danetc.editor.analysis import analyse
+from danetc.editor.completion import complete
+from danetc.editor.problems import problems
+from danetc.main import main
+from danetc.runtime.system.files import (
+    OutsideError,
+    append_own,
+    digest,
+    read_record,
+    replace_file,
+    save_record,
+    within,
+)
+from danetc.runtime.system.locks import locked
+from danetc.runtime.training.checkpoints import read_checkpoint
+from danetc.runtime.training.errors import CheckpointError
+from danetc.tasks.grid.results import read_comparison
+from danetc.tasks.records import epochs_in
+from danetc.tasks.reporting.runs import open_runs
+from danetc.tasks.trained import trials_in
+from danetc.tasks.training.provenance import git_state
+
+from .conftest import SMALL, Run
+
+DATA = "synthetic:size=8,channels=1,classes=10,count=24,test=12"
+RECIPE = (
+    "\nrecipe r {{ epochs = {epochs}; batch = 12; optimizer = adamw(lr = 0.01); loss = {loss} }}\n"
+)
+EVIL = """\
+import pathlib
+pathlib.Path({marker!r}).write_text("ran")
+import numpy
+def make():
+    image = numpy.zeros((12, 1, 8, 8), "uint8"), numpy.arange(12) % 10
+    return image, image
+def loss(output, labels):
+    return output.square().mean()
+"""
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+
+
+def spec_text(loss: str = "cross_entropy", epochs: int = 1) -> str:
+    return SMALL + RECIPE.format(loss=loss, epochs=epochs)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small run, with ``evil.py`` beside it. Tests copy it."""
+    folder = tmp_path_factory.mktemp("trained")
+    spec = folder / "a.danet"
+    spec.write_text(spec_text())
+    arguments = ("--data", DATA, "--backend", "eager", "-q", "-o", str(folder / "r"))
+    assert main(["train", str(spec), *arguments]) == 0
+    return folder / "r"
+
+
+@pytest.fixture
+def r(trained: Path, tmp_path: Path) -> Path:
+    """A run that a stranger has given us: ``r``, in the folder where commands run."""
+    shutil.copytree(trained, tmp_path / "r")
+    (tmp_path / "a.danet").write_text(spec_text())
+    return tmp_path / "r"
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """Is there once ``evil.py`` has run."""
+    marker = tmp_path / "marker"
+    (tmp_path / "evil.py").write_text(EVIL.format(marker=str(marker)))
+    return marker
+
+
+def forge(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a record, and seal it again as anybody can."""
+    record = read_record(path)
+    change(record)
+    save_record(record, path)
+
+
+def set_data(run: Path, text: str) -> None:
+    forge(run / "training.json", lambda record: record["evaluation"]["data"].update(text=text))
+    forge(run / "run.json", lambda record: record["settings"]["data"].update(text=text))
+
+
+# -- code ------------------------------------------------------------------------------------------
+
+CODE = ("python:evil.py:make", "evil.py:make", "python:os:abort", "python:evil:make")
+
+
+@pytest.mark.parametrize("text", CODE)
+def test_code_that_only_a_record_names_is_refused(
+    danetc: Run, r: Path, marker: Path, text: str
+) -> None:
+    set_data(r, text)
+    for command in (
+        ("eval", "r"),
+        ("convert", "r", "-o", "snn"),
+        ("train", "--from", "r", "-o", "again"),
+        ("train", "--from", "r/run.json", "-o", "again", "--dry-run"),
+    ):
+        result = danetc(*command)
+        assert result.status == 1
+        if command[0] != "convert":  # of networks of ReLU alone
+            assert "nothing that a directory names is run" in result.err
+            assert f"--data {text}" in result.err
+    for call in (package.evaluate, package.measure):
+        with pytest.raises(package.UserError, match="names code"):
+            call(r)
+    assert not marker.exists()
+
+
+def test_data_of_code_in_a_checkpoint_and_a_conversion_are_refused(
+    danetc: Run, r: Path, marker: Path
+) -> None:
+    set_data(r, CODE[0])
+    forge(
+        r / "checkpoints" / "last" / "state.json",
+        lambda record: record["state"]["tested"]["data"].update(text=CODE[0]),
+    )
+    assert "names code" in danetc("eval", "r", "--checkpoint", "last").err
+    (r / "run.json").unlink()
+    (r / "training.json").rename(r / "conversion.json")
+    assert "names code" in danetc("eval", "r").err
+    assert not marker.exists()
+
+
+@pytest.mark.thorough
+def test_code_that_the_user_typed_runs(danetc: Run, r: Path, marker: Path) -> None:
+    set_data(r, CODE[0])
+    result = danetc("eval", "r", "--data", CODE[0])
+    assert result.status == 0, result.err
+    assert marker.exists()
+    assert package.evaluate(r, data=CODE[0]).results
+
+
+def test_a_loss_that_only_a_record_names_is_refused(danetc: Run, r: Path, marker: Path) -> None:
+    """In the setting of the loss, and in text that is smuggled in as the name of a phase."""
+    sneaked = 'train {\n    loss = python("evil.py:loss")\n  }\n  phase other'
+
+    def in_loss(record: dict[str, Any]) -> None:
+        phase = record["settings"]["recipe"]["phases"]["train"]
+        phase["loss"] = [{"factor": 1.0, "name": "python", "function": "evil.py:loss"}]
+
+    def in_name(record: dict[str, Any]) -> None:
+        phases = record["settings"]["recipe"]["phases"]
+        phases[sneaked] = phases.pop("train")
+
+    before = read_record(r / "run.json")
+    assert list(before["settings"]["recipe"]["phases"]) == ["train"]
+    for change in (in_loss, in_name):
+        save_record(before, r / "run.json")
+        forge(r / "run.json", change)
+        for more in ((), ("--dry-run",), ("--data", DATA)):
+            result = danetc("train", "--from", "r", "-o", "again", *more)
+            assert result.status == 1, result.out
+            if change is in_loss:
+                assert "--allow-code evil.py:loss" in result.err
+    assert not marker.exists()
+    save_record(before, r / "run.json")
+    forge(r / "run.json", in_loss)
+    result = danetc("train", "--from", "r", "-o", "again", "--allow-code", "evil.py:loss")
+    assert "runs code: loss of" in result.err
+
+
+@pytest.mark.thorough
+def test_evaluating_runs_no_loss_of_a_record(danetc: Run, r: Path, marker: Path) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["evaluation"]["loss"] = 'python(function = "evil.py:loss")'
+
+    forge(r / "training.json", change)
+    assert danetc("eval", "r").status == 0
+    assert danetc("measure", "r", "--data", DATA, "--batches", "1").status == 0
+    assert not marker.exists()
+
+
+@pytest.mark.thorough
+def test_what_a_recipe_runs_is_printed_before_it_runs(
+    danetc: Run, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, few_timed: None
+) -> None:
+    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+    said: list[bool] = []
+
+    def heard(text: str, **rest: Any) -> None:
+        if "evil.py" in text:
+            said.append(marker.exists())
+
+    monkeypatch.setattr("danetc.output.text.echo", heard)
+    common = ("own.danet", "--data", DATA, "--backend", "eager", "-o", "own")
+    assert main(["train", *common, "--dry-run"]) == 0
+    assert marker.exists()
+    assert said == [False]
+    marker.unlink()
+    assert main(["train", *common, "-q"]) == 0
+    assert said == [False, False]
+
+
+def test_no_code_refuses_a_recipe_that_runs_some(danetc: Run, tmp_path: Path, marker: Path) -> None:
+    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+    common = ("own.danet", "--data", DATA, "-o", "own")
+    for more in ((), ("--dry-run",)):
+        result = danetc("train", *common, "--no-code", *more)
+        assert result.status == 1
+        assert "evil.py:loss, which --no-code refuses" in result.err
+    with pytest.raises(package.UserError, match="no-code"):
+        package.train(tmp_path / "own.danet", DATA, output=tmp_path / "own", no_code=True)
+    assert not marker.exists()
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.thorough
+def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marker: Path) -> None:
+    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+    for command in (
+        ("check", "own.danet"),
+        ("fmt", "--check", "own.danet"),
+        ("draw", "own.danet", "-o", "own.gv"),
+        ("summary", "own.danet"),
+        ("build", "own.danet", "-o", "built"),
+        ("prove", "own.danet"),
+        ("equiv", "own.danet", "own.danet"),
+    ):
+        danetc(*command)
+    text = (tmp_path / "own.danet").read_text()
+    asked = {"name": "own.danet", "text": text, "network": "small", "at": text.index("evil")}
+    for method in bridge.METHODS:  # what the playground asks; the editor calls the same functions
+        request = {**asked, "left": asked, "right": asked, "method": method, "level": "stage"}
+        with suppress(KeyError):
+            bridge.answer(json.dumps(request))
+    analysis = analyse(text, "own.danet")
+    assert not problems(analysis)
+    complete(analysis, text.index("evil"))
+    assert not marker.exists()
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A file and a folder that are none of danetc's."""
+    folder = tmp_path / "precious"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "file").write_text("precious")
+    return folder
+
+
+def untouched(folder: Path) -> bool:
+    found = sorted(str(each.relative_to(folder)) for each in folder.rglob("*"))
+    return found == ["file", "inner"] and (folder / "file").read_text() == "precious"
+
+
+@pytest.mark.thorough
+@posix
+def test_a_training_replaces_links_in_its_run_and_does_not_follow_them(
+    danetc: Run, r: Path, precious: Path
+) -> None:
+    names = [each.name for each in r.iterdir() if each.is_file()]
+    assert {"run.json", "training.json", "summary.json", "weights.safetensors", "model.py",
+            "metrics.csv", "spec.danet"} <= {*names}  # fmt: skip
+    linked = [name for name in names if name != "run.json" and not name.startswith(".")]
+    for name in (*linked, ".lock.owner"):
+        (r / name).unlink(missing_ok=True)
+        (r / name).symlink_to(precious / "file")
+    os.chmod(precious / "file", 0o600)
+    longer = spec_text(epochs=2)
+    Path("a.danet").write_text(longer)
+    result = danetc("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
+                    "--override")  # fmt: skip
+    assert result.status == 0, result.err
+    assert untouched(precious)
+    for name in linked:
+        assert not (r / name).is_symlink()
+    assert danetc("eval", "r").status == 0
+
+
+@pytest.mark.thorough
+@posix
+@pytest.mark.parametrize("place", ["checkpoints", "tensorboard", ".lock"])
+def test_a_training_writes_to_no_folder_that_a_link_names(
+    danetc: Run, r: Path, precious: Path, place: str
+) -> None:
+    if (r / place).is_dir():
+        shutil.rmtree(r / place)
+    (r / place).unlink(missing_ok=True)
+    (r / place).symlink_to(precious / ("file" if place == ".lock" else "inner"))
+    result = danetc("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
+                    "--set", "recipe.epochs=2", "--override")  # fmt: skip
+    assert untouched(precious)
+    if place != "tensorboard":  # without curves the training goes on
+        assert result.status == 1
+        assert place in result.err
+
+
+@posix
+def test_trials_go_to_no_folder_that_a_link_names(danetc: Run, precious: Path) -> None:
+    Path("a.danet").write_text(spec_text())
+    Path("t").mkdir()
+    Path("t", "seed-0").symlink_to(precious / "inner")
+    result = danetc("train", "a.danet", "--data", DATA, "--seeds", "2", "-q", "-o", "t")
+    assert result.status == 1
+    assert "seed-0 is damaged: it leads out of t" in result.err
+    assert untouched(precious)
+
+
+@pytest.mark.thorough
+@posix
+def test_the_directory_itself_may_be_a_link(danetc: Run, r: Path, tmp_path: Path) -> None:
+    r.rename(tmp_path / "elsewhere")
+    r.symlink_to("elsewhere")
+    result = danetc("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
+                    "--set", "recipe.epochs=2", "--override")  # fmt: skip
+    assert result.status == 0, result.err
+    assert r.is_symlink()
+    assert len(epochs_in(tmp_path / "elsewhere" / "training.json")) == 2
+    assert danetc("eval", "r").status == 0
+
+
+@pytest.mark.thorough
+@posix
+def test_a_grid_and_a_search_follow_no_links(
+    danetc: Run, tmp_path: Path, precious: Path, grid_in_process: None
+) -> None:
+    Path("a.danet").write_text(spec_text())
+    common = ("a.danet", "--data", DATA, "--backend", "eager", "--seed", "0")
+    Path("g", "small").mkdir(parents=True)
+    for name in ("grid.json", "accuracy.svg", "training.svg"):
+        Path("g", name).symlink_to(precious / "file")
+    save_record({"format": 1, "cells": []}, Path("g/grid.json"))
+    assert untouched(precious)
+    assert danetc("compare", *common, "-o", "g").status == 0
+    assert untouched(precious)
+    shutil.rmtree("g")
+    save_record({"format": 1, "cells": []}, _made(Path("g")) / "grid.json")
+    Path("g", "small").symlink_to(precious / "inner")
+    result = danetc("compare", *common, "-o", "g")
+    assert result.status == 1
+    assert "leads out of g" in result.err
+    assert untouched(precious)
+    pytest.importorskip("optuna")
+    for ending in ("", "-journal"):
+        shutil.rmtree("g")
+        save_record({"format": 1, "cells": []}, _made(Path("g")) / "grid.json")
+        Path("g", f"search.db{ending}").symlink_to(precious / "file")
+        result = danetc("search", *common, "--grid", "steps=1,2", "--trials", "1", "-o", "g")
+        assert result.status == 1
+        assert "leads out of g" in result.err
+        assert untouched(precious)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@posix
+def test_files_of_our_own_replace_links(tmp_path: Path, precious: Path) -> None:
+    link = tmp_path / "link"
+    for write in (
+        lambda: replace_file(link, b"new"),
+        lambda: save_record({"a": 1}, link),
+        lambda: append_own(link).close(),
+    ):
+        link.unlink(missing_ok=True)
+        link.symlink_to(precious / "file")
+        write()
+        assert not link.is_symlink()
+        assert untouched(precious)
+    link.unlink()
+    link.symlink_to(precious / "file")
+    replace_file(link, b"precious", follow=True)
+    assert link.is_symlink()
+    owner = tmp_path / ".lock.owner"
+    owner.symlink_to(precious / "file")
+    with locked(tmp_path / ".lock"):
+        assert owner.read_text() == f"process {os.getpid()}\n"
+    assert untouched(precious)
+
+
+@pytest.mark.thorough
+@posix
+def test_measures_and_reports_follow_no_links(danetc: Run, r: Path, precious: Path) -> None:
+    for name in ("measures.json", "firing_rate.svg"):
+        (r / name).symlink_to(precious / "file")
+    arguments = ("--data", DATA, "--batches", "1", "--only", "firing-rate")
+    assert danetc("measure", "r", *arguments, "-o", "r").status == 0
+    assert untouched(precious)
+    (r / "measures.json").unlink()
+    (r / "measures.json").symlink_to(precious / "nothing")
+    result = danetc("report", "r", "--data", DATA, "-o", "page.html")
+    assert result.status in (0, 1)
+    assert untouched(precious)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@posix
+def test_a_file_of_a_directory_lies_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (tmp_path / "out").write_text("x")
+    (folder / "good").symlink_to("inner")
+    (folder / "bad").symlink_to("../out")
+    (folder / "worse").symlink_to(tmp_path)
+    (tmp_path / "other").symlink_to("folder")
+    for name in ("inner", "good", "missing", "good/missing", "inner/a.json"):
+        within(folder, name)
+        within(tmp_path / "other", name)
+    for name in ("bad", "worse", "worse/out", "../out", "inner/../inner", "..", str(tmp_path / "out"),
+                 "/etc/passwd", "inner/../../out"):  # fmt: skip
+        with pytest.raises(OutsideError, match="leads out of"):
+            within(folder, name)
+    with pytest.raises(ValueError, match="no path"):
+        within(folder, "a\0b")
+
+
+@posix
+@pytest.mark.parametrize("name", ["weights.safetensors", "spec.danet", "summary.json", "model.py",
+                                  "training.json"])  # fmt: skip
+def test_links_that_leave_a_directory_are_refused(
+    danetc: Run, r: Path, tmp_path: Path, name: str
+) -> None:
+    (r / name).rename(tmp_path / name)
+    (r / name).symlink_to(tmp_path / name)
+    for command in (("eval", "r"), ("export", "r", "-o", "x.safetensors")):
+        if name == "training.json" and command[0] == "export":
+            continue  # which does not read it
+        result = danetc(*command)
+        assert result.status == 1
+        assert f"r/{name}" in result.err
+        assert "leads out of r" in result.err
+        assert "--allow-changed" not in result.err
+    (r / name).unlink()
+    (tmp_path / name).rename(r / f"real.{name}")
+    (r / name).symlink_to(f"real.{name}")
+    assert danetc("eval", "r").status == 0
+
+
+@posix
+def test_links_that_leave_a_checkpoint_are_refused(danetc: Run, r: Path, tmp_path: Path) -> None:
+    last = r / "checkpoints" / "last"
+    (last / "model.safetensors").rename(tmp_path / "m")
+    (last / "model.safetensors").symlink_to(tmp_path / "m")
+    with pytest.raises(CheckpointError, match="leads out of"):
+        read_checkpoint(last)
+    (last / "model.safetensors").unlink()
+    (tmp_path / "m").rename(last / "model.safetensors")
+    read_checkpoint(last)
+    last.rename(tmp_path / "last")
+    last.symlink_to(tmp_path / "last")
+    with pytest.raises(CheckpointError, match="leads out of"):
+        read_checkpoint(last)
+    assert "leads out of" in danetc("eval", "r", "--checkpoint", "last").err
+    (r / "checkpoints").rename(tmp_path / "c")
+    (r / "checkpoints").symlink_to(tmp_path / "c")
+    assert "leads out of" in danetc("eval", "r", "--checkpoint", "last").err
+
+
+OUTSIDE = ("../x", "/etc/passwd", "inner/../../x")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_records_name_nothing_outside(r: Path, tmp_path: Path, name: str) -> None:
+    """Each record that names files or folders of its directory."""
+    (tmp_path / "x").write_text("x")
+    state = r / "checkpoints" / "last" / "state.json"
+
+    def checkpoint(record: dict[str, Any]) -> None:
+        record["files"][name] = record["files"]["optimizer.safetensors"]
+
+    forge(state, checkpoint)
+    with pytest.raises(CheckpointError, match="leads out of"):
+        read_checkpoint(state.parent)
+    save_record({"trials": [{"directory": name}]}, _made(tmp_path / "t") / "trials.json")
+    with pytest.raises(package.UserError, match="leads out of"):
+        trials_in(tmp_path / "t")
+    cells = [{"name": "a", "runs": [{"directory": name, "seed": 0, "state": "done"}]}]
+    save_record({"format": 1, "data": "digits", "axes": [], "cells": cells},
+                _made(tmp_path / "g") / "grid.json")  # fmt: skip
+    with pytest.raises(package.UserError, match="leads out of"):
+        open_runs([tmp_path / "g"])
+    with pytest.raises(package.UserError, match="leads out of"):
+        read_comparison(tmp_path / "g")
+    forge(r / "summary.json", lambda record: record["files"].update({name: digest(b"x")}))
+    with pytest.raises(package.UserError, match="which files belong together"):
+        package.load(r)
+
+
+# -- git -------------------------------------------------------------------------------------------
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose configuration runs a program wherever git lets it; ``marker`` is there once
+    it has run. Its index is made to look older than its files, so that git would compare these."""
+    folder = _made(tmp_path / "repository")
+    monkeypatch.chdir(folder)
+    git("init", "-q")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
+        git("config", key, value)
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(name)
+    (folder / "lines").write_bytes(b"1\n2\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    (folder / ".gitattributes").write_text("* filter=evil diff=evil\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "b")
+    program = folder / ".git" / "evil"
+    program.write_text(f"#!/bin/sh\necho ran >> '{tmp_path / 'marker'}'\ncat\n")
+    program.chmod(0o755)
+    for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.smudge", "filter.evil.process",
+                "diff.evil.textconv", "diff.evil.command", "diff.external", "core.pager",
+                "core.sshCommand", "remote.origin.uploadpack"):  # fmt: skip
+        git("config", key, str(program))
+    for key, value in (("core.trustctime", "false"), ("core.checkStat", "minimal")):
+        git("config", key, value)
+    hook = folder / ".git" / "hooks" / "post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    shutil.copy(program, hook)
+    (tmp_path / "marker").unlink(missing_ok=True)
+    return folder
+
+
+@posix
+def test_nothing_of_a_repository_is_run(repository: Path, tmp_path: Path) -> None:
+    (repository / "a").write_text("changed")
+    (repository / "b").touch()
+    os.utime(repository / ".git" / "index", (1, 1))
+    found = git_state()
+    assert not (tmp_path / "marker").exists()
+    assert found is not None
+    assert found["changed"] == ["a"]
+    git("-c", "core.fsmonitor=false", "diff-index", "--name-only", "HEAD")
+    assert (tmp_path / "marker").exists(), "git would have run the filter"
+
+
+@posix
+def test_a_repository_that_lacks_objects_is_not_completed(repository: Path, tmp_path: Path) -> None:
+    """A partial clone fetches what it lacks, by a program that its configuration names."""
+    tree = git("rev-parse", "HEAD^{tree}")
+    (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    for key, value in (
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", f"ext::{repository / '.git' / 'evil'}"),
+        ("protocol.ext.allow", "always"),
+    ):
+        git("config", key, value)
+    git_state()
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_file_that_was_only_touched_is_not_listed_as_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
+        git("config", key, value)
+    names = ("touched", "lines", "gone", "edited", "same size", "staged")
+    for name in names:
+        (tmp_path / name).write_bytes(b"1\n2\n")
+    (tmp_path / "folder").mkdir()
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    os.utime(tmp_path / "touched", (1, 1))
+    (tmp_path / "lines").write_bytes(b"1\r\n2\r\n")
+    (tmp_path / "gone").unlink()
+    (tmp_path / "edited").write_bytes(b"1\n2\n3\n")
+    (tmp_path / "same size").write_bytes(b"1\n3\n")
+    (tmp_path / "staged").write_bytes(b"4")
+    git("add", "staged")
+    (tmp_path / "unknown").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path / "folder")
+    found = git_state()
+    assert found is not None
+    assert found["changed"] == ["edited", "gone", "same size", "staged"]
