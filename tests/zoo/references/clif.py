@@ -8,15 +8,15 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Make, MeanOverPixels, conv, linear, norm, stages
+from tests.zoo.parts import Make, MeanOverPixels, StepNorm, conv, linear, stages
 
 
 class Block(nn.Module):
     def __init__(self, channels: int, width: int, stride: int, neurons: Make) -> None:
         super().__init__()
-        self.first = nn.Sequential(norm(channels), neurons())
+        self.first = nn.Sequential(StepNorm(channels), neurons())
         self.branch = nn.Sequential(
-            *(conv(channels, width, stride=stride, bias=True), norm(width), neurons()),
+            *(conv(channels, width, stride=stride, bias=True), StepNorm(width), neurons()),
             conv(width, width, bias=True),
         )
         self.shortcut: nn.Module = nn.Identity()
@@ -47,7 +47,7 @@ def network(classes: int = 10, image: int = 32, steps: int = 6, width: int = 64)
     return nn.Sequential(
         conv(3, width),
         stages(width, (width, 2 * width, 4 * width, 8 * width), (2, 2, 2, 2), neurons, Block),
-        *(norm(8 * width), neurons(), MeanOverPixels(), linear(8 * width, classes)),
+        *(StepNorm(8 * width), neurons(), MeanOverPixels(), linear(8 * width, classes)),
     )
 
 

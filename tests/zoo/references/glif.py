@@ -1,4 +1,4 @@
-"""tdBN's ResNet-19 with SpikingJelly's gated LIF, a set of gates for each layer."""
+"""ResNet-19 with norms in identity shortcuts and SpikingJelly's gated LIF, a set of gates for each layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
 from tests.zoo.harness import Case, by_order
-from tests.zoo.parts import MeanOverPixels, MeanOverTime, conv, norm, stages
+from tests.zoo.parts import Make, MeanOverPixels, MeanOverTime, OriginBlock, conv, norm, stages
 
 CALLED = {
     "gate.beta.weight_raw": "beta",
@@ -23,6 +23,20 @@ CALLED = {
 }
 
 
+class Block(OriginBlock):
+    """A block whose identity shortcut has a norm."""
+
+    def __init__(self, channels: int, width: int, stride: int, neurons: Make) -> None:
+        super().__init__(channels, width, stride, neurons)
+        if channels == width and stride == 1:
+            self.shortcut = norm(width)
+
+
+def head(width: int, classes: int) -> list[nn.Module]:
+    hidden = nn.Linear(4 * width, 2 * width, bias=False)
+    return [MeanOverPixels(), MeanOverTime(), hidden, nn.Linear(2 * width, classes, bias=False)]
+
+
 def network(classes: int = 10, image: int = 32, steps: int = 4, width: int = 128) -> nn.Module:
     def neurons() -> nn.Module:
         return neuron.GatedLIFNode(  # type: ignore[no-any-return]
@@ -30,9 +44,9 @@ def network(classes: int = 10, image: int = 32, steps: int = 4, width: int = 128
         )
 
     return nn.Sequential(
-        *(conv(3, width // 2), norm(width // 2), neurons()),
-        stages(width // 2, (width, 2 * width, 4 * width), (3, 3, 2), neurons),
-        *(MeanOverPixels(), MeanOverTime(), nn.Linear(4 * width, classes)),
+        *(conv(3, width), norm(width), neurons()),
+        stages(width, (width, 2 * width, 4 * width), (3, 3, 2), neurons, Block),
+        *head(width, classes),
     )
 
 

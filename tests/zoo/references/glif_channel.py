@@ -1,4 +1,4 @@
-"""tdBN's ResNet-19 with SpikingJelly's gated LIF, a set of gates for each channel."""
+"""The ResNet-19 of `glif` with SpikingJelly's gated LIF, a set of gates for each channel."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
 from tests.zoo.harness import Case, by_order
-from tests.zoo.parts import MeanOverPixels, MeanOverTime, conv, norm, stages
-from tests.zoo.references.glif import CALLED, gated
+from tests.zoo.parts import conv, norm, stages
+from tests.zoo.references.glif import CALLED, Block, gated, head
 
 
 def network(classes: int = 10, image: int = 32, steps: int = 4, width: int = 128) -> nn.Module:
@@ -22,15 +22,15 @@ def network(classes: int = 10, image: int = 32, steps: int = 4, width: int = 128
         )
 
     return nn.Sequential(
-        *(conv(3, width // 2), norm(width // 2), neurons()),
-        stages(width // 2, (width, 2 * width, 4 * width), (3, 3, 2), neurons),
-        *(MeanOverPixels(), MeanOverTime(), nn.Linear(4 * width, classes)),
+        *(conv(3, width), norm(width), neurons()),
+        stages(width, (width, 2 * width, 4 * width), (3, 3, 2), neurons, Block),
+        *head(width, classes),
     )
 
 
 def _widths(width: int) -> Iterator[int]:
     """Of the layers of neurons: the stem's, and two for each block."""
-    yield width // 2
+    yield width
     for factor, blocks in ((1, 3), (2, 3), (4, 2)):
         yield from [factor * width] * (2 * blocks)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, linear, maxpool
+from tests.zoo.parts import Flatten, avgpool, linear
 from tests.zoo.references.spiking_vgg16 import features
 
 LEVELS = 4
@@ -37,7 +37,7 @@ class Activation(nn.Module):
 def network(classes: int = 10, image: int = 32, steps: int = 1, width: int = 64) -> nn.Module:
     hidden = 64 * width
     return nn.Sequential(
-        *features(width, Activation, maxpool),
+        *features(width, Activation, avgpool),
         *(Flatten(), linear(8 * width * (image // 32) ** 2, hidden), Activation()),
         *(linear(hidden, hidden), Activation(), linear(hidden, classes)),
     )

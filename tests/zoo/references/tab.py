@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.surrogates import triangle
 from tests.zoo.harness import Case, by_order
-from tests.zoo.parts import Decaying, Flatten, avgpool, conv, linear
+from tests.zoo.parts import Decaying, Flatten, MeanOverTime, avgpool, conv, linear
 
 
 class Accumulated(nn.Module):
@@ -49,7 +49,7 @@ def network(
         layers.append(avgpool())
     hidden = 16 * width
     layers += [Flatten(), nn.Dropout(drop), linear(channels * (image // 8) ** 2, hidden)]
-    return nn.Sequential(*layers, nn.Dropout(drop), linear(hidden, classes))
+    return nn.Sequential(*layers, nn.Dropout(drop), linear(hidden, classes), MeanOverTime())
 
 
 @torch.no_grad()

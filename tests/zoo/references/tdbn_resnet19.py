@@ -20,7 +20,7 @@ from tests.zoo.parts import (
 
 
 def neurons() -> nn.Module:
-    return Decaying(rectangle(1.0), decay=0.25, threshold=0.5)
+    return Decaying(rectangle(1.0), decay=0.25, threshold=0.2)
 
 
 def network(classes: int = 10, image: int = 32, steps: int = 6, width: int = 128) -> nn.Module:

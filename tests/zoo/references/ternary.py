@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import MeanOverPixels, MeanOverTime, Neurons, conv, norm, stages
+from tests.zoo.parts import MeanOverPixels, MeanOverTime, Neurons, StepNorm, conv, stages
 
 
 class _Sign(torch.autograd.Function):
@@ -41,7 +41,7 @@ def network(
         return Ternary(learnt=amplitude != 1.0)
 
     return nn.Sequential(
-        *(conv(3, width), norm(width), neurons()),
+        *(conv(3, width), StepNorm(width), neurons()),
         stages(width, (width, 2 * width, 4 * width), (3, 3, 2), neurons),
         *(MeanOverPixels(), MeanOverTime(), nn.Linear(4 * width, classes)),
     )
