@@ -17,7 +17,7 @@ class Diet(Neurons):
     def __init__(self) -> None:
         super().__init__()
         self.threshold = nn.Parameter(torch.tensor(1.0))
-        self.leak = nn.Parameter(torch.tensor(0.99))
+        self.leak = nn.Parameter(torch.tensor(1.0))
 
     def fire(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         u, o = states
