@@ -284,6 +284,14 @@ def read_checkpoint(folder: Path) -> Snapshot:
     return Snapshot(_position(record), tensors, record["state"])
 
 
+def position_on_disk(folder: Path) -> Position | None:
+    """Where a checkpoint is of a training; None where there is none, or it is damaged."""
+    try:
+        return _position(_read_state(folder))
+    except CheckpointError:
+        return None
+
+
 def _read_state(folder: Path) -> dict[str, Any]:
     """What state.json says, in the form that ``_write`` gives it. Raises CheckpointError."""
     try:

@@ -17,7 +17,15 @@ from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
 from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
 from danetc.runtime.training.changes import Changes
-from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
+from danetc.runtime.training.checkpoints import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    Checkpoints,
+    Position,
+    Snapshot,
+    position_on_disk,
+)
 from danetc.runtime.training.distributed import (
     World,
     communication,
@@ -129,6 +137,8 @@ class PhaseRun:
         self.clock = Clock(world.device)
         self.steps = Steps(world.device)
         self.rate = 0.0
+        self._folder = None if checkpoints is None else checkpoints.folder
+        """Where the checkpoints lie, known to every process from the beginning of the phase on."""
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._lap = time.perf_counter()
@@ -142,6 +152,7 @@ class PhaseRun:
         """Restore what was saved, and say from where the phase goes on."""
         position = Position(self.settings.phase)
         found = self._from_first(resume)
+        self._folder = self.world.from_first(self._folder)
         settle(self.shared, self._loss_of_nothing)
         seed_everything(self.settings.seed, self.settings.phase, self.world.rank)
         if found is not None:
@@ -427,10 +438,16 @@ class PhaseRun:
 
     def last_good(self) -> str:
         """Where the newest checkpoint is, for a message."""
-        newest = None if self.checkpoints is None else self.checkpoints.last_written()
-        if self.checkpoints is None or newest is None:
+        if self._folder is None:
             return ""
-        return f"; the last good checkpoint is {self.checkpoints.folder / LAST} ({newest})"
+        # other ranks read the disk, where `last` is missing if rank 0 died as it replaced it
+        for place in (self._folder / LAST, self._folder / PREVIOUS):
+            newest = (
+                self.checkpoints.last_written() if self.checkpoints else position_on_disk(place)
+            )
+            if newest is not None:
+                return f"; the last good checkpoint is {place} ({newest})"
+        return ""
 
     def not_finite(self, heard: Sequence[Heard]) -> TrainingError:
         """What to raise where the loss of a step is not finite: where that begins. All processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def test_several_processes_of_which_one_is_killed(tmp_path: Path, world: int) ->
     assert together(job, world) == [0] * world
     assert job.result()["steps"] < STEPS
     same(alone.result(), job.result())
+
+
+def test_where_rank_0_is_killed_the_others_name_its_last_checkpoint(tmp_path: Path) -> None:
+    job = Job(tmp_path, FULL, text=NOISY, settings={"checkpoint_steps": 2})
+    assert together(job.with_signal(0, 9), 2) == [KILLED, 1]
+    folder = re.escape(str(tmp_path / "checkpoints"))
+    assert re.search(rf"; the last good checkpoint is {folder}/(last|previous) \(", job.said(1))
 
 
 def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
