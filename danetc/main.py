@@ -188,7 +188,7 @@ def _run(arguments: list[str]) -> int:
         return _fail_of_disk(error)
     except ModuleNotFoundError as error:
         return _fail_without(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _report_bug(error)
     return 0
 
@@ -266,11 +266,19 @@ def _fail_without(error: ModuleNotFoundError) -> int:
     return _fail(f"this needs {name}, which is not installed; `pip install danetc` brings it")
 
 
-def _report_bug(error: Exception) -> int:
+def _report_bug(error: Exception | SystemExit) -> int:
+    """Report what nobody has caught: an error of the user's code as such, others as bugs."""
+    from danetc.runtime.system.user_code import failure_of_user  # late: only after an error
+
+    where = failure_of_user(error)
+    if where is None and isinstance(error, SystemExit):
+        raise error
     if os.environ.get("DANETC_DEBUG") == "1":
         import traceback
 
         echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    if where is not None:
+        return _fail(where)
     return _fail(
         f"internal error: {type(error).__name__}: {error}\n"
         "This is a bug in danetc. Please report it with the spec and the output of the same\n"

@@ -26,6 +26,7 @@ from danetc.runtime.data.transfer import on_device
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
+from danetc.runtime.system.user_code import failure_of_user
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
 
@@ -251,6 +252,11 @@ class _Fetcher(Dataset[Batch | str]):
             return make(epoch, indices)
         except DataError as error:
             return str(error)
+        except Exception as error:
+            where = failure_of_user(error)
+            if where is None:
+                raise
+            return where
 
     def _at_once(self, epoch: int, indices: list[int]) -> Batch:
         assert isinstance(self.source, Memory)

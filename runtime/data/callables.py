@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from danetc.runtime.sources.options import Placed, class_list
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.locks import in_turn
-from danetc.runtime.system.user_code import UserCodeError, file_of, found_at, where_it_failed
+from danetc.runtime.system.user_code import UserCodeError, failure_of_user, file_of, found_at
 
 GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
 
@@ -43,7 +43,10 @@ def open_source(request: DataRequest) -> DataSet:
         found = found_at(place)
     except UserCodeError as error:
         raise DataError(f"`{place}`: {error}") from error
-    with in_turn(request.text):  # what the code writes, as a cache of tonic does, one writes first
+    with (
+        _told(place),
+        in_turn(request.text),
+    ):  # what the code writes, as a cache of tonic does, one writes first
         with seeded() as seed:
             seed(0)
             given = _given(found, place, asked)
@@ -65,6 +68,20 @@ def open_source(request: DataRequest) -> DataSet:
         details={**data.details, "code": f"{file.name} (SHA-256 {code})"},
         fingerprint=facts_fingerprint((data.fingerprint, code)),
     )
+
+
+@contextmanager
+def _told(place: str) -> Iterator[None]:
+    """Errors of the user's code, also of properties and lengths of what it gives, are DataErrors."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (Exception, SystemExit) as error:
+        where = failure_of_user(error)
+        if where is None:
+            raise
+        raise DataError(f"`{place}` ends with an error: {where}") from error
 
 
 def _given(found: Any, place: str, asked: Placed) -> Any:
@@ -94,10 +111,7 @@ def _given(found: Any, place: str, asked: Placed) -> Any:
         )
     if asked.share is not None:
         calls = calls[:1]
-    try:
-        results = [found(**each) for each in calls]
-    except Exception as error:
-        raise DataError(f"`{place}` ends with an error: {where_it_failed(error)}") from error
+    results = [found(**each) for each in calls]
     return results[0] if len(results) == 1 else tuple(results)
 
 

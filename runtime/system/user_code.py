@@ -13,8 +13,10 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 
-_OWN = Path(__file__).absolute().parents[2]
+_OWN = f"{Path(__file__).absolute().parents[2]}{os.sep}"
 """Where danetc's own files are."""
+_COMMAND_LINE = f"{_OWN}main.py"
+"""The file that calls commands, and no code of users."""
 
 
 class UserCodeError(Exception):
@@ -96,7 +98,7 @@ def _running(home: str, run: Any) -> Any:
                 f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
             ) from error
         raise UserCodeError(where_it_failed(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserCodeError(where_it_failed(error)) from error
 
 
@@ -104,19 +106,44 @@ def where_it_failed(error: BaseException) -> str:
     """``FILE, line 3, in make: ValueError: ...``: the innermost line of it that is not danetc's own,
     nor a library's where the user's code has called one.
     """
-    what = f"{type(error).__name__}: {str(error) or 'without a message'}"
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+        line = f" (`{error.text.strip()}`)" if error.text else ""
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<", str(_OWN)))
+        if not frame.filename.startswith(("<", _OWN))
     ]
     own = [frame for frame in frames if not _of_library(frame.filename)]
     for frame in reversed(own or frames):
-        line = f" (`{frame.line}`)" if frame.line else ""
-        return f"{frame.filename}, line {frame.lineno}, in {frame.name}: {what}{line}"
-    return what
+        return _place(frame, error)
+    return _what(error)
+
+
+def failure_of_user(error: BaseException) -> str | None:
+    """Where code of a user that danetc has called raised an error, as in ``where_it_failed``; None
+    where there is none of that in the traceback.
+    """
+    called, found = False, None
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(_OWN):
+            called = called or frame.filename != _COMMAND_LINE
+        elif called and not frame.filename.startswith("<") and not _of_library(frame.filename):
+            found = frame
+    return None if found is None else _place(found, error)
+
+
+def _place(frame: traceback.FrameSummary, error: BaseException) -> str:
+    line = f" (`{frame.line}`)" if frame.line else ""
+    return f"{frame.filename}, line {frame.lineno}, in {frame.name}: {_what(error)}{line}"
+
+
+def _what(error: BaseException) -> str:
+    try:
+        text = str(error) or "without a message"
+    except Exception:
+        text = "with a message that fails itself"
+    return f"{type(error).__name__}: {text}"
 
 
 def _of_library(filename: str) -> bool:

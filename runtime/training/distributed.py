@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
+from danetc.runtime.system.user_code import failure_of_user
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
 
@@ -183,7 +184,12 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
         if _lost_a_partner(error):
             heartbeat.find_the_dead()
         message = str(error).removeprefix(f"rank {rank}: ")
-        heartbeat.failed(message if is_own(error) else f"{type(error).__name__}: {message}")
+        where = None if is_own(error) else failure_of_user(error)
+        if where is not None:
+            message = where
+        elif not is_own(error):
+            message = f"{type(error).__name__}: {message}"
+        heartbeat.failed(message)
         raise
     dist.barrier(group=control)
     heartbeat.done()

@@ -100,12 +100,13 @@ def made(factory: Factory) -> nn.Module:
             raise UserError(f"{name} is a {type(found).__name__}, neither a model nor a function")
         try:
             found = found(**factory.arguments)
-        except TypeError as error:
-            raise UserError(
-                f"{name} cannot be called so: {error}. Arguments are given by name: "
-                f"'{name}(depth=18)'"
-            ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+            if isinstance(error, TypeError) and not own:
+                raise UserError(
+                    f"{name} cannot be called so: {error}. Arguments are given by name: "
+                    f"'{name}(depth=18)'"
+                ) from error
             raise UserError(f"{name} failed: {where_it_failed(error)}") from error
     if not isinstance(found, nn.Module):
         raise UserError(f"{name} gives a {type(found).__name__}, not a torch.nn.Module")

@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.fx.node import map_arg
 
 from danetc.errors import UserError
+from danetc.runtime.system.user_code import where_it_failed
 
 VALUE = "value"
 
@@ -182,7 +183,7 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
     except Exception as error:
         size = "x".join(map(str, example.shape))
         raise UserError(
-            f"the model cannot be traced with an input of {size}: {type(error).__name__}: {error}"
+            f"the model cannot be traced with an input of {size}: {where_it_failed(error)}"
         ) from error
 
 
