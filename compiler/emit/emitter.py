@@ -32,8 +32,10 @@ from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.dsl.kinds import ANALOG
+from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.registered import Registration
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.sharing import once
@@ -72,6 +74,7 @@ class Emitter:
         self.seed = seed
         self.modules: dict[int, nn.Module] = {}
         self.loops: dict[tuple[str, ...], list[tuple[str, Loop]]] = {}
+        self.looped: list[tuple[tuple[str, ...], Loop, list[str]]] = []
 
     def model(self) -> Model:
         graph = self.whole
@@ -126,11 +129,29 @@ class Emitter:
             },
         )
         model = self.kind(root, body.graph, signature, graph, _html, described)
+        self._bind(model)
         if graph.shares:
             path = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
             shares = graph.shares.items()
             once(model, {path[id]: path[of] for id, of in shares if id in self.modules})
         return model
+
+    def _bind(self, model: Model) -> None:
+        """Tell the layers that call modules registered elsewhere where these are."""
+        path = {n.id: dotted(*n.scope, n.name) for n in self.whole.nodes.values()}
+        for group in self.plan.groups.values() if self.plan is not None else ():
+            neuron = self.modules[group.neuron]
+            assert isinstance(neuron, FusedNeuron)
+            neuron._bind(
+                [
+                    None
+                    if id is None
+                    else Registration.between(model, path[group.neuron], path[id])
+                    for id in group.norms
+                ]
+            )
+        for scope, loop, names in self.looped:
+            loop.bind(model.get_submodule(dotted(*scope)), names)
 
     def initialise(self) -> None:
         """Give the modules their first weights."""
@@ -167,10 +188,10 @@ class Emitter:
         nodes = {id: self.graph[id] for id in unit.members}
         carries = [id for id in unit.members if id in self.graph.carries]
         body = StepBody(self.graph.nodes, self.shared, len(unit.path))
-        names: set[str] = set()
+        taken_names: set[str] = set()
 
         def placeholder(base: str) -> fx.Node:
-            names.add(name := unique(attribute(variable(base)), names.__contains__))
+            taken_names.add(name := unique(attribute(variable(base)), taken_names.__contains__))
             return body.graph.placeholder(name)
 
         for id in (*taken, *carries):
@@ -186,15 +207,16 @@ class Emitter:
             (*(body.as_seq(id) for id in (*made, *carried)), *(body.states[id] for id in stateful))
         )
         root = ModuleGroup()
-        for id in calls:
-            if id in self.modules:
-                *holders, last = body.target((*nodes[id].scope, nodes[id].name)).split(".")
-                holder: nn.Module = root
-                for part in holders:
-                    if part not in holder._modules:
-                        holder.add_module(part, ModuleGroup())
-                    holder = holder.get_submodule(part)
-                holder.add_module(last, self.modules[id])
+        names = {id: body.target((*nodes[id].scope, nodes[id].name)) for id in calls}
+        names = {id: name for id, name in names.items() if id in self.modules}
+        for id, name in names.items():
+            *holders, last = name.split(".")
+            holder: nn.Module = root
+            for part in holders:
+                if part not in holder._modules:
+                    holder.add_module(part, ModuleGroup())
+                holder = holder.get_submodule(part)
+            holder.add_module(last, self.modules[id])
         steps = [
             Carried(
                 dotted(*_from(unit.path, nodes[id])),
@@ -210,6 +232,7 @@ class Emitter:
             made_of, ranks, steps, list(targets.values()), len(made), self.graph.steps, sampled
         )
         self.loops.setdefault(unit.path, []).append((unit.name, loop))
+        self.looped.append((unit.path, loop, list(names.values())))
         return loop, taken, made
 
     def _body(

@@ -47,6 +47,7 @@ class InternalUse(Enum):
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
     PASSES = "gradients of what several layers read beside others are added up by autograd, which takes longer"
     COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
+    GLOBAL_HOOKS = "hooks on all modules do not run for norms that are part of a fused layer"
     LOADERS = "loader processes end with the program, not with the training"
 
     __hash__ = object.__hash__  # (each layer asks; an Enum's own takes longer than the answer)
@@ -145,6 +146,16 @@ TABLE = _table(
         InternalUse.COMMUNICATION,
         "torch.nn.parallel",
         ("DistributedDataParallel._get_ddp_logging_data",),
+    ),
+    (
+        InternalUse.GLOBAL_HOOKS,
+        "torch.nn.modules.module",
+        (
+            "_global_forward_pre_hooks",
+            "_global_forward_hooks",
+            "_global_backward_pre_hooks",
+            "_global_backward_hooks",
+        ),
     ),
     (
         InternalUse.LOADERS,
@@ -338,6 +349,14 @@ def fill(
         own = module.__dict__[name]
         twin.__dict__[name] = {k: v if v is None else tensor(v) for k, v in own.items()}
     twin.__dict__["_modules"] = {k: child(v) for k, v in module.named_children()}
+
+
+@lru_cache(maxsize=1)
+def global_hooks() -> tuple[Mapping[int, Any], ...]:
+    """The tables of hooks that run for every module, which torch fills and empties in place."""
+    if not has(InternalUse.GLOBAL_HOOKS):
+        return ()
+    return tuple(find(path) for path, row in TABLE.items() if row.use is InternalUse.GLOBAL_HOOKS)
 
 
 # -- measuring -------------------------------------------------------------------------------------

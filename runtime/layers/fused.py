@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
@@ -26,8 +26,16 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kern
 from danetc.runtime.kernels.native_group import Wanted, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
+from danetc.runtime.kernels.upcoming import is_known
 from danetc.runtime.layers.first_order import refuse_second_order
-from danetc.runtime.layers.joined import Value, distinct, is_plain, parts_of, whole
+from danetc.runtime.layers.joined import (
+    SideBySide,
+    Value,
+    distinct,
+    is_plain,
+    parts_of,
+    whole,
+)
 from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -38,12 +46,14 @@ from danetc.runtime.layers.one_pass import (
     PassPlan,
     common_layout,
 )
+from danetc.runtime.layers.registered import Registration
 from danetc.runtime.layers.statistics import (
     BATCH,
     SYNC,
     Affine,
     Norm,
     affine,
+    is_standard,
     maps,
     mode_of,
     norm_backward,
@@ -196,14 +206,16 @@ class FusedNeuron(Neuron):
     """A neuron with the sum and the norms before it.
 
     Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
-    goes through, or None. The norms stand elsewhere in the model, where the spec has them, and are
-    not registered again here. ``kinds`` says what is known of each input, which may be kept in bits,
+    goes through, or None. The norms are registered elsewhere in the model, where the spec has them;
+    ``_bind`` says where, and each call uses what is registered there at that moment. ``kinds`` says what is known of each input, which may be kept in bits,
     ``output_kind`` the same of the output. What is joined of others may come in parts
     (``SideBySide``). Run again by ``recompute``, it gives the output that it noted and takes no
     statistics anew.
 
-    Where torch.compile, torch.export or fx trace the model, norms, sum and neuron are called one by
-    one: the compiler fuses them itself, and a trace has all parameters.
+    Norms, sum and neuron are called one by one where torch.compile, torch.export or fx trace the
+    model (the compiler fuses them itself, and a trace has all parameters), and where one of them is
+    not as it was built (``_is_standard``): replaced, parametrized, with hooks, or with tensors that
+    kernels do not take.
     """
 
     def __init__(
@@ -218,7 +230,10 @@ class FusedNeuron(Neuron):
     ) -> None:
         super().__init__(program, steps, rank, *size)
         self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
-        self._norms = tuple(norms)
+        parsed = read_program(program)
+        self._shapes = [torch.Size(item.shape(size, steps)) for item in parsed.learnables]
+        self._built = tuple(norms)
+        self._places: tuple[Registration | None, ...] = ()
         self._normed = tuple(norm is not None for norm in norms)
         self._step_terms = tuple(Term(normed, True) for normed in self._normed)
         self._added = False
@@ -226,18 +241,37 @@ class FusedNeuron(Neuron):
         self._output_kind = output_kind
         self._passes: dict[tuple[Any, ...], PassPlan | None] = {}
 
-    def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
-        """Take ``new(norm)`` in place of each norm (``HoldsNorms``)."""
-        self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
-        self._passes = {}
+    def _bind(self, places: Sequence[Registration | None]) -> None:
+        """Look the norms of the sum's terms up where they are registered, in each call."""
+        self._places = (*[None] * self._added, *places)
+
+    @property
+    def _norms(self) -> tuple[Any, ...]:
+        """For each term the module it goes through at this moment, or None."""
+        if not self._places:
+            return self._built
+        return tuple(
+            [
+                norm if place is None or norm is None else place.now(norm)
+                for norm, place in zip(self._built, self._places, strict=True)
+            ]
+        )
+
+    def replace_norms(self, new: Callable[[nn.Module], Any]) -> None:
+        """Use ``new(norm)`` in place of each norm, wherever that is registered."""
+        self._built = tuple(norm if norm is None else new(norm) for norm in self._norms)
+        self._places, self._passes = (), {}
 
     def forward(self, *values: Value) -> Tensor:
         # (Lists, since a generator for each layer takes longer than what it asks.)
         if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
-            return super().forward(self._sum([whole(x) for x in values]))
+            return self._by_operation(values)
+        modules = self._norms
+        if not self._is_standard(modules, values):
+            return self._by_operation(values)
         notes = tape()
         note = notes.read() if notes is not None and notes.replaying else None
-        norms = [norm for norm in self._norms if norm is not None]
+        norms = [norm for norm in modules if norm is not None]
         weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
         params = self.flat_params(False)
         terms = distinct([parts_of(x) for x in values])
@@ -260,6 +294,28 @@ class FusedNeuron(Neuron):
         if notes is not None and note is None:
             notes.write(Note(call.affines, Output.of(out, self._output_kind)))
         return out
+
+    def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
+        """Whether kernels compute what the ``norms`` and this neuron do to ``values``.
+
+        It is the one condition for compiled and native code: without it every module is called.
+        """
+        for built, norm, value in zip(self._built, norms, values, strict=True):
+            x = value.parts[0].original if isinstance(value, SideBySide) else value
+            if built is not None and not is_standard(norm, type(built), x):
+                return False
+            if self._per_step and len(x.shape) == self.rank + 2 and len(x) != self.steps:
+                return False
+        return not self._shapes or all(
+            is_known(p) and p.shape == shape and p.device == x.device and p.is_contiguous()
+            for p, shape in zip(self.params(), self._shapes, strict=True)
+        )
+
+    def _by_operation(self, values: Sequence[Value]) -> Tensor:
+        """The output, with norms, sum and neuron one by one."""
+        inputs = [whole(x) for x in values]
+        out = super().forward(self._sum(inputs))
+        return inputs[0] + out if self._added else out
 
     def _pass(self, terms: Sequence[Parts], others: Sequence[Tensor]) -> PassPlan | None:
         """Of what is done in one pass; None where kernels do it."""
@@ -362,8 +418,10 @@ class FusedNeuron(Neuron):
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
         inputs = [whole(x) for x in values]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return super().advance(inputs, before)
+        by_operation = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if by_operation or not self._is_standard(self._norms, inputs):
+            out, after = super().advance(inputs, before)
+            return inputs[0] + out if self._added else out, after
         now, states = (before or (0, None)) if self._per_step else (0, before)
         last, shape = any(is_last(x) for x in inputs), inputs[0].shape
         terms, layout = self._step_terms, step_layout(shape, last)
@@ -376,8 +434,8 @@ class FusedNeuron(Neuron):
             known = [layout.flat_view(state) for state in states]
         params = self.flat_params(last, now)
         results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
-        out, *after = [value.as_strided(shape, layout.strides) for value in results]
-        return out, (now + 1, after) if self._per_step else after
+        out, *states = [value.as_strided(shape, layout.strides) for value in results]
+        return out, (now + 1, states) if self._per_step else states
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
@@ -386,7 +444,7 @@ class FusedNeuron(Neuron):
         """What drives the neuron, operation by operation."""
         return self._driven(inputs, self._norms)
 
-    def _driven(self, inputs: Sequence[Tensor], norms: Sequence[Norm | None]) -> Tensor:
+    def _driven(self, inputs: Sequence[Tensor], norms: Sequence[nn.Module | None]) -> Tensor:
         terms = []
         for x, norm in zip(inputs, norms, strict=True):
             if norm is None or isinstance(norm, StaticBatchNorm2d):

@@ -28,7 +28,6 @@ from danetc.runtime.layers.joined import Value, whole
 from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.layouts import columns, flat_view
 from danetc.runtime.layers.leaf import Leaf
-from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
 from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
@@ -133,11 +132,15 @@ class InferenceNeuron(FusedNeuron):
     def forward(self, *values: Value) -> Tensor:
         inputs = [whole(x) for x in values]
         if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
-            out = Neuron.forward(self, self._sum(inputs))
-            return inputs[0] + out if self._added else out
+            return self._by_operation(inputs)
         place = None if self._owned is None else self._owned + self._added
         alike = len({x.dtype for x in inputs}) == 1
-        if place is None or not alike or inputs[place].dim() == self.rank + 1:
+        if (
+            place is None
+            or not alike
+            or inputs[place].dim() == self.rank + 1
+            or not self._is_standard(self._norms, inputs)
+        ):
             return super().forward(*inputs)
         return self._in_place(inputs, place)
 

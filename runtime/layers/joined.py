@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.bit_packing import note_parts
 from danetc.runtime.kernels.composed_operators import aligned
+from danetc.runtime.kernels.upcoming import is_known
 from danetc.runtime.layers.layouts import arrangement_of
-
-_PLAIN = (Tensor, nn.Parameter)
 
 
 def joined(values: Sequence[Tensor], dim: int) -> Tensor:
@@ -82,9 +80,7 @@ class Operand:
 
 def is_plain(x: Tensor) -> bool:
     """Whether ``x`` is float32 on a CPU, or of a call that is looked through."""
-    notes = upcoming.notes
-    is_known = type(x) in _PLAIN or (notes is not None and type(x) is notes.fake)
-    return is_known and x.dtype is torch.float32 and x.is_cpu
+    return is_known(x) and x.dtype is torch.float32 and x.is_cpu
 
 
 class SideBySide:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.registered import Registration
 from danetc.runtime.model.built import ScopeModule
 
 Memory = Mapping[str, Any]
@@ -58,10 +59,12 @@ class Loop(Leaf):
         self.outputs = outputs
         self.steps = steps
         self.sampled = sampled
+        self._places: tuple[tuple[str, Registration], ...] = ()
 
     step: ScopeModule
 
     def forward(self, *inputs: Tensor) -> Any:
+        self.look_up()
         watched = [name for name in self.states if self.part(name)._forward_hooks]
         if not watched or torch.compiler.is_compiling():
             return self.over_time(inputs, self.step)
@@ -123,11 +126,18 @@ class Loop(Leaf):
         """A layer of the loop by its name in the loop's scope."""
         return self.step.get_submodule(name)
 
-    def replace_norms(self, new: Callable[[nn.Module], nn.Module]) -> None:
-        """Take ``new(layer)`` in place of each layer (``HoldsNorms``)."""
-        for parent in list(self.step.modules()):
-            for name, child in list(parent.named_children()):
-                setattr(parent, name, new(child))
+    def bind(self, scope: nn.Module, names: Sequence[str]) -> None:
+        """Look the layers of the step up in ``scope``, which has them under the same names, in each
+        call."""
+        self._places = tuple((name, Registration(scope, name)) for name in names)
+
+    def look_up(self) -> None:
+        """Have the step call the layers that are registered now."""
+        for name, place in self._places:
+            layer = self.part(name)
+            now = place.now(layer)
+            if now is not layer and now is not None:
+                self.step.set_submodule(name, now)
 
     def extra_repr(self) -> str:
         return f"{', '.join(item.name for item in self.carried)}, steps={self.steps}"

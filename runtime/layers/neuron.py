@@ -68,8 +68,10 @@ class Neuron(nn.Module):
 
     def params(self) -> list[Tensor]:
         """The learnables in the order of the program."""
-        own = {**self._parameters, **self._buffers}
-        return [getattr(self if name in own else self._first[0], name) for name in self._names]
+        held = {} if not self._first else {**self._parameters, **self._buffers}
+        # (A parametrization or pruning makes an attribute of what was a parameter.)
+        owners = [self._first[0] if self._first and n not in held else self for n in self._names]
+        return [getattr(owner, name) for owner, name in zip(owners, self._names, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         run = written_out if _is_for_others() else torch.ops.danetc.neuron

@@ -6,22 +6,13 @@ without H and W. A plain norm over T and N together of a sequence is torch.nn.Ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 import danetc.runtime.kernels.composed_operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.runtime.layers.leaf import Leaf, ReadsWhatItMoves
-
-
-@runtime_checkable
-class HoldsNorms(Protocol):
-    """A module that applies norms which are submodules elsewhere in the model."""
-
-    def replace_norms(self, new: Callable[[nn.Module], nn.Module]) -> None:
-        """Take ``new(norm)`` in place of each norm."""
 
 
 class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):

@@ -88,24 +88,36 @@ class PackedConv2d(Leaf, nn.Conv2d):
         self.kind = Kind(low, high, unit)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        wanted = weight.requires_grad or x.requires_grad
-        wanted = wanted or (bias is not None and bias.requires_grad)
-        if torch.compiler.is_compiling():
-            return super().forward(x)
-        if not (wanted and torch.is_grad_enabled()):
-            by_spike = sparse.convolved(self, x) if is_step_under_way() else None
-            if by_spike is not None:
-                return by_spike
-            if pointwise.is_product(x, weight, self.stride, self.padding, self.groups):
-                return pointwise.convolved(x, weight, bias)
-            return super().forward(x)
+        # (Read once: a parametrization such as spectral norm may change with each reading.)
+        weight = None if torch.compiler.is_compiling() else self._wanted(x)
+        if weight is None:
+            return self._without_gradient(x)
+        bias = self.bias
         dtype = autocast_dtype(x)
         if dtype is not None:
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
         options = (self.kind, self.stride, self.padding, self.dilation, self.groups)
         out: Tensor = _Conv.apply(x, weight, bias, options)
         return out
+
+    def _wanted(self, x: Tensor) -> Tensor | None:
+        """The weight, where a gradient is wanted."""
+        if not torch.is_grad_enabled():
+            return None
+        if not (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+            return None
+        return self.weight
+
+    def _without_gradient(self, x: Tensor) -> Tensor:
+        weight = self._parameters.get("weight")
+        if torch.compiler.is_compiling() or weight is None:
+            return super().forward(x)
+        by_spike = sparse.convolved(self, x) if is_step_under_way() else None
+        if by_spike is not None:
+            return by_spike
+        if pointwise.is_product(x, weight, self.stride, self.padding, self.groups):
+            return pointwise.convolved(x, weight, self.bias)
+        return super().forward(x)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.torch_internals import constant
+from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
 from danetc.runtime.model.built import ScopeModule
@@ -170,6 +171,8 @@ class Recomputed(ScopeModule):
             return piece.run(self, values)
         called = [self.get_submodule(target) for target in piece.targets]
         modules = [each.step if isinstance(each, Loop) else each for each in called]
+        groups = [each for each in called if isinstance(each, FusedNeuron)]
+        modules += [norm for group in groups for norm in group._norms if norm is not None]
         return recomputed(
             lambda given: piece.run(self, given),
             values,

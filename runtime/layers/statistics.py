@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.compiled import CompiledFunction, compiles
+from danetc.runtime.kernels.neuron import HALF
+from danetc.runtime.kernels.upcoming import is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.sync import global_statistics, is_synchronised
+from danetc.runtime.layers.registered import has_hooks
+from danetc.runtime.layers.sync import SYNCHRONISED, global_statistics, is_synchronised
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
 
@@ -27,6 +30,47 @@ def mode_of(norm: Norm) -> str:
     if not norm.training:
         return RUNNING
     return SYNC if is_synchronised(norm) else BATCH
+
+
+def _keeps_running(norm: nn.Module) -> bool:
+    """Whether a norm moves its running statistics by a constant share."""
+    return norm.track_running_stats is True and norm.momentum is not None
+
+
+def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bool:
+    """Whether fused kernels compute what ``norm(x)`` does, and may read and move its buffers.
+
+    ``built`` is the class that the norm was built as. (A subclass, such as that of a parametrized
+    norm, may compute something else.)
+    """
+    if norm is None or type(norm) not in (built, SYNCHRONISED.get(built)) or has_hooks(norm):
+        return False
+    parameters, buffers = norm._parameters, norm._buffers
+    weight, count = parameters.get("weight"), buffers.get("num_batches_tracked")
+    if weight is None or count is None or not _keeps_running(norm):
+        return False
+    # Mixed precision is that of ``torch.autocast``: a batch in half precision, all else in float32.
+    if not (weight.dtype is x.dtype or (weight.dtype is torch.float32 and x.dtype in HALF)):
+        return False
+    shape = weight.shape
+    others = parameters.get("bias"), buffers.get("running_mean"), buffers.get("running_var")
+    for value in (weight, *others):
+        if (
+            value is None
+            or not is_known(value)
+            or value.dtype is not weight.dtype
+            or value.shape != shape
+            or value.device != x.device
+            or not value.is_contiguous()
+        ):
+            return False
+    return (
+        len(shape) == 1
+        and is_known(count)
+        and count.dtype is torch.int64
+        and count.numel() == 1
+        and count.device == x.device
+    )
 
 
 _LEAST = 8

@@ -20,7 +20,6 @@ from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
     BorderedBatchNorm2d,
-    HoldsNorms,
     RunningMean,
     StaticBatchNorm2d,
     StepBatchNorm2d,
@@ -233,7 +232,7 @@ def _summed(x: Tensor) -> Tensor:
     return total
 
 
-_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: SyncBatchNorm2d,
     nn.BatchNorm2d: SyncBatchNorm2d,
     StaticBatchNorm2d: SyncStaticBatchNorm2d,
@@ -244,6 +243,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     CumulativeBatchNorm2d: SyncCumulativeBatchNorm2d,
     RunningMean: SyncRunningMean,
 }
+"""For each class of norms, the one that takes its statistics over all processes."""
 
 
 def convert_sync(model: nn.Module) -> nn.Module:
@@ -257,16 +257,13 @@ def convert_sync(model: nn.Module) -> nn.Module:
 
     def converted(norm: nn.Module) -> Any:
         if norm not in new:
-            kind = _CLASSES.get(type(norm))
+            kind = SYNCHRONISED.get(type(norm))
             new[norm] = norm if kind is None else _recast(norm, kind)
         return new[norm]
 
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             setattr(parent, name, converted(child))
-    for module in model.modules():
-        if isinstance(module, HoldsNorms):
-            module.replace_norms(converted)
     return model
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from danetc.runtime.layers.learnt import Learnt
+from danetc.runtime.layers.norm import StaticBatchNorm2d
 
 States = dict[str, Any]
 """What a network remembers between two steps: the states of its neurons by qualified name, and
@@ -145,6 +146,10 @@ class _Writer:
                 call = _looped(module, name.removesuffix(name.rpartition(".")[2]))
             case Learnt():
                 call = _learnt(module)
+            case nn.GroupNorm() | nn.InstanceNorm2d() | nn.SyncBatchNorm():
+                call = _called_on_maps(module)
+            case nn.BatchNorm2d() if not isinstance(module, StaticBatchNorm2d):
+                call = _called_on_maps(module)
             case _:
                 call = _called(module)
         return self.graph.call_function(call, (self.before, self.after, *args))
@@ -176,6 +181,7 @@ def _looped(loop: Any, scope: str) -> Call:
 
     def looped(before: States, after: States, *inputs: Tensor) -> Any:
         frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
+        loop.look_up()
         known = {name: before[scope + name] for name in loop.memory if scope + name in before}
         values, memory = loop.advance(frames, known)
         after.update({scope + name: value for name, value in memory.items()})
@@ -195,6 +201,15 @@ def _learnt(module: Learnt) -> Call:
 def _called(module: nn.Module) -> Call:
     def called(before: States, after: States, *inputs: Any) -> Any:
         return module(*inputs)
+
+    return called
+
+
+def _called_on_maps(module: nn.Module) -> Call:
+    """A norm of torch's that takes maps [N, C, H, W], in place of one that takes sequences as well."""
+
+    def called(before: States, after: States, x: Tensor) -> Any:
+        return module(x.squeeze(0)).unsqueeze(0) if x.dim() == 5 else module(x)
 
     return called
 

@@ -176,7 +176,8 @@ def test_hooks_see_one_call(news: News) -> None:
     net = model()
     seen: list[type] = []
     for module in net.modules():
-        module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
+        if not isinstance(module, nn.BatchNorm2d):  # with these, norms are no part of a kernel
+            module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
     kept: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:

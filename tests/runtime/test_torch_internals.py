@@ -29,6 +29,7 @@ from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingIn
 from danetc.runtime.layers import fused, inference, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.joined import SideBySide, beside_others
+from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
 from danetc.tasks.training.plan import default_backend
@@ -270,6 +271,13 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert part.sum is None
 
 
+def global_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    internals.global_hooks.cache_clear()
+    assert not has_hooks(torch.nn.Identity())
+    assert not has_hooks(torch.nn.Identity())
+    internals.global_hooks.cache_clear()
+
+
 def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = SimpleNamespace(_iterator=object())
     internals.end_workers(loader)
@@ -291,6 +299,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.SHARED_BITS: train_step,
     InternalUse.PASSES: beside,
     InternalUse.COMMUNICATION: waiting,
+    InternalUse.GLOBAL_HOOKS: global_hooks,
     InternalUse.LOADERS: loaders,
 }
 

@@ -151,6 +151,8 @@ def interrupted(model: nn.Module, bound: Deadline) -> Iterator[None]:
 
     hooks.append(model.register_forward_pre_hook(called))
     for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            continue  # with a hook on it, a norm is no part of a fused layer
         hooks.append(module.register_forward_pre_hook(bound.check))
         if not any(True for _ in module.children()):
             hooks.append(module.register_forward_hook(after))

@@ -1,0 +1,100 @@
+"""Modules that a layer calls although they are registered elsewhere in the model.
+
+A fused neuron calls the norms before it, and a loop calls the layers of its step. The user may
+replace such a module or register hooks on it, as on any other module.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+from torch import nn
+
+from danetc.runtime.kernels import torch_internals as internals
+
+
+class Registration:
+    """Where a module is registered: its path below ``top``.
+
+    All references are weak, since ``top`` contains the layer that keeps this. A copy or a pickle
+    of ``top`` has its own.
+    """
+
+    __slots__ = ("_holder", "_name", "_path", "_top")
+
+    def __init__(self, top: nn.Module | None, path: str) -> None:
+        self._path, _, self._name = path.rpartition(".")
+        self._top = _weak(top)
+        self._holder = _weak(None if top is None else top.get_submodule(self._path))
+
+    @staticmethod
+    def between(model: nn.Module, path: str, other: str) -> Registration:
+        """That of the module ``other`` as seen from the smallest scope that holds ``path`` as well."""
+        scope: list[str] = []
+        rest = other.split(".")
+        for name in path.split(".")[:-1]:
+            if len(rest) == 1 or rest[0] != name:
+                break
+            scope.append(rest.pop(0))
+        return Registration(model.get_submodule(".".join(scope)), ".".join(rest))
+
+    def now(self, known: nn.Module) -> nn.Module | None:
+        """The module that is registered there now, or None if the scope that held it was replaced.
+
+        Returns ``known`` if ``top`` no longer exists: the layer then outlives its model. Raises
+        AttributeError if the place is empty.
+        """
+        top = self._top()
+        if top is None:
+            return known
+        holder = self._holder()
+        if holder is None or not self._is_below(top, holder):
+            return None
+        found = holder._modules.get(self._name)
+        return holder.get_submodule(self._name) if found is None else found
+
+    def _is_below(self, top: nn.Module, holder: nn.Module) -> bool:
+        found: nn.Module | None = top
+        for name in self._path.split(".") if self._path else ():
+            found = None if found is None else found._modules.get(name)
+        if found is holder:
+            return True
+        return any([module is holder for module in top.modules()])  # noqa: C419 (for torch.compile)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Registration:
+        result = Registration(None, f"{self._path}.{self._name}" if self._path else self._name)
+        top = memo.get(id(self._top()))
+        if top is not None:  # else the layer is copied without its model
+            result._top, result._holder = _weak(top), _weak(copy.deepcopy(self._holder(), memo))
+        return result
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._top(), self._holder(), self._path, self._name
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        top, holder, self._path, self._name = state
+        self._top, self._holder = _weak(top), _weak(holder)
+
+
+def _weak(module: nn.Module | None) -> Callable[[], nn.Module | None]:
+    return _nothing if module is None else ref(module)
+
+
+def _nothing() -> None:
+    return None
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of ``module`` runs hooks, or a ``forward`` that was set on this one object."""
+    own = module.__dict__
+    return bool(
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or any(internals.global_hooks())
+    )

@@ -1,0 +1,349 @@
+"""What users do to the modules of a built model: the backends fused and eager then compute the same.
+
+Each surgery is a function of a model. Both backends get it, and outputs, gradients and buffers of a
+training step, and outputs in eval mode and of a stream, are compared. Where the eager backend
+refuses, the fused one refuses too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+from danetc.compiler.emit.fx import emit
+from danetc.runtime.layers.sync import convert_sync
+from danetc.runtime.model.built import Model
+from tests.differential.helpers import shake, text
+from tests.differential.networks import small
+
+NETWORK = small("layers via origin", more="backbone layers = stage(basic(4), 2)")
+
+
+def both(source: str = NETWORK) -> tuple[Model, Model]:
+    graph = text(source)
+    eager, fused = emit(graph, 0), emit(graph, 0, "fused")
+    shake(eager)
+    fused.load_state_dict(eager.state_dict())
+    return eager, fused
+
+
+def images(seed: int = 3) -> Tensor:
+    return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def norms(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    """All batch norms with the modules and names that they are registered under."""
+    return [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.BatchNorm2d)
+    ]
+
+
+class Times(nn.Module):
+    """A parametrization that multiplies."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+def each_norm(change: Callable[[Any], None]) -> Callable[[Model], None]:
+    return lambda model: [change(norm) for _, _, norm in norms(model)] and None
+
+
+def replaced(new: Callable[[Any], nn.Module | None]) -> Callable[[Model], None]:
+    """Every norm in place of itself."""
+
+    def change(model: Model) -> None:
+        for parent, name, norm in norms(model):
+            setattr(parent, name, new(norm))
+
+    return change
+
+
+def group_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    new = nn.GroupNorm(2, norm.num_features)
+    nn.init.constant_(new.weight, 1.3)
+    nn.init.constant_(new.bias, 0.2)
+    return new
+
+
+def strided(x: Tensor) -> Tensor:
+    """The same values, not contiguous."""
+    return torch.stack([x, x + 1], 1)[:, 0]
+
+
+def non_contiguous(*names: str) -> Callable[[Any], None]:
+    def change(norm: Any) -> None:
+        for name in names:
+            value = getattr(norm, name)
+            value.data = strided(value.data)
+            assert not getattr(norm, name).is_contiguous()
+
+    return change
+
+
+def parametrized(norm: Any) -> None:
+    parametrize.register_parametrization(norm, "weight", Times(1.2))
+    parametrize.register_parametrization(norm, "bias", Times(0.5))
+
+
+def plain_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    new = nn.BatchNorm2d(norm.num_features, momentum=0.3)
+    nn.init.constant_(new.weight, 1.5)
+    return new
+
+
+def in_branch(model: Model) -> Any:
+    return model.stages.get_submodule("0.blocks.0.branch")
+
+
+def in_block(model: Model) -> Any:
+    return model.stages.get_submodule("0.blocks.0")
+
+
+def _constant(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        nn.init.constant_(parameter, 0.1)
+
+
+class PerStep(nn.Module):
+    """A module of [N, C, H, W] as one of sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1).apply(_constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
+        return out
+
+
+def branch_per_step(model: Model) -> None:
+    in_block(model).branch = PerStep()
+
+
+def tied(model: Model) -> None:
+    first, second = norms(model)[1][2], norms(model)[2][2]
+    second.weight, second.bias = first.weight, first.bias
+
+
+def shared_norm(model: Model) -> None:
+    branch = in_branch(model)
+    branch.norm2 = branch.norm1
+
+
+def subclass(norm: Any) -> nn.Module:
+    class Negative(type(norm)):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = -super().forward(x)
+            return out
+
+    new = copy.copy(norm)
+    new.__class__ = Negative
+    return new
+
+
+def pruned(norm: Any) -> None:
+    prune.random_unstructured(norm, "weight", 0.5)
+    prune.remove(norm, "weight")
+    prune.l1_unstructured(norm, "bias", 0.5)
+
+
+def seeded(change: Callable[[Model], None]) -> Callable[[Model], None]:
+    def run(model: Model) -> None:
+        torch.manual_seed(5)
+        change(model)
+
+    return run
+
+
+def frozen(model: Model) -> None:
+    for _, _, norm in norms(model):
+        norm.eval()
+
+
+def half_frozen(model: Model) -> None:
+    for _, _, norm in norms(model)[::2]:
+        norm.eval().requires_grad_(False)
+
+
+def no_momentum(norm: Any) -> None:
+    norm.momentum = None
+
+
+def no_running(norm: Any) -> None:
+    norm.track_running_stats = False
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def no_tracking(norm: Any) -> None:
+    norm.track_running_stats = False
+
+
+def no_affine(norm: Any) -> None:
+    norm.weight = norm.bias = None
+
+
+def own_forward(norm: Any) -> None:
+    norm.forward = lambda x, call=norm.forward: 2 * call(x)
+
+
+def hooked(norm: Any) -> None:
+    norm.register_forward_hook(lambda module, args, out: 1.5 * out)
+
+
+def pre_hooked(norm: Any) -> None:
+    norm.register_forward_pre_hook(lambda module, args: (args[0] + 0.3,))
+
+
+def backward_hooked(norm: Any) -> None:
+    norm.register_full_backward_hook(lambda module, given, grads: (given[0] * 3,))
+
+
+def backward_pre_hooked(norm: Any) -> None:
+    norm.register_full_backward_pre_hook(lambda module, grads: (grads[0] * 2,))
+
+
+def doubled(norm: Any) -> None:
+    norm.double()
+
+
+def double_buffer(norm: Any) -> None:
+    norm.running_mean = norm.running_mean.double()
+
+
+def shifted_eps(norm: Any) -> None:
+    norm.eps, norm.momentum = 0.1, 0.7
+
+
+def old_weight_norm(model: Model) -> None:
+    nn.utils.weight_norm(model.stem.conv)
+    nn.utils.spectral_norm(in_branch(model).conv1)
+
+
+def new_weight_norm(model: Model) -> None:
+    parametrizations.weight_norm(model.stem.conv)
+    parametrizations.spectral_norm(in_branch(model).conv1)
+    parametrizations.orthogonal(in_branch(model).conv2)
+
+
+SURGERIES: dict[str, Callable[[Model], Any]] = {
+    "nothing": lambda model: None,
+    "parametrized norms": each_norm(parametrized),
+    "weight of norms not contiguous": each_norm(non_contiguous("weight")),
+    "bias of norms not contiguous": each_norm(non_contiguous("bias")),
+    "buffers not contiguous": each_norm(non_contiguous("running_mean", "running_var")),
+    "a buffer in float64": each_norm(double_buffer),
+    "norms in float64": each_norm(doubled),
+    "group norms": replaced(group_norm),
+    "no norms": replaced(lambda norm: nn.Identity()),
+    "norms that are None": replaced(lambda norm: None),
+    "new batch norms": replaced(plain_norm),
+    "copies of norms": replaced(copy.deepcopy),
+    "norms of another width": replaced(lambda norm: nn.BatchNorm2d(norm.num_features + 1)),
+    "subclasses": replaced(subclass),
+    "torch's SyncBatchNorm": nn.SyncBatchNorm.convert_sync_batchnorm,
+    "our own": convert_sync,
+    "instance norms": replaced(lambda norm: nn.InstanceNorm2d(norm.num_features, affine=True)),
+    "no momentum": each_norm(no_momentum),
+    "no running statistics": each_norm(no_running),
+    "running statistics that stay": each_norm(no_tracking),
+    "not affine": each_norm(no_affine),
+    "eps and momentum": each_norm(shifted_eps),
+    "frozen statistics": frozen,
+    "some frozen": half_frozen,
+    "no gradients of norms": each_norm(lambda norm: norm.requires_grad_(False)),
+    "weights of norms that are tied": tied,
+    "one norm twice": shared_norm,
+    "pruned norms": seeded(each_norm(pruned)),
+    "a forward of its own": each_norm(own_forward),
+    "forward hooks": each_norm(hooked),
+    "forward pre-hooks": each_norm(pre_hooked),
+    "backward hooks": each_norm(backward_hooked),
+    "backward pre-hooks": each_norm(backward_pre_hooked),
+    "weight norm by hooks": seeded(old_weight_norm),
+    "weight norm": seeded(new_weight_norm),
+    "a branch replaced": branch_per_step,
+}
+
+
+def outcome(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        return type(error)
+
+
+def streamed(model: Model) -> Tensor:
+    outputs, states = [], None
+    for _ in range(3):
+        out, states = model.stream(images(), states)
+        outputs.append(out)
+    return torch.stack(outputs)
+
+
+def observed(model: Model, change: Callable[[Model], Any]) -> dict[str, Any]:
+    """Outputs, gradients and buffers; the error where there is one."""
+    model(images(9))  # as in use: kernels are known before
+    change(model)
+    found: dict[str, Any] = {}
+    with torch.no_grad():
+        found["before"] = outcome(lambda: model(images(4)))
+    x = images().requires_grad_()
+
+    def step() -> Tensor:
+        out: Tensor = model(x)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        return out.detach()
+
+    found["training"] = outcome(step)
+    found |= {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+    found["gradient of x"] = x.grad
+    found |= {name: value.clone() for name, value in model.named_buffers()}
+    model.eval()
+    with torch.no_grad():
+        found["evaluation"] = outcome(lambda: model(images()))
+        found["stream"] = outcome(lambda: streamed(model))
+    return found
+
+
+def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    gradients = [v for name, v in expected.items() if name.startswith("gradient") and v is not None]
+    largest = max([float(value.abs().max()) for value in gradients], default=0.0)
+    for name, value in expected.items():
+        mine = found[name]
+        if isinstance(value, Tensor):
+            assert isinstance(mine, Tensor), f"{name}: {mine}"
+            scale = largest if name.startswith("gradient") else float(value.abs().max()) or 1.0
+            torch.testing.assert_close(
+                mine,
+                value,
+                rtol=1e-4,
+                atol=1e-4 * scale,
+                equal_nan=True,
+                msg=lambda m, n=name: f"{n}: {m}",
+            )
+        elif isinstance(value, type):
+            assert isinstance(mine, type), f"{name}: eager ends in {value}"
+        else:
+            assert mine is value, name
+
+
+@pytest.mark.usefixtures("compiling")
+@pytest.mark.parametrize("name", SURGERIES)
+def test_both_backends_do_the_same(name: str) -> None:
+    eager, fused = both()
+    agree(observed(fused, SURGERIES[name]), observed(eager, SURGERIES[name]))
