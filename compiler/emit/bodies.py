@@ -10,11 +10,24 @@ from typing import Any
 from torch import fx
 
 from danetc.compiler.emit.names import attribute, dotted
+from danetc.compiler.emit.python.names import free, variable
 from danetc.compiler.emit.targets import resolve
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.runtime.layers.joined import beside_others
 from danetc.runtime.layers.segments import SEGMENT, Segment
+
+
+def parameter(graph: fx.Graph, base: str, names: set[str]) -> fx.Node:
+    """A parameter of generated code; ``names`` are those of the parameters before it.
+
+    A placeholder's target is the name that the code takes the argument by, and torch.fx writes it
+    as it is. The name of its node hides nothing that the code of torch.fx reads.
+    """
+    taken = graph.placeholder(free(variable(base), names.__contains__))
+    taken.target = taken.name
+    names.add(taken.name)
+    return taken
 
 
 class ScopeBody:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from torch import fx, nn
 
 from danetc.compiler.analysis.facts import described
-from danetc.compiler.emit.bodies import ScopeBody, StepBody
+from danetc.compiler.emit.bodies import ScopeBody, StepBody, parameter
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute, dotted
-from danetc.compiler.emit.python.names import variable
 from danetc.compiler.emit.scopes import (
     LoopUnit,
     ScopeTree,
@@ -27,7 +26,7 @@ from danetc.compiler.emit.scopes import (
 )
 from danetc.compiler.emit.targets import is_stepping, resolve
 from danetc.compiler.ir.at_node import call_of, same_for_all, why_fixed
-from danetc.compiler.ir.graph import Graph, Node, unique
+from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
@@ -191,8 +190,7 @@ class Emitter:
         taken_names: set[str] = set()
 
         def placeholder(base: str) -> fx.Node:
-            taken_names.add(name := unique(attribute(variable(base)), taken_names.__contains__))
-            return body.graph.placeholder(name)
+            return parameter(body.graph, base, taken_names)
 
         for id in (*taken, *carries):
             body.define(id, placeholder("_".join(_from(unit.path, self.graph[id]))))
@@ -241,10 +239,8 @@ class Emitter:
         body = ScopeBody(self.graph.nodes, self.shared, len(tree.path))
         names: set[str] = set()
         for id in inputs:
-            base = "x" if len(inputs) == 1 else attribute(variable(self.graph[id].name))
-            name = unique(base, names.__contains__)
-            names.add(name)
-            body.define(id, body.graph.placeholder(name))
+            base = "x" if len(inputs) == 1 else self.graph[id].name
+            body.define(id, parameter(body.graph, base, names))
         scopes: dict[tuple[str, ...], nn.Module] = {}
         for unit in schedule(tree, self.graph):
             # The root has no segments of its own: a scope in it then is one for itself.

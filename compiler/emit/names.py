@@ -29,12 +29,15 @@ runtime/layers/inference.py)."""
 def attribute(name: str) -> str:
     """``name`` as an attribute of a module: with a ``_`` behind it where Python or torch has it.
 
-    A name that ends in ``_`` and would be taken without gets one more, so that no two names of a
-    spec (``class`` and ``class_``) are one attribute.
+    A name that is a taken one with ``_`` behind it gets one more, so that no two names of a spec
+    (``class`` and ``class_``) are one attribute. A name that starts with ``__`` gets three: with
+    fewer, ``__dict_`` would be Python's ``__dict__``.
     """
-    bare = name.rstrip("_")
-    if keyword.iskeyword(bare) or bare in RESERVED or name.startswith("_"):
-        return f"{name}_"
+    taken = name
+    while taken.endswith("_") and taken not in RESERVED:
+        taken = taken[:-1]
+    if keyword.iskeyword(taken) or taken in RESERVED or name.startswith("_"):
+        return f"{name}___" if name.startswith("__") else f"{name}_"
     return name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.builder import MAX_STEPS, Builder
@@ -243,13 +244,19 @@ def lower(
     except RecursionError:
         builder.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
         return None
-    if graph is None or reporter.met != before:
+    if graph is None or reporter.met != before or (reporter.met and _has_open_loops(graph)):
         return None
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
     nodes = (node for value in settings.values() for node in s.walk(value))
     outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
     asked = frozenset(lowering.asked)
     return Lowered(graph, builder.used, lowering.stands, lowering.resets, says, asked, outside)
+
+
+def _has_open_loops(graph: Graph) -> bool:
+    """True if a loop over time was left unfinished: by a name that an error reported earlier
+    explains, so that nothing was reported of it here."""
+    return any(OPS[n.op].carries and n.id not in graph.carries for n in graph.nodes.values())
 
 
 def _steps(env: Env, lowering: Lowering) -> int:

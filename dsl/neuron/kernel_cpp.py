@@ -50,8 +50,8 @@ def neuron_source(program: NeuronProgram) -> str:
     learnables = [item.parameter for item in program.learnables]
     outputs = [program.output, *program.next_states]
     gradients = [backward.grad_input, *backward.grad_states, *backward.grad_learnables]
-    forward_ops = cheaper(program.ops, outputs, learnables)
-    backward_ops = cheaper(backward.ops, gradients, learnables)
+    forward_ops = cheaper(program.ops, outputs)
+    backward_ops = cheaper(backward.ops, gradients)
 
     known: dict[Operand, str] = {name: f"q{i}" for i, name in enumerate(learnables)}
     made = [f"q{i} = p[{i}];" for i in range(len(learnables))]

@@ -67,7 +67,7 @@ def kernel_source(program: NeuronProgram) -> str:
     lines += [f"def step({', '.join(reads)}):", *_parted(program, names)]
     scope = dict(names)
     results = [program.output, *program.next_states]
-    lines += _body(cheaper(program.ops, results, learnables), scope)
+    lines += _body(cheaper(program.ops, results), scope)
     lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
     incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
     lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *inner]
@@ -79,7 +79,7 @@ def kernel_source(program: NeuronProgram) -> str:
         *backward.grad_learnables,
         *backward.grad_inputs,
     ]
-    lines += _body(cheaper(backward.ops, gradients, learnables), scope)
+    lines += _body(cheaper(backward.ops, gradients), scope)
     lines += [f"    return ({', '.join(_gradients(program, backward, scope))},)", ""]
     return "\n".join(lines)
 

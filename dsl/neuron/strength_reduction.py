@@ -1,61 +1,37 @@
-"""Cheaper operations for kernels, with the same results for all finite values.
+"""Cheaper operations for kernels, with the same results.
 
 A neuron's step is a chain of operations that wait for each other, so each one less counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from danetc.dsl.neuron.opcodes import Operand
 from danetc.dsl.neuron.ssa import Instruction, needed
 
 
-def cheaper(
-    ops: Sequence[Instruction], outputs: Sequence[Operand], scalars: Collection[str]
-) -> tuple[Instruction, ...]:
+def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Instruction, ...]:
     """The operations that the outputs need, in cheaper forms and under the same names.
 
-    ``scalars`` are the inputs that hold one number for the whole layer.
+    ``heaviside(a - b)``, one of them constant, compares ``a >= b``. That is exact, also for NaN and
+    infinity: with gradual underflow a difference is 0 only between equals, and its sign is right.
 
-    - ``heaviside(a - b)``, one of them constant, compares ``a >= b``. That is exact: with gradual
-      underflow a difference is 0 only between equals, and its sign is right.
-    - ``a * s`` and ``a * (1 - s)``, s such a comparison, select between a and 0. They differ for
-      an infinite a alone (0 in place of NaN), and in the sign of 0.
+    ``a * s`` of a spike s stays a product. A selection between a and 0 would be as fast, and would
+    hide that a is NaN or infinite.
     """
     by_name = {op.name: op for op in ops}
-    same: dict[Operand, Operand] = {}  # what a detached value is: kernels run without autograd
-    ones: dict[Operand, str] = {}  # conditions of the values that are 1 where they hold, else 0
-    zeros: dict[Operand, str] = {}  # of those that are 0 where they hold, else 1
-    single = set(scalars)
+    same: dict[Operand, Operand] = {}  # detached values: kernels run without autograd
     result: list[Instruction] = []
     for op in ops:
-        args = tuple(same.get(arg, arg) for arg in op.args)
-        if op.opcode == "total" or all(isinstance(a, float) or a in single for a in args):
-            single.add(op.name)
-        new = op
-        match op.opcode, *args:
+        match op.opcode, *(same.get(arg, arg) for arg in op.args):
             case ["detach", a]:
                 same[op.name] = a
             case ["heaviside", a]:
-                condition = ones[op.name] = f"{op.name} holds"
+                condition = f"{op.name} holds"
                 result.append(Instruction(condition, "ge", _compared(a, by_name)))
-                new = Instruction(op.name, "number", (condition,))
-            case ["sub", 1.0, s] if s in ones:
-                zeros[op.name] = ones[s]
-            case ["sub", 1.0, s] if s in zeros:
-                ones[op.name] = zeros[s]
-            case ["mul", a, b]:
-                for s, other in ((b, a), (a, b)):
-                    if isinstance(other, float) or other in single:
-                        continue  # it has not the type of the result
-                    if s in ones:
-                        new = Instruction(op.name, "where", (ones[s], other, 0.0))
-                        break
-                    if s in zeros:
-                        new = Instruction(op.name, "where", (zeros[s], 0.0, other))
-                        break
-        result.append(new)
+                op = Instruction(op.name, "number", (condition,))
+        result.append(op)
     return needed(result, outputs)
 
 

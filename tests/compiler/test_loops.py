@@ -328,3 +328,19 @@ def test_a_loop_that_was_reported_before_is_no_graph_either() -> None:
     for _ in range(2):
         assert lower(module.own["a"], module, {}, reporter) is None
     assert [item.code for item in reporter.diagnostics] == ["E0210"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "g = (init = g -> delay(1))\n  out = g -> avgpool",  # the second `=` is the error
+        "a = in + (b -> delay(1))\n  b = a -> nodewidth)\n  out = a -> avgpool",
+        "a = in + (b -> delay(1))\n  b = a -> nodewidth)\n  out = in -> avgpool",
+    ],
+)
+def test_a_loop_of_a_name_that_a_syntax_error_explains(lines: str) -> None:
+    """Nothing is reported of the name, and what is left of the loop is no graph."""
+    head = "input = events(2, 8, 8); steps = 4; neuron = IF; surrogate = atan"
+    with pytest.raises(SpecError) as caught:
+        check_text(f"use std\nnetwork n {{\n  {head}\n  {lines} -> mean_over_time -> linear(10) }}")
+    assert {item.code for item in caught.value.diagnostics} <= {"E0104", "E0112"}

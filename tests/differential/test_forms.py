@@ -38,7 +38,7 @@ def sample(graph: Graph) -> Tensor:
 def executed(source: str) -> nn.Module:
     """The model of ``model.py``'s text, run as a file of its own."""
     module = ModuleType("written_model")
-    exec(compile(source, "model.py", "exec"), module.__dict__)
+    exec(compile(source, "model.py", "exec", dont_inherit=True), module.__dict__)
     model: nn.Module = module.__dict__["Model"]()
     return model.double()
 
@@ -107,3 +107,17 @@ def test_a_static_image_is_the_same_image_at_every_step(name: str) -> None:
             sequence = observe(model, image.expand(STEPS, *image.shape))
             sequence.gradients["x"] = sequence.gradients["x"].sum(0)
             assert_same(static, sequence, outputs=1e-12, gradients=1e-12, buffers=1e-12)
+
+
+def test_a_neuron_whose_inputs_are_all_static() -> None:
+    """Several inputs come in a last dimension, which ``model.py`` took for time."""
+    checked = check_text(
+        "use std\nneuron gated(gate) { v = 0.7 * delay(gate, 1) + max(x, gate); s = heaviside(v - 0.4) }\n"
+        "network n { input = events(1, 7, 7); steps = 2; surrogate = atan\n"
+        "  a = in -> conv(4) -> mean(over = time)\n  out = a -> gated(gate = a) }\n"
+    )
+    graph = graph_of(checked)
+    model, written = built(graph), executed(emit_python(graph))
+    written.load_state_dict(model.state_dict())
+    x = randn(2, 3, 1, 7, 7)
+    assert torch.equal(written(x), model(x))

@@ -80,7 +80,9 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
             subject.check_same_bits(model, subject.emitted(backend))
         case "python" if "poisson" not in ops:
             module = ModuleType("standalone")
-            exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
+            exec(
+                compile(emit_python(graph), "model.py", "exec", dont_inherit=True), module.__dict__
+            )
             model = module.Model().to(subject.dtype)
             channels = [node.value.shape[0] for node in graph.inputs]
             if len(channels) > 1:

@@ -390,7 +390,7 @@ class Layers(Evaluator):
         made = f.swapped(x, AXES[a], AXES[b])
         if "time" not in (a, b):
             return Wire(broadcast(made, (wire.data.shape[0], *made.shape[1:])), wire.varies)
-        if made.shape[0] > 1:
+        if made.shape[0] == self.steps:
             return Wire(made, True)
         return Wire(broadcast(made, (self.steps, *made.shape[1:])), False)
 

@@ -33,9 +33,8 @@ def neuron_step(
             weight = to.node("Gather", weight, to.step, axis=0)
         values[item.parameter] = to.node("Cast", weight, to=single) if to.half else weight
     results = [program.output, *program.next_states]
-    learnables = [item.parameter for item in program.learnables]
     whole = {*program.takes}  # what has the shape of the input
-    for op in cheaper(program.ops, results, learnables):
+    for op in cheaper(program.ops, results):
         operands = [_operand(to, arg, values) for arg in op.args]
         values[op.name] = _operation(to, op.opcode, operands)
         if whole.intersection(arg for arg in op.args if isinstance(arg, str)):

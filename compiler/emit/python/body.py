@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from danetc.compiler.emit.python.loops import Forward
 from danetc.compiler.emit.python.names import free, variable
@@ -50,7 +50,8 @@ class _Statement:
 class Body:
     """Writes the statements of one scope. ``access`` gives what reads a module by its path.
 
-    ``functions`` gives the name of a function of the prelude, and its parameters.
+    ``functions`` gives the name of a function of the prelude, and its parameters. ``reserved`` are
+    the names of the whole file, which no variable may have.
     """
 
     def __init__(
@@ -60,13 +61,14 @@ class Body:
         functions: Callable[[str], tuple[str, tuple[str, ...]]],
         access: Callable[[Path], ast.expr],
         repeated: Callable[[Node], bool],
+        reserved: Collection[str],
     ) -> None:
         self.graph = graph
         self.calls = calls
         self.functions = functions
         self.access = access
         self.repeated = repeated
-        self.helpers: set[str] = set()  # what the scope calls by a name that is no variable's
+        self.reserved = reserved
 
     def write(
         self,
@@ -81,7 +83,7 @@ class Body:
         names: dict[int, str] = {}
         for id in inputs:
             base = "x" if len(inputs) == 1 else variable(self.graph[id].name)
-            names[id] = free(base, lambda text: text in self.helpers or text in names.values())
+            names[id] = free(base, lambda text: text in self.reserved or text in names.values())
         parameters = [names[id] for id in inputs]
         written = self._written(statements, names, outputs)
         return Forward(parameters, written, [names[id] for id in outputs], lengths)
@@ -119,8 +121,6 @@ class Body:
                 each = self._per_step(unit)
                 write = lambda operands: call(module, template(each, x=operands[0]))  # noqa: E731
             return _Statement((unit.id,), unit.inputs, write, label, call=True, plain=not repeated)
-        if not self._is_written_out(unit, target):
-            self.helpers.add(self.functions(target.target)[0])
         return _Statement(
             (unit.id,),
             unit.inputs,
@@ -132,8 +132,9 @@ class Body:
 
     def _per_step(self, node: Node) -> str:
         """A value without time at each time step; a sequence stays as it is."""
-        steps, rank = self.graph.steps, len(node.value.shape)
-        return f"x if x.dim() == {rank + 2} else x.expand({steps}, *x.shape)"
+        several = bool(self.graph.program(node).inputs)  # in a last dimension
+        rank = len(node.value.shape) + several
+        return f"x if x.dim() == {rank + 2} else x.expand({self.graph.steps}, *x.shape)"
 
     def _is_written_out(self, node: Node, function: TorchFunction) -> bool:
         """Whether an operation is written by signs, without a function of the prelude."""
@@ -183,7 +184,7 @@ class Body:
                 inline[item.targets[0]] = value
                 continue
             live = {id for id in live if last[id] > index}
-            used = {names[id] for id in live} | self.helpers
+            used = {names[id] for id in live}.union(self.reserved)
             made = [id for id in item.targets if id in last]
             for id in made:
                 alone = len(made) == 1 and not live

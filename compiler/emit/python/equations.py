@@ -112,7 +112,7 @@ class ClassEquations:
     ) -> None:
         self.parameters, self.held = parameters, held
         self.scope: dict[Operand, ast.expr] = {}
-        used = {"x_seq", "outputs", "t", *STEPS.values()}
+        used = {"x_seq", "outputs", "state", "t", *STEPS.values()}
         for value in [*inputs, *(op.name for op in ops)]:
             label = free("y" if value.startswith("_") else variable(value), used.__contains__)
             used.add(label)

@@ -158,7 +158,14 @@ class _Emitter:
             return result
 
         lengths = {ast.unparse(access(path)): length for path, length in lists.items()}
-        body = Body(self.graph, self.calls, self.layers.function, access, self._is_repeated)
+        body = Body(
+            self.graph,
+            self.calls,
+            self.layers.function,
+            access,
+            self._is_repeated,
+            self.layers.names,
+        )
         forward = body.write(units, flows, inputs, outputs, lengths)
         flow_text = f"{sizes(self.graph, inputs)} to {sizes(self.graph, outputs)}"
         kind = self.stages.get(tree.path)
@@ -183,15 +190,13 @@ class _Emitter:
             node, target = self.graph[id], self.calls.get(id)
             if isinstance(target, TorchModule) and self.layers.steps(target):
                 stepping[id] = access((*node.scope, node.name))
-            elif target is not None:
-                body.statement(node, {})  # notes the names that it calls
         return loop_method(
             self.graph,
             unit.members,
             flow,
             stepping,
             lambda node, operands: body.statement(node, {}).write(operands),
-            {*body.helpers, *self.layers.names},
+            self.layers.names,
             unit.name,
         )
 

@@ -89,10 +89,11 @@ def _read() -> tuple[Mapping[str, _Definition], Mapping[str, str]]:
         text: str = files(package).joinpath(f"{module}.py").read_text("utf-8")
         for item in ast.parse(text).body:
             match item:
-                case ast.Import() | ast.ImportFrom() if package == PRELUDE:
+                case ast.Import() | ast.ImportFrom():
                     line = ast.unparse(item)
                     if "danetc" not in line:
-                        imports.update((alias.name, line) for alias in item.names)
+                        for alias in item.names:
+                            imports[alias.name] = min(line, imports.get(alias.name, line), key=len)
                 case (
                     ast.ClassDef(name=name)
                     | ast.FunctionDef(name=name)

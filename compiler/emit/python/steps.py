@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from danetc.compiler.emit.python.names import free, variable
 from danetc.compiler.emit.python.trees import (
@@ -29,16 +29,16 @@ def loop_method(
     flow: tuple[list[int], list[int]],
     stepping: Mapping[int, ast.expr],
     write: Write,
-    helpers: set[str],
+    reserved: Collection[str],
     title: str,
 ) -> ast.FunctionDef:
     """The method ``title``, which takes and gives the values of ``flow``, all [T, N, ...].
 
     ``stepping`` has what reads the module of each layer with a state, ``write`` the expression of
-    any other node. ``helpers`` are names that no variable may have.
+    any other node. ``reserved`` are names that no variable may have.
     """
     taken, made = flow
-    used = {*helpers, "self", "torch", "nn", "t", "steps"}
+    used = {*reserved, "self", "torch", "nn", "t", "steps"}
 
     def claim(base: str) -> str:
         used.add(found := free(variable(base), used.__contains__))

@@ -351,8 +351,7 @@ def single_form(given: NeuronProgram) -> str:
 
 def _single(given: NeuronProgram) -> NeuronProgram:
     results = [given.output, *given.next_states]
-    learnt = [item.parameter for item in given.learnables]
-    ops = cheaper(given.ops, results, learnt)
+    ops = cheaper(given.ops, results)
 
     def single(value: float) -> float:
         return float(np.float32(value))
