@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.emit.fx import emit
 from tests.zoo.harness import NAMES, case_of, compare, file_of, graph
 from tests.zoo.page import PAGE, entry_of, own_lines, write_table
 
@@ -51,6 +52,26 @@ def test_the_parameters_are_the_references_and_the_papers(name: str) -> None:
         count = summarise(graph(name, settings)).parameters
         digits = len(number.partition(".")[2])
         assert f"{count / {'M': 1e6, 'k': 1e3, '': 1}[unit]:.{digits}f}" == number
+
+
+STARTS = [
+    ("diet_snn", "u_learnt", 1.0),
+    ("glif", "lost_learnt_raw", -2.70805020110221),  # the logit of 0.0625
+    ("masked_psn", "PSN.linear.bias", 0.0),
+    ("psn", "PSN.linear.bias", 0.0),
+    ("tdbn_resnet19", "norm1.weight", 0.2),
+]
+
+
+@pytest.mark.parametrize(("name", "end", "value"), STARTS, ids=[start[0] for start in STARTS])
+def test_numbers_start_as_in_the_authors_code(name: str, end: str, value: float) -> None:
+    """A comparison draws all weights, and so does not see where they start."""
+    steps = {"steps": 3} if name == "glif" else {}
+    model = emit(graph(name, {"width": 2, **steps}), 0)
+    found = [start for key, start in model.named_parameters() if key.endswith(end)]
+    assert found
+    for start in found:
+        torch.testing.assert_close(start, torch.full_like(start, value))
 
 
 def test_the_page_is_up_to_date() -> None:
