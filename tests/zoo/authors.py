@@ -10,7 +10,8 @@ The description has these fields:
 - ``repository``, ``commit``, ``code``: where the network was found; ``code`` names the file and the class.
 - ``settings``: settings of the spec; the authors' network was made to the same sizes.
 - ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, ``key.T`` its
-  transpose (of the first two dimensions), and ``a + b`` the rows of several, one after the other.
+  transpose (of the first two dimensions), ``key.T[2:4]`` its columns, and ``a + b`` the rows of several,
+  one after the other.
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
@@ -274,20 +275,20 @@ def compare_with_authors(name: str) -> float:
 
 # -- recording -------------------------------------------------------------------------------------
 
-_PLACE = re.compile(r"^(?P<key>.*?)(\[(?P<first>\d+):(?P<last>\d+)\])?(?P<transposed>\.T)?$")
+_STEP = re.compile(r"\[(\d+):(\d+)\]|\.T")
 
 
 def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
     """Views of the authors' tensors that ``place`` names."""
     views = []
     for part in place.split(" + "):
-        found = _PLACE.match(part)
-        assert found is not None, part
-        assert found["key"] in theirs, f"{part} is not in the authors' network"
-        tensor = theirs[found["key"]]
-        if found["first"] is not None:
-            tensor = tensor[int(found["first"]) : int(found["last"])]
-        views.append(tensor.transpose(0, 1) if found["transposed"] else tensor)
+        key = _STEP.sub("", part)
+        assert key in theirs, f"{part} is not in the authors' network"
+        view = theirs[key]
+        for step in _STEP.finditer(part):
+            rows = step[1] is not None
+            view = view[int(step[1]) : int(step[2])] if rows else view.transpose(0, 1)
+        views.append(view)
     return views
 
 
@@ -317,9 +318,7 @@ def record(
     model = emit(graph(name, comparison.settings), 0).double()
     authors = authors.double()
     parameters, names = dict(authors.named_parameters()), comparison.names
-    mapped = {
-        part.split("[")[0].removesuffix(".T") for n in names.values() for part in n.split(" + ")
-    }
+    mapped = {_STEP.sub("", part) for place in names.values() for part in place.split(" + ")}
     extra = parameters.keys() - mapped - comparison.unused.keys()
     assert not extra, f"parameters without a counterpart: {sorted(extra)}"
     with torch.no_grad():
