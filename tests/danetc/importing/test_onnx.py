@@ -319,7 +319,6 @@ def test_loops_and_delays_come_back(tmp_path: Path, lines: str, time: OnnxTime) 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("srnn", "(v1 -> delay(1) -> linear(8))"),
         ("brf", "-> delay(1))"),
         ("lif_firenet", "-> delay(1) -> conv(4)"),
         ("mpbn", "-> batchnorm(statistics = step)"),
@@ -328,7 +327,6 @@ def test_loops_and_delays_come_back(tmp_path: Path, lines: str, time: OnnxTime) 
         ("se_adlif", "-> delay(1)"),
         ("bntt", "per_step = true"),
         ("spytorch", "linear(10, bias = false) -> imported_neuron2"),
-        ("spiking_lstm", "-> delay(1)"),
     ],
 )
 def test_networks_with_loops_come_back(
