@@ -12,6 +12,7 @@ from torch import Tensor
 
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import measure
 from danetc.tasks.measuring.measure import layout_of
 from tests.differential.helpers import observe, randn
@@ -51,7 +52,8 @@ def test_a_network_can_be_measured(name: str) -> None:
     assert found.gradients is not None
     assert found.operations is not None
     seen = observe(model, x)
-    fired = dict(zip((layer.name for layer in layout.neurons), seen.spikes, strict=True))
+    modules = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
+    fired = dict(zip(modules, seen.spikes, strict=True))
     units = {layer.name: layer.kind.unit for layer in layout.neurons if layer.kind.is_integer}
     for rate in found.firing_rate.layers:
         wanted = float(fired[rate.layer].abs().mean()) / units[rate.layer]
