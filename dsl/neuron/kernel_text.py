@@ -15,6 +15,8 @@ from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram, un
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.neuron.strength_reduction import cheaper
 
+_KERNEL = {"detach": "{0}"}  # kernels run without autograd
+
 
 def _constant(value: float) -> str:
     return repr(value) if value >= 0 and repr(value)[0] != "-" else f"({value!r})"
@@ -48,14 +50,9 @@ def kernel_source(program: NeuronProgram) -> str:
     gradient summed to p's shape, in its dtype).
     """
     backward = differentiate(program)
-    names: dict[Operand, str] = {INPUT: "x", GRAD_OUTPUT: "g"}
-    names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
-    names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
-    names |= {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
+    names = {**_names(program), GRAD_OUTPUT: "g"}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
-    reads = ["x", *(names[s.name] for s in program.states)]
-    learnables = [item.parameter for item in program.learnables]
-    reads += [names[name] for name in learnables]
+    reads, learnables = _reads(program, names), [item.parameter for item in program.learnables]
     lines = []
     inner: list[str] = []
     if program.surrogate is not None:
@@ -84,6 +81,40 @@ def kernel_source(program: NeuronProgram) -> str:
     return "\n".join(lines)
 
 
+def differentiable_source(program: NeuronProgram) -> str:
+    """Python source of one time step whose derivatives, of any order and mode, torch takes itself.
+
+    ``step`` is that of ``kernel_source``, operation by operation. Besides its helpers the text uses two
+    functions whose derivative is a choice: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0, with the
+    derivative ``surrogate(v, *scheduled)``, and ``nearest(v)`` is v rounded, with the derivative 1.
+    """
+    names = _names(program)
+    lines, spike = [], "spike({0})"
+    if program.surrogate is not None:
+        scheduled = "".join(f", {names[item.name]}" for item in program.surrogate.scheduled)
+        lines += _surrogate_function(program.surrogate, names, scheduled)
+        spike = f"spike({{0}}, surrogate{scheduled})"
+    lines += [f"def step({', '.join(_reads(program, names))}):", *_parted(program, names)]
+    texts = {"heaviside": spike, "round": "nearest({0})", "detach": "{0}.detach()"}
+    lines += _body(program.ops, names, texts)
+    results = [_tensor(value, names) for value in (program.output, *program.next_states)]
+    return "\n".join([*lines, f"    return ({', '.join(results)},)", ""])
+
+
+def _names(program: NeuronProgram) -> dict[Operand, str]:
+    """The names in the text of what a step takes."""
+    names: dict[Operand, str] = {INPUT: "x"}
+    names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
+    names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
+    return names | {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
+
+
+def _reads(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
+    """The parameters of ``step``."""
+    own = [*(s.name for s in program.states), *(item.parameter for item in program.learnables)]
+    return ["x", *(names[name] for name in own)]
+
+
 def _parted(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
     """The inputs by themselves."""
     if not program.inputs:
@@ -91,24 +122,31 @@ def _parted(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
     return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
 
 
-def _surrogate_function(surrogate: SurrogateProgram, names: Mapping[Operand, str]) -> list[str]:
+def _surrogate_function(
+    surrogate: SurrogateProgram, names: Mapping[Operand, str], more: str = ""
+) -> list[str]:
     scope: dict[Operand, str] = {item.name: names[item.name] for item in surrogate.scheduled}
     scope[INPUT] = "x"
     body = _body(surrogate.ops, scope)
     value = _tensor(surrogate.derivative, scope)
-    return ["def surrogate(x):", *body, f"    return {value}", ""]
+    return [f"def surrogate(x{more}):", *body, f"    return {value}", ""]
 
 
-def _body(ops: Sequence[Instruction], scope: dict[Operand, str]) -> list[str]:
-    """One assignment an operation; the names that it gives are added to ``scope``."""
+def _body(
+    ops: Sequence[Instruction], scope: dict[Operand, str], texts: Mapping[str, str] = _KERNEL
+) -> list[str]:
+    """One assignment an operation; the names that it gives are added to ``scope``. ``texts`` has the
+    operations whose expressions are not those of their rows."""
     lines = []
     for i, op in enumerate(ops):
         args = [_constant(arg) if isinstance(arg, float) else scope[arg] for arg in op.args]
-        if op.opcode == "detach":  # kernels run without autograd
+        own = texts.get(op.opcode)
+        if own == "{0}":
             scope[op.name] = args[0]
             continue
         scope[op.name] = f"v{i}"
-        lines.append(f"    v{i} = {_expression(op, args, 'x')}")
+        value = own.format(*args) if own is not None else _expression(op, args, "x")
+        lines.append(f"    v{i} = {value}")
     return lines
 
 

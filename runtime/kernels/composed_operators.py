@@ -263,4 +263,8 @@ _COMPOSITES: dict[Callable[..., Tensor], str] = {
 }
 for _function, _schema in _COMPOSITES.items():
     torch.library.define(f"danetc::{_function.__name__}", _schema)
-    torch.library.impl(f"danetc::{_function.__name__}", "CompositeImplicitAutograd", _function)
+    for _key in (
+        "CompositeImplicitAutograd",
+        "FuncTorchBatchedDecomposition",
+    ):  # the latter for vmap
+        torch.library.impl(f"danetc::{_function.__name__}", _key, _function)

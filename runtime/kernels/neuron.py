@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.kernel_text import differentiable_source, kernel_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 
@@ -77,7 +77,8 @@ class NeuronKernel:
             found.append(value[step] if item.per_step else value)
         return found
 
-    def _checked(self, params: Sequence[Tensor], steps: int) -> None:
+    def check(self, params: Sequence[Tensor], steps: int) -> None:
+        """Raise ValueError if parameters have numbers for another count of steps."""
         for item, value in zip(self.program.learnables, params, strict=True):
             if item.per_step and len(value) != steps:
                 raise ValueError(
@@ -92,7 +93,7 @@ class NeuronKernel:
         Half precision is computed in float32, here and in ``backward``.
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
-        self._checked(params, len(inputs))
+        self.check(params, len(inputs))
         states = self.initial_states(wide(inputs[0]))
         output = x.new_empty((len(inputs), *self.first(inputs[0]).shape))
         for t, (out_t, x_t) in enumerate(zip(output, inputs, strict=True)):
@@ -142,3 +143,63 @@ def kernel(program: str) -> NeuronKernel:
     exec(code, summed)
     exec(code, apart)
     return NeuronKernel(parsed, source, summed["step"], summed["step_vjp"], apart["step_vjp"])
+
+
+class _Spike(torch.autograd.Function):
+    """1 where x >= 0, else 0; ``slope(x, *scheduled)`` stands for the derivative in both modes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, slope: Callable[..., Tensor], *scheduled: Tensor) -> Tensor:
+        return (x >= 0.0).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.slope, *scheduled = inputs
+        ctx.save_for_backward(x, *scheduled)
+        ctx.save_for_forward(x, *scheduled)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        return grads[0] * ctx.slope(*saved), *[None] * len(saved)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        product: Tensor = tangents[0] * ctx.slope(*ctx.saved_tensors)
+        return product
+
+
+class _Nearest(torch.autograd.Function):
+    """x rounded, with the derivative 1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return tangents[0].view_as(tangents[0])  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def differentiable_step(program: str) -> Step:
+    """``NeuronKernel.step`` of operations that torch differentiates itself, in any mode and order."""
+    parsed = read_program(program)
+    namespace: dict[str, Any] = {
+        "torch": torch, "spread": spread, "spike": _Spike.apply, "nearest": _Nearest.apply,
+    }  # fmt: skip
+    exec(compile(differentiable_source(parsed), f"<step of {parsed.name}>", "exec"), namespace)
+    step: Step = namespace["step"]
+    return step

@@ -5,14 +5,15 @@ What ``rank`` and ``steps`` are stands in ``composed_operators``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import is_static
-from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.neuron import Step, differentiable_step, kernel, wide
+from danetc.runtime.kernels.torch_internals import is_backward_transformed
 
 
 def _time(x: Tensor, steps: int, rank: int) -> int | None:
@@ -60,17 +61,51 @@ def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> T
     return x.new_empty(shape if single else (repeats, *shape))
 
 
-def written_out(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
-    """What ``neuron`` computes, of torch's own operators, which know no surrogate: without gradients."""
-    step = kernel(program)
+def written_out(
+    x: Tensor,
+    params: Sequence[Tensor],
+    steps: int,
+    rank: int,
+    program: str,
+    step: Step | None = None,
+) -> Tensor:
+    """What ``neuron`` computes, as torch's own operators. Without another ``step`` they know no
+    surrogate, and are without gradients."""
+    layer = kernel(program)
+    step = layer.step if step is None else step
     _time(x, steps, rank)
     inputs = inputs_over_time(x, steps, rank, program)
-    states = step.initial_states(wide(inputs[0]))
+    layer.check(params, len(inputs))
+    states = layer.initial_states(wide(inputs[0]))
     outputs = []
     for t, x_t in enumerate(inputs):
-        s, *states = step.step(wide(x_t), *states, *step.at(params, t))
+        s, *states = step(wide(x_t), *states, *layer.at(params, t))
         outputs.append(s.to(x.dtype))
     return outputs[0] if is_timeless(x, rank, program) else torch.stack(outputs)
+
+
+def differentiable(
+    x: Tensor, params: Sequence[Tensor], steps: int, rank: int, program: str
+) -> Tensor:
+    """What ``neuron`` computes, with derivatives of any mode and order."""
+    return written_out(x, params, steps, rank, program, differentiable_step(program))
+
+
+def differentiable_gradients(
+    run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients of the ``inputs`` of a function, which torch differentiates again."""
+    with torch.enable_grad():
+        inputs = [x.view_as(x) for x in inputs]  # one input may have been computed from another
+        wanted = [x for x in inputs if x.requires_grad]
+        pairs = [(y, g) for y, g in zip(run(*inputs), grads, strict=True) if y.requires_grad]
+        if not pairs:
+            return [None] * len(inputs)
+        outputs, own = zip(*pairs, strict=True)
+        found = iter(
+            torch.autograd.grad(outputs, wanted, own, create_graph=True, allow_unused=True)
+        )
+    return [next(found) if x.requires_grad else None for x in inputs]
 
 
 @torch.library.custom_op("danetc::neuron_backward", mutates_args=())
@@ -101,6 +136,13 @@ def _save_neuron(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _neuron_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, *params = ctx.saved_tensors
+    if is_backward_transformed(grad):
+
+        def run(x: Tensor, *params: Tensor) -> list[Tensor]:
+            return [differentiable(x, params, ctx.steps, ctx.rank, ctx.program)]
+
+        dx, *found = differentiable_gradients(run, (x, *params), [grad])
+        return dx, found, None, None, None
     grads = torch.ops.danetc.neuron_backward(grad, x, params, ctx.steps, ctx.rank, ctx.program)
     return grads[0], grads[1:], None, None, None
 
@@ -119,6 +161,15 @@ def neuron_step(
     the dtype of ``x``.
     """
     return one_step(x, states, params, program)
+
+
+def differentiable_one_step(
+    x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], program: str
+) -> list[Tensor]:
+    """What ``neuron_step`` computes, with derivatives of any mode and order."""
+    before = _started(x, states, program)
+    s, *after = differentiable_step(program)(wide(x), *before, *params)
+    return [s.to(x.dtype), *after]
 
 
 def one_step(
@@ -168,12 +219,12 @@ def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tens
 
 def apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
     """The results, copied where they share memory: operators hand out tensors of their own."""
-    seen = {other.untyped_storage().data_ptr() for other in others}
+    seen = {other.untyped_storage()._cdata for other in others}
     apart = []
     for result in results:
-        if result.untyped_storage().data_ptr() in seen or not result.is_contiguous():
+        if result.untyped_storage()._cdata in seen or not result.is_contiguous():
             result = result.clone(memory_format=torch.contiguous_format)
-        seen.add(result.untyped_storage().data_ptr())
+        seen.add(result.untyped_storage()._cdata)
         apart.append(result)
     return apart
 
@@ -186,14 +237,22 @@ def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     x, *rest = ctx.saved_tensors
-    states, params = rest[: ctx.state_count], rest[ctx.state_count :]
+    count = ctx.state_count
+    states, params = rest[:count], rest[count:]
     like = kernel(ctx.program).first(x).contiguous()
     given = [
         torch.zeros_like(wide(like) if place else like) if grad is None else grad
         for place, grad in enumerate(grads)
     ]
-    results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
-    return results[0], results[1 : 1 + len(states)], results[1 + len(states) :], None
+    if any(map(is_backward_transformed, given)):
+
+        def run(x: Tensor, *rest: Tensor) -> list[Tensor]:
+            return differentiable_one_step(x, rest[:count], rest[count:], ctx.program)
+
+        results = differentiable_gradients(run, (x, *rest), given)
+    else:
+        results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
+    return results[0], results[1 : 1 + count], results[1 + count :], None
 
 
 neuron_step.register_autograd(_step_gradient, setup_context=_save_step)

@@ -48,6 +48,7 @@ class InternalUse(Enum):
     PASSES = "gradients of what several layers read beside others are added up by autograd, which takes longer"
     COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
     GLOBAL_HOOKS = "hooks on all modules do not run for norms that are part of a fused layer"
+    TRANSFORMS = "torch.func and forward-mode differentiation do not work on models"
     LOADERS = "loader processes end with the program, not with the training"
 
     __hash__ = object.__hash__  # (each layer asks; an Enum's own takes longer than the answer)
@@ -155,6 +156,19 @@ TABLE = _table(
             "_global_forward_hooks",
             "_global_backward_pre_hooks",
             "_global_backward_hooks",
+        ),
+    ),
+    (
+        InternalUse.TRANSFORMS,
+        "torch",
+        (
+            "_C._are_functorch_transforms_active",
+            "_C._functorch.is_functorch_wrapped_tensor",
+            "_C._functorch.is_legacy_batchedtensor",
+            "_C._get_tracing_state",
+            "_C._len_torch_dispatch_stack",
+            "_C._len_torch_function_stack",
+            "autograd.forward_ad._current_level",
         ),
     ),
     (
@@ -311,6 +325,57 @@ def version(x: Tensor) -> int | None:
 def base(x: Tensor) -> Tensor | None:
     """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
     return x._base if has(InternalUse.SHARED_BITS) else None
+
+
+# -- transforms and modes --------------------------------------------------------------------------
+
+
+def is_transformed() -> bool:
+    """True inside a transform of torch.func or forward-mode differentiation, which see the operations of
+    torch alone and need a derivative of each."""
+    if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
+        return False
+    return (
+        torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def in_torch_func() -> bool:
+    """True inside a transform of torch.func."""
+    return has(InternalUse.TRANSFORMS) and torch._C._are_functorch_transforms_active()
+
+
+def is_traced() -> bool:
+    """True where all that runs must be operations that torch knows: while it compiles, exports, traces
+    (torch.jit) or transforms the caller."""
+    if torch.compiler.is_compiling():
+        return True
+    return is_transformed() or (
+        has(InternalUse.TRANSFORMS) and torch._C._get_tracing_state() is not None
+    )
+
+
+def is_backward_transformed(grad: Tensor) -> bool:
+    """True in a backward pass that is to be differentiated again or transformed, by its ``grad``."""
+    if torch.is_grad_enabled() or not has(
+        InternalUse.TRANSFORMS
+    ):  # the former with create_graph=True
+        return torch.is_grad_enabled()
+    is_batched: bool = torch._C._functorch.is_legacy_batchedtensor(grad)  # is_grads_batched=True
+    return is_batched or is_transformed()
+
+
+def is_wrapped(x: Tensor) -> bool:
+    """True if ``x`` belongs to a transform of torch.func."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return wrapped
+
+
+def has_modes() -> bool:
+    """True inside a mode that is to see each operation, or to run it in another way (fake tensors)."""
+    return has(InternalUse.TRANSFORMS) and (
+        torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
+    )
 
 
 # -- backward passes -------------------------------------------------------------------------------

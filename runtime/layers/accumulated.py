@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import per_step
+from danetc.runtime.kernels.neuron_operators import differentiable_gradients
+from danetc.runtime.kernels.torch_internals import is_backward_transformed, is_transformed
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
@@ -52,17 +54,18 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor,
-        count: float, reduce: Reduce,
+        count: float, reduce: Reduce, eps: float,
     ) -> Tensor:  # fmt: skip
         # vectors, which a segment that runs again keeps
         ctx.save_for_backward(x, weight, mean.flatten(), inverse.flatten())
-        ctx.count, ctx.reduce = count, reduce
+        ctx.count, ctx.reduce, ctx.eps = count, reduce, eps
         return normalised(x, weight, bias, mean, inverse)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
         x, weight, *vectors = ctx.saved_tensors
+        if is_backward_transformed(grads[0]):
+            return _gradients_again(ctx, x, weight, grads[0])
         mean, inverse = (vector.view(weight.shape) for vector in vectors)
         axes = [1, *range(3, x.dim())]
         grad, away = grads[0].to(inverse.dtype), x - over(mean, x)
@@ -77,8 +80,30 @@ class _Normalise(torch.autograd.Function):
             dx.to(x.dtype),
             (product * inverse).to(weight.dtype),
             grad_bias.to(weight.dtype),
-            *[None] * 4,
+            *[None] * 5,
         )
+
+
+def _gradients_again(
+    ctx: Any, x: Tensor, weight: Tensor, grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """What ``_Normalise`` gives in its backward pass, to be differentiated again."""
+    if ctx.reduce is not _same:
+        refuse_second_order(grad, "use one process")
+
+    def run(x: Tensor, weight: Tensor) -> list[Tensor]:
+        return [_from_batch(x, weight, torch.zeros_like(weight), ctx.eps)]
+
+    dx, dw = differentiable_gradients(run, (x, weight), [grad])
+    axes = [1, *range(3, x.dim())]
+    return dx, dw, grad.sum(axes).to(weight.dtype), *[None] * 5
+
+
+def _from_batch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The norm of a batch of this process, as operations that torch differentiates."""
+    *moments, _ = step_moments(x.to(torch.promote_types(x.dtype, weight.dtype)))
+    mean, variance = accumulated(*moments)
+    return normalised(x, weight, bias, mean, torch.rsqrt(variance + eps))
 
 
 def over(value: Tensor, x: Tensor) -> Tensor:
@@ -116,8 +141,10 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
             mean, variance = accumulated(*moments)
             self._move(slice(None), mean, variance, count)
             inverse = torch.rsqrt(variance + self.eps)
+        if is_transformed() and self._reduce() is _same:
+            return _from_batch(x, self.weight, self.bias, self.eps)
         out: Tensor = _Normalise.apply(
-            x, self.weight, self.bias, mean, inverse, count, self._reduce()
+            x, self.weight, self.bias, mean, inverse, count, self._reduce(), self.eps
         )
         return out
 

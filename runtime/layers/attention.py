@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.packed import autocast_dtype
@@ -121,7 +122,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        if any(kept.packs for kept in ctx.kept):  # else the products below are differentiated again
+            refuse_second_order(grads[0])
         factors = [
             # of one that no gradient needs the shape alone counts
             grads[0].new_zeros(1).expand(kept.shape) if saved is None else kept.restore(saved)
@@ -158,7 +160,7 @@ class Attention(Leaf):
 
     def forward(self, *operands: Tensor) -> Tensor:
         factors, like = operands[: self.factors], operands[-1]
-        plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+        plain = is_traced() or not torch.is_grad_enabled()
         if plain or any(isinstance(x, fx.Proxy) for x in factors):
             return self.product(*factors, like=like)
         if not any(x.requires_grad for x in factors):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
+
+from danetc.runtime.kernels.torch_internals import is_backward_transformed
 
 
-def refuse_second_order() -> None:
-    """For a backward pass that works out of torch's sight.
+def refuse_second_order(
+    grad: Tensor, instead: str = "build the model with backend='eager'"
+) -> None:
+    """For a backward pass that computes outside torch, or of tensors that hold no history.
 
-    Raises RuntimeError where it is to be differentiated again: torch would take what it gives for constants.
+    Raises RuntimeError where it is to be differentiated again, or transformed: torch would take its
+    results for constants.
     """
-    if torch.is_grad_enabled():  # which it is in a backward pass with create_graph=True alone
+    if is_backward_transformed(grad):
         raise RuntimeError(
-            "the gradient of this layer cannot be differentiated again: leave out create_graph=True"
+            "the gradient of this layer cannot be differentiated again, nor transformed "
+            f"(create_graph=True, is_grads_batched=True, torch.func, forward-mode AD): {instead}"
         )

@@ -26,6 +26,7 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kern
 from danetc.runtime.kernels.native_group import Wanted, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
+from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.kernels.upcoming import is_known
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.joined import (
@@ -152,7 +153,7 @@ class _FusionGroup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        refuse_second_order(grads[0])
         plan: _Plan = ctx.plan
         saved, place, inputs, affines = ctx.saved_tensors, 0, [], []
         for kept in ctx.kept:
@@ -264,7 +265,7 @@ class FusedNeuron(Neuron):
 
     def forward(self, *values: Value) -> Tensor:
         # (Lists, since a generator for each layer takes longer than what it asks.)
-        if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
+        if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
         modules = self._norms
         if not self._is_standard(modules, values):
@@ -418,7 +419,7 @@ class FusedNeuron(Neuron):
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
         inputs = [whole(x) for x in values]
-        by_operation = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        by_operation = torch.is_grad_enabled() or is_traced()
         if by_operation or not self._is_standard(self._norms, inputs):
             out, after = super().advance(inputs, before)
             return inputs[0] + out if self._added else out, after

@@ -131,7 +131,7 @@ class InferenceNeuron(FusedNeuron):
 
     def forward(self, *values: Value) -> Tensor:
         inputs = [whole(x) for x in values]
-        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+        if internals.is_traced() or any(isinstance(x, fx.Proxy) for x in inputs):
             return self._by_operation(inputs)
         place = None if self._owned is None else self._owned + self._added
         alike = len({x.dtype for x in inputs}) == 1

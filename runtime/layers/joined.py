@@ -16,7 +16,7 @@ from danetc.runtime.layers.layouts import arrangement_of
 
 def joined(values: Sequence[Tensor], dim: int) -> Tensor:
     """Values side by side, of which the fused neurons that read them keep the parts."""
-    if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values):
+    if internals.is_traced() or any(isinstance(x, fx.Proxy) for x in values):
         whole: Tensor = torch.ops.danetc.concat(list(values), dim)
         return whole
     parts = aligned(values, -dim)
@@ -117,14 +117,14 @@ Value = Tensor | SideBySide
 
 def beside_others(x: Value, dim: int) -> Value:
     """What stands beside others in several values that neurons read; the tensor where torch traces the model."""
-    if isinstance(x, SideBySide | fx.Proxy) or torch.compiler.is_compiling():
+    if isinstance(x, SideBySide | fx.Proxy) or internals.is_traced():
         return x
     return SideBySide([Operand(x, is_shared=True)], dim)
 
 
 def to_be_joined(values: Sequence[Value], dim: int) -> Value:
     """Values side by side; one tensor where torch traces the model."""
-    if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values):
+    if internals.is_traced() or any(isinstance(x, fx.Proxy) for x in values):
         return joined([whole(x) for x in values], dim)
     return SideBySide([part for x in values for part in parts_of(x)], dim)
 

@@ -36,6 +36,6 @@ def is_laid_out(x: Tensor, weight: Tensor) -> bool:
         and x.is_cpu
         and not weight.is_inference()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        and not internals.is_traced()
         and internals.has(InternalUse.SHARED_BITS)
     )

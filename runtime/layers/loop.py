@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.registered import Registration
 from danetc.runtime.model.built import ScopeModule
@@ -89,7 +90,7 @@ class Loop(Leaf):
         results = [torch.stack(values) for values in zip(*given, strict=True)]
         # What nobody was late enough to read gets gradients of 0, as what a delay cuts off does.
         unread = [memory[item.name][-1] for item in self.carried if item.steps >= len(given)]
-        if unread and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if unread and torch.is_grad_enabled() and not is_traced():
             results[0] = _Beside.apply(results[0], *unread)
         return results[0] if len(results) == 1 else tuple(results)
 

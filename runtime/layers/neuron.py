@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,12 @@ from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.neuron_operators import (  # registers torch.ops.danetc too
+    differentiable,
+    differentiable_one_step,
     one_step,
     written_out,
 )
+from danetc.runtime.kernels.torch_internals import is_transformed
 
 
 def _is_for_others() -> bool:
@@ -74,7 +77,11 @@ class Neuron(nn.Module):
         return [getattr(owner, name) for owner, name in zip(owners, self._names, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        run = written_out if _is_for_others() else torch.ops.danetc.neuron
+        run: Callable[..., Tensor] = torch.ops.danetc.neuron
+        if is_transformed():
+            run = differentiable
+        elif _is_for_others():
+            run = written_out
         out: Tensor = run(x, self.params(), self.steps, self.input_rank, self.program)
         return out
 
@@ -95,15 +102,15 @@ class Neuron(nn.Module):
         where each has learnables of its own.
         """
         params, before = kernel(self.program).at(self.params(), now), list(states or [])
-        run = one_step if self._only_numbers(x) else torch.ops.danetc.neuron_step
+        run: Callable[..., list[Tensor]] = torch.ops.danetc.neuron_step
+        if is_transformed():
+            run = differentiable_one_step
+        elif (
+            type(x) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        ):
+            run = one_step
         out = run(x, before, params, self.program)
         return out[0], out[1:]
-
-    @staticmethod
-    def _only_numbers(x: Tensor) -> bool:
-        """Whether there are values alone: no gradients of them, and no tracing."""
-        plain = type(x) is Tensor and not torch.is_grad_enabled()
-        return plain and not torch.compiler.is_compiling()
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """One time step of what the layer takes, each [N, ...]: its output, and what the next step

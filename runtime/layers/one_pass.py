@@ -236,7 +236,7 @@ class OnePassFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        refuse_second_order(grads[0])
         plan: PassPlan = ctx.plan
         saved, place, last = ctx.saved_tensors, 0, plan.last
         inputs: list[Tensor] = []

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers import pointwise, small_maps, sparse
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.layouts import is_dense_last, is_last
@@ -43,7 +44,7 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        refuse_second_order(grads[0])
         stride, padding, dilation, groups = ctx.options
         packed, whole = ctx.saved_tensors
         weight = _in(whole, ctx.kept.dtype)
@@ -89,7 +90,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # (Read once: a parametrization such as spectral norm may change with each reading.)
-        weight = None if torch.compiler.is_compiling() else self._wanted(x)
+        weight = None if is_traced() else self._wanted(x)
         if weight is None:
             return self._without_gradient(x)
         bias = self.bias
@@ -110,7 +111,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
 
     def _without_gradient(self, x: Tensor) -> Tensor:
         weight = self._parameters.get("weight")
-        if torch.compiler.is_compiling() or weight is None:
+        if is_traced() or weight is None:
             return super().forward(x)
         by_spike = sparse.convolved(self, x) if is_step_under_way() else None
         if by_spike is not None:
@@ -179,7 +180,7 @@ def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
 
 def _window(pool: nn.MaxPool2d | nn.AvgPool2d, x: Tensor) -> tuple[int, int, int] | None:
     """Kernel, stride and padding of a pooling that saves for its backward pass in a way of its own."""
-    saves = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+    saves = torch.is_grad_enabled() and x.requires_grad and not is_traced()
     match pool.kernel_size, pool.stride, pool.padding:
         case int(kernel), int(stride), int(padding) if saves:
             return kernel, stride, padding
@@ -194,7 +195,7 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
         if window is not None and (window[0] - 1) * (x.shape[-1] + 1) < 2**15:
             out: Tensor = _MaxPool.apply(x, window)
             return out
-        if torch.compiler.is_compiling():
+        if is_traced():
             return super().forward(x)  # type: ignore[no-any-return]
         laid_out = as_pooled(x)
         plain: Tensor = super().forward(laid_out)
@@ -249,7 +250,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        refuse_second_order(grads[0])
         a, b = (
             None if x is None else kept.restore(x)
             for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)
@@ -261,7 +262,7 @@ class _Product(torch.autograd.Function):
 def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
     """a * b of equal shapes, kept in bits where their kinds are, of which ``kinds`` has the three
     numbers each."""
-    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    plain = is_traced() or not torch.is_grad_enabled()
     if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
         return a * b
     out: Tensor = _Product.apply(a, b, (_kind(*kinds[:3]), _kind(*kinds[3:])))

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.runtime.kernels.torch_internals import constant
+from danetc.runtime.kernels.torch_internals import constant, is_traced
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
@@ -130,6 +130,9 @@ class Recomputed(ScopeModule):
 
     def __call__(self, *inputs: Any) -> Any:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return super().__call__(*inputs)
+        if is_traced():
+            _notice_plain("torch.func or torch.jit")
             return super().__call__(*inputs)
         if any(isinstance(value, fx.Proxy) for value in inputs):
             _notice_plain("torch.fx")

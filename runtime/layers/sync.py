@@ -105,6 +105,9 @@ def _axes(x: Tensor) -> tuple[list[int], list[int]]:
     return [axis for axis in range(x.dim()) if axis != 1], [1, -1, *[1] * (x.dim() - 2)]
 
 
+_ONE_PROCESS = "use one process, as statistics of several have first derivatives only"
+
+
 class _Normalise(torch.autograd.Function):
     """x [M, C, ...] by statistics that depend on the x of all processes."""
 
@@ -119,7 +122,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
+        refuse_second_order(grads[0], _ONE_PROCESS)
         return (*input_gradient(grads[0], *ctx.saved_tensors), None, None)
 
 

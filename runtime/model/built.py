@@ -11,12 +11,14 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx.graph import PythonCode
 
+from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.upcoming import call_of
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
@@ -105,6 +107,13 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         self.graph = graph
         graph.owning_module = weakref.proxy(self)  # type: ignore[assignment]
 
+    def __prepare_scriptable__(self) -> None:
+        """Raises RuntimeError: torch.jit.script calls this first."""
+        raise RuntimeError(
+            "torch.jit.script cannot compile a model of danetc, whose layers call operators from Python: "
+            "use torch.jit.trace(model, x) or torch.export.export(model, (x,))"
+        )
+
     def __str__(self) -> str:
         return repr(self)  # its modules; the code is in ``code``
 
@@ -164,6 +173,9 @@ class Model(ScopeModule):
             args = self.signature.check_all(args, self)
         elif len(given) == 1:  # a call with more or less is Python's to refuse
             args, kwargs = _with(self.signature.check(given[0], self), args, kwargs)
+        if internals.is_transformed():
+            with _transformable(self):
+                return super().__call__(*args, **kwargs)
         # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
         if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
             with call_of(self, args):
@@ -213,6 +225,42 @@ class Model(ScopeModule):
         if len(ranks) == 1:
             return frame(result, ranks[0]), after
         return tuple(map(frame, result, ranks)), after
+
+
+_NOT_MOVED = (
+    "inside torch.func a model in training normalises by its batch and leaves its running statistics "
+    "as they were, since torch.func cannot write to them. Call model.eval(), or give buffers to "
+    "torch.func.functional_call"
+)
+_NOT_BATCHED = (
+    "torch.func.vmap cannot move the running statistics of a model in training, which are one for all "
+    "that it maps over: call model.eval(), or map over buffers too (torch.func.stack_module_state)"
+)
+
+
+@contextmanager
+def _transformable(model: nn.Module) -> Iterator[None]:
+    """Within it, a model in training moves copies of its buffers, since torch.func refuses writes to
+    tensors that the transformed function did not get. Raises RuntimeError where it refuses those too."""
+    held: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    if model.training and internals.in_torch_func():
+        for module in model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and not internals.is_wrapped(buffer):
+                    held.append((module._buffers, name, buffer))
+    if any(name == "num_batches_tracked" for _, name, _ in held):
+        internals.notice(_NOT_MOVED)
+    try:
+        for buffers, name, buffer in held:
+            buffers[name] = buffer.clone()
+        yield
+    except RuntimeError as error:
+        if "Batch norm got a batched tensor" not in str(error):
+            raise
+        raise RuntimeError(_NOT_BATCHED) from error
+    finally:
+        for buffers, name, buffer in held:
+            buffers[name] = buffer
 
 
 def _with(

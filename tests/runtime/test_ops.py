@@ -149,12 +149,22 @@ def test_the_same_graph_backward_twice(net: Net) -> None:
     assert_equal([p.grad / 2 for p in net.parameters() if p.grad is not None], first)
 
 
-def test_second_derivatives_are_refused(compiled: Any) -> None:
-    x = torch.rand(2, 3, requires_grad=True)
-    out = Neuron(compiled("PLIF").text(), 2, 1)(x).sum()
-    (grad,) = torch.autograd.grad(out, x, create_graph=True)
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        torch.autograd.grad(grad.sum(), x)
+def test_second_derivatives(compiled: Any) -> None:
+    """Those of the surrogate, by torch's own check of the operators of all steps and of one."""
+    program = compiled("PLIF").text()
+    x = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    u = torch.rand_like(x).requires_grad_()
+    (dx,) = torch.autograd.grad(ops.neuron(x, [w], 2, 1, program).sum(), x, create_graph=True)
+    (by_steps,) = torch.autograd.grad(dx.square().sum(), w)
+    s, v = ops.neuron_step(x, [], [w], program)
+    s = s + ops.neuron_step(x, [v], [w], program)[0]
+    (dx,) = torch.autograd.grad(s.sum(), x, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(dx.square().sum(), w)[0], by_steps)
+    assert by_steps
+    spikes = ops.neuron_step(x, [u], [w], program)[0]
+    grads = torch.autograd.grad(spikes.sum(), [x, u, w], create_graph=True)
+    assert all(g.requires_grad for g in grads)
 
 
 def test_opcheck(compiled: Any) -> None:

@@ -300,6 +300,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.PASSES: beside,
     InternalUse.COMMUNICATION: waiting,
     InternalUse.GLOBAL_HOOKS: global_hooks,
+    InternalUse.TRANSFORMS: train_step,
     InternalUse.LOADERS: loaders,
 }
 

@@ -1,0 +1,243 @@
+"""Transforms of torch (torch.func, forward-mode differentiation, second derivatives, tracing) of a model give
+the numbers that they give of its standalone ``model.py``, or one error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.functional import hessian, jacobian, jvp
+from torch.func import functional_call
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.model.built import Model
+from tests.differential.helpers import randn, shake, text
+from tests.differential.networks import LEARNT, VARIETY, variety
+from tests.runtime.test_fused import inputs
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:inside torch.func", "ignore:the memory policy", "ignore::torch.jit.TracerWarning",
+    "ignore:`torch.jit", "ignore:.*torch.jit.trace", "ignore:There is a performance drop",
+)  # fmt: skip
+
+Function = Callable[[Any, Tensor], Any]
+
+
+def models(graph: Graph, backend: str, training: bool) -> tuple[Model, Any]:
+    """A model in float64, and its ``model.py`` with the same weights."""
+    model = emit(graph, 0, backend).double()
+    shake(model)
+    module = ModuleType("standalone")
+    exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
+    other = module.__dict__["Model"]().double()
+    other.load_state_dict(model.state_dict())
+    return model.train(training), other.train(training)
+
+
+def joined(outputs: Any) -> Tensor:
+    """All outputs of a model as one vector a sample."""
+    each = outputs if isinstance(outputs, tuple) else (outputs,)
+    return torch.cat([y.flatten() for y in each])
+
+
+def loss(model: Any, x: Tensor) -> Tensor:
+    y = joined(model(x))
+    weights = torch.arange(1.0, len(y) + 1, dtype=y.dtype).sin()  # (nothing random for vmap)
+    return (y * weights).sum() + y.square().sum()
+
+
+def tangent(x: Tensor) -> Tensor:
+    return randn(*x.shape, seed=6)
+
+
+def forward_mode(model: Any, x: Tensor) -> Any:
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(joined(model(forward_ad.make_dual(x, tangent(x)))))
+        return dual.primal, dual.tangent
+
+
+def forward_over_backward(model: Any, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    with forward_ad.dual_level():
+        out = loss(model, forward_ad.make_dual(x, tangent(x)))
+        (grad,) = torch.autograd.grad(out, x)
+        found = forward_ad.unpack_dual(grad).tangent
+    assert found is not None
+    return found
+
+
+def gradients(model: Any, x: Tensor) -> list[Tensor]:
+    values = [x.clone().requires_grad_(), *model.parameters()]
+    found = torch.autograd.grad(loss(model, values[0]), values, allow_unused=True)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
+
+
+def transformed_gradients(model: Any, x: Tensor) -> list[Tensor]:
+    def run(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return loss(lambda x: functional_call(model, params, (x,)), x)
+
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    of_params, of_x = torch.func.grad(run, argnums=(0, 1))(params, x)
+    return [of_x, *of_params.values()]
+
+
+def second_gradients(model: Any, x: Tensor) -> list[Tensor]:
+    """Of the norm of the first ones."""
+    values = [x.clone().requires_grad_(), *model.parameters()]
+    found = torch.autograd.grad(
+        loss(model, values[0]), values, create_graph=True, allow_unused=True
+    )
+    total = sum((g.square().sum() for g in found if g is not None), torch.zeros(()))
+    assert isinstance(total, Tensor)
+    again = torch.autograd.grad(total, values, allow_unused=True)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, again, strict=True)]
+
+
+def batched_gradients(model: Any, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    y = joined(model(x))
+    directions = torch.stack([randn(*y.shape, seed=7), randn(*y.shape, seed=8)])
+    return torch.autograd.grad(y, x, directions, is_grads_batched=True)[0]
+
+
+def gradients_one_by_one(model: Any, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    y = joined(model(x))
+    found = [
+        torch.autograd.grad(y, x, randn(*y.shape, seed=seed), retain_graph=True)[0]
+        for seed in (7, 8)
+    ]
+    return torch.stack(found)
+
+
+def per_sample(model: Any, x: Tensor) -> Any:
+    params = {name: value.detach() for name, value in model.named_parameters()}
+
+    def run(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return loss(lambda x: functional_call(model, params, (x,)), x.unsqueeze(0))
+
+    return list(torch.func.vmap(torch.func.grad(run), in_dims=(None, 0))(params, x).values())
+
+
+def per_sample_by_hand(model: Any, x: Tensor) -> Any:
+    rows = [gradients(model, sample.unsqueeze(0))[1:] for sample in x]
+    return [torch.stack(each) for each in zip(*rows, strict=True)]
+
+
+def function(model: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: joined(model(x))
+
+
+SECOND = "create_graph"
+TABLE: dict[str, tuple[Function, Function, str | None, str | None]] = {
+    # ours, the reference, and what the error of the backend `fused` says, and of training mode
+    "func.jvp": (
+        lambda m, x: torch.func.jvp(function(m), (x,), (tangent(x),)),
+        lambda m, x: jvp(function(m), x, tangent(x)), None, None,
+    ),
+    "forward_ad": (forward_mode, lambda m, x: jvp(function(m), x, tangent(x)), None, None),
+    "forward over backward": (
+        forward_over_backward,
+        lambda m, x: hessian(lambda x: loss(m, x), x).flatten(x.dim()) @ tangent(x).flatten(),
+        None, None,
+    ),
+    "func.grad": (transformed_gradients, gradients, None, None),
+    "func.vjp": (
+        lambda m, x: torch.func.vjp(lambda x: loss(m, x), x)[1](torch.tensor(1.0).double())[0],
+        lambda m, x: gradients(m, x)[0], None, None,
+    ),
+    "jacrev": (
+        lambda m, x: torch.func.jacrev(function(m))(x),
+        lambda m, x: jacobian(function(m), x), None, None,
+    ),
+    "jacfwd": (
+        lambda m, x: torch.func.jacfwd(function(m))(x),
+        lambda m, x: jacobian(function(m), x), None, None,
+    ),
+    "hessian": (
+        lambda m, x: torch.func.hessian(lambda x: loss(m, x))(x),
+        lambda m, x: hessian(lambda x: loss(m, x), x), None, None,
+    ),
+    "vmap": (
+        lambda m, x: torch.func.vmap(function(m))(torch.stack([x, -x])),
+        lambda m, x: torch.stack([joined(m(x)), joined(m(-x))]), None, r"model.eval\(\)",
+    ),
+    "per sample": (per_sample, per_sample_by_hand, None, r"model.eval\(\)"),
+    "functional_call": (
+        lambda m, x: joined(functional_call(m, dict(m.named_parameters()), (x,))),
+        lambda m, x: joined(m(x)), None, None,
+    ),
+    "double backward": (second_gradients, second_gradients, SECOND, None),
+    "functional.jvp": (
+        lambda m, x: jvp(function(m), x, tangent(x)),
+        lambda m, x: jvp(function(m), x, tangent(x)), SECOND, None,
+    ),
+    "functional.hessian": (
+        lambda m, x: hessian(lambda x: loss(m, x), x),
+        lambda m, x: hessian(lambda x: loss(m, x), x), SECOND, None,
+    ),
+    "is_grads_batched": (batched_gradients, gradients_one_by_one, SECOND, None),
+    "jit.trace": (
+        lambda m, x: function(torch.jit.trace(m, (-x,), check_trace=False))(x),
+        lambda m, x: joined(m(x)), None, None,
+    ),
+    "jit.script": (lambda m, x: torch.jit.script(m), lambda m, x: (), "jit.trace", "jit.trace"),
+}  # fmt: skip
+
+
+def check(row: str, model: Model, other: Any, x: Tensor, error: str | None) -> None:
+    ours, reference, *_ = TABLE[row]
+    if error is not None:
+        with pytest.raises(RuntimeError, match=error):
+            ours(model, x)
+        return
+    mine, theirs = ours(model, x), reference(other, x)
+    pairs = [(mine, theirs)] if isinstance(mine, Tensor) else zip(mine, theirs, strict=True)
+    for a, b in pairs:
+        assert float(b.abs().max()) > 0
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
+
+
+TINY = f"""
+{LEARNT}
+network net {{
+  input = image(2, 4, 4); steps = 3; neuron = leaky; surrogate = sigmoid(alpha = scheduled(3.0))
+  a = in -> conv(3) -> norm -> spike
+  b = a -> maxpool(2) -> conv(3) -> norm
+  out = (b + (a -> avgpool(2))) -> two_states -> avgpool -> mean_over_time -> linear(2)
+}}
+"""
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, marks=[pytest.mark.thorough] * ("hess" in r or "over" in r)) for r in TABLE],
+)
+def test_the_table(row: str, backend: str, training: bool) -> None:
+    x = randn(1 if "hessian" in row or "over" in row else 3, 2, 4, 4)
+    of_fused, of_training = TABLE[row][2:]
+    error = of_fused if backend == "fused" or row == "jit.script" else None
+    model, other = models(text(TINY), backend, training)
+    check(row, model, other, x, error or (of_training if training else None))
+
+
+RANDOM = ("dropped", "dropout", "ordinary", "poisson")
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("row", ["func.jvp", "func.grad", "double backward", "jit.trace"])
+@pytest.mark.parametrize("name", sorted(set(VARIETY) - set(RANDOM)))
+def test_every_kind_of_network(name: str, row: str, backend: str) -> None:
+    model, other = models(variety(name), backend, training=True)
+    for x in inputs(variety(name)):
+        check(row, model, other, x[..., :2, :, :, :], TABLE[row][2] if backend == "fused" else None)
