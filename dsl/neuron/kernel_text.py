@@ -52,7 +52,7 @@ def kernel_source(program: NeuronProgram) -> str:
     backward = differentiate(program)
     names = {**_names(program), GRAD_OUTPUT: "g"}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
-    reads, learnables = _reads(program, names), [item.parameter for item in program.learnables]
+    reads = _reads(program, names)
     lines = []
     inner: list[str] = []
     if program.surrogate is not None:
