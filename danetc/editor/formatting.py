@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.diagnostics.fixes import Edit
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
@@ -13,13 +13,15 @@ from danetc.editor.analysis import Analysis
 
 
 def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
-    """The edits that ``danetc fmt`` makes; none where a syntax error stands in the file."""
+    """The edits that ``danetc fmt`` makes; none where it makes none because of an error."""
     reporter = Reporter()
     program = parse(analysis.source, reporter)
-    if reporter.diagnostics:
+    try:
+        reporter.raise_if_errors()
+        new = format_source(program).splitlines(keepends=True)
+    except SpecError:
         return ()
     old = analysis.text.splitlines(keepends=True)
-    new = format_source(program).splitlines(keepends=True)
     starts = [0]
     for line in old:
         starts.append(starts[-1] + len(line))

@@ -151,7 +151,7 @@ def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
         case syntax.Binary():
             return _binary(expr, tight)
         case syntax.Unary(op=op):
-            prefix, level = ("not ", _COMPARE) if op == "not" else (op, _PART)
+            prefix, level = ("not ", _NOT) if op == "not" else (op, _UNARY)
             return chain((prefix, document(expr.operand, level, tight)))
         case syntax.IfElse():
             return chain(

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
 from danetc.dsl.record import record
 from danetc.dsl.syntax.layout import (
     INDENT,
@@ -27,7 +28,8 @@ from danetc.dsl.syntax.layout import (
     print_expr,
     render,
 )
-from danetc.dsl.syntax.source import NOWHERE
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
 from danetc.dsl.syntax.tree import (
     Comment,
     Declaration,
@@ -48,8 +50,23 @@ _LONGEST_ALIGNED = 20  # a longer name would push the values of its neighbours t
 
 
 def format_source(program: Program) -> str:
-    """The canonical text of a program that was read without errors, with its comments."""
-    return _Formatter(program).run()
+    """The canonical text of a program that was read without errors, with its comments.
+
+    The text is read again. Raises SpecError if it has an error, as where it is longer than a file
+    may be: such a text must not replace the file.
+    """
+    text = _Formatter(program).run()
+    reporter = Reporter()
+    parse(SourceFile(program.span.source.name, text), reporter)
+    if reporter.diagnostics:
+        found = reporter.diagnostics[0]
+        message = f"the canonical text of this file has an error: {found.message}"
+        raise SpecError([Diagnostic(found.code, message, _head(program.span), hint=found.hint)])
+    return text
+
+
+def _head(span: Span) -> Span:
+    return Span(span.source, span.start, span.start)
 
 
 def print_program(program: Program) -> str:

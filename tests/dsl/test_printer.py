@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source, print_expr, print_program
 from danetc.dsl.syntax.source import SourceFile
@@ -127,6 +127,10 @@ CASES = {
         "block a { out = ((a) * (b)) + (c) - ((d - e)) }",
         "block a { out = a * b + c - (d - e) }\n",
     ),
+    "a sign of a sign needs no parentheses": (
+        "block a { out = conv(- - -1 if not (not true) else 1 - -(-2)) }",
+        "block a { out = conv(---1 if not not true else 1 - --2) }\n",
+    ),
     "an empty file": ("", ""),
     "comments alone": ("\n# a\n\n\n# b", "# a\n\n# b\n"),
     "windows line ends": ("use std # a\r\n# b\r\n", "use std  # a\n# b\n"),
@@ -138,3 +142,19 @@ def test_canonical_text(case: str) -> None:
     text, expected = CASES[case]
     assert fmt(text) == expected
     assert fmt(expected) == expected
+
+
+@pytest.mark.parametrize("sign", ["-", "not "])
+def test_as_many_signs_as_the_parser_takes(sign: str) -> None:
+    """Each in parentheses would be nested deeper than the parser takes."""
+    text = f"block a {{ out = conv({sign * 150}1) }}"
+    assert read(fmt(text)).items == read(text).items
+
+
+def test_a_text_that_cannot_be_read_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "block a { " + "; ".join(f"a{i}=1" for i in range(9)) + "; out=in }"
+    monkeypatch.setattr("danetc.dsl.syntax.parser.MAX_CHARACTERS", len(text))
+    program = read(text)
+    with pytest.raises(SpecError, match="canonical text of this file has an error") as caught:
+        format_source(program)
+    assert caught.value.diagnostics[0].code == "E0901"
