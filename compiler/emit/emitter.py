@@ -31,11 +31,13 @@ from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.dsl.kinds import ANALOG
+from danetc.dsl.loading import is_library
+from danetc.dsl.syntax.source import NOWHERE
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.registered import Registration
-from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
+from danetc.runtime.layers.segments import KIND, PLACE, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.sharing import once
 from danetc.runtime.model.signature import ModelInput, Signature
@@ -164,6 +166,15 @@ class Emitter:
         """What runs a fusion group of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
+    def place(self, node: Node) -> str:
+        """A node for a message: its path, and the line of the user's text where that is known."""
+        span = node.origin
+        if is_library(span.source):
+            within = (stage for stage in self.whole.stages if _holds(stage.scope, node.scope))
+            span = next((stage.origin for stage in within), span)
+        known = span.source is not NOWHERE.source
+        return f"`{node.path}`" + (f" ({span.source.name}:{span.line})" if known else "")
+
     def segment(self, unit: Unit) -> Segment | None:
         """The segment that all of a unit belongs to."""
         members = [unit.id] if isinstance(unit, Node) else unit.members
@@ -200,6 +211,7 @@ class Emitter:
         body.states = {id: placeholder(f"{targets[id].replace('.', '_')}_state") for id in stateful}
         for id, call in calls.items():
             body.node(nodes[id], call)
+            body.seq[id].meta[PLACE] = self.place(nodes[id])
         carried = [self.graph.carries[id] for id in carries]
         body.graph.output(
             (*(body.as_seq(id) for id in (*made, *carried)), *(body.states[id] for id in stateful))
@@ -258,6 +270,7 @@ class Emitter:
         body.give(outputs)
         for id, value in (*body.flat.items(), *body.seq.items()):
             value.meta[KIND] = self.whole[id].value.kind
+            value.meta[PLACE] = self.place(self.whole[id])
         root = nn.Module()
         self._register(root, self.holders[tree.path], scopes)
         return body, root
@@ -280,9 +293,13 @@ class Emitter:
             holder.add_module(attribute(name), loop)
 
 
+def _holds(outer: tuple[str, ...], scope: tuple[str, ...]) -> bool:
+    return scope[: len(outer)] == outer
+
+
 def _from(scope: tuple[str, ...], node: Node) -> tuple[str, ...]:
     """What a node is called in a scope: by its name alone where it stands outside of it."""
-    if node.scope[: len(scope)] != scope:
+    if not _holds(scope, node.scope):
         return (node.name,)
     return (*node.scope[len(scope) :], node.name)
 

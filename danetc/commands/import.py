@@ -23,7 +23,9 @@ def _shape(
     parts = text.lower().split("x")
     if len(parts) not in (1, 3) or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise click.BadParameter(
-            "write channels x height x width, as in 3x32x32", context, parameter
+            "write channels x height x width, as in 3x32x32, or the length of a vector, as in 64",
+            context,
+            parameter,
         )
     return tuple(map(int, parts))
 
@@ -43,7 +45,7 @@ def _shape(
     "shape",
     metavar="CxHxW",
     callback=_shape,
-    help="The shape of a sample, as in 3x224x224. Files of graphs say it themselves.",
+    help="The shape of a sample, as in 3x224x224, or 64 for vectors. Files of graphs say it themselves.",
 )
 @click.option(
     "--steps",

@@ -23,6 +23,8 @@ SEGMENT = "segment"
 """The key in a node's meta that holds the ``Segment`` it belongs to."""
 KIND = "kind"
 """The key in a node's meta that says what is known of its value, which may be kept in bits."""
+PLACE = "place"
+"""The key in a node's meta that says for a message what of the spec the node computes."""
 
 
 @dataclass(frozen=True, slots=True)

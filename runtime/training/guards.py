@@ -8,51 +8,57 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.segments import PLACE
 from danetc.runtime.model.built import ScopeModule
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
-    """Where in a forward pass of ``x`` the first value that is not finite appears.
+    """Where in a forward pass of ``x`` the first value that is not finite appears: the layer as the
+    spec names it, and its line there.
 
     ``run`` makes the pass, as the training does; all processes call this together where norms take
-    statistics from all. A spike hides what drives its neuron, so a layer is what comes before one,
-    or the head. Looks at the input and at parameters first.
+    statistics from all. Norms and additions before a neuron may be computed with it, and are named as
+    the neuron then. Looks at the input and at parameters first.
     """
     broken = not_finite_tensor(model)
     found: list[str] = []
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if not found and not all(map(_finite, _tensors(output))):
-                found.append(name)
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in model.named_modules()
-        if name and not isinstance(module, ScopeModule)
-    ]
+    scopes = [module for module in model.modules() if isinstance(module, ScopeModule)]
     try:
+        for scope in scopes:
+            scope.__dict__["forward"] = _Watched(scope, found).run
         with torch.no_grad():
             run(x)
     finally:
-        for handle in handles:
-            handle.remove()
+        for scope in scopes:
+            scope.__dict__.pop("forward", None)
     if not _finite(x):  # said after the pass, which the other processes make too
         return "the input itself: an image holds a value that is not finite"
     if found:
-        place = f"layer `{found[0]}`"
+        place = f"layer {found[0]}"
         return f"{place}, whose `{broken}` is not finite" if broken is not None else place
     if broken is not None:
         return f"`{broken}`, which is not finite"
     return "the loss alone: every layer's output is finite"
+
+
+class _Watched(fx.Interpreter):
+    """Runs a scope node by node, and notes the first one whose value is not finite."""
+
+    def __init__(self, scope: ScopeModule, found: list[str]) -> None:
+        super().__init__(scope)
+        self.found = found
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if PLACE in n.meta and not self.found and not all(map(_finite, _tensors(result))):
+            self.found.append(n.meta[PLACE])
+        return result
 
 
 def not_finite_tensor(model: nn.Module) -> str | None:

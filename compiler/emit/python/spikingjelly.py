@@ -2,7 +2,7 @@
 
 The names of weights are those of danetc's model, so that they fit. SpikingJelly's neurons remember
 their states until ``functional.reset_net``, and its layers say whether they take all steps (``"m"``,
-[T, N, ...]) or what is the same at each (``"s"``, [N, ...]).
+[T, N, ...]) or one (``"s"``, [N, ...]): what is the same at each step, and what a loop over time runs.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SpikingJellyLayers(Layers):
         made = super().new(node, module, stepping)
         if not _is_layer(module):
             return made
-        return _with_mode(made, "m" if node.value.varies else "s")
+        return _with_mode(made, "m" if node.value.varies and not stepping else "s")
 
     def called(self, node: Node, module: TorchModule) -> str:
         if _is_layer(module):

@@ -86,7 +86,7 @@ def agreement(
     largest, flipped, own = 0.0, 0, True
     for seed in range(SEEDS):
         on_progress(seed)
-        inputs = _inputs(lead, samples, value.shape, seed)
+        inputs = _inputs(lead, samples, source.shape, seed)
         chosen = runner
         wanted = _outputs(chosen.run, inputs, bool(lead))
         if _deviation(wanted) <= LEAST_DEVIATION:
@@ -102,11 +102,12 @@ def agreement(
             )
         model = emit(imported.graph, 0).eval().double()
         load_weights(model, imported, graph, chosen.weights())
-        found = _outputs(model, inputs, bool(lead))
+        maps = inputs.reshape(*lead, samples, *value.shape)
+        found = _outputs(model, maps, bool(lead))
         unit = max(1.0, float(wanted.abs().max())) if runner.single else 1.0
         worst = _differences(wanted, found) / unit
         apart = (~(worst <= TOLERANCE)).nonzero().flatten().tolist()  # not a number is apart too
-        if not all(_is_traced(model, inputs, bool(lead), wanted, unit, n) for n in apart):
+        if not all(_is_traced(model, maps, bool(lead), wanted, unit, n) for n in apart):
             raise UserError(
                 f"what was imported computes something else: {len(apart)} of {samples} samples differ "
                 f"by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"

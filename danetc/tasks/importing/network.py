@@ -103,7 +103,8 @@ def import_network(
     Args:
         source: a model of PyTorch or SpikingJelly, ``"MODULE:FACTORY"`` with literal arguments by
             name, or a file of a graph.
-        input: the shape of a sample, (C, H, W); files of graphs say it themselves.
+        input: the shape of a sample, (C, H, W), or (C,) of vectors, which the spec takes as maps
+            C x 1 x 1; files of graphs say it themselves.
         steps: T; 4 by default for a network with spiking neurons, and 1 for others.
         events: whether the network takes frames [T, N, C, H, W] that differ, and no image.
         name: of the network; that of the factory by default.
@@ -175,7 +176,12 @@ def _read(
     if input is None:
         raise UserError(
             "say what shape a sample has: --input 3x224x224 (channels, height, width), or "
-            "input=(3, 224, 224)"
+            "input=(3, 224, 224); of vectors --input 64"
+        )
+    if len(input) not in (1, 3):
+        raise UserError(
+            f"a sample of {len(input)} dimensions is not read; images of (channels, height, width) and "
+            "vectors of (features,) are"
         )
     read = read_model(model, called, tuple(input), steps, events)
     return called, read.source, TorchRunner(deepcopy(model).double(), read.source, read.takes)

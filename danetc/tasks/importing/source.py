@@ -37,19 +37,24 @@ class ReadNetwork:
     """A network that was read: its graph, as lowering would have written it, and its weights.
 
     ``weights`` has for each node the tensors of its module by their names there; ``names`` what the
-    node is called where it was read, for messages. Tensors that no module of a layer holds have their
-    ``places`` in the model.
+    node is called where it was read, for messages. ``shape`` is that of a sample there. Tensors that no
+    module of a layer holds have their ``places`` in the model.
     """
 
     graph: Graph
     weights: Mapping[int, Mapping[str, Tensor]]
     names: Mapping[int, str]
+    shape: tuple[int, ...]
     places: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
 class SourceBuilder:
-    """Makes the graph of a source node by node. ``shape`` is that of its input, without T and N."""
+    """Makes the graph of a source node by node.
+
+    ``shape`` is that of its input, without T and N. Inputs of a spec are maps: a vector of C values
+    comes as C x 1 x 1 and is flattened.
+    """
 
     steps: int
     shape: tuple[int, ...]
@@ -65,13 +70,14 @@ class SourceBuilder:
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
         self._keys: dict[NeuronProgram, str] = {}
-        value = Value(self.shape, ANALOG, self.events)
+        value = Value((*self.shape, 1, 1)[:3], ANALOG, self.events)
         self.nodes[0] = Node(0, "input", (), {"events": self.events}, value, (), "input")
 
     @property
     def entry(self) -> int:
         """What the layers read: an image at each time step, or frames."""
-        return 0 if self.events else self.add("repeat", (0,), {}, "the input")
+        x = 0 if self.events else self.add("repeat", (0,), {}, "the input")
+        return x if len(self.shape) == 3 else self.add("flatten", (x,), {}, "the input")
 
     def add(
         self,
@@ -145,4 +151,4 @@ class SourceBuilder:
             if graph[id].op == "batchnorm"
         }  # at each step of a loop it has seen no other yet
         graph = replace(graph, nodes={id: norms.get(id, node) for id, node in graph.nodes.items()})
-        return ReadNetwork(graph, self.weights, self.names, self.places)
+        return ReadNetwork(graph, self.weights, self.names, self.shape, self.places)

@@ -19,6 +19,9 @@ NETWORKS = {
         "unet", "gated",
     )},
     "plif": small(settings="neuron = PLIF(tau = 3.0, detach_reset = true)"),
+    "looped": """network looped { input = events(2, 6, 6); steps = 3; surrogate = atan
+  h = ((in -> conv(4)) + (h -> delay(1) -> conv(4) -> maxpool(3, stride = 1))) -> tanh
+  out = h -> conv(3) -> sigmoid }""",
     "soft": small(settings="neuron = LIF_soft(tau = 3.0, v_threshold = 0.5)"),
 }  # fmt: skip
 

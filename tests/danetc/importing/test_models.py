@@ -340,3 +340,35 @@ def test_a_wrong_shape_is_an_error() -> None:
         danetc.import_network(Odd(""), (5, 12, 12), samples=4)
     with pytest.raises(UserError, match="--input"):
         danetc.import_network(Odd(""))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 64), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(x + torch.relu(self.a(x)))  # type: ignore[no-any-return]
+
+
+VECTORS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(64, 10),
+    "normed": lambda: nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 10)),
+    "residual": Residual,
+    "activation": nn.ReLU,
+    "spiking": lambda: nn.Sequential(nn.Linear(64, 32), neuron.IFNode(), nn.Linear(32, 10)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "events"), [*((name, False) for name in VECTORS), ("linear", True), ("spiking", True)]
+)
+def test_samples_may_be_vectors(name: str, events: bool) -> None:
+    found = danetc.import_network(VECTORS[name](), (64,), events=events, samples=20)
+    assert f"{'events' if events else 'image'}(64, 1, 1)" in found.text
+    assert found.agreement.difference < 1e-9
+
+
+def test_samples_are_maps_or_vectors() -> None:
+    with pytest.raises(UserError, match="a sample of 2 dimensions is not read"):
+        danetc.import_network(nn.Linear(64, 10), (3, 64))

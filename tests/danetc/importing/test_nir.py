@@ -150,3 +150,22 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no graph")
     with pytest.raises(UserError, match="cannot be read as NIR"):
         danetc.import_network(path)
+
+
+def test_samples_may_be_vectors(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    ones = np.ones(10)
+    layer = nir.Affine(drawn.normal(size=(10, 64)), drawn.normal(size=10))
+    fires = nir.LIF(tau=2e-4 * ones, r=ones, v_leak=0 * ones, v_threshold=ones)
+    graph = nir.NIRGraph(
+        {
+            "input": nir.Input(np.array([64])),
+            "a": layer,
+            "b": fires,
+            "output": nir.Output(np.array([10])),
+        },
+        [("input", "a"), ("a", "b"), ("b", "output")],
+    )
+    nir.write(tmp_path / "vectors.nir", graph)
+    found = danetc.import_network(tmp_path / "vectors.nir", samples=20)
+    assert "image(64, 1, 1)" in found.text

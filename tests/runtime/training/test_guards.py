@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.guards import FiringProbe, is_out_of_memory
+from danetc.runtime.training.guards import FiringProbe, first_not_finite, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
 from danetc.runtime.training.settings import RunSettings
+from tests.fuzzing.compare import compiling
 from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
@@ -50,8 +53,38 @@ def test_the_layer_where_it_begins_is_named(few: DataSet, name: str, layer: str)
         run(model, few, phase(ADAM))
     message = str(caught.value)
     assert "phase `train`, epoch 1, step 1, at a learning rate of 0.01" in message
-    assert f"begins in layer `{layer}`, whose `{name}` is not finite" in message
+    assert re.search(
+        rf"begins in layer `{layer}` \(\S+:\d+\), whose `{name}` is not finite", message
+    )
     assert "lower optimizer.lr" in message
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("train = in -> conv(4) -> norm -> spike", ""),
+        ("train = sqrt(0 * in - 1) -> norm", "`train.sqrt` (n.danet:7)"),
+        ("train = 1e15 * in * in / (0 * in)", "`train.div` (n.danet:7)"),
+        ("train = in -> conv(4) -> diverges", "`train.spike` (n.danet:7)"),
+        ("train = (in + (train -> delay(1))) -> diverges", "`train.spike` (n.danet:7)"),
+    ],
+)
+def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) -> None:
+    text = (
+        "use std\nneuron diverges { state u = 0.0\n  u = u + log(0 * x - 1); s = u }\n"
+        "network n {\n  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan\n"
+        f"\n  {line}\n  out = train -> conv(3) -> norm -> spike -> avgpool -> linear(3)\n}}\n"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = emit(graph_of(check_text(text, "n.danet")), backend=backend)
+    with compiling(False):
+        found = first_not_finite(model, torch.randn(4, 2, 6, 6), model)
+        assert found == (
+            f"layer {place}" if place else "the loss alone: every layer's output is finite"
+        )
+        assert model(torch.ones(4, 2, 6, 6)).shape == (2, 4, 3)
 
 
 def test_an_image_that_is_not_finite_is_told_apart(few: DataSet) -> None:
