@@ -113,7 +113,13 @@ def _compiled(program: Any) -> bytes:
         raise UserError(f"--compiled needs a compiler: {missing}")
     from torch._inductor import aoti_compile_and_package
 
-    with tempfile.TemporaryDirectory(prefix="danetc-") as folder, warnings.catch_warnings():
+    from danetc.runtime.kernels.cache import making_kernels
+
+    with (
+        making_kernels(),  # not in a folder of /tmp that anybody could have made
+        tempfile.TemporaryDirectory(prefix="danetc-") as folder,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own trees
         path = aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")
         return Path(path).read_bytes()

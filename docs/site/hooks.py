@@ -18,7 +18,7 @@ from danetc.reference import topic  # noqa: E402
 from docs.site import pages, pictures  # noqa: E402
 from docs.site.links import RepositoryLinks, place_in_site  # noqa: E402
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE")
 FOLDERS = {
     "results": ("md", "svg", "json", "csv", "danet"),
     "specs": ("danet",),

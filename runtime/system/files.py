@@ -1,7 +1,7 @@
 """Files on disk: written whole or not at all, and checked before they are believed.
 
 Directories that danetc owns (runs, model directories, grids) may come from somebody else. What is
-written there never follows a link (``replace_file``, ``own_folder``, ``append_own``), and what is
+written there never follows a link (``replace_file``, ``append_own``), and what is
 read there lies there (``within``).
 
 A file that danetc writes and reads again carries a digest of itself: the SHA-256 of its bytes, the
@@ -135,16 +135,6 @@ def write_flushed(path: Path, data: Content) -> None:
             stream.write(piece)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def own_folder(root: Path, *names: str) -> Path:
-    """Return the folder ``names`` below ``root``, a directory of danetc, and make it if needed.
-
-    Raises OutsideError where a link leads out of ``root``, OSError where it cannot be made.
-    """
-    place = within(root, *names)
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def append_own(path: Path) -> BinaryIO:

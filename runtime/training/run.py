@@ -227,7 +227,7 @@ class PhaseRun:
                 f"{self.phase.optimizer.name}, which begins with nothing"
             )
         self.state.restore(found, with_optimizer=same)
-        self.rate = found.state["rate"]
+        self.rate = float(found.state["rate"])
         if found.state["steps"] != self.batches.steps:
             position = self._moved(position, found.state["steps"])
         return position

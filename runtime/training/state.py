@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -82,14 +83,15 @@ class TrainingState:
         set_tensors(self.model, snapshot.tensors["model"], "the checkpoint")
         if with_optimizer:
             self._set_optimizer(snapshot.tensors["optimizer"], state["optimizer"])
-        self.done = state["done"]
+        self.done = index(state["done"])
         put_at(self.scheduler, state["scheduler"]["last_epoch"])
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "ema" in snapshot.tensors:
             set_tensors(self.average.module, snapshot.tensors["ema"], "the checkpoint's mean")
             self.average.n_averaged.fill_(state["averaged"])
-        self.best, self.seconds = state["best"], state["seconds"]
+        self.best = None if state["best"] is None else float(state["best"])
+        self.seconds = float(state["seconds"])
         self.history = read_epochs(state["history"])
         self.tested = read_evaluation(state["tested"]).as_dict()
         rank = self.world.rank

@@ -174,7 +174,10 @@ class Totals:
         return self.sums(self.coming())
 
     def set(self, values: Sequence[float]) -> None:
-        self._sums = torch.tensor(list(values), dtype=torch.float64, device=self._device)
+        found = torch.tensor(list(values), dtype=torch.float64, device=self._device)
+        if found.shape != self._sums.shape:
+            raise ValueError(f"{len(values)} totals, not {self._sums.numel()}")
+        self._sums = found
 
     def reset(self) -> None:
         self._sums = torch.zeros_like(self._sums)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,13 @@ COMMANDS = (
     ("train", "a.danet", *TRAIN, "-o", "r", "--set", "recipe.epochs=2", "--override"),
 )
 """Those that write to the run are the last."""
+GRID_COMMANDS = (
+    ("compare", "--only-report", "-o", "r"),
+    ("compare", "--only-report", "-o", "r", "--format", "json"),
+    ("report", "r", "-o", "page.html"),
+    ("search", "--only-report", "-o", "r"),
+    ("compare", "a.danet", *TRAIN[:4], "--seed", "0", "-o", "r", "--dry-run"),
+)
 VALUES: tuple[Any, ...] = (
     None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
     "python:os:abort", "\x1b[2J",
@@ -60,6 +67,15 @@ def make(folder: Path) -> Path:
         assert main(["train", "a.danet", *TRAIN, "-o", "r"]) == 0
         measure = ("measure", "r", "--data", DATA, "--batches", "1", "--batch", "4", "-o", "r")
         assert main([*measure, "--only", "firing-rate"]) == 0
+    return folder
+
+
+def make_grid(folder: Path) -> Path:
+    """A grid of two cells and one seed, which is a search too."""
+    with chdir(folder):
+        Path("a.danet").write_text(SPEC)
+        search = ("search", "a.danet", *TRAIN[:4], "--grid", "steps=1,2", "--sampler", "grid")
+        assert main([*search, "--trials", "2", "--seed", "0", "-o", "r"]) == 0
     return folder
 
 
@@ -202,7 +218,7 @@ def bounded(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def wrong_in(made: Path, seed: int) -> list[str]:
+def wrong_in(made: Path, seed: int, commands: Sequence[tuple[str, ...]] = COMMANDS) -> list[str]:
     """What is not as it should be with the commands on one damaged run."""
     chance = random.Random(seed)
     wrong = []
@@ -215,7 +231,7 @@ def wrong_in(made: Path, seed: int) -> list[str]:
         shutil.copytree("whole", "r")
         what = damage(Path(name).resolve() / "r", chance)
         shutil.copytree("r", "damaged", symlinks=True, copy_function=_copy)
-        for command in COMMANDS:
+        for command in commands:
             shutil.rmtree("again", ignore_errors=True)
             out, err = io.StringIO(), io.StringIO()
             try:
@@ -256,11 +272,12 @@ def test_a_damaged_run_is_an_error_that_names_a_place(made: Path, seed: int) -> 
 
 if __name__ == "__main__":
     first, count = (int(each) for each in [*sys.argv[1:], "0", "240"][:2])
+    commands, maker = (GRID_COMMANDS, make_grid) if "grid" in sys.argv else (COMMANDS, make)
     with tempfile.TemporaryDirectory() as place:
-        whole = make(Path(place))
+        whole = maker(Path(place))
         found: list[str] = []
         for number in range(first, first + count):
-            for line in wrong_in(whole, number):
+            for line in wrong_in(whole, number, commands):
                 print(json.dumps(line), flush=True)
                 found.append(line)
         print(f"{count} damaged runs, {len(found)} wrong")

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import danetc as package
+from danetc.compiler.draw import graphviz
 from danetc.editor import bridge
 from danetc.editor.analysis import analyse
 from danetc.editor.completion import complete
 from danetc.editor.problems import problems
 from danetc.main import main
+from danetc.runtime.kernels import native
 from danetc.runtime.system.files import (
     OutsideError,
     append_own,
@@ -37,11 +42,12 @@ from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.grid.results import read_comparison
 from danetc.tasks.records import epochs_in
-from danetc.tasks.reporting.runs import open_runs
+from danetc.tasks.reporting import make_page, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.provenance import git_state
 
 from .conftest import SMALL, Run
+from .runs import HARM, SCRIPT, harmful
 
 DATA = "synthetic:size=8,channels=1,classes=10,count=24,test=12"
 RECIPE = (
@@ -252,6 +258,101 @@ def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marke
     assert not problems(analysis)
     complete(analysis, text.index("evil"))
     assert not marker.exists()
+
+
+@pytest.mark.thorough
+def test_a_factory_that_the_user_typed_runs(danetc: Run, marker: Path) -> None:
+    danetc("import", "evil.py:make", "--input", "1x8x8", "-o", "x.danet")
+    assert marker.exists()
+
+
+@pytest.mark.thorough
+def test_a_model_py_is_not_run_by_who_reads_its_directory(
+    danetc: Run, r: Path, marker: Path, tmp_path: Path
+) -> None:
+    text = (tmp_path / "evil.py").read_bytes()
+    (r / "model.py").write_bytes(text)
+    forge(r / "summary.json", lambda record: record["files"].update({"model.py": digest(text)}))
+    for command in (
+        ("eval", "r"),
+        ("export", "r", "-o", "x.safetensors"),
+        ("export", "r", "-o", "x.pt2"),
+        ("report", "r", "-o", "x.html"),
+        ("train", "--from", "r", "-o", "again", "--dry-run", "--dry-run-seconds", "0.1"),
+    ):
+        assert danetc(*command).status == 0, command
+    assert not marker.exists()
+
+
+def test_a_digest_finds_damage_and_not_forgery(danetc: Run, r: Path) -> None:
+    place = r / "training.json"
+    place.write_text(place.read_text().replace('"seed": 0', '"seed": 1'))
+    assert "training.json is damaged" in danetc("eval", "r").err
+    record = read_record(place, changed=True)
+    save_record(record, place)
+    assert danetc("eval", "r").status == 0
+
+
+def test_weights_and_checkpoints_are_no_pickles(danetc: Run, r: Path, marker: Path) -> None:
+    """Files that pickle and torch would run as they are read, under digests that fit."""
+
+    class Harm:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.write_text, (marker, "ran"))
+
+    for make in (pickle.dumps, _by_torch):
+        data = make({"weight": Harm()})
+        (r / "weights.safetensors").write_bytes(data)
+        forge(r / "training.json", lambda record, data=data: record.update(weights=digest(data)))
+        last = r / "checkpoints" / "last"
+        (last / "model.safetensors").write_bytes(data)
+        known = {"bytes": len(data), "sha256": digest(data)}
+        forge(
+            last / "state.json",
+            lambda record, known=known: record["files"].update({"model.safetensors": known}),
+        )
+        for more in ((), ("--checkpoint", "last"), ("--allow-changed", "weights.safetensors")):
+            result = danetc("eval", "r", *more)
+            assert result.status == 1
+            assert "safetensors" in result.err
+    assert not marker.exists()
+
+
+def _by_torch(content: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def test_compilers_and_graphviz_are_those_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _made(tmp_path / "bin")
+    for name in ("g++", "dot"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+    if sys.platform != "win32":
+        assert native.compiler() == ["g++"]
+        assert shutil.which("g++") == str(folder / "g++")
+        assert graphviz.program() == str(folder / "dot")
+
+
+def test_a_training_may_ask_for_anything(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "long.danet").write_text(spec_text(epochs=100_000).replace("conv(4)", "conv(4096)"))
+    assert danetc("check", "long.danet").status == 0
+
+
+@pytest.mark.thorough
+def test_a_report_shows_texts_as_texts(tmp_path: Path) -> None:
+    page = make_page(open_runs([harmful(tmp_path)]))
+    assert SCRIPT not in page
+    assert HARM not in page
+    policy = page.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
+    assert policy.startswith("default-src &#39;none&#39;")
+    assert "script-src &#39;sha256-" in policy
+    assert "unsafe" not in policy
 
 
 # -- writing ---------------------------------------------------------------------------------------

@@ -134,16 +134,23 @@ def read_comparison(
         raise UserError(f"{folder / GRID} is damaged: it names no runs")
     if record["format"] > FORMAT:
         raise UserError(f"{folder / GRID} was written by a newer danetc")
-    trained = {
-        run["directory"]: epochs_in(inside(folder, run["directory"]) / TRAINING, allow_changed)
-        for cell in record["cells"]
-        for run in cell["runs"]
-    }
-    measure = measure_of(epoch for epochs in trained.values() for epoch in epochs)
-    rows = [_row(cell, trained, accuracy, measure) for cell in record["cells"]]
-    return Comparison(
-        record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows, measure)), measure
-    )
+    try:
+        trained = {
+            run["directory"]: epochs_in(inside(folder, run["directory"]) / TRAINING, allow_changed)
+            for cell in record["cells"]
+            for run in cell["runs"]
+        }
+        measure = measure_of(epoch for epochs in trained.values() for epoch in epochs)
+        rows = [_row(cell, trained, accuracy, measure) for cell in record["cells"]]
+        return Comparison(
+            str(record["data"]), tuple(map(str, record["axes"])), accuracy,
+            tuple(marked(rows, measure)), measure,
+        )  # fmt: skip
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / GRID}, or the training.json of a run there, is damaged: it is not as it was "
+            f"written ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _row(

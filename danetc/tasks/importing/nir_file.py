@@ -140,6 +140,7 @@ def _read(path: str) -> Any:
     import nir
 
     with h5py.File(path, "r") as file:
+        _refuse_elsewhere(file, set())
         for name, node in file["node/nodes"].items():
             if "type" not in node or h5py.check_string_dtype(node["type"].dtype) is None:
                 raise UserError(f"{name}: it has no type")
@@ -170,6 +171,25 @@ def _read(path: str) -> Any:
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise UserError(f"edges: an array of {edges.shape}, where pairs of nodes are read")
     return nir.read(path)
+
+
+def _refuse_elsewhere(group: Any, seen: set[int]) -> None:
+    """Raise UserError where HDF5 would read anything of the file from another file."""
+    import h5py
+
+    for name in group:
+        link, item = group.get(name, getlink=True), None
+        if isinstance(link, h5py.HardLink):
+            item = group[name]
+        if isinstance(item, h5py.Group):
+            address = h5py.h5o.get_info(item.id).addr
+            if address not in seen:
+                seen.add(address)
+                _refuse_elsewhere(item, seen)
+        elif item is None or (
+            isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        ):
+            raise UserError(f"{group.name}: {name} lies elsewhere (a link), which is not followed")
 
 
 class _Reader:

@@ -169,3 +169,27 @@ def test_samples_may_be_vectors(tmp_path: Path) -> None:
     nir.write(tmp_path / "vectors.nir", graph)
     found = danetc.import_network(tmp_path / "vectors.nir", samples=20)
     assert "image(64, 1, 1)" in found.text
+
+
+@pytest.mark.parametrize("kind", ["external", "soft", "storage"])
+def test_a_file_that_reads_from_another_is_refused(intact: Path, tmp_path: Path, kind: str) -> None:
+    """HDF5 would take the bytes of any file for weights."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "linked.nir"
+    shutil.copy(intact, path)
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    with h5py.File(path, "a") as file:
+        nodes = file["node/nodes"]
+        node = next(each for each in nodes.values() if "weight" in each)
+        shape, dtype = node["weight"].shape, node["weight"].dtype
+        del node["weight"]
+        if kind == "external":
+            node["weight"] = h5py.ExternalLink(str(intact), node.name + "/weight")
+        elif kind == "soft":
+            node["weight"] = h5py.SoftLink("/elsewhere")
+        else:
+            node.create_dataset(
+                "weight", shape, dtype, external=[(str(tmp_path / "secret"), 0, 10**6)]
+            )
+    with pytest.raises(UserError, match="weight lies elsewhere"):
+        danetc.import_network(path)

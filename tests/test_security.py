@@ -1,0 +1,136 @@
+"""``SECURITY.md``: behind each of its sentences stands a test."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+TRUST = "danetc/test_trust.py"
+
+TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "A `.danet` file is data": [(TRUST, "test_all_but_training_runs_none_of_a_spec")],
+    "A recipe may name a function": [
+        (TRUST, "test_what_a_recipe_runs_is_printed_before_it_runs"),
+        ("runtime/training/test_own_losses.py", "test_a_run_goes_on_with_the_file_that_it_began_with"),
+    ],
+    "`train` prints each such file": [(TRUST, "test_what_a_recipe_runs_is_printed_before_it_runs")],
+    "`train --no-code` refuses": [(TRUST, "test_no_code_refuses_a_recipe_that_runs_some")],
+    "`--data python:...` and": [
+        (TRUST, "test_code_that_the_user_typed_runs"),
+        (TRUST, "test_a_factory_that_the_user_typed_runs"),
+    ],
+    "Nothing that a directory names is run": [
+        (TRUST, "test_code_that_only_a_record_names_is_refused"),
+        (TRUST, "test_data_of_code_in_a_checkpoint_and_a_conversion_are_refused"),
+        (TRUST, "test_evaluating_runs_no_loss_of_a_record"),
+    ],
+    "A function of a loss that only": [(TRUST, "test_a_loss_that_only_a_record_names_is_refused")],
+    "`model.py` and exported programs": [
+        (TRUST, "test_a_model_py_is_not_run_by_who_reads_its_directory")
+    ],
+    "`train` records the commit": [
+        (TRUST, "test_nothing_of_a_repository_is_run"),
+        (TRUST, "test_a_repository_that_lacks_objects_is_not_completed"),
+        (TRUST, "test_a_file_that_was_only_touched_is_not_listed_as_changed"),
+    ],
+    "Images are decoded": [
+        ("runtime/data/test_formats.py", "test_no_image_starts_a_program"),
+        ("runtime/data/test_formats.py", "test_every_format_is_read_whatever_its_file_is_called"),
+    ],
+    "Weights and checkpoints are": [
+        (TRUST, "test_weights_and_checkpoints_are_no_pickles"),
+    ],
+    "Arrays are read without": [
+        ("runtime/data/test_arrays.py", "test_files_that_are_damaged_or_would_run_code"),
+        ("runtime/data/test_formats.py",
+         "test_unpacked_pickles_are_not_taken_for_those_of_a_checked_archive"),
+    ],
+    "A PyTorch file for": [("runtime/test_weights.py", "test_a_pickle_is_refused_and_not_run")],
+    "The Python version of CIFAR": [
+        ("runtime/data/test_published.py",
+         "test_a_pickle_that_is_not_the_published_one_is_never_unpickled")
+    ],
+    "A file of NIR": [
+        ("danetc/importing/test_nir.py", "test_a_file_that_reads_from_another_is_refused")
+    ],
+    "What a directory's records name": [
+        (TRUST, "test_a_file_of_a_directory_lies_in_it"),
+        (TRUST, "test_links_that_leave_a_directory_are_refused"),
+        (TRUST, "test_links_that_leave_a_checkpoint_are_refused"),
+        (TRUST, "test_records_name_nothing_outside"),
+    ],
+    "A digest finds damage": [(TRUST, "test_a_digest_finds_damage_and_not_forgery")],
+    "Texts from files": [
+        ("danetc/test_visible.py", "test_no_command_lets_a_name_through"),
+        ("danetc/test_visible.py", "test_nothing_prints_by_another_way"),
+    ],
+    "A page of `report`": [(TRUST, "test_a_report_shows_texts_as_texts")],
+    "In directories of its own": [
+        (TRUST, "test_a_training_replaces_links_in_its_run_and_does_not_follow_them"),
+        (TRUST, "test_a_training_writes_to_no_folder_that_a_link_names"),
+        (TRUST, "test_trials_go_to_no_folder_that_a_link_names"),
+        (TRUST, "test_a_grid_and_a_search_follow_no_links"),
+        (TRUST, "test_files_of_our_own_replace_links"),
+        (TRUST, "test_measures_and_reports_follow_no_links"),
+    ],
+    "A link that you give": [
+        (TRUST, "test_the_directory_itself_may_be_a_link"),
+        ("danetc/test_build.py", "test_a_link_to_a_model_directory_stays_one"),
+    ],
+    "The cache of compiled kernels": [
+        ("runtime/test_kernel_cache.py", "test_it_is_made_for_the_user_alone"),
+        ("runtime/test_kernel_cache.py", "test_what_others_could_have_written_is_not_read"),
+        ("runtime/test_kernel_cache.py", "test_that_of_another_user_is_not_read"),
+    ],
+    "Environment variables and PATH": [(TRUST, "test_compilers_and_graphviz_are_those_of_the_path")],
+    "The cost of `check`": [
+        ("compiler/test_bounds.py", "test_a_check_stays_within_its_bounds"),
+        ("compiler/test_bounds.py", "test_a_check_that_comes_to_its_bound_names_it"),
+    ],
+    "The cost of a training": [(TRUST, "test_a_training_may_ask_for_anything")],
+}  # fmt: skip
+"""How a sentence begins, and its tests: a file below tests/ and a function of it."""
+
+
+def sentences() -> list[str]:
+    """What the page claims: the items of its lists."""
+    items = re.findall(r"^- (.+(?:\n  .+)*)", PAGE, re.MULTILINE)
+    return [re.sub(r"\s+", " ", item) for item in items]
+
+
+def test_behind_each_sentence_stands_a_test() -> None:
+    found = sentences()
+    for sentence in found:
+        assert sum(map(sentence.startswith, TESTS)) == 1, sentence
+        assert not re.search(r"[.:] [A-Z]", sentence), f"one sentence an item: {sentence}"
+    for beginning in TESTS:
+        assert any(each.startswith(beginning) for each in found), beginning
+
+
+def test_no_claim_stands_elsewhere() -> None:
+    """Beside its lists the page has a first paragraph, and one on reporting."""
+    paragraphs = re.split(r"\n\n+", PAGE.strip())
+    rest = [each for each in paragraphs if not each.startswith(("#", "- "))]
+    assert len(rest) == 2
+    assert rest[0].startswith("Specs, runs, weights")
+    assert rest[1].startswith("Report a vulnerability")
+
+
+@pytest.mark.parametrize("beginning", TESTS)
+def test_its_tests_are_there(beginning: str) -> None:
+    assert TESTS[beginning]
+    for file, name in TESTS[beginning]:
+        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        functions = {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}
+        assert name in functions, f"{file} has no {name}"
+
+
+def test_others_lead_to_it() -> None:
+    for page in ("README.md", "docs/training.md", "docs/guides/data.md", "CONTRIBUTING.md"):
+        assert "SECURITY.md" in (ROOT / page).read_text(encoding="utf-8"), page
