@@ -78,26 +78,21 @@ def comparison_of(name: str) -> Comparison:
     return Comparison(**json.loads((FOLDER / f"{name}.json").read_text("utf-8")))
 
 
-def recorded(name: str) -> bool:
-    return (FOLDER / f"{name}.json").exists()
-
-
 def cell(name: str) -> str:
     """What docs/zoo.md says of the comparison."""
-    if not recorded(name):
-        return "not compared"
     comparison = comparison_of(name)
     if comparison.repository is None:
         return comparison.reason
     owner = "/".join(comparison.repository.rstrip("/").rsplit("/", 2)[-2:])
     link = f"[{owner}@{comparison.commit[:7]}]({comparison.repository}/tree/{comparison.commit})"
-    equal = f"equal to {10.0 ** math.ceil(math.log10(max(comparison.gap, 1e-16))):.0e}"
-    said = [f"{link}, {comparison.code}: {equal}"]
+    power = math.ceil(math.log10(max(comparison.gap, 1e-16)))
+    file, _, what = comparison.code.partition(":")
+    said = f"{link}, {file}{f': {what.strip()}' if what else ''}. Equal to 1e{power}"
     if comparison.changes:
-        said.append(f"after a change of their code: {comparison.changes}")
+        said += f", with their code changed: {comparison.changes.rstrip('.')}"
     if comparison.differs:
-        said.append(f"the spec differs: {comparison.differs}")
-    return "; ".join(said)
+        said += f". The spec differs: {comparison.differs.rstrip('.')}"
+    return said
 
 
 # -- weights and inputs from seeds -----------------------------------------------------------------
