@@ -104,7 +104,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
         case "stream":
             subject.model.load_state_dict(subject.state)
             with torch.no_grad():
-                _check_outputs(subject, _streamed(subject.model.eval(), graph), form, case)
+                _check_outputs(subject, streamed(subject.model.eval(), graph), form, case)
         case "resolved":
             again = check_text(resolved_spec(subject.checked, subject.network))
             if essence(graph_of(again, subject.network)) != essence(graph):
@@ -153,7 +153,7 @@ def _check_outputs(subject: Subject, run: Callable[[Tensor], Any], what: str, ca
     case.compared[what] += 1
 
 
-def _streamed(model: Model, graph: Graph) -> Callable[[Tensor], Any]:
+def streamed(model: Model, graph: Graph) -> Callable[[Tensor], Any]:
     """All frames one after the other, put together again."""
 
     def run(x: Tensor) -> Any:
