@@ -21,6 +21,7 @@ Importing this package loads neither the compiler nor torch; the first use of a 
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module("danetc.version").version()
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
+        if isinstance(value, FunctionType) and name in __all__:
+            from danetc.tasks.arguments import check_types
+
+            value = check_types(value)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

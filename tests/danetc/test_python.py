@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import danetc
 
@@ -195,3 +197,57 @@ def test_nothing_is_printed_unless_asked_for(
     assert capfd.readouterr() == ("", "")
     danetc.train(output=tmp_path / "b", progress=True, **quick)
     assert "train loss" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "accepted"),
+    [
+        ("train", "spec", "a spec file or the name of a shipped spec"),
+        ("train", "data", "the data set, as in"),
+        ("evaluate", "directory", "one that `danetc.train` or `danetc build` has written"),
+        ("evaluate", "steps", "numbers of time steps T"),
+        ("export", "source", "a directory that `danetc.train` or `danetc build` has written"),
+        ("export", "output", "the file, whose ending says what is written"),
+        ("draw", "output", "where the picture is written too"),
+        ("draw", "set", "parameters and settings to change"),
+        ("build", "path", "a spec file or the name of a shipped spec"),
+        ("check", "path", "str | os.PathLike[str]"),
+        ("compare", "specs", "os.PathLike"),
+        ("search", "specs", "os.PathLike"),
+        ("convert", "source", "os.PathLike"),
+        ("data", "data", "the data set, as in"),
+        ("measure", "data", "str"),
+        ("load", "directory", "os.PathLike"),
+        ("import_network", "source", "a model of PyTorch or SpikingJelly"),
+        ("fold", "model", "Model"),
+    ],
+)
+def test_arguments_of_wrong_types_say_what_is_taken(
+    function: str, argument: str, accepted: str
+) -> None:
+    called = getattr(danetc, function)
+    needed = [
+        name
+        for name, each in inspect.signature(called).parameters.items()
+        if each.default is each.empty and each.kind is not each.VAR_POSITIONAL and name != argument
+    ]
+    for value in (torch.nn.ReLU6, object(), [b"digits"], b"digits", {1: 2}):
+        with pytest.raises(danetc.UserError) as caught:
+            called(**dict.fromkeys(needed, "nothing"), **{argument: value})
+        assert isinstance(caught.value, TypeError)
+        assert f"danetc.{function} takes `{argument}` as " in str(caught.value)
+        assert accepted in str(caught.value)
+        assert str(caught.value).endswith(f"of type {type(value).__name__}")
+
+
+def test_specs_of_a_drawing_are_checked_each() -> None:
+    for value in (torch.nn.ReLU(), ["danet_c_r50"], None, 3):
+        with pytest.raises(TypeError, match=r"danetc.draw takes `specs` as"):
+            danetc.draw("danet_c_r50", value)  # type: ignore[arg-type]
+    with pytest.raises(danetc.UserError, match=r"`path` of danetc.build holds a NUL character"):
+        danetc.build("a\0b")
+
+
+def test_functions_of_the_interface_are_found_by_pickle() -> None:
+    for name in danetc.__all__:
+        assert pickle.loads(pickle.dumps(getattr(danetc, name))) is getattr(danetc, name)
