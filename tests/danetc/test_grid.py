@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import danetc as package
+from danetc.errors import UserError
+from danetc.runtime.system.files import save_record
+from danetc.runtime.training.signals import StopRequest
+from danetc.tasks.grid import run as running
+from danetc.tasks.grid.attempt import Attempt, Outcome
 from danetc.tasks.grid.cells import cell_name, find_networks, make_cells, parse_axis
+from danetc.tasks.grid.plan import Facts, GridRun
+from danetc.tasks.grid.progress import GridProgress
 from danetc.tasks.training.request import TrainingRequest
 
-from .conftest import SMALL, Run
+from .conftest import SMALL, Result, Run
 from .test_train import QUICK
 
 BASE = TrainingRequest(spec="", data="digits", settings={})
@@ -185,3 +197,385 @@ def test_a_dry_run_tells_cells_cost_and_time(
     assert "the runs take about" not in untimed.out
     record = json.loads(danetc(*arguments, *grid, "--json").out)
     assert record["seconds"] is record["cells"][0]["seconds"] is None
+
+
+# -- the parts of it, with trainings that take no time ---------------------------------------------
+
+
+def write_epochs(run: Path, *accuracies: float) -> None:
+    """The record of a training with these test accuracies."""
+    run.mkdir(parents=True, exist_ok=True)
+    epochs = [
+        {"test_accuracy": each, "train_accuracy": each / 2, "train_loss": 1 - each}
+        for each in accuracies
+    ]
+    save_record({"epochs": epochs}, run / "training.json")
+
+
+@pytest.fixture
+def planned(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`compare --dry-run` of three seeds with 1 and 4 steps, where a run takes 30 seconds a step."""
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+
+    def dry_run(request: TrainingRequest, **rest: Any) -> dict[str, Any]:
+        if rest["seconds"] < 1:
+            short = {"name": "train", "not_timed": "time was over"}
+            return {"seconds": None, "phases": [short, {"name": "last", "not_waited_for": "some"}]}
+        assert (request.seeds, request.output is not None) == (None, True)
+        return {"seconds": 30.0 * request.settings["steps"], "phases": [{"name": "train"}]}
+
+    monkeypatch.setattr("danetc.tasks.grid.dry_run.dry_run", dry_run)
+    arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager",
+                 "--grid", "steps=1,4", "--set", "recipe.epochs=2", "-o", "out")  # fmt: skip
+    return lambda *more: danetc(*arguments, *more)
+
+
+def test_a_dry_run_adds_up_the_times_of_runs(planned: Callable[..., Result]) -> None:
+    record = json.loads(planned("--dry-run", "--json").out)
+    one, four = record["cells"]
+    assert (one["cost"], four["cost"]) == (2, 8)  # epochs x T
+    assert one["runs"] == {"0": "new", "1": "new", "2": "new"}
+    assert one["axes"] == {"network": "small", "steps": 1}
+    assert (one["seconds"], four["seconds"], record["seconds"]) == (90, 360, 450)
+    assert one["not_timed"] is None
+    shown = planned("--dry-run")
+    assert "timing steps of small,steps=4, 2 of 2" in shown.err
+    assert "2 cells, 6 runs, 30 epochs x T in all" in shown.out
+    lines = [line.split() for line in shown.out.splitlines()]
+    parameters = f"{four['parameters']:,}"
+    assert ["small,steps=4", "6", "10", "4", "2", "8", parameters, "3", "new"] in lines
+    assert ["small,steps=1", "0:01:30"] in lines
+    assert ["small,steps=4", "0:06:00"] in lines
+    assert "one after the other, the runs take about 0:07:30" in shown.out
+    assert "timing steps" not in planned("--dry-run", "--quiet").err
+
+
+def test_a_dry_run_says_what_it_could_not_time(planned: Callable[..., Result]) -> None:
+    arguments = ("--dry-run", "--dry-run-seconds", "0.5")
+    reason = "phase train: not timed: time was over; phase last: some"
+    shown = planned(*arguments)
+    assert f"small,steps=1: {reason}" in shown.out
+    assert "the runs take about" not in shown.out
+    record = json.loads(planned(*arguments, "--json").out)
+    assert record["seconds"] is None
+    assert [cell["not_timed"] for cell in record["cells"]] == [reason, reason]
+
+
+def test_a_dry_run_leaves_out_what_is_done(
+    planned: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is done costs nothing, one that has begun the rest, one that has changed all."""
+    states = {0: ("done", []), 1: ("begun", []), 2: ("changed", ["batch"])}
+
+    def state(path: Path, settings: object, epochs: int, allowed: object) -> Any:
+        return ("done", []) if "steps=1" in str(path) else states[int(path.name[-1])]
+
+    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grid.json").touch()
+    for seed in states:
+        write_epochs(tmp_path / "out" / "small,steps=4" / f"seed-{seed}", 0.5)
+    one, four = json.loads(planned("--dry-run", "--json").out)["cells"]
+    assert (one["seconds"], four["seconds"]) == (0, 120 * (1 / 2 + 1))
+    shown = planned("--dry-run")
+    assert "1 done, 1 begun, 1 changed" in shown.out
+    assert "timing steps of small,steps=1" not in shown.err
+
+
+def test_commands_are_those_of_the_runs_that_are_not_done(
+    planned: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(path: Path, *rest: object) -> Any:
+        return ("done" if path.name == "seed-0" else "new", [])
+
+    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    lines = [shlex.split(line) for line in planned("--print-commands").out.splitlines()]
+    places = [f"out/small,steps={steps}/seed-{seed}" for steps in (1, 4) for seed in (1, 2)]
+    assert [line[line.index("-o") + 1] for line in lines] == places
+    assert lines[-1] == [
+        "danetc", "train", "--data", "digits", "-o", places[-1], "--seed", "2", "--network",
+        "small", "--backend", "eager", "--set", "recipe.epochs=2", "--set", "steps=4", "--",
+        "a.danet",
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
+    assert [run["state"] for run in record["cells"][0]["runs"]] == ["done", "waiting", "waiting"]
+    monkeypatch.setattr("danetc.tasks.grid.plan._state", lambda *rest: ("changed", ["lr: 1, 2"]))
+    refused = planned("--print-commands")
+    assert refused.status == 1
+    assert refused.err.count("holds a run under other settings:\n  lr: 1, 2") == 3
+    assert "and so do 3 more" in refused.err
+    anew = planned("--print-commands", "--fresh")
+    assert anew.out.count("--fresh") == 6
+    assert planned("--print-commands", "--override").out.count("--override") == 6
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Outcome]:
+    """Runs of a grid end at once, with accuracies of 0.1, 0.3 and 0.2 above a tenth of their steps.
+    What becomes of a seed can be set; by default it is done."""
+    found: dict[int, Outcome] = {}
+
+    def train_all(runs: Any, *, record: Any, **rest: Any) -> None:
+        for run in runs:
+            base = run.cell.request.settings.get("steps", 2) / 10
+            write_epochs(run.path, *(base + each for each in (0.1, 0.3, 0.2)))
+            record(run, found.get(run.seed, Outcome("done")))
+
+    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", train_all)
+    return found
+
+
+ASKED: dict[str, Any] = {"seeds": 2, "set": {"recipe.epochs": 3}, "backend": "eager"}
+
+
+def test_compare_from_python(
+    outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.danet"
+    path.write_text(SMALL + QUICK)
+    asked = {**ASKED, "grid": {"steps": [1, 4]}, "output": tmp_path / "out"}
+    done = package.compare(path, "digits", **asked)
+    assert done.directory == tmp_path / "out"
+    assert [row.values["steps"] for row in done.comparison.rows] == [1, 4]
+    assert [row.mean for row in done.comparison.rows] == pytest.approx([0.3, 0.6])
+    assert [row.cost for row in done.comparison.rows] == [3, 12]
+    frame = done.frame()
+    assert list(frame["steps"]) == [1, 4]
+    assert list(frame["mean"]) == pytest.approx([0.3, 0.6])
+    assert list(frame["best"]) == [False, True]
+    told = "2 cells on digits; the best top-1 %: small,steps=4 (60.00)"
+    assert repr(done) == f"<Compared: {tmp_path / 'out'}: {told}>"
+    html = done._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "<td>30.00 ± 0.00</td>" in html
+    monkeypatch.setattr("danetc.tasks.grid.plan._state", lambda *rest: ("done", []))
+    best = package.compare([path], "digits", **asked, accuracy="best")  # nothing is trained again
+    assert [row.mean for row in best.comparison.rows] == pytest.approx([0.4, 0.7])
+    assert "<th>best top-1 %</th>" in best._repr_html_()
+
+
+def test_compare_from_python_without_axes_or_settings(
+    outcomes: dict[int, Outcome], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.danet"
+    path.write_text(SMALL + QUICK)
+    done = package.compare(path, seeds=2, output=tmp_path / "out", backend="eager")
+    (row,) = done.comparison.rows
+    assert (row.name, row.cost) == ("small", 2)  # of one epoch, as the recipe has it
+    assert row.state == "0 of 2 runs"  # those of three epochs are not of this recipe
+    assert repr(done).endswith(": 1 cells on digits>")
+
+
+def test_runs_that_fail_or_are_stopped_are_named(
+    outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.danet"
+    path.write_text(SMALL + QUICK)
+    outcomes[1] = Outcome("failed", "the loss is not finite")
+    with pytest.raises(UserError) as error:
+        package.compare(path, **ASKED, output=tmp_path / "out")
+    assert str(error.value) == (
+        f"1 of 2 runs failed; logs are in {tmp_path / 'out'}\nsmall seed 1: the loss is not finite"
+    )
+
+    def interrupted(runs: Any, *, stop: StopRequest, **rest: Any) -> None:
+        stop.request(signal.SIGTERM)
+
+    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", interrupted)
+    with pytest.raises(UserError, match="the same call resumes the runs in"):
+        package.compare(path, **ASKED, output=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"grid": {"stepz": [1]}}, "stepz"),
+        ({"grid": {"seeds": [1]}}, "trained with every seed"),
+        ({"jobs": 0}, "jobs is a whole number"),
+        ({"engine": "cloud"}, "engine is one of local, ray"),
+        ({"cpus": 2.0}, "choose the engine ray"),
+        ({"accuracy": "worst"}, "accuracy is one of last, best"),
+        ({"backend": "turbo"}, "backend is one of"),
+        ({"on_unreadable": "go on"}, "on_unreadable is one of stop, skip"),
+        ({"seed": -1}, "seed is a whole number"),
+        ({"seeds": 0}, "seeds is a whole number"),
+        ({"classes": 1}, "classes is a whole number, 2 or more"),
+        ({"subset_seed": -1}, "subset_seed is a whole number"),
+        ({"fresh": True, "override": True}, "choose one of fresh and override"),
+    ],
+)
+def test_wrong_arguments_of_compare(small: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        package.compare(small, **wrong)
+
+
+# -- runs under way --------------------------------------------------------------------------------
+
+
+def run_of(folder: Path, seed: int = 0, epochs: tuple[int, ...] = (2, 2), **values: Any) -> GridRun:
+    facts = Facts("net", "origin", "chain", 20, 10, (1, 2), epochs, 7, "r", 5, work=100)
+    request = replace(BASE, spec="net.danet", **values.pop("request", {}))
+    cell = SimpleNamespace(name="net", request=request, axes={})
+    path = folder / "net" / f"seed-{seed}"
+    return GridRun(cell, facts, seed, path, values.pop("state", "new"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("log", "status", "error"),
+    [
+        ("danetc: note\nmore\ndanetc: no file\nhint", 1, "no file\nhint"),
+        ("a\nb\nc\nd\n", 1, "b\nc\nd"),
+        ("error[E0101]: bad\n --> a", 2, "error[E0101]: bad\n --> a"),
+        ("", 3, "the process ended with status 3"),
+        ("noise", -9, "the process was killed by SIGKILL, perhaps for want of memory"),
+        ("danetc: full", -11, "the process was killed by SIGSEGV; it said: full"),
+        ("danetc: full", "Ray has given it up", "Ray has given it up; it said: full"),
+    ],
+)
+def test_a_run_that_fails_says_what_its_process_said_last(
+    tmp_path: Path, log: str, status: int | str, error: str
+) -> None:
+    class Ended(Attempt):
+        def status(self) -> int | str | None:
+            return status
+
+    path = tmp_path / "net" / "log-seed-0.txt"
+    path.parent.mkdir()
+    path.write_text("danetc: of an earlier run\n")
+    attempt = Ended(run_of(tmp_path), 1)
+    assert attempt.log == path
+    with path.open("a") as stream:
+        stream.write(log)
+    outcome = attempt.outcome(stopping=False)
+    assert outcome is not None
+    assert (outcome.state, outcome.error) == ("failed", error)
+    assert outcome.seconds >= 0
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(None, None), (0, "done"), (143, "waiting"), (-15, "waiting"), (1, "failed")],
+)
+def test_a_run_that_was_asked_to_stop_waits(
+    tmp_path: Path, status: int | None, state: str | None, stopping: bool
+) -> None:
+    class Ended(Attempt):
+        def status(self) -> int | None:
+            return status
+
+    outcome = Ended(run_of(tmp_path), 1).outcome(stopping)
+    wanted = "failed" if state == "waiting" and not stopping else state
+    assert (outcome and outcome.state) == wanted
+
+
+def test_an_attempt_sees_new_epochs(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    assert Attempt(run, 1).epochs == 0
+    write_epochs(run.path, 0.1, 0.2)
+    attempt = Attempt(run, 1)
+    assert (attempt.epochs, attempt.has_moved()) == (2, False)
+    write_epochs(run.path, 0.1, 0.2, 0.3)
+    assert (attempt.has_moved(), attempt.epochs) == (True, 3)
+    assert not attempt.has_moved()
+    (run.path / "training.json").write_text("{")
+    assert (attempt.has_moved(), attempt.epochs) == (False, 3)
+    assert Attempt(replace(run, state="changed"), 1).epochs == 0
+
+
+def test_as_many_runs_at_a_time_as_the_engine_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of five runs needs three looks, in which it writes an epoch; the fourth one fails."""
+    monkeypatch.setattr(running, "POLL", 0.0)
+    runs = [run_of(tmp_path, seed) for seed in range(5)]
+    told: list[Any] = []
+    outcomes: dict[int, str] = {}
+    active = 0
+    most = 0
+
+    class Quick(Attempt):
+        looks = 0
+
+        def status(self) -> int | None:
+            nonlocal active
+            self.looks += 1
+            if self.looks < 3:
+                write_epochs(self.run.path, *[0.5] * self.looks)
+                return None
+            active -= 1
+            return int(self.number == 4)
+
+    class Two:
+        jobs = 2
+
+        def start(self, run: GridRun, number: int) -> Attempt:
+            nonlocal active, most
+            active += 1
+            most = max(most, active)
+            return Quick(run, number)
+
+    class Shown:
+        def started(self, run: GridRun, number: int) -> None:
+            told.append(("started", run.seed, number))
+
+        def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None:
+            told.append(("moved", run.seed, epochs, total, left is not None and left > 0))
+
+        def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
+            told.append(("ended", run.seed, number))
+
+    def record(run: GridRun, outcome: Outcome) -> None:
+        outcomes[run.seed] = outcome.state
+
+    stop: Any = SimpleNamespace(wanted=False)
+    running.train_all(runs, engine=Two(), stop=stop, shown=Shown(), record=record)  # type: ignore[arg-type]
+    assert most == 2
+    assert outcomes == {0: "done", 1: "done", 2: "done", 3: "failed", 4: "done"}
+    of_last = [each for each in told if each[1] == 4]
+    assert of_last == [
+        ("started", 4, 5), ("moved", 4, 1, 4, True), ("moved", 4, 2, 4, True), ("ended", 4, 5),
+    ]  # fmt: skip
+
+
+def test_the_time_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the epochs since the clock was started: 2 of 9 that were left then took 10 seconds."""
+    monkeypatch.setattr(running.time, "monotonic", lambda: 110.0)
+    runs = [run_of(tmp_path, 0), run_of(tmp_path, 1), run_of(tmp_path, 2, state="changed")]
+    for run in runs[1:]:
+        write_epochs(run.path, 0.5, 0.5, 0.5)  # those of a run that has changed do not count
+    clock = running._Clock(runs, _began=100.0)
+    assert clock.left() is None
+    clock.epochs[runs[0].path] = 2
+    assert clock.left() == pytest.approx(10 / 2 * 7)
+    clock.over(runs[2])  # it has failed
+    assert clock.left() == pytest.approx(10 / 2 * 3)
+
+
+def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path, 3)
+    with GridProgress(4, done=1) as shown:
+        for number, outcome in enumerate(
+            (
+                Outcome("done", None, 61.2), Outcome("waiting"), Outcome("waiting", "cut off"),
+                Outcome("failed", "no data"),
+            ),
+            1,
+        ):  # fmt: skip
+            shown.started(run, number)
+            shown.moved(run, 2, 4, 5.0)
+            shown.ended(run, number, outcome)
+        shown.passed("[5/4] left out")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line for line in captured.err.splitlines() if ": " in line or "left out" in line] == [
+        "[1/4] net seed 3: done in 0:01:01",
+        "[2/4] net seed 3: stopped, its state is saved",
+        "[3/4] net seed 3: cut off, its state is saved",
+        "[4/4] net seed 3: failed: no data",
+        "[5/4] left out",
+    ]
+    assert captured.err.count("net seed 3\n") == 4
+    with GridProgress(1, quiet=True) as shown:
+        shown.passed("nothing")
+    assert capsys.readouterr().err == ""
