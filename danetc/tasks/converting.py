@@ -23,7 +23,7 @@ from danetc.output.figures import percent
 from danetc.output.plots import LinePanel, line_figure
 from danetc.output.returned import Returned
 from danetc.output.text import Note
-from danetc.runtime.system.files import digest, save_record
+from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
 from danetc.tasks.arguments import MOST_STEPS, check_whole
@@ -240,7 +240,7 @@ def _record(found: Converted, tested: Evaluation, source: Path) -> None:
             "format": FORMAT,
             "danetc": version(),
             **record,
-            **{name: digest(path.read_bytes()) for name, path in weights.items()},
+            **{name: file_digest(path) for name, path in weights.items()},
             "evaluation": tested.as_dict(),
         },
         found.directory / CONVERSION,

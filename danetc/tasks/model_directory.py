@@ -34,8 +34,8 @@ from danetc.runtime.system.files import (
     Content,
     DamagedError,
     digest,
+    file_digest,
     naming,
-    read_file,
     seal_record,
     within,
     write_flushed,
@@ -248,8 +248,8 @@ def open_directory(
         if name in allow_changed and name != SPEC:
             continue
         try:
-            data = read_file(within(path, name))
-            if name not in allow_changed and digest(data) != known:
+            found_digest = file_digest(within(path, name))
+            if name not in allow_changed and found_digest != known:
                 raise DamagedError(path / name, "it is not as it was written (SHA-256)")
         except DamagedError as error:
             raise damaged(error, needed=name == SPEC) from error

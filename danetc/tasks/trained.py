@@ -8,7 +8,7 @@ from pathlib import Path
 
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
-from danetc.runtime.system.files import digest
+from danetc.runtime.system.files import file_digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.arguments import look_at_data
 from danetc.tasks.code import refuse_recorded_data
@@ -58,7 +58,7 @@ def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> 
     found = Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
     weights = inside(path, WEIGHTS)
     known = WEIGHTS in allow_changed or not weights.is_file()
-    if not known and digest(weights.read_bytes()) != record.get("weights"):
+    if not known and file_digest(weights) != record.get("weights"):
         if place.name == CONVERSION:
             raise UserError(
                 f"{weights} is not what {place} is of; convert again, or take the weights as they are: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from danetc.runtime.sources.folders import TEST_NAMES
 from danetc.runtime.sources.options import Placed, class_list
 from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.files import DamagedError, file_digest
 from danetc.runtime.system.locks import in_turn
 from danetc.runtime.system.user_code import UserCodeError, failure_of_user, file_of, found_at
 
@@ -60,8 +60,8 @@ def open_source(request: DataRequest) -> DataSet:
     if file is None:
         return data
     try:
-        code = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
+        code = file_digest(file)
+    except DamagedError:
         return data
     return replace(
         data,

@@ -264,6 +264,12 @@ def read_file(path: Path) -> bytes:
         return stream.read()
 
 
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, which is read in pieces. Raises DamagedError like ``opened``."""
+    with opened(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def save_record(record: Mapping[str, Any], path: Path) -> None:
     """Write a record as JSON with its digest. Raises OSError with the file's name."""
     replace_file(path, seal_record(record))

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -415,3 +416,17 @@ def test_json_says_what_its_digest_is_of(tmp_path: Path) -> None:
     own = json.loads(text)["sha256"]
     assert hashlib.sha256(text.replace(own, "0" * 64, 1).encode()).hexdigest() == own
     assert read_record(path) == {"a": 1, "nested": {"sha256": "b" * 64}}
+
+
+def test_files_are_hashed_in_pieces(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.danet").write_text(SMALL)
+    assert danetc("build", str(tmp_path / "small.danet"), "-o", str(tmp_path / "built"))
+    with (tmp_path / "built" / "model.py").open("r+b") as stream:
+        stream.truncate(2**26)  # with a hole, which takes no place on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(package.UserError, match=r"model.py"):
+            open_directory(tmp_path / "built")
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()

@@ -29,7 +29,7 @@ from danetc.runtime.system import locks
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
-    read_file,
+    file_digest,
     replace_file,
     save_record,
     within,
@@ -268,7 +268,7 @@ def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, An
 def _holds(path: Path, data: bytes) -> bool:
     """Whether a file is there that has these bytes."""
     try:
-        return read_file(within(path.parent, path.name)) == data
+        return file_digest(within(path.parent, path.name)) == digest(data)
     except DamagedError:
         return False
 
