@@ -4,8 +4,9 @@
 the tests that execute the changed line. A mutant that no test notices is printed with its place: either a
 test is missing, or the line can go, or the change is equivalent.
 
-The first run measures which tests execute which lines and how long they take (coverage contexts); the
-result is kept in ``build/mutants`` until a source or test changes.
+The first run measures which tests execute which lines and how long they take (coverage contexts). The
+result is kept in ``build/mutants`` until a source changes; a changed test file is measured alone.
+Sources and tests may be edited while mutants run, since these are made from the copy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,13 +33,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutants"
+TREE = BUILD / "tree-0"
+"""The copy from which mutants are made. (There is another for each further job.)"""
 TOPS = ("dsl", "compiler", "runtime", "danetc")
 BUDGET_S = 15.0
 """Seconds of tests that are run for a mutant, as they took without it."""
 MOST_TESTS = 60
-TIMEOUT_S = 180
-MOST_MEMORY = 12 * 2**30
-"""Bytes of address space of a process that runs tests of a mutant."""
+SLOWER, START_S = 5, 60
+"""Tests of a mutant may take so many times as long as without it, and seconds more, until they count as
+hanging."""
+MOST_MEMORY = 8 * 2**30
+"""Bytes that a process that runs tests of a mutant can allocate. (Reserved address space is not counted:
+browsers and Ray reserve more.)"""
 PER_FUNCTION = 4
 """Cases of one parametrized test that are run for a mutant."""
 
@@ -192,7 +199,7 @@ class Sites(ast.NodeVisitor):
 def mutants_of(path: Path) -> list[Mutant]:
     """All mutants of a file that are still Python."""
     source = path.read_bytes()
-    sites = Sites(path.relative_to(ROOT).as_posix(), source)
+    sites = Sites(path.relative_to(TREE).as_posix(), source)
     sites.visit(ast.parse(source))
     return sites.found
 
@@ -211,11 +218,11 @@ def is_python(source: bytes) -> bool:
 
 def sources(room: str) -> list[Path]:
     """The package's files in a room, or in all rooms for an empty name."""
-    found = (path for top in TOPS for path in sorted((ROOT / top).rglob("*.py")))
+    found = (path for top in TOPS for path in sorted((TREE / top).rglob("*.py")))
     return [
         path
         for path in found
-        if path.resolve() == path and path.relative_to(ROOT).as_posix().startswith(room)
+        if path.resolve() == path and path.relative_to(TREE).as_posix().startswith(room)
     ]
 
 
@@ -226,7 +233,7 @@ def chosen(room: str, count: int, seed: int) -> list[Mutant]:
     for mutant in every:
         if len(picked) == count:
             break
-        if is_python(apply(mutant, (ROOT / mutant.path).read_bytes())):
+        if is_python(apply(mutant, (TREE / mutant.path).read_bytes())):
             picked.append(mutant)
     return picked
 
@@ -276,35 +283,51 @@ def pytest_sessionfinish(session: Any) -> None:
         Path(os.environ["DANETC_MUTANT_TIMES"]).write_text(json.dumps(fit), "utf-8")
 
 
-def state() -> str:
-    digest = hashlib.sha256()
-    for path in tracked():
-        relative = path.relative_to(ROOT).as_posix()
-        if relative.startswith((*TOPS, "tests", "specs")) and path.is_file():
-            digest.update(relative.encode() + path.read_bytes())
-    return digest.hexdigest()
+def state() -> dict[str, str]:
+    """Digests of the files on which the measurement depends."""
+    found = {path.relative_to(ROOT).as_posix(): path for path in tracked() if path.is_file()}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in found.items()
+        if name.startswith((*TOPS, "tests", "specs")) and name != "tests/mutants.py"
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
 
 
 def measure(jobs: int) -> tuple[Path, dict[str, float]]:
-    """Run the default tests once with coverage contexts; returns its data and the tests' seconds."""
-    data, times, stamp = BUILD / "coverage", BUILD / "times.json", BUILD / "state"
-    now = state()
-    if not (stamp.exists() and stamp.read_text("utf-8") == now):
-        print("measuring which tests execute which lines", flush=True)
-        stamp.unlink(missing_ok=True)
-        tree = BUILD / "tree-0"
-        copy_tree(tree)
-        config = BUILD / "coveragerc"
-        names = ", ".join(TOPS)
-        config.write_text(f"[run]\nsource = {names}\ndata_file = {data}\n{HOW}", "utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
-        command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
-        command += ["--cov-report=", "-p", "no:cacheprovider"]
-        env = environment(tree) | {"DANETC_MUTANT_TIMES": str(times)}
-        with (BUILD / "measuring.log").open("w") as log:
-            subprocess.run(command, cwd=tree, env=env, check=False, stdout=log, stderr=log)
-        stamp.write_text(now, "utf-8")
-    return data, json.loads(times.read_text("utf-8"))
+    """Run the default tests with coverage contexts; returns their data and the tests' seconds.
+
+    Where nothing but test files has changed since the last time, only these are run again.
+    """
+    data, times, stamp = BUILD / "coverage", BUILD / "times.json", BUILD / "state.json"
+    copy_tree(TREE)
+    before, now = read_json(stamp), state()
+    changed = {name for name in before | now if before.get(name) != now.get(name)}
+    if not changed:
+        return data, read_json(times)
+    several = not all(Path(name).name.startswith("test_") for name in changed)
+    files = [] if several else sorted(changed & now.keys())
+    print(f"measuring which lines are executed by {' '.join(files) or 'all tests'}", flush=True)
+    stamp.unlink(missing_ok=True)
+    config = BUILD / "coveragerc"
+    config.write_text(f"[run]\nsource = {', '.join(TOPS)}\ndata_file = {data}\n{HOW}", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
+    command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
+    command += ["--cov-report=", "-p", "no:cacheprovider"]
+    command += [] if several else ["--cov-append", *files]
+    found = BUILD / "found.json"
+    env = environment(TREE) | {"DANETC_MUTANT_TIMES": str(found)}
+    with (BUILD / "measuring.log").open("w") as log:
+        subprocess.run(command, cwd=TREE, env=env, check=False, stdout=log, stderr=log)
+    kept = {} if several else read_json(times)
+    kept = {test: each for test, each in kept.items() if test.partition("::")[0] not in changed}
+    times.write_text(json.dumps(kept | read_json(found)), "utf-8")
+    stamp.write_text(json.dumps(now), "utf-8")
+    return data, read_json(times)
 
 
 class Chooser:
@@ -316,9 +339,9 @@ class Chooser:
         self.data, self.times = CoverageData(str(data)), times
         self.data.read()
         self.files = {
-            Path(name).relative_to(BUILD / "tree-0").as_posix(): name
+            Path(name).relative_to(TREE).as_posix(): name
             for name in self.data.measured_files()
-            if name.startswith(str(BUILD / "tree-0"))
+            if name.startswith(str(TREE))
         }
         self.breadth: Counter[str] = Counter()
         self.by_file: dict[str, dict[int, set[str]]] = {}
@@ -361,46 +384,36 @@ class Chooser:
 # -- running ---------------------------------------------------------------------------------------
 
 
-def run(mutant: Mutant, tests: Sequence[str], tree: Path) -> bool:
-    """True if a test fails, or does not end, with the mutant in place."""
-    path = tree / mutant.path
-    original = path.read_bytes()
+def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
+    """The tests that fail in a copy, at most one; None if they did not end in time."""
+    shutil.rmtree(tree / "cache", ignore_errors=True)
     arguments = tree / "mutant-tests.txt"
     arguments.write_text("\n".join(tests), "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        f"@{arguments}",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "cache_dir=cache", f"@{arguments}"]
+    process = subprocess.Popen(
+        command,
+        cwd=tree,
+        env=environment(tree),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=limit_memory,
+    )
     try:
-        replace(path, apply(mutant, original))
-        process = subprocess.Popen(
-            command,
-            cwd=tree,
-            env=environment(tree),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=limit_memory,
-        )
-        try:
-            return process.wait(timeout=TIMEOUT_S) != 0
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
+        status = process.wait(timeout=START_S + SLOWER * seconds)
+    except subprocess.TimeoutExpired:
+        return None
     finally:
-        replace(path, original)
+        with suppress(ProcessLookupError):  # what a test has started, too
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    failed = read_json(tree / "cache" / "v" / "cache" / "lastfailed")
+    return set(failed) or ({"pytest"} if status else set())
 
 
 def limit_memory() -> None:
     """A mutant may loop for ever and append in it."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
 
 
 def replace(path: Path, source: bytes) -> None:
@@ -413,17 +426,41 @@ def replace(path: Path, source: bytes) -> None:
 def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[tuple[Mutant, str]]:
     trees: SimpleQueue[Path] = SimpleQueue()
     for number in range(jobs):
-        copy_tree(BUILD / f"tree-{number}")
-        trees.put(BUILD / f"tree-{number}")
+        tree = BUILD / f"tree-{number}"
+        if number:
+            shutil.rmtree(tree, ignore_errors=True)
+            shutil.copytree(TREE, tree, symlinks=True)
+        trees.put(tree)
+    sound: dict[str, bool] = {}
+
+    def fails_anyway(test: str, tree: Path) -> bool:
+        """True if a test fails in this copy without a mutant, which then proves nothing."""
+        if test not in sound:
+            sound[test] = not run([test], tree, chooser.times.get(test, 0.0))
+        return not sound[test]
 
     def one(mutant: Mutant) -> tuple[Mutant, str]:
         tests = chooser.tests(mutant)
-        if not tests:
-            return mutant, "not run"
         tree = trees.get()
+        path = tree / mutant.path
+        original = path.read_bytes()
         try:
-            return mutant, "killed" if run(mutant, tests, tree) else "survived"
+            while tests:
+                replace(path, apply(mutant, original))
+                failed = run(tests, tree, sum(chooser.times[test] for test in tests))
+                replace(path, original)
+                if failed is None or not failed <= set(tests):
+                    return mutant, "killed"  # hangs, or cannot be imported
+                if not failed:
+                    return mutant, "survived"
+                unsound = {test for test in failed if fails_anyway(test, tree)}
+                if not unsound:
+                    return mutant, "killed"
+                print(f"fails without a mutant: {', '.join(unsound)}", flush=True)
+                tests = [test for test in tests if sound.get(test, True)]
+            return mutant, "not run"
         finally:
+            replace(path, original)
             trees.put(tree)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -431,7 +468,7 @@ def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[
 
 
 def shown(mutant: Mutant) -> str:
-    source = (ROOT / mutant.path).read_bytes()
+    source = (TREE / mutant.path).read_bytes()
     old = source[mutant.start : mutant.end].decode()
     line = source.splitlines()[mutant.line - 1].decode().strip()
     return f"{mutant.path}:{mutant.line}: {old!r} -> {mutant.text!r} in {line}"
@@ -445,10 +482,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
-    picked = chosen(asked.room.rstrip("/"), asked.count, asked.seed)
-    if not picked:
-        parser.error(f"no mutants in {asked.room}")
+    room = asked.room.rstrip("/")
+    if not (ROOT / room).is_dir():
+        parser.error(f"no folder {room}")
     chooser = Chooser(*measure(asked.jobs))
+    picked = chosen(room, asked.count, asked.seed)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, outcome in outcomes(picked, chooser, asked.jobs):
         counts[mutant.room][outcome] += 1
