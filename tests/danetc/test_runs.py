@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 import danetc as package
+from danetc.errors import UserError
 from danetc.runtime.system.files import read_record, save_record
+from danetc.tasks.training.directory import (
+    RunDirectory,
+    checkpoint_in,
+    compare,
+    opened,
+    refuse_run,
+    state_of,
+)
 from tests.forked import Popen
 
 from .conftest import FEW, SMALL, Run
@@ -337,3 +346,133 @@ def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: 
         refused = danetc("train", quick, *QUIET, *options)
         assert refused.status == 1
         assert message in refused.err
+
+
+# -- what lies in a directory, without a training --------------------------------------------------
+
+
+BEFORE = {"seed": 1, "spec": "a -> b", "recipe": {"lr": 0.5, "steps": [1, 2], "ema": None}}
+
+
+@pytest.mark.parametrize(
+    ("now", "differences"),
+    [
+        ({}, []),
+        ({"spec": "a\n  -> b"}, []),
+        ({"seed": 2}, ["seed: 1 there, 2 now"]),
+        (
+            {"recipe": {"lr": 0.25, "steps": (1, 2), "ema": 0.5}},
+            ["recipe.lr: 0.5 there, 0.25 now", "recipe.ema: none there, 0.5 now"],
+        ),
+        ({"recipe": {"lr": 0.5, "ema": None}}, ["recipe.steps: [1, 2] there, none now"]),
+        ({"last": True, "name": "x"}, ["last: none there, true now", "name: none there, x now"]),
+        ({"spec": "a\n-> c"}, ["the network's text:\n    -a -> b\n    +a\n    +-> c"]),
+        (
+            {"spec": "\n".join("bcdefgh")},
+            ["the network's text:" + "".join(f"\n    {each}" for each in (
+                "-a -> b", "+b", "+c", "+d", "+e", "+f", "..."
+            ))],
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_differ_are_listed(now: dict[str, Any], differences: list[str]) -> None:
+    assert compare(BEFORE, {**BEFORE, **now}) == differences
+
+
+def begun(path: Path) -> Path:
+    """A directory with the record and a checkpoint of a run."""
+    (path / "checkpoints" / "last").mkdir(parents=True)
+    save_record({"format": 1, "settings": BEFORE}, path / "run.json")
+    return path
+
+
+def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
+    path = begun(tmp_path / "run")
+    (path / ".weights.tmp").touch()  # of a process that was killed
+    told: list[str] = []
+    how: dict[str, Any] = {"fresh": False, "override": False, "note": told.append}
+    with opened(path, BEFORE, **how) as (directory, differences):
+        assert directory.known == read_record(path / "run.json")
+        assert differences == []
+        assert not (path / ".weights.tmp").exists()
+        other = subprocess.run(  # another process may not
+            [sys.executable, "-c", "import sys, filelock; filelock.FileLock(sys.argv[1], 0).acquire()",
+             str(path / ".lock")], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Timeout" in other.stderr
+    changed = {**BEFORE, "seed": 2}
+    with pytest.raises(UserError) as error, opened(path, changed, **how):
+        pass
+    assert "other settings:\n  seed: 1 there, 2 now\nchoose another place" in str(error.value)
+    with opened(path, changed, **{**how, "override": True}) as (directory, differences):
+        assert directory.known is not None
+        assert differences == ["seed: 1 there, 2 now"]
+    for number in (1, 2):
+        with opened(path, changed, **{**how, "fresh": True}) as (directory, differences):
+            assert (directory.known, differences) == (None, [])
+        moved = path.with_name(f"run.before-{number}")
+        assert read_record(moved / "run.json")["settings"] == BEFORE
+        assert told[number - 1] == f"the run in {path} is now in {moved}"
+        assert list(path.glob("[!.]*")) == []
+        begun(path)
+    (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
+    with opened(path, changed, **how) as (directory, differences):
+        assert (directory.known, differences) == (None, [])
+
+
+def test_what_a_training_would_find(tmp_path: Path) -> None:
+    assert state_of(tmp_path / "new", BEFORE) == "new"
+    path = begun(tmp_path / "run")
+    assert state_of(path, BEFORE) == "holds a run under these settings, which is resumed"
+    assert state_of(path, {**BEFORE, "seed": 2, "spec": "b"}) == (
+        "holds a run under other settings (seed: 1 there, 2 now; the network's text:\n    -a -> b"
+        "\n    +b), so --override or --fresh is needed"
+    )
+    with pytest.raises(UserError, match="holds a single run, not trials"):
+        refuse_run(path)
+    refuse_run(tmp_path / "new")
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "trials.json").touch()
+    with pytest.raises(UserError, match=r"holds trials; choose one of .*/seed-\.\.\."):
+        state_of(tmp_path / "trials", BEFORE)
+    for record, message in (
+        ({"format": 1}, "does not say which settings"),
+        ({"settings": BEFORE}, "does not say which settings"),
+        ({"format": 2, "settings": BEFORE}, "by a newer danetc, in format 2"),
+    ):
+        save_record(record, path / "run.json")
+        with pytest.raises(UserError, match=message):
+            state_of(path, BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier"),
+    [
+        ({"torch": "1.0", "command": "b"}, []),
+        ({"torch": "2.0", "command": "b"}, [{"torch": "1.0", "command": "a", "began": "then"}]),
+    ],
+)
+def test_facts_of_before_are_kept_where_they_matter(
+    tmp_path: Path, now: dict[str, str], earlier: list[dict[str, str]]
+) -> None:
+    facts = {"torch": "1.0", "command": "a", "began": "then"}
+    known = {"facts": facts, "changes": [["seed: 1 there, 2 now"]], "earlier": [{"torch": "0.9"}]}
+    RunDirectory(tmp_path, known).write_run(BEFORE, now, ["lr: 1 there, 2 now"])
+    record = read_record(tmp_path / "run.json")
+    assert record["changes"] == [["seed: 1 there, 2 now"], ["lr: 1 there, 2 now"]]
+    assert (record["facts"], record["settings"]) == (now, BEFORE)
+    found = [{key: value for key, value in each.items() if value} for each in record["earlier"]]
+    assert found == [{"torch": "0.9"}, *earlier]
+    RunDirectory(tmp_path, known).write_run(BEFORE, now, [])
+    assert read_record(tmp_path / "run.json")["changes"] == known["changes"]
+
+
+def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no checkpoint `best`; there are none"):
+        checkpoint_in(tmp_path, "best")
+    for name in ("last", "best", ".new"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="has no checkpoint `first`; there are best, last"):
+        checkpoint_in(tmp_path, "first")
+    with pytest.raises(UserError, match="last"):
+        checkpoint_in(tmp_path, "last")  # which is empty
