@@ -12,9 +12,12 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.training.provenance import git_state
+from danetc.tasks.training.repeat import request_of
+from danetc.tasks.training.trials import with_plan
 
 from .conftest import SMALL, Run
 
@@ -183,3 +186,71 @@ def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_pat
         assert again.status == 1
         assert told in again.err
     assert not (tmp_path / "again").exists()
+
+
+@pytest.fixture
+def record(tmp_path: Path, all_digits: None) -> Any:
+    """The record of a shipped run, which ``planned`` repeats from ``run``."""
+    (tmp_path / "run").mkdir()
+    return read_record(directory_of("pretrained:ann_c_small_digits") / "run.json")
+
+
+def planned(record: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
+    """The plan of a repetition, and its notes."""
+    save_record(record, folder / "run" / "run.json")
+    request = request_of(folder / "run", how.pop("output", None), None, fresh=False, **how)
+    notes: list[str] = []
+    return with_plan(request, notes.append, lambda plan, world, note: plan), notes
+
+
+def test_the_plan_of_a_repetition_is_that_of_the_run(
+    record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    same = {**record, "facts": {**record["facts"], **now}}
+    plan, notes = planned(same, tmp_path)
+    assert notes == []
+    assert plan.directory == Path("runs/danet_c_small-again")
+    written = json.loads(json.dumps({**plan.settings(plan.seeds[0])}))
+    assert written == {key: record["settings"][key] for key in written}
+    plan, _ = planned(same, tmp_path, output=tmp_path / "other")
+    assert plan.directory == tmp_path / "other"
+    moved = {**same, "facts": {**same["facts"], "torch": "1.0", "threads": 99}}
+    before = {"earlier": [{}], "changes": [["seed: 1 there, 2 now"]]}
+    _, notes = planned({**moved, **before}, tmp_path)
+    assert [note.partition(":")[0] for note in notes] == [
+        "the run was not under these settings from its beginning, so it is not repeated",
+        "the run was resumed under other versions or on another machine; see `earlier` in its run.json",
+        f"torch is {torch.__version__} here and was 1.0 there",
+        f"the number of threads is {torch.get_num_threads()} here and was 99 there",
+    ]
+    assert notes[0].endswith("at some time it had seed: 1 there, 2 now")
+
+
+def test_what_cannot_be_repeated(
+    record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = record["settings"]
+    other = {**settings, "data": {**settings["data"], "fingerprint": "0"}}
+    for changed, message in (
+        ({**record, "settings": other}, "its settings differ:\n  data.fingerprint: 0 there, 011f"),
+        ({**record, "facts": {}}, "does not say all that a repetition needs (of 'request')"),
+        (
+            {
+                **record,
+                "settings": {**settings, "data": {**settings["data"], "text": "python:a.py:b"}},
+            },
+            "python:a.py:b",
+        ),
+    ):
+        with pytest.raises(UserError) as error:
+            planned(changed, tmp_path)
+        assert message in str(error.value)
+    (tmp_path / "run" / "trials.json").touch()
+    with pytest.raises(UserError, match=r"holds trials; choose one of run/seed-.../run.json"):
+        request_of(Path("run/run.json"), None, None, fresh=False)
+    for place in ("missing", "."):
+        with pytest.raises(UserError, match=r"there is no run\.json in"):
+            request_of(Path(place), None, None, fresh=False)
