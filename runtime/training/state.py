@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,9 +129,14 @@ class TrainingState:
         for path, value in tensors.items():
             name, _, key = path.rpartition("/")
             found.setdefault(name, {})[key] = value
+        needed = _state_keys(self.optimizer)
         for name, parameter in self._named():
             entries = found.pop(name, None)
             if entries is not None:
+                if lacking := needed - entries.keys():
+                    raise CheckpointError(
+                        f"the checkpoint's optimizer has no {min(lacking)} of {name}"
+                    )
                 self.optimizer.state[parameter] = {
                     key: _placed(value, key, parameter) for key, value in entries.items()
                 }
@@ -138,6 +144,17 @@ class TrainingState:
             raise CheckpointError(
                 f"the checkpoint's optimizer knows {next(iter(found))}, which the network has not"
             )
+
+
+def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What an optimizer keeps of each parameter after a step."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    taken = inspect.signature(type(optimizer)).parameters
+    given = {key: value for key, value in optimizer.defaults.items() if key in taken}
+    other = type(optimizer)([parameter], **given)
+    other.step()
+    return set(other.state[parameter])
 
 
 def _placed(value: Any, key: str, parameter: Tensor) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
+from danetc.tasks.arguments import BACKENDS, check_choice, check_whole
 from danetc.tasks.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def request_of(
     try:
         settings, asked = record["settings"], record["facts"]["request"]
         recipe = record["facts"]["recipe"]
+        _check(settings, asked)
         if data is None:
             refuse_recorded_data(settings["data"]["text"], directory / RUN)
         place_of_data = data or settings["data"]["text"]
@@ -81,6 +83,31 @@ def request_of(
         raise UserError(
             f"{directory / RUN} does not say all that a repetition needs (of {error})"
         ) from error
+
+
+def _check(settings: Record, asked: Record) -> None:
+    """Raise UserError or TypeError for values that no training has recorded."""
+    kinds: tuple[tuple[object, type | tuple[type, ...]], ...] = (
+        (settings["network"], str),
+        (settings["spec"], str),
+        (settings["recipe"]["name"], str),
+        (settings["data"]["text"], str),
+        (settings["backend"], str),
+        (settings["channels_last"], bool),
+        (settings["deterministic"], bool),
+        (settings["train_output"], (str, type(None))),
+        (asked["spec"], str),
+        (asked["init"], (str, type(None))),
+        (asked["memory"], (str, int)),
+    )
+    for value, kind in kinds:
+        if not isinstance(value, kind):
+            raise TypeError(f"`{value!r}`")
+    check_whole("seed", settings["seed"], 0, 2**32 - 1)
+    check_whole("classes", asked["classes"], 2)
+    check_whole("subset_seed", asked["subset_seed"], 0)
+    check_choice("backend", settings["backend"], BACKENDS)
+    check_choice("on_unreadable", settings["data"]["on_unreadable"], ("stop", "skip"))
 
 
 def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:
