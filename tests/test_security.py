@@ -31,6 +31,9 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_evaluating_runs_no_loss_of_a_record"),
     ],
     "A function of a loss that only": [(TRUST, "test_a_loss_that_only_a_record_names_is_refused")],
+    "A Python module that lies": [
+        (TRUST, "test_a_module_in_the_working_directory_is_not_imported")
+    ],
     "`model.py` and exported programs": [
         (TRUST, "test_a_model_py_is_not_run_by_who_reads_its_directory")
     ],

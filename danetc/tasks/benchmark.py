@@ -331,6 +331,7 @@ def in_own_process(command: Sequence[str], what: str, cache: Path | None = None)
         folder = cache or Path(empty)
         environment = {
             **os.environ,
+            "PYTHONSAFEPATH": "1",  # nothing is imported from the working directory
             VARIABLE: str(folder),
             "TRITON_CACHE_DIR": str(folder / "triton"),  # of other libraries
         }

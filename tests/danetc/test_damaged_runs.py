@@ -52,7 +52,7 @@ GRID_COMMANDS = (
 )
 VALUES: tuple[Any, ...] = (
     None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
-    "python:os:abort", "\x1b[2J",
+    "python:os:abort", "a\0b", "\ud800", "x" * 5000, [[]], 2**63, "nan", "\x1b[2J",
 )  # fmt: skip
 REMOVED = object()
 PATIENCE = 60

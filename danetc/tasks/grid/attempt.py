@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -113,6 +115,12 @@ def _changed_at(path: Path) -> int:
         return (path / TRAINING).stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def process(arguments: Sequence[str]) -> list[str]:
+    """The command of the process that trains a run. It imports nothing from the working directory
+    (-P), which may be a stranger's."""
+    return [sys.executable, "-P", "-m", "danetc.tasks.grid.process", *arguments]
 
 
 def train_arguments(run: GridRun) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from danetc.runtime.system.files import append_own
@@ -44,7 +43,7 @@ class LocalProcess(attempt.Attempt):
             # Ctrl-C goes to this process alone, which asks the others to save and stop. The pipe
             # ends with this process even where it is killed, and the training with the pipe.
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "danetc.tasks.grid.process", *attempt.train_arguments(run)],
+                attempt.process(attempt.train_arguments(run)),
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ POLL = 0.5
 
 def command(arguments: list[str]) -> list[str]:
     """The process that trains."""
-    return [sys.executable, "-m", "danetc.tasks.grid.process", *arguments]
+    return attempt.process(arguments)
 
 
 def train(arguments: list[str], log: str, stop: str, folder: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -150,7 +150,7 @@ class _Entry:
         except OSError:
             return True
 
-    def _holds(self, stream: BinaryIO, size: int) -> bool:
+    def _holds(self, stream: Any, size: int) -> bool:
         taken = hashlib.new("sha1" if len(self.name) == 40 else "sha256", usedforsecurity=False)
         taken.update(b"blob %d\0" % size)
         return hashlib.file_digest(stream, lambda: taken).hexdigest() == self.name
