@@ -24,11 +24,11 @@ from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.searching.results import Searched, TrialRow, read_search, undominated
 from danetc.tasks.searching.shown import front_figure, table
 from danetc.tasks.searching.space import SearchRange, parse_dimension
-from danetc.tasks.searching.study import PRUNERS, SAMPLERS
+from danetc.tasks.searching.study import PRUNERS, SAMPLERS, StudyRequest, open_study
 
 from .conftest import FEW, SMALL, Run
 
-pytest.importorskip("optuna", reason="Optuna is an extra")
+optuna = pytest.importorskip("optuna", reason="Optuna is an extra")
 
 SPEC = (
     SMALL.replace("classes = 10", "classes = 10, width = 4")
@@ -499,3 +499,17 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UserError, match=r"danetc\[search\]"):
         package.search(spec, FEW, grid=grid, output=tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+def test_a_search_that_is_damaged_or_no_file_is_an_error(danetc: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    study = optuna.create_study(study_name="danetc", storage=f"sqlite:///{folder / 'search.db'}")
+    study.set_user_attr("danetc", [1])
+    result = danetc("search", "--only-report", "-o", "s")
+    assert result.status == 1
+    assert "search.db is damaged: it is not as it was written" in result.err
+    (folder / "search.db").unlink()
+    (folder / "search.db").mkdir()
+    with pytest.raises(UserError, match=r"search\.db is no file"):
+        open_study(folder, StudyRequest((), {}))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.errors import UserError
 from danetc.setting import Setting
 from danetc.tasks.grid.measures import ACCURACY, MEASURES, Measure
-from danetc.tasks.searching.study import RECORD, read_study
+from danetc.tasks.searching.study import RECORD, STORAGE, read_study
 
 if TYPE_CHECKING:
     import pandas
@@ -94,32 +95,37 @@ class Searched:
 def read_search(folder: Path) -> Searched:
     """What lies in the folder of a search. Raises UserError where there is none."""
     study = read_study(folder)
-    record = study.user_attrs[RECORD]
-    rows, measure = [], ACCURACY
-    for trial in study.get_trials(deepcopy=False):
-        known = trial.user_attrs.get(RECORD, {})
-        if not known:  # killed before its values were drawn
-            continue
-        measure = MEASURES[known.get("measure", measure.name)]
-        rows.append(
-            TrialRow(
-                number=trial.number,
-                cell=known["cell"],
-                values=known["axes"],
-                state=_STATES[trial.state.name],
-                score=known.get("score"),
-                operations=known.get("operations"),
-                parameters=known.get("parameters"),
-                epochs=len(trial.intermediate_values),
-                reason=known.get("reason"),
+    try:
+        record = study.user_attrs[RECORD]
+        rows, measure = [], ACCURACY
+        for trial in study.get_trials(deepcopy=False):
+            known = trial.user_attrs.get(RECORD, {})
+            if not known:  # killed before its values were drawn
+                continue
+            measure = MEASURES[known.get("measure", measure.name)]
+            rows.append(
+                TrialRow(
+                    number=trial.number,
+                    cell=known["cell"],
+                    values=known["axes"],
+                    state=_STATES[trial.state.name],
+                    score=known.get("score"),
+                    operations=known.get("operations"),
+                    parameters=known.get("parameters"),
+                    epochs=len(trial.intermediate_values),
+                    reason=known.get("reason"),
+                )
             )
-        )
-    axes = ("network", *(name for name in record["space"] if name != "network"))
-    best = {each.number for each in undominated(rows, measure, front=record["front"])}
-    return Searched(
-        folder, record["data"], axes, record["front"],
-        tuple(replace(each, best=each.number in best) for each in rows), measure,
-    )  # fmt: skip
+        axes = ("network", *(name for name in record["space"] if name != "network"))
+        best = {each.number for each in undominated(rows, measure, front=record["front"])}
+        return Searched(
+            folder, record["data"], axes, record["front"],
+            tuple(replace(each, best=each.number in best) for each in rows), measure,
+        )  # fmt: skip
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / STORAGE} is damaged: it is not as it was written ({type(error).__name__}: {error})"
+        ) from error
 
 
 def undominated(

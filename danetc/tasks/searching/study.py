@@ -140,7 +140,9 @@ def _study(folder: Path, directions: list[str] | None) -> Any:
     from sqlalchemy.exc import DatabaseError
 
     for ending in ("", "-journal", "-wal", "-shm"):  # all that SQLite may write to
-        inside(folder, STORAGE + ending)
+        found = inside(folder, STORAGE + ending)
+        if found.exists() and not found.is_file():
+            raise UserError(f"{found} is no file")
     place = (folder / STORAGE).resolve().as_posix().replace("{", "{{").replace("}", "}}")
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{place}")
