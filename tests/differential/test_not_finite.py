@@ -117,5 +117,5 @@ def test_one_meaning_compiled(value: float) -> None:
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_one_meaning_of_every_operation(name: str) -> None:
     for where in ("input", "weight"):
-        for value in VALUES[:3]:
+        for value in VALUES[:2]:
             check_all_forms(variety(name), where, value)
