@@ -121,30 +121,6 @@ def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
-    frame = whole.frame()
-    assert list(frame["test_loss"]) == [row[3] for row in rows(whole)]
-    loss, accuracy = whole.figure().axes
-    assert list(loss.lines[1].get_ydata()) == [row[3] for row in rows(whole)]
-    assert list(accuracy.lines[1].get_ydata()) == [100 * row[4] for row in rows(whole)]
-    assert whole._repr_html_().count("<tr>") == 4
-    found = danetc.evaluate(whole.directory, steps=[1, 2])
-    (axes,) = found.figure().axes
-    assert list(axes.lines[0].get_ydata()) == [100 * each.top1 for each in found.results]
-    assert found._repr_html_().count("<tr>") == 3
-    first, second = (f"T = {each.steps}: {each.top1:.2%}" for each in found.results)
-    assert repr(found) == f"<Evaluated: small on digits: {first}, {second}>"
-    accuracy = whole.record["epochs"][-1]["test_accuracy"]
-    assert repr(whole) == f"<Training: {whole.directory}: 3 epochs, test accuracy {accuracy:.2%}>"
-    several = danetc.train(text=TEXT, output=tmp_path / "both", seeds=2, backend="eager",
-                           set={"recipe.one.epochs": 1})  # fmt: skip
-    assert several._repr_html_().count("<tr>") == 3
-    assert repr(several).endswith("over 2 trials>")
-    with pytest.raises(danetc.UserError, match="holds trials"):
-        several.figure()
-
-
-@pytest.mark.thorough
 @pytest.mark.usefixtures("grid_in_process")
 def test_compare_is_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.danet").write_text(TEXT)

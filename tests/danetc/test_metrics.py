@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from danetc.errors import UserError
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
+from danetc.tasks.evaluate import Evaluated
+from danetc.tasks.evaluator import Figures
 from danetc.tasks.training.metrics import metrics_csv
 from danetc.tasks.training.printing import mean_shares, print_training
+from danetc.tasks.training.printing import result as training_result
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
+from danetc.tasks.training.train import Training
 from danetc.tasks.training.trials import run
 
 from .conftest import SMALL, Run
@@ -116,3 +121,102 @@ def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
         "full 1/2  step 1/3  loss 0.5000 top-1 25.0% top-5 75.0% 100 images/s" in stream.getvalue()
     )
     assert " left" in stream.getvalue()
+
+
+ROW: dict[str, Any] = {
+    "phase": "one", "train_loss": 2.0, "train_accuracy": 0.25, "test_loss": 1.5, "scores": {},
+}  # fmt: skip
+PIXELS, NUMBERS = {"miou": 0.412}, {"rmse": 0.125}
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"test_accuracy": 0.5, "epochs": [ROW]}, "test accuracy 50.00%"),
+        (
+            {"test_accuracy": 0.5, "epochs": [{**ROW, "scores": PIXELS}]},
+            "test accuracy 50.00%, mIoU 41.20%",
+        ),
+        (
+            {"test_accuracy": None, "epochs": [{**ROW, "scores": NUMBERS}]},
+            "test loss 1.5000, RMSE 0.125",
+        ),
+        ({"test_accuracy": None, "trials": [{}, {}]}, "2 trials"),
+        (
+            {"test_accuracy": 0.5, "deviation": 0.0125, "trials": [{}, {}]},
+            "test accuracy 50.00% ± 1.25% over 2 trials",
+        ),
+        (
+            {"test_accuracy": 0.5, "deviation": None, "trials": [{}]},
+            "test accuracy 50.00% over 1 trials",
+        ),
+    ],
+)
+def test_a_training_in_a_line(record: dict[str, Any], told: str) -> None:
+    assert training_result(record) == told
+    done = f"{len(record['epochs'])} epochs, " if "epochs" in record else ""
+    assert repr(Training(Path("r"), record, ())) == f"<Training: r: {done}{told}>"
+
+
+def test_results_have_tables_and_figures() -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    epochs = [{**ROW, "epoch": n, "test_accuracy": n / 4, "test_loss": 1 / n} for n in (1, 2, 3)]
+    whole = Training(Path("r"), {"test_accuracy": 0.75, "epochs": epochs}, (), stopped=True)
+    assert repr(whole).endswith("75.00%, stopped>")
+    assert list(whole.frame()["test_loss"]) == [1, 1 / 2, 1 / 3]
+    loss, accuracy = whole.figure().axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [[2.0] * 3, [1, 1 / 2, 1 / 3]]
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [[25.0] * 3, [25, 50, 75]]
+    assert whole._repr_html_().count("<tr>") == 4
+    assert "<td>one</td><td>2</td><td>2.0000</td><td>25.00%</td><td>0.5000</td>" in (
+        whole._repr_html_()
+    )
+    numbers = [{**each, "test_accuracy": None} for each in epochs]
+    of_numbers = Training(Path("r"), {"test_accuracy": None, "epochs": numbers}, ())
+    assert len(of_numbers.figure().axes) == 1
+    early = Training(Path("r"), {"test_accuracy": None, "epochs": []}, ())
+    assert repr(early) == "<Training: r: 0 epochs, no test yet>"
+    trials = [{"seed": seed, "test_accuracy": seed / 10, "directory": "d"} for seed in (5, 6)]
+    several = Training(Path("r"), {"test_accuracy": 0.55, "deviation": 0.1, "trials": trials}, ())
+    assert list(several.frame()["seed"]) == [5, 6]
+    assert "<td>6</td><td>60.00%</td>" in several._repr_html_()
+    with pytest.raises(UserError, match="holds trials, each with curves of its own"):
+        several.figure()
+
+
+def test_a_table_of_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [{"seed": seed, "test_accuracy": seed / 10, "directory": "d"} for seed in (5, 6)]
+    record: dict[str, Any] = {"test_accuracy": 0.55, "deviation": 0.0707, "trials": trials}
+    print_training(record)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if "%" in "".join(line)] == [
+        ["5", "50.00%", "d"], ["6", "60.00%", "d"], ["mean", "55.00%"], ["deviation", "7.07%"],
+    ]  # fmt: skip
+    print_training({**record, "deviation": None, "trials": trials[:1]})
+    assert "deviation" not in capsys.readouterr().out
+
+
+def test_evaluations_have_tables_and_figures() -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    at = [Figures(steps, 10, 0.5 / steps, 0.25 * steps, 1.0, 0, 1.0) for steps in (1, 2)]
+    how: dict[str, Any] = {
+        "directory": Path("r"), "data": "digits", "network": "net", "trained_steps": 2,
+        "checkpoint": None, "conditions": {}, "described": "", "unlike_training": None, "notes": (),
+    }  # fmt: skip
+    found = Evaluated(**how, results=tuple(at), over_time=(at[0],))
+    assert repr(found) == "<Evaluated: net on digits: T = 1: 25.00%, T = 2: 50.00%>"
+    assert list(found.frame()["top1"]) == [0.25, 0.5]
+    (axes,) = found.figure().axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[25, 50], [25]]
+    assert axes.get_ylabel() == "top-1 accuracy [%]"
+    assert "<td>2</td><td>50.00%</td><td>100.00%</td><td>0.2500</td>" in found._repr_html_()
+    assert found.as_dict()["unlike_training"] == []
+    numbers = Figures(2, 10, 0.5, None, None, 0, 1.0, NUMBERS)
+    of_numbers = Evaluated(**how, results=(), over_time=(numbers,))
+    assert repr(of_numbers).endswith(": T = 2: RMSE 0.125>")
+    (axes,) = of_numbers.figure().axes
+    assert (axes.get_ylabel(), list(axes.lines[0].get_ydata())) == ("loss", [0.5])
+    assert list(of_numbers.frame()["steps"]) == [2]
+    assert of_numbers._repr_html_().count("<tr>") == 2
