@@ -17,6 +17,7 @@ import danetc as package
 from danetc.runtime.kernels import compiled, native
 from danetc.runtime.training.observer import StepReport
 from danetc.tasks.training.chart import chart
+from danetc.tasks.training.dry_run_report import print_time, settings, show_value
 from danetc.tasks.training.timed_steps import TIMED, Compiling, Deadline, Stopwatch
 from danetc.tasks.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
@@ -317,3 +318,63 @@ def test_a_chart_stands_for_its_values() -> None:
     assert chart([100.0, 10.0, 1.0], height=3, log=True) == ["100 ┤█", "    ┤██", "0.1 ┤███"]
     assert chart([0.0, 0.0], height=1, log=True) == ["0 ┤"]
     assert len(chart(list(range(1000)), width=40)[-1]) <= 50
+
+
+def test_times_are_printed_for_the_phases_that_have_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shares = {"data": 0.25, "forward": 0.75}
+    timed = {
+        "name": "one", "timed_steps": 4, "seconds_per_step": 0.5, "images_per_second": 2000.0,
+        "shares": shares, "memory": {"peak": 3 * 10**6}, "seconds": 90.0, "not_waited_for": None,
+    }  # fmt: skip
+    late = {**timed, "name": "two", "memory": {"peak": None}, "not_waited_for": "some are missing"}
+    record: dict[str, Any] = {"phases": [timed, late], "seconds": 180.0, "seeds": [0, 1]}
+    print_time(record)
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["one", "4", "0.5", "2,000", "25.0%", "75.0%", "3.00", "MB", "0:01:30"] in lines
+    assert ["two", *lines[-4][1:6], "not", "measured", "0:01:30"] in lines
+    assert "phase two: some are missing" in shown
+    assert "phase one:" not in shown
+    assert "the whole training takes about 0:03:00 for 2 trials" in shown
+    missed = {"name": "three", "not_timed": "time was over"}
+    print_time({"phases": [timed, missed], "seconds": None, "seeds": [0]})
+    shown = capsys.readouterr().out
+    assert "phase three is not timed: time was over" in shown
+    assert "the whole training" not in shown
+    print_time({"phases": [missed], "seconds": None, "seeds": [0]})
+    assert capsys.readouterr().out.splitlines() == ["phase three is not timed: time was over"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (True, "true"),
+        (0.5, "0.5"),
+        (3, "3"),
+        ({"name": "cosine"}, "cosine"),
+        ({"name": "sgd", "lr": 0.1, "decay": "all"}, "sgd(lr = 0.1, decay = all)"),
+        ([{"name": "a"}, {"name": "b", "x": False}], "a -> b(x = false)"),
+        ([], "none"),
+        ((1, 0.25), "1, 0.25"),
+    ],
+)
+def test_values_of_a_plan(value: object, text: str) -> None:
+    assert show_value(value) == text
+
+
+def test_settings_that_phases_share_are_listed_once() -> None:
+    phases = [{"name": name, "epochs": epochs, "batch": 8} for name, epochs in (("a", 1), ("b", 2))]
+    origins = {
+        "seed": "--seed", "a.epochs": "default", "b.epochs": "net.danet:3", "a.batch": "default",
+        "b.batch": "default", "a.batch.x": "--set", "b.batch.x": "--set",
+    }  # fmt: skip
+    recipe = {"name": "r", "seed": 5, "phases": phases, "origins": origins}
+    assert list(settings(recipe)) == [
+        ("a.epochs", "1", "default"),
+        ("b.epochs", "2", "net.danet:3"),
+        ("batch", "8", "default, x from --set"),
+        ("seed", "5", "--seed"),
+    ]
