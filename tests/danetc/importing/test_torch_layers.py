@@ -1,0 +1,203 @@
+"""Each function and module of PyTorch that is read, alone behind a convolution.
+
+The comparison of an import holds it to the numbers of the source; here is whether it is read at all, as
+what, and with which options it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import danetc
+from danetc.errors import UserError
+
+SIZE = (2, 6, 6)
+
+
+class Behind(nn.Module):
+    """A convolution of 2 to 4 channels, and behind it what is to be read; it may use ``held``."""
+
+    def __init__(self, tail: Callable[..., Any], held: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.held = nn.Identity() if held is None else held
+        if isinstance(held, nn.BatchNorm2d) and held.running_var is not None:
+            nn.init.uniform_(held.running_var, 0.5, 2.0)
+            nn.init.uniform_(held.running_mean, -1.0, 1.0)
+        self.tail = tail
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.conv(x)
+        return self.tail(x) if isinstance(self.held, nn.Identity) else self.tail(x, self.held)
+
+
+def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
+    """The lines of the spec behind ``use std``."""
+    found = danetc.import_network(Behind(tail, held).eval(), SIZE, samples=4)
+    assert found.agreement.difference < 1e-6
+    return found.text.partition("use std")[2]
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"),
+    [
+        (lambda x: x + x.tanh(), "out = in + (in -> tanh)"),
+        (lambda x: torch.sub(x, torch.tanh(x)), "out = in - (in -> tanh)"),
+        (lambda x: x - 0.5, "out = in - 0.5"),
+        (lambda x: 0.5 - x, "out = 0.5 - in"),
+        (lambda x: torch.rsub(x, 0.25), "out = 0.25 - in"),
+        (lambda x: torch.rsub(x, torch.tanh(x)), "out = (in -> tanh) - in"),
+        (lambda x: 3 * x, "out = 3 * in"),
+        (lambda x: x.div(4), "out = 0.25 * in"),
+        (lambda x: x * torch.sigmoid(x), "out = in * (in -> sigmoid)"),
+        (lambda x: torch.maximum(x, x.tanh()), "out = max(in, in -> tanh)"),
+        (lambda x: torch.minimum(x, F.sigmoid(x)), "out = min(in, in -> sigmoid)"),
+        (lambda x: torch.cat([x, x.tanh()], 1), "out = concat(in, in -> tanh)"),
+        (lambda x: torch.concat([x, x.tanh()], dim=-3), "out = concat(in, in -> tanh)"),
+        (lambda x: torch.cat([x], 1), "conv(4, bias = true) -> mean_over_time"),
+        (lambda x: F.max_pool2d(x, 2), "maxpool(2)"),
+        (lambda x: F.max_pool2d(x, 3, 3), "maxpool(3, padding = 0)"),
+        (lambda x: F.max_pool2d(x, 3, 1, 1), "maxpool(3, stride = 1) "),
+        (lambda x: torch.max_pool2d(x, 2, ceil_mode=True), "maxpool(2)"),
+        (lambda x: F.avg_pool2d(x, 3, 1, 1), "avgpool(3, stride = 1, padding = 1)"),
+        (lambda x: F.avg_pool2d(x, (2, 2), count_include_pad=False), "avgpool(2)"),
+        (lambda x: F.adaptive_avg_pool2d(x, 1), "avgpool"),
+        (lambda x: F.adaptive_avg_pool2d(x, (6, None)), "conv(4, bias = true) -> mean_over_time"),
+        (lambda x: F.adaptive_avg_pool2d(x, 3), "avgpool(2)"),
+        (lambda x: F.adaptive_avg_pool2d(x, 12), "upsample "),
+        (lambda x: F.dropout(x, 0.25, False), "dropout(0.25)"),
+        (lambda x: x.clone().contiguous().float(), "conv(4, bias = true) -> mean_over_time"),
+        (lambda x: x.mean((2, 3)), "avgpool"),
+        (lambda x: torch.mean(x, dim=[-1, -2], keepdim=True), "avgpool"),
+        (lambda x: x.flatten(1), "flatten"),
+        (lambda x: x.flatten(2, 2), "conv(4, bias = true) -> mean_over_time"),
+        (lambda x: x.view(-1, 4 * 6 * 6), "flatten"),
+        (lambda x: x.reshape(x.shape), "conv(4, bias = true) -> mean_over_time"),
+    ],
+)
+def test_a_function_is_read(tail: Callable[..., Any], text: str) -> None:
+    assert text in read(tail)
+
+
+@pytest.mark.parametrize(
+    ("held", "text"),
+    [
+        (nn.GroupNorm(2, 4), "groupnorm(2)"),
+        (nn.BatchNorm2d(4), "-> norm "),
+        (nn.BatchNorm2d(4, eps=1e-3), "norm(eps = 0.001)"),
+        (nn.BatchNorm2d(4, affine=False), "-> norm "),
+        (nn.AvgPool2d(2), "avgpool(2)"),
+        (nn.MaxPool2d(2, 1), "maxpool(2, stride = 1)"),
+        (nn.Dropout(0.25), "dropout(0.25)"),
+        (nn.GELU(), "gelu"),
+        (nn.Sigmoid(), "sigmoid"),
+        (nn.Tanh(), "tanh"),
+        (nn.Upsample(scale_factor=2), "upsample "),
+        (nn.Upsample(scale_factor=(3.0, 3.0)), "upsample(3)"),
+        (nn.AdaptiveAvgPool2d(2), "avgpool(3)"),
+        (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False), "conv(6"),
+    ],
+)
+def test_a_module_is_read(held: nn.Module, text: str) -> None:
+    assert text in read(lambda x, held: held(x), held)
+
+
+def normed(x: Tensor, norm: Any, **changes: Any) -> Tensor:
+    given = {"weight": norm.weight, "bias": norm.bias, "training": False, "eps": norm.eps}
+    return F.batch_norm(x, norm.running_mean, norm.running_var, **{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("tail", "held", "text"),
+    [
+        (normed, nn.BatchNorm2d(4, eps=1e-3), "norm(eps = 0.001)"),
+        (
+            lambda x, norm: torch.batch_norm(
+                x,
+                norm.weight,
+                norm.bias,
+                norm.running_mean,
+                norm.running_var,
+                False,
+                0.1,
+                1e-5,
+                False,
+            ),
+            nn.BatchNorm2d(4),
+            "-> norm ",
+        ),
+        (
+            lambda x, conv: F.conv2d(x, conv.weight, conv.bias, 2, padding=2, dilation=2, groups=2),
+            nn.Conv2d(4, 6, 3, groups=2),
+            "conv(6, stride = 2, groups = 2, bias = true, dilation = 2)",
+        ),
+        (lambda x, held: F.linear(x.flatten(1), held.weight), nn.Linear(144, 5), "linear(5"),
+    ],
+)
+def test_a_layer_whose_weights_the_models_code_reads(
+    tail: Callable[..., Any], held: nn.Module, text: str
+) -> None:
+    assert text in read(tail, held)
+
+
+CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+
+@pytest.mark.parametrize(
+    ("tail", "held", "why"),
+    [
+        (lambda x: torch.add(x, x, alpha=2), None, "`add` with a factor"),
+        (lambda x: torch.div(x, x, rounding_mode="floor"), None, "with a factor or a rounding"),
+        (lambda x: 1 / x, None, "`div` of a number by a value"),
+        (lambda x: torch.cat([x, x], 2), None, "along another axis than channels"),
+        (lambda x: x[:, 0], None, "a part of a value"),
+        (lambda x: x.mean(), None, "a mean over everything"),
+        (lambda x: x.mean(1), None, "a mean over the dimensions"),
+        (lambda x: x.sum(1), None, "a sum over 1"),
+        (lambda x: x.flatten(1, 2), None, "flatten of the dimensions 1 to 2"),
+        (lambda x: x.view(4, -1), None, "a change of shape from"),
+        (lambda x: x.unsqueeze(1), None, "a new dimension"),
+        (lambda x: x.repeat(3, 1, 1, 1), None, "a repetition by"),
+        (lambda x: torch.maximum(x, torch.ones(())), None, "no parameter and no buffer"),
+        (lambda x: F.max_pool2d(x, 2, dilation=2), None, "a pooling with a dilation"),
+        (lambda x: F.avg_pool2d(x, 2, divisor_override=3), None, "other than its window's size"),
+        (lambda x: F.adaptive_avg_pool2d(x, 4), None, "whose windows have several sizes"),
+        (lambda x, conv: F.conv2d(x, 2 * conv.weight), CONV, "danetc reads those of layers"),
+        (lambda x, held: F.linear(x, held.weight), nn.Linear(6, 5), "a linear layer of a map"),
+        (lambda x, norm: normed(x, norm, training=True), NORM, "statistics of its input"),
+        (lambda x, norm: normed(x, norm, weight=None), NORM, "a norm without weights"),
+        (lambda x, held: held(x), nn.GroupNorm(2, 4, eps=1e-3), "another eps than 1e-5"),
+        (lambda x, held: held(x), nn.GroupNorm(2, 4, affine=False), "or without weights"),
+        (
+            lambda x, held: held(x),
+            nn.BatchNorm2d(4, track_running_stats=False),
+            "without running statistics",
+        ),
+        (lambda x, held: held(x), nn.GELU("tanh"), "a GELU approximated by tanh"),
+        (
+            lambda x, held: held(x),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            "not by the nearest pixel",
+        ),
+        (lambda x, held: held(x), nn.Upsample(scale_factor=1.5), "by 1.5, which is no whole"),
+        (lambda x, held: held(x), nn.Upsample(size=12), "not by the nearest pixel and a factor"),
+        (
+            lambda x, held: held(x)[0],
+            nn.MaxPool2d(2, return_indices=True),
+            "a max pooling with indices",
+        ),
+        (lambda x, held: held(x), nn.Linear(6, 5), "and no vector; flatten it"),
+    ],
+)
+def test_other_options_are_refused(
+    tail: Callable[..., Any], held: nn.Module | None, why: str
+) -> None:
+    with pytest.raises(UserError, match=why):
+        read(tail, held)
