@@ -9,18 +9,21 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from danetc.errors import UserError
 from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.measure.plots import figure_bytes
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.measures import TRAINED
-from danetc.tasks.grid.plot import FIGURES, across, data_name, training_figure
+from danetc.tasks.grid.call import Compared
+from danetc.tasks.grid.measures import OF_NUMBERS, TRAINED
+from danetc.tasks.grid.plot import FIGURES, accuracy_figure, across, data_name, training_figure
 from danetc.tasks.grid.results import (
     CellRow,
     Comparison,
@@ -28,7 +31,7 @@ from danetc.tasks.grid.results import (
     read_comparison,
     wiring,
 )
-from danetc.tasks.grid.table import flat, pivoted
+from danetc.tasks.grid.table import as_csv, flat, pivoted
 from danetc.tasks.model_directory import GRID
 from tests.forked import Popen
 
@@ -251,6 +254,68 @@ def test_numbers_of_tables() -> None:
     stream = io.StringIO()
     show(table, "csv", stream)
     assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
+
+
+def test_csv_has_a_column_for_each_seed() -> None:
+    found = comparison()
+    unfinished = replace(found.rows[1], scores={1: 0.5})
+    rows = csv.DictReader(io.StringIO(as_csv(replace(found, rows=(found.rows[0], unfinished)))))
+    first, second = rows
+    assert (first["cell"], first["network"], first["T"]) == (
+        found.rows[0].name,
+        "origin_chain_r20",
+        "4",
+    )
+    assert (first["parameters"], first["epochs_x_T"]) == ("20000", "300")
+    assert float(first["mean"]) == pytest.approx(np.mean([0.22, 0.405]))
+    assert (first["seed_0"], first["seed_1"], first["state"]) == ("0.22", "0.405", "done")
+    assert (second["mean"], second["deviation"], second["state"]) == ("0.5", "", "1 of 2 runs")
+    assert (second["seed_0"], second["seed_1"], second["best"]) == ("", "0.5", "1")
+    assert first["best"] == "0"
+
+
+def test_names_that_are_no_axis() -> None:
+    for draw in (
+        lambda name: pivoted(comparison(), [name]),
+        lambda name: across(comparison(), name),
+    ):
+        with pytest.raises(UserError, match="there is no `dept`"):
+            draw("dept")
+    twice = Comparison("digits", (), "last", comparison().rows[:1] * 2)
+    with pytest.raises(UserError, match="several cells would stand in one place"):
+        pivoted(twice, ["wiring"])
+
+
+def test_figures_from_python() -> None:
+    pytest.importorskip("matplotlib")
+    found = Compared(Path("out"), comparison())
+    upper, lower = found.figure().axes[:2], found.figure().axes[2:4]
+    assert [each.get_xlabel() for each in (*upper, *lower)] == ["epoch", "epoch", "depth", "depth"]
+    assert found.figure("training", "classes").axes[-1].get_xlabel() == "epoch"
+    with pytest.raises(UserError, match="name is one of accuracy, training, not 'loss'"):
+        found.figure("loss")
+    with pytest.raises(UserError, match="there is no `dept`"):
+        found.figure(x="dept")
+
+
+def test_cells_that_differ_in_no_number_are_bars() -> None:
+    """A bar with its value for each cell, and guessing as a line where a network is near it."""
+    pytest.importorskip("matplotlib")
+    rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
+    _, lower = accuracy_figure(Comparison("digits", ("network",), "last", rows)).axes
+    assert [bar.get_height() for bar in lower.patches] == pytest.approx(
+        [100 * (each.mean or 0) for each in rows]
+    )
+    assert [each.get_text() for each in lower.texts] == ["31.2"] * 3
+    ticks = [each.get_text() for each in lower.get_xticklabels()]
+    assert ticks == ["origin", "origin by densely_additive", "sew"]
+    numbers = Comparison("d", ("network",), "last", rows, OF_NUMBERS)
+    assert OF_NUMBERS.of({"scores": {"rmse": 0.5}}) == 0.5
+    _, lower = accuracy_figure(
+        replace(numbers, rows=[replace(each, curves={**each.curves, "test_rmse": {0: (1.0,)}})
+                               for each in rows])
+    ).axes  # fmt: skip
+    assert [each.get_text() for each in lower.texts] == ["0.312"] * 3
 
 
 @pytest.mark.thorough
