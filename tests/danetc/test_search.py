@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from danetc.tasks.grid.attempt import Attempt
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.model_directory import GRID, TRAINING
+from danetc.tasks.searching.call import SearchResult
 from danetc.tasks.searching.results import Searched, TrialRow, read_search, undominated
 from danetc.tasks.searching.shown import front_figure, table
 from danetc.tasks.searching.space import SearchRange, parse_dimension
@@ -249,6 +251,83 @@ def test_the_figure_shows_every_trial() -> None:
     assert list(lines[0].get_ydata()) == [50, 25]
     assert front_figure(Searched(Path(), "digits", ("network",), True, ())) is None
     assert table(found).rows == ()
+
+
+def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
+    good, poor, *rest = rows((0.5, 10), (0.25, 2000), (0, 0), (0, 0), (0, 0))
+    ended = [
+        replace(
+            rest[0], state="pruned", score=None, operations=None, reason="pruned after epoch 1"
+        ),
+        replace(rest[1], state="pruned", score=None, reason="error[E0210]: no rule\n --> a"),
+        replace(rest[2], state="failed", score=None, parameters=None, reason=None, values={}),
+    ]
+    trials = (*ended, poor, replace(good, best=True))
+    found = Searched(Path("out"), "digits", ("network", "width"), False, trials)
+    wide = replace(
+        found, trials=tuple(replace(x, values={**x.values, "width": x.number}) for x in trials)
+    )
+    assert table(wide).heads == (
+        "trial", "network", "width", "operations", "params", "top-1 %", "state",
+    )  # fmt: skip
+    assert [[cell.text for cell in row] for row in table(wide).rows] == [
+        ["0", "a", "0", "10", "1", "50.00", "complete"],
+        ["1", "a", "1", "2,000", "1", "25.00", "complete"],
+        ["2", "a", "2", "-", "1", "-", "pruned after epoch 1"],
+        ["3", "a", "3", "0", "1", "-", "pruned: error[E0210]: no rule"],
+        ["4", "-", "4", "0", "-", "-", "failed"],
+    ]
+    assert [row[5].best for row in table(wide).rows] == [True] + [False] * 4
+    assert table(wide).right == {0, 2, 3, 4, 5}
+    only = replace(found, trials=(good,))
+    assert table(only).heads == ("trial", "width", "operations", "params", "top-1 %")
+    assert table(only).rows[0][1].text == "-"
+    front = replace(found, front=True, trials=(poor, replace(good, best=True)))
+    assert [row[0].text for row in table(front).rows] == ["0"]
+
+
+def test_a_search_in_a_line_a_table_and_a_figure() -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    trials = [
+        replace(each, best=each.number < 4) for each in rows(*[(0.5, 10 - n) for n in range(6)])
+    ]
+    found = SearchResult(Path("out"), "digits", ("network",), False, tuple(trials))
+    listed = ", ".join(f"cell {n} (50.00)" for n in (3, 2, 1))
+    told = f"6 trials on digits; the best top-1 %: {listed}, ..."
+    assert repr(found) == f"<SearchResult: out: {told}>"
+    assert repr(replace(found, trials=tuple(trials[4:]))).endswith(": 2 trials on digits>")
+    assert list(found.frame()["operations"]) == [10, 9, 8, 7, 6, 5]
+    assert list(found.frame()["network"]) == ["a"] * 6
+    assert found._repr_html_().count("<tr>") == 7
+    lines = found.figure().axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[6, 5], [7, 8, 9, 10]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_draw_by_their_seed_and_go_on(sampler: str) -> None:
+    import optuna
+
+    space = (Axis("a", (1, 2)), SearchRange("b", 1, 3))
+
+    def drawn(seed: int, before: int) -> list[tuple[int, int]]:
+        study = optuna.create_study(sampler=SAMPLERS[sampler](space, seed, before))
+        found = []
+        for _ in range(6):
+            trial = study.ask()
+            values = trial.suggest_categorical("a", [1, 2]), trial.suggest_int("b", 1, 3)
+            study.tell(trial, 0.0)
+            found.append(values)
+        return found
+
+    first = drawn(3, 0)
+    assert first == drawn(3, 0)
+    assert drawn(4, 0) != first
+    if sampler == "grid":
+        assert len(set(first)) == 6
+        assert drawn(3, 5) == first
+    else:
+        assert drawn(3, 1) == drawn(4, 0)
 
 
 @pytest.mark.thorough
