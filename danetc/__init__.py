@@ -21,10 +21,10 @@ Importing this package loads neither the compiler nor torch; the first use of a 
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics.diagnostic import SpecError
     from danetc.errors import UserError
@@ -100,7 +100,7 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module("danetc.version").version()
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-        if isinstance(value, FunctionType) and name in __all__:
+        if name in __all__ and not isinstance(value, type):
             from danetc.tasks.arguments import check_types
 
             value = check_types(value)

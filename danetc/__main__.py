@@ -2,6 +2,6 @@
 
 import sys
 
-from danetc.main import process
+from danetc.entry import run
 
-sys.exit(process())
+sys.exit(run())

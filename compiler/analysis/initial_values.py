@@ -23,15 +23,16 @@ Known = int | float
 float)."""
 
 
-def last_norm(graph: Graph, block: Block) -> Node | None:
-    """The last norm of a block, its shortcut left out."""
-    depth = len(block.scope)
-    inside = [
-        node
-        for node in graph.nodes.values()
-        if node.scope[:depth] == block.scope and "shortcut" not in node.scope[depth:]
-    ]
-    return next((node for node in reversed(inside) if OPS[node.op].norm is not None), None)
+def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
+    """The last norm of each scope, as of a block; norms of its shortcut do not count."""
+    found: dict[tuple[str, ...], Node] = {}
+    for node in graph.nodes.values():
+        if OPS[node.op].norm is not None:
+            for depth in range(len(node.scope), -1, -1):
+                if "shortcut" in node.scope[depth : depth + 1]:
+                    break
+                found[node.scope[:depth]] = node
+    return found
 
 
 def in_branch(block: Block, node: Node) -> bool:

@@ -10,7 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
+from danetc.compiler.analysis.initial_values import (
+    in_branch,
+    initial_values,
+    last_norms,
+    with_zeros,
+)
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
@@ -94,7 +99,8 @@ def _is_sum_of_all(stage: Stage, i: int) -> bool:
 def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
     if len(stage.blocks) < 2:
         raise NotApplicable("the stage has one block")
-    norms = {_zeroed(graph, stage, i, block) for i, block in _fed(stage)}
+    last = last_norms(graph)
+    norms = {_zeroed(last.get(block.scope), stage, i, block) for i, block in _fed(stage)}
     start = with_zeros(replace(graph, steps=1), norms)
     known = initial_values(start)
     outputs: dict[str, int] = {}
@@ -119,9 +125,8 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
     return GradientPlan(part, tuple(programs), dense)
 
 
-def _zeroed(graph: Graph, stage: Stage, i: int, block: Block) -> int:
-    """The norm that makes a block start as its shortcut."""
-    norm = last_norm(graph, block)
+def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
+    """The last norm of a block, as the one that makes the block start as its shortcut."""
     if norm is None:
         raise NotApplicable(f"block {i} has no norm that could start at 0")
     if not in_branch(block, norm) and block.after:

@@ -20,6 +20,7 @@ from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
+from danetc.errors import UserError
 from danetc.tasks.inputs import taken
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ TITLES: Mapping[str, str] = {
 }
 """What is shown, in this order: the four propositions, and the claim as a property of paths."""
 
+MOST_BLOCKS = 1_000
+"""Blocks of all stages together whose gradients and variances are checked by numbers."""
 IMAGES = 2
 GRADIENT_SIZE = 6
 """Height and width of the maps on which gradients are compared: their formulas are for each place."""
@@ -106,7 +109,16 @@ def prove(
 
     Without ``numbers`` what follows from the topology is a fact, and nothing is checked. Imports
     torch only where there is something to check by numbers. ``on_progress`` gets what comes next.
+
+    Raises UserError where numbers are to be checked of more than ``MOST_BLOCKS`` blocks.
     """
+    blocks = sum(len(stage.blocks) for stage in graph.stages)
+    if numbers and blocks > MOST_BLOCKS:
+        raise UserError(
+            f"{graph.name} has {blocks:,} blocks, and gradients and variances are checked by numbers "
+            f"for {MOST_BLOCKS:,} at most; --no-numbers (numbers=False) states what follows from the "
+            "topology"
+        )
     findings: list[PropositionResult] = []
     for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
         if not graph.stages:

@@ -181,3 +181,20 @@ def test_facts_alone_need_no_torch() -> None:
     status, modules = modules_after("prove", "baa_r18")
     assert status == 0
     assert "torch" not in modules
+
+
+def test_numbers_of_very_deep_networks_are_refused(danetc: Run, tmp_path: Path) -> None:
+    place = tmp_path / "deep.danet"
+    place.write_text(
+        "use std\nnetwork deep {\n  input = image(3, 8, 8)\n  steps = 1\n  neuron = IF\n"
+        "  surrogate = atan\n  stem = conv(4) -> norm -> spike\n"
+        "  stages = stage(basic(4), 1001) via sew\n"
+        "  head = avgpool -> mean_over_time -> linear(10)\n}\n"
+    )
+    assert "over 1000 blocks the gradient is 1" in danetc("prove", "--no-numbers", str(place)).out
+    told = danetc("prove", str(place)).err
+    assert (
+        "deep has 1,001 blocks, and gradients and variances are checked by numbers for 1,000"
+        in told
+    )
+    assert "--no-numbers" in told
