@@ -267,7 +267,7 @@ def read_file(path: Path) -> bytes:
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file, which is read in pieces. Raises DamagedError like ``opened``."""
     with opened(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def save_record(record: Mapping[str, Any], path: Path) -> None:

@@ -88,6 +88,7 @@ class Checkpoints:
     def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
         self.folder = folder
         self.failure: str | None = None  # of the last attempt
+        self._failing = False
         self._kept: Position | None = None
         self._notice = notice
         self._written = written
@@ -195,9 +196,12 @@ class Checkpoints:
             self.failure = f"{type(error).__name__}: {error}"
 
     def _report(self, names: Sequence[str]) -> None:
+        again, self._failing = self._failing, self.failure is not None
         if self.failure is None:
             for name in names:
                 self._written(self.folder / name)
+            return
+        if again:  # a disk that is full stays so: once is enough
             return
         there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
         self._notice(f"no checkpoint was written: {self.failure}; {there}")

@@ -195,11 +195,18 @@ class Trial:
             if world.first and not directory.has_results:
                 results.write_model()
 
-            def keep(fitted: Fitted, results: Results = results) -> None:
+            unwritten: list[object] = []
+
+            def keep(
+                fitted: Fitted, results: Results = results, unwritten: list[object] = unwritten
+            ) -> None:
                 try:
                     results.write(fitted)
                 except OSError as error:
+                    if unwritten:  # a disk that is full stays so: once is enough
+                        return
                     last = fitted.history[-1]
+                    unwritten.append(last)
                     observer.notice(
                         f"the weights of {last['phase']} {last['epoch']} were not written: "
                         f"{explain_os_error(error, 'free some space; the run continues')}; those of "

@@ -248,3 +248,14 @@ def test_random_states_are_taken_and_put_back() -> None:
         assert draw() != first
     finally:
         set_random_state(before, device)
+
+
+def test_a_disk_that_stays_full_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "folder").write_text("")  # a file, where the folder of checkpoints would be made
+    checkpoints = Checkpoints(tmp_path / "folder", told.append, lambda path: None)
+    for _ in range(3):
+        assert not checkpoints.write(Snapshot(Position(0), {}, {}), "last")
+    assert len(told) == 1
+    (tmp_path / "folder").unlink()
+    assert checkpoints.write(Snapshot(Position(0), {}, {}), "last")
