@@ -75,7 +75,7 @@ def check_types(function: Callable[P, R]) -> Callable[P, R]:
             parameter = signature.parameters[name]
             if name not in hints:
                 try:
-                    hints[name] = eval(parameter.annotation, function.__globals__)  # type: ignore[attr-defined]
+                    hints[name] = eval(parameter.annotation, function.__globals__)
                 except NameError:  # of a type that only type checkers import
                     hints[name] = object
             several = parameter.kind is parameter.VAR_POSITIONAL
