@@ -21,6 +21,7 @@ from torch import nn
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.dsl.first_weights import read
+from danetc.runtime.kernels.torch_internals import has_modes, is_fake
 
 
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
@@ -29,7 +30,12 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     What draws its own weights as it is made draws them from ``seed``.
     """
     made: nn.Module
-    known = isinstance(create, type) and issubclass(create, (nn.Conv1d, nn.Conv2d, nn.Linear))
+    # (Within a mode, such as that of fake tensors, parameters cannot be moved.)
+    known = (
+        not has_modes()
+        and isinstance(create, type)
+        and issubclass(create, (nn.Conv1d, nn.Conv2d, nn.Linear))
+    )
     if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
@@ -42,20 +48,24 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
 
 
 def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> None:
-    """Give all parameters their first values, drawn from ``seed`` in the order of the spec.
+    """Give all parameters their first values, drawn from ``seed`` in the order of the spec. Those on the
+    device ``meta``, and fake tensors, have none.
 
     Products of values are not counted: passes change how many there are.
     """
     once = (id for id in modules if id not in graph.shares)
     ids = sorted(id for id in once if OPS[graph[id].op].products is None)
     source = torch.Generator().manual_seed(seed)
-    seeds = torch.randint(2**62, (len(ids),), generator=source, device="cpu").tolist()
+    drawn = torch.randint(2**62, (len(ids),), generator=source, device="cpu")
+    seeds = range(len(ids)) if is_fake(drawn) else drawn.tolist()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing leaves the GIL free
         list(pool.map(_first_values, (modules[id] for id in ids), (graph[id] for id in ids), seeds))
 
 
 @torch.no_grad()
 def _first_values(module: nn.Module, node: Node, seed: int) -> None:
+    if any(parameter.is_meta or is_fake(parameter) for parameter in module.parameters()):
+        return
     match module:
         case _ if isinstance(node.attrs.get("init"), str):
             _drawn(module, str(node.attrs["init"]), seed)

@@ -20,10 +20,16 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
-from danetc.runtime.kernels import compiled, native, upcoming
+from danetc.runtime.kernels import compiled, native
 from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.kernels.neuron import HALF
-from danetc.runtime.kernels.torch_internals import base, version
+from danetc.runtime.kernels.torch_internals import (
+    base,
+    has_values,
+    is_fake,
+    is_known,
+    version,
+)
 
 _STREAMS = 8
 
@@ -52,7 +58,7 @@ def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
     rows = []
     for width, shift in _fields(kind.bits):
         weight = 2.0**-shift
-        factor, start = (_number(v * weight, x.device) for v in (1 / kind.unit, kind.low))
+        factor, start = (_number(v * weight, values) for v in (1 / kind.unit, kind.low))
         (field,) = _run(_packing(width), streams, factor, start)
         rows.append(field)
     packed = rows[0] if len(rows) == 1 else torch.cat(rows)
@@ -80,9 +86,9 @@ def unpack(
     values, row = None, 0
     for width, shift in _fields(kind.bits):
         field = rows if width == kind.bits else rows[row : row + width]
-        weight = _number(kind.unit * 2.0**shift, packed.device)
+        weight = _number(kind.unit * 2.0**shift, packed)
         if values is None:
-            start = _number(kind.low * kind.unit, packed.device)
+            start = _number(kind.low * kind.unit, packed)
             (values,) = _run(_unpacking(width, dtype, first=True), field, weight, start)
         else:
             (values,) = _run(_unpacking(width, dtype, first=False), values, field, weight)
@@ -98,19 +104,35 @@ def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
         return False
     if not (compiled.COMPILE and native.LIBRARIES):
         return False
-    notes = upcoming.notes
-    is_known = type(x) is Tensor or (notes is not None and isinstance(x, notes.fake))
-    return is_known and not torch.compiler.is_compiling() and _native("pack") is not None
+    return (
+        is_known(x)
+        and not x.is_neg()
+        and not torch.compiler.is_compiling()
+        and _native("pack") is not None
+    )
 
 
 def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> None:
-    if type(x) is Tensor:
-        function = _native(name)
-        assert function is not None
-        function(
-            x.data_ptr(), out.data_ptr(), count, kind.bits, kind.unit, kind.low,
-            torch.get_num_threads(),
-        )  # fmt: skip
+    run = _convert if has_values(x) else torch.ops.danetc.convert_bits
+    run(x, out, name, count, kind.bits, kind.unit, kind.low)
+
+
+def _convert(
+    x: Tensor, out: Tensor, name: str, count: int, bits: int, unit: float, low: float
+) -> None:
+    """Call a function of ``bits.cpp`` by its ``name``."""
+    function = _native(name)
+    assert function is not None
+    function(x.data_ptr(), out.data_ptr(), count, bits, unit, low, torch.get_num_threads())
+
+
+_OPERATOR = "danetc::convert_bits"
+torch.library.define(
+    _OPERATOR,
+    "(Tensor x, Tensor(a!) out, str name, int count, int bits, float unit, float low) -> ()",
+)
+torch.library.impl(_OPERATOR, "CPU", _convert)
+torch.library.register_fake(_OPERATOR, lambda *_: None)
 
 
 @lru_cache(maxsize=2)
@@ -143,11 +165,11 @@ def _run(kernel: CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
     return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
 
 
-def _number(value: float, device: torch.device) -> Tensor:
+def _number(value: float, like: Tensor) -> Tensor:
     """A number as an argument, so that all fields of one width share a kernel."""
-    if upcoming.notes is not None:  # one without a value may come of it, which must not be kept
-        return torch.tensor(value, device=device)
-    return _kept_number(value, device)
+    if has_values(like) or torch.compiler.is_compiling():
+        return _kept_number(value, like.device)
+    return like.new_full((), value, dtype=torch.float32)  # no fake tensor is to be kept
 
 
 @lru_cache(maxsize=256)
@@ -327,6 +349,8 @@ class SavedTensor:
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
         """Have all who keep ``x`` from now on share these bits of it."""
+        if is_fake(packed) and not is_fake(x):
+            return  # a real tensor may outlive the mode
         if (now := version(x)) is not None:
             setattr(_owner(x), _KNOWN, _Known(packed, self.kind, now))
 

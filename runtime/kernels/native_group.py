@@ -18,6 +18,7 @@ from typing import NamedTuple
 from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
+from danetc.runtime.kernels import native
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.kernels.native import is_there, library, parallel, text
@@ -61,6 +62,18 @@ _known: dict[Wanted, NativeGroup | None] = {}
 def forget() -> None:
     """As if no library had been asked for in this process."""
     _known.clear()
+
+
+def group_form(wanted: Wanted) -> NativeGroup | None:
+    """The group for tensors without values, whose library is not compiled: it never runs."""
+    if not native.LIBRARIES or native.compiler() is None or _source_of(wanted) is None:
+        return None
+    program = read_program(wanted.program)
+    return NativeGroup(_never, _never, any(not item.is_scalar for item in program.learnables))
+
+
+def _never(*_: object) -> None:
+    raise RuntimeError("a group for tensors without values was run")
 
 
 def native_group(wanted: Wanted, others: Iterable[Wanted] = ()) -> NativeGroup | None:

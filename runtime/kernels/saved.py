@@ -61,7 +61,7 @@ def place_of(text: str, args: Sequence[Tensor], fixed: tuple[int, ...]) -> Path:
             torch.version.cuda,
         )
     else:
-        machine = platform.machine(), torch.backends.cpu.get_cpu_capability()
+        machine = device.type, platform.machine(), torch.backends.cpu.get_cpu_capability()
     key = (
         text,
         tuple((x.dtype, x.dim()) for x in args),

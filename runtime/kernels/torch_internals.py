@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import profile
 
+_PLAIN = (Tensor, nn.Parameter)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -373,9 +374,25 @@ def is_wrapped(x: Tensor) -> bool:
 
 def has_modes() -> bool:
     """True inside a mode that is to see each operation, or to run it in another way (fake tensors)."""
-    return has(InternalUse.TRANSFORMS) and (
-        torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
-    )
+    if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
+        return False
+    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
+
+
+def is_fake(x: Tensor) -> bool:
+    """True for the tensors of FakeTensorMode, which have a form and no values."""
+    return type(x) not in _PLAIN and getattr(x, "fake_mode", None) is not None
+
+
+def is_known(x: Tensor) -> bool:
+    """True unless ``x`` is of a subclass with a meaning of its own."""
+    return type(x) in _PLAIN or is_fake(x)
+
+
+def has_values(x: Tensor) -> bool:
+    """True if native code may read and write the memory of ``x``, a tensor of the CPU: no subclass, and no
+    mode is active that would have to see it."""
+    return type(x) in _PLAIN and not has_modes()
 
 
 # -- backward passes -------------------------------------------------------------------------------

@@ -65,13 +65,6 @@ class Notes:
 notes: Notes | None = None
 """Those of the call that is being looked through at this moment."""
 
-_PLAIN = (Tensor, nn.Parameter)
-
-
-def is_known(x: Tensor) -> bool:
-    """Whether ``x`` is no subclass of a tensor, except for those of a call that is looked through."""
-    return type(x) in _PLAIN or (notes is not None and type(x) is notes.fake)
-
 
 @dataclass(slots=True)
 class ModelCall:

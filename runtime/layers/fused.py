@@ -23,11 +23,10 @@ from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels import compiled, native, upcoming
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
-from danetc.runtime.kernels.native_group import Wanted, native_group
+from danetc.runtime.kernels.native_group import Wanted, group_form, native_group
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.neuron_operators import apart, is_timeless
-from danetc.runtime.kernels.torch_internals import is_traced
-from danetc.runtime.kernels.upcoming import is_known
+from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.joined import (
     SideBySide,
@@ -302,7 +301,12 @@ class FusedNeuron(Neuron):
         It is the one condition for compiled and native code: without it every module is called.
         """
         for built, norm, value in zip(self._built, norms, values, strict=True):
-            x = value.parts[0].original if isinstance(value, SideBySide) else value
+            parts = [p.original for p in value.parts] if isinstance(value, SideBySide) else [value]
+            x = parts[0]
+            if not (x.is_cpu or x.is_cuda):
+                return False
+            if not all([is_known(each) and not each.is_neg() for each in parts]):  # noqa: C419
+                return False
             if built is not None and not is_standard(norm, type(built), x):
                 return False
             if self._per_step and len(x.shape) == self.rank + 2 and len(x) != self.steps:
@@ -328,7 +332,7 @@ class FusedNeuron(Neuron):
         counts = tuple([len(each) for each in terms])
         arrangements = tuple([part.arrangement for part in parts])
         modes = self._modes()
-        key = counts, arrangements, modes, torch.get_num_threads()
+        key = counts, arrangements, modes, torch.get_num_threads(), is_fake(parts[0].tensor)
         if key not in self._passes:
             self._passes[key] = self._found(terms, modes)
         return self._passes[key]
@@ -341,10 +345,13 @@ class FusedNeuron(Neuron):
             return None
         static, steps, timeless = self._form([parts[0].original for parts in terms])
         wanted = Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
-        call = upcoming.call_under_way()
-        layers = [] if call is None else list(call.model.modules())
-        others = [x._likely(steps, last) for x in layers if isinstance(x, FusedNeuron)]
-        group = native_group(wanted, others)
+        if is_fake(terms[0][0].tensor):
+            group = group_form(wanted)
+        else:
+            call = upcoming.call_under_way()
+            layers = [] if call is None else list(call.model.modules())
+            others = [x._likely(steps, last) for x in layers if isinstance(x, FusedNeuron)]
+            group = native_group(wanted, others)
         if group is None:
             return None
         repeats = [
@@ -353,7 +360,7 @@ class FusedNeuron(Neuron):
             if norm is not None
         ]
         return PassPlan.of(
-            group, wanted.terms, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
+            group, wanted, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
         )
 
     def _likely(self, steps: int, last: bool) -> Wanted:

@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.kernels.fusion_group import (
     CompiledGroup,
@@ -46,7 +45,7 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         weight = self.weight
         if isinstance(self.padding, str) or not _has_packing(x, weight):
             return super().forward(x)
-        if type(x) is not Tensor:  # of a call that is looked through
+        if not internals.has_values(x):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         out = sparse.convolved(self, x)
         if out is not None:
@@ -73,10 +72,8 @@ class InferenceConv2d(Leaf, nn.Conv2d):
 
 def _has_packing(x: Tensor, weight: Tensor) -> bool:
     """Whether the weight is packed for values like ``x``, or would be for those that it stands for."""
-    if type(x) is not Tensor:
-        fakes = upcoming.notes
-        if fakes is None or not isinstance(x, fakes.fake):
-            return False
+    if not internals.is_known(x):
+        return False
     return is_laid_out(x, weight) and bool(torch.backends.mkldnn.enabled) and _can_pack()
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, fx
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.bit_packing import note_parts
 from danetc.runtime.kernels.composed_operators import aligned
-from danetc.runtime.kernels.upcoming import is_known
 from danetc.runtime.layers.layouts import arrangement_of
 
 
@@ -80,7 +79,7 @@ class Operand:
 
 def is_plain(x: Tensor) -> bool:
     """Whether ``x`` is float32 on a CPU, or of a call that is looked through."""
-    return is_known(x) and x.dtype is torch.float32 and x.is_cpu
+    return internals.is_known(x) and x.dtype is torch.float32 and x.is_cpu
 
 
 class SideBySide:

@@ -18,7 +18,8 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.kernels.native_group import NativeGroup
+from danetc.runtime.kernels.native_group import NativeGroup, Wanted
+from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.joined import Operand, SummedGradient
 from danetc.runtime.layers.layouts import laid_out, new_value
@@ -54,7 +55,7 @@ class PassPlan:
     """
 
     group: NativeGroup
-    terms: tuple[Term, ...]
+    wanted: Wanted
     counts: tuple[int, ...]
     kinds: tuple[Kind, ...]
     modes: tuple[str, ...]
@@ -68,13 +69,17 @@ class PassPlan:
     """Whether a norm would take them of one value."""
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        return self.wanted.terms
+
+    @property
     def channels(self) -> int:
         return self.sizes[1]
 
     @staticmethod
     def of(
         group: NativeGroup,
-        forms: tuple[Term, ...],
+        wanted: Wanted,
         terms: Sequence[Parts],
         steps: int,
         kinds: tuple[Kind, ...],
@@ -85,6 +90,7 @@ class PassPlan:
     ) -> PassPlan:
         """Raises RuntimeError, as torch does, where terms differ in more than T: libraries read what they are
         told is there."""
+        forms = wanted.terms
         widths, rests, lengths = _checked(terms, forms)
         counts = tuple(len(parts) for parts in terms)
         channels = sum(widths[: counts[0]])
@@ -108,7 +114,7 @@ class PassPlan:
             own = [_MODES[mode] for mode in modes]
             sizes = (images, channels, length, threads, *own, *counts, *widths)
         return PassPlan(
-            group, forms, counts, kinds, modes, repeats, last, shape, sizes, tuple(learns),
+            group, wanted, counts, kinds, modes, repeats, last, shape, sizes, tuple(learns),
             is_single,
         )  # fmt: skip
 
@@ -165,33 +171,42 @@ class OnePass:
         if plan.is_single and note is None:
             raise ValueError("training needs more than one value a channel, not 1")
         out = new_value(plan.shape, inputs[0], plan.last)
-        if type(out) is not Tensor:  # of a call that is looked through
-            return out
         statistics, shares = self._shared_statistics()
-        addresses = [out.data_ptr(), *[x.data_ptr() for x in inputs], *statistics]
         numbers: list[float] = []
-        table, row = self.table.data_ptr(), 4 * 4 * plan.channels
+        for norm, repeats in zip(self.norms, plan.repeats, strict=True):
+            numbers += norm.momentum or 0.0, norm.eps, repeats
+        sizes = [*plan.sizes, *shares]
+        if note is not None:
+            sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
+        if not has_values(out):
+            tensors = [out, *inputs, *statistics]
+            for norm, row in zip(self.norms, self.table.unbind(0), strict=True):
+                tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
+                tensors += row, norm.num_batches_tracked
+            read = [*inputs, *params, *[p for norm in self.norms for p in norm.parameters()]]
+            _through_torch(plan, [*tensors, *params], read, sizes, numbers)
+            return out
+        addresses = [out.data_ptr(), *[x.data_ptr() for x in inputs]]
+        addresses += [0 if x is None else x.data_ptr() for x in statistics]
+        table, row_size = self.table.data_ptr(), 4 * 4 * plan.channels
         for place, norm in enumerate(self.norms):
             buffers = norm.running_mean, norm.running_var, norm.num_batches_tracked
             mean, var, batches = [0 if x is None else x.data_ptr() for x in buffers]
             addresses += norm.weight.data_ptr(), norm.bias.data_ptr(), mean, var
-            addresses += table + place * row, batches
-            numbers += norm.momentum or 0.0, norm.eps, plan.repeats[place]
+            addresses += table + place * row_size, batches
         addresses += [p.data_ptr() for p in params]
-        sizes = [*plan.sizes, *shares]
-        if note is not None:
-            sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
         plan.group.forward(addresses, sizes, numbers)
         return out
 
-    def _shared_statistics(self) -> tuple[list[int], list[int]]:
-        """Addresses of the statistics of parts that several read, and whether they are known."""
-        addresses, shares = [], []
+    def _shared_statistics(self) -> tuple[list[Tensor | None], list[int]]:
+        """The statistics of parts that several read, and whether they are known."""
+        found: list[Tensor | None] = []
+        shares = []
         plan = self.plan
         widths = plan.sizes[-len(self.parts) :]
         for part, width, learns in zip(self.parts, widths, plan.learns, strict=True):
             if not (learns and part.sum is not None and self.note is None):
-                addresses.append(0)
+                found.append(None)
                 shares.append(native_group.ALONE)
                 continue
             known = part.statistics
@@ -200,8 +215,66 @@ class OnePass:
                 shares.append(native_group.NOTED)
             else:
                 shares.append(native_group.KNOWN)
-            addresses.append(known.data_ptr())
-        return addresses, shares
+            found.append(known)
+        return found, shares
+
+
+def _through_torch(
+    plan: PassPlan,
+    tensors: Sequence[Tensor | None],
+    read: Sequence[Tensor],
+    sizes: Sequence[int],
+    numbers: Sequence[float] | None = None,
+) -> None:
+    """Call the library as an operator, which modes of torch see and fake tensors have no effect in.
+
+    It takes the addresses of ``tensors``, of which ``read`` are not written to. Without ``numbers`` it is the
+    backward pass.
+    """
+    known = {id(x): x for x in tensors if x is not None}
+    for x in read:
+        known.pop(id(x), None)
+    written = list(known.values())
+    places = {id(x): place for place, x in enumerate([*written, *read])}
+    wanted = plan.wanted
+    forms = [flag for term in wanted.terms for flag in (term.normed, term.static)]
+    torch.ops.danetc.fusion_group(
+        written, read, [-1 if x is None else places[id(x)] for x in tensors], [*sizes], numbers,
+        wanted.program, forms, wanted.steps, wanted.last,
+    )  # fmt: skip
+
+
+def _run_library(
+    written: list[Tensor],
+    read: list[Tensor],
+    places: list[int],
+    sizes: list[int],
+    numbers: list[float] | None,
+    program: str,
+    forms: list[bool],
+    steps: int,
+    last: bool,
+) -> None:
+    terms = tuple(map(Term, forms[::2], forms[1::2]))
+    group = native_group.native_group(Wanted(program, terms, steps, last))
+    if group is None:
+        raise RuntimeError("the library of this layer is not there any more")
+    known = [x.data_ptr() for x in (*written, *read)]
+    addresses = [0 if place < 0 else known[place] for place in places]
+    if numbers is None:
+        group.backward(addresses, sizes)
+    else:
+        group.forward(addresses, sizes, numbers)
+
+
+_OPERATOR = "danetc::fusion_group"
+torch.library.define(
+    _OPERATOR,
+    "(Tensor(a!)[] written, Tensor[] read, int[] places, int[] sizes, float[]? numbers, str program, "
+    "bool[] forms, int steps, bool last) -> ()",
+)
+torch.library.impl(_OPERATOR, "CPU", _run_library)
+torch.library.register_fake(_OPERATOR, lambda *_: None)
 
 
 class OnePassFunction(torch.autograd.Function):
@@ -250,7 +323,12 @@ class OnePassFunction(torch.autograd.Function):
                 inputs.append(laid_out(x, last) if count > 1 else x)
             place += count
         table, params = saved[place], saved[place + 1 :]
-        grad = laid_out(grads[0], last)
+        grad = laid_out(grads[0].resolve_neg(), last)
+        if (is_known(grad) and is_fake(grad) != is_fake(inputs[0])) or not is_known(grad):
+            raise RuntimeError(
+                f"the gradient of this layer is a {type(grad).__name__}, its values are none: build the "
+                "model with backend='eager'"
+            )
         found, of_norms, of_params = _gradients(plan, grad, inputs, ctx.sums, table, params)
         results = [
             (row if p.dim() else row.sum()).view(p.shape)
@@ -289,7 +367,14 @@ def _gradients(
             written.append(of_sums[term.static])
     of_norms = [grad.new_empty(channels) for _ in range(2 * norms)]
     of_params = [grad.new_empty(channels) for _ in params]
-    if type(grad) is Tensor:  # else of a call that is looked through
+    if not has_values(grad):
+        tensors: list[Tensor | None] = [grad, *inputs, *written]
+        rows = table.unbind(0)
+        for place in range(norms):
+            tensors += rows[place], of_norms[place], of_norms[norms + place]
+        read = [grad, *inputs, *rows, *params]
+        _through_torch(plan, [*tensors, *params, *of_params], read, [*plan.sizes, *adds])
+    else:
         addresses = [x.data_ptr() for x in (grad, *inputs, *written)]
         known, row = table.data_ptr(), 4 * 4 * channels
         for place in range(norms):

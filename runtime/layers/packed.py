@@ -125,6 +125,8 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. What is kept
     in bits is exact in it."""
     device = x.device.type
+    if not torch.amp.is_autocast_available(device):
+        return None
     if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
         return None
     return torch.get_autocast_dtype(device)

@@ -49,7 +49,9 @@ class _Frame:
     ) -> None:
         self.run = run
         self.modules = modules
-        self.weights = {p.data_ptr() for module in modules for p in module.parameters()}
+        self.weights = {
+            p.untyped_storage()._cdata for module in modules for p in module.parameters()
+        }
         self.inputs = [_keep(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
         self.tape = Tape()
         self.before: dict[tuple[nn.Module, str], Tensor] = {
@@ -92,7 +94,7 @@ class _Frame:
 
     def _is_small(self, x: Tensor) -> bool:
         """Whether dropping a tensor would gain nothing: weights, vectors, values in bits."""
-        return x.dim() <= 1 or x.dtype == torch.uint8 or x.data_ptr() in self.weights
+        return x.dim() <= 1 or x.dtype == torch.uint8 or x.untyped_storage()._cdata in self.weights
 
     @staticmethod
     def unpack(held: Tensor | _Slot) -> Tensor:

@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.runtime.kernels.torch_internals import constant, is_traced
+from danetc.runtime.kernels.torch_internals import constant, is_known, is_traced
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
@@ -133,6 +133,8 @@ class Recomputed(ScopeModule):
     def __call__(self, *inputs: Any) -> Any:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return super().__call__(*inputs)
+        if any([isinstance(x, Tensor) and not is_known(x) for x in inputs]):  # noqa: C419
+            return super().__call__(*inputs)  # (a subclass may not be kept as what it is)
         if is_traced():
             _notice_plain("torch.func or torch.jit")
             return super().__call__(*inputs)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from danetc.runtime.kernels.torch_internals import has_values
+
 
 class Window(NamedTuple):
     """What a convolution without groups reads: kernel, stride, padding and dilation, down and across."""
@@ -70,7 +72,7 @@ def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
     least, most = (FEW_WEIGHTS, FEW_OUTPUTS) if are_few else (GRADIENT_WEIGHTS, GRADIENT_OUTPUTS)
     return (
         groups == 1
-        and type(grad) is Tensor
+        and has_values(grad)
         and grad.device.type == "cpu"
         and grad.dtype in (torch.float32, torch.bfloat16)
         and weight.numel() >= least
@@ -83,7 +85,7 @@ def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
     images, _, height, width = grad.shape
     return (
         groups == 1
-        and type(grad) is Tensor
+        and has_values(grad)
         and grad.device.type == "cpu"
         and grad.dtype == weight.dtype == torch.float32
         and weight.numel() >= INPUT_WEIGHTS

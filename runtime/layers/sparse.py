@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.native import library, text
+from danetc.runtime.kernels.torch_internals import has_values
 from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
@@ -36,7 +37,7 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     fast."""
     weight = layer.weight
     if (
-        type(x) is not Tensor  # of a call that is looked through
+        not has_values(x)
         or x.dim() != 4
         or not CHANNELS <= x.shape[1] == weight.shape[1]
         or x.numel() > VALUES

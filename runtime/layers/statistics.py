@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels.compiled import CompiledFunction, compiles
 from danetc.runtime.kernels.neuron import HALF
-from danetc.runtime.kernels.upcoming import is_known
+from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.layers.sync import SYNCHRONISED, global_statistics, is_synchronised
@@ -166,6 +166,8 @@ def _torch_statistics(
     x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, repeats: int
 ) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of x [M, C, L] by torch's own pass; the running ones move."""
+    if is_fake(x):  # for which torch does not have the operator below
+        return torch.empty_like(running_mean), torch.empty_like(running_var)
     count = x.numel() // x.shape[1]
     moved = running_var if repeats == 1 else torch.zeros_like(running_var)
     mean, variance = torch.ops.aten.batch_norm_update_stats.default(
@@ -199,9 +201,9 @@ def _kept(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def _number(value: float, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """A number as kernels take it, so that one kernel serves for all; of the dtype of ``like``."""
-    # (Where a call is looked through, what is made is of no use for others.)
-    make = _kept if type(like) in (Tensor, nn.Parameter) else _kept.__wrapped__
-    return make(value, dtype or like.dtype, like.device)
+    if has_values(like):
+        return _kept(value, dtype or like.dtype, like.device)
+    return like.new_full((), value, dtype=dtype)
 
 
 @lru_cache(maxsize=1)

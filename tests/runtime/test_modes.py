@@ -1,0 +1,318 @@
+"""Models under modes of torch and with tensors of other kinds: fake tensors, the device meta, subclasses.
+
+Native code is reached by plain tensors of the CPU alone; all else has the same numbers, or the same forms.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import FlopCounterMode
+
+import danetc
+from danetc.compiler.emit.fx import emit
+from danetc.runtime.bench.memory import saved_bytes
+from danetc.runtime.model.built import Model
+from tests.differential.helpers import shake, text
+from tests.differential.networks import LEARNT, small
+
+pytestmark = [
+    pytest.mark.usefixtures("compiling"),
+    pytest.mark.skipif(sys.platform != "linux", reason="libraries of groups are for Linux"),
+]
+
+NETWORKS = {
+    "residual": small("stage(basic(4), 2) via origin"),
+    "learnt": small("stage(basic(4), 1) via sew", settings="neuron = leaky", more=LEARNT),
+    "pooled": small("stage(basic(4), 1) via sew", stem="conv(4) -> norm -> spike -> maxpool(2)"),
+    "beside": small(
+        "layers via dense_layer by densely_concatenated",
+        more="backbone layers = stage(dense(2), 2) -> transition -> stage(dense(2), 2)",
+    ),
+}
+MEMORY = [
+    ("eager", "none"),
+    ("fused", "none"),
+    ("fused", "recompute"),
+]
+Loss = Callable[[], Tensor]
+
+
+def built(name: str, backend: str, memory: str = "none") -> Model:
+    model = emit(text(NETWORKS[name]), 0, backend, memory)
+    shake(model)
+    return model
+
+
+def image(batch: int = 4) -> Tensor:
+    return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def step(model: Model, x: Tensor) -> list[Tensor]:
+    """Output and gradients of a training step."""
+    model.zero_grad(set_to_none=True)
+    y = model(x)
+    y.square().sum().backward()
+    return [y.detach(), *[p.grad for p in model.parameters() if p.grad is not None]]
+
+
+class Log(TorchDispatchMode):
+    """Sees all operations, and runs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class FunctionLog(TorchFunctionMode):
+    """Sees all functions, and runs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Wrapper(Tensor):
+    """A subclass that holds another tensor, and does with it what is done with this."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Wrapper:
+        made: Wrapper = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype, device=inner.device
+        )
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(
+            lambda x: x.inner if isinstance(x, cls) else x, (args, kwargs or {})
+        )
+        found = func(*args, **kwargs)
+        return tree_map(lambda x: cls(x) if isinstance(x, Tensor) else x, found)
+
+
+class Tagged(Tensor):
+    """A subclass with nothing of its own but its name."""
+
+
+# -- fake tensors ----------------------------------------------------------------------------------
+
+
+def forms(model: Model, x: Tensor) -> tuple[list[Any], list[Any]]:
+    """Of a training step: forms of what is kept for the backward pass, and of the output and gradients."""
+    kept = []
+
+    def note(value: Tensor) -> Tensor:
+        kept.append((value.shape, value.stride(), value.dtype))
+        return value
+
+    model.zero_grad(set_to_none=True)
+    with saved_tensors_hooks(note, lambda value: value):
+        y = model(x)
+    y.square().sum().backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return kept, [(v.shape, v.stride(), v.dtype, v.device) for v in (y, *grads)]
+
+
+class Live(TorchDispatchMode):
+    """Notes the memory of all results but those that lie in memory that was there before."""
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.before = {x.untyped_storage()._cdata for x in before}
+        self.seen: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                known = self.seen.get(storage._cdata)
+                if storage._cdata in self.before:
+                    continue
+                if known is None or known[0].expired():
+                    self.seen[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        return result
+
+    def held(self) -> int:
+        gc.collect()
+        return sum(size for ref, size in self.seen.values() if not ref.expired())
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fake_tensors_have_the_forms_of_real_ones(name: str, backend: str, memory: str) -> None:
+    real = forms(built(name, backend, memory), image())
+    with FakeTensorMode():
+        model = built(name, backend, memory)
+        assert forms(model, torch.empty(4, 3, 8, 8)) == real
+    # outside the mode, by its tensors alone; and by real weights
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    model = built(name, backend, memory)
+    with mode:
+        assert forms(model, mode.from_tensor(image())) == real
+    numbers, again = step(built(name, backend, memory), image()), step(model, image())
+    for a, b in zip(numbers, again, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY[1:])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bytes_that_are_kept_are_counted_without_values(
+    name: str, backend: str, memory: str
+) -> None:
+    real, x = built(name, backend, memory), image()
+    found = saved_bytes(lambda: real(x).sum())
+    with FakeTensorMode():
+        model, x = built(name, backend, memory), torch.empty(4, 3, 8, 8)
+        with Live([x, *model.state_dict().values()]) as live:
+            loss = model(x).sum()
+        held = live.held() - loss.untyped_storage().nbytes()
+    assert held == found
+
+
+def test_fake_calls_leave_nothing_behind_for_real_ones() -> None:
+    """Neither a cache, nor what a real tensor says of itself, keeps a tensor without values."""
+    source = small(
+        "stage(basic(4), 1) via sew", settings="neuron = LIF(tau = 1.5); bound = 3", stem="conv(4)"
+    )
+    x = image().abs().floor().clamp(max=3)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = emit(text(source), 0, "fused").to(dtype)
+        other = emit(text(source), 0, "fused").to(dtype)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            step(model, x.to(dtype))
+        y = x.to(dtype)
+        for a, b in zip(step(model, y), step(other, x.to(dtype)), strict=True):
+            assert type(a) is Tensor
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_fake_tensors_of_other_types(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
+    real = forms(built("residual", "fused").to(dtype), image().to(dtype))
+    model, mode = built("residual", "fused").to(dtype), FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        assert forms(model, mode.from_tensor(image().to(dtype))) == real
+
+
+def test_a_stream_of_fake_tensors() -> None:
+    model = built("residual", "fused").eval()
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    for each in (model, danetc.fold(model)):
+        with mode, torch.no_grad():
+            y, states = each.stream(mode.from_tensor(image()))
+            y, _ = each.stream(mode.from_tensor(image()), states)
+        assert y.shape == (4, 5)
+        with torch.no_grad():
+            assert torch.isfinite(each.stream(image())[0]).all()
+
+
+# -- other devices ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY)
+def test_a_model_that_ran_on_the_cpu_moves_to_meta(backend: str, memory: str) -> None:
+    model = built("residual", backend, memory)
+    step(model, image())
+    model.to("meta")
+    for training in (True, False):
+        found = step(model.train(training), image().to("meta"))
+        assert all(value.device.type == "meta" for value in found)
+        assert found[0].shape == (4, 5)
+    with torch.no_grad():
+        assert model.stream(image().to("meta"))[0].is_meta
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY)
+def test_built_on_meta(backend: str, memory: str) -> None:
+    with torch.device("meta"):
+        model = built("learnt", backend, memory)
+    assert all(value.is_meta for value in model.state_dict().values())
+    assert model(image().to("meta")).is_meta
+    model.to_empty(device="cpu")
+    real = built("learnt", backend, memory)
+    model.load_state_dict(real.state_dict())
+    for a, b in zip(step(model, image()), step(real, image()), strict=True):
+        assert torch.equal(a, b)
+
+
+# -- modes and subclasses --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY)
+@pytest.mark.parametrize("mode", [Log, FunctionLog, lambda: FlopCounterMode(display=False)])
+def test_modes_see_what_runs(mode: Callable[[], Any], backend: str, memory: str) -> None:
+    plain = step(built("residual", backend, memory), image())
+    with mode() as seen:
+        found = step(built("residual", backend, memory), image())
+    for a, b in zip(plain, found, strict=True):
+        torch.testing.assert_close(a, b)
+    if isinstance(seen, Log) and backend == "fused":
+        assert "danetc.fusion_group.default" in seen.names
+        assert "danetc.convert_bits.default" in seen.names
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY)
+@pytest.mark.parametrize(
+    ("wrap", "unwrap"),
+    [
+        (lambda x: TwoTensor(x, x.clone()), lambda y: y.b),
+        (Wrapper, lambda y: y.inner),
+        (lambda x: x.as_subclass(Tagged), lambda y: y.as_subclass(Tensor)),
+        (lambda x: torch._neg_view(-x), lambda y: y),
+    ],
+    ids=["two", "wrapper", "tagged", "negative"],
+)
+def test_subclasses_as_inputs(wrap: Any, unwrap: Any, backend: str, memory: str) -> None:
+    plain = step(built("residual", backend, memory), image())
+    model = built("residual", backend, memory)
+    found = step(model, wrap(image()))
+    for a, b in zip(plain, found, strict=True):
+        torch.testing.assert_close(
+            a, unwrap(b) if type(b) is not Tensor else b, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(("backend", "memory"), MEMORY[:2])
+def test_weights_of_a_subclass(backend: str, memory: str) -> None:
+    plain = built("residual", backend, memory).eval()
+    model = built("residual", backend, memory).eval()
+    for module in model.modules():
+        for name, value in list(module._parameters.items()):
+            if value is not None:
+                module._parameters[name] = nn.Parameter(Wrapper(value.detach()))
+    found = model(Wrapper(image()))
+    assert isinstance(found, Wrapper)
+    torch.testing.assert_close(found.inner, plain(image()), rtol=1e-4, atol=1e-5)
+
+
+def test_a_gradient_of_another_kind_is_an_error() -> None:
+    y = built("residual", "fused")(image())
+    with pytest.raises(RuntimeError, match="backend='eager'"):
+        y.backward(TwoTensor(torch.ones_like(y), torch.ones_like(y)))
