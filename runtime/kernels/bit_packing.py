@@ -167,7 +167,7 @@ def _run(kernel: CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
 
 def _number(value: float, like: Tensor) -> Tensor:
     """A number as an argument, so that all fields of one width share a kernel."""
-    if has_values(like) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or has_values(like):
         return _kept_number(value, like.device)
     return like.new_full((), value, dtype=torch.float32)  # no fake tensor is to be kept
 
@@ -349,10 +349,11 @@ class SavedTensor:
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
         """Have all who keep ``x`` from now on share these bits of it."""
-        if is_fake(packed) and not is_fake(x):
+        owner = _owner(x)
+        if is_fake(packed) and not is_fake(owner):
             return  # a real tensor may outlive the mode
         if (now := version(x)) is not None:
-            setattr(_owner(x), _KNOWN, _Known(packed, self.kind, now))
+            setattr(owner, _KNOWN, _Known(packed, self.kind, now))
 
     def restore(self, kept: Tensor) -> Tensor:
         """``x`` again, of what was kept of it."""

@@ -351,8 +351,10 @@ def is_traced() -> bool:
     (torch.jit) or transforms the caller."""
     if torch.compiler.is_compiling():
         return True
-    return is_transformed() or (
-        has(InternalUse.TRANSFORMS) and torch._C._get_tracing_state() is not None
+    return has(InternalUse.TRANSFORMS) and (  # (in one function: each layer asks)
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
     )
 
 
@@ -362,8 +364,12 @@ def is_backward_transformed(grad: Tensor) -> bool:
         InternalUse.TRANSFORMS
     ):  # the former with create_graph=True
         return torch.is_grad_enabled()
-    is_batched: bool = torch._C._functorch.is_legacy_batchedtensor(grad)  # is_grads_batched=True
-    return is_batched or is_transformed()
+    found: bool = (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._functorch.is_legacy_batchedtensor(grad)  # is_grads_batched=True
+    )
+    return found
 
 
 def is_wrapped(x: Tensor) -> bool:
@@ -374,9 +380,9 @@ def is_wrapped(x: Tensor) -> bool:
 
 def has_modes() -> bool:
     """True inside a mode that is to see each operation, or to run it in another way (fake tensors)."""
-    if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
-        return False
-    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
+    return has(InternalUse.TRANSFORMS) and (
+        torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
+    )
 
 
 def is_fake(x: Tensor) -> bool:

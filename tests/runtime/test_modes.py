@@ -197,10 +197,8 @@ def test_bytes_that_are_kept_are_counted_without_values(
 
 def test_fake_calls_leave_nothing_behind_for_real_ones() -> None:
     """Neither a cache, nor what a real tensor says of itself, keeps a tensor without values."""
-    source = small(
-        "stage(basic(4), 1) via sew", settings="neuron = LIF(tau = 1.5); bound = 3", stem="conv(4)"
-    )
-    x = image().abs().floor().clamp(max=3)
+    source = small("stage(basic(4), 1) via sew", input="events(3, 8, 8, bound = 3)", stem="conv(4)")
+    x = image().abs().floor().clamp(max=3).expand(3, 4, 3, 8, 8).contiguous()
     for dtype in (torch.float32, torch.bfloat16):
         model = emit(text(source), 0, "fused").to(dtype)
         other = emit(text(source), 0, "fused").to(dtype)
