@@ -16,6 +16,7 @@ import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.reporting import ShownRun, make_page, open_runs
+from danetc.tasks.reporting.chart import Chart, Point, Series
 from danetc.tasks.reporting.highlight import pieces
 from danetc.tasks.reporting.layer_values import MEASURES, Scale, of_nodes, scale_of
 from danetc.tasks.reporting.topology import colours
@@ -360,6 +361,34 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
     for i in range(8):
         assert _contrast(of[f"line-{i}"], of["page"]) >= 3
     assert _contrast(of["edge"], of["page"]) >= 3
+
+
+@pytest.mark.parametrize(
+    ("values", "logarithmic", "labels"),
+    [
+        ((0.0, 1.0), False, ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+        ((40.0, 100.0), False, ["0", "20", "40", "60", "80", "100"]),
+        ((90.0, 100.0), False, ["90", "92", "94", "96", "98", "100"]),
+        ((0.001, 1000.0), True, ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
+        ((1e-6, 1e6), True, ["1e-06", "0.0001", "0.01", "1", "100", "10000", "1e+06"]),
+        ((1.0, 20.0), True, ["1", "3", "10"]),
+        ((1.0, 8.0), True, ["1", "2", "5"]),
+        ((3.0, 6.0), True, ["3", "4", "5", "6"]),
+        ((1.0, 1.5), True, ["1", "1.2", "1.4"]),
+    ],
+)
+def test_axes_have_round_numbers(
+    values: tuple[float, ...], logarithmic: bool, labels: list[str]
+) -> None:
+    points = tuple(Point(number, value, "") for number, value in enumerate(values, 1))
+    chart = Chart("k", "t", "epoch", "loss", (Series("a", 0, points),), logarithmic)
+    assert [text for _, text in chart.ticks_up] == labels
+    heights = [height for height, _ in chart.ticks_up]
+    assert heights == sorted(heights, reverse=True)
+    assert [text for _, text in chart.ticks_across] == ["1", "2"]
+    last = chart.up_at(values[-1])
+    assert chart.path(chart.series[0]).split()[-1] == f"{chart.across_at(2):.1f},{last:.1f}"
+    assert chart.up_at(values[0]) > last
 
 
 @pytest.mark.thorough
