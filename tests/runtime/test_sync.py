@@ -40,6 +40,12 @@ NETWORKS = {
         )
         for word in ("step", "cumulative")
     },
+    "bordered": small(
+        "layers via sew",
+        more=LAYERS,
+        settings="neuron = IF",
+        stem="conv(4) -> batchnorm(pad = 1, bias = false) -> spike",
+    ),
     "layernorm": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = layernorm"),
     "running_mean": small(
         "stage(scaled(4), 2)",
