@@ -357,7 +357,8 @@ class Chooser:
         """Tests that execute the line.
 
         Of a line that runs at import alone, or in processes that are not measured (of a fork server),
-        those that execute anything else of the file, and those of the test file with its name.
+        those that execute anything else of the file, and those of the test file with its name; of a
+        file that is never imported, those that execute its folder or the one above.
         """
         lines = self.by_file.get(mutant.path, {})
         found = lines.get(mutant.line, set()) & self.times.keys()
@@ -366,6 +367,12 @@ class Chooser:
             found = {name for name in self.times if f"/{file}::" in name}
             if mutant.line in lines:
                 found |= set().union(*lines.values()) & self.times.keys()
+            if not lines:  # text that is copied into programs, and not imported
+                folder = str(Path(mutant.path).parents[1])
+                near = (each for path, each in self.by_file.items() if path.startswith(folder))
+                found |= (
+                    set().union(*(x for each in near for x in each.values())) & self.times.keys()
+                )
         ranked = sorted(found, key=lambda name: (self.breadth[name], self.times[name], name))
         taken: list[str] = []
         seconds, cases = 0.0, Counter[str]()
