@@ -169,6 +169,7 @@ NETWORKS = {
     "several-values": several_values(),
     "unrolled": unrolled(),
 }
+QUICK = {"norms", "functions", "poisson", "latency", "tangled", "several-values"}
 FIXED_LENGTH = {"norms"}  # what has a length of its own takes no other sequence
 
 
@@ -209,8 +210,10 @@ def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
             assert torch.allclose(a.grad, b.grad, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in NETWORKS],
+)
 def test_same_numbers_as_the_fx_model(name: str) -> None:
     graph = NETWORKS[name]
     ours = standalone(graph)
