@@ -27,7 +27,8 @@ from danetc.tasks.importing.polynomials import RULES, NoForm, polynomial_form
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 NUMBERS: Mapping[str, str] = {
-    "Detach": "detach",  # of Python alone
+    "Detach": "detach",  # of Python alone, as the next
+    "Heaviside": "heaviside",
     **{
         row.onnx[0]: name
         for name, row in OPCODES.items()
@@ -268,9 +269,12 @@ class Equations:
         return build.select(self._condition(condition), a, b)
 
     def _spike(self, name: str) -> Operand | None:
-        """``heaviside(a - b)`` of a condition a >= b, and None of another one."""
+        """``heaviside(a - b)`` of a condition a >= b, and None of another one.
+
+        Python says itself what is a spike; gradients do not go through its other comparisons.
+        """
         node = self.graph.makers.get(name)
-        if node is None or node.op_type != "GreaterOrEqual":
+        if self.graph.exact or node is None or node.op_type != "GreaterOrEqual":
             return None
         a, b = map(self.number, node.input)
         return self.build.emit("heaviside", a if b == 0.0 else self.build.emit("sub", a, b))

@@ -119,9 +119,7 @@ class _Translated:
             self.stored[given] = np.array(float(node.args[1]))  # type: ignore[arg-type]
         elif isinstance(target, Spike):
             self.spikes[given] = target
-            holds = f"{given} holds"
-            yield Operator("GreaterOrEqual", (self._name(node.args[0]), self._name(0.0)), (holds,))
-            yield Operator("Cast", (holds,), (given,))
+            yield Operator("Heaviside", (self._name(node.args[0]),), (given,))
         elif target is operator.getitem and isinstance(node.args[1], int):
             parts = self.splits.setdefault(self._name(node.args[0]), {})
             self.same[given] = parts.setdefault(node.args[1], given)  # a step that is read again

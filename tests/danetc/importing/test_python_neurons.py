@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from danetc.errors import UserError
 from danetc.tasks.importing.network import ImportedNetwork
 from danetc.tasks.readers import standalone
 from tests.differential.networks import VARIETY, small
+
+Step: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 NETWORKS = {
     **{name: VARIETY[name] for name in ("sew_densely_additive", "densenet", "gated", "pa_a", "signed", "events")},
@@ -123,3 +126,82 @@ def test_what_is_not_the_same_at_each_step_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=why):
         imported(Own(what), **more)
+
+
+class Stepwise(nn.Module):
+    """A network whose neuron is a function of the membrane and a frame: what both become."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 3)
+        self.step = step
+        with torch.no_grad():
+            self.conv.weight.mul_(3.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == x.ndim == len(x.shape) == 4
+        assert (x.size(1), x.numel(), x.device.type) == (1, 36 * len(x), "cpu")
+        x = self.conv(x).unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        u, given = torch.zeros_like(x[0]), []
+        for frame in x:
+            u, out = self.step(u, frame)
+            given.append(out)
+        return self.last(torch.stack(given).mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
+
+
+def step_of(after: Callable[[Tensor, Tensor], Tensor]) -> Step:
+    """A leaky step that fires at 1, and what becomes of the membrane by it and the spike."""
+
+    def step(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        u = 0.5 * u + x
+        spike: Tensor = Fires.apply(u - 1.0, 0.8)
+        return after(u, spike), spike
+
+    return step
+
+
+def bounded(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    u = torch.maximum(0.5 * u + x, -1.0 * torch.ones_like(x))
+    spike: Tensor = Fires.apply(u - 1.0, 0.8)
+    return u - spike, spike
+
+
+def decaying(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    u = u * torch.exp(-torch.abs(x)) + x.relu()
+    return u, torch.tanh(u) / 2
+
+
+def gated(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    u = 0.5 * u + x
+    return u, (u > 0.5).to(x.dtype) * u
+
+
+@pytest.mark.parametrize(
+    ("step", "equation"),
+    [
+        (step_of(lambda u, spike: u * (1 - spike)), "1.0 - t_4"),
+        (step_of(lambda u, spike: u * (1 - spike.detach())), "detach(t_4)"),
+        (step_of(lambda u, spike: torch.where(u >= 1.0, 0.0, u)), "0.0 if t_5 else t_2"),
+        (step_of(lambda u, spike: torch.where(u >= 1.0, u, 0.0)), "t_2 if t_5 else 0.0"),
+        (step_of(lambda u, spike: torch.where((u > -1) & ~(u > 2), u, 0.5 * u)), " and "),
+        (step_of(lambda u, spike: (u >= 0.0).float() * u), "t_2 >= 0.0"),
+        (bounded, "max(t_2, -1.0)"),
+        (decaying, "exp(t_2)"),
+        (gated, "t_2 > 0.5"),
+    ],
+)
+def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equation: str) -> None:
+    """Gradients go through spikes, and through no other comparison."""
+    model = Stepwise(step)
+    found = danetc.import_network(model, (1, 6, 6), samples=4)
+    assert equation in found.text
+    x = torch.rand(5, 1, 6, 6)
+    results = []
+    for each in (model, found.model):
+        seen = x.clone().requires_grad_()
+        y = each.eval()(seen)
+        y.square().sum().backward()
+        results.append((y.detach(), seen.grad))
+    torch.testing.assert_close(*results)
+    assert float(results[0][1].abs().max()) > 1e-4
