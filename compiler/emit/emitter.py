@@ -151,6 +151,17 @@ class Emitter:
                     for id in group.norms
                 ]
             )
+        for part in model.modules():
+            if isinstance(part, ScopeModule) and self.plan is not None:
+                calls = part.graph.find_nodes(op="call_module")
+                layers = {str(call.target): part.get_submodule(str(call.target)) for call in calls}
+                part._set_groups(
+                    {
+                        target: layer
+                        for target, layer in layers.items()
+                        if isinstance(layer, FusedNeuron) and layer._is_group
+                    }
+                )
         for scope, loop, names in self.looped:
             loop.bind(model.get_submodule(dotted(*scope)), names)
 

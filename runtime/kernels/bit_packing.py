@@ -14,7 +14,7 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -42,18 +42,26 @@ def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
 
     Where ``x`` lies in memory without gaps, but in another order of its dimensions, ``order`` has that.
     """
+    return _pack(x, kind, order)[0]
+
+
+def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
+    """The bits, and whether they stand for the values of ``x``, up to rounding.
+
+    They do not if a hook or a replaced module gives other values than the network's graph says. (On a
+    CPU: to ask on a GPU would have the program wait for it.)
+    """
     count = x.numel()
     if count and _is_native(x, x.dtype):
         dense = x.contiguous() if order is None else x
         packed = x.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
-        _run_natively("pack", dense, packed, count, kind)
-        return packed
+        return packed, _run_natively("pack", dense, packed, count, kind)
     values = (x if order is None else x.permute(order)).detach().reshape(-1)
     rest = -count % _STREAMS
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
     if not count:
-        return values.new_empty(kind.bits, 0, dtype=torch.uint8)
+        return values.new_empty(kind.bits, 0, dtype=torch.uint8), True
     streams = values.view(_STREAMS, 1, 1, -1)  # as kernels take it
     rows = []
     for width, shift in _fields(kind.bits):
@@ -62,7 +70,21 @@ def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
         (field,) = _run(_packing(width), streams, factor, start)
         rows.append(field)
     packed = rows[0] if len(rows) == 1 else torch.cat(rows)
-    return packed.view(kind.bits, -1)
+    return packed.view(kind.bits, -1), _are_of(values[:count], kind)
+
+
+def _are_of(values: Tensor, kind: Kind) -> bool:
+    """Whether values on a CPU are of a kind, up to rounding."""
+    is_real = has_values(values) and values.is_cpu
+    if not is_real or torch.compiler.is_compiling():
+        return True
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    units = values.to(dtype) / kind.unit - kind.low
+    whole = units.round()
+    is_half = values.dtype in HALF
+    rounding = 2 * torch.finfo(values.dtype).eps if is_half else 1e-5
+    are_near = (units - whole).abs() <= rounding * (1 + whole)
+    return bool((are_near & (whole >= 0) & (whole < 2**kind.bits)).all())
 
 
 def unpack(
@@ -112,18 +134,26 @@ def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
     )
 
 
-def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> None:
-    run = _convert if has_values(x) else torch.ops.danetc.convert_bits
-    run(x, out, name, count, kind.bits, kind.unit, kind.low)
+def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> bool:
+    """Whether the values were such as the bits stand for."""
+    given = x, out, name, count, kind.bits, kind.unit, kind.low
+    if has_values(x):
+        return bool(_convert(*given))
+    torch.ops.danetc.convert_bits(*given)
+    return True
 
 
 def _convert(
     x: Tensor, out: Tensor, name: str, count: int, bits: int, unit: float, low: float
-) -> None:
+) -> int | None:
     """Call a function of ``bits.cpp`` by its ``name``."""
     function = _native(name)
     assert function is not None
-    function(x.data_ptr(), out.data_ptr(), count, bits, unit, low, torch.get_num_threads())
+    return function(x.data_ptr(), out.data_ptr(), count, bits, unit, low, torch.get_num_threads())
+
+
+def _convert_only(*given: Any) -> None:
+    _convert(*given)
 
 
 _OPERATOR = "danetc::convert_bits"
@@ -131,12 +161,12 @@ torch.library.define(
     _OPERATOR,
     "(Tensor x, Tensor(a!) out, str name, int count, int bits, float unit, float low) -> ()",
 )
-torch.library.impl(_OPERATOR, "CPU", _convert)
+torch.library.impl(_OPERATOR, "CPU", _convert_only)
 torch.library.register_fake(_OPERATOR, lambda *_: None)
 
 
 @lru_cache(maxsize=2)
-def _native(name: str) -> Callable[..., None] | None:
+def _native(name: str) -> Callable[..., int | None] | None:
     flags = native.parallel()
     made = native.library("bits.cpp", native.text("bits.cpp"), flags) if flags else None
     if made is None:  # or it would have one thread, where Inductor's kernels have several
@@ -145,8 +175,8 @@ def _native(name: str) -> Callable[..., None] | None:
     function.argtypes = [
         *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 2, ctypes.c_int64,
     ]  # fmt: skip
-    function.restype = None
-    return cast(Callable[..., None], function)
+    function.restype = ctypes.c_int if name == "pack" else None
+    return cast(Callable[..., int | None], function)
 
 
 @lru_cache(maxsize=MAX_BITS)
@@ -329,14 +359,16 @@ class SavedTensor:
         return self.restore(kept[0])
 
     def save(self, x: Tensor) -> Tensor:
-        """What to keep of ``x``."""
+        """What to keep of ``x``: itself if it holds other values than those of its kind."""
         if not self.packs:
             return x
         if torch.compiler.is_compiling():
             return pack(x, self.kind, self.order)
         packed = self.known(x)
         if packed is None:
-            packed = pack(x, self.kind, self.order)
+            packed, self.packs = _pack(x, self.kind, self.order)
+            if not self.packs:
+                return x
             self.remember(x, packed)
         return packed
 

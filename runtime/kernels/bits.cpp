@@ -2,6 +2,8 @@
 // memory, and a field of w bits of eight numbers, one of each stream, is w bytes.
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstdint>
 
 namespace {
@@ -31,12 +33,27 @@ void in_chunks(int64_t length, int64_t threads, F f) {
 
 }  // namespace
 
-// x [count] to out [bits, ceil(count / 8)]: how many units each value lies above `low` units.
-extern "C" void pack(const float* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
-                     int64_t threads) {
+// x [count] to out [bits, ceil(count / 8)]: how many units each value lies above `low` units. Returns 1 if
+// each value is one that the bits stand for, up to rounding, else 0.
+extern "C" int pack(const float* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
+                    int64_t threads) {
     const int64_t length = (count + STREAMS - 1) / STREAMS;
     const float factor = 1.0f / unit, start = 0.5f - low;
+    const int above = ~((1 << bits) - 1);
+    std::atomic<bool> exact{true};
     in_chunks(length, threads, [&](int64_t begin, int64_t end) {
+        int wrong = 0;
+        for (int64_t s = 0; s < STREAMS; ++s) {
+            const float* from = x + s * length;
+            const int64_t there = std::max(begin, std::min(end, count - s * length));
+            for (int64_t j = begin; j < there; ++j) {
+                const int number = static_cast<int>(from[j] * factor + start);
+                const float whole = static_cast<float>(number);
+                const bool is_near = std::fabs(from[j] * factor - low - whole) <= 1e-5f * (1.0f + whole);
+                wrong |= (number & above) | !is_near;
+            }
+        }
+        if (wrong) exact = false;
         each_stream(bits, length, [&](int64_t row, int64_t shift, int64_t field, int64_t mask, int64_t at) {
             const float* from = x + at;
             uint8_t* to = out + row * length;
@@ -53,6 +70,7 @@ extern "C" void pack(const float* x, uint8_t* out, int64_t count, int64_t bits, 
             }
         });
     });
+    return exact;
 }
 
 // The other way round.

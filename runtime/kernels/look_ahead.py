@@ -126,6 +126,8 @@ class _Walk(fx.Interpreter):
         found = super().get_attr(target, args, kwargs)
         if isinstance(found, nn.Module):
             return self._fakes.module(found)
+        if isinstance(found, dict):  # the neurons of a scope's fusion groups
+            return {name: self._fakes.module(layer) for name, layer in found.items()}
         return self._fakes.of(found) if isinstance(found, Tensor) else found
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:

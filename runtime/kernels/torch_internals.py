@@ -415,6 +415,10 @@ def backward_pass() -> int:
     return number
 
 
+HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
+"""Where a module has the hooks that run when it is called."""
+
+
 # -- modules ---------------------------------------------------------------------------------------
 
 
@@ -430,9 +434,11 @@ def fill(
     tensor: Callable[[Tensor], Tensor],
     child: Callable[[nn.Module], nn.Module],
 ) -> None:
-    """Have ``twin`` be as ``module``, with other parameters, buffers and children. (``module`` may be
-    in use in other threads, so nothing of it is touched.)"""
+    """Have ``twin`` be as ``module``, with other parameters, buffers and children, and without hooks.
+    (``module`` may be in use in other threads, so nothing of it is touched.)"""
     twin.__dict__.update(module.__dict__)
+    twin.__dict__.update({name: {} for name in HOOKS})
+    twin.__dict__.pop("forward", None)  # one that was set on this object alone
     for name in ("_parameters", "_buffers"):
         own = module.__dict__[name]
         twin.__dict__[name] = {k: v if v is None else tensor(v) for k, v in own.items()}

@@ -231,7 +231,7 @@ class FusedNeuron(Neuron):
         super().__init__(program, steps, rank, *size)
         self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
         parsed = read_program(program)
-        self._shapes = [torch.Size(item.shape(size, steps)) for item in parsed.learnables]
+        self._shapes = [torch.Size(item.shape(tuple(size), steps)) for item in parsed.learnables]
         self._built = tuple(norms)
         self._places: tuple[Registration | None, ...] = ()
         self._normed = tuple(norm is not None for norm in norms)
@@ -257,12 +257,19 @@ class FusedNeuron(Neuron):
             ]
         )
 
+    @property
+    def _is_group(self) -> bool:
+        """Whether there is more than the neuron in it."""
+        return self._added or len(self._normed) > 1 or self._normed[0]
+
     def replace_norms(self, new: Callable[[nn.Module], Any]) -> None:
         """Use ``new(norm)`` in place of each norm, wherever that is registered."""
         self._built = tuple(norm if norm is None else new(norm) for norm in self._norms)
         self._places, self._passes = (), {}
 
-    def forward(self, *values: Value) -> Tensor:
+    def forward(self, *values: Value, is_driven: bool = False) -> Tensor:
+        if is_driven:
+            return super().forward(*[whole(x) for x in values])
         # (Lists, since a generator for each layer takes longer than what it asks.)
         if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
@@ -447,6 +454,10 @@ class FusedNeuron(Neuron):
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
+
+    def _drive(self, *values: Value) -> Tensor:
+        """What drives the neuron, for another module in its place."""
+        return self._sum([whole(x) for x in values])
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         """What drives the neuron, operation by operation."""

@@ -42,9 +42,9 @@ class InferenceConv2d(Leaf, nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        if isinstance(self.padding, str) or not _has_packing(x, weight):
+        if isinstance(self.padding, str) or not _has_packing(x, self):
             return super().forward(x)
+        weight = self.weight
         if not internals.has_values(x):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         out = sparse.convolved(self, x)
@@ -70,11 +70,11 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         return _packing().multiply(rows, matrix, self.bias, "none", [], "")
 
 
-def _has_packing(x: Tensor, weight: Tensor) -> bool:
+def _has_packing(x: Tensor, layer: nn.Conv2d) -> bool:
     """Whether the weight is packed for values like ``x``, or would be for those that it stands for."""
     if not internals.is_known(x):
         return False
-    return is_laid_out(x, weight) and bool(torch.backends.mkldnn.enabled) and _can_pack()
+    return is_laid_out(x, layer) and bool(torch.backends.mkldnn.enabled) and _can_pack()
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +126,9 @@ class InferenceNeuron(FusedNeuron):
         if added:
             self._make = summed_kernel
 
-    def forward(self, *values: Value) -> Tensor:
+    def forward(self, *values: Value, is_driven: bool = False) -> Tensor:
+        if is_driven:
+            return super().forward(*values, is_driven=True)
         inputs = [whole(x) for x in values]
         if internals.is_traced() or any(isinstance(x, fx.Proxy) for x in inputs):
             return self._by_operation(inputs)

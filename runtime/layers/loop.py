@@ -66,7 +66,7 @@ class Loop(Leaf):
 
     def forward(self, *inputs: Tensor) -> Any:
         self.look_up()
-        watched = [name for name in self.states if self.part(name)._forward_hooks]
+        watched = self._watched()
         if not watched or torch.compiler.is_compiling():
             return self.over_time(inputs, self.step)
         recorder = _Recorder(self.step, watched)
@@ -118,6 +118,17 @@ class Loop(Leaf):
             after[item.name] = (*values, new)[-item.steps :]
         return results[: self.outputs], after
 
+    def stream(self, frames: Sequence[Tensor], before: Memory) -> tuple[Sequence[Tensor], Memory]:
+        """As ``advance``, with the hooks of its layers."""
+        self.look_up()
+        recorder = _Recorder(self.step, self._watched())
+        result = self.advance(frames, before, recorder.run if recorder.layers else None)
+        recorder.show()
+        return result
+
+    def _watched(self) -> list[str]:
+        return [name for name in self.states if self.part(name)._forward_hooks]
+
     @property
     def memory(self) -> tuple[str, ...]:
         """The names in its memory."""
@@ -163,18 +174,18 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, step: ScopeModule, names: Sequence[str]) -> None:
         super().__init__(step)
-        self._layers = {step.get_submodule(name): ([], []) for name in names}  # type: ignore[var-annotated]
+        self.layers = {step.get_submodule(name): ([], []) for name in names}  # type: ignore[var-annotated]
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = super().call_method(target, args, kwargs)
-        if target == "advance" and args[0] in self._layers:
-            took, gave = self._layers[args[0]]
+        if target == "advance" and args[0] in self.layers:
+            took, gave = self.layers[args[0]]
             took.append(args[1])
             gave.append(result[0])
         return result
 
     def show(self) -> None:
-        for layer, (took, gave) in self._layers.items():
+        for layer, (took, gave) in self.layers.items():
             if not gave:
                 continue
             inputs = tuple(torch.stack(values) for values in zip(*took, strict=True))

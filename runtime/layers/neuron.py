@@ -116,10 +116,14 @@ class Neuron(nn.Module):
         """One time step of what the layer takes, each [N, ...]: its output, and what the next step
         takes in: the states, with the number of steps so far where learnables depend on it.
         """
+        return self._advance_by(self.current(*inputs), before)
+
+    def _advance_by(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        """The same of what drives the neuron."""
         if not self._per_step:
-            return self.step(self.current(*inputs), before)
+            return self.step(x, before)
         now, states = before or (0, None)
-        y, after = self.step(self.current(*inputs), states, now)
+        y, after = self.step(x, states, now)
         return y, (now + 1, after)
 
     def extra_repr(self) -> str:

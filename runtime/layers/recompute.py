@@ -162,7 +162,7 @@ def _keep(value: Any, kind: Kind) -> Callable[[], Any]:
         return lambda: value
     needs = value.requires_grad
     kept = SavedTensor(value, kind)
-    held = kept.save(value if kept.packs else value.detach())
+    held = kept.save(value).detach()
 
     def restore() -> Tensor:
         x = kept.restore(held).detach()

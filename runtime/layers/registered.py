@@ -88,13 +88,7 @@ def _nothing() -> None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of ``module`` runs hooks, or a ``forward`` that was set on this one object."""
+    """Whether a call of ``module`` runs hooks."""
     own = module.__dict__
-    return bool(
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-        or any(internals.global_hooks())
-    )
+    tables = [own[name] for name in internals.HOOKS]
+    return any(tables) or any(internals.global_hooks())

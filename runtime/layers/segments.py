@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.torch_internals import constant, is_known, is_traced
-from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
 from danetc.runtime.model.built import ScopeModule
@@ -71,6 +71,8 @@ class _Piece:
                 case "call_function":
                     assert callable(node.target)
                     known[node] = node.target(*args, **kwargs)
+                case "get_attr":
+                    known[node] = attrgetter(str(node.target))(scope)
                 case "call_method":
                     known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 case op:
@@ -161,6 +163,7 @@ class Recomputed(ScopeModule):
         return super().__reduce__()
 
     def _run(self, inputs: tuple[Any, ...]) -> Any:
+        self._regroup()
         plan: _Plan | None = self.__dict__.get("_plan")
         if plan is None or plan.graph is not self.graph:
             plan = self.__dict__["_plan"] = _Plan(self.graph)
@@ -178,7 +181,7 @@ class Recomputed(ScopeModule):
             return piece.run(self, values)
         called = [self.get_submodule(target) for target in piece.targets]
         modules = [each.step if isinstance(each, Loop) else each for each in called]
-        groups = [each for each in called if isinstance(each, FusedNeuron)]
+        groups = [self._groups[target] for target in piece.targets if target in self._groups]
         modules += [norm for group in groups for norm in group._norms if norm is not None]
         return recomputed(
             lambda given: piece.run(self, given),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.native import library, text
 from danetc.runtime.kernels.torch_internals import has_values
+from danetc.runtime.layers.joined import is_plain
 from danetc.runtime.layers.laid_out import is_laid_out, kept
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
@@ -35,16 +36,17 @@ are added where there is one thread."""
 def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     """What a layer makes of images [N, C, H, W], channels last in memory; None where torch's way is as
     fast."""
-    weight = layer.weight
+    if not has_values(x) or not is_laid_out(x, layer):  # of a call that is looked through
+        return None
+    weight, bias = layer.weight, layer.bias
     if (
-        not has_values(x)
+        (bias is not None and not (is_plain(bias) and bias.is_contiguous()))
         or x.dim() != 4
         or not CHANNELS <= x.shape[1] == weight.shape[1]
         or x.numel() > VALUES
         or not compiled.COMPILE
         or isinstance(layer.padding, str)
         or layer.padding_mode != "zeros"
-        or not is_laid_out(x, weight)
     ):
         return None
     images, channels, height, width = x.shape
@@ -63,7 +65,7 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
         (plan.readings * PER_READING + plan.places_read * ONCE) * channels / torch.get_num_threads()
     )
     is_done = run(
-        x.data_ptr(), rows.data_ptr(), None if layer.bias is None else layer.bias.data_ptr(),
+        x.data_ptr(), rows.data_ptr(), None if bias is None else bias.data_ptr(),
         plan.reads.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,
         plan.places, plan.positions, int(most),
     )  # fmt: skip

@@ -34,7 +34,7 @@ def mode_of(norm: Norm) -> str:
 
 def _keeps_running(norm: nn.Module) -> bool:
     """Whether a norm moves its running statistics by a constant share."""
-    return norm.track_running_stats is True and norm.momentum is not None
+    return bool(norm.track_running_stats) and norm.momentum is not None
 
 
 def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bool:
@@ -44,6 +44,8 @@ def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bo
     norm, may compute something else.)
     """
     if norm is None or type(norm) not in (built, SYNCHRONISED.get(built)) or has_hooks(norm):
+        return False
+    if "forward" in norm.__dict__:  # one that was set on this object alone
         return False
     parameters, buffers = norm._parameters, norm._buffers
     weight, count = parameters.get("weight"), buffers.get("num_batches_tracked")

@@ -41,7 +41,7 @@ class Output:
         if self._fresh is not None:
             bits = self._kept.save(self._fresh) if force else self._kept.known(self._fresh)
             if bits is not None:
-                self._fresh, self._packed = None, bits
+                self._fresh, self._packed = None, bits.detach()
 
     def forget(self) -> None:
         """Nobody reads it at the second run."""

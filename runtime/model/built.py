@@ -9,9 +9,12 @@ out.
 from __future__ import annotations
 
 import copy
+import operator
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,7 +80,41 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         own = type(self)
         if "__call__" in vars(own):  # it shows the line of an error, and takes three calls for each
             del own.__call__
+        if self._groups:
+            _regroup_first(self)
         return code
+
+    # -- fusion groups -----------------------------------------------------------------------------
+
+    _groups: Mapping[str, Any] = MappingProxyType({})
+    """The neurons of fusion groups as built, by their targets in the graph. Each takes the terms of
+    the sum before it, which go through the norms in it."""
+    _replaced: Mapping[str, bool] = MappingProxyType({})
+    """The targets that the graph calls as plain neurons, and whether each is a neuron of a group."""
+
+    def _set_groups(self, groups: Mapping[str, Any]) -> None:
+        """Watch neurons, so that one that is replaced gets what a plain neuron gets: the sum."""
+        self._groups, self._whole = dict(groups), pack(self.graph)
+        if groups:
+            _regroup_first(self)
+
+    def _regroup(self) -> bool:
+        """Have the graph call norms and sums apart from neurons that were replaced; whether this changed
+        it."""
+        replaced = {}
+        for target, layer in self._groups.items():
+            now = _below(self, target)
+            if now is not layer and (now is None or layer not in now.modules()):
+                replaced[target] = hasattr(now, "_drive")
+        if replaced == self._replaced:
+            return False
+        self._replaced = replaced
+        graph = unpack(self._whole)
+        for node in list(graph.find_nodes(op="call_module")):
+            if node.target in replaced:
+                _drive_apart(graph, node, self._groups[node.target], replaced[node.target])
+        self._take(graph)
+        return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
@@ -87,7 +124,7 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = dict(self.__dict__)
+        state = {name: value for name, value in self.__dict__.items() if name != "_generated"}
         return _blank, (_own_class(self), type(self).__name__), (state, pack(state.pop("_graph")))
 
     def __setstate__(self, packed: tuple[dict[str, Any], Packed]) -> None:
@@ -116,6 +153,48 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
 
     def __str__(self) -> str:
         return repr(self)  # its modules; the code is in ``code``
+
+
+def _below(scope: nn.Module, path: str) -> nn.Module | None:
+    found: nn.Module | None = scope
+    for name in path.split("."):
+        found = None if found is None else found._modules.get(name)
+    return found
+
+
+@internals.constant
+def _regrouped(scope: ScopeModule) -> bool:
+    return scope._regroup()
+
+
+def _regroup_first(scope: ScopeModule) -> None:
+    """Have a scope look at its neurons before it runs the code of its graph. (The code is an attribute
+    of the object, where torch.compile finds it anew in the middle of a call.)"""
+    own: Any = type(scope)
+    scope.__dict__["_generated"] = own.forward
+
+    @wraps(own.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _regrouped(self)
+        return self._generated(self, *args, **kwargs)
+
+    own.forward = forward
+
+
+def _drive_apart(graph: torch.fx.Graph, node: torch.fx.Node, layer: Any, is_group: bool) -> None:
+    """Have the module of a ``node`` take the sum that drives the neuron ``layer`` of a fusion group."""
+    with graph.inserting_before(node):
+        groups = graph.create_node("get_attr", "_groups")
+        group = graph.call_function(operator.getitem, (groups, str(node.target)))
+        drive = graph.call_method("_drive", (group, *node.args))
+    if layer._added:
+        with graph.inserting_after(node):
+            total = graph.call_function(operator.add, (node.args[0],))
+        node.replace_all_uses_with(total)
+        total.args = (*total.args, node)
+    for made in (groups, group, drive):
+        made.meta.update(node.meta)
+    node.args, node.kwargs = (drive,), {"is_driven": True} if is_group else {}
 
 
 def _own_class(scope: ScopeModule) -> type[ScopeModule]:
@@ -219,7 +298,7 @@ class Model(ScopeModule):
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
         run = step_code(self, first=not before)
-        with step_under_way():
+        with step_under_way(first=not before):
             result = run(self, before, after, *(x.unsqueeze(0) for x in frames))
         ranks = [len(shape) for shape in self.signature.outputs.values()]
         if len(ranks) == 1:

@@ -17,8 +17,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 
+from danetc.runtime.kernels.torch_internals import HOOKS, notice
 from danetc.runtime.layers.learnt import Learnt
 from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.registered import has_hooks
 
 States = dict[str, Any]
 """What a network remembers between two steps: the states of its neurons by qualified name, and
@@ -29,13 +31,13 @@ StepCode = Callable[..., Any]
 """Takes the model, what is remembered before, where to put what is remembered after, and the frames."""
 
 
-_UNDER_WAY = ContextVar("a step is under way", default=False)
+_UNDER_WAY: ContextVar[bool | None] = ContextVar("whether a step is not the first", default=None)
 
 
 @contextmanager
-def step_under_way() -> Iterator[None]:
+def step_under_way(first: bool) -> Iterator[None]:
     """Within it, layers may do what is faster for one step than for all at once."""
-    before = _UNDER_WAY.set(True)
+    before = _UNDER_WAY.set(not first)
     try:
         yield
     finally:
@@ -43,7 +45,12 @@ def step_under_way() -> Iterator[None]:
 
 
 def is_step_under_way() -> bool:
-    return _UNDER_WAY.get()
+    return _UNDER_WAY.get() is not None
+
+
+def is_later_step() -> bool:
+    """Whether a step is under way that is not the first of its stream."""
+    return _UNDER_WAY.get() is True
 
 
 @runtime_checkable
@@ -65,10 +72,20 @@ def step_code(model: fx.GraphModule, first: bool) -> StepCode:
     """The code of one step, written for the layers that the model has when it takes its ``first``."""
     known = _CODES.get(model)
     if known is None or first:
+        _say_which_hooks_rest(model)
         layers = tuple(map(id, model.modules()))
         if known is None or known[0] != layers:
             known = _CODES[model] = layers, _written(model)
     return known[1]
+
+
+def _say_which_hooks_rest(model: nn.Module) -> None:
+    for name, scope in model.named_modules():
+        if isinstance(scope, fx.GraphModule) and any(scope.__dict__[each] for each in HOOKS):
+            notice(
+                f"hooks of {f'`{name}`' if name else 'the model'} do not run in a stream, which calls the "
+                "layers in it one by one: register them on a layer"
+            )
 
 
 def frame(y: Tensor, rank: int) -> Tensor:
@@ -77,6 +94,10 @@ def frame(y: Tensor, rank: int) -> Tensor:
 
 
 def _written(model: fx.GraphModule) -> StepCode:
+    for scope in model.modules():
+        regroup: Callable[[], bool] | None = getattr(scope, "_regroup", None)
+        if regroup is not None:
+            regroup()
     writer = _Writer()
     inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
     writer.graph.output(writer.scope(model, "", inputs))
@@ -114,6 +135,8 @@ class _Writer:
                     return known(node.args[0])
                 case "call_module":
                     values[node] = self._module(scope, prefix, node, known(node.args))
+                case "get_attr":
+                    values[node] = self.graph.create_node("get_attr", f"{prefix}{node.target}")
                 case "call_method" if node.target in _LEADING:
                     call = _LEADING[str(node.target)]
                     values[node] = self.graph.call_function(call, known(node.args))
@@ -141,7 +164,7 @@ class _Writer:
             return self.scope(module, f"{name}.", args)
         match module:
             case Stepping():
-                call = _advanced(module, name)
+                call = _advanced(module, name, bool(node.kwargs.get("is_driven")))
             case _ if hasattr(module, "over_time"):
                 call = _looped(module, name.removesuffix(name.rpartition(".")[2]))
             case Learnt():
@@ -163,17 +186,38 @@ Call = Callable[..., Any]
 its layer: to look layers up by their names in each step takes longer than many of them compute."""
 
 
-def _advanced(module: Any, name: str) -> Call:
+def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
+    """One step of a layer with a state; ``is_driven``: of a neuron that takes what drives it."""
     rank = getattr(module, "input_rank", module.rank)
 
     def advanced(before: States, after: States, *inputs: Tensor) -> Tensor:
-        y, state = module.advance([frame(x, rank) for x in inputs], before.get(name))
-        if state is not None:
-            after[name] = state
-        result: Tensor = y.unsqueeze(0)
-        return result
+        def forward(*inputs: Tensor) -> Tensor:
+            frames, known = [frame(x, rank) for x in inputs], before.get(name)
+            if is_driven:
+                y, state = module._advance_by(*frames, known)
+            else:
+                y, state = module.advance(frames, known)
+            if state is not None:
+                after[name] = state
+            result: Tensor = y.unsqueeze(0)
+            return result
+
+        return _hooked(module, forward, inputs) if has_hooks(module) else forward(*inputs)
 
     return advanced
+
+
+def _hooked(module: Any, forward: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    """Call a layer, with all of its hooks, for one step. They get sequences of that step."""
+    own = module.__dict__
+    before = {"forward": own["forward"]} if "forward" in own else {}
+    own["forward"] = forward
+    try:
+        result: Tensor = module(*inputs)
+    finally:
+        del own["forward"]
+        own.update(before)
+    return result
 
 
 def _looped(loop: Any, scope: str) -> Call:
@@ -181,9 +225,8 @@ def _looped(loop: Any, scope: str) -> Call:
 
     def looped(before: States, after: States, *inputs: Tensor) -> Any:
         frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
-        loop.look_up()
         known = {name: before[scope + name] for name in loop.memory if scope + name in before}
-        values, memory = loop.advance(frames, known)
+        values, memory = loop.stream(frames, known)
         after.update({scope + name: value for name, value in memory.items()})
         steps = [value.unsqueeze(0) for value in values]
         return steps[0] if len(steps) == 1 else tuple(steps)

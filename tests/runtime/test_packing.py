@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
+from danetc.runtime.kernels import bit_packing
 from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts, pack, unpack
 from tests.generating import examples
 
@@ -172,3 +175,47 @@ def test_what_is_joined_is_kept_as_its_parts() -> None:
     ab.zero_()
     kept = SavedTensor(ab, SPIKE)
     assert torch.equal(kept.join(kept.split(ab)), ab)
+
+
+@pytest.mark.usefixtures("compiling")
+def test_packing_runs_in_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    if bit_packing._native("pack") is None:
+        pytest.skip("there is no library here")
+    calls: list[str] = []
+    native = bit_packing._native
+
+    def noted(name: str) -> Any:
+        calls.append(name)
+        return native(name)
+
+    monkeypatch.setattr(bit_packing, "_native", noted)
+    monkeypatch.setattr(bit_packing, "_run", lambda *args: pytest.fail("torch has packed"))
+    x = whole(1, 2, 3)
+    kept = SavedTensor(x, SPIKE)
+    assert torch.equal(kept.restore(kept.save(x)), x)
+    assert {"pack", "unpack"} <= set(calls)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, 1e-3, 1e9, float("inf"), float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_what_is_not_of_the_kind_is_kept_as_it_is(
+    value: float, dtype: torch.dtype, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a hook or another module changes what a layer gives."""
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", is_compiled)
+    x = torch.zeros(3, 7, dtype=dtype)
+    for place in ((0, 0), (1, 3), (2, 6)):
+        changed = x.clone()
+        changed[place] = value
+        kept = SavedTensor(changed, SPIKE)
+        assert kept.restore(kept.save(changed)) is changed
+    kept = SavedTensor(x, SPIKE)
+    assert kept.save(x).dtype is torch.uint8
+
+
+def test_rounding_counts_as_nothing() -> None:
+    kind = Kind(0, 9, 1 / 9)
+    x = (torch.arange(10).float() / 9).view(2, 5)
+    kept = SavedTensor(x + 1e-7, kind)
+    assert kept.save(x + 1e-7).dtype is torch.uint8

@@ -8,21 +8,29 @@ refuses, the fused one refuses too.
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from danetc.compiler.emit.fx import emit
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import shake, text
 from tests.differential.networks import small
 
 NETWORK = small("layers via origin", more="backbone layers = stage(basic(4), 2)")
+
+LOOPED = """backbone layers = stage(basic(4), 1)
+block looped {
+  h = (in + (h -> delay(1) -> conv(4))) -> spike
+  out = h
+}"""
 
 
 def both(source: str = NETWORK) -> tuple[Model, Model]:
@@ -103,6 +111,77 @@ def plain_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     new = nn.BatchNorm2d(norm.num_features, momentum=0.3)
     nn.init.constant_(new.weight, 1.5)
     return new
+
+
+class Rate(nn.Module):
+    """A neuron of another library, with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.scale * x)
+        return y.expand(3, *y.shape) if y.dim() == 4 else y  # at each of the steps
+
+
+def spikes(model: nn.Module) -> list[tuple[nn.Module, str, Neuron]]:
+    """All layers of neurons, as ``norms`` gives norms."""
+    return [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Neuron)
+    ]
+
+
+def other_neurons(*places: int) -> Callable[[Model], None]:
+    def change(model: Model) -> None:
+        found = spikes(model)
+        for place in places:
+            parent, name, _ = found[place]
+            setattr(parent, name, Rate())
+
+    return change
+
+
+def swapped_neurons(model: Model) -> None:
+    found = spikes(model)
+    (first, a, one), (second, b, other) = found[0], found[2]
+    setattr(first, a, other)
+    setattr(second, b, one)
+
+
+def copied_neurons(model: Model) -> None:
+    for parent, name, neuron in spikes(model):
+        setattr(parent, name, copy.deepcopy(neuron))
+
+
+def replaced_and_put_back(model: Model) -> None:
+    found = spikes(model)
+    for parent, name, _ in found:
+        setattr(parent, name, Rate())
+    model(images(5))
+    for parent, name, neuron in found:
+        setattr(parent, name, neuron)
+
+
+def norms_and_neurons(model: Model) -> None:
+    replaced(group_norm)(model)
+    other_neurons(0, 2)(model)
+
+
+def scaled_spikes(model: Model) -> None:
+    for _, _, neuron in spikes(model):
+        neuron.register_forward_hook(lambda module, args, out: 0.7 * out)
+
+
+def own_pool(model: Model) -> None:
+    model.head.avgpool = nn.AdaptiveMaxPool2d(1)
+
+
+def changed_conv(model: Model) -> None:
+    in_branch(model).conv2 = nn.Conv2d(4, 4, 1).apply(_constant)
 
 
 def in_branch(model: Model) -> Any:
@@ -276,6 +355,16 @@ SURGERIES: dict[str, Callable[[Model], Any]] = {
     "weight norm by hooks": seeded(old_weight_norm),
     "weight norm": seeded(new_weight_norm),
     "a branch replaced": branch_per_step,
+    "a convolution replaced": changed_conv,
+    "a pooling replaced": own_pool,
+    "the neuron of the stem": other_neurons(0),
+    "the neuron behind a sum": other_neurons(2),
+    "all neurons": other_neurons(0, 1, 2, 3, 4),
+    "neurons that change places": swapped_neurons,
+    "copies of neurons": copied_neurons,
+    "neurons replaced and put back": replaced_and_put_back,
+    "norms and neurons": norms_and_neurons,
+    "spikes that a hook scales": scaled_spikes,
 }
 
 
@@ -294,9 +383,10 @@ def streamed(model: Model) -> Tensor:
     return torch.stack(outputs)
 
 
-def observed(model: Model, change: Callable[[Model], Any]) -> dict[str, Any]:
+def observed(model: Model, change: Callable[[Model], Any], warm: bool = True) -> dict[str, Any]:
     """Outputs, gradients and buffers; the error where there is one."""
-    model(images(9))  # as in use: kernels are known before
+    if warm:  # as in use: kernels are known before
+        model(images(9))
     change(model)
     found: dict[str, Any] = {}
     with torch.no_grad():
@@ -342,8 +432,172 @@ def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert mine is value, name
 
 
+FIRST = (
+    "nothing", "parametrized norms", "weight of norms not contiguous", "a buffer in float64",
+    "group norms", "torch's SyncBatchNorm", "forward hooks", "all neurons", "copies of neurons",
+    "spikes that a hook scales", "frozen statistics",
+)  # fmt: skip
+
+
 @pytest.mark.usefixtures("compiling")
-@pytest.mark.parametrize("name", SURGERIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FIRST else pytest.mark.thorough) for name in SURGERIES],
+)
 def test_both_backends_do_the_same(name: str) -> None:
     eager, fused = both()
     agree(observed(fused, SURGERIES[name]), observed(eager, SURGERIES[name]))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_stream_calls_the_hooks_of_its_layers(place: int) -> None:
+    """With sequences of one step; what a hook gives counts, and gradients go through it."""
+    model = both()[place].eval()
+    took: list[torch.Size] = []
+    gave: list[torch.Size] = []
+    back: list[torch.Size] = []
+    layer = spikes(model)[0][2]
+    layer.register_forward_pre_hook(lambda module, args: took.append(args[0].shape))
+    layer.register_forward_hook(lambda module, args, out: gave.append(out.shape))
+    layer.register_full_backward_hook(lambda module, grads, outs: back.append(outs[0].shape))
+    out, states = model.stream(images())
+    out, states = model.stream(images(), states)
+    out.sum().backward()
+    assert took == gave == [torch.Size((1, 4, 4, 8, 8))] * 2
+    assert back == took
+    assert "forward" not in layer.__dict__
+    layer.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+    silent, _ = model.stream(images(), states)
+    assert not torch.equal(silent, out)
+
+
+def test_a_stream_calls_the_hooks_of_layers_in_loops() -> None:
+    graph = text(small("layers via origin", more=LOOPED, stem="conv(4) -> norm -> looped"))
+    for backend in ("eager", "fused"):
+        model = emit(graph, 0, backend).eval()
+        seen: list[torch.Size] = []
+        for module in model.modules():
+            if isinstance(module, Neuron):
+                module.register_forward_hook(
+                    lambda module, args, out, seen=seen: seen.append(out.shape)  # type: ignore[misc]
+                )
+        with torch.no_grad():
+            _, states = model.stream(images())
+            model.stream(images(), states)
+        layers = sum(isinstance(module, Neuron) for module in model.modules())
+        assert seen == [torch.Size((1, 4, 4, 8, 8))] * 2 * layers
+
+
+def test_a_stream_says_which_hooks_it_does_not_call() -> None:
+    model = both()[0].eval()
+    model.stem.register_forward_hook(lambda module, args, out: None)
+    with pytest.warns(RuntimeWarning, match="hooks of `stem` do not run in a stream"):
+        model.stream(images())
+
+
+def test_hooks_of_all_modules() -> None:
+    eager, fused = both()
+    called: dict[Model, list[str]] = {}
+    for model in (eager, fused):
+        names = {module: name for name, module in model.named_modules()}
+        own = called[model] = []
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda module, args, out, own=own, names=names: own.append(names[module])  # type: ignore[misc]
+        )
+        try:
+            model(images())
+        finally:
+            handle.remove()
+    assert sorted(called[eager]) == sorted(called[fused])
+
+
+def test_layers_in_loops_can_be_replaced() -> None:
+    graph = text(small("layers via origin", more=LOOPED, stem="conv(4) -> norm -> looped"))
+    for backend in ("eager", "fused"):
+        model = emit(graph, 0, backend)
+        before = model(images())
+        found = [
+            (parent, name, child)
+            for parent in model.stem.modules()
+            for name, child in parent.named_children()
+            if isinstance(child, nn.Conv2d) and parent is not model.stem
+        ]
+        assert found
+        for parent, name, _ in found:
+            setattr(parent, name, nn.Conv2d(4, 4, 3, padding=1).apply(_constant))
+        after = model(images())
+        after.sum().backward()
+        assert not torch.equal(before, after)
+        for parent, name, _ in found:
+            assert getattr(parent, name).weight.grad is not None
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("compiling")
+@pytest.mark.parametrize(
+    "name",
+    ["parametrized norms", "group norms", "torch's SyncBatchNorm", "all neurons", "forward hooks"],
+)
+def test_copies_and_segments_do_the_same(name: str) -> None:
+    """A model that was copied or unpickled, before the change and after it, and one that runs again by
+    segments."""
+    graph = text(NETWORK)
+    eager, fused = both()
+    lean = emit(graph, 0, "fused", "recompute")
+    lean.load_state_dict(eager.state_dict())
+    models = [copy.deepcopy(fused), pickle.loads(pickle.dumps(fused)), lean]
+    SURGERIES[name](fused)
+    models.append(copy.deepcopy(fused))
+    changes = [SURGERIES[name]] * 3 + [lambda model: None]
+    expected = observed(eager, SURGERIES[name], warm=False)
+    for model, change in zip(models, changes, strict=True):
+        agree(observed(model, change, warm=False), expected)
+
+
+@pytest.mark.thorough
+def test_a_replaced_neuron_is_traced_and_compiled() -> None:
+    eager, fused = both()
+    whole = torch.compile(fused, fullgraph=True, backend="eager")
+    torch.testing.assert_close(whole(images()), fused(images()))
+    for model in (eager, fused):
+        replaced(group_norm)(model)
+        in_block(model).spike = nn.ReLU()
+    traced = fx.symbolic_trace(copy.deepcopy(fused))
+    expected = eager.eval()(images())
+    fused.eval()
+    torch.testing.assert_close(whole(images()), expected)
+    torch.testing.assert_close(traced.eval()(images()), expected)
+
+
+def dense() -> tuple[Model, Model]:
+    """With neurons that read a concat, which is not joined for them."""
+    eager, fused = both(
+        small(
+            "layers via dense_layer by densely_concatenated",
+            more="backbone layers = stage(dense(2), 3)",
+        )
+    )
+    assert "to_be_joined" in "".join(
+        scope.code for scope in fused.modules() if isinstance(scope, fx.GraphModule)
+    )
+    return eager, fused
+
+
+def test_a_neuron_that_reads_a_concat_is_traced() -> None:
+    eager, fused = dense()
+    expected = eager.eval()(images())
+    torch.testing.assert_close(fused.eval()(images()), expected)
+    torch.testing.assert_close(fx.symbolic_trace(fused)(images()), expected)
+
+
+@pytest.mark.thorough
+def test_a_neuron_that_reads_a_concat_is_compiled() -> None:
+    eager, fused = dense()
+    expected = eager.eval()(images())
+    compiled = torch.compile(fused.eval(), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images()), expected)
+    x = images().requires_grad_()
+    compiled.train()(x).sum().backward()
+    y = images().requires_grad_()
+    eager.train()(y).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
