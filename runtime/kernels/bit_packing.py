@@ -28,6 +28,7 @@ from danetc.runtime.kernels.torch_internals import (
     has_values,
     is_fake,
     is_known,
+    is_traced,
     version,
 )
 
@@ -75,8 +76,8 @@ def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
 
 def _are_of(values: Tensor, kind: Kind) -> bool:
     """Whether values on a CPU are of a kind, up to rounding."""
-    is_real = has_values(values) and values.is_cpu
-    if not is_real or torch.compiler.is_compiling():
+    if not is_real or is_traced():
+        return True
         return True
     dtype = torch.promote_types(values.dtype, torch.float32)
     units = values.to(dtype) / kind.unit - kind.low
