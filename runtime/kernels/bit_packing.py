@@ -76,8 +76,7 @@ def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
 
 def _are_of(values: Tensor, kind: Kind) -> bool:
     """Whether values on a CPU are of a kind, up to rounding."""
-    if not is_real or is_traced():
-        return True
+    if not (has_values(values) and values.is_cpu) or is_traced():
         return True
     dtype = torch.promote_types(values.dtype, torch.float32)
     units = values.to(dtype) / kind.unit - kind.low
