@@ -26,6 +26,7 @@ import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.model.built import Model
+from tests.alternating import alternating
 from tests.differential.helpers import shake, text
 from tests.differential.networks import LEARNT, small
 
@@ -164,7 +165,7 @@ class Live(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("backend", "memory"), MEMORY)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", alternating(NETWORKS))
 def test_fake_tensors_have_the_forms_of_real_ones(name: str, backend: str, memory: str) -> None:
     real = forms(built(name, backend, memory), image())
     with FakeTensorMode():
@@ -181,7 +182,7 @@ def test_fake_tensors_have_the_forms_of_real_ones(name: str, backend: str, memor
 
 
 @pytest.mark.parametrize(("backend", "memory"), MEMORY[1:])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", alternating(NETWORKS, 1))
 def test_bytes_that_are_kept_are_counted_without_values(
     name: str, backend: str, memory: str
 ) -> None:
@@ -219,6 +220,7 @@ def test_fake_tensors_of_other_types(dtype: torch.dtype, monkeypatch: pytest.Mon
         assert forms(model, mode.from_tensor(image().to(dtype))) == real
 
 
+@pytest.mark.thorough
 def test_a_stream_of_fake_tensors() -> None:
     model = built("residual", "fused").eval()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
