@@ -386,6 +386,26 @@ def test_runs_that_fail_or_are_stopped_are_named(
         package.compare(path, **ASKED, output=tmp_path / "other")
 
 
+def test_what_is_done_is_said_and_not_trained_again(
+    danetc: Run, outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    asked = ("compare", "a.danet", "--data", "digits", "--seeds", "2", "--set", "recipe.epochs=3",
+             "--backend", "eager", "-o", "out")  # fmt: skip
+    assert "runs are done" not in danetc(*asked).err
+
+    def state(path: Path, *rest: object) -> Any:
+        return ("done" if path.name == "seed-0" else "begun", [])
+
+    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    again = danetc(*asked)
+    assert again.status == 0
+    assert "1 of 2 runs are done" in again.err
+    assert "runs are done" not in danetc(*asked, "-q").err
+    record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
+    assert [run["state"] for run in record["cells"][0]["runs"]] == ["done", "done"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -19,7 +19,7 @@ from danetc.tasks.reporting import ShownRun, make_page, open_runs
 from danetc.tasks.reporting.chart import Chart, Point, Series
 from danetc.tasks.reporting.highlight import pieces
 from danetc.tasks.reporting.layer_values import MEASURES, Scale, of_nodes, scale_of
-from danetc.tasks.reporting.topology import colours
+from danetc.tasks.reporting.topology import colours, pictures
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_compare import comparison
@@ -285,6 +285,20 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     assert stability.joined([0.0, 1.0]) == 0.0
 
 
+def test_boxes_are_named_by_their_layers() -> None:
+    run = ShownRun("a", Path("a"), graph_of(check_file("danet_c_small")), "")
+    names = {
+        picture.level: [part["name"] for part in picture.parts.values()]
+        for picture in pictures(run, ())
+    }
+    assert names["network"] == [
+        "input", "stem", *(f"stages.{n}.blocks.0 to 2" for n in range(3)), "head",
+    ]  # fmt: skip
+    assert names["stage"][:4] == ["input", "stem", "stages.0.blocks.0", "stages.0.blocks.1"]
+    assert names["op"][:4] == ["input", "stem.conv", "stem.norm", "stem.spike"]
+    assert names["op"][4] == "stages.0.blocks.0.branch.conv1 to stages.0.blocks.2.branch.conv1"
+
+
 def test_scales_are_common_to_all_runs_and_ordered() -> None:
     graph = graph_of(check_file("danet_c_small"))
     run = ShownRun("a", Path("a"), graph, "")
@@ -389,6 +403,9 @@ def test_axes_have_round_numbers(
     last = chart.up_at(values[-1])
     assert chart.path(chart.series[0]).split()[-1] == f"{chart.across_at(2):.1f},{last:.1f}"
     assert chart.up_at(values[0]) > last
+    named = replace(chart, names={1: "a", 2: "b"})
+    assert [text for _, text in named.ticks_across] == ["a", "b"]
+    assert named.height > chart.height > chart.up_at(values[0])
 
 
 @pytest.mark.thorough

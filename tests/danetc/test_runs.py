@@ -476,3 +476,13 @@ def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
         checkpoint_in(tmp_path, "first")
     with pytest.raises(UserError, match="last"):
         checkpoint_in(tmp_path, "last")  # which is empty
+
+
+def test_trials_do_not_stand_in_the_directory_of_a_run(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    begun(tmp_path / "run")
+    result = danetc("train", quick, *QUIET, "-o", "run", "--seeds", "2")
+    assert result.status == 1
+    assert "run holds a single run, not trials" in result.err
+    assert not list((tmp_path / "run").glob("seed-*"))
