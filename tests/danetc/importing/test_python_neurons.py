@@ -19,6 +19,8 @@ from danetc.tasks.readers import standalone
 from tests.differential.networks import VARIETY, small
 
 Step: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Spread: TypeAlias = Callable[[Tensor], Tensor]
+"""An image at each time step."""
 
 NETWORKS = {
     **{name: VARIETY[name] for name in ("sew_densely_additive", "densenet", "gated", "pa_a", "signed", "events")},
@@ -128,21 +130,25 @@ def test_what_is_not_the_same_at_each_step_is_refused(
         imported(Own(what), **more)
 
 
+def repeated(x: Tensor) -> Tensor:
+    return x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
+
+
 class Stepwise(nn.Module):
     """A network whose neuron is a function of the membrane and a frame: what both become."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, spread: Spread = repeated) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 3)
-        self.step = step
+        self.step, self.spread = step, spread
         with torch.no_grad():
             self.conv.weight.mul_(3.0)
 
     def forward(self, x: Tensor) -> Tensor:
         assert x.dim() == x.ndim == len(x.shape) == 4
         assert (x.size(1), x.numel(), x.device.type) == (1, 36 * len(x), "cpu")
-        x = self.conv(x).unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        x = self.spread(self.conv(x))
         u, given = torch.zeros_like(x[0]), []
         for frame in x:
             u, out = self.step(u, frame)
@@ -205,3 +211,26 @@ def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equat
         results.append((y.detach(), seen.grad))
     torch.testing.assert_close(*results)
     assert float(results[0][1].abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        lambda x: x.repeat(3, 1, 1, 1, 1),
+        lambda x: x.expand(3, *x.shape),
+        lambda x: x.expand((3, -1, -1, -1, -1)),
+        lambda x: x.unsqueeze(0).expand(3, *x.shape),
+    ],
+)
+def test_an_image_is_spread_over_time(spread: Spread) -> None:
+    found = danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
+    assert "in -> out_2" in found.text
+    assert "steps  = 3" in found.text
+
+
+@pytest.mark.parametrize(
+    "spread", [lambda x: x.repeat(3, 1, 1, 2, 1), lambda x: x.unsqueeze(0).repeat(3, 2, 1, 1, 1)]
+)
+def test_a_repetition_of_more_than_time_is_refused(spread: Spread) -> None:
+    with pytest.raises(UserError, match="a repetition by"):
+        danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
