@@ -381,6 +381,25 @@ def test_figures_over_any_axis(draw: Any, x: str | None) -> None:
     assert draw(Comparison("digits", ("network",), "last", ()), None) is None
 
 
+@pytest.mark.parametrize(
+    ("varied", "axis"),
+    [
+        ({"depth": (20, 56), "steps": (1, 4), "classes": (5, 20)}, "depth"),
+        ({"steps": (1, 4), "classes": (5, 20)}, "steps"),
+        ({"rule": ("chain", "sum"), "classes": (5, 20)}, "classes"),
+        ({"rule": ("chain", "sum")}, None),
+        ({"steps": (True, False)}, None),
+    ],
+)
+def test_the_usual_x_axis(varied: dict[str, tuple[Any, ...]], axis: str | None) -> None:
+    one = row("sew", "chain", 20, 5, [0.5])
+    rows = [
+        replace(one, values={**one.values, **dict(zip(varied, values, strict=True))})
+        for values in zip(*varied.values(), strict=True)
+    ]
+    assert across(Comparison("d", ("network", "classes", *varied), "last", rows), None) == axis
+
+
 def texts_and_lines(draw: Any, found: Comparison, x: str | None) -> tuple[list[str], list[Any]]:
     """Titles of the panels from left to right and down, and the y values of the lines in each."""
     axes = draw(found, x).axes

@@ -91,6 +91,19 @@ def test_a_run_is_measured_once_and_its_figures_are_on_the_page(
     assert (trained / "measures.json").stat().st_mtime_ns == before
 
 
+def test_a_network_without_measures_is_measured_for_the_page(
+    danetc: Command, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.tasks.measuring.record.MeasuredOn.batches", 1)
+    result = danetc("report", built, "--data", "synthetic:size=8,channels=1,count=8,test=4",
+                    "-o", "a.html", "--json")  # fmt: skip
+    assert result.status == 0
+    assert [run["measured"] for run in json.loads(result.out)["runs"]] == [True]
+    assert f"measures are not kept in {built}, which holds no run" in result.err
+    assert not (built / "measures.json").exists()
+    assert "firing rate" in _Texts((tmp_path / "a.html").read_text(encoding="utf-8")).texts
+
+
 def test_a_run_without_measures_says_how_to_get_them(
     danetc: Command, built: Path, tmp_path: Path
 ) -> None:
