@@ -291,3 +291,62 @@ def test_what_has_no_text_is_refused() -> None:
     graph = drawn("out = in -> conv(2) -> spike -> avgpool -> linear(3)", "", "LIF(tau = scheduled(2.0))")  # fmt: skip
     with pytest.raises(Unwritten, match="numbers that a recipe changes"):
         import_graph(graph, "again")
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("upsample(rows = 5, columns = 7)", "upsample(rows = 5, columns = 7)"),
+        ("upsample(rows = 5, columns = 7, mode = bilinear)", "mode = bilinear"),
+        ("upsample(3, mode = bilinear)", "upsample(3, mode = bilinear)"),
+        ("upsample(2, over = channels)", "upsample(2, over = channels)"),
+        ("dropout(0.25, per = sample)", "dropout(0.25, per = sample)"),
+        ("mean(over = rows) -> swap(time, rows) -> mean_over_time", "swap(time, rows)"),
+        ("swap(channels, columns)", "swap(channels, columns)"),
+        ("conv(6, kernel = 3, over = time)", "conv(6, kernel = 3, over = time)"),
+        ("conv(6, kernel = 3, over = time, padding = same)", "padding = same"),
+        ("conv(4, kernel = 2, over = time, dilation = 2, groups = 2)", "groups = 2, dilation = 2"),
+        ("conv(6, kernel = 5, over = rows, stride = 2)", "over = rows, stride = 2"),
+        ("conv(6, kernel = 3, over = columns, bias = true)", "over = columns, bias = true"),
+        ("linear(over = time)", "linear(over = time)"),
+        ("linear(over = time, window = 2, bias = false)", "window = 2, bias = false"),
+        ("max(over = time)", "max(over = time)"),
+        ("sum(over = channels, groups = 2)", "sum(over = channels, groups = 2)"),
+        ("softmax(over = time)", "softmax(over = time)"),
+        ("batchnorm(eps = 0.01, init = 0.5)", "batchnorm(init = 0.5, eps = 0.01)"),
+    ],
+)
+def test_a_step_comes_back(step: str, text: str) -> None:
+    graph = drawn(f"out = in -> conv(4) -> norm -> spike -> {step} -> conv(3) -> avgpool")
+    assert text in imported(graph).text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("learn(0.5) * a", "learn(0.5)"),
+        ("a + learn(0.25, per = channel)", "learn(0.25, per = channel)"),
+        ("a - learn(1, per = neuron)", "learn(1.0, per = neuron)"),
+        ("learn(0.5, above = 0, below = 2) * a", "learn(0.5, above = 0.0, below = 2.0)"),
+        ("learn(0.5, per_step = true) * a", "learn(0.5, per_step = true)"),
+        ("a[1 .. 2]", "[1 .. 2]"),
+    ],
+)
+def test_learnt_values_and_slices_come_back(value: str, text: str) -> None:
+    graph = drawn(f"a = in -> conv(4) -> spike\n b = {value}\n out = b -> conv(3) -> avgpool")
+    assert text in imported(graph).text
+
+
+@pytest.mark.parametrize(
+    "learnt",
+    [
+        "learn(0.5)",
+        "learn(0.5, above = 0.0)",
+        "learn(0.5, above = 0.0, below = 1.0)",
+        "learn(0.5, below = 1.0, per = channel)",
+    ],
+)
+def test_what_a_neuron_learns_comes_back(learnt: str) -> None:
+    more = f"neuron mine {{ state u = 0.0\n k = {learnt}\n v = k * u + x\n s = heaviside(v - 1)\n u = v - s }}"
+    found = imported(drawn("out = in -> conv(4) -> spike -> avgpool -> linear(3)", more, "mine"))
+    assert learnt in found.text
