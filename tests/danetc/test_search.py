@@ -383,6 +383,29 @@ def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
     assert both.status == 2
 
 
+def test_a_pruner_sees_every_epoch_and_ends_a_trial(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that wants 0.35 ends the trial with 0.3 after its second epoch, and leaves the other."""
+    optuna = pytest.importorskip("optuna")
+    strict = {"median": lambda: optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)}
+    monkeypatch.setattr("danetc.tasks.searching.study.PRUNERS", strict)
+    (tmp_path / "a.danet").write_text(SPEC)
+    pretend(lambda axes, epoch: 0.3 if axes["steps"] == 1 else 0.3 + epoch / 10)
+    asked = (*SEARCH, "--grid", "steps=1,2", "--set", "recipe.epochs=4", "--sampler", "grid")
+    done = danetc(*asked, "--pruner", "median", "--trials", "2", "--json")
+    assert done.status == 0, done.err
+    poor, good = sorted(json.loads(done.out)["trials"], key=lambda each: each["values"]["steps"])
+    assert (poor["state"], poor["reason"]) == ("pruned", "pruned after epoch 2")
+    assert (poor["epochs"], poor["score"], poor["best"]) == (2, None, False)
+    assert (good["state"], good["epochs"], good["best"]) == ("complete", 4, True)
+    assert good["score"] == pytest.approx(0.7)
+    record = json.loads((tmp_path / "out" / GRID).read_text())
+    outcomes = {cell["name"]: cell["runs"][0] for cell in record["cells"]}
+    assert outcomes[poor["cell"]]["error"] == "pruned after epoch 2"
+    assert outcomes[good["cell"]]["state"] == "done"
+
+
 @pytest.mark.thorough
 @pytest.mark.usefixtures("forked_trainings")
 def test_a_pruner_ends_a_process_that_trains(
