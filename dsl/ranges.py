@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from itertools import product
+from functools import lru_cache
 from typing import TypeAlias
 
 from danetc.dsl.record import record
@@ -77,6 +77,11 @@ def constant(value: float) -> NumberRange:
 
 def hull(values: Iterable[float]) -> NumberRange | None:
     """The smallest range of a few numbers; None where float32 does not have each exactly."""
+    return _hull(frozenset(values))
+
+
+@lru_cache(maxsize=4096)
+def _hull(values: frozenset[float]) -> NumberRange | None:
     result: NumberRange | None = None
     for value in values:
         unit = _unit(value)
@@ -330,15 +335,15 @@ class Tables:
             return [operand] * math.prod(map(len, choices))
         if operand.sources == names:
             return list(operand.cases)
-        places = [names.index(name) for name in operand.sources]
-        sizes = [len(self._numbers[name]) for name in operand.sources]
-        column = []
-        for combination in product(*choices):
-            at = 0
-            for place, size in zip(places, sizes, strict=True):
-                at = at * size + combination[place]
-            column.append(operand.cases[at])
-        return column
+        # How far the case moves with each number of each of the names.
+        strides, stride = dict.fromkeys(names, 0), 1
+        for name in reversed(operand.sources):
+            strides[name] = stride
+            stride *= len(self._numbers[name])
+        places = [0]
+        for name, numbers in zip(names, choices, strict=True):
+            places = [at + strides[name] * number for at in places for number in numbers]
+        return [operand.cases[at] for at in places]
 
 
 _TURNS = 40

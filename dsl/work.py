@@ -1,8 +1,8 @@
 """How much a check may do, so that a spec costs what it says and not what it can be made to ask for.
 
 What is done is counted in steps of about a microsecond, wherever a short text can ask for much: values
-of expressions, operations of networks, terms of rules, names that are taken from other files. Beside
-it stands how often names may be compared to suggest one. The counts of a check depend on nothing but
+of expressions, operations of networks, terms of rules, names that are taken from other files. The
+letters that are compared to suggest a name are counted by themselves. The counts of a check depend on nothing but
 the text, so that a spec is accepted or refused alike on every machine.
 """
 
@@ -18,7 +18,7 @@ from danetc.dsl.syntax.source import Span
 
 BASE = 1_700_000
 PER_CHARACTER = 1
-MAX_COMPARISONS = 30_000
+MAX_COMPARED = 300_000
 
 
 class Exhausted(Exception):
@@ -35,7 +35,7 @@ class Work:
 
     limit: float = inf
     steps: int = 0
-    comparisons: float = inf
+    letters: float = inf
 
     def spend(self, steps: int, span: Span | None = None) -> None:
         """Count what is about to be done. Raises Exhausted."""
@@ -47,10 +47,10 @@ class Work:
         """Raise the limit for a text of so many characters that was read."""
         self.limit += PER_CHARACTER * characters
 
-    def compare(self, names: int) -> bool:
-        """Whether a name may be compared with so many others, which is counted."""
-        self.comparisons -= names
-        return self.comparisons >= 0
+    def compare(self, name: str, names: int) -> bool:
+        """True if a name may still be compared with so many others; counts its letters for each."""
+        self.letters -= len(name) * names
+        return self.letters >= 0
 
 
 _current: ContextVar[Work | None] = ContextVar("_current", default=None)
@@ -63,7 +63,7 @@ def current() -> Work:
 
 def of_a_check() -> Work:
     """The work of a check that begins."""
-    return Work(BASE, 0, MAX_COMPARISONS)
+    return Work(BASE, 0, MAX_COMPARED)
 
 
 @contextmanager

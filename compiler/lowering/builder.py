@@ -27,8 +27,9 @@ MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
-NODE, COPY, LAYER = 22, 8, 2
-"""Steps of work that an operation takes, one that is a copy, and a layer that is put somewhere."""
+NODE, COPY, LAYER, FINISHED = 22, 8, 2, 2
+"""Steps of work that an operation takes, one that is a copy, a layer that is put somewhere, and an
+operation of a whole network, which is named and verified."""
 
 
 @record(frozen=False)
@@ -331,6 +332,7 @@ class Builder:
         Numbers count from 1 in the order in which nodes were made. A name that a scope has is left
         out: the two would be one module.
         """
+        self.work.spend(FINISHED * len(self.nodes))
         stand = {node.scope for node in self.nodes.values()}
         scopes = {scope[:depth] for scope in stand for depth in range(len(scope) + 1)}
         inner = {(scope[:-1], scope[-1]) for scope in scopes if scope}

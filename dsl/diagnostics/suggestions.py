@@ -37,7 +37,7 @@ def nearest(
     if len(name) > MAX_NAME:
         return ()
     first = _pool(name, likely)
-    if not current().compare(len(first)):
+    if not current().compare(name, len(first)):
         return ()
     found = _by_edits(name, first, most=3)
     if not found and words:
@@ -45,7 +45,7 @@ def nearest(
     if found:
         return found
     second = _pool(name, others)
-    return _by_edits(name, second, most=1) if current().compare(len(second)) else ()
+    return _by_edits(name, second, most=1) if current().compare(name, len(second)) else ()
 
 
 def edits(a: str, b: str, limit: int) -> int:
@@ -60,12 +60,15 @@ def edits(a: str, b: str, limit: int) -> int:
     for i, letter in enumerate(a, 1):
         row = [far] * (len(b) + 1)
         row[0] = min(i, far)
-        for j in range(max(1, i - limit), min(len(b), i + limit) + 1):
+        low, high = max(1, i - limit), min(len(b), i + limit)
+        for j in range(low, high + 1):
             cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != b[j - 1]))
             if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == b[j - 1]:
                 cost = min(cost, two_before[j - 2] + 1)
             row[j] = min(cost, far)
-        if min(row) == far:  # a swap reaches back two rows and still passes through this one
+        if (
+            min(row[low - 1 : high + 1], default=far) == far
+        ):  # a swap reaches back two rows and still passes through this one
             return far
         two_before, before = before, row
     return before[-1]
