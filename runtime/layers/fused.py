@@ -60,7 +60,7 @@ from danetc.runtime.layers.statistics import (
     unmapped,
 )
 from danetc.runtime.layers.sync import input_gradient
-from danetc.runtime.layers.tape import Note, Output, tape
+from danetc.runtime.layers.tape import BY_OPERATION, Note, Output, tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +274,13 @@ class FusedNeuron(Neuron):
         if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
         modules = self._norms
-        if not self._is_standard(modules, values):
-            return self._by_operation(values)
         notes = tape()
         note = notes.read() if notes is not None and notes.replaying else None
+        # (A second run goes as the first one went: hooks may be gone by then.)
+        if note is BY_OPERATION or (note is None and not self._is_standard(modules, values)):
+            if notes is not None and note is None:
+                notes.write(BY_OPERATION)
+            return self._by_operation(values)
         norms = [norm for norm in modules if norm is not None]
         weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
         params = self.flat_params(False)

@@ -60,6 +60,10 @@ class Note:
     output: Output | None
 
 
+BY_OPERATION = Note((), None)
+"""What a fused neuron notes that called its norms, the sum and the neuron one by one."""
+
+
 class Tape:
     """What layers note at the first run of a segment, to be read in order at the second.
 
