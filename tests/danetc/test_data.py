@@ -77,7 +77,6 @@ def test_the_picture_has_the_pixels_of_the_samples() -> None:
         assert np.array_equal(found[..., 0], expected)
 
 
-@pytest.mark.thorough
 def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
     """As the batches of a training hold them, drawn by their seeds; and whether they fit is said."""
     import danetc as package

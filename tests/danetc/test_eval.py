@@ -81,7 +81,6 @@ def test_the_numbers_are_those_of_the_training(danetc: Run, trained: Path) -> No
     assert (found["data"], found["trained_steps"]) == ("digits", 2)
 
 
-@pytest.mark.thorough
 def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
     danetc: Run, trained: Path
 ) -> None:
@@ -112,7 +111,6 @@ def test_trials_are_evaluated_together(danetc: Run, trained: Path, tmp_path: Pat
     assert "seed-1, mean of the first T steps" in (tmp_path / "line.svg").read_text()
 
 
-@pytest.mark.thorough
 def test_a_checkpoint_in_place_of_the_last_weights(
     danetc: Run, trained: Path, tmp_path: Path
 ) -> None:
@@ -206,7 +204,6 @@ def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
     assert "has 10 classes, but the network has 7 outputs" in wrong.err
 
 
-@pytest.mark.thorough
 def test_what_cannot_be_evaluated_is_a_clear_error(
     danetc: Run, trained: Path, tmp_path: Path
 ) -> None:
