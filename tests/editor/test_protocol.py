@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
@@ -15,6 +16,9 @@ import pytest
 
 pytest.importorskip("pygls")
 
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.editor import analyse
+from danetc.editor.draw_request import answer
 from danetc.editor.server import make_server
 from tests.editor.marked import network
 
@@ -75,6 +79,112 @@ def codes(found: Sequence[Message]) -> dict[object, object]:
 
 def at(uri: str) -> Message:
     return {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 0}}
+
+
+FIRE = """use std
+
+block fire(width) { out = in -> conv(width) -> norm -> spike }
+network small(classes = 10) {
+  input = image(3, 32, 32)
+  steps = 4
+  neuron = LIF
+  surrogate = atan
+  out = in -> fier(16) -> fire(8) -> avgpool -> mean_over_time -> linear(classes)
+}
+"""
+
+
+def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
+    uri = "file:///nets/fire.danet"
+    document = {"uri": uri}
+    lines = FIRE.splitlines()
+    misspelt = {"start": {"line": 8, "character": lines[8].index("fier")},
+                "end": {"line": 8, "character": lines[8].index("fier") + 4}}  # fmt: skip
+
+    def asked(method: str, **params: object) -> Message:
+        return request(method, f"textDocument/{method}", {"textDocument": document, **params})
+
+    def on(word: str, line: int) -> dict[str, object]:
+        return {"position": {"line": line, "character": lines[line].index(word) + 1}}
+
+    _, found = answers(
+        *START,
+        notification("textDocument/didOpen",
+                     {"textDocument": {**document, "languageId": "danet", "version": 1, "text": FIRE}}),
+        asked("codeAction", range=misspelt, context={"diagnostics": []}),
+        notification("textDocument/didChange",
+                     {"textDocument": {**document, "version": 2},
+                      "contentChanges": [{"range": misspelt, "text": "fire"}]}),
+        notification("textDocument/didSave", {"textDocument": document}),
+        notification("workspace/didChangeWatchedFiles", {"changes": []}),
+        asked("inlayHint", range={"start": {"line": 0, "character": 0},
+                                  "end": {"line": 9, "character": 0}}),
+        asked("documentSymbol"),
+        asked("foldingRange"),
+        asked("semanticTokens/full"),
+        asked("definition", **on("fire", 8)),
+        asked("references", **on("fire", 8), context={"includeDeclaration": False}),
+        asked("documentHighlight", **on("width", 2)),
+        asked("prepareRename", **on("fire", 8)),
+        asked("rename", **on("fire", 8), newName="burst"),
+        request("refused", "textDocument/rename",
+                {"textDocument": document, **on("fire", 8), "newName": "conv"}),
+        request("symbol", "workspace/symbol", {"query": "smll"}),
+        *END,
+    )  # fmt: skip
+    results = {each["id"]: each.get("result") for each in found if "id" in each}
+    (action,) = results["codeAction"]
+    (edit,) = action["edit"]["changes"][uri]
+    assert (action["title"], edit) == ("write `fire`", {"range": misspelt, "newText": "fire"})
+    hints = [(hint["position"]["line"], hint["label"]) for hint in results["inlayHint"]]
+    assert (2, "16 x 32 x 32 analog (1st of 2)") in hints
+    assert (8, "16 x 32 x 32 spike") in hints
+    assert (8, "8 x 32 x 32 spike") in hints
+    assert [each["name"] for each in results["documentSymbol"]] == ["fire", "small"]
+    assert {"startLine": 3, "endLine": 9, "kind": "region"} in results["foldingRange"]
+    tokens = results["semanticTokens/full"]["data"]
+    assert tokens[:3] == [0, 0, len("use")]
+    assert sum(tokens[0::5]) == 8  # the last one stands on the network's last line with words
+
+    def place(line: int, start: int, word: str) -> Message:
+        return {"start": {"line": line, "character": start},
+                "end": {"line": line, "character": start + len(word)}}  # fmt: skip
+
+    uses = [place(8, lines[8].index("fier"), "fire"), place(8, lines[8].index("fire"), "fire")]
+    head = place(2, lines[2].index("fire"), "fire")
+    assert results["definition"] == {"uri": uri, "range": head}
+    assert results["references"] == [{"uri": uri, "range": use} for use in uses]
+    assert results["prepareRename"] == uses[1]
+    edits = results["rename"]["changes"][uri]
+    assert [each["newText"] for each in edits] == ["burst"] * 3
+    assert sorted(map(str, (each["range"] for each in edits))) == sorted(map(str, (head, *uses)))
+    assert len(results["documentHighlight"]) == 2
+    assert codes(found)["refused"] == INVALID_PARAMS
+    assert [(each["name"], each["location"]["range"]) for each in results["symbol"]] == [
+        ("small", place(3, lines[3].index("small"), "small"))
+    ]
+
+
+def test_a_picture_says_where_its_boxes_are_written() -> None:
+    class Places:
+        def range(self, span: Span) -> str:
+            return span.text
+
+        def uri(self, source: SourceFile) -> str:
+            return source.name
+
+    text = FIRE.replace("fier", "fire")
+    drawn = answer(Places(), analyse(text), text.index("small"), "op", "light", None)
+    found: Any = asyncio.run(drawn)
+    assert (found["network"], found["level"], found["problem"]) == ("small", "op", "")
+    assert [each["name"] for each in found["networks"]] == ["small"]
+    assert found["svg"].count("<svg") == 1
+    places = [box["place"] for box in found["boxes"].values()]
+    assert places[:4] == ["image(3, 32, 32)", "conv(width)", "norm", "spike"]
+    assert ["spike", "LIF"] in [box["spans"] for box in found["boxes"].values()]
+    wrong: Any = asyncio.run(answer(Places(), analyse("network {"), 0, "op", "neon", None))
+    assert "<svg" not in str(wrong["svg"])
+    assert wrong["problem"]
 
 
 def test_a_server_that_has_been_shut_down_ends_well() -> None:
