@@ -16,7 +16,7 @@ import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.reporting import ShownRun, make_page, open_runs
-from danetc.tasks.reporting.chart import Chart, Point, Series
+from danetc.tasks.reporting.chart import Chart, Point, Series, layer_charts
 from danetc.tasks.reporting.highlight import pieces
 from danetc.tasks.reporting.layer_values import MEASURES, Scale, of_nodes, scale_of
 from danetc.tasks.reporting.topology import colours, pictures
@@ -310,6 +310,23 @@ def test_boxes_are_named_by_their_layers() -> None:
     assert names["stage"][:4] == ["input", "stem", "stages.0.blocks.0", "stages.0.blocks.1"]
     assert names["op"][:4] == ["input", "stem.conv", "stem.norm", "stem.spike"]
     assert names["op"][4] == "stages.0.blocks.0.branch.conv1 to stages.0.blocks.2.branch.conv1"
+
+
+def test_layers_have_their_names_where_all_runs_agree() -> None:
+    """Only the first layers of neurons of the two networks have the same name."""
+    shown = []
+    for name in ("danet_c_small", "sew_r18"):
+        graph = graph_of(check_file(name))
+        paths = [node.path for node in graph.nodes.values() if node.op == "neuron"][:3]
+        layers = [{"layer": path, "rate": 0.5, "stability": 0.5} for path in paths]
+        measures = {"firing_rate": {"layers": layers}}
+        shown.append(ShownRun(name, Path(name), graph, "", measures=measures))
+    firing = MEASURES[:1]
+    (alone,) = layer_charts(shown[:1], firing)
+    assert list(alone.names.values()) == ["stem.spike", "0.0.branch.spike", "0.0.spike"]
+    (both,) = layer_charts(shown, firing)
+    assert [line.name for line in both.series] == ["danet_c_small", "sew_r18"]
+    assert both.names == {1: "stem.spike", 2: "2", 3: "3"}
 
 
 def test_scales_are_common_to_all_runs_and_ordered() -> None:

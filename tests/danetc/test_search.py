@@ -279,6 +279,8 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     ]
     assert [row[5].best for row in table(wide).rows] == [True] + [False] * 4
     assert table(wide).right == {0, 2, 3, 4, 5}
+    drawn = replace(wide, trials=(wide.trials[3], replace(good, number=9)))  # without a width
+    assert table(drawn).right == {0, 2, 3, 4}
     only = replace(found, trials=(good,))
     assert table(only).heads == ("trial", "width", "operations", "params", "top-1 %")
     assert table(only).rows[0][1].text == "-"

@@ -119,6 +119,26 @@ def test_a_full_disk_ends_the_curves_alone_and_says_where(
     assert threading.excepthook is hook
 
 
+def test_curves_that_cannot_be_closed_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    notes: list[str] = []
+    board = TensorBoard(tmp_path, notes.append)
+    begin(board, 0, 0)
+
+    def full(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "close", full)
+    board.end()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
+    board.end()
+    assert len(notes) == 1
+
+
 def test_where_tensorboard_is_not_installed_it_is_said_once(
     danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
