@@ -109,6 +109,21 @@ def test_a_stop_at_the_very_end_is_an_end(whole: Any, tmp_path: Path) -> None:
     assert rows(run) == rows(whole)
 
 
+def test_a_run_that_is_stopped_in_its_first_epoch_has_its_network(tmp_path: Path) -> None:
+    class Stop(danetc.Callback):
+        def on_step_end(self, report: StepReport) -> None:
+            assert (tmp_path / "run" / "model.py").is_file()
+            raise danetc.StopTraining
+
+    run = train(tmp_path / "run", Stop())
+    assert run.stopped
+    assert run.record["epochs"] == []
+    assert repr(run) == f"<Training: {tmp_path / 'run'}: 0 epochs, no test yet, stopped>"
+    names = {each.name for each in run.directory.iterdir()}
+    assert {"model.py", "spec.danet", "summary.json", "run.json"} <= names
+    assert not {"weights.safetensors", "training.json"} & names
+
+
 def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
     class Wrong(danetc.Callback):
         def on_step_end(self, report: StepReport) -> None:

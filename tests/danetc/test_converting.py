@@ -159,6 +159,7 @@ def test_a_silent_channel_stays_silent(trained: Path) -> None:
     found = thresholds_of(model, graph, iter([images_of("train", 32)]), how)
     assert float(found["stem.spike"][0]) == pytest.approx(LEAST)
     assert (found["stem.spike"][1:] > 0.01).all()
+    assert found["stem.spike"].shape == (6, 1, 1)
 
 
 @pytest.mark.thorough
