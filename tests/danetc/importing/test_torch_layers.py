@@ -119,6 +119,13 @@ def normed(x: Tensor, norm: Any, **changes: Any) -> Tensor:
     [
         (normed, nn.BatchNorm2d(4, eps=1e-3), "norm(eps = 0.001)"),
         (
+            lambda x, norm: F.batch_norm(
+                x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.1, 1e-3
+            ),
+            nn.BatchNorm2d(4),
+            "norm(eps = 0.001)",
+        ),
+        (
             lambda x, norm: torch.batch_norm(
                 x,
                 norm.weight,
