@@ -43,7 +43,7 @@ def free_port() -> int:
 
 
 class Popen:
-    """What tests and danetc use of ``subprocess.Popen``, for ``[sys.executable, "-m", module, ...]``.
+    """What tests and danetc use of ``subprocess.Popen``, for ``[sys.executable, "-P", "-m", module, ...]``.
 
     The module runs in a forked process. What that starts in this way is forked from it.
     """
@@ -60,8 +60,13 @@ class Popen:
         start_new_session: bool = False,
         creationflags: int = 0,
     ) -> None:
-        python, option, *words = command
-        assert (python, option, creationflags) == (sys.executable, "-m", 0)
+        python, *options = command
+        words = options[options.index("-m") + 1 :]
+        assert (python, options[: -len(words)]) in (
+            (sys.executable, ["-P", "-m"]),
+            (sys.executable, ["-m"]),
+        )
+        assert creationflags == 0
         self._child: list[int] = []  # the ends that this process has no use for
         self.stdin: IO[bytes] | None = None
         self.stdout: IO[bytes] | None = None

@@ -20,6 +20,7 @@ from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.stepping import is_step_under_way
 from danetc.tasks.flips import changes
 
 Room = Callable[[Tensor, int], Tensor]
@@ -47,7 +48,9 @@ class Follower:
         self._whole = False
 
     def called(self, layer: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        """The hook of a layer that computes all steps at once."""
+        """The hook of a layer that computes all steps at once. (A stream calls it too, after ``advance``.)"""
+        if is_step_under_way():
+            return y
         self._took, self._gave, self._whole = [given[0]], [y], True
         return self.spikes.reshape(y.shape).to(y)
 

@@ -39,6 +39,7 @@ def test_only_the_import_of_torch_is_held() -> None:
 def test_an_interrupt_during_the_first_imports_is_one_line() -> None:
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 class Interrupting:
     def find_spec(self, name, path, target=None):
         if name == "click":

@@ -316,6 +316,7 @@ def test_a_kernel_for_a_gpu_is_first_called_where_it_may_be_tuned(
 
     monkeypatch.setattr(compiler, "making_kernels", making)
     monkeypatch.setattr(compiler, "_MAX_INDEX", 8)
+    monkeypatch.setattr(compiler.internals, "has_values", lambda x: True)
     kernel = CompiledFunction(lambda *args: ["function"], "a test", (True,))  # type: ignore[list-item]
     small, large = OnGpu(7), OnGpu(8)
     assert kernel(large) == ["function"]  # type: ignore[arg-type, comparison-overlap]
