@@ -61,6 +61,7 @@ from danetc.runtime.layers.statistics import (
 )
 from danetc.runtime.layers.sync import input_gradient
 from danetc.runtime.layers.tape import BY_OPERATION, Note, Output, tape
+from danetc.runtime.model.stepping import is_later_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ class FusedNeuron(Neuron):
         self._kinds = tuple(kinds)
         self._output_kind = output_kind
         self._passes: dict[tuple[Any, ...], PassPlan | None] = {}
+        self._streamed: tuple[Any, ...] | None = None
 
     def _bind(self, places: Sequence[Registration | None]) -> None:
         """Look the norms of the sum's terms up where they are registered, in each call."""
@@ -383,11 +385,11 @@ class FusedNeuron(Neuron):
         flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
         if note is not None:
             return _Call(plan, flats, note.affines, note.output)
-        return _Call(plan, flats, self._affines(flats, plan.terms, plan.last), None)
+        return _Call(plan, flats, self._affines(self._norms, flats, plan.terms, plan.last), None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without libraries, which stay in this process."""
-        return {**self.__dict__, "_passes": {}}
+        return {**self.__dict__, "_passes": {}, "_streamed": None}
 
     def _form(self, inputs: Sequence[Tensor]) -> tuple[tuple[bool, ...], int, bool]:
         """Which inputs are static, for how many steps it runs, and whether the output does not vary."""
@@ -425,35 +427,47 @@ class FusedNeuron(Neuron):
             each = kernel(self.program).at(self.params(), now)
         return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in each]
 
-    def _affines(self, flats: Sequence[Tensor], terms: Sequence[Term], last: bool) -> list[Affine]:
+    def _affines(
+        self,
+        norms: Sequence[Any],
+        flats: Sequence[Tensor],
+        terms: Sequence[Term],
+        last: bool,
+    ) -> list[Affine]:
         """What each norm does to its input; in training the running statistics move."""
         return [
             affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
-            for x, norm, term in zip(flats, self._norms, terms, strict=True)
+            for x, norm, term in zip(flats, norms, terms, strict=True)
             if norm is not None
         ]
 
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
         inputs = [whole(x) for x in values]
-        by_operation = torch.is_grad_enabled() or is_traced()
-        if by_operation or not self._is_standard(self._norms, inputs):
+        norms = None
+        if not (torch.is_grad_enabled() or is_traced()):
+            # (Later steps of a stream use the norms of its first, as they use its layers.)
+            if not is_later_step() or self._streamed is None:
+                now = self._norms
+                self._streamed = now if self._is_standard(now, inputs) else None
+            norms = self._streamed
+        if norms is None:
             out, after = super().advance(inputs, before)
             return inputs[0] + out if self._added else out, after
-        now, states = (before or (0, None)) if self._per_step else (0, before)
+        step_number, states = (before or (0, None)) if self._per_step else (0, before)
         last, shape = any(is_last(x) for x in inputs), inputs[0].shape
         terms, layout = self._step_terms, step_layout(shape, last)
         flats = [layout.flat_view(x) for x in inputs]
-        scales, shifts = columns(self._affines(flats, terms, last), last)
+        scales, shifts = columns(self._affines(norms, flats, terms, last), last)
         step = step_kernel(self.program, terms, self._added)
         if states is None:
             known = kernel(self.program).initial_states(wide(flats[self._added]))
         else:
             known = [layout.flat_view(state) for state in states]
-        params = self.flat_params(last, now)
+        params = self.flat_params(last, step_number)
         results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
         out, *states = [value.as_strided(shape, layout.strides) for value in results]
-        return out, (now + 1, states) if self._per_step else states
+        return out, (step_number + 1, states) if self._per_step else states
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)

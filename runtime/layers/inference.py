@@ -24,7 +24,7 @@ from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import sparse
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.joined import Value, whole
-from danetc.runtime.layers.laid_out import is_laid_out, kept
+from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
 from danetc.runtime.layers.layouts import columns, flat_view
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
@@ -47,17 +47,19 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         weight = self.weight
         if not internals.has_values(x):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
-        out = sparse.convolved(self, x)
+        laid = layouts(self)
+        out = sparse.convolved(self, x, laid)
         if out is not None:
             return out
-        return self.convolve(x, Window.of(weight, self.stride, self.padding, self.dilation))
+        window = Window.of(weight, self.stride, self.padding, self.dilation)
+        return self.convolve(x, window, laid)
 
-    def convolve(self, x: Tensor, window: Window) -> Tensor:
+    def convolve(self, x: Tensor, window: Window, laid: Layouts) -> Tensor:
         """As ``forward``, with a weight that is laid out."""
         if is_forward_faster(x, self.weight, window):
-            return convolved(x, self._multiply, window)
+            return convolved(x, lambda rows: self._multiply(rows, laid), window)
         out: Tensor = _packing().convolve(
-            x, kept(self, "convolution", self._packed), self.bias, self.padding, self.stride,
+            x, laid.form(self, "convolution", self._packed), self.bias, self.padding, self.stride,
             self.dilation, self.groups, "none", [], "",
         )  # fmt: skip
         return out
@@ -65,8 +67,8 @@ class InferenceConv2d(Leaf, nn.Conv2d):
     def _packed(self, weight: Tensor) -> Any:
         return _packing().kernel(weight, self.padding, self.stride, self.dilation, self.groups)
 
-    def _multiply(self, rows: Tensor) -> Tensor:
-        matrix = kept(self, "product", lambda weight: _packing().matrix(as_matrix(weight)))
+    def _multiply(self, rows: Tensor, laid: Layouts) -> Tensor:
+        matrix = laid.form(self, "product", lambda weight: _packing().matrix(as_matrix(weight)))
         return _packing().multiply(rows, matrix, self.bias, "none", [], "")
 
 
@@ -147,7 +149,7 @@ class InferenceNeuron(FusedNeuron):
         plan = self._planned(inputs)
         terms, last = plan.terms, plan.last
         flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
-        scales, shifts = columns(self._affines(flat, terms, last), last)
+        scales, shifts = columns(self._affines(self._norms, flat, terms, last), last)
         out, shape = flat.pop(place), inputs[place].shape
         kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
         kernel(*out.unbind(0), *flat, *scales, *shifts, *self.flat_params(last))

@@ -1,11 +1,15 @@
 """Weights that are laid out once, as what computes with them reads them, and not in each call.
 
 Torch counts how often a tensor is written to, but not what is written through ``.data``, NumPy or
-other memory that is shared. So the digest of a weight's bytes is kept as well, and compared before
-what was made of it is used again. That reads all weights, which takes about a third of one time step
-of one image. The later steps of a stream therefore read about ``CHECKED`` bytes of a larger weight, and
-others in the next step: a change of all of it is noticed at once, a change of a few numbers at the
-next stream at the latest.
+other memory that is shared. A digest of the weight's bytes finds such a change before a layout is used
+again. To read all weights would take a third of the time of one image, so that a call compares
+
+- weights of at most ``WHOLE`` bytes whole,
+- a sixteenth of a larger weight, and another sixteenth in the next call,
+- in a later step of a stream the first ``LATER`` numbers of each weight.
+
+A change of a whole weight is found by the next call or step; one of a part of a large weight, that torch does
+not count, within 16 calls.
 """
 
 from __future__ import annotations
@@ -26,57 +30,60 @@ from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.layouts import arrangement_of
 from danetc.runtime.model.stepping import is_later_step
 
-CHECKED = 2**16
-_CLASSES, _LANES = 256, 16
-"""A weight is a row of lines of so many numbers, each line of one of so many classes (``digest.cpp``)."""
+WHOLE, LATER = 2**18, 2**12
+_WINDOWS, _TABLE = 16, 2**12
+"""A weight is digested in so many parts, into a table of so many numbers (``digest.cpp``)."""
 
 
-class _Made:
+class Layouts:
     """What was made of a weight, and the digest of the bytes that it was made of."""
 
-    __slots__ = ("_digest", "_few", "_next", "_table", "by_name", "of")
+    __slots__ = ("_digest", "_head", "_next", "_table", "_windows", "by_name", "of")
 
     def __init__(self, of: object, weight: Tensor) -> None:
         self.of = of
         self.by_name: dict[str, Any] = {}
-        self._few, self._next = _CLASSES, 0
-        while self._few > 1 and weight.nbytes * self._few > CHECKED * _CLASSES:
-            self._few //= 2
+        self._windows, self._next = _WINDOWS if weight.nbytes <= WHOLE else 1, 0
         arrangement = arrangement_of(weight)
         is_dense = arrangement.is_first or arrangement.is_last
         self._digest = _function() if is_dense else None
-        self._table: Any = (ctypes.c_uint32 * (_CLASSES * _LANES))()
-        if self._digest is None:
-            self._table = _crc(weight)
-        else:
-            self._digest(weight.data_ptr(), weight.numel(), self._table, 0, _CLASSES, 1)
+        self._table: Any = _crc(weight) if self._digest is None else (ctypes.c_uint32 * _TABLE)()
+        self._head = (ctypes.c_uint32 * (_TABLE // _WINDOWS))()
+        if self._digest is not None:
+            address, count = weight.data_ptr(), weight.numel()
+            self._digest(address, count, self._table, 0, _WINDOWS, 1)
+            self._digest(address, min(count, LATER), self._head, 0, 1, 1)
 
     def is_of(self, weight: Tensor) -> bool:
         """Whether the bytes of ``weight`` are still the same, as far as they are read."""
         if self._digest is None:
             return bool(self._table == _crc(weight))
-        first, classes = 0, _CLASSES
-        if self._few < _CLASSES and is_later_step():
-            first, classes = self._next, self._few
-            self._next = (first + classes) % _CLASSES
         address, count = weight.data_ptr(), weight.numel()
-        return bool(self._digest(address, count, self._table, first, classes, 0))
+        if is_later_step():
+            return bool(self._digest(address, min(count, LATER), self._head, 0, 1, 0))
+        first = self._next
+        self._next = (first + self._windows) % _WINDOWS
+        return bool(self._digest(address, count, self._table, first, self._windows, 0))
+
+    def form(self, layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
+        """What ``make`` gives for the layer's weight, made once."""
+        if name not in self.by_name:
+            self.by_name[name] = make(layer.weight.detach())
+        return self.by_name[name]
 
 
-_MADE: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[nn.Module, Layouts] = WeakKeyDictionary()
 """By layer. (No part of a layer: not copied or saved.)"""
 
 
-def kept(layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
-    """What is made of a layer's weight, under a name, once for the numbers that it has."""
-    weight = layer.weight.detach()
+def layouts(layer: nn.Conv2d) -> Layouts:
+    """The layouts of a layer's weight as it is now."""
+    weight = layer.weight
     of = weight.data_ptr(), internals.version(weight), weight.shape, weight.stride()
     known = _MADE.get(layer)
     if known is None or known.of != of or not known.is_of(weight):
-        known = _MADE[layer] = _Made(of, weight)
-    if name not in known.by_name:
-        known.by_name[name] = make(weight)
-    return known.by_name[name]
+        known = _MADE[layer] = Layouts(of, weight)
+    return known
 
 
 def is_laid_out(x: Tensor, layer: nn.Conv2d) -> bool:

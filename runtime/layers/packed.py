@@ -90,7 +90,9 @@ class PackedConv2d(Leaf, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # (Read once: a parametrization such as spectral norm may change with each reading.)
-        weight = None if is_traced() else self._wanted(x)
+        if is_traced():
+            return super().forward(x)
+        weight = self._wanted(x)
         if weight is None:
             return self._without_gradient(x)
         bias = self.bias
@@ -111,7 +113,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
 
     def _without_gradient(self, x: Tensor) -> Tensor:
         weight = self._parameters.get("weight")
-        if is_traced() or weight is None:
+        if weight is None:
             return super().forward(x)
         by_spike = sparse.convolved(self, x) if is_step_under_way() else None
         if by_spike is not None:

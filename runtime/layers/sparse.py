@@ -19,7 +19,7 @@ from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.native import library, text
 from danetc.runtime.kernels.torch_internals import has_values
 from danetc.runtime.layers.joined import is_plain
-from danetc.runtime.layers.laid_out import is_laid_out, kept
+from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
 CHANNELS = 16
@@ -33,10 +33,12 @@ PER_READING, ONCE = 0.18, 0.8
 are added where there is one thread."""
 
 
-def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
+def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tensor | None:
     """What a layer makes of images [N, C, H, W], channels last in memory; None where torch's way is as
-    fast."""
-    if not has_values(x) or not is_laid_out(x, layer):  # of a call that is looked through
+    fast. ``laid`` has the layouts of the weight, if they were looked up already."""
+    if laid is None and not (
+        has_values(x) and is_laid_out(x, layer)
+    ):  # of a call that is looked through
         return None
     weight, bias = layer.weight, layer.bias
     if (
@@ -57,7 +59,7 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
         return None
     outputs, pixels = weight.shape[0], images * height * width
     x = x.contiguous(memory_format=torch.channels_last)
-    rows: Tensor = kept(layer, "rows", _rows)
+    rows: Tensor = (laid or layouts(layer)).form(layer, "rows", _rows)
     out = x.new_empty(images, *plan.size, outputs)
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize

@@ -13,7 +13,7 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.inference import InferenceConv2d
-from danetc.runtime.layers.laid_out import kept
+from danetc.runtime.layers.laid_out import Layouts
 from danetc.runtime.layers.small_maps import FEW, Window, is_forward_faster
 
 DIGITS = (65536, 256, 1)
@@ -47,14 +47,14 @@ class SpikeConv2d(InferenceConv2d):
         super().__init__(*args, **kwargs)
         self.high, self.unit = high, unit
 
-    def convolve(self, x: Tensor, window: Window) -> Tensor:
+    def convolve(self, x: Tensor, window: Window, laid: Layouts) -> Tensor:
         if not (multiplies_integers() and self._pays(x, window)):
-            return super().convolve(x, window)
+            return super().convolve(x, window, laid)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
         if not torch.allclose(numbers.float(), x / self.unit, atol=1e-5):  # changed, as by a hook
-            return super().convolve(x, window)
-        first, *others = kept(self, "digits", partial(self._digits, x.shape))
+            return super().convolve(x, window, laid)
+        first, *others = laid.form(self, "digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)
         for digits in others:
             out += self._convolved(numbers, digits, None)

@@ -8,9 +8,10 @@ remembered after it, by its qualified name.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -72,15 +73,16 @@ def step_code(model: fx.GraphModule, first: bool) -> StepCode:
     """The code of one step, written for the layers that the model has when it takes its ``first``."""
     known = _CODES.get(model)
     if known is None or first:
-        _say_which_hooks_rest(model)
-        layers = tuple(map(id, model.modules()))
+        named = dict(model.named_modules())
+        _say_which_hooks_rest(named)
+        layers = tuple(map(id, named.values()))
         if known is None or known[0] != layers:
             known = _CODES[model] = layers, _written(model)
     return known[1]
 
 
-def _say_which_hooks_rest(model: nn.Module) -> None:
-    for name, scope in model.named_modules():
+def _say_which_hooks_rest(named: Mapping[str, nn.Module]) -> None:
+    for name, scope in named.items():
         if isinstance(scope, fx.GraphModule) and any(scope.__dict__[each] for each in HOOKS):
             notice(
                 f"hooks of {f'`{name}`' if name else 'the model'} do not run in a stream, which calls the "
@@ -190,19 +192,21 @@ def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
     """One step of a layer with a state; ``is_driven``: of a neuron that takes what drives it."""
     rank = getattr(module, "input_rank", module.rank)
 
-    def advanced(before: States, after: States, *inputs: Tensor) -> Tensor:
-        def forward(*inputs: Tensor) -> Tensor:
-            frames, known = [frame(x, rank) for x in inputs], before.get(name)
-            if is_driven:
-                y, state = module._advance_by(*frames, known)
-            else:
-                y, state = module.advance(frames, known)
-            if state is not None:
-                after[name] = state
-            result: Tensor = y.unsqueeze(0)
-            return result
+    def step(before: States, after: States, *inputs: Tensor) -> Tensor:
+        frames, known = [frame(x, rank) for x in inputs], before.get(name)
+        if is_driven:
+            y, state = module._advance_by(*frames, known)
+        else:
+            y, state = module.advance(frames, known)
+        if state is not None:
+            after[name] = state
+        result: Tensor = y.unsqueeze(0)
+        return result
 
-        return _hooked(module, forward, inputs) if has_hooks(module) else forward(*inputs)
+    def advanced(before: States, after: States, *inputs: Tensor) -> Tensor:
+        if has_hooks(module):
+            return _hooked(module, partial(step, before, after), inputs)
+        return step(before, after, *inputs)
 
     return advanced
 

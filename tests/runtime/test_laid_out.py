@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import native
-from danetc.runtime.layers import inference, laid_out, sparse
+from danetc.runtime.layers import laid_out, sparse
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import shake, text
 from tests.differential.networks import small
@@ -40,12 +40,13 @@ def uses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was made of weights and used, by name."""
     found: list[str] = []
 
-    def kept(layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
-        found.append(name)
-        return laid_out.kept(layer, name, make)
+    form = laid_out.Layouts.form
 
-    monkeypatch.setattr(sparse, "kept", kept)
-    monkeypatch.setattr(inference, "kept", kept)
+    def noted(self: laid_out.Layouts, layer: nn.Conv2d, name: str, make: Callable[..., Any]) -> Any:
+        found.append(name)
+        return form(self, layer, name, make)
+
+    monkeypatch.setattr(laid_out.Layouts, "form", noted)
     monkeypatch.setattr(sparse, "PER_READING", 1.0)
     return found
 
@@ -135,14 +136,14 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, uses: list[str]) -
 
 def test_of_a_large_weight_later_steps_read_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of all of it is noticed at once, of one number in as many steps as there are parts."""
-    monkeypatch.setattr(laid_out, "CHECKED", 2**12)
+    monkeypatch.setattr(laid_out, "WHOLE", 2**12)
     layer = nn.Conv2d(64, 64, 3)
     made: list[Tensor] = []
 
     def use(later: bool) -> int:
         with monkeypatch.context() as patch, torch.no_grad():
             patch.setattr(laid_out, "is_later_step", lambda: later)
-            laid_out.kept(layer, "copy", lambda weight: made.append(weight.clone()))
+            laid_out.layouts(layer).form(layer, "copy", lambda weight: made.append(weight.clone()))
         return len(made)
 
     assert use(True) == use(True) == use(False) == 1
@@ -163,7 +164,7 @@ def test_a_digest_is_of_every_number(count: int) -> None:
 
     def use() -> int:
         with torch.no_grad():
-            laid_out.kept(layer, "count", lambda weight: made.append(1))
+            laid_out.layouts(layer).form(layer, "count", lambda weight: made.append(1))
         return len(made)
 
     use()

@@ -181,9 +181,9 @@ def test_streams_take_it_and_forward_passes_do_not(
         layers: set[type] = set()
         run = sparse.convolved
 
-        def noted(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
+        def noted(layer: nn.Conv2d, x: Tensor, *laid: Any) -> Tensor | None:
             monkeypatch.setattr(compiled, "COMPILE", True)
-            out = run(layer, x)
+            out = run(layer, x, *laid)
             monkeypatch.setattr(compiled, "COMPILE", False)
             if out is not None:
                 layers.add(type(layer))

@@ -14,6 +14,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers.laid_out import layouts
 from danetc.runtime.layers.small_maps import Window
 from danetc.runtime.layers.spike_conv import DIGITS, SpikeConv2d, suits
 from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
@@ -40,7 +41,7 @@ def numbers(high: int, unit: float, *shape: int) -> Tensor:
 def of_floats(layer: SpikeConv2d, x: Tensor) -> Tensor:
     assert not isinstance(layer.padding, str)
     window = Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
-    return InferenceConv2d.convolve(layer, x, window)
+    return InferenceConv2d.convolve(layer, x, window, layouts(layer))
 
 
 def exact(layer: nn.Conv2d, x: Tensor) -> Tensor:
