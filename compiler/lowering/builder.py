@@ -343,10 +343,10 @@ class Builder:
             if node.op == "input" or (taken[place] == 1 and place not in inner):
                 nodes[node.id] = node
                 continue
-            counts[place] += 1
-            while (node.scope, f"{node.name}{counts[place]}") in inner:
+            own = node.name
+            while own == node.name or (node.scope, own) in inner or (node.scope, own) in taken:
                 counts[place] += 1
-            own = f"{node.name}{counts[place]}"
+                own = f"{node.name}{counts[place]}"
             nodes[node.id] = Node(
                 node.id, node.op, node.inputs, node.attrs, node.value, node.scope, own, node.origin
             )

@@ -360,10 +360,10 @@ def is_traced() -> bool:
 
 def is_backward_transformed(grad: Tensor) -> bool:
     """True in a backward pass that is to be differentiated again or transformed, by its ``grad``."""
-    if torch.is_grad_enabled() or not has(
-        InternalUse.TRANSFORMS
-    ):  # the former with create_graph=True
-        return torch.is_grad_enabled()
+    if torch.is_grad_enabled():  # with create_graph=True
+        return True
+    if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
+        return False
     found: bool = (
         torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0

@@ -102,6 +102,8 @@ def _written(model: fx.GraphModule) -> StepCode:
             regroup()
     writer = _Writer()
     inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
+    for taken in inputs:  # its name in the code: an input may be called `before`
+        taken.target = taken.name
     writer.graph.output(writer.scope(model, "", inputs))
     code = writer.graph.python_code("self")
     namespace: dict[str, Any] = dict(code.globals)

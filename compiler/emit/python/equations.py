@@ -52,7 +52,11 @@ class ClassParameters:
     def __init__(self, program: NeuronProgram | SurrogateProgram, taken: Iterable[str]) -> None:
         self.names: dict[str, str] = {}
         self.read: set[str] = set()  # by the forward method
-        used = {"surrogate", "channels", *MODULE_ATTRIBUTES, *taken}
+        attributes = set(taken)
+        self.surrogate = free(
+            "surrogate", attributes.__contains__
+        )  # (a learnt number may have the name)
+        used = {self.surrogate, "channels", *MODULE_ATTRIBUTES, *attributes}
         for parameter, _ in program.parameters:
             self.names[parameter] = free(variable(parameter), used.__contains__)
             used.add(self.names[parameter])
@@ -147,13 +151,14 @@ class ClassEquations:
     def _expression(self, op: Instruction) -> ast.expr:
         """The torch expression of an operation."""
         args = [self.value(arg) for arg in op.args]
+        surrogate = name(f"self.{self.parameters.surrogate}")
         if op.opcode == "heaviside" and self.held:
-            made = template("lambda x: self.surrogate(x)")
+            made = template("lambda x: surrogate(x)", surrogate=surrogate)
             assert isinstance(made, ast.Lambda)
-            made.body = call(name("self.surrogate"), name("x"), *(self.scope[k] for k in self.held))
+            made.body = call(surrogate, name("x"), *(self.scope[k] for k in self.held))
             return template("Heaviside.apply(x, surrogate)", x=args[0], surrogate=made)
         if op.opcode == "heaviside":
-            return template("Heaviside.apply(x, self.surrogate)", x=args[0])
+            return template("Heaviside.apply(x, surrogate)", x=args[0], surrogate=surrogate)
         if op.opcode == "round":
             return template("Round.apply(x)", x=args[0])
         parts = {f"_{index}": arg for index, arg in enumerate(args)} | {"_like": self.like}

@@ -140,7 +140,7 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
     held = () if program.surrogate is None else program.surrogate.scheduled
     equations = ClassEquations(inputs, program.ops, roots, parameters, [item.name for item in held])
     x = equations.names[INPUT]
-    init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
+    init = [assign([f"self.{parameters.surrogate}"], surrogate)] if surrogate is not None else []
     reads: list[ast.stmt] = []
     reads_at: list[ast.stmt] = []  # of each time step
     for attribute, item in zip(attributes, program.learnables, strict=True):

@@ -157,7 +157,6 @@ def assert_same(text: str, found: ImportedNetwork) -> None:
         ("loop", "PLIF(tau = 3.0)", "sew_iand", EACH),
         ("step", "PLIF(tau = 3.0)", "sew_iand", EACH),
         ("unrolled", "ALIF", "origin", EACH),
-        ("step", "MSLIF", "pa_b", EACH),
         ("unrolled", "readout", "pa_a", MEAN),
     ],
 )

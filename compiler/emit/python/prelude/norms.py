@@ -169,7 +169,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         return self.normalised(x, mean, variance, slice(0, self.steps))
 
     def step(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
-        """One time step of [N, ...]; in training the state are mean and variance of those before."""
+        """One time step of [N, ...]. In training the state is the mean and variance so far."""
         if not self.training:
             return super().step(x, before)
         wide, axes = x.to(self.weight.dtype), [0, *range(2, x.dim())]
