@@ -34,6 +34,7 @@ from danetc.runtime.layers.joined import (
     SummedGradient,
     Value,
     beside_others,
+    distinct,
     parts_of,
     to_be_joined,
 )
@@ -485,3 +486,14 @@ def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.Monk
     assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
     monkeypatch.undo()
     assert torch.equal(unpack(theirs, x.shape, x.dtype, kind), x)
+
+
+def test_a_value_that_is_read_twice_counts_twice() -> None:
+    """Each reading is an operand of its own, and those that are read once stay as they are."""
+    once, twice = (Operand(torch.randn(2, 3, 4, 4)) for _ in range(2))
+    terms = [(once, twice), (twice,)]
+    (first, second), (third,) = distinct(terms)
+    assert (first, second) == (once, twice)
+    assert third is not twice
+    assert third.original is twice.original
+    assert distinct([(once,), (twice,)]) == [(once,), (twice,)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 
-from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
+from danetc.compiler.emit.python.spikingjelly import _DEFAULTS, emit_spikingjelly
 from danetc.compiler.ir.graph import Graph
 from danetc.tasks.readers import standalone
 from tests.compiler.emit.test_onnx import inputs_of, warmed
@@ -59,3 +61,11 @@ def test_the_file_computes_the_same(name: str) -> None:
 def test_what_spikingjelly_has_not_is_named(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         emit_spikingjelly(text(VARIETY[name]))
+
+
+def test_the_defaults_that_are_left_out_are_those_of_spikingjelly() -> None:
+    for kind in (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode):
+        parameters = inspect.signature(kind).parameters
+        for key, value in _DEFAULTS.items():
+            if key in parameters:
+                assert parameters[key].default == value, (kind, key)
