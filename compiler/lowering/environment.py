@@ -52,12 +52,14 @@ class Loops:
     """The loops over time of a body.
 
     ``circles`` numbers the definitions that depend on each other in a circle, once somebody asks;
-    ``carries`` are the delayed values of the reading that goes on, None while none does.
+    ``carries`` are the delayed values of the reading that goes on, None while none does. ``delays``
+    says of the first so many definitions whether one of them delays anything.
     """
 
     circles: dict[str, int] | None = None
     carries: dict[object, Carry] | None = None
     known: dict[object, KnownValue] = field(default_factory=dict)
+    delays: tuple[int, bool] = (0, False)
 
 
 @record

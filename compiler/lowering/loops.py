@@ -30,17 +30,20 @@ def is_flow(expr: s.Expr) -> bool:
 
 
 def has_delays(evaluator: Evaluator, env: Env) -> bool:
-    """Whether the text of a body delays anything."""
-    known = evaluator.shared.delays
-    for definition in env.definitions.values():
-        value = definition.value
-        found = known.get(id(value))
-        if found is None:
-            names = evaluator.names_in(value)
-            found = known[id(value)] = value, any(cuts(name) for name in names)
-        if found[1]:
-            return True
-    return False
+    """True if the text of a body delays anything; read once for the definitions that it has."""
+    count, found = env.loops.delays
+    if count != len(env.definitions):
+        found = any(_delays(evaluator, each.value) for each in env.definitions.values())
+        env.loops.delays = len(env.definitions), found
+    return found
+
+
+def _delays(evaluator: Evaluator, value: s.Expr) -> bool:
+    known = evaluator.shared.delays.get(id(value))
+    if known is None:
+        is_delay = any(cuts(name) for name in evaluator.names_in(value))
+        known = evaluator.shared.delays[id(value)] = value, is_delay
+    return known[1]
 
 
 def cut_of(evaluator: Evaluator, flow: s.Flow, env: Env) -> int | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from danetc.compiler.frontend.program import MAX_ERRORS, Checked, check_file, check_text
+from danetc.compiler.lowering import loops
 from danetc.compiler.lowering.repeats import Repeats
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl import work
@@ -203,3 +205,18 @@ def test_a_copied_block_is_as_if_it_had_been_worked_out(
     assert [str(item) for item in warnings_of(copied)] == [
         str(item) for item in warnings_of(checked())
     ]
+
+
+def test_a_body_is_searched_for_delays_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each of its definitions, of which there may be thousands."""
+    asked = []
+    delays = loops._delays
+
+    def counted(evaluator: Any, value: Any) -> bool:
+        asked.append(value)
+        return delays(evaluator, value)
+
+    monkeypatch.setattr(loops, "_delays", counted)
+    text = SPECS["a_network_of_10000_lines"](3_000)["main.danet"]
+    check_text(text)
+    assert 0 < len(asked) < 10 * text.count("=")
