@@ -21,9 +21,6 @@ EXTENSIONS = {
 KNOWN = ("train", "test", "classes")
 """Options of a folder."""
 TEST_NAMES = ("val", "test", "validation", "valid")
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages")
-MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "SegmentationClass")
-"""Folders of images and of the maps of the classes of their pixels."""
 
 
 def splits(root: Path, kind: str, what: str, asked: Placed) -> tuple[Path, Path]:
@@ -90,12 +87,6 @@ def class_folders(text: str, kind: str, what: str) -> ClassFolders:
     holds = f"train/CLASS/ and val/CLASS/ with {what}"
     train, test = splits(existing(asked.place, kind, holds), kind, what, asked)
     listed = class_list(asked.get("classes"))
-    there = {each.name for each in train.iterdir() if each.is_dir()}
-    if len(there) == 2 and there & {*IMAGE_FOLDERS} and there & {*MASK_FOLDERS}:
-        raise DataError(
-            f"{train} has {' and '.join(sorted(there))}, which are no classes; for images with maps of "
-            f"the classes of their pixels it is masks:{asked.place}"
-        )
     found = ClassFolders(train, test, class_table(train, test, what, listed), asked)
     for split in (train, test):
         if not _holds(split / found.classes[0], EXTENSIONS[what]):

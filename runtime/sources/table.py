@@ -10,10 +10,8 @@ from types import MappingProxyType
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.callables import names_code, python_place
-from danetc.runtime.sources.csv_files import csv_place
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders
 from danetc.runtime.sources.huggingface import huggingface_place
-from danetc.runtime.sources.masks import mask_folders
 from danetc.runtime.sources.places import near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder, tonic_place
@@ -81,13 +79,6 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             lambda request: class_folders(request.argument, request.name, IMAGES),
             "folder",
         ),
-        "masks": Row(
-            "masks:DIR",
-            "images and masks of the classes of their pixels: DIR/train/images/ with DIR/train/masks/, and "
-            "the same of val",
-            lambda request: mask_folders(request.argument),
-            "masks",
-        ),
         "webdataset": Row(
             "webdataset:SHARDS",
             "images in local tar files",
@@ -100,14 +91,6 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             lambda request: npz_place(request.argument),
             "npz",
             ".npz",
-        ),
-        "csv": Row(
-            "csv:FILE",
-            "a table with a column of labels, and of image files or numbers; FILE.csv alone means it "
-            "too",
-            lambda request: csv_place(request.argument),
-            "csv_table",
-            ".csv",
         ),
         "python": Row(
             "python:MODULE:NAME",
@@ -150,11 +133,17 @@ _LONGEST = 200
 _KNOWN_AS = {
     "imagenet": "folder",
     "imagefolder": "folder",
-    "segmentation": "masks",
     "tar": "webdataset",
     "wds": "webdataset",
 } | {name: f"events:{name}" for name in SETS}
 """What others call them, or what stands behind another name here."""
+_DATASET = "give a Dataset of your own, python:FILE.py:NAME, whose samples are"
+_NOT_READ: Mapping[str, str] = {
+    "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE, or "
+    f"{_DATASET} images and labels",
+    "masks": f"folders of masks are not read: {_DATASET} an image and its map of classes [H, W]",
+}
+"""What to use instead of formats that people look for."""
 
 
 def find(text: str) -> tuple[Row, str, str]:
@@ -162,6 +151,10 @@ def find(text: str) -> tuple[Row, str, str]:
     name, _, argument = text.partition(":")
     if name in SOURCES:
         return SOURCES[name], name, argument
+    ending = Path(text.partition(",")[0]).suffix.lower().removeprefix(".")
+    unread = _NOT_READ.get(name) or _NOT_READ.get(ending)
+    if unread is not None and not Path(f"{name}.py").is_file():  # a module of that name
+        raise DataError(f"`{text}`: {unread}")
     alone = _alone(text)
     if alone is not None:
         return SOURCES[alone], alone, text

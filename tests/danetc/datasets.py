@@ -18,8 +18,7 @@ from tests.runtime.data.conftest import pixels, write_idx
 class Small:
     """How it is made in a folder (the text of `--data`), and what a network needs for it.
 
-    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``; of ``pixels``
-    the classes are those of each pixel.
+    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``.
     """
 
     make: Callable[[Path], str]
@@ -29,7 +28,6 @@ class Small:
     frames: int = 0
     augment: str = "none"
     evaluate: str = "none"
-    pixels: bool = False
     options: tuple[str, ...] = ()
 
     @property
@@ -61,20 +59,6 @@ def make_folder(root: Path) -> str:
                     folder / f"{number}.png"
                 )
     return f"folder:{root}"
-
-
-def _masks(root: Path) -> str:
-    """Masks are brighter where their images are: 0, 1, 2, and 255 where nothing is known."""
-    for split, count in (("train", 20), ("val", 9)):
-        for kind in ("images", "masks"):
-            (root / split / kind).mkdir(parents=True)
-        for number in range(count):
-            image = _image(number + 1000 * (split == "val"), number % 3, *_sizes(split, number))
-            mask = (image[..., 0] // 86).astype(np.uint8)
-            mask[:2, :2] = 255
-            Image.fromarray(image).save(root / split / "images" / f"{number}.png")
-            Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
-    return f"masks:{root}"
 
 
 def _webdataset(root: Path) -> str:
@@ -144,17 +128,6 @@ def _npz(root: Path) -> str:
         arrays[f"y_{split}"] = labels
     np.savez(root.with_suffix(".npz"), **arrays)
     return f"npz:{root.with_suffix('.npz')}"
-
-
-def _csv(root: Path) -> str:
-    root.mkdir()
-    lines = ["file,label,split"]
-    for number in range(36):
-        label, split = number % 3, "test" if number > 23 else "train"
-        Image.fromarray(_image(number, label, 12, 12)).save(root / f"{number}.png")
-        lines.append(f"{number}.png,{('cat', 'dog', 'owl')[label]},{split}")
-    (root / "table.csv").write_text("\n".join(lines))
-    return f"csv:{root / 'table.csv'}"
 
 
 CODE = """
@@ -235,17 +208,12 @@ SMALL_DATA: Mapping[str, Small] = {
     "folder": Small(
         make_folder, 3, 12, 3, augment=CROP, evaluate="resize(16) -> center_crop(12)"
     ),
-    "masks": Small(
-        _masks, 3, 12, 3, augment=f"{CROP} -> horizontal_flip",
-        evaluate="resize(16) -> center_crop(12)", pixels=True,
-    ),
     "webdataset": Small(
         _webdataset, 3, 12, 3, augment=CROP,
         evaluate="resize(14) -> center_crop(12) -> normalize(imagenet)",
     ),
     "events": Small(_events, 2, 8, 2, frames=3, evaluate="resize(10) -> center_crop(8)"),
     "npz": Small(_npz, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"),
-    "csv": Small(_csv, 3, 12, 3, evaluate="resize(14) -> center_crop(12)"),
     "python": Small(_python, 1, 8, 2, evaluate="resize(9) -> center_crop(8)"),
     "huggingface": Small(
         _huggingface, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"

@@ -48,8 +48,7 @@ def spec(
     norm: str = "batchnorm",
     head: str = "mean_over_time ->",
 ) -> str:
-    end = "conv(classes, kernel = 1)" if data.pixels else "linear(classes)"
-    head = f"{head} {end}" if data.pixels else f"avgpool -> {head} {end}"
+    head = f"avgpool -> {head} linear(classes)"
     network = NETWORK.format(
         classes=data.classes, input=data.input, encoder=encoder, norm=norm, head=head,
         steps=data.frames or 2,
@@ -103,8 +102,8 @@ def test_every_source_has_a_small_data_set() -> None:
     assert {*SMALL_DATA} == {*SOURCES}
 
 
-THROUGH_STEPS = ("digits", "folder", "events", "npz", "masks")
-"""Images of one size and of several, sequences, arrays, pixels; the others by `make thorough`."""
+THROUGH_STEPS = ("digits", "folder", "events", "npz")
+"""Images of one size and of several, sequences, arrays; the others by `make thorough`."""
 
 
 @pytest.mark.thorough

@@ -439,7 +439,7 @@ def test_training_of_networks_that_differ_in_no_number_is_one_pair() -> None:
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        ("masks:/data/city,test=0.2", "city"),
+        ("folder:/data/city,test=0.2", "city"),
         ("digits", "digits"),
         ("fashion-mnist:/some/where", "fashion-mnist"),
         ("folder:/data/imagenet/", "imagenet"),

@@ -30,7 +30,7 @@ from tests.runtime.training.common import TIMES, phase
 from .datasets import SMALL_DATA, Small
 from .test_as_trained import spec
 
-SHARED = ("masks", "npz", "csv", "python", "huggingface", "tonic", "events")
+SHARED = ("npz", "python", "huggingface", "tonic", "events")
 """Sources of data of one's own, which two processes train on."""
 
 

@@ -349,5 +349,5 @@ def data_name(data: str) -> str:
     name, colon, _ = place.partition(":")
     if kind == "events" and colon:  # a data set of that name
         return name
-    known_by_place = kind in ("folder", "masks", "events", "webdataset")
+    known_by_place = kind in ("folder", "events", "webdataset")
     return (Path(place.partition(",")[0]).name if known_by_place else "") or kind

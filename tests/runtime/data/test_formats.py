@@ -49,14 +49,6 @@ def folder(root: Path) -> str:
     return f"folder:{root}"
 
 
-def masks(root: Path) -> str:
-    for split in ("train", "val"):
-        for kind, data in (("images", png()), ("masks", EPS)):
-            (root / split / kind).mkdir(parents=True)
-            (root / split / kind / "1.png").write_bytes(data)
-    return f"masks:{root}"
-
-
 def webdataset(root: Path) -> str:
     root.mkdir()
     for split in ("train", "val"):
@@ -67,14 +59,6 @@ def webdataset(root: Path) -> str:
                     entry.size = len(data)
                     shard.addfile(entry, io.BytesIO(data))
     return f"webdataset:{root}"
-
-
-def csv(root: Path) -> str:
-    root.mkdir()
-    (root / "1.png").write_bytes(EPS)
-    rows = [f"1.png,{label},{split}" for split in ("train", "test") for label in ("a", "b")]
-    (root / "t.csv").write_text("\n".join(["image,label,split", *rows]))
-    return f"csv:{root / 't.csv'}"
 
 
 def huggingface(root: Path) -> str:
@@ -97,7 +81,7 @@ def huggingface(root: Path) -> str:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
 @pytest.mark.parametrize(
-    "make", [folder, masks, webdataset, csv, pytest.param(huggingface, marks=pytest.mark.thorough)]
+    "make", [folder, webdataset, pytest.param(huggingface, marks=pytest.mark.thorough)]
 )
 def test_no_image_starts_a_program(
     tmp_path: Path, marker: Path, make: Callable[[Path], str]

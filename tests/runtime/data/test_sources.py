@@ -14,7 +14,7 @@ from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
 from danetc.runtime.sources.table import SOURCES, look_at
 from tests.danetc.datasets import SMALL_DATA, make_folder
 
-FILES = ("npz", "csv", "python")
+FILES = ("npz", "python")
 """Sources that are one file."""
 OTHERS = ("huggingface", "tonic")
 """Sources of libraries, which say themselves what is missing."""
@@ -30,7 +30,7 @@ def test_a_look_sees_whether_a_file_is_there(
     look_at(place)  # its ending, or its form, says what it is
     assert open_data(place).text == text
     with pytest.raises(DataError, match="did you mean"):
-        look_at(text.replace("data", "daat") if name != "csv" else text.replace("table", "tabel"))
+        look_at(text.replace("data", "daat"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="there is no file nowhere"):
         look_at(f"{name}:nowhere.py:make" if name == "python" else f"{name}:nowhere")
@@ -73,6 +73,15 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         ),
         ("imagenet:/data", "did you mean `folder:DIR`?"),
         ("nmnist:/data", "did you mean `events:nmnist:DIR`?"),
+        (
+            "csv:t.csv,label=a",
+            "`csv:t.csv,label=a`: tables are not read: save their columns as arrays with",
+        ),
+        ("notes.CSV,test=0.2", "for npz:FILE, or give a Dataset of your own, python:FILE.py:NAME"),
+        (
+            "masks:data",
+            "`masks:data`: folders of masks are not read: give a Dataset of your own, python:",
+        ),
         ("", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
         (":x", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
         ("data/imags", "there is no file or folder `data/imags`; did you mean `data/images`?"),
