@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -121,7 +121,12 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
+    """Run the command line and return its exit status; see ``reported``."""
+    return reported(lambda: _invoke(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def reported(action: Callable[[], int]) -> int:
+    """Run what gives an exit status, print the errors it raises, and return the status.
 
     0: done; 1: the spec, a file or the data is wrong (or `--check` says no); 2: wrong usage;
     130: interrupted. A traceback is shown only with ``DANETC_DEBUG=1``.
@@ -130,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = _run(sys.argv[1:] if arguments is None else list(arguments))
+            status = _run(action)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader (`head`, a pager) has left
@@ -154,19 +159,24 @@ def process() -> int:
     return status
 
 
-def _run(arguments: list[str]) -> int:
+def _invoke(arguments: list[str]) -> int:
     printed = Printed()
     if asked := os.environ.get("_DANETC_COMPLETE"):  # by a shell: `danetc completion`
         from click.shell_completion import shell_complete  # late: only a shell asks
 
         return shell_complete(program, {}, "danetc", "_DANETC_COMPLETE", asked)
+    _check_text(arguments)
+    with (
+        handled_by(printed),
+        program.make_context("danetc", arguments, obj=printed) as context,
+    ):
+        program.invoke(context)
+    return 0
+
+
+def _run(action: Callable[[], int]) -> int:
     try:
-        _check_text(arguments)
-        with (
-            handled_by(printed),
-            program.make_context("danetc", arguments, obj=printed) as context,
-        ):
-            program.invoke(context)
+        return action()
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
@@ -190,7 +200,6 @@ def _run(arguments: list[str]) -> int:
         return _fail_without(error)
     except (Exception, SystemExit) as error:
         return _report_bug(error)
-    return 0
 
 
 def _check_text(arguments: Sequence[str]) -> None:
