@@ -1,175 +1,129 @@
-"""What each alternative of the grammar builds. A method's name is the alternative's name there.
+"""Builders of the syntax tree, one for each alternative of the grammar.
 
-The parser hands over the values of the alternative's symbols: tokens, nodes, or lists of nodes.
+A method has the name of its alternative. The parser passes the span of the alternative and the
+values of its symbols without keywords and punctuation: tokens, nodes, or lists of nodes.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
-from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import Token
+from danetc.dsl.syntax.tree import Expr
 from danetc.dsl.syntax.words import OF_CALL, OF_PARAMETER
 
 _STATE = re.compile(r"state[ \t]+[A-Za-z_]\w*[ \t]*=(?!=)")
-MAX_DEPTH = 200  # of an expression's tree: what reads a tree may then recurse
+MAX_DEPTH = 200  # of an expression tree, so that functions may recurse over it
 
-Expr: TypeAlias = syntax.Expr
-
-
-@record
-class Parens:
-    """An expression in parentheses: gone from the tree, but outer spans count its extent."""
-
-    inner: Expr
-    span: Span
-
-
-Operand: TypeAlias = Expr | Parens
 Item = TypeVar("Item")
 
 
-def bare(operand: Operand) -> Expr:
-    """The expression without the parentheses around it."""
-    return operand.inner if type(operand) is Parens else operand  # type: ignore[return-value]
-
-
 class Builders:
-    """Builds the nodes of one file; ``errors`` holds what no grammar rule says."""
+    """Build the nodes of one file; ``errors`` collects what the grammar cannot express."""
 
     def __init__(self, source: SourceFile) -> None:
         self.source = source
         self.errors: list[Diagnostic] = []
-
-    def _span(self, first: Token | Operand, last: Token | Operand | BracedStatements) -> Span:
-        """From the start of a token or node to the end of another."""
-        start = first.start if isinstance(first, Token) else first.span.start
-        end = last.end if isinstance(last, Token) else last.span.end
-        return Span(self.source, start, end)
+        self._parenthesized: dict[int, Expr] = {}  # by identity
 
     def _at(self, token: Token) -> Span:
         return Span(self.source, token.start, token.end)
 
     # Lists
 
-    def nothing(self) -> list[Item]:
+    def nothing(self, span: Span) -> list[Item]:
         return []
 
-    def empty_list(self, opening: Token, closing: Token) -> list[Item]:
-        return []
-
-    def bracketed(self, opening: Token, items: list[Item], closing: Token) -> list[Item]:
-        return items
-
-    def first(self, item: Item) -> list[Item]:
+    def first(self, span: Span, item: Item) -> list[Item]:
         return [item]
 
-    def append(self, items: list[Item], item: Item, separator: Token | None = None) -> list[Item]:
-        items.append(item)
-        return items
-
-    def append_after(self, items: list[Item], separator: Token, item: Item) -> list[Item]:
+    def append(self, span: Span, items: list[Item], item: Item) -> list[Item]:
         items.append(item)
         return items
 
     # Files and declarations
 
-    def program(self, items: list[syntax.Use | syntax.Declaration]) -> syntax.Program:
+    def program(self, span: Span, items: list[syntax.Use | syntax.Declaration]) -> syntax.Program:
         return syntax.Program(tuple(items), span=Span(self.source, 0, len(self.source.text)))
 
-    def use_all(self, word: Token, module: Token) -> syntax.Use:
-        return self._use(module, None, self._span(word, module))
-
-    def use_some(
-        self,
-        word: Token,
-        module: Token,
-        opening: Token,
-        names: list[syntax.UseName],
-        closing: Token,
-    ) -> syntax.Use:
-        return self._use(module, tuple(names), self._span(word, closing))
-
-    def _use(
-        self, module: Token, names: tuple[syntax.UseName, ...] | None, span: Span
+    def use(
+        self, span: Span, module: Token, names: list[syntax.UseName] | None = None
     ) -> syntax.Use:
         is_path = module.type == "STRING"
-        return syntax.Use(module.text[1:-1] if is_path else module.text, is_path, names, span=span)
+        return syntax.Use(
+            module.text[1:-1] if is_path else module.text,
+            is_path,
+            None if names is None else tuple(names),
+            span=span,
+        )
 
-    def module_name(self, name: Token) -> Token:
-        return name
+    def use_name(self, span: Span, name: Token) -> syntax.UseName:
+        return syntax.UseName(name.text, span=span)
 
-    def module_path(self, path: Token) -> Token:
-        return path
-
-    def use_name(self, name: Token) -> syntax.UseName:
-        return syntax.UseName(name.text, span=self._at(name))
-
-    def declare_body(
-        self, kind: Token, name: Token, params: list[syntax.Param], body: BracedStatements
-    ) -> syntax.Declaration:
-        return self._declare(kind, name, params, None, body, body)
-
-    def declare_value(
-        self, kind: Token, name: Token, params: list[syntax.Param], equal: Token, value: Operand
-    ) -> syntax.Declaration:
-        return self._declare(kind, name, params, value, None, value)
-
-    def declare_variant(
+    def declare(
         self,
+        span: Span,
         kind: Token,
         name: Token,
         params: list[syntax.Param],
-        equal: Token,
-        value: Operand,
-        body: BracedStatements,
-    ) -> syntax.Declaration:
-        return self._declare(kind, name, params, value, body, body)
-
-    def _declare(
-        self,
-        kind: Token,
-        name: Token,
-        params: list[syntax.Param],
-        value: Operand | None,
-        body: BracedStatements | None,
-        last: Operand | BracedStatements,
+        value: Expr | None = None,
+        body: list[syntax.Stmt] | None = None,
     ) -> syntax.Declaration:
         return syntax.Declaration(
             kind.text,
             name.text,
             tuple(params),
-            None if value is None else self._value(value),
-            None if body is None else body.statements,
-            span=self._span(kind, last),
+            None if value is None else self._shallow(value),
+            None if body is None else tuple(body),
+            span=span,
             name_span=self._at(name),
         )
 
-    def param(self, name: Token) -> syntax.Param:
-        return syntax.Param(name.text, None, span=self._at(name), name_span=self._at(name))
+    def declare_body(
+        self,
+        span: Span,
+        kind: Token,
+        name: Token,
+        params: list[syntax.Param],
+        body: list[syntax.Stmt],
+    ) -> syntax.Declaration:
+        return self.declare(span, kind, name, params, body=body)
 
-    def param_default(self, name: Token, equal: Token, value: Operand) -> syntax.Param:
-        return syntax.Param(
-            name.text, self._value(value), span=self._span(name, value), name_span=self._at(name)
-        )
+    def param(self, span: Span, name: Token, default: Expr | None = None) -> syntax.Param:
+        value = None if default is None else self._shallow(default)
+        return syntax.Param(name.text, value, span=span, name_span=self._at(name))
 
     # Statements
 
-    def body(
-        self, opening: Token, statements: list[syntax.Stmt], closing: Token
-    ) -> BracedStatements:
-        return BracedStatements(tuple(statements), self._span(opening, closing))
+    def define(
+        self, span: Span, name: Token, value: Expr, index: Expr | None = None
+    ) -> syntax.Define:
+        self._report_missing_value(span.end)
+        return syntax.Define(
+            name.text,
+            None if index is None else self._shallow(index),
+            self._shallow(value),
+            span=span,
+            name_span=self._at(name),
+        )
 
-    def _no_state_follows(self, value: Operand) -> None:
-        """Report a value that is missing, so that the `state` of the next line was read as it."""
-        text, start = self.source.text, value.span.end - len("state")
-        if not text.endswith("state", 0, value.span.end):
+    def define_indexed(self, span: Span, name: Token, index: Expr, value: Expr) -> syntax.Define:
+        return self.define(span, name, value, index)
+
+    def state(self, span: Span, word: Token, name: Token, value: Expr) -> syntax.State:
+        self._report_missing_value(span.end)
+        return syntax.State(name.text, self._shallow(value), span=span, name_span=self._at(name))
+
+    def _report_missing_value(self, end: int) -> None:
+        """Report a missing value if the `state` of the next line was read in its place."""
+        text, start = self.source.text, end - len("state")
+        if not text.endswith("state", 0, end):
             return
         around = text[max(0, start - 1000) : start]
         before = start - len(around) + len(around.rstrip())
@@ -179,73 +133,31 @@ class Builders:
                     "E0119",
                     f"`{text[before - 1]}` has no value after it",
                     Span(self.source, before - 1, before),
-                    labels=(
-                        Label(Span(self.source, start, value.span.end), "the next one begins here"),
-                    ),
+                    labels=(Label(Span(self.source, start, end), "the next one begins here"),),
                 )
             )
 
-    def define(self, name: Token, equal: Token, value: Operand) -> syntax.Define:
-        self._no_state_follows(value)
-        return syntax.Define(
-            name.text,
-            None,
-            self._value(value),
-            span=self._span(name, value),
-            name_span=self._at(name),
-        )
+    def group(self, span: Span, kind: Token, body: list[syntax.Stmt]) -> syntax.Group:
+        return syntax.Group(kind.text, None, tuple(body), span=span, name_span=self._at(kind))
 
-    def define_indexed(
-        self,
-        name: Token,
-        opening: Token,
-        index: Operand,
-        closing: Token,
-        equal: Token,
-        value: Operand,
-    ) -> syntax.Define:
-        return syntax.Define(
-            name.text,
-            self._value(index),
-            self._value(value),
-            span=self._span(name, value),
-            name_span=self._at(name),
-        )
-
-    def state(self, word: Token, name: Token, equal: Token, value: Operand) -> syntax.State:
-        self._no_state_follows(value)
-        return syntax.State(
-            name.text, self._value(value), span=self._span(word, value), name_span=self._at(name)
-        )
-
-    def group(self, kind: Token, body: BracedStatements) -> syntax.Group:
-        return syntax.Group(
-            kind.text, None, body.statements, span=self._span(kind, body), name_span=self._at(kind)
-        )
-
-    def named_group(self, kind: Token, name: Token, body: BracedStatements) -> syntax.Group:
-        return syntax.Group(
-            kind.text,
-            name.text,
-            body.statements,
-            span=self._span(kind, body),
-            name_span=self._at(name),
-        )
+    def named_group(
+        self, span: Span, kind: Token, name: Token, body: list[syntax.Stmt]
+    ) -> syntax.Group:
+        return syntax.Group(kind.text, name.text, tuple(body), span=span, name_span=self._at(name))
 
     # Expressions
 
-    def steps(self, step: Operand, arrow: Token, following: Operand) -> list[Operand]:
+    def steps(self, span: Span, step: Expr, following: Expr) -> list[Expr]:
         return [step, following]
 
-    def flow(self, steps: list[Operand]) -> syntax.Flow:
+    def flow(self, span: Span, steps: list[Expr]) -> syntax.Flow:
         for step in steps:
-            self._check_step(step)
-        return syntax.Flow(
-            tuple(bare(step) for step in steps), span=self._span(steps[0], steps[-1])
-        )
+            if id(step) not in self._parenthesized:
+                self._check_step(step)
+        return syntax.Flow(tuple(steps), span=span)
 
-    def _check_step(self, step: Operand) -> None:
-        """A step is a name, a call, a selection or stands in parentheses."""
+    def _check_step(self, step: Expr) -> None:
+        """Report a step that is neither a name, a call, a selection nor in parentheses."""
         match step:
             case syntax.Binary(op=op):
                 what = f"the operands of `{op}`"
@@ -257,122 +169,87 @@ class Builders:
                 return
         at_start = Span(self.source, step.span.start, step.span.start)
         at_end = Span(self.source, step.span.end, step.span.end)
+        hint = f"write `({shorten(step.span.text)}) -> ...`, or give a part of it a name of its own"
+        fix = Fix("put it in parentheses", (Edit(at_start, "("), Edit(at_end, ")")))
         self.errors.append(
             Diagnostic(
                 "E0109",
                 f"put {what} in parentheses: `->` takes names, calls or parentheses",
                 step.span,
                 label="reads as one step of the flow",
-                hint=Hint(
-                    f"write `({shorten(step.span.text)}) -> ...`, "
-                    "or give a part of it a name of its own",
-                    Fix(
-                        "put it in parentheses",
-                        (Edit(at_start, "("), Edit(at_end, ")")),
-                    ),
-                ),
+                hint=Hint(hint, fix),
             )
         )
 
-    def if_else(
-        self, then: Operand, word: Token, condition: Operand, other: Token, otherwise: Operand
-    ) -> syntax.IfElse:
-        return syntax.IfElse(
-            bare(then), bare(condition), bare(otherwise), span=self._span(then, otherwise)
+    def if_else(self, span: Span, then: Expr, condition: Expr, otherwise: Expr) -> syntax.IfElse:
+        return syntax.IfElse(then, condition, otherwise, span=span)
+
+    def binary(self, span: Span, left: Expr, op: Token, right: Expr) -> syntax.Binary:
+        return syntax.Binary(op.text, left, right, span=span)
+
+    def unary(self, span: Span, op: Token, operand: Expr) -> syntax.Unary:
+        return syntax.Unary(op.text, operand, span=span)
+
+    def via(self, span: Span, subject: Expr, connection: Expr) -> syntax.Via:
+        return syntax.Via(subject, connection, span=span)
+
+    def by(self, span: Span, subject: Expr, rule: Expr) -> syntax.By:
+        return syntax.By(subject, rule, span=span)
+
+    def with_settings(self, span: Span, subject: Expr, settings: list[syntax.Arg]) -> syntax.With:
+        return syntax.With(subject, tuple(settings), span=span)
+
+    def call(self, span: Span, name: Token, args: list[syntax.Arg] | None = None) -> syntax.Call:
+        words = OF_CALL.get(name.text, ())
+        given = tuple(
+            arg if arg.name else replace(arg, value=_word(arg.value, words)) for arg in args or ()
         )
+        return syntax.Call(self.name(self._at(name), name), given, span=span)
 
-    def binary(self, left: Operand, op: Token, right: Operand) -> syntax.Binary:
-        return syntax.Binary(op.text, bare(left), bare(right), span=self._span(left, right))
+    def at(self, span: Span, base: Expr, indices: list[Expr]) -> syntax.At:
+        return syntax.At(base, tuple(indices), span=span)
 
-    def unary(self, op: Token, operand: Operand) -> syntax.Unary:
-        return syntax.Unary(op.text, bare(operand), span=self._span(op, operand))
+    def range(self, span: Span, low: Expr, high: Expr) -> syntax.Range:
+        return syntax.Range(low, high, span=span)
 
-    def via(self, subject: Operand, word: Token, connection: Operand) -> syntax.Via:
-        return syntax.Via(bare(subject), bare(connection), span=self._span(subject, connection))
+    def arg(self, span: Span, value: Expr) -> syntax.Arg:
+        return syntax.Arg(None, value, span=span)
 
-    def by(self, subject: Operand, word: Token, rule: Operand) -> syntax.By:
-        return syntax.By(bare(subject), bare(rule), span=self._span(subject, rule))
-
-    def with_settings(
-        self,
-        subject: Operand,
-        word: Token,
-        opening: Token,
-        settings: list[syntax.Arg],
-        closing: Token,
-    ) -> syntax.With:
-        return syntax.With(bare(subject), tuple(settings), span=self._span(subject, closing))
-
-    def call_empty(self, name: Token, opening: Token, closing: Token) -> syntax.Call:
-        return syntax.Call(self.name(name), (), span=self._span(name, closing))
-
-    def call(
-        self, name: Token, opening: Token, args: list[syntax.Arg], closing: Token
-    ) -> syntax.Call:
-        words = OF_CALL.get(name.text)
-        if words is not None:
-            args = [
-                arg if arg.name else replace(arg, value=_word(arg.value, words)) for arg in args
-            ]
-        return syntax.Call(self.name(name), tuple(args), span=self._span(name, closing))
-
-    def at(
-        self, base: Operand, opening: Token, indices: list[Operand], closing: Token
-    ) -> syntax.At:
-        return syntax.At(
-            bare(base), tuple(bare(index) for index in indices), span=self._span(base, closing)
-        )
-
-    def range(self, low: Operand, dots: Token, high: Operand) -> syntax.Range:
-        return syntax.Range(bare(low), bare(high), span=self._span(low, high))
-
-    def arg(self, value: Operand) -> syntax.Arg:
-        return syntax.Arg(None, bare(value), span=value.span)
-
-    def setting(self, name: Token, equal: Token, value: Operand) -> syntax.Arg:
-        given = _word(bare(value), OF_PARAMETER.get(name.text, ()))
-        return syntax.Arg(name.text, given, span=self._span(name, value))
+    def setting(self, span: Span, name: Token, value: Expr) -> syntax.Arg:
+        return syntax.Arg(name.text, _word(value, OF_PARAMETER.get(name.text, ())), span=span)
 
     def each(
         self,
-        value: Operand,
-        word: Token,
+        span: Span,
+        value: Expr,
         variable: Token,
-        within: Token,
-        low: Operand,
-        dots: Token,
-        high: Operand,
-        if_word: Token | None = None,
-        condition: Operand | None = None,
+        word: Token,
+        low: Expr,
+        high: Expr,
+        condition: Expr | None = None,
     ) -> syntax.Arg:
-        span = self._span(value, high if condition is None else condition)
+        name_span = self._at(variable)
         each = syntax.Each(
-            bare(value),
-            variable.text,
-            bare(low),
-            bare(high),
-            None if condition is None else bare(condition),
-            span=span,
-            name_span=self._at(variable),
+            value, variable.text, low, high, condition, span=span, name_span=name_span
         )
         return syntax.Arg(None, each, span=span)
 
-    def name(self, name: Token) -> syntax.Name:
-        return syntax.Name(name.text, span=self._at(name))
+    def name(self, span: Span, name: Token) -> syntax.Name:
+        return syntax.Name(name.text, span=span)
 
-    def number(self, number: Token) -> syntax.Number:
-        return syntax.Number(number.text, span=self._at(number))
+    def number(self, span: Span, number: Token) -> syntax.Number:
+        return syntax.Number(number.text, span=span)
 
-    def string(self, string: Token) -> syntax.String:
-        return syntax.String(string.text[1:-1], span=self._at(string))
+    def string(self, span: Span, string: Token) -> syntax.String:
+        return syntax.String(string.text[1:-1], span=span)
 
-    def parens(self, opening: Token, value: Operand, closing: Token) -> Parens:
-        return Parens(bare(value), self._span(opening, closing))
+    def parens(self, span: Span, value: Expr) -> Expr:
+        self._parenthesized[id(value)] = value
+        return value
 
-    def _value(self, operand: Operand) -> Expr:
-        """A finished value, refused if it is nested deeper than a reader could recurse."""
-        value = bare(operand)
-        # A tree is never deeper than its text has characters, so that most need no walk.
+    def _shallow(self, value: Expr) -> Expr:
+        """The value, or a name in place of one nested too deeply to recurse over (reported)."""
+        # A tree is never deeper than its text has characters, so most values need no walk.
         if value.span.end - value.span.start > MAX_DEPTH:
             stack: list[tuple[syntax.Node, int]] = [(value, 1)]
             while stack:
@@ -391,16 +268,8 @@ class Builders:
         return value
 
 
-@record
-class BracedStatements:
-    """The statements between braces, with the braces' extent."""
-
-    statements: tuple[syntax.Stmt, ...]
-    span: Span
-
-
-def _word(value: syntax.Expr, words: tuple[str, ...]) -> syntax.Expr:
-    """A name of the list as a word."""
+def _word(value: Expr, words: tuple[str, ...]) -> Expr:
+    """The value as a ``Word`` if it is one of the words."""
     if isinstance(value, syntax.Name) and value.id in words:
         return syntax.Word(value.id, span=value.span)
     return value

@@ -1,7 +1,7 @@
-"""The parse table of ``danet.lark``: made by lark, kept as JSON, so that a run need not make it.
+"""The parse table of ``danet.lark``, built by lark and stored as JSON to save start-up time.
 
-``python -m danetc.dsl.syntax.grammar`` writes the table anew after a change of the grammar. A table of
-another grammar than the one beside it is never used: lark then makes one in memory.
+Run ``python -m danetc.dsl.syntax.grammar`` after a change of the grammar. A stored table that was
+built from another grammar is ignored; lark then builds one in memory.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ class ParseTable:
 
     ``actions[state][terminal]`` is a state to shift to, or ``~rule`` to reduce by; shifting
     ``$END`` accepts. ``gotos[state][nonterminal]`` is the state after a reduction. A rule is its
-    nonterminal, its length and the name of its builder ("" passes the only child on).
+    nonterminal, its length, the name of its builder ("" passes on the only value) and the places
+    of the symbols whose values the builder gets.
     """
 
-    grammar: str  # the text that it was made from
+    grammar: str  # the text it was built from
     start: int
     actions: tuple[dict[str, int], ...]
     gotos: tuple[dict[str, int], ...]
-    rules: tuple[tuple[str, int, str], ...]
+    rules: tuple[tuple[str, int, str, tuple[int, ...]], ...]
     terminals: tuple[tuple[str, str], ...]  # name and regular expression, in the order of matching
     ignored: frozenset[str]
 
@@ -41,7 +42,7 @@ def grammar_text() -> str:
 
 @cache
 def table() -> ParseTable:
-    """The table: from the file beside the grammar if it was made from it, else by lark."""
+    """Return the stored table, or build one if the grammar has changed since."""
     text = grammar_text()
     if _STORED.is_file():
         data = json.loads(_STORED.read_text("utf-8"))
@@ -51,7 +52,7 @@ def table() -> ParseTable:
 
 
 def make_table(text: str) -> ParseTable:
-    """Let lark build the table. States are numbered anew, in an order that is always the same."""
+    """Build the table with lark and number its states in a reproducible order."""
     from lark import Lark
     from lark.grammar import Rule
     from lark.lexer import PatternStr, TerminalDef
@@ -73,7 +74,7 @@ def make_table(text: str) -> ParseTable:
                 number[target] = len(number)
                 queue.append(target)
 
-    rules: dict[tuple[str, int, str], int] = {}
+    rules: dict[tuple[str, int, str, tuple[int, ...]], int] = {}
     actions: list[dict[str, int]] = []
     gotos: list[dict[str, int]] = []
     for state in queue:
@@ -82,7 +83,9 @@ def make_table(text: str) -> ParseTable:
         for symbol, reduces, target in states[state]:
             if reduces:
                 rule = memo[target["@"]]
-                key = (rule["origin"]["name"], len(rule["expansion"]), rule["alias"] or "")
+                symbols = rule["expansion"]
+                kept = tuple(i for i, each in enumerate(symbols) if not each.get("filter_out"))
+                key = (rule["origin"]["name"], len(symbols), rule["alias"] or "", kept)
                 actions[-1][symbol] = ~rules.setdefault(key, len(rules))
             elif symbol.islower():
                 gotos[-1][symbol] = number[target]
@@ -109,7 +112,7 @@ def make_table(text: str) -> ParseTable:
 
 
 def dump(made: ParseTable) -> str:
-    """The table as JSON, one state or rule a line."""
+    """Return the table as JSON with one state or rule per line."""
     data = asdict(made) | {"ignored": sorted(made.ignored)}
     lines = []
     for name, value in data.items():
@@ -127,7 +130,7 @@ def _from_json(data: dict[str, Any]) -> ParseTable:
         start=data["start"],
         actions=tuple(data["actions"]),
         gotos=tuple(data["gotos"]),
-        rules=tuple((origin, length, builder) for origin, length, builder in data["rules"]),
+        rules=tuple((*rule[:3], tuple(rule[3])) for rule in data["rules"]),
         terminals=tuple((name, pattern) for name, pattern in data["terminals"]),
         ignored=frozenset(data["ignored"]),
     )

@@ -96,7 +96,11 @@ def _touched(error: Diagnostic, others: list[Diagnostic]) -> bool:
 
 
 class _Run:
-    """The stacks of one parse. ``states`` is one longer than ``values``, which are in between."""
+    """The stacks of one parse.
+
+    ``states`` has one item more than ``values``, ``starts`` and ``ends``: tokens or what builders
+    returned, and their offsets.
+    """
 
     def __init__(
         self,
@@ -113,13 +117,15 @@ class _Run:
         self.lost: dict[int, syntax.Lost] = {}  # by their first tokens
         self.builders = Builders(source)
         self.states = [table().start]
-        self.values: list[Any] = []  # tokens and what builders made
+        self.values: list[Any] = []
+        self.starts: list[int] = []
+        self.ends: list[int] = []
         self.recoveries = 0
         self.bad_region = -1  # the token that began the last statement with an error
         self.inserted_before = -1  # the token that a missing one was put before
-        self.rules: list[tuple[str, int, Callable[..., Any] | None]] = [
-            (origin, length, getattr(self.builders, name) if name else None)
-            for origin, length, name in table().rules
+        self.rules: list[tuple[str, int, Callable[..., Any] | None, tuple[int, ...]]] = [
+            (origin, length, getattr(self.builders, name) if name else None, places)
+            for origin, length, name, places in table().rules
         ]
 
     def run(self) -> list[syntax.Use | syntax.Declaration]:
@@ -148,21 +154,28 @@ class _Run:
                 return False
             if action >= 0:
                 self.states.append(action)
-                self.values.append(token)
+                self.push(token, token.start, token.end)
                 return True
             self.reduce(~action)
 
+    def push(self, value: Any, start: int, end: int) -> None:
+        self.values.append(value)
+        self.starts.append(start)
+        self.ends.append(end)
+
     def reduce(self, rule: int) -> None:
         states, values = self.states, self.values
-        origin, length, build = self.rules[rule]
-        if build is None:
+        origin, length, build, places = self.rules[rule]
+        if length == 1 and build is None:
             states.pop()
-        elif length:
-            children = values[-length:]
-            del values[-length:], states[-length:]
-            values.append(build(*children))
         else:
-            values.append(build())
+            first = len(values) - length
+            end = self.ends[-1] if values else 0
+            start = self.starts[first] if length else end
+            chosen = [values[first + place] for place in places]
+            self.cut(first)
+            made = build(Span(self.source, start, end), *chosen) if build else chosen[0]
+            self.push(made, start, end)
         states.append(table().gotos[states[-1]][origin])
 
     def settle(self) -> None:
@@ -265,9 +278,7 @@ class _Run:
         """The index of the token that began the statement or declaration being read."""
         if base == len(self.values):
             return i
-        first = self.values[base]
-        start = first.start if isinstance(first, Token) else first.span.start
-        return bisect_left(self.tokens, start, key=lambda token: token.start)
+        return bisect_left(self.tokens, self.starts[base], key=lambda token: token.start)
 
     def is_complete(self, in_body: bool, i: int) -> bool:
         """Whether what was read before token i ended there, though no token has said so yet."""
@@ -284,7 +295,7 @@ class _Run:
             action = table().actions[states[-1]].get(kind)
             if action is None or action >= 0:
                 return action is not None
-            origin, length, _ = table().rules[~action]
+            origin, length, *_ = table().rules[~action]
             del states[len(states) - length :]
             states.append(table().gotos[states[-1]][origin])
 
@@ -367,4 +378,4 @@ class _Run:
 
     def cut(self, base: int) -> None:
         """Cut the stacks back to where a statement or item may begin."""
-        del self.states[base + 1 :], self.values[base:]
+        del self.states[base + 1 :], self.values[base:], self.starts[base:], self.ends[base:]
