@@ -59,31 +59,22 @@ class Unwritten(ValueError):
 
 
 @lru_cache(maxsize=500)
-def describe_neuron(
-    program: NeuronProgram,
-    form_of: Callable[[NeuronProgram], str] = program_form,
-    ignored: frozenset[str] = frozenset(),
-) -> Described:
-    """A neuron's program as text; its surrogate is not looked at. Raises Unwritten.
-
-    ``form_of`` says what makes a neuron of std this one, and ``ignored`` are operations of which it may
-    have others.
-    """
+def describe_neuron(program: NeuronProgram) -> Described:
+    """Return a neuron's program as text, without its surrogate. Raises Unwritten."""
     bare = replace(program, surrogate=None)
     learnables = tuple(item for item in program.learnables if not item.scheduled)
     if len(learnables) != len(program.learnables):
         raise Unwritten(f"the neuron {program.name} has numbers that a recipe changes")
-    form = form_of(bare)
+    form = program_form(bare)
     constants = {*_constants(program.ops), *(state.init for state in program.states)}
     for item in program.learnables:
         constants |= {item.start, 1 + math.exp(min(-item.raw, 50.0))}
 
     def same(declaration: s.Declaration, given: Given) -> bool:
         made = compile_neuron(declaration, given, None, {}, Reporter())
-        return made is not None and form_of(made) == form
+        return made is not None and program_form(made) == form
 
-    counted = tuple(op for op in program.ops if op.opcode not in ignored)
-    found = _named("neuron", program.name, dict(program.parameters), constants, counted, same)
+    found = _named("neuron", program.name, dict(program.parameters), constants, program.ops, same)
     return _own_neuron(program) if found is None else found
 
 

@@ -75,7 +75,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a model of PyTorch or SpikingJelly, or a file of NIR or ONNX, as a spec with its weights.
+    """Write a model of PyTorch or SpikingJelly, or a file of NIR, as a spec with its weights.
 
     MODULE is a module's name or a .py file, FACTORY a model or what makes one, with arguments by
     name if need be: 'my_nets.py:make(depth=18)'. Its code is run. Stages, blocks and connections are

@@ -1,7 +1,7 @@
 """Whether what was imported computes what its source does, on inputs to which logits answer.
 
-Both run in float64, but for files that are run in float32; a sample in which they differ is traced to a
-spike at its threshold, which rounding decides on. A network with fresh weights gives the same logits
+Both run in float64; a sample in which they differ is traced to a spike at its threshold, which
+rounding decides on. A network with fresh weights gives the same logits
 whatever it is shown, and then nothing is compared: such a network is compared with weights that make
 its layers vary, on a copy.
 """
@@ -39,13 +39,7 @@ Weights = Mapping[int, Mapping[str, Tensor]]
 
 
 class Runner(Protocol):
-    """The source, as what can be run: [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K].
-
-    One that is ``single`` computes in float32: differences are then relative to the largest logit.
-    """
-
-    @property
-    def single(self) -> bool: ...
+    """The source, as what can be run: [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]."""
 
     def run(self, inputs: Tensor) -> Tensor: ...
 
@@ -104,10 +98,9 @@ def agreement(
         load_weights(model, imported, graph, chosen.weights())
         maps = inputs.reshape(*lead, samples, *value.shape)
         found = _outputs(model, maps, bool(lead))
-        unit = max(1.0, float(wanted.abs().max())) if runner.single else 1.0
-        worst = _differences(wanted, found) / unit
+        worst = _differences(wanted, found)
         apart = (~(worst <= TOLERANCE)).nonzero().flatten().tolist()  # not a number is apart too
-        if not all(_is_traced(model, maps, bool(lead), wanted, unit, n) for n in apart):
+        if not all(_is_traced(model, maps, bool(lead), wanted, n) for n in apart):
             raise UserError(
                 f"what was imported computes something else: {len(apart)} of {samples} samples differ "
                 f"by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
@@ -134,15 +127,13 @@ def _over_time(logits: Tensor) -> Tensor:
     return logits[0] if logits.ndim == 3 and logits.shape[0] == 1 else logits
 
 
-def _is_traced(
-    model: Model, inputs: Tensor, frames: bool, wanted: Tensor, unit: float, sample: int
-) -> bool:
+def _is_traced(model: Model, inputs: Tensor, frames: bool, wanted: Tensor, sample: int) -> bool:
     """Whether a sample's difference comes of a spike within ``TOLERANCE`` of its threshold."""
     theirs = wanted.narrow(wanted.ndim - 2, sample, 1)
 
     def gap(outputs: Sequence[Tensor]) -> Tensor:
         (y,) = outputs
-        return _differences(theirs.expand_as(y), y) / unit
+        return _differences(theirs.expand_as(y), y)
 
     axis = int(frames)
     return explained(model, [(inputs.narrow(axis, sample, 1), axis)], gap, TOLERANCE, TOLERANCE)
@@ -216,7 +207,6 @@ class TorchRunner:
     model: nn.Module
     source: ReadNetwork
     takes: Takes
-    single: bool = False
 
     def run(self, inputs: Tensor) -> Tensor:
         model = self.model.eval()

@@ -95,14 +95,7 @@ _SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}
 _KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
 
 SURROGATE = "atan"
-"""That of neurons from files of graphs: NIR and ONNX say none, and it changes gradients alone."""
-
-
-def default_surrogate() -> SurrogateProgram:
-    """The surrogate of a neuron that comes without one."""
-    found = program("IF", {}, SURROGATE, {}).surrogate
-    assert found is not None
-    return found
+"""Surrogate of neurons from NIR, which stores none; it affects gradients only."""
 
 
 PLACES = (-1.7, -1.01, -0.6, -0.49, -0.26, -0.1, 0.0, 0.1, 0.26, 0.49, 0.6, 1.01, 1.7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,17 +32,10 @@ from danetc.tasks.importing.acceptance import (
 )
 from danetc.tasks.importing.loading import made, parse_factory
 from danetc.tasks.importing.nir_file import read_nir
-from danetc.tasks.importing.onnx_file import read_onnx
 from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import read_model
 from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
-
-FILES: Mapping[str, Callable[[Path, str, int | None, bool], tuple[ReadNetwork, Runner]]] = {
-    ".nir": read_nir,
-    ".onnx": read_onnx,
-}
-"""Files of graphs by their endings, and what reads them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,7 @@ def import_network(
     try:
         return _imported(source, input, steps, events, name, samples, on_progress)
     except UserError as error:
-        if path is None or path.suffix not in FILES or str(path) in str(error):
+        if path is None or path.suffix != ".nir" or str(path) in str(error):
             raise
         raise UserError(f"{path}: {error}") from error
     except (RuntimeError, MemoryError) as error:
@@ -165,10 +158,14 @@ def _read(
     """What a source is called, its graph, and what runs it."""
     if isinstance(source, nn.Module):
         called, model = name or type(source).__name__, source
-    elif Path(source).suffix in FILES:
-        path = Path(source)
+    elif (path := Path(source)).suffix == ".nir":
         called = plain_name(name or path.stem)
-        return (called, *FILES[path.suffix](path, called, steps, events))
+        return (called, *read_nir(path, called, steps, events))
+    elif path.suffix == ".onnx":
+        raise UserError(
+            f"{path}: ONNX is not imported; give the PyTorch model that it was exported from "
+            "(MODULE:FACTORY), or a .nir file"
+        )
     else:
         factory = parse_factory(os.fspath(source))
         called, model = name or factory.name, made(factory)

@@ -353,7 +353,6 @@ class NirRunner:
     program: NirProgram
     entry: str
     exit: str
-    single: bool = False
 
     def run(self, inputs: Tensor) -> Tensor:
         graph = self.source.graph

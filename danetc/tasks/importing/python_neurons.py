@@ -1,141 +1,359 @@
-"""Neurons that a model's own code runs step by step, as danetc's model.py does: equations in a loop whose
-outputs ``torch.stack`` puts together."""
+"""Neurons that a model's own code runs step by step, as danetc's model.py does.
+
+Such a neuron is a loop over time whose outputs ``torch.stack`` joins. Its equations are those of one
+step, found by comparing two successive steps; names play no part.
+"""
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from danetc.dsl.neuron.program import SurrogateProgram
+from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState, SurrogateProgram
+from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
-from danetc.tasks.importing.equations import NeuronPart, Operator, Operators
 from danetc.tasks.importing.known_neurons import PLACES, surrogate_like
 from danetc.tasks.importing.tracing import Spike
-from danetc.tasks.importing.unrolled import behind, unrolled_neuron
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Value: TypeAlias = fx.Node | float
+
+SAME = "same"
+"""In place of an opcode: functions that change no number."""
 
 FUNCTIONS: Mapping[Any, str] = {
-    operator.add: "Add", operator.iadd: "Add", torch.add: "Add",
-    operator.sub: "Sub", operator.isub: "Sub", torch.sub: "Sub",
-    operator.mul: "Mul", operator.imul: "Mul", torch.mul: "Mul",
-    operator.truediv: "Div", torch.div: "Div",
-    operator.neg: "Neg", torch.neg: "Neg", torch.abs: "Abs", operator.abs: "Abs",
-    operator.ge: "GreaterOrEqual", operator.gt: "Greater", operator.le: "LessOrEqual",
-    operator.lt: "Less", operator.and_: "And", operator.or_: "Or", operator.invert: "Not",
-    torch.exp: "Exp", torch.log: "Log", torch.sqrt: "Sqrt", torch.sigmoid: "Sigmoid",
-    torch.tanh: "Tanh", torch.sin: "Sin", torch.cos: "Cos", torch.erf: "Erf", torch.sign: "Sign",
-    torch.relu: "Relu", F.relu: "Relu", F.softplus: "Softplus", torch.round: "Round",
-    torch.maximum: "Max", torch.minimum: "Min", torch.where: "Where",
+    operator.add: "add", operator.iadd: "add", torch.add: "add",
+    operator.sub: "sub", operator.isub: "sub", torch.sub: "sub",
+    operator.mul: "mul", operator.imul: "mul", torch.mul: "mul",
+    operator.truediv: "div", torch.div: "div",
+    operator.neg: "neg", torch.neg: "neg", torch.abs: "abs", operator.abs: "abs",
+    operator.ge: "ge", operator.gt: "gt", operator.le: "le", operator.lt: "lt",
+    operator.and_: "and", operator.or_: "or", operator.invert: "not",
+    torch.exp: "exp", torch.log: "log", torch.sqrt: "sqrt", torch.sigmoid: "sigmoid",
+    torch.tanh: "tanh", torch.sin: "sin", torch.cos: "cos", torch.erf: "erf", torch.sign: "sign",
+    torch.relu: "relu", F.relu: "relu", F.softplus: "softplus", torch.round: "round",
+    torch.maximum: "max", torch.minimum: "min", torch.where: "where",
 }  # fmt: skip
 METHODS: Mapping[str, str] = {
-    "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "sigmoid": "Sigmoid", "exp": "Exp",
-    "tanh": "Tanh", "relu": "Relu", "ge": "GreaterOrEqual", "gt": "Greater", "to": "Cast",
-    "float": "Cast", "double": "Cast", "type_as": "Cast", "detach": "Detach",
-    "clone": "Identity", "contiguous": "Identity",
+    "add": "add", "sub": "sub", "mul": "mul", "div": "div", "sigmoid": "sigmoid", "exp": "exp",
+    "tanh": "tanh", "relu": "relu", "ge": "ge", "gt": "gt", "detach": "detach",
+    **dict.fromkeys(("to", "float", "double", "type_as", "clone", "contiguous"), SAME),
 }  # fmt: skip
-FILLED: Mapping[Any, float] = {torch.zeros_like: 0.0, torch.ones_like: 1.0}
-"""Functions that give one number everywhere."""
 
 
 @dataclass(frozen=True)
-class PythonNeurons:
-    """The neurons of a trace by the names of the nodes that give them, how many steps they run, and the
-    parameters that they learn: paths by the names of the nodes that read them."""
+class StepwiseNeuron:
+    """A neuron that runs over the ``steps`` steps of ``source``, [T, N, ...].
 
-    parts: Mapping[str, NeuronPart]
+    ``places`` are the paths of the tensors that it learns, by their names in the program.
+    """
+
+    source: fx.Node
     steps: int
-    parameters: Mapping[str, str]
+    program: NeuronProgram
+    places: Mapping[str, str]
 
 
-def python_neurons(graph: fx.Graph, model: nn.Module) -> PythonNeurons:
-    """The neurons that a trace has step by step. Raises UserError where their steps are not alike."""
-    joined = [node for node in graph.nodes if node.target is torch.stack and _is_first(node)]
-    parts: dict[str, NeuronPart] = {}
-    counts: set[int] = set()
-    made = _Translated(graph, model)
-    for node in joined:
-        results = [item.name for item in node.args[0]]
-        part = unrolled_neuron(made.operators, results, node.name, made.surrogate(results))
-        if part is not None:
-            parts[node.name] = part
-            counts.add(len(results))
-    if len(counts) > 1:
-        raise UserError(f"its neurons run for several numbers of time steps ({sorted(counts)})")
-    return PythonNeurons(parts, next(iter(counts), 0), made.parameters)
+def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
+    """Return the neurons of a trace by the nodes of their outputs."""
+    trace = _Trace(graph, model)
+    found = {
+        node: _neuron(trace, [trace.first(item) for item in node.args[0]])
+        for node in graph.nodes
+        if node.target is torch.stack and _joins_steps(node)
+    }
+    return {node: neuron for node, neuron in found.items() if neuron is not None}
 
 
-def _is_first(node: fx.Node) -> bool:
-    """Whether values are put together along a new first dimension."""
+def _joins_steps(node: fx.Node) -> bool:
+    """Return True if values are stacked along a new first dimension."""
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     values = node.args[0] if node.args else ()
-    if dim != 0 or not isinstance(values, (list, tuple)):
-        return False
-    return all(isinstance(value, fx.Node) for value in values)
+    return (
+        dim == 0
+        and isinstance(values, (list, tuple))
+        and all(isinstance(value, fx.Node) for value in values)
+    )
 
 
-class _Translated:
-    """A trace as operators by their names in ONNX; numbers are stored under a name that says them."""
+class _Trace:
+    """The nodes of a trace, as operations of neuron equations."""
 
     def __init__(self, graph: fx.Graph, model: nn.Module) -> None:
-        self.stored: dict[str, Array] = {}
-        self.parameters: dict[str, str] = {}
-        self.spikes: dict[str, Spike] = {}
-        self.splits: dict[str, dict[int, str]] = {}
-        self.same: dict[str, str] = {}
-        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        learnt = dict(model.named_parameters())
-        nodes = [item for node in graph.nodes for item in self._read(node, state, learnt)]
-        for whole, parts in self.splits.items():
-            nodes.append(Operator("Split", (whole,), tuple(parts[i] for i in sorted(parts))))
-        self.operators = Operators(nodes, self.stored, {*self.parameters}, exact=True)
+        self.learnt = dict(model.named_parameters())
+        self.tensors: dict[str, Tensor] = {**self.learnt, **dict(model.named_buffers())}
+        self.steps: dict[tuple[Any, int], fx.Node] = {}
+        for node in graph.nodes:
+            if (step := _step(node)) is not None:
+                self.steps.setdefault(step, node)
 
-    def surrogate(self, results: list[str]) -> SurrogateProgram | None:
-        """That of the spikes that some values are made of."""
-        names = (name for name in behind(self.operators, results, ()) if name in self.spikes)
-        slopes = {(self.spikes[name].slopes(PLACES), self.spikes[name].numbers) for name in names}
-        if len(slopes) > 1:
-            raise UserError("a neuron of its own code has several surrogates")
-        return surrogate_like(*slopes.pop()) if slopes else None
+    def first(self, value: Any) -> Value:
+        """Return a number as a float, and the first node that reads a time step for later ones."""
+        if not isinstance(value, fx.Node):
+            return float(value)
+        step = _step(value)
+        return value if step is None else self.steps[step]
 
-    def _read(
-        self, node: fx.Node, state: Mapping[str, Any], learnt: Mapping[str, Any]
-    ) -> Iterator[Operator]:
-        given, target = node.name, node.target
-        if node.op == "get_attr" and str(target) in state:
-            self.stored[given] = state[str(target)].detach().cpu().double().numpy()
-            if str(target) in learnt:
-                self.parameters[given] = str(target)
-        elif node.op == "call_function" and target in FILLED:
-            self.stored[given] = np.array(FILLED[target])
-        elif node.op == "call_function" and target is torch.full_like:
-            self.stored[given] = np.array(float(node.args[1]))  # type: ignore[arg-type]
-        elif isinstance(target, Spike):
-            self.spikes[given] = target
-            yield Operator("Heaviside", (self._name(node.args[0]),), (given,))
-        elif target is operator.getitem and isinstance(node.args[1], int):
-            parts = self.splits.setdefault(self._name(node.args[0]), {})
-            self.same[given] = parts.setdefault(node.args[1], given)  # a step that is read again
+    def operation(self, value: Value) -> tuple[str, tuple[Value, ...]] | None:
+        """Return the opcode and the operands of a node, or None for other values."""
+        if not isinstance(value, fx.Node):
+            return None
+        table: Mapping[Any, str] = METHODS if value.op == "call_method" else FUNCTIONS
+        opcode = "heaviside" if isinstance(value.target, Spike) else table.get(value.target)
+        args = value.args[:1] if opcode == SAME else value.args
+        if opcode is None or not all(isinstance(item, (fx.Node, int, float)) for item in args):
+            return None
+        if opcode != SAME and (
+            len(args) != OPCODES[opcode].arity or value.kwargs not in ({}, {"inplace": False})
+        ):
+            return None
+        return opcode, tuple(map(self.first, args))
+
+    def tensor(self, value: Value) -> Tensor | None:
+        """Return the parameter or buffer that a node reads."""
+        stored = isinstance(value, fx.Node) and value.op == "get_attr"
+        return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
+
+    def constant(self, value: Value) -> float | None:
+        """Return the number that a value is everywhere, if it is one and is not learnt."""
+        if not isinstance(value, fx.Node):
+            return value
+        match value.target:
+            case torch.zeros_like:
+                return 0.0
+            case torch.ones_like:
+                return 1.0
+            case torch.full_like:
+                return float(value.args[1])  # type: ignore[arg-type]
+        match self.operation(value):
+            case (str(opcode), (source,)) if opcode == SAME:
+                return self.constant(source)
+        tensor = self.tensor(value)
+        if tensor is None or tensor.numel() != 1 or str(value.target) in self.learnt:
+            return None
+        return float(tensor)
+
+    def equal(self, a: Value, b: Value) -> bool:
+        """Return True if two values are the same number or tensor."""
+        mine, other = self.tensor(a), self.tensor(b)
+        if mine is not None and other is not None:
+            return torch.equal(mine, other)
+        number = self.constant(a)
+        return number is not None and number == self.constant(b)
+
+
+def _step(node: fx.Node) -> tuple[Any, int] | None:
+    """Return the sequence and the number of the time step that a node reads."""
+    if node.target is operator.getitem and isinstance(node.args[1], int):
+        return node.args[0], node.args[1]
+    return None
+
+
+# -- two steps beside each other -------------------------------------------------------------------
+
+
+class _UnequalSteps(Exception):
+    """Two steps that do not have the same equations."""
+
+
+@dataclass
+class _Pair:
+    """A step and the step before, walked together from their outputs to what they read.
+
+    ``earlier`` maps values of the step to those of the step before, ``sources`` are the sequences that
+    both read, with their inputs. If the step before is the first, ``starts`` has the values that the
+    step reads from it and the numbers that they start at; otherwise these are ``known``, and
+    ``next`` maps them to what they become.
+    """
+
+    trace: _Trace
+    known: Collection[Value] = ()
+    earlier: dict[Value, Value] = field(default_factory=dict)
+    sources: set[tuple[fx.Node, fx.Node, fx.Node]] = field(default_factory=set)
+    starts: dict[Value, float] = field(default_factory=dict)
+    next: dict[Value, Value] = field(default_factory=dict)
+
+    def walk(self, later: Value, before: Value) -> None:
+        trace = self.trace
+        if before in self.known:
+            self.next[before] = later
+        elif later in self.earlier:
+            if self.earlier[later] != before:
+                raise _UnequalSteps
+        elif trace.tensor(later) is not None or trace.constant(later) is not None:
+            if later != before and not trace.equal(later, before):
+                raise _UnequalSteps
+        elif (start := trace.constant(before)) is not None:
+            self.starts[later] = start
         else:
-            table: Mapping[Any, str] = METHODS if node.op == "call_method" else FUNCTIONS
-            kind = table.get(target)
-            taken = node.args[:1] if kind == "Cast" else node.args
-            if kind is not None and (kind == "Cast" or not node.kwargs) and self._plain(taken):
-                yield Operator(kind, tuple(map(self._name, taken)), (given,), given)
+            self._walk_nodes(later, before)
 
-    def _plain(self, taken: Any) -> bool:
-        return all(isinstance(item, (fx.Node, int, float)) for item in taken)
+    def _walk_nodes(self, later: Value, before: Value) -> None:
+        assert isinstance(later, fx.Node)
+        assert isinstance(before, fx.Node)
+        steps = _step(later), _step(before)
+        if later is before:
+            self.sources.add((later, later, later))
+        elif steps[0] is not None and steps[1] is not None and steps[0][0] is steps[1][0]:
+            self.sources.add((steps[0][0], later, before))
+        else:
+            mine, other = self.trace.operation(later), self.trace.operation(before)
+            if mine is None or other is None or mine[0] != other[0]:
+                raise _UnequalSteps
+            self.earlier[later] = before
+            for a, b in zip(mine[1], other[1], strict=True):
+                self.walk(a, b)
 
-    def _name(self, value: Any) -> str:
-        if isinstance(value, fx.Node):
-            return self.same.get(value.name, value.name)
-        name = f"={float(value)!r}"
-        self.stored[name] = np.array(float(value))
-        return name
+    def states(self) -> list[Value]:
+        """Return the values that the first step leaves to the second one."""
+        return [value for value in self.starts if not self._follows(value)]
+
+    def _follows(self, value: Value) -> bool:
+        """Return True if a value is computed from others of ``starts``, also at its start.
+
+        In a first step it is a number where Python computed it while it traced.
+        """
+        operation = self.trace.operation(value)
+        if operation is None or operation[0] == SAME or self.starts.keys().isdisjoint(operation[1]):
+            return False
+        opcode, args = operation
+        numbers = [self.starts.get(item, self.trace.constant(item)) for item in args]
+        function = OPCODES[opcode].value
+        if function is None or None in numbers:
+            return False
+        return bool(np.float32(function(*numbers)) == np.float32(self.starts[value]))
+
+
+def _neuron(trace: _Trace, outputs: Sequence[Value]) -> StepwiseNeuron | None:
+    """Return the neuron that has these outputs at two steps or more; None if there is none."""
+    if len(outputs) < 2:
+        return None
+    first = _Pair(trace)
+    try:
+        first.walk(outputs[1], outputs[0])
+        states = first.states()
+        second = _Pair(trace, states)
+        if len(outputs) > 2:
+            second.walk(outputs[2], outputs[1])
+    except _UnequalSteps:
+        return None
+    if len(first.sources) != 1 or not first.earlier:
+        return None
+    ((source, now, before),) = first.sources
+    labels = {value: f"u{place or ''}" for place, value in enumerate(states)}
+    made = _Equations(trace, (*labels.values(),), {now: INPUT, **labels})
+    try:
+        output = made.number(outputs[1])
+        after = {labels[value]: made.number(later) for value, later in second.next.items()}
+        if len(outputs) == 2:  # then only the first step shows what a state becomes
+            made.values = {b: made.value(a) for a, b in first.earlier.items()} | {before: INPUT}
+            after = {label: made.number(value) for value, label in labels.items()}
+    except (_UnequalSteps, ConstantError):
+        return None
+    if after.keys() != {*labels.values()}:
+        return None
+    starts = {labels[value]: first.starts[value] for value in states}
+    places = {learnt.parameter: place for place, learnt in made.learnables.items()}
+    return StepwiseNeuron(source, len(outputs), made.program(starts, output, after), places)
+
+
+# -- equations -------------------------------------------------------------------------------------
+
+
+class _Equations:
+    """Equations of a step; ``values`` are operands by the values of the trace that they stand for."""
+
+    def __init__(
+        self, trace: _Trace, states: tuple[str, ...], values: Mapping[Any, Operand | bool]
+    ) -> None:
+        self.trace = trace
+        self.values = dict(values)
+        self.build = ProgramBuilder((INPUT, *states))
+        self.learnables: dict[str, Learnable] = {}
+        self.spikes: list[Spike] = []
+
+    def number(self, value: Value) -> Operand:
+        return self.build.number(self.value(value))
+
+    def value(self, value: Value) -> Operand | bool:
+        """Return the operand that a value is. Raises UserError if the neuron does not compute it."""
+        if value not in self.values:
+            self.values[value] = self._made(value)
+        return self.values[value]
+
+    def _made(self, value: Value) -> Operand | bool:
+        if (number := self.trace.constant(value)) is not None:
+            return number
+        assert isinstance(value, fx.Node)
+        if (tensor := self.trace.tensor(value)) is not None:
+            return self._learnable(str(value.target), tensor)
+        operation = self.trace.operation(value)
+        if operation is None:
+            raise UserError(f"`{value.name}`: a neuron reads this value besides its input")
+        opcode, args = operation
+        build = self.build
+        if opcode == SAME:
+            return self.value(args[0])
+        if opcode == "where":
+            condition, *choices = args
+            return build.select(build.condition(self.value(condition)), *map(self.number, choices))
+        if OPCODES[opcode].conditions:
+            return build.logic(opcode, *(build.condition(self.value(item)) for item in args))
+        numbers = [self.number(item) for item in args]
+        if OPCODES[opcode].gives == "condition":
+            return build.compare(opcode, *numbers)
+        if isinstance(value.target, Spike):
+            self.spikes.append(value.target)
+        return build.emit(opcode, *numbers)
+
+    def _learnable(self, place: str, tensor: Tensor) -> str:
+        """Return the name of a tensor that has one number, or one for each channel."""
+        if place not in self.learnables:
+            if tensor.numel() > 1 and tensor.numel() != tensor.shape[0]:
+                raise UserError(
+                    f"{place}: a neuron learns one number or one per channel, not {tuple(tensor.shape)}"
+                )
+            label = f"w{len(self.learnables) + 1}" if self.learnables else "w"
+            start = _written(float(tensor.detach().reshape(-1)[0]))
+            per = "layer" if tensor.numel() == 1 else "channel"
+            self.learnables[place] = Learnable(label, start, per=per)
+            self.build.add_input(label, scalar=tensor.numel() == 1)
+        return self.learnables[place].parameter
+
+    def program(
+        self, starts: Mapping[str, float], output: Operand, after: Mapping[str, Operand]
+    ) -> NeuronProgram:
+        ops, (given, *following) = self.build.finish([output, *(after[name] for name in starts)])
+        return NeuronProgram(
+            "imported_neuron",
+            tuple(NeuronState(name, start) for name, start in starts.items()),
+            tuple(self.learnables.values()),
+            ops,
+            given,
+            tuple(following),
+            self._surrogate() if any(op.opcode == "heaviside" for op in ops) else None,
+        )
+
+    def _surrogate(self) -> SurrogateProgram:
+        slopes = {(spike.slopes(PLACES), spike.numbers) for spike in self.spikes}
+        if len(slopes) > 1:
+            raise UserError("a neuron of the model's own code has several surrogates")
+        return surrogate_like(*slopes.pop())
+
+
+def _written(value: float) -> float:
+    """Return the number that a float32 was started at: -log(tau - 1) of a short tau, or a short one."""
+    short = float(str(np.float32(value)))
+    if abs(short) < 50:
+        tau = float(f"{1 + math.exp(-short):.5g}")
+        if tau > 1 and np.float32(-math.log(tau - 1)) == np.float32(value):
+            return -math.log(tau - 1) + 0.0
+    return short

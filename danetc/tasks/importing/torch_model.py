@@ -24,7 +24,7 @@ from danetc.tasks.importing.functions import (
 )
 from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, reader_of
-from danetc.tasks.importing.python_neurons import PythonNeurons, python_neurons
+from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
@@ -99,10 +99,14 @@ def _read(
     copied = deepcopy(model).eval().to("meta")
     graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
     neurons = python_neurons(graph, model)
+    counts = {neuron.steps for neuron in neurons.values()}
+    if len(counts) > 1:
+        raise UserError(f"its neurons run for different numbers of time steps ({sorted(counts)})")
+    own = next(iter(counts), 0)
     if said is None and not spiking and not events:
-        steps = neurons.steps or 1
-    if neurons.steps and neurons.steps != steps:
-        raise UserError(f"its neurons run for {neurons.steps} time steps: --steps {neurons.steps}")
+        steps = own or 1
+    if own and own != steps:
+        raise UserError(f"its neurons run for {own} time steps: --steps {own}")
     build = SourceBuilder(steps, shape, events)
     reader = _Reader(build, model, whole, neurons)
     value = reader.read(graph)
@@ -111,7 +115,11 @@ def _read(
 
 class _Reader:
     def __init__(
-        self, build: SourceBuilder, model: nn.Module, whole: bool, neurons: PythonNeurons
+        self,
+        build: SourceBuilder,
+        model: nn.Module,
+        whole: bool,
+        neurons: Mapping[fx.Node, StepwiseNeuron],
     ) -> None:
         self.build = build
         self.model = model
@@ -122,10 +130,9 @@ class _Reader:
         self.calls: dict[nn.Module, range] = {}
 
     def read(self, graph: fx.Graph) -> ReadValue:
-        self.nodes = {node.name: node for node in graph.nodes}
         read = self._needed(graph)
         for node in graph.nodes:
-            if node.name in self.neurons.parts and node in read:
+            if node in self.neurons and node in read:
                 self.values[node] = self._neuron(node)
                 continue
             if node not in read and node.op != "placeholder":
@@ -141,7 +148,9 @@ class _Reader:
                 case "call_module":
                     self.values[node] = self._module(node)
                 case "get_attr":
-                    self.values[node] = StoredTensor(str(node.target), self._tensor(node))
+                    self.values[node] = StoredTensor(
+                        str(node.target), self._tensor(str(node.target))
+                    )
                 case _:
                     self.values[node] = self._call(node)
         raise AssertionError("a graph has an output")
@@ -154,28 +163,28 @@ class _Reader:
             node = waiting.pop()
             if node not in found:
                 found.add(node)
-                part = self.neurons.parts.get(node.name)
-                waiting += [self.nodes[part.source]] if part else node.all_input_nodes
+                neuron = self.neurons.get(node)
+                waiting += [neuron.source] if neuron else node.all_input_nodes
         return found
 
-    def _tensor(self, node: fx.Node) -> Tensor:
-        found = self.model.state_dict(keep_vars=True).get(str(node.target))
+    def _tensor(self, place: str) -> Tensor:
+        found = self.model.state_dict(keep_vars=True).get(place)
         if found is None:
-            raise UserError(f"{node.target}: a tensor that is no parameter and no buffer")
+            raise UserError(f"{place}: a tensor that is no parameter and no buffer")
         return found  # type: ignore[no-any-return]
 
     def _neuron(self, node: fx.Node) -> ReadValue:
         """A neuron that the model's own code runs step by step."""
-        part = self.neurons.parts[node.name]
-        value, path = self.values[self.nodes[part.source]], self._place(node)
+        neuron = self.neurons[node]
+        value, path = self.values[neuron.source], self._place(node)
         if not isinstance(value, ReadValue) or value.leading != 2:
             raise UserError(f"{path}: it runs step by step over something else than [T, N, ...]")
-        places = {label: self.neurons.parameters[name] for label, name in part.learnt.items()}
-        for place in places.values():
+        for place in neuron.places.values():
             self._once(place, path)
-        id = self.build.neuron(part.program, value.node, path, part.weights)
-        if places:
-            self.build.places[id] = places
+        weights = {label: self._tensor(place) for label, place in neuron.places.items()}
+        id = self.build.neuron(neuron.program, value.node, path, weights)
+        if neuron.places:
+            self.build.places[id] = neuron.places
         return ReadValue(id, 2)
 
     def _once(self, place: str, path: str) -> None:

@@ -72,6 +72,7 @@ def test_it_writes_a_spec_and_a_directory_that_others_read(
         ("nowhere.py:make", "there is no file "),
         ("no_such_module:make", "there is no module `no_such_module`"),
         ("nets.py", "MODULE:FACTORY"),
+        ("net.onnx", "ONNX is not imported; give the PyTorch model that it was exported from"),
     ],
 )
 def test_a_wrong_source_is_an_error(danetc: Run, nets: Path, source: str, said: str) -> None:
