@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.diagnostics.fixes import Hint, inserting, removing
 from danetc.dsl.record import record
 from danetc.dsl.syntax.brackets import Brackets
@@ -124,6 +124,23 @@ class Found:
     insert: tuple[str, str] | None = None
     drop: bool = False
     resume: int = 0
+
+
+def found(
+    code: str,
+    message: str,
+    span: Span,
+    *,
+    label: str = "",
+    labels: tuple[Label, ...] = (),
+    hint: str | None = None,
+    replace: tuple[str, str] | None = None,
+    insert: tuple[str, str] | None = None,
+    drop: bool = False,
+    resume: int = 0,
+) -> Found:
+    diagnostic = Diagnostic(code, message, span, label, labels, hint)
+    return Found(diagnostic, replace, insert, drop, resume)
 
 
 def name_of(token: Token) -> str:

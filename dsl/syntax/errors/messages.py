@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.syntax.errors import statements as statement_errors
 from danetc.dsl.syntax.errors import values as value_errors
-from danetc.dsl.syntax.errors.case import PLACES, SIGNS, Found, Situation, name_of
+from danetc.dsl.syntax.errors.case import PLACES, SIGNS, Found, Situation, found, name_of
 
 Rule: TypeAlias = Callable[[Situation], Found | None]
 
@@ -52,7 +51,7 @@ def _anything(case: Situation) -> Found:
     if case.i > 0 and (ends or case.token.type == "$END"):
         message = f"expected {wanted} after `{case.before.text}`, found {name_of(case.token)}"
         span = case.span(case.i - 1)
-    return Found(Diagnostic("E0101", message, span, hint=PLACES.get(case.token.type)))
+    return found("E0101", message, span, hint=PLACES.get(case.token.type))
 
 
 def _wanted(case: Situation) -> str:

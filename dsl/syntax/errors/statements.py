@@ -19,6 +19,7 @@ from danetc.dsl.syntax.errors.case import (
     Found,
     Situation,
     count_names,
+    found,
     name_of,
     no_operator,
 )
@@ -39,9 +40,8 @@ def top_of_file(case: Situation) -> Found | None:
         return None
     token, i = case.token, case.i
     if token.type == "RBRACE":
-        return Found(
-            Diagnostic("E0104", "this `}` closes nothing", case.span(i), hint=remove(case.span(i))),
-            drop=True,
+        return found(
+            "E0104", "this `}` closes nothing", case.span(i), hint=remove(case.span(i)), drop=True
         )
     if starts_statement(case.tokens, i):
         meant = answer("word", token.text) or did_you_mean(token.text, DECLARATION_KINDS)
@@ -50,24 +50,25 @@ def top_of_file(case: Situation) -> Found | None:
     if token.type in NAME_LIKE and case.after.type in (*NAME_LIKE, "STRING"):
         hint = answer("word", token.text)
         if token.text in ("import", "include", "from", "require"):
-            return Found(
-                Diagnostic("E0114", f"there is no `{token.text}`", case.span(i), hint=hint),
+            return found(
+                "E0114",
+                f"there is no `{token.text}`",
+                case.span(i),
+                hint=hint,
                 replace=("USE", "use"),
             )
         hint = hint or did_you_mean(token.text, DECLARATION_KINDS)
         kinds = ", ".join(f"`{kind}`" for kind in DECLARATION_KINDS)
-        return Found(
-            Diagnostic(
-                "E0114",
-                f"`{token.text}` does not begin a declaration",
-                case.span(i),
-                hint=hint or f"declarations begin with {kinds}",
-            ),
+        return found(
+            "E0114",
+            f"`{token.text}` does not begin a declaration",
+            case.span(i),
+            hint=hint or f"declarations begin with {kinds}",
             replace=("KIND", "network"),
         )
     message = f"expected a declaration or `use`, found {name_of(token)}"
     hint = f"to bring in a file write `use {token.text}`" if token.type == "STRING" else None
-    return Found(Diagnostic("E0101", message, case.span(i), hint=hint), resume=i + 1)
+    return found("E0101", message, case.span(i), hint=hint, resume=i + 1)
 
 
 def _missing_brace(case: Situation) -> Found | None:
@@ -79,14 +80,12 @@ def _missing_brace(case: Situation) -> Found | None:
         if case.tokens[j].type == "LBRACE" or j in case.brackets.partner:
             continue
         if case.tokens[j].type == "RBRACE":
-            return Found(
-                Diagnostic(
-                    "E0101",
-                    f"expected `{{` after `{before.text}`",
-                    case.span(case.i - 1),
-                    label="the body opens after this",
-                    labels=(Label(case.span(j), "it ends here"),),
-                ),
+            return found(
+                "E0101",
+                f"expected `{{` after `{before.text}`",
+                case.span(case.i - 1),
+                label="the body opens after this",
+                labels=(Label(case.span(j), "it ends here"),),
                 insert=("LBRACE", "{"),
             )
     return None
@@ -97,14 +96,12 @@ def _outside(case: Situation, at: int) -> Found:
     labels = []
     if at > 0 and case.tokens[at - 1].type == "RBRACE":
         labels.append(Label(case.span(at - 1), "the declaration before ends here"))
-    return Found(
-        Diagnostic(
-            "E0115",
-            f"`{what}` is outside of every declaration",
-            case.span(at),
-            labels=tuple(labels),
-            hint="settings go between the braces of a declaration: `network name { ... }`",
-        ),
+    return found(
+        "E0115",
+        f"`{what}` is outside of every declaration",
+        case.span(at),
+        labels=tuple(labels),
+        hint="settings go between the braces of a declaration: `network name { ... }`",
         resume=at + 1,
     )
 
@@ -118,20 +115,17 @@ def head(case: Situation) -> Found | None:
         if token.type in RESERVED:
             return Found(_reserved(case), replace=("NAME", token.text))
         insert = ("NAME", "unnamed") if token.type in ("LBRACE", "LPAR", "EQUAL") else None
-        return Found(
-            Diagnostic("E0101", f"`{kind}` has no name", case.span(i - 1), label="name it here"),
-            insert=insert,
+        return found(
+            "E0101", f"`{kind}` has no name", case.span(i - 1), label="name it here", insert=insert
         )
     if token.type == "LBRACE" and case.before.type == "EQUAL":
-        return Found(
-            Diagnostic(
-                "E0111",
-                "a body follows its head without `=`",
-                case.span(i - 1),
-                hint=Hint(
-                    f"write `{case.text(case.begin, i - 2)} {{`",
-                    removing(Span(case.source, case.tokens[i - 2].end, case.before.end)),
-                ),
+        return found(
+            "E0111",
+            "a body follows its head without `=`",
+            case.span(i - 1),
+            hint=Hint(
+                f"write `{case.text(case.begin, i - 2)} {{`",
+                removing(Span(case.source, case.tokens[i - 2].end, case.before.end)),
             ),
             insert=("NAME", "unnamed"),
         )
@@ -139,13 +133,11 @@ def head(case: Situation) -> Found | None:
         return None
     if starts_statement(case.tokens, i):
         head = case.text(case.begin, i - 1)
-        return Found(
-            Diagnostic(
-                "E0101",
-                f"expected `{{` or `=` after `{head}`",
-                case.span(i - 1),
-                label="the body opens after this",
-            ),
+        return found(
+            "E0101",
+            f"expected `{{` or `=` after `{head}`",
+            case.span(i - 1),
+            label="the body opens after this",
             insert=("LBRACE", "{"),
         )
     return None
@@ -171,10 +163,11 @@ def statement(case: Situation) -> Found | None:
     if count == 1 or (count == 2 and first.type == "STATE"):
         name = case.text(begin, i - 1)
         if token.type in ("NUMBER", "STRING") and not case.first_on_line(i):
-            return Found(
-                Diagnostic(
-                    "E0111", f"a `=` is missing after `{name}`", case.span(i), hint=STATEMENT
-                ),
+            return found(
+                "E0111",
+                f"a `=` is missing after `{name}`",
+                case.span(i),
+                hint=STATEMENT,
                 insert=("EQUAL", "="),
             )
         if token.type in ("LPAR", "ARROW", *ARITHMETIC, *RESERVED):
@@ -182,25 +175,23 @@ def statement(case: Situation) -> Found | None:
             hint = f"write `name = {name} ...`"
             if begin > 0 and case.tokens[begin - 1].type in ENDS_VALUE:
                 hint += ", or `->` before it if it belongs to the flow above"
-            return Found(Diagnostic("E0111", message, case.span(begin, i), hint=hint))
+            return found("E0111", message, case.span(begin, i), hint=hint)
         message = f"`{name}` has no value"
         hint = f"`{name}` is written twice" if token.text == name else STATEMENT
-        return Found(Diagnostic("E0111", message, case.span(begin, i - 1), hint=hint))
+        return found("E0111", message, case.span(begin, i - 1), hint=hint)
     second = case.tokens[begin + 1]
     if case.first_on_line(begin + 1):
         message = f"`{first.text}` has no value"
-        return Found(
-            Diagnostic("E0111", message, case.span(begin), hint=STATEMENT), resume=begin + 1
-        )
+        return found("E0111", message, case.span(begin), hint=STATEMENT, resume=begin + 1)
     both = case.span(begin, begin + 1)
     if token.type == "NAME" and case.after.type == "LBRACE":
         message = f"a group has one name: `{case.text(begin, begin + 1)} {{ ... }}`"
-        return Found(Diagnostic("E0101", message, case.span(i)), drop=True)
+        return found("E0101", message, case.span(i), drop=True)
     if starts_statement(case.tokens, i) and (
         nearest(first.text, ["phase"]) or first.text == "phase" or _missing_brace(case) is not None
     ):
         message = f"expected `{{` after `{case.text(begin, begin + 1)}`"
-        return Found(Diagnostic("E0101", message, both), insert=("LBRACE", "{"))
+        return found("E0101", message, both, insert=("LBRACE", "{"))
     if token.type == "EQUAL":
         if first.text == second.text:
             twice = removing(Span(case.source, first.end, second.end))
@@ -208,9 +199,9 @@ def statement(case: Situation) -> Found | None:
         else:
             hint = did_you_mean(first.text, ["state"]) or answer("word", first.text) or STATEMENT
         message = f"there are two names before `=`: `{first.text}` and `{second.text}`"
-        return Found(Diagnostic("E0111", message, both, hint=hint))
+        return found("E0111", message, both, hint=hint)
     message = f"a `=` is missing after `{first.text}`"
-    return Found(Diagnostic("E0111", message, both, hint=answer("word", first.text) or STATEMENT))
+    return found("E0111", message, both, hint=answer("word", first.text) or STATEMENT)
 
 
 def _bad_beginning(case: Situation) -> Found:
@@ -220,14 +211,14 @@ def _bad_beginning(case: Situation) -> Found:
         return Found(_reserved(case), replace=("NAME", token.text))
     if token.type == "EQUAL":
         message = "a name is missing before this `=`"
-        return Found(Diagnostic("E0111", message, case.span(i), hint=STATEMENT))
+        return found("E0111", message, case.span(i), hint=STATEMENT)
     if token.type in WANTS_VALUE and case.before.type == "SEMICOLON":
         message = f"there is nothing before this `{token.text}`"
         hint = "a value may continue on the next line, without `;`"
-        return Found(Diagnostic("E0111", message, case.span(i), hint=hint))
+        return found("E0111", message, case.span(i), hint=hint)
     message = f"expected `name = value`, found {name_of(token)}"
     known = answer("word", token.text) or PLACES.get(token.type)
-    return Found(Diagnostic("E0111", message, case.span(i), hint=known), resume=i + 1)
+    return found("E0111", message, case.span(i), hint=known, resume=i + 1)
 
 
 def misplaced_use(case: Situation) -> Found | None:
@@ -235,7 +226,7 @@ def misplaced_use(case: Situation) -> Found | None:
     if case.token.type != "USE" or not case.in_body or case.after.type == "EQUAL":
         return None
     message = "`use` is written at the top of a file, not in a body"
-    return Found(Diagnostic("E0101", message, case.span(case.i)), resume=case.i + 1)
+    return found("E0101", message, case.span(case.i), resume=case.i + 1)
 
 
 def name_wanted(case: Situation) -> Found | None:
@@ -249,7 +240,7 @@ def name_wanted(case: Situation) -> Found | None:
         return None
     if case.token.type == "EQUAL":
         message = "a name is missing before this `=`"
-        return Found(Diagnostic("E0111", message, case.span(case.i), hint=STATEMENT))
+        return found("E0111", message, case.span(case.i), hint=STATEMENT)
     return None
 
 

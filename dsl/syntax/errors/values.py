@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
+from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, inserting, remove, removing
 from danetc.dsl.syntax.errors.case import (
     CLOSING,
@@ -13,6 +13,7 @@ from danetc.dsl.syntax.errors.case import (
     Found,
     Situation,
     count_names,
+    found,
     name_of,
     no_operator,
 )
@@ -37,14 +38,12 @@ def open_bracket(case: Situation) -> Found | None:
     what = case.tokens[opening].text
     if opening > 0 and case.tokens[opening - 1].type in NAME_LIKE:
         what = case.text(opening - 1, opening)
-    return Found(
-        Diagnostic(
-            "E0103",
-            f"`{what}` is not closed",
-            case.span(opening),
-            label="opened here",
-            labels=(Label(case.span(case.i - 1), f"a `{sign}` is missing after this"),),
-        ),
+    return found(
+        "E0103",
+        f"`{what}` is not closed",
+        case.span(opening),
+        label="opened here",
+        labels=(Label(case.span(case.i - 1), f"a `{sign}` is missing after this"),),
         insert=(kind, sign),
     )
 
@@ -60,28 +59,24 @@ def stray_brace(case: Situation) -> Found | None:
     if not is_empty and closing is not None and "\n" not in case.span(case.i, closing).text:
         return None
     message = "a body cannot be written here"
-    return Found(Diagnostic("E0101", message, case.span(case.i)), drop=True)
+    return found("E0101", message, case.span(case.i), drop=True)
 
 
 def stray_bracket(case: Situation) -> Found | None:
     """A closing bracket that nothing opens, at the token or where an opening one is missing."""
     i, token, partner = case.i, case.token, case.brackets.partner
     if token.type in ("RPAR", "RSQB") and i not in partner:
-        return Found(
-            Diagnostic("E0104", f"this `{token.text}` closes nothing", case.span(i)), drop=True
-        )
+        return found("E0104", f"this `{token.text}` closes nothing", case.span(i), drop=True)
     if case.before.type not in NAME_LIKE or token.type not in STARTS_VALUE:
         return None
     lone = case.lone_parenthesis()
     if lone is None:
         return None
-    return Found(
-        Diagnostic(
-            "E0104",
-            f"a `(` is missing between `{case.before.text}` and `{token.text}`",
-            case.span(i),
-            labels=(Label(case.span(lone), "this `)` closes nothing"),),
-        ),
+    return found(
+        "E0104",
+        f"a `(` is missing between `{case.before.text}` and `{token.text}`",
+        case.span(i),
+        labels=(Label(case.span(lone), "this `)` closes nothing"),),
         resume=lone + 1,
     )
 
@@ -103,7 +98,7 @@ def tuples(case: Situation) -> Found | None:
     elif case.tokens[opening - 1].type == "LPAR":
         hint = "arguments need no parentheses of their own"
     message = "there are no tuples: these parentheses hold one value"
-    return Found(Diagnostic("E0116", message, case.span(opening, case.i), hint=hint))
+    return found("E0116", message, case.span(opening, case.i), hint=hint)
 
 
 def comma(case: Situation) -> Found | None:
@@ -116,29 +111,23 @@ def comma(case: Situation) -> Found | None:
         if lone is not None:
             labels = (Label(case.span(lone), "this `)` closes nothing"),)
             message = "there is a `)` too many before this `,`"
-            return Found(Diagnostic("E0104", message, case.span(i), labels=labels), resume=lone + 1)
+            return found("E0104", message, case.span(i), labels=labels, resume=lone + 1)
         message = "`,` separates arguments and cannot be written here"
         if not starts_statement(case.tokens, i + 1):
-            return Found(Diagnostic("E0116", message, case.span(i)), drop=True)
+            return found("E0116", message, case.span(i), drop=True)
         hint = "statements are separated by `;` or are on lines of their own"
-        return Found(
-            Diagnostic("E0116", message, case.span(i), hint=hint), replace=("SEMICOLON", ";")
-        )
+        return found("E0116", message, case.span(i), hint=hint, replace=("SEMICOLON", ";"))
     if token.type in ("COMMA", "SEMICOLON") and (
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
     ):
         nothing = f"there is nothing before this `{token.text}`"
-        return Found(
-            Diagnostic("E0116", nothing, case.span(i), hint=remove(case.span(i))), drop=True
-        )
+        return found("E0116", nothing, case.span(i), hint=remove(case.span(i)), drop=True)
     if before.type == "COMMA" and token.type in ("RPAR", "RSQB"):
-        return Found(
-            Diagnostic(
-                "E0116",
-                "there is nothing after this `,`",
-                case.span(i - 1),
-                hint=remove(case.span(i - 1)),
-            )
+        return found(
+            "E0116",
+            "there is nothing after this `,`",
+            case.span(i - 1),
+            hint=remove(case.span(i - 1)),
         )
     return None
 
@@ -148,20 +137,18 @@ def missing_value(case: Situation) -> Found | None:
     start = case.line_start()
     if start is not None and case.tokens[start - 1].type in (*WANTS_VALUE, "USE"):
         operator = case.tokens[start - 1]
-        return Found(
-            Diagnostic(
-                "E0119",
-                f"`{operator.text}` has no value after it",
-                case.span(start - 1),
-                labels=(Label(case.span(start), "the next one begins here"),),
-            ),
+        return found(
+            "E0119",
+            f"`{operator.text}` has no value after it",
+            case.span(start - 1),
+            labels=(Label(case.span(start), "the next one begins here"),),
             resume=start,
         )
     before, token = case.before, case.token
     if before.type == "USE" and token.type != "STRING" and case.i > 0:
         message = f"`use` names no module: found {name_of(token)}"
         known = 'write `use std` or `use "file.danet"`'
-        return Found(Diagnostic("E0119", message, case.span(case.i - 1), hint=known))
+        return found("E0119", message, case.span(case.i - 1), hint=known)
     if case.begins or not case.accepts("NAME") or token.type in STARTS_VALUE:
         return None
     if before.type in WANTS_VALUE:
@@ -177,19 +164,17 @@ def missing_value(case: Situation) -> Found | None:
             hint = "braces hold the body of a declaration or a group, not values"
         elif token.type == "LSQB":
             hint = "there are no lists: an operation takes its values as arguments"
-        return Found(
-            Diagnostic(
-                "E0119",
-                f"expected a value after `{before.text}`, found {name_of(token)}",
-                case.span(case.i - 1, case.i)
-                if not case.first_on_line(case.i)
-                else case.span(case.i - 1),
-                hint=hint,
-            )
+        return found(
+            "E0119",
+            f"expected a value after `{before.text}`, found {name_of(token)}",
+            case.span(case.i - 1, case.i)
+            if not case.first_on_line(case.i)
+            else case.span(case.i - 1),
+            hint=hint,
         )
     if before.type == "LPAR" and token.type == "RPAR":
         message = "there is nothing between these parentheses"
-        return Found(Diagnostic("E0119", message, case.span(case.i - 1, case.i)))
+        return found("E0119", message, case.span(case.i - 1, case.i))
     return None
 
 
@@ -198,9 +183,8 @@ def equals(case: Situation) -> Found | None:
     i, token = case.i, case.token
     if token.type == "CMP" and token.text == "==" and case.accepts("EQUAL"):
         hint = f"write `{case.before.text} = ...`; `==` compares two values"
-        return Found(
-            Diagnostic("E0112", "a name gets its value by `=`", case.span(i), hint=hint),
-            replace=("EQUAL", "="),
+        return found(
+            "E0112", "a name gets its value by `=`", case.span(i), hint=hint, replace=("EQUAL", "=")
         )
     begun = not case.begins and not case.first_on_line(i)
     if token.type == "EQUAL" and begun and case.before.type in ENDS_VALUE:
@@ -209,19 +193,20 @@ def equals(case: Situation) -> Found | None:
             return None
         lone = case.lone_parenthesis()
         if lone is not None:
-            return Found(
-                Diagnostic(
-                    "E0104",
-                    f"a `(` is missing before `{token.text}`",
-                    case.span(i - 1, i),
-                    labels=(Label(case.span(lone), "this `)` closes nothing"),),
-                ),
+            return found(
+                "E0104",
+                f"a `(` is missing before `{token.text}`",
+                case.span(i - 1, i),
+                labels=(Label(case.span(lone), "this `)` closes nothing"),),
                 resume=lone + 1,
             )
         if case.accepts("CMP"):
             hint = "to compare two values write `==`; one statement gives one name its value"
-            return Found(
-                Diagnostic("E0112", "there is a second `=` here", case.span(i), hint=hint),
+            return found(
+                "E0112",
+                "there is a second `=` here",
+                case.span(i),
+                hint=hint,
                 replace=("CMP", "=="),
             )
     return None
@@ -233,21 +218,19 @@ def comparison(case: Situation) -> Found | None:
         return None
     for j in range(case.i - 1, case.begin, -1):
         if case.tokens[j].type == "CMP":
-            return Found(
-                Diagnostic(
-                    "E0117",
-                    "comparisons do not chain",
-                    case.span(case.i),
-                    labels=(Label(case.span(j), "the first comparison"),),
-                    hint=Hint(
-                        "write `a < b and b < c`",
-                        inserting(
-                            case.source,
-                            case.before.end,
-                            f" and {case.span(j + 1, case.i - 1).text}",
-                        ),
+            return found(
+                "E0117",
+                "comparisons do not chain",
+                case.span(case.i),
+                labels=(Label(case.span(j), "the first comparison"),),
+                hint=Hint(
+                    "write `a < b and b < c`",
+                    inserting(
+                        case.source,
+                        case.before.end,
+                        f" and {case.span(j + 1, case.i - 1).text}",
                     ),
-                )
+                ),
             )
         if case.tokens[j].type in ("AND", "OR", "NOT", "IF", "ELSE", "COMMA", "EQUAL"):
             return None
@@ -259,7 +242,7 @@ def choice(case: Situation) -> Found | None:
     hint = "a choice is written `a if condition else b`"
     if case.token.type == "ELSE":
         message = "this `else` has no `if`"
-        return Found(Diagnostic("E0120", message, case.span(case.i), hint=hint))
+        return found("E0120", message, case.span(case.i), hint=hint)
     if not case.accepts("ELSE") or case.before.type not in ENDS_VALUE:
         return None
     if case.token.type in STARTS_VALUE and not case.first_on_line(case.i):
@@ -267,7 +250,7 @@ def choice(case: Situation) -> Found | None:
     for j in range(case.i - 1, case.begin, -1):
         if case.tokens[j].type == "IF":
             message = "this `if` has no `else`"
-            return Found(Diagnostic("E0120", message, case.span(j), hint=hint))
+            return found("E0120", message, case.span(j), hint=hint)
     return None
 
 
@@ -282,5 +265,5 @@ def side_by_side(case: Situation) -> Found | None:
         return None  # `network a b`: the head has its own messages
     if case.opening() is not None and case.after.type == "EQUAL":
         message = f"a `,` is missing before `{token.text} = ...`"
-        return Found(Diagnostic("E0108", message, case.span(i)), insert=("COMMA", ","))
+        return found("E0108", message, case.span(i), insert=("COMMA", ","))
     return Found(no_operator(case, i))
