@@ -1,63 +1,52 @@
-"""``--set PATH=VALUE``: a value as the language reads it, and a call with an argument changed."""
+"""Values of ``--set PATH=VALUE``, and calls with an argument changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter
-from danetc.dsl.syntax.parser import parse
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.syntax.parser import parse_expression
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Arg, Call, Declaration, Expr, Name
+from danetc.dsl.syntax.tree import Arg, Call, Expr, Name
 
-Node = TypeVar("Node")
 OverrideValue = str | int | float | bool
-
-_OPENING = "rule a ="  # makes a program of an expression
 
 
 def override_source(path: str, value: OverrideValue, name: str = "--set") -> SourceFile:
-    """The setting as a text that diagnostics can point into; ``name`` is where it was given."""
+    """Return ``path = value`` as a text for diagnostics; ``name`` says where it was given."""
     return SourceFile(name, f"{path} = {override_text(value)}")
 
 
 def parse_override(
     path: str, value: OverrideValue, reporter: Reporter, name: str = "--set"
 ) -> Expr | None:
-    """The value of a setting from outside the file; None where it is no expression (reported)."""
+    """Parse the value of a setting from outside the file; None if it is no expression (reported)."""
     source = override_source(path, value, name)
-    text = override_text(value)
-    shift = len(source.text) - len(text) - len(_OPENING)
-    inner = Reporter()
-    program = parse(SourceFile("--set", _OPENING + text), inner)
-    for item in inner.diagnostics:
-        labels = tuple(Label(_moved(each.span, source, shift), each.text) for each in item.labels)
-        reporter.add(replace(item, span=_moved(item.span, source, shift), labels=labels))
-    if inner.diagnostics:
-        return None
-    match program.items:
-        case (Declaration(value=expr, body=None),) if expr is not None:
-            return _respan(expr, source, shift)
-    reporter.error(
-        "E0802",
-        f"the value of `{path}` is not one expression",
-        Span(source, len(source.text) - len(text), len(source.text)),
-        label="expected one value",
-    )
-    return None
+    found = Reporter()
+    expr = parse_expression(source, found, len(path) + 3)
+    for item in found.diagnostics:
+        reporter.add(item)
+    if expr is None and not found.diagnostics:
+        reporter.error(
+            "E0802",
+            f"the value of `{path}` is not one expression",
+            Span(source, len(path) + 3, len(source.text)),
+            label="expected one value",
+        )
+    return expr
 
 
 def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
-    """Arguments with the names of their parameters; one too many stays without."""
+    """Return the arguments with the names of their parameters; surplus ones stay unnamed."""
     names = iter(positions)
     return [item if item.name else replace(item, name=next(names, None)) for item in args]
 
 
 def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
-    """A call, or a name that stands for one without arguments, with an argument given or changed.
+    """Return a call, or a name as a call without arguments, with an argument added or replaced.
 
-    ``positions`` are the names of the parameters. Another expression stays as it is.
+    ``positions`` are the names of the parameters. Other expressions are returned unchanged.
     """
     match value:
         case Call(function=function, args=args):
@@ -70,27 +59,5 @@ def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
 
 
 def override_text(value: OverrideValue) -> str:
-    """A value as it is written."""
+    """Return a value as it is written in a spec."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _moved(span: Span, source: SourceFile, shift: int) -> Span:
-    last = len(source.text)
-    start = min(max(span.start + shift, 0), last)
-    return Span(source, start, min(max(span.end + shift, start), last))
-
-
-def _respan(node: Node, source: SourceFile, shift: int) -> Node:
-    """A copy of a tree whose spans lie in another text."""
-    if not is_dataclass(node) or isinstance(node, type):
-        return node
-    changed: dict[str, Any] = {}
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if isinstance(value, Span):
-            changed[item.name] = _moved(value, source, shift)
-        elif isinstance(value, tuple):
-            changed[item.name] = tuple(_respan(child, source, shift) for child in value)
-        elif is_dataclass(value):
-            changed[item.name] = _respan(value, source, shift)
-    return replace(node, **changed)

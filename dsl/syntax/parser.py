@@ -8,7 +8,7 @@ gives one error, and what follows from it is not reported.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,29 @@ MAX_ERRORS = 100
 MAX_RECOVERIES = 1000
 
 
-def parse(source: SourceFile, reporter: Reporter, part: Span | None = None) -> syntax.Program:
-    """Read a file. Never raises for what the text says: errors go to the reporter.
+def parse_expression(source: SourceFile, reporter: Reporter, start: int) -> syntax.Expr | None:
+    """Parse the expression from offset ``start`` to the end; None if there is not exactly one."""
+    equal = source.text.rindex("=", 0, start)
+    head = [Token("KIND", "rule", 0, 0), Token("NAME", "a", 0, 0)]
+    head.append(Token("EQUAL", "=", equal, equal + 1))
+    program = parse(source, reporter, Span(source, start, len(source.text)), head)
+    match program.items:
+        case (syntax.Declaration(value=expr, body=None),) if not reporter.diagnostics:
+            return expr
+    return None
 
-    A ``part`` of the file is read alone; it holds whole declarations, from the start of a line. With errors, the program holds what could be read; names may be missing from it, so that
-    nothing should be concluded from what it lacks. More than MAX_ERRORS are not reported.
+
+def parse(
+    source: SourceFile,
+    reporter: Reporter,
+    part: Span | None = None,
+    head: Sequence[Token] = (),
+) -> syntax.Program:
+    """Parse a file and report its errors, at most MAX_ERRORS.
+
+    ``part`` restricts it to whole declarations from the start of a line; ``head`` holds tokens to
+    read first. With errors, the program holds what could be read, so its lack of a name means
+    nothing.
     """
     nothing = syntax.Program((), span=part or Span(source, 0, len(source.text)))
     if len(source.text) > MAX_CHARACTERS:
@@ -52,6 +70,7 @@ def parse(source: SourceFile, reporter: Reporter, part: Span | None = None) -> s
         )
         return nothing
     scanned = scan(source, part)
+    scanned.tokens[:0] = head
     for i in reversed(strays(scanned.tokens)):
         token = scanned.tokens.pop(i)
         closes = "closes" if token.type == "RBRACE" else "opens"
