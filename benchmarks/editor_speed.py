@@ -14,10 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from danetc.editor.completion import complete
-from danetc.editor.highlighting import semantic_tokens
 from danetc.editor.hints import inlay_hints
 from danetc.editor.open_files import OpenFiles
-from danetc.editor.outline import symbols
+from danetc.editor.outline import semantic_tokens, symbols
 from danetc.editor.problems import problems
 from tests.editor.long_file import long_file
 

@@ -20,14 +20,13 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.editor.actions import CodeFix, code_fixes
 from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.boxes import BoxPlaces, box_places
 from danetc.editor.completion import complete
 from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
 from danetc.editor.navigation import definition
-from danetc.editor.problems import problems
+from danetc.editor.problems import CodeFix, code_fixes, problems
 from danetc.errors import UserError
 
 Request = Mapping[str, Any]

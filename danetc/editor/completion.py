@@ -37,17 +37,18 @@ from danetc.editor.cursor import (
     want_of,
 )
 from danetc.editor.documentation import entry_for, parameter_text
-from danetc.editor.meaning import Meaning, Names
-from danetc.editor.meanings import EQUATION_PORTS, MeaningReader
+from danetc.editor.meanings import EQUATION_PORTS, Meaning, MeaningReader, Names
 from danetc.editor.proposals import (
     Proposal,
     argument,
     files_named,
+    item_arguments,
     named,
     names_of_file,
     names_of_library,
+    setting_values,
+    takes_items,
 )
-from danetc.editor.recipe_completion import item_arguments, setting_values, takes_items
 
 
 def complete(analysis: Analysis, offset: int, *, unasked: bool = False) -> tuple[Proposal, ...]:

@@ -15,7 +15,7 @@ from danetc.dsl.syntax.tokens import (
     starts_statement,
 )
 from danetc.editor.analysis import Analysis
-from danetc.editor.meaning import Meaning
+from danetc.editor.meanings import Meaning
 
 ENDS = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "KIND", "IN", "STATE"))
 """Tokens that a value may end with."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.syntax import tree as s
-from danetc.editor.meaning import Meaning
+from danetc.editor.meanings import Meaning
 from danetc.reference import Entry, EntryParameter, entry_of, section
 from danetc.reference.entry import call
 

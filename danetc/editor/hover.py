@@ -15,10 +15,9 @@ from danetc.editor.documentation import (
     parameter_of,
     parameter_text,
 )
-from danetc.editor.hints import shown
-from danetc.editor.meaning import Meaning
+from danetc.editor.hints import MOST, PlaceValues, Reached, shown
+from danetc.editor.meanings import Meaning
 from danetc.editor.navigation import at
-from danetc.editor.values import MOST, PlaceValues, Reached
 
 LISTED = 6
 """Different values of one place that are listed."""

@@ -1,15 +1,14 @@
-"""What each name in a file means, and where: the table that definitions, references, renaming,
-highlighting and hover are read from.
+"""Meaning of each name in a file: the table behind definitions, references, renaming, hover.
 
-Names are resolved as lowering does it (``docs/semantics.md``, "Names, layers and values"), on what
-could be parsed: a file with errors has the meanings of the rest.
+Names are resolved as lowering resolves them (``docs/semantics.md``, "Names, layers and values"), on
+what could be parsed: a file with errors has the meanings of the rest.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from danetc.compiler.ir.ops import OPS
@@ -36,6 +35,7 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import Argument, ItemSpec
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.recipe.value_types import (
+    SCHEDULED_OPERATIONS,
     BoolType,
     ChangeType,
     ChoiceType,
@@ -48,7 +48,61 @@ from danetc.dsl.recipe.value_types import (
 )
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-from danetc.editor.meaning import Meaning, Names, Occurrence, changed_part, declared
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name means.
+
+    ``kind`` is that of a declaration; or ``parameter``, ``line``, ``state``, ``variable``, ``phase``,
+    which a file defines at ``place``; or what the language has: ``word`` (also what a place knows,
+    as `in`), ``network setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``,
+    ``neuron function``, ``first weights``, ``choice`` (a word as an argument), ``argument`` of the
+    call ``owner``, ``library``. ``owner`` of what stands in a declaration is that declaration's name.
+    """
+
+    kind: str
+    name: str
+    place: Span | None = None
+    owner: str = ""
+    resolved: Resolved | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for the same thing, in whatever file and reading of it a name stands."""
+        at = None if self.place is None else (self.place.source.name, self.place.start)
+        return (self.name, at) if at else (self.kind, self.name, self.owner)
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A name in the text of a file. ``defines`` where it gets its meaning there."""
+
+    span: Span
+    meaning: Meaning
+    defines: bool = False
+
+
+@dataclass(frozen=True)
+class Names:
+    """What names mean where an expression stands, nearest first."""
+
+    what: str
+    local: Mapping[str, Meaning]
+    lines: Mapping[str, Meaning] = field(default_factory=dict)
+
+
+def declared(resolved: Resolved) -> Meaning:
+    """What the name of a declaration means."""
+    item = resolved.declaration
+    return Meaning(item.kind, item.name, item.name_span, resolved=resolved)
+
+
+def changed_part(name: str) -> Meaning:
+    """What has a parameter that a recipe changes: a setting of the network, or an operation."""
+    kind = "operation" if name in SCHEDULED_OPERATIONS else "network setting"
+    return Meaning(kind, name)
+
 
 RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *FEEDS)), "result", "i", "n")
 EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {

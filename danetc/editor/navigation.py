@@ -12,7 +12,7 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import scan
 from danetc.editor.analysis import Analysis, analyse
-from danetc.editor.meaning import Meaning, Occurrence
+from danetc.editor.meanings import Meaning, Occurrence
 
 OWN = (*s.DECLARATION_KINDS, "parameter", "line", "state", "variable", "phase")
 """The kinds of what a file defines under a name of its choice."""

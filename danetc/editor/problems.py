@@ -1,11 +1,17 @@
-"""Errors and warnings at their places in a file, with related places."""
+"""Errors and warnings of a file, the edits that fix them, and the edits of the formatter."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, SpecError
+from danetc.dsl.diagnostics.fixes import Edit
+from danetc.dsl.loading import is_library
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
 
@@ -36,3 +42,73 @@ def _use_of(analysis: Analysis, source: SourceFile) -> Span:
         if os.path.normpath(os.path.join(folder, use.module)) == source.name:
             return use.span
     return uses[0].span if uses else Span(analysis.source, 0, 0)
+
+
+@dataclass(frozen=True)
+class CodeFix:
+    """Edits that an editor offers for an error or a warning. The ``preferred`` one of an error is
+    surely meant, or the nearest of several names."""
+
+    title: str
+    edits: tuple[Edit, ...]
+    problem: Diagnostic
+    preferred: bool = False
+
+
+def code_fixes(analysis: Analysis, start: int, end: int) -> tuple[CodeFix, ...]:
+    """What can be done about the problems that touch a range of offsets."""
+    return tuple(
+        fix
+        for problem in problems(analysis)
+        if problem.span.start <= end and start <= problem.span.end
+        for fix in _of(analysis, problem)
+    )
+
+
+def _of(analysis: Analysis, problem: Diagnostic) -> Iterator[CodeFix]:
+    first = True
+    for fix in problem.fixes:
+        if fix.edits and not any(is_library(edit.span.source) for edit in fix.edits):
+            preferred = first and problem.severity == "error"
+            yield CodeFix(fix.title, fix.edits, problem, preferred)
+            first = False
+    if problem.severity == "warning" and problem.span.source is analysis.source:
+        yield _allow(analysis, problem)
+
+
+def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
+    """The comment that allows a warning, at the end of its line."""
+    line, _ = analysis.source.position(problem.span.start)
+    text = analysis.source.line(line).rstrip()
+    at = problem.span.start - (problem.span.column - 1) + len(text)
+    comment = next((item for item in analysis.program.comments if item.span.line == line), None)
+    if comment is None:
+        said = f"  # allow {problem.code}"
+    elif comment.text.lstrip("# ").startswith("allow W"):
+        said = f", {problem.code}"
+    else:  # another comment: a line of its own above
+        at = problem.span.start - (problem.span.column - 1)
+        indent = text[: len(text) - len(text.lstrip())]
+        said = f"{indent}# allow {problem.code}\n"
+    edit = Edit(Span(analysis.source, at, at), said)
+    return CodeFix(f"allow {problem.code} here", (edit,), problem)
+
+
+def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
+    """The edits that ``danetc fmt`` makes; none where it makes none because of an error."""
+    reporter = Reporter()
+    program = parse(analysis.source, reporter)
+    try:
+        reporter.raise_if_errors()
+        new = format_source(program).splitlines(keepends=True)
+    except SpecError:
+        return ()
+    old = analysis.text.splitlines(keepends=True)
+    starts = [0]
+    for line in old:
+        starts.append(starts[-1] + len(line))
+    return tuple(
+        Edit(Span(analysis.source, starts[a], starts[b]), "".join(new[c:d]))
+        for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        if tag != "equal"
+    )

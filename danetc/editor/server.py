@@ -15,12 +15,8 @@ from lsprotocol import types as lsp
 from pygls import uris
 from pygls.exceptions import JsonRpcInvalidParams
 
-from danetc.editor.actions import code_fixes
 from danetc.editor.analysis import Analysis
 from danetc.editor.completion import complete
-from danetc.editor.draw_request import DRAW, answer
-from danetc.editor.formatting import format_edits
-from danetc.editor.highlighting import MODIFIERS, TYPES, semantic_tokens
 from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
 from danetc.editor.navigation import (
@@ -31,7 +27,9 @@ from danetc.editor.navigation import (
     rename,
     renameable,
 )
-from danetc.editor.outline import folds, symbols
+from danetc.editor.outline import MODIFIERS, TYPES, folds, semantic_tokens, symbols
+from danetc.editor.preview import DRAW, answer
+from danetc.editor.problems import code_fixes, format_edits
 from danetc.editor.session import DanetServer, symbol_kind
 
 _COMPLETIONS = {

@@ -29,9 +29,8 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
 from danetc.editor.open_files import OpenFiles
 from danetc.editor.outline import OutlineSymbol
-from danetc.editor.positions import TextLines
 from danetc.editor.problems import problems
-from danetc.editor.protocol import Protocol
+from danetc.editor.protocol import Protocol, TextLines
 
 PAUSE = 0.1
 """Seconds without a change after which problems are sent."""

@@ -24,17 +24,14 @@ from danetc.dsl.reading import shipped_specs
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import scan
 from danetc.editor import Analysis
-from danetc.editor.actions import code_fixes
 from danetc.editor.completion import complete
-from danetc.editor.formatting import format_edits
-from danetc.editor.highlighting import semantic_tokens
 from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
 from danetc.editor.navigation import RenameRefused, definition, edited, references, rename
 from danetc.editor.open_files import OpenFiles
-from danetc.editor.outline import OutlineSymbol, folds, symbols
-from danetc.editor.positions import TextLines
-from danetc.editor.problems import problems
+from danetc.editor.outline import OutlineSymbol, folds, semantic_tokens, symbols
+from danetc.editor.problems import code_fixes, format_edits, problems
+from danetc.editor.protocol import TextLines
 
 WORDS = [
     "network",

@@ -12,8 +12,8 @@ from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.explain import examples
 from danetc.dsl.diagnostics.fixes import Hint, Suggestion
 from danetc.editor import analyse
-from danetc.editor.actions import CodeFix, code_fixes
 from danetc.editor.navigation import edited
+from danetc.editor.problems import CodeFix, code_fixes
 from tests.editor.marked import network
 
 FIXED = [

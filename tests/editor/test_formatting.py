@@ -10,9 +10,9 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile
 from danetc.editor import analyse
-from danetc.editor.formatting import format_edits
-from danetc.editor.highlighting import MODIFIERS, TYPES, semantic_tokens
 from danetc.editor.navigation import edited
+from danetc.editor.outline import MODIFIERS, TYPES, semantic_tokens
+from danetc.editor.problems import format_edits
 from tests.editor.marked import network
 
 

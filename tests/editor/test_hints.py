@@ -10,8 +10,7 @@ from danetc import compiler
 from danetc.compiler.frontend.program import Checking
 from danetc.dsl.reading import find_spec, read_source, shipped_specs
 from danetc.editor import Analysis, analyse
-from danetc.editor.hints import inlay_hints
-from danetc.editor.values import PlaceValues
+from danetc.editor.hints import PlaceValues, inlay_hints
 from tests.editor.marked import network
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("pygls")
 
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor import analyse
-from danetc.editor.draw_request import answer
+from danetc.editor.preview import answer
 from danetc.editor.server import make_server
 from tests.editor.marked import network
 
