@@ -101,9 +101,9 @@ def __getattr__(name: str) -> Any:
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         if name in __all__ and not isinstance(value, type):
-            from danetc.tasks.arguments import check_types
+            from danetc.arguments import check_arguments
 
-            value = check_types(value)
+            value = check_arguments(value)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -49,6 +49,11 @@ COMMANDS = {
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""
 
+FILES = {
+    "texts": ("check", "fmt", "explain", "list", "new", "show", "completion", "lsp"),
+}
+"""Files of ``danetc.commands``, each with the commands whose functions ``NAME_command`` it holds."""
+
 SHORT = ("check", "fmt", "explain", "list", "new", "show")
 """Subcommands that keep nearly all that they make until they end."""
 
@@ -64,9 +69,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"danetc.commands.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
+        file = next((file for file, names in FILES.items() if cmd_name in names), cmd_name)
+        module = importlib.import_module(f"danetc.commands.{file}")
+        if hasattr(module, "command"):
+            command: click.Command = module.command
+            return command
+        from danetc.commands.parser import make_command  # late: `--help` needs none
+
+        return make_command(cmd_name, getattr(module, f"{cmd_name}_command"))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,1 +1,1 @@
-"""The subcommands: one file each, thin; what they do is in ``danetc.tasks``."""
+"""The subcommands as functions, and the parser made from their signatures."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from danetc.arguments import MOST_STEPS
 from danetc.options import allow_changed_option, data_option, json_option
 from danetc.options.completion import complete_pretrained
 from danetc.output.echo import echo, json_text
 from danetc.output.figures import percent
 from danetc.output.text import note
-from danetc.tasks.arguments import MOST_STEPS
 
 if TYPE_CHECKING:
     from danetc.tasks.converting import Converted

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from danetc.arguments import MOST_STEPS
 from danetc.errors import UserError
 from danetc.options import (
     DataType,
@@ -19,7 +20,6 @@ from danetc.options import (
 )
 from danetc.options.completion import complete_data
 from danetc.output.echo import echo, json_text
-from danetc.tasks.arguments import MOST_STEPS
 
 if TYPE_CHECKING:
     from danetc.tasks.data_report import DataReport

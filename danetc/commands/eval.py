@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from danetc.arguments import BACKENDS, MOST_STEPS, PRECISIONS
 from danetc.errors import UserError
 from danetc.options import (
     allow_changed_option,
@@ -26,7 +27,6 @@ from danetc.output.echo import echo, json_text
 from danetc.output.figures import NAMES, percent, score
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import under_torchrun
-from danetc.tasks.arguments import BACKENDS, MOST_STEPS, PRECISIONS
 
 if TYPE_CHECKING:
     from danetc.tasks.evaluate import Evaluated

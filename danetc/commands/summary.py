@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from danetc.arguments import PRECISIONS
 from danetc.dsl.recipe.items.optimizers import COPIES
 from danetc.options import json_option, spec_options
 from danetc.output.echo import echo, json_text
 from danetc.setting import Setting
-from danetc.tasks.arguments import PRECISIONS
 
 if TYPE_CHECKING:
     from danetc.compiler.plans.memory import StepMemory

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from danetc.arguments import look_at_data
 from danetc.errors import UserError
 from danetc.options import (
     data_option,
@@ -25,7 +26,6 @@ from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import is_first
 from danetc.setting import Setting
-from danetc.tasks.arguments import look_at_data
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest

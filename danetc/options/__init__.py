@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from danetc.arguments import BACKENDS, look_at_data
 from danetc.options.completion import complete_data, complete_specs
 from danetc.setting import Setting, parse_setting
-from danetc.tasks.arguments import BACKENDS, look_at_data
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.item import Item

@@ -90,6 +90,13 @@ class Printed:
             raise UserError(DENIED)
 
 
+def deny_warnings() -> None:
+    """Have warnings that are printed from now on raise UserError."""
+    handler = _handler.get()
+    if isinstance(handler, Printed):
+        handler.deny = True
+
+
 MAX_OUTPUT = 90_000
 """Characters of diagnostics that are printed at most; what is more is counted."""
 

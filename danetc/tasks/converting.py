@@ -12,6 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from danetc.arguments import MOST_STEPS, check_whole
 from danetc.compiler import check_text
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
@@ -26,7 +27,6 @@ from danetc.output.text import Note
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
-from danetc.tasks.arguments import MOST_STEPS, check_whole
 from danetc.tasks.evaluate import Bar, no_bar
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.measuring.data import batches_of, open_set

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from danetc.arguments import MOST_STEPS, check_whole
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -25,7 +26,6 @@ from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
-from danetc.tasks.arguments import MOST_STEPS, check_whole
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from danetc.arguments import BACKENDS, MOST_STEPS, PRECISIONS, check_choice, check_whole
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.output.console import image_bar
@@ -23,7 +24,6 @@ from danetc.pretrained import directory_of
 from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.arguments import BACKENDS, MOST_STEPS, PRECISIONS, check_choice, check_whole
 from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from danetc.arguments import check_choice
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
@@ -17,7 +18,6 @@ from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_choice
 from danetc.tasks.comparing import FileComparison, compare_file
 from danetc.tasks.export_content import Content, ExportOptions
 from danetc.tasks.formats import FORMATS

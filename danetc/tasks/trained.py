@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from danetc.arguments import look_at_data
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import file_digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
-from danetc.tasks.arguments import look_at_data
 from danetc.tasks.code import refuse_recorded_data
 from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.tasks.records import inside, record_if_any

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from danetc.main import COMMANDS
+from danetc.main import COMMANDS, program
 
 from .conftest import SMALL, Run
 from .datasets import SMALL_DATA, make_folder
@@ -44,7 +44,8 @@ def with_data() -> list[str]:
     """The commands that take `--data`."""
     found = []
     for name in COMMANDS:
-        command = importlib.import_module(f"danetc.commands.{name}").command
+        command = program.get_command(click.Context(program), name)
+        assert command is not None
         if any("--data" in option.opts for option in command.params):
             found.append(name)
     return found

@@ -46,13 +46,8 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
         assert f"  {name} " in out
         assert text in out
     _, modules = modules_after("--help")
-    assert not {f"danetc.commands.{name}" for name in COMMANDS} & modules
+    assert not any(name.startswith("danetc.commands.") for name in modules)
     assert not {"torch", "rich", "lark", "networkx", "numpy", "danetc.compiler"} & modules
-
-
-def test_every_file_of_commands_is_a_command() -> None:
-    files = {path.stem for path in (ROOT / "danetc" / "commands").glob("*.py")} - {"__init__"}
-    assert files == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -66,7 +61,7 @@ def test_each_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixtu
 
 def test_a_command_imports_only_its_own_file(tmp_path: Path) -> None:
     _, modules = modules_after("list", "codes")
-    assert "danetc.commands.list" in modules
+    assert "danetc.commands.texts" in modules
     assert "danetc.commands.build" not in modules
 
 
@@ -121,7 +116,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["explain"], "Missing argument"),
         (["list", "neruons"], "did you mean `neurons`?"),
         (["draw", "--compare", "sew_r18", "tdbn_r18"], "--compare needs -o"),
-        (["fmt", "-", "x.danet"], "cannot stand beside files"),
+        (["fmt", "-", "x.danet"], "cannot be combined with files"),
         (["draw", "danet_c_r18", "-o", "out.bmp"], ".svg"),
     ],
 )

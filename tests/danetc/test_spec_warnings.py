@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
 import subprocess
@@ -10,10 +9,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import click
 import pytest
 
 import danetc
-from danetc.main import COMMANDS, main
+from danetc.main import COMMANDS, main, program
 from danetc.output.spec_messages import Printed
 
 from .conftest import SMALL, Run
@@ -82,7 +82,8 @@ def test_deny_warnings(danetc: Run, leaky: Path, small: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_specs_can_deny_warnings(name: str) -> None:
-    command = importlib.import_module(f"danetc.commands.{name}").command
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
     options = {text for item in command.params for text in item.opts}
     takes = any(item.name in TAKE_A_SPEC for item in command.params)
     assert takes == ("--deny-warnings" in options)

@@ -14,7 +14,7 @@ pytest.importorskip("pygls")
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 
-from danetc.commands.lsp import WITHOUT
+from danetc.commands.texts import WITHOUT_PYGLS
 from danetc.main import main
 from tests.editor.client import PATIENCE, Client, started
 from tests.editor.marked import network
@@ -183,9 +183,9 @@ def test_a_client_is_answered(tmp_path: Path) -> None:
 def test_without_pygls_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("danetc.commands.lsp.find_spec", lambda name: None)
+    monkeypatch.setattr("danetc.commands.texts.find_spec", lambda name: None)
     assert main(["lsp"]) == 1
-    assert WITHOUT in capsys.readouterr().err
+    assert WITHOUT_PYGLS in capsys.readouterr().err
 
 
 def test_on_a_terminal_it_says_who_starts_it(
@@ -197,4 +197,4 @@ def test_on_a_terminal_it_says_who_starts_it(
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     assert main(["lsp"]) == 1
-    assert "started by an editor" in capsys.readouterr().err
+    assert "an editor starts the language server" in capsys.readouterr().err

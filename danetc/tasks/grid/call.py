@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.arguments import check_choice
 from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
@@ -15,7 +16,6 @@ from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.runtime.data import Policy
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_choice
 from danetc.tasks.grid.cells import parse_axis
 from danetc.tasks.grid.comparison import checked_runs
 from danetc.tasks.grid.comparison import compare as train_grid

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from danetc.arguments import check_choice, check_whole
 from danetc.errors import UserError
-from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.grid.attempt import Engine
 from danetc.tasks.grid.local import LocalProcesses
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.setting import Setting
-from danetc.tasks.arguments import BACKENDS, check_choice, check_whole
 from danetc.tasks.grid.engines import EngineRequest
 from danetc.tasks.grid.results import Accuracy
 from danetc.tasks.training.request import TrainingRequest

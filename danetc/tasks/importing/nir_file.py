@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from danetc.arguments import MOST_STEPS
 from danetc.compiler.ir.graph import Attribute
 from danetc.errors import UserError
-from danetc.tasks.arguments import MOST_STEPS
 from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import SURROGATE, program

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
+from danetc.arguments import check_choice, check_whole
 from danetc.errors import UserError
 from danetc.runtime.data import Split
 from danetc.runtime.measure import MeasureOptions
 from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
 from danetc.runtime.model.built import Model
-from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.measuring.data import batches_of, open_set, open_subject
 from danetc.tasks.measuring.measure import measure as measure_batches
 from danetc.tasks.measuring.measure import refuse_others

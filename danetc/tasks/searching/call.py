@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danetc.arguments import check_choice, check_whole
 from danetc.errors import UserError
 from danetc.output.curves import html_table
 from danetc.output.notebook import in_notebook
@@ -15,7 +16,6 @@ from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.runtime.data import Policy
 from danetc.setting import Setting
-from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.grid.engines import EngineRequest
 from danetc.tasks.grid.request import grid_request, parsed_axes
 from danetc.tasks.grid.results import Accuracy

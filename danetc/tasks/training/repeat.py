@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.tasks.arguments import BACKENDS, check_choice, check_whole
 from danetc.tasks.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
 from danetc.output.curves import epochs_html, html_table, training_curves
@@ -22,7 +23,6 @@ from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.setting import Setting
-from danetc.tasks.arguments import BACKENDS, check_choice, check_whole
 from danetc.tasks.model_directory import TRAINING, TRIALS
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.callbacks import Callback, Calling

@@ -1,0 +1,218 @@
+"""Commands as functions: the parser, ``--help``, completion and ``--json`` follow from the signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import click
+
+from danetc.arguments import Option, described, help_of, hints_of, split_hint
+from danetc.errors import UserError
+from danetc.output.echo import echo, json_text
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Result of a command.
+
+    ``record`` is printed with ``--json``, otherwise ``show()`` prints the result. Then ``then()`` is
+    called, and the command exits with ``status``.
+    """
+
+    record: Any
+    show: Callable[[], object]
+    status: int = 0
+    then: Callable[[], object] | None = None
+
+
+def json_wanted() -> bool:
+    """Return True if the running command prints JSON."""
+    return bool(click.get_current_context().params["json"])
+
+
+def require(*names: str) -> None:
+    """Raise a usage error if the command line lacks one of these arguments."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and not context.params[parameter.name]:
+            raise click.MissingParameter(ctx=context, param=parameter)
+
+
+def make_command(name: str, function: Callable[..., Any]) -> click.Command:
+    """Return the command of a function.
+
+    A parameter whose type is a dataclass stands for the fields of that class. A function that returns an
+    Answer has ``--json``, which is short for ``--format json`` if there is a parameter ``form``. Other
+    functions return an exit status or None.
+    """
+    hints = hints_of(function)
+    answer_kind = hints.pop("return")
+    requests = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
+    own = _parameters(function)
+    params = [*chain(*requests.values()), *own]
+    form = "form" in hints
+    if form or answer_kind is Answer:
+        text = "Short for --format json." if form else "Print JSON."
+        params.append(click.Option(["--json"], is_flag=True, help=text))
+
+    def call(**values: Any) -> None:
+        json = values.pop("json", False)
+        if form and json:
+            values["form"] = "json"
+        for key, fields in requests.items():
+            given = {each.name: values.pop(each.name) for each in fields}
+            try:
+                values[key] = hints[key](**{k: v for k, v in given.items() if v is not None})
+            except UserError as error:
+                raise click.UsageError(str(error)) from error
+        answer = function(**values)
+        if not isinstance(answer, Answer):
+            raise click.exceptions.Exit(answer or 0)
+        if json:
+            echo(json_text(answer.record))
+        else:
+            answer.show()
+        if answer.then is not None:
+            answer.then()
+        if answer.status:
+            raise click.exceptions.Exit(answer.status)
+
+    return click.Command(name, params=params, callback=call, help=described(function)[0])
+
+
+def _parameters(function: Callable[..., Any]) -> list[click.Parameter]:
+    """Return the arguments and options of a function, or of a dataclass, without those of requests."""
+    hints = hints_of(function)
+    return [
+        _parameter(function, parameter, kind, option or Option())
+        for parameter in inspect.signature(function).parameters.values()
+        for kind, option in [split_hint(hints[parameter.name])]
+        if not (
+            (kind is Any and option is None) or (option and option.python) or is_dataclass(kind)
+        )
+    ]
+
+
+def _parameter(
+    function: Callable[..., Any], parameter: inspect.Parameter, kind: Any, option: Option
+) -> click.Parameter:
+    """Return the argument or option of a parameter whose annotation is ``kind``."""
+    name, default = parameter.name, parameter.default
+    container, element = _container(kind)
+    several = container is not None and option.separator is None
+    settings: dict[str, Any] = {
+        "metavar": option.metavar or ("N" if kind is int else None),
+        "callback": partial(_finished, option, container),
+        "required": default is parameter.empty,
+    }
+    if option.complete is not None:
+        settings["shell_complete"] = partial(_completed, option)
+    if kind is not bool:
+        settings["type"] = _click_type(option, element)
+    if parameter.kind is not parameter.KEYWORD_ONLY and not option.flags:
+        settings["metavar"] = f"{option.metavar}..." if several else option.metavar
+        return click.Argument([name], nargs=-1 if several else 1, **settings)
+    flag = f"--{name.replace('_', '-')}"
+    flags = [*option.flags]
+    if not any(each.startswith("--") for each in flags):
+        flags.append(f"{flag}/--no-{flag[2:]}" if kind is bool and default else flag)
+    if kind is bool:
+        settings |= {"is_flag": True, "default": default, "show_default": default}
+    elif several:
+        settings |= {"multiple": True, "required": False}
+    elif default not in (None, parameter.empty) and not option.explicit:
+        if option.separator is not None:
+            default = option.separator.join(map(str, default)) or None
+        settings |= {"default": default, "show_default": default is not None}
+    return click.Option([*flags, name], help=help_of(function, name, option), **settings)
+
+
+def _container(kind: Any) -> tuple[type | None, Any]:
+    """Return the container in an annotation and the type of its elements, or None and the type."""
+    for each in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
+        origin = get_origin(each)
+        if isinstance(origin, type) and issubclass(origin, Collection):
+            return origin, get_args(each)[0]
+    return None, kind
+
+
+def _click_type(option: Option, kind: Any) -> click.ParamType:
+    """Return the type of the values of a parameter, whose annotation is ``kind``."""
+    least, most, above = option.least, option.most, option.above
+    found: click.ParamType = click.STRING
+    if get_origin(kind) is Literal:
+        found = click.Choice(get_args(kind))
+    elif kind is int:
+        found = click.IntRange(least, most)  # type: ignore[arg-type]
+    elif kind is float:
+        found = click.FloatRange(
+            least if above is None else above, most, min_open=above is not None
+        )
+    elif kind is Path:
+        found = click.Path(path_type=Path)
+    parsed = option.parse is not None or option.separator is not None
+    return _Parsed(option, found) if parsed else found
+
+
+class _Parsed(click.ParamType):
+    """Type of values that an Option parses, or splits into elements of another type."""
+
+    name = "text"
+
+    def __init__(self, option: Option, element: click.ParamType) -> None:
+        self.option, self.element = option, element
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):  # a default
+            return value
+        if self.option.parse is not None:
+            try:
+                return self.option.parse(value)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+        parts = (part.strip() for part in value.split(self.option.separator))
+        return tuple(dict.fromkeys(self.element.convert(part, param, ctx) for part in parts))
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str | None:
+        return None if self.option.missing is None else self.option.missing()
+
+
+def _finished(
+    option: Option,
+    container: Any,
+    context: click.Context,
+    parameter: click.Parameter,
+    value: Any,
+) -> Any:
+    """Return the value of a parameter; a mapping is made of pairs."""
+    if option.apply is not None:
+        option.apply(value)
+    if container is not Mapping:
+        return value
+    found: dict[str, Any] = {}
+    for key, item in value:
+        if key in found:
+            raise click.BadParameter(f"{key} is set twice", context, parameter)
+        found[key] = item
+    return found
+
+
+def _completed(
+    option: Option, context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # late: only a shell asks
+
+    assert option.complete is not None
+    names = [name for name in option.complete() if name.startswith(incomplete)]
+    found = [CompletionItem(name) for name in names]
+    return [*found, CompletionItem(incomplete, type="file")] if option.files else found
