@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from itertools import islice
 
-from danetc.compiler.ir.graph import Attribute
-from danetc.compiler.ir.ops import OPS
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
@@ -189,39 +187,10 @@ def _idle_equation(file: File) -> Iterator[Finding]:
                 )
 
 
-def _idle_layer(file: File) -> Iterator[Finding]:
-    """By what is written: a rate of `drop * i / n` may be 0 in a first block."""
-    for item in file.module.own.values():
-        local = {param.name for param in item.params}
-        local |= {line.name for line in item.body or () if isinstance(line, s.Define)}
-        for node in s.walk(item):
-            if not (isinstance(node, s.Call) and isinstance(node.function, s.Name)):
-                continue
-            id = node.function.id
-            if id in local or id in file.module.names or id not in OPS or not OPS[id].idle:
-                continue
-            attrs = _attributes(id, node.args)
-            if attrs is not None and OPS[id].same(attrs):
-                message = f"`{node.span.text}` changes nothing: it {OPS[id].idle}"
-                yield Finding(node.span, message, hint="leave it out")
-
-
-def _attributes(id: str, args: tuple[s.Arg, ...]) -> dict[str, Attribute] | None:
-    """An operation's attributes; None where one is written otherwise than as a number."""
-    parameters = OPS[id].parameters
-    attrs = {parameter.name: parameter.default for parameter in parameters}
-    for index, arg in enumerate(args):
-        if not isinstance(arg.value, s.Number):
-            return None
-        attrs[arg.name or parameters[index].name] = arg.value.value
-    return attrs
-
-
 RULES: tuple[Rule[File], ...] = (
     Rule("W0101", _unused_import),
     Rule("W0102", _unused_declaration),
     Rule("W0103", _unused_parameter),
     Rule("W0104", _without_shortcut),
     Rule("W0105", _idle_equation),
-    Rule("W0106", _idle_layer),
 )

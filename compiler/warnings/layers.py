@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, norm_names, text, whole
-from danetc.compiler.ir.ops.kinds import ZERO
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -204,33 +203,6 @@ def _no_time(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
-def _stays_at_zero(network: CheckedNetwork) -> Iterator[Finding]:
-    for node in network.wherever(
-        lambda node: node.value.kind == ZERO,
-        *(name for name, row in OPS.items() if row.carries),
-    ):
-        yield Finding(
-            network.place(node),
-            f"what `{node.path}` gives is 0 at each step: it starts so, and 0 comes out of its loop",
-            hint="add something to what is multiplied by itself",
-        )
-
-
-def _delays_all(network: CheckedNetwork) -> Iterator[Finding]:
-    steps = network.lowered.graph.steps
-    for node in network.wherever(
-        lambda node: whole(node.attrs, "steps") >= steps,
-        *(name for name, row in OPS.items() if row.cuts),
-    ):
-        late = whole(node.attrs, "steps")
-        yield Finding(
-            network.place(node),
-            f"`{node.path}` delays by {late} step{'s' if late > 1 else ''}, and a run has {steps}",
-            label="0 at each step",
-            hint=f"let it delay by fewer, or say `steps = {late + 1}` or more",
-        )
-
-
 def _convolutions() -> list[str]:
     return [name for name, row in OPS.items() if row.convolves]
 
@@ -251,59 +223,9 @@ def _biased(node: Node) -> bool:
 _PRIME = 2**61 - 1
 
 
-def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
-    """Every way goes through a node where as many lead through it as there are, modulo a prime."""
-    dropping = list(network.of(*(name for name, row in OPS.items() if row.drops_samples)))
-    if not dropping:
-        return
-    graph = network.lowered.graph
-    before: dict[int, int] = {}
-    for node in graph.nodes.values():
-        ways = 1 if node.op == "input" else sum(before[i] for i in node.inputs)
-        before[node.id] = ways % _PRIME
-    behind = dict.fromkeys(graph.nodes, 0)
-    for id in graph.outputs.values():
-        behind[id] += 1
-    for node in reversed(list(graph.nodes.values())):
-        for i in node.inputs:
-            behind[i] = (behind[i] + behind[node.id]) % _PRIME
-    ways = sum(behind[node.id] for node in graph.inputs) % _PRIME
-    for node in dropping:
-        if before[node.id] * behind[node.id] % _PRIME == ways:
-            yield Finding(
-                network.place(node),
-                f"every way from the input to the output goes through `{node.path}`",
-                label="nothing of a dropped sample reaches the output",
-                hint="put it on a branch beside a shortcut, or use `dropout`",
-            )
-
-
 def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
     """A label of a second place, where that is another one."""
     return (Label(other, words),) if other != place else ()
-
-
-def _window_of_scores(network: CheckedNetwork) -> Iterator[Finding]:
-    """The neighbours of a score are of tokens that stand beside each other in reading order alone."""
-    made_by: dict[int, Node] = {}  # the scores that a value still is
-    for node in network.lowered.graph.nodes.values():
-        row = OPS[node.op]
-        read = next((made_by[i] for i in node.inputs if i in made_by), None)
-        if not row.pixels:
-            made_by[node.id] = node
-        elif read is None or row.arguments:
-            continue
-        elif row.window is not None:
-            if row.window(node.attrs) > 1:
-                yield Finding(
-                    network.place(node),
-                    f"`{node.path}` has a window over rows and columns that are queries and keys",
-                    labels=_beside(network.place(node), network.place(read), "the scores"),
-                    hint="a kernel of 1 mixes heads; windows are for maps of pixels, as `mix` gives",
-                )
-            made_by[node.id] = read
-        elif node.value.shape[1:] == read.value.shape[1:]:
-            made_by[node.id] = read
 
 
 RULES: tuple[Rule[CheckedNetwork], ...] = (
@@ -314,8 +236,4 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0205", _bias_before_norm),
     Rule("W0206", _norm_behind_norm),
     Rule("W0207", _no_time),
-    Rule("W0208", _drops_all),
-    Rule("W0209", _window_of_scores),
-    Rule("W0210", _stays_at_zero),
-    Rule("W0211", _delays_all),
 )

@@ -14,9 +14,7 @@ from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, add, line_removed
 from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron.opcodes import ConstantError
-from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.neuron.ssa import evaluate
-from danetc.dsl.work import current
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 MAX_STEPS = 64
 """Steps that are looked at one by one; for more, or as many as a recording brings, states have to
@@ -214,43 +212,6 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
             return
 
 
-def _no_positive_slope(network: CheckedNetwork) -> Iterator[Finding]:
-    seen: set[SurrogateProgram] = set()
-    for node, program in _first_of_each(network):
-        surrogate = program.surrogate
-        if surrogate is None or surrogate in seen:
-            continue
-        seen.add(surrogate)
-        current().spend(len(surrogate.ops) * len(_POINTS))
-        slopes = _slopes(surrogate)
-        if slopes and max(slopes) <= 0:
-            below = min(slopes) < 0
-            yield Finding(
-                network.lowered.says.get("surrogate", network.place(node)),
-                f"the derivative of `{surrogate.name}` is {'negative' if below else '0'} at the "
-                "threshold and around it",
-                label="weights move the wrong way" if below else "no gradient passes a neuron",
-                hint="`y` rises from 0 to 1" if below else "let it reach inputs around 0",
-            )
-
-
-@lru_cache(256)
-def _slopes(surrogate: SurrogateProgram) -> tuple[float, ...]:
-    """The derivative at the threshold and around it, where it has a value."""
-    found = (_slope(surrogate, x) for x in _POINTS)
-    return tuple(slope for slope in found if slope is not None)
-
-
-def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
-    """The derivative at a point; None where it has no value there."""
-    try:
-        values = evaluate(surrogate.ops, {INPUT: x, **surrogate.starts})
-    except (ConstantError, OverflowError):
-        return None
-    end = surrogate.derivative
-    return float(values[end]) if isinstance(end, str) else end
-
-
 def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
     """By what the network itself says: a variant may need what its base has no use for."""
     words = {"neuron": "spike", "norm": "norm"}
@@ -301,7 +262,6 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0304", _behind_neuron),
     Rule("W0305", _loses_settings),
     Rule("W0306", _one_step),
-    Rule("W0307", _no_positive_slope),
     Rule("W0308", _unused_setting),
     Rule("W0309", _divides_by_learnt),
 )

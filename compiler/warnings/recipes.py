@@ -9,7 +9,6 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.loading import is_library
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe
 from danetc.dsl.record import record
@@ -85,39 +84,8 @@ def _normalised(statistics: tuple[str, ...]) -> str:
     return f"normalised by {', '.join(statistics)}" if statistics else "not normalised"
 
 
-def _step_in_warmup(written: Written) -> Iterator[Finding]:
-    for phase in written.recipe.phases:
-        if phase.schedule.name != "step":
-            continue
-        early = [epoch for epoch in phase.schedule.numbers("epochs") if epoch < phase.warmup]
-        if early:
-            yield Finding(
-                written.place(phase, "schedule"),
-                f"the learning rate falls at epoch {early[0]:g}, within a warm-up of {phase.warmup:g}",
-                label="before it has risen",
-                hint="epochs of a schedule count from the start, warm-up included",
-            )
-
-
-def _idle_item(written: Written) -> Iterator[Finding]:
-    for phase in written.recipe.phases:
-        items = {"augment": phase.augment, "schedule": (phase.schedule,)}
-        for key, each in items.items():
-            for item in each:
-                rows = ITEMS[key][item.name].arguments
-                idle = [item[row.name] == row.idle for row in rows if row.idle is not None]
-                if idle and all(idle):
-                    yield Finding(
-                        written.place(phase, key),
-                        f"`{item}` changes nothing",
-                        hint="leave it out",
-                    )
-
-
 RULES: tuple[Rule[Written], ...] = (
     Rule("W0401", _rate),
     Rule("W0402", _lost_phase),
     Rule("W0403", _normalised_apart),
-    Rule("W0404", _step_in_warmup),
-    Rule("W0405", _idle_item),
 )

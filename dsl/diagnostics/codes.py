@@ -142,7 +142,6 @@ _ROWS = (
     Code("W0103", "a parameter that is never read"),
     Code("W0104", "shortcut layers in a connection without a shortcut"),
     Code("W0105", "an equation without effect on the output"),
-    Code("W0106", "a layer that changes nothing"),
     # warnings: layers
     Code("W0201", "arguments in PyTorch's order"),
     Code("W0202", "an even kernel with the default padding"),
@@ -151,10 +150,6 @@ _ROWS = (
     Code("W0205", "a bias before a norm"),
     Code("W0206", "a norm directly after a norm"),
     Code("W0207", "a mean over time of a value without time"),
-    Code("W0208", "drop-path without a shortcut around it"),
-    Code("W0209", "a window over scores of attention"),
-    Code("W0210", "a loop over time that stays at 0"),
-    Code("W0211", "a delay by as many time steps as there are"),
     # warnings: neurons
     Code("W0301", "a leak outside of 0 .. 1"),
     Code("W0302", "a neuron whose output never changes"),
@@ -162,14 +157,11 @@ _ROWS = (
     Code("W0304", "a neuron directly after a neuron"),
     Code("W0305", "a neuron without the network's settings"),
     Code("W0306", "neurons with a state and a single step"),
-    Code("W0307", "a surrogate without a positive derivative"),
     Code("W0308", "the network's neuron or norm is not used"),
     Code("W0309", "a learnt divisor without a bound"),
     # warnings: recipes
     Code("W0401", "a learning rate that is too high"),
     Code("W0402", "a phase that no phase starts from"),
     Code("W0403", "training and test images are normalised differently"),
-    Code("W0404", "a learning rate that falls during the warm-up"),
-    Code("W0405", "a step of a recipe that changes nothing"),
 )
 CODES: Mapping[str, Code] = {row.code: row for row in _ROWS}

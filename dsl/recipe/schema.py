@@ -40,8 +40,6 @@ class Argument:
     type: Type
     default: int | float | bool | str | None
     meaning: str
-    idle: float | None = None
-    """The item does nothing where this, and every other argument that has one, is at it."""
 
 
 @record

@@ -15,7 +15,6 @@ from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.dsl.loading import is_library
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.items import ITEMS
 from tests.compiler.warning_cases import (
     NET,
     PLAIN,
@@ -150,14 +149,3 @@ def test_used_files(tmp_path: Path) -> None:
 
 
 # -- the tables of the rules -----------------------------------------------------------------------
-
-
-def test_every_item_that_may_be_idle_gives_a_warning() -> None:
-    for family in ("augment", "schedule"):
-        for name, item in ITEMS[family].items():
-            idle = [f"{row.name} = {row.idle}" for row in item.arguments if row.idle is not None]
-            if idle:
-                given = ", ".join([*["1"] * (item.many is not None), *idle])
-                text = "recipe r { epochs = 2; optimizer = adamw(lr = 0.01); "
-                found = warnings_of(check_text(text + f"{family} = {name}({given}) }}"))
-                assert [each.code for each in found] == ["W0405"], name

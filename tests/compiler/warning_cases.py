@@ -133,17 +133,6 @@ SUSPICIOUS = {
         "W0105",
         "`z`",
     ),
-    "a dropout of 0": Case(
-        net(("head = ", "head = «dropout(p = 0.0)» -> ")), "W0106", "drops nothing"
-    ),
-    "pooling single pixels": Case(
-        net(("-> norm -> spike", "-> norm -> spike -> «maxpool(1)»")), "W0106", "one pixel"
-    ),
-    "pooling single pixels, in full": Case(
-        net(("-> norm -> spike", "-> norm -> spike -> «avgpool(1, stride = 1, padding = 0)»")),
-        "W0106",
-        "one pixel",
-    ),
     "PyTorch's convolution": Case(
         net(("conv(16)", "conv(16) -> «conv(16, 32, 3)»")), "W0201", "kernel 32", "conv(32, kernel"
     ),
@@ -236,53 +225,11 @@ SUSPICIOUS = {
         "W0207",
         "no time dimension",
     ),
-    "a window over scores": Case(
-        net(
-            ("-> norm -> spike", "-> norm -> spike -> mixed"),
-            (
-                "network n",
-                "block mixed { a = scores(in, in) -> «conv(1)»; out = mix(a, in) }\nnetwork n",
-            ),
-        ),
-        "W0209",
-        "queries and keys",
-    ),
-    "a loop that stays at 0": Case(
-        net(
-            ("-> norm -> spike", "-> norm -> spike -> still"),
-            ("network n", "block still { h = in * (h -> «delay(1)»); out = in + h }\nnetwork n"),
-        ),
-        "W0210",
-        "is 0 at each step",
-    ),
-    "a delay by all steps": Case(
-        net(
-            ("-> norm -> spike", "-> norm -> spike -> late"),
-            ("network n", "block late { out = in + (in -> «delay(4)») }\nnetwork n"),
-        ),
-        "W0211",
-        "delays by 4 steps, and a run has 4",
-        "steps = 5",
-    ),
-    "a drop-path in the stem": Case(
-        net(("-> norm -> spike", "-> norm -> «droppath(0.1)» -> spike")), "W0208", "`stem.droppath`"
-    ),
     "a learnt tau without a bound": Case(
         net(("= IF", "= «LIF(tau = learn(2.0))»")), "W0309", "divides by `tau`", "above = 0"
     ),
     "no steps": Case(
         net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "and so has one"
-    ),
-    "a surrogate with its sign wrong": Case(
-        net(("= sigmoid", "= «sigmoid(alpha = -4.0)»")), "W0307", "is negative"
-    ),
-    "a surrogate out of reach": Case(
-        net(
-            ("= sigmoid", "= «mine»"),
-            after="surrogate mine { dy = max(abs(x) - 1000000, 0) }\n",
-        ),
-        "W0307",
-        "is 0 at the threshold",
     ),
     "no layer is the norm": Case(
         net(("steps = 4", "steps = 4; norm = «tebn»"), ("-> norm ->", "-> batchnorm ->")).replace(
@@ -325,14 +272,6 @@ SUSPICIOUS = {
         ),
         "W0403",
         "by cifar10, and test images are normalised by imagenet",
-    ),
-    "a fall within the warm-up": Case(
-        train("  schedule = step(10", "  «schedule» = step(1"), "W0404", "epoch 1"
-    ),
-    "a schedule without a fall": Case(
-        train("  schedule = step(10, 20, factor = 0.1)", "  «schedule» = cosine(end = 1)"),
-        "W0405",
-        "`cosine(end = 1)` changes nothing",
     ),
 }
 

@@ -401,7 +401,7 @@ ROWS = (
             word("over", "the axis: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
-        idle="puts nothing around the map", linear=True, start=starts.zero,
+        linear=True, start=starts.zero,
         label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad, saved=Saved(),
         example="pad(1)",
     ),

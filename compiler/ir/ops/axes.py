@@ -291,7 +291,7 @@ ROWS = (
         "shuffle", "channel shuffle: a channel of each group in turn", _shuffled, kinds.kept,
         axis_function("shuffle", "groups"),
         (integer("groups", "groups that the channels are taken from in turn"),),
-        linear=True, start=starts.unchanged, idle="keeps the order",
+        linear=True, start=starts.unchanged,
         same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle, saved=Saved(),
         example="shuffle(2)", source="Zhang et al., CVPR 2018",

@@ -103,7 +103,7 @@ ROWS = (
     Op(
         "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"),
         _window("half of a kernel of odd size, else 0"),
-        complete=_complete_max, idle="pools windows of one pixel",
+        complete=_complete_max,
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         onnx=onnx.pooling("MaxPool"),
@@ -117,7 +117,7 @@ ROWS = (
     Op(
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
         pooling("torch.nn.AvgPool2d"), _window("0"),
-        complete=_complete, bare="global_avgpool", idle="pools windows of one pixel",
+        complete=_complete, bare="global_avgpool",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
@@ -148,7 +148,7 @@ ROWS = (
             Parameter("rows", int, "how many rows it gives, with `columns` in place of a scale", None, 1, 2**16, sugar=True),
             Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
         ),
-        stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True,
+        stands_for=_upsample_over, same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=starts.unchanged, onnx=onnx.upsample, saved=Saved(),
         example="upsample(2)",
     ),

@@ -184,9 +184,6 @@ class Op:
     with a value (`a`, `b` of the same size, `in`, an image of 3 x 16 x 16)."""
     source: str = ""
     """The paper that it is from."""
-    idle: str = ""
-    """What it does where it is ``same``, read after "it"; empty where that is no mistake."""
-
     # -- time, randomness, gradients
     time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes", "constant"] = (
         "pointwise"

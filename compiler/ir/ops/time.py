@@ -75,7 +75,7 @@ ROWS = (
             Parameter("per", str, "`sample`: what is dropped is so at all steps", None, words=("sample",), sugar=True),
         ),
         stands_for=_dropout_per,
-        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
+        random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
@@ -92,7 +92,7 @@ ROWS = (
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
-        idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
+        random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
         saved=Saved(extra=mask),

@@ -56,7 +56,7 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "horizontal_flip",
         "mirrors the image, left to right",
-        (Argument("p", PROBABILITY, 0.5, "the probability of it", 0),),
+        (Argument("p", PROBABILITY, 0.5, "the probability of it"),),
     ),
     ItemSpec(
         "auto_augment",
@@ -87,15 +87,15 @@ AUGMENT: Mapping[str, ItemSpec] = family(
         "random brightness, contrast, saturation and hue",
         (
             Argument(
-                "brightness", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+                "brightness", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
             ),
             Argument(
-                "contrast", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+                "contrast", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
             ),
             Argument(
-                "saturation", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this", 0
+                "saturation", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
             ),
-            Argument("hue", FloatType(0.0, 0.5), 0.0, "at most this share of the colour circle", 0),
+            Argument("hue", FloatType(0.0, 0.5), 0.0, "at most this share of the colour circle"),
         ),
     ),
     RESIZE,
@@ -104,7 +104,7 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "random_erasing",
         "a random rectangle is made 0",
-        (Argument("p", PROBABILITY, 0.25, "the probability of it", 0),),
+        (Argument("p", PROBABILITY, 0.25, "the probability of it"),),
     ),
     ItemSpec(
         "mixup",

@@ -23,18 +23,14 @@ SCHEDULES: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "step",
         "the learning rate is multiplied by `factor` at each of these epochs",
-        (
-            Argument(
-                "factor", FloatType(0.0, 1.0, open_low=True), 0.1, "what it is multiplied by", 1
-            ),
-        ),
+        (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "what it is multiplied by"),),
         Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
         example="step(5, 8, factor = 0.1)",
     ),
     ItemSpec(
         "cosine",
         "the learning rate falls along half a cosine, from the end of the warm-up to the last step",
-        (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end", 1),),
+        (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end"),),
     ),
 )
 """Of the learning rate."""
