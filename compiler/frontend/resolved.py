@@ -10,7 +10,7 @@ from typing import Any
 from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
 from danetc.compiler.lowering.variants import argument_set
 from danetc.compiler.warnings import warnings_of
-from danetc.compiler.warnings.trees import Trees
+from danetc.compiler.warnings.rule import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.language_version import FIRST_LINE
 from danetc.dsl.loading import is_library

@@ -16,8 +16,7 @@ from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.warnings import files, layers, neurons
 from danetc.compiler.warnings.files import File
 from danetc.compiler.warnings.network import CheckedNetwork
-from danetc.compiler.warnings.rule import Rule, Subject
-from danetc.compiler.warnings.trees import Trees
+from danetc.compiler.warnings.rule import Rule, Subject, Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.diagnostics.fixes import fixes_of
 from danetc.dsl.modules import Module

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.networks import Lowered
-from danetc.compiler.warnings.trees import Trees
+from danetc.compiler.warnings.rule import Trees
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record

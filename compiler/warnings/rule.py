@@ -1,13 +1,18 @@
-"""What a rule of warnings is made of, and what it finds."""
+"""Parts of a warning: rules and findings, and the text they point into with its allowing comments."""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Generic, TypeVar
 
-from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.record import record
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile, Span
 
 Subject = TypeVar("Subject", contravariant=True)
 
@@ -32,3 +37,101 @@ class Rule(Generic[Subject]):
 
     code: str
     find: Callable[[Subject], Iterator[Finding]]
+
+
+_ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
+
+
+@record
+class Allowing:
+    """A comment that allows warnings. ``alone``: nothing else stands on its line."""
+
+    comment: s.Comment
+    line: int
+    alone: bool
+    codes: frozenset[str]
+
+
+class Trees:
+    """The trees of the sources that are asked about, each read once."""
+
+    def __init__(self, program: s.Program) -> None:
+        self._programs: dict[SourceFile, s.Program] = {program.span.source: program}
+        self._calls: dict[SourceFile, dict[tuple[int, int], s.Call]] = {}
+        self._comments: dict[SourceFile, list[Allowing]] = {}
+
+    def program(self, source: SourceFile) -> s.Program:
+        """The tree of a source that was read without errors before."""
+        if source not in self._programs:
+            self._programs[source] = parse(source, Reporter())
+        return self._programs[source]
+
+    def call(self, span: Span) -> s.Call | None:
+        """The call that a span covers, or None where it covers something else."""
+        if span.source not in self._calls:
+            nodes = s.walk(self.program(span.source))
+            self._calls[span.source] = {
+                (node.span.start, node.span.end): node for node in nodes if isinstance(node, s.Call)
+            }
+        return self._calls[span.source].get((span.start, span.end))
+
+    def allows(self, code: str, span: Span) -> bool:
+        """Whether a comment ``# allow CODE`` stands at the statement of a span.
+
+        It stands on one of the statement's lines, or on a line of its own right above.
+        """
+        return any(code in item.codes for item in self.allowing(span))
+
+    def allowing(self, span: Span) -> Iterator[Allowing]:
+        """The comments at the statement of a span that allow warnings."""
+        known = self._allowing(span.source)
+        if not known:
+            return
+        first, last = _lines(self.program(span.source), span)
+        for item in known[bisect_left(known, first - 1, key=attrgetter("line")) :]:
+            if item.line > last:
+                return
+            if item.alone or item.line >= first:
+                yield item
+
+    def _allowing(self, source: SourceFile) -> list[Allowing]:
+        """Those of a source, in order."""
+        if source not in self._comments:
+            found = self._comments[source] = []
+            comments = self.program(source).comments if "allow" in source.text else ()
+            for comment in comments:
+                match = _ALLOW.match(comment.text)
+                if match is not None:
+                    line = comment.span.line
+                    alone = not source.line(line)[: comment.span.column - 1].strip()
+                    codes = frozenset(match[1].replace(",", " ").split())
+                    found.append(Allowing(comment, line, alone, codes))
+        return self._comments[source]
+
+
+def _lines(program: s.Program, span: Span) -> tuple[int, int]:
+    """The lines of the innermost statement around a span; of a body's owner, those of its head."""
+    first, last = span.line, span.source.position(span.end)[0]
+    for node in _around(program, span):
+        end = node.span.end
+        body = getattr(node, "body", None)
+        if body:
+            end = min(end, body[0].span.start)
+        if span.end <= end:
+            first, last = node.span.line, span.source.position(end)[0]
+            if body and body[0].span.line == last > first:
+                last -= 1
+                while last > first and span.source.line(last).lstrip()[:1] in ("", "#"):
+                    last -= 1  # what stands above the first statement belongs to that
+    return first, last
+
+
+def _around(program: s.Program, span: Span) -> Iterator[s.Use | s.Declaration | s.Stmt]:
+    """The statements that hold a span, the outermost first."""
+    items: tuple[s.Use | s.Declaration | s.Stmt, ...] = program.items
+    while items:
+        index = bisect_right(items, span.start, key=lambda item: item.span.start) - 1
+        if index < 0 or span.end > items[index].span.end:
+            return
+        yield items[index]
+        items = getattr(items[index], "body", None) or ()

@@ -1,23 +1,17 @@
-"""Entries of errors and warnings: their pages."""
+"""Entries of errors and warnings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from danetc.dsl.diagnostics.codes import CODES
+from danetc.dsl.diagnostics.codes import CODES, severity
 from danetc.dsl.diagnostics.explain import examples, page
 from danetc.reference.entry import Entry, sentence
 
 
 def codes() -> Iterator[Entry]:
-    """All codes. The text is the page without its heading, the example its fixed spec."""
-    for row in CODES.values():
-        text = page(row.code).partition("\n")[2].strip()
-        yield Entry(
-            row.code,
-            row.severity,
-            row.code,
-            sentence(row.title),
-            text=text,
-            example=examples(row.code).fixed,
-        )
+    """Yield all codes, with the text of the page and its fixed spec as the example."""
+    for code, title in CODES.items():
+        text = page(code).partition("\n")[2].strip()
+        _, fixed = examples(code)
+        yield Entry(code, severity(code), code, sentence(title), text=text, example=fixed)

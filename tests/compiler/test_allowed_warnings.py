@@ -30,7 +30,7 @@ def above(text: str, line: int, comment: str) -> str:
 
 @pytest.mark.parametrize("code", WARNINGS)
 def test_a_comment_at_the_statement_allows_a_warning(code: str) -> None:
-    text = examples(code).wrong
+    text = examples(code)[0]
     (found,) = warned(text)
     for place in (at_end, above):
         allowed = place(text, found.span.line, f"# allow {code}: it is meant")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from danetc.compiler import check_text
 from danetc.compiler.warnings import warnings_of
-from danetc.dsl.diagnostics.codes import CODES
+from danetc.dsl.diagnostics.codes import CODES, severity
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 
 NET = """use std
@@ -66,7 +66,7 @@ class Case:
     hint: str = ""
 
 
-WARNINGS = [code for code, row in CODES.items() if row.severity == "warning"]
+WARNINGS = [code for code in CODES if severity(code) == "warning"]
 SUSPICIOUS = {
     "a neuron that is taken and not used": Case(
         "use std (IF, «LIF», sigmoid, basic, origin, chain)\n" + NET.removeprefix("use std\n"),
