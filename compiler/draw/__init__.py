@@ -21,15 +21,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from danetc.compiler.draw.block import block_level, comparison
-from danetc.compiler.draw.engine import FORMATS, check_engine, render, use_layout
-from danetc.compiler.draw.errors import DrawError, GraphvizError
+from danetc.compiler.draw.block import block_level, comparison, op_level
+from danetc.compiler.draw.engine import (
+    FORMATS,
+    DrawError,
+    GraphvizError,
+    check_engine,
+    render,
+    use_layout,
+)
 from danetc.compiler.draw.members import members
-from danetc.compiler.draw.network import network_level
 from danetc.compiler.draw.neuron import neuron_level
-from danetc.compiler.draw.op import op_level
 from danetc.compiler.draw.sheet import Sheet
-from danetc.compiler.draw.stage import stage_level
+from danetc.compiler.draw.stage import network_level, stage_level
 from danetc.compiler.draw.theme import Theme
 from danetc.compiler.ir.graph import Graph
 

@@ -1,23 +1,78 @@
-"""Sheets as files: what Graphviz makes of them, and its pictures finished for browsers.
+"""Graphviz: the program, its layouts, and sheets as files finished for browsers.
 
-Graphviz is one function, ``Layout``: the program that is installed (``graphviz``), or what
-``use_layout`` puts in its place where there are no processes, as in a browser.
+Graphviz is one function, ``Layout``: the installed program, or what ``use_layout`` puts in its place
+where there are no processes, as in a browser.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import sysconfig
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
-from danetc.compiler.draw.errors import DrawError, GraphvizError
 from danetc.compiler.draw.formula import FormulaPiece
-from danetc.compiler.draw.graphviz import program, run_program
 from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean, tooltip_lines
+
+
+class DrawError(RuntimeError):
+    """A picture cannot be drawn: Graphviz is missing or failed, or a level shows nothing."""
+
+
+class GraphvizError(DrawError):
+    """Graphviz is missing, or fails."""
+
+
+_TIMEOUT = 60.0  # seconds
+
+
+def run_program(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -> bytes:
+    """What the program writes of graphs; see ``danetc.compiler.draw.engine.Layout``."""
+    import subprocess  # late: a browser has neither processes nor this module
+
+    resolution = [] if dpi is None else [f"-Gdpi={dpi}"]
+    command = [program(system=form == "pdf"), f"-K{engine}", f"-T{form}", *resolution]
+    text = "\n".join(texts).encode("utf-8")
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, timeout=_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GraphvizError(f"{command[0]}: {error}") from error
+    if done.returncode != 0 or not done.stdout:
+        raise GraphvizError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def program(*, system: bool = False) -> str:
+    """``dot`` where there is one, else the program that the package graphviz-pure installs.
+
+    ``system`` asks for ``dot`` itself, which alone writes PDF. Raises GraphvizError.
+    """
+    found = shutil.which("dot")
+    if found is None and system:
+        raise GraphvizError(
+            "PDF needs Graphviz's `dot` on the PATH (Debian: apt install graphviz); "
+            "SVG, PNG and .gv do not"
+        )
+    found = found or shutil.which("graphviz-pure")
+    if found is None:
+        beside = [Path(sysconfig.get_path("scripts")), Path(sys.executable).parent]
+        places = (shutil.which("graphviz-pure", path=str(folder)) for folder in beside)
+        found = next((place for place in places if place is not None), None)
+    if found is None:
+        raise GraphvizError(
+            "neither `dot` nor `graphviz-pure` is installed (pip install graphviz-pure)"
+        )
+    return found
+
 
 FORMATS = ("svg", "png", "pdf", "gv")
 _DPI = 144

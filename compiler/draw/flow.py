@@ -7,8 +7,7 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
-from danetc.compiler.draw.engine import layouts
-from danetc.compiler.draw.errors import DrawError
+from danetc.compiler.draw.engine import DrawError, layouts
 from danetc.compiler.draw.gv import quoted
 from danetc.compiler.draw.sheet import (
     FONT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from danetc.compiler.draw.metrics import text_width
+from danetc.compiler.draw.theme import text_width
 from danetc.dsl.record import record
 
 SIZE = 11.0

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from danetc.compiler.draw.engine import DrawError
 from danetc.compiler.draw.equations import Equation, Read, equations, output_of
-from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.flow import FlowChart, Line, placed
 from danetc.compiler.draw.formula import row, word
 from danetc.compiler.draw.legend import with_header
-from danetc.compiler.draw.neuron_values import heading, values
-from danetc.compiler.draw.notation import equation, value_at
+from danetc.compiler.draw.notation import equation, heading, value_at, values
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,

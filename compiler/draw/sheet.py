@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from danetc.compiler.draw.formula import Formula, FormulaPiece
-from danetc.compiler.draw.metrics import line_height, text_width
-from danetc.compiler.draw.theme import Role
+from danetc.compiler.draw.theme import Role, line_height, text_width
 from danetc.dsl.record import record
 
 Point = tuple[float, float]

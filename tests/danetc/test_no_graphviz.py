@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import danetc as package
-from danetc.compiler.draw import graphviz
+from danetc.compiler.draw import engine
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
@@ -19,7 +19,7 @@ WHY = "neither `dot` nor `graphviz-pure` is installed"
 @pytest.fixture
 def no_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where nothing on the PATH, and nothing beside Python, can draw."""
-    monkeypatch.setattr(graphviz.shutil, "which", lambda *names, **where: None)
+    monkeypatch.setattr(engine.shutil, "which", lambda *names, **where: None)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def failing_graphviz(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "dot"
     program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(graphviz.shutil, "which", lambda *names, **where: str(program))
+    monkeypatch.setattr(engine.shutil, "which", lambda *names, **where: str(program))
 
 
 @pytest.mark.usefixtures("no_graphviz")
@@ -61,7 +61,7 @@ def test_train_eval_measure_and_report(
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     assert danetc("build", "a.danet", "-o", "run").status == 0
     assert (tmp_path / "run" / "topology.svg").exists()
-    monkeypatch.setattr(graphviz.shutil, "which", lambda *names, **where: None)
+    monkeypatch.setattr(engine.shutil, "which", lambda *names, **where: None)
     train = danetc("train", "a.danet", "--data", "digits", "-o", "run", "--backend", "eager", "-q")
     assert train.status == 0
     assert WHY in train.err

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, graph_of
+from danetc.compiler.draw import engine
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.reporting import ShownRun, make_page, open_runs
 from danetc.tasks.reporting.chart import Chart, Point, Series, layer_charts
@@ -466,9 +467,8 @@ def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:
 def test_graphviz_that_fails_costs_the_picture(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from danetc.compiler.draw import graphviz
 
-    monkeypatch.setattr(graphviz, "program", lambda system=False: "/nowhere/dot")
+    monkeypatch.setattr(engine, "program", lambda system=False: "/nowhere/dot")
     notes: list[str] = []
     page = make_page(open_runs([built]), notes.append)
     assert len(notes) == 1

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.compiler.draw import graphviz
+from danetc.compiler.draw import engine
 from danetc.editor import bridge
 from danetc.editor.analysis import analyse
 from danetc.editor.completion import complete
@@ -349,7 +349,7 @@ def test_compilers_and_graphviz_are_those_of_the_path(
     if sys.platform != "win32":
         assert native.compiler() == ["g++"]
         assert shutil.which("g++") == str(folder / "g++")
-        assert graphviz.program() == str(folder / "dot")
+        assert engine.program() == str(folder / "dot")
 
 
 def test_a_training_may_ask_for_anything(danetc: Run, tmp_path: Path) -> None:

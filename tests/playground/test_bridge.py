@@ -12,7 +12,7 @@ import pytest
 
 import danetc
 from danetc.compiler.draw import LEVELS, engine
-from danetc.compiler.draw.graphviz import run_program
+from danetc.compiler.draw.engine import run_program
 from danetc.editor import bridge
 from danetc.editor.analysis import analyse
 from danetc.editor.hints import inlay_hints

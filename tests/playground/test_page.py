@@ -21,7 +21,7 @@ import pytest
 
 import danetc
 from danetc.compiler.draw import LEVELS
-from danetc.compiler.draw.graphviz import program
+from danetc.compiler.draw.engine import program
 from tests.playground.test_sources import script
 
 if TYPE_CHECKING:

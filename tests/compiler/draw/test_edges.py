@@ -11,12 +11,10 @@ import networkx as nx
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.draw import graphviz
-from danetc.compiler.draw.block import block_level, comparison, wirings_of
-from danetc.compiler.draw.network import network_level
-from danetc.compiler.draw.op import op_level
+from danetc.compiler.draw import engine
+from danetc.compiler.draw.block import block_level, comparison, op_level, wirings_of
 from danetc.compiler.draw.sheet import Sheet
-from danetc.compiler.draw.stage import stage_level
+from danetc.compiler.draw.stage import network_level, stage_level
 from danetc.compiler.draw.units import parts
 from danetc.compiler.draw.words import layer
 from danetc.compiler.ir.graph import Graph
@@ -190,7 +188,7 @@ def test_the_branch_of_a_block_is_straight(
     place = shutil.which(program) or shutil.which(program, path=folder)
     if place is None:
         pytest.skip(f"there is no {program}")
-    monkeypatch.setattr(graphviz, "program", lambda **_: place)
+    monkeypatch.setattr(engine, "program", lambda **_: place)
     graph = graph_of(check_file(name))
     of = parts(graph)
     sheet = block_level(graph)

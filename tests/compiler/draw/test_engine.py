@@ -13,7 +13,7 @@ import pytest
 
 from danetc.commands import draw as command
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, graphviz
+from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.ir.graph import Graph
@@ -40,7 +40,7 @@ def test_formats(small: Graph, level: str) -> None:
 def test_the_gv_is_what_graphviz_draws(small: Graph) -> None:
     """Drawn anew from the file, the texts stand where they stand in the SVG."""
     done = subprocess.run(
-        [graphviz.program(), "-Knop2", "-Tsvg"],
+        [engine.program(), "-Knop2", "-Tsvg"],
         input=draw(small, "stage", "gv"),
         capture_output=True,
         check=True,
@@ -177,7 +177,7 @@ def test_levels_that_show_nothing_say_so(small: Graph) -> None:
 
 
 def test_a_missing_program_is_named(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphviz.shutil, "which", lambda *args, **kwargs: None)
+    monkeypatch.setattr(engine.shutil, "which", lambda *args, **kwargs: None)
     with pytest.raises(DrawError, match="pip install graphviz-pure"):
         draw(small)
 
@@ -185,7 +185,7 @@ def test_a_missing_program_is_named(small: Graph, monkeypatch: pytest.MonkeyPatc
 def test_pdf_needs_dot_and_takes_it(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     which = shutil.which
     monkeypatch.setattr(
-        graphviz.shutil, "which", lambda name, **k: None if name == "dot" else which(name, **k)
+        engine.shutil, "which", lambda name, **k: None if name == "dot" else which(name, **k)
     )
     with pytest.raises(DrawError, match="PDF needs Graphviz's `dot`"):
         draw(small, kind="pdf")
@@ -195,7 +195,7 @@ def test_pdf_needs_dot_and_takes_it(small: Graph, monkeypatch: pytest.MonkeyPatc
         asked.append(command)
         return subprocess.CompletedProcess(command, 0, b"%PDF-1.7", b"")
 
-    monkeypatch.setattr(graphviz.shutil, "which", lambda name, **k: f"/bin/{name}")
+    monkeypatch.setattr(engine.shutil, "which", lambda name, **k: f"/bin/{name}")
     monkeypatch.setattr(subprocess, "run", run)
     assert draw(small, kind="pdf") == b"%PDF-1.7"
     assert asked == [["/bin/dot", "-Knop2", "-Tpdf"]]
@@ -217,7 +217,7 @@ def test_a_program_that_gives_something_else_is_reported(
 
 
 def test_a_program_that_fails_is_reported(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphviz, "program", lambda **k: sys.executable)
+    monkeypatch.setattr(engine, "program", lambda **k: sys.executable)
     with pytest.raises(DrawError, match="failed: "):
         draw(small)
 

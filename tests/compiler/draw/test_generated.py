@@ -6,7 +6,7 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.draw import LEVELS, draw
-from danetc.compiler.draw.op import op_level
+from danetc.compiler.draw.block import op_level
 from danetc.compiler.draw.stage import stage_level
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.compiler.draw.test_edges import check_feeds

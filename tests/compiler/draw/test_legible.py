@@ -9,8 +9,7 @@ import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS, DrawError, compare, draw
-from danetc.compiler.draw.metrics import text_width
-from danetc.compiler.draw.theme import DARK, LIGHT, Palette
+from danetc.compiler.draw.theme import DARK, LIGHT, Palette, text_width
 from danetc.compiler.ir.graph import Graph
 from tests.compiler.draw.pictures import (
     SVG,
