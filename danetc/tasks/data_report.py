@@ -22,9 +22,8 @@ from danetc.runtime.data.augment import ImageTransform, batch_transform, image_t
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.source import evenly, number_of
 from danetc.runtime.sources.target import IGNORED
-from danetc.runtime.system.errors import UnreadableError
+from danetc.runtime.system.errors import TrainingError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe

@@ -21,9 +21,9 @@ from danetc.output.figures import percent, scores
 from danetc.output.text import Note
 from danetc.runtime.data import DataError, Prepared, Split, Target
 from danetc.runtime.model.built import Model, to_channels_last
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism

@@ -1,4 +1,4 @@
-"""What goes wrong with data. Both are for a person to read: a message and, after `;`, a hint."""
+"""Errors of data and trainings, with a message for a person and, after `;`, a hint."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ class DataError(ValueError):
 
 class UnreadableError(DataError):
     """One sample cannot be read; the message names its file. A policy says whether that stops."""
+
+
+class TrainingError(ValueError):
+    """A training cannot start, or cannot continue."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is damaged, cannot be written, or belongs to another network or run."""

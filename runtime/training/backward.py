@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.model.built import Model
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 
 

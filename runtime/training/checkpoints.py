@@ -27,6 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from danetc.runtime.model.weight_files import tensor_file
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
@@ -39,7 +40,6 @@ from danetc.runtime.system.files import (
     within,
     write_flushed,
 )
-from danetc.runtime.training.errors import CheckpointError
 
 FORMAT = 1
 """Raised when an older danetc could no longer read a checkpoint."""

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
 from danetc.runtime.system.user_code import failure_of_user
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
 
 Result = TypeVar("Result")

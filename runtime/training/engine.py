@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import DataSet, worker_death
 from danetc.runtime.model.built import Model
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory, out_of_memory
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Observer

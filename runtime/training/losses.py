@@ -23,7 +23,7 @@ from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.sources.target import IGNORED, Target
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
 from danetc.runtime.training.own_losses import checked, function_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.user_code import UserCodeError, found_at
-from danetc.runtime.training.errors import TrainingError
 
 
 def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Any]:

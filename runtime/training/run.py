@@ -15,8 +15,8 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.errors import CheckpointError, TrainingError
 from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
-from danetc.runtime.training.changes import Changes
 from danetc.runtime.training.checkpoints import (
     BEST,
     LAST,
@@ -33,7 +33,6 @@ from danetc.runtime.training.distributed import (
     settle,
     share,
 )
-from danetc.runtime.training.errors import CheckpointError, TrainingError
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.guards import (
     Firing,
@@ -42,14 +41,18 @@ from danetc.runtime.training.guards import (
     not_finite_tensor,
 )
 from danetc.runtime.training.losses import Objective, over_time
-from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
-from danetc.runtime.training.optim import make_average, make_optimizer, make_scheduler, put_at
+from danetc.runtime.training.observer import Clock, Epoch, Observer, PhasePlan, StepReport
+from danetc.runtime.training.optim import (
+    Changes,
+    make_average,
+    make_optimizer,
+    make_scheduler,
+    put_at,
+)
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
-from danetc.runtime.training.taken import Heard, Steps, Taken
-from danetc.runtime.training.timing import Clock
-from danetc.runtime.training.totals import Sums, Totals
+from danetc.runtime.training.totals import Heard, Steps, Sums, Taken, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.training.checkpoints import Position, Snapshot
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.errors import CheckpointError
 from danetc.runtime.training.evaluation import read_evaluation
 from danetc.runtime.training.observer import read_epochs
 from danetc.runtime.training.optim import put_at

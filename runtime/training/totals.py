@@ -1,11 +1,14 @@
-"""Sums over the images seen so far, on the device that computes them, and what follows from them.
+"""Sums over the images of an epoch, and steps whose metrics are still on their way to the host.
 
-What they are of follows from what is learned: right answers of classes, of pixels the overlap of each
-class too, and squared distances of numbers.
+The target decides the sums: correct answers for classes, for pixels also the overlap of each class,
+and squared distances for numbers. On a GPU the host queues a step while the device computes the one
+before, so it reads the metrics of that one when the next is queued. On a CPU it reads them at once.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danetc.runtime.data import Batch
+from danetc.runtime.data.transfer import AHEAD
 from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.training.distributed import World
 
@@ -191,3 +196,57 @@ def added_up(parts: Sequence[Sums]) -> Sums:
     """The sums of parts, in their order: floats round by it."""
     columns = zip(*(part.values for part in parts), strict=True)
     return Sums(tuple(sum(column) for column in columns), parts[0].target)
+
+
+@dataclass(slots=True)
+class Taken:
+    """A step of an epoch (from 0), of images in ``parts``, at a learning rate. ``norm`` is that of the
+    gradient before clipping.
+    """
+
+    epoch: int
+    batch: Batch
+    parts: Sequence[Tensor]
+    rate: float
+    coming: Coming
+    norm: Coming | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A step, and the sums of its epoch up to it on this process."""
+
+    step: Taken
+    sums: Sums
+
+    @property
+    def broken(self) -> bool:
+        """Whether the loss is no longer finite."""
+        return not math.isfinite(self.sums.loss)
+
+    @property
+    def norm(self) -> float | None:
+        return None if self.step.norm is None else self.step.norm.get()[0]
+
+
+class Steps:
+    """The steps that were taken and not yet heard of."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.ahead = AHEAD if device.type != "cpu" else 0
+        self._open: deque[Taken] = deque()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, step: Taken) -> Taken:
+        self._open.append(step)
+        return step
+
+    def heard(self, totals: Totals, ahead: int) -> list[Heard]:
+        """The oldest steps, all but ``ahead``; waits for their numbers."""
+        found = []
+        while len(self._open) > ahead:
+            step = self._open.popleft()
+            found.append(Heard(step, totals.sums(step.coming)))
+        return found

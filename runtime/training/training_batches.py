@@ -12,9 +12,8 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
 from danetc.runtime.data.augment import BatchTransform, batch_transform, image_transform
 from danetc.runtime.model.signature import Signature
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import World, split_evenly
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
 
 

@@ -21,9 +21,9 @@ from danetc.main import main
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
-from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.grid.results import read_comparison
 from danetc.tasks.model_directory import open_directory
 from danetc.tasks.records import epochs_in

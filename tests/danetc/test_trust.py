@@ -28,6 +28,7 @@ from danetc.editor.completion import complete
 from danetc.editor.problems import problems
 from danetc.main import main
 from danetc.runtime.kernels import native
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import (
     OutsideError,
     append_own,
@@ -39,7 +40,6 @@ from danetc.runtime.system.files import (
 )
 from danetc.runtime.system.locks import locked
 from danetc.runtime.training.checkpoints import read_checkpoint
-from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.grid.results import read_comparison
 from danetc.tasks.records import epochs_in
 from danetc.tasks.reporting import make_page, open_runs

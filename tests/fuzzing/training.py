@@ -21,9 +21,9 @@ from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, modules

@@ -13,9 +13,8 @@ from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import alone
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system import locks
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
@@ -35,7 +36,6 @@ from danetc.runtime.system.files import (
     within,
 )
 from danetc.runtime.training.checkpoints import read_checkpoint
-from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.model_directory import (
     LOCK,
     LOCKS,

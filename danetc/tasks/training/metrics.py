@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from danetc.runtime.training.timing import PARTS
+from danetc.runtime.training.observer import PARTS
 
 METRICS = "metrics.csv"
 FIGURES = (

@@ -17,12 +17,11 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.model.built import Model, to_channels_last
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest

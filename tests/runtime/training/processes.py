@@ -15,11 +15,10 @@ import torch
 import danetc
 from danetc.runtime.data import DataSet, Memory, Policy, Source
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.system.errors import DataError, TrainingError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.forked import forked, free_port

@@ -17,10 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 import danetc
 from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.optim import make_average
-from danetc.runtime.training.taken import Steps
+from danetc.runtime.training.totals import Steps
 from tests.runtime.training.common import ADAM, NETWORK, digits, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")

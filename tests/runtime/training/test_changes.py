@@ -16,7 +16,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.value_types import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.runtime.data import DataSet
-from danetc.runtime.training.changes import CHANGES, Changes, value_at
+from danetc.runtime.training.optim import CHANGES, Changes, value_at
 from tests.runtime.training.common import phase, recipe, run
 from tests.runtime.training.processes import Job, together
 

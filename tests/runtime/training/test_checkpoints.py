@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from danetc.runtime.data import DataSet
+from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.training.checkpoints import (
     BEST,
     LAST,
@@ -27,7 +28,6 @@ from danetc.runtime.training.checkpoints import (
     Snapshot,
     read_checkpoint,
 )
-from danetc.runtime.training.errors import CheckpointError
 from danetc.runtime.training.state import random_state, seed_everything, set_random_state
 from tests.runtime.training.common import ADAM, phase, run, small
 

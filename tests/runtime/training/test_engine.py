@@ -11,8 +11,8 @@ from torch import nn
 
 import danetc
 from danetc.runtime.data import DataError, DataSet, Memory
-from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.timing import PARTS
+from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.training.observer import PARTS
 from tests.runtime.training.common import ADAM, NETWORK, phase, run, small
 
 

@@ -16,7 +16,7 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.items.optimizers import COPIES, MOMENTUM, OPTIMIZERS
 from danetc.dsl.recipe.value_types import NameType, PathType
 from danetc.runtime.layers.norm import StepBatchNorm2d
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import LOSSES, Seen, of_term
 from danetc.runtime.training.optim import (
     SCHEDULES,

@@ -20,10 +20,10 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import FiringProbe, first_not_finite, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
 from danetc.runtime.training.settings import RunSettings

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import danetc
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from tests.runtime.training.common import digits, phase, run
 

@@ -14,7 +14,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.runtime.data import DataSet
-from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective, over_time
 from tests.runtime.training.common import phase, run, small
 
