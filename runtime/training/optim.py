@@ -19,10 +19,9 @@ from danetc.dsl.recipe.settings import Phase
 
 
 def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
-    """The optimizer over all parameters of a model, in the order of ``named_parameters``.
+    """Return the optimizer over all parameters of a model, in the order of ``named_parameters``.
 
-    ``decay = weights`` gives the weight decay to the weights of convolutions and linear layers:
-    biases, norms, neurons and numbers learnt by themselves then have none.
+    With ``decay = weights`` only the weights of convolutions and linear layers decay.
     """
     given: dict[str, Any] = dict(item.arguments)
     everywhere = given.pop("decay", "all") == "all"
@@ -46,10 +45,9 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
 
 
 class Average(AveragedModel):
-    """The running mean of a model's weights and buffers: the first step's are taken as they are, and
-    each later step moves them by ``1 - ema`` towards its own.
+    """Exponential moving average of a model's weights and buffers, which starts at those of step 1.
 
-    torch's own update copies the count of steps to the device each time, and waits for it.
+    Unlike torch's own update, it does not copy the step count to the device and wait for it.
     """
 
     def __init__(self, model: nn.Module, ema: float) -> None:
@@ -76,13 +74,8 @@ class Average(AveragedModel):
         self.n_averaged += 1
 
 
-def make_average(model: nn.Module, ema: float) -> Average:
-    """The running mean of a model's weights and buffers, as a recipe's ``ema`` says it."""
-    return Average(model, ema)
-
-
 def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:
-    """The schedule of a phase whose epochs have so many steps; ``step()`` after each of them."""
+    """Return the scheduler of a phase with ``steps`` steps per epoch."""
 
     def share(done: int) -> float:
         epoch, step = divmod(done, steps)
@@ -92,16 +85,16 @@ def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -
 
 
 def advance(scheduler: LambdaLR) -> None:
-    """One step. (A scaler that skipped a step of float16 is no mistake to be warned of.)"""
+    """Advance by one step, without torch's warning after a step that the scaler skipped."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         scheduler.step()
 
 
 def put_at(scheduler: LambdaLR, done: int) -> None:
-    """Set a scheduler to where it is after ``done`` steps, its learning rates bit for bit.
+    """Set a scheduler to its state after ``done`` steps, with bit-equal learning rates.
 
-    Rates are a function of the recipe and the step, so nothing else needs to be remembered.
+    Rates depend on the recipe and the step alone, so checkpoints do not store them.
     """
     scheduler.last_epoch = done
     for group, base, share in zip(
@@ -111,10 +104,10 @@ def put_at(scheduler: LambdaLR, done: int) -> None:
 
 
 def schedule(phase: Phase, epoch: float, batch: float) -> float:
-    """The share of the learning rate at a time in epochs (0 at the start of training).
+    """Return the factor of the learning rate at a time in epochs (0 at the start of training).
 
-    ``batch`` is the length of one batch in epochs: the warm-up reaches 1 with its last batch, and
-    the cosine its end with the last of all.
+    ``batch`` is the length of one batch in epochs. The warm-up reaches 1 with its last batch, and
+    the cosine reaches its end with the last batch of the phase.
     """
     if epoch < phase.warmup:
         return min(1.0, (epoch + batch) / phase.warmup)
@@ -124,31 +117,27 @@ def schedule(phase: Phase, epoch: float, batch: float) -> float:
     return float(SCHEDULES[phase.schedule.name](epoch, done, **given))
 
 
-def _constant(epoch: float, done: float) -> float:
-    return 1.0
-
-
-def _step(epoch: float, done: float, factor: float, epochs: tuple[float, ...]) -> float:
-    return factor ** sum(milestone <= epoch + 1e-9 for milestone in epochs)
-
-
-def _cosine(epoch: float, done: float, end: float) -> float:
-    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 SCHEDULES: Mapping[str, Callable[..., float]] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
+    "constant": lambda epoch, done: 1.0,
+    "step": lambda epoch, done, factor, epochs: (
+        factor ** sum(milestone <= epoch + 1e-9 for milestone in epochs)
+    ),
+    "cosine": lambda epoch, done, end: _cosine(1.0, end, done),
 }
-"""The share of the learning rate after the warm-up, from the time in epochs, the share of the time
-after the warm-up that is done, and the arguments of the schedule's row in ``dsl.recipe.items``."""
+"""Factor of the learning rate after the warm-up, by the schedule's name in ``dsl.recipe.items``.
+
+Arguments: the time in epochs, the share done of the time after the warm-up, and the schedule's own.
+"""
 
 
 def value_at(phase: Phase, item: Item, done: int, steps: int) -> float:
-    """The value at the step that ``done`` others were before, of a phase with epochs of ``steps``.
+    """Return the value of a changed parameter after ``done`` steps, at ``steps`` steps per epoch.
 
-    It ends with the last step of its epochs, those of the phase where it has none.
+    It reaches its end with the last step of its ``epochs``, by default those of the phase.
     """
     start, end = item.number("start"), item.number("end")
     last = (item.number("epochs") or phase.epochs) * steps - 1
@@ -156,30 +145,18 @@ def value_at(phase: Phase, item: Item, done: int, steps: int) -> float:
     return end if share == 1 else CHANGES[item.name](start, end, share)
 
 
-def _linear(start: float, end: float, share: float) -> float:
-    return start + (end - start) * share
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-def _exponential(start: float, end: float, share: float) -> float:
-    return float(start * (end / start) ** share)
-
-
 CHANGES: Mapping[str, Callable[[float, float, float], float]] = {
-    "linear": _linear,
+    "linear": lambda start, end, share: start + (end - start) * share,
     "cosine": _cosine,
-    "exponential": _exponential,
+    "exponential": lambda start, end, share: float(start * (end / start) ** share),
 }
-"""From a value to another, by the share of the way: the rows of ``dsl.recipe.items``."""
+"""Value between start and end, by the share of the way and the name in ``dsl.recipe.items``."""
 
 
 class Changes:
-    """What a phase changes in some models: a network and the mean of its weights.
+    """Parameters that a phase changes, in the network and in the average of its weights.
 
-    A value follows from the step alone, so a training that goes on has what one left alone has.
+    Values depend on the step alone, so a resumed training has those of an uninterrupted one.
     """
 
     def __init__(self, phase: Phase, steps: int, *models: nn.Module) -> None:
@@ -196,7 +173,7 @@ class Changes:
             self._places.append((change.item, values))
 
     def put(self, done: int) -> None:
-        """Set them to what they are after ``done`` steps of the phase."""
+        """Set the parameters to their values after ``done`` steps of the phase."""
         for item, values in self._places:
             value = value_at(self.phase, item, done, self.steps)
             for each in values:

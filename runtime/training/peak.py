@@ -14,7 +14,7 @@ from danetc.dsl.recipe.item import Item
 from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.model.built import Model
 from danetc.runtime.training.backward import LossFunction, Part, make_backward
-from danetc.runtime.training.optim import make_average
+from danetc.runtime.training.optim import Average
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
 
@@ -64,7 +64,7 @@ class Step:
         model.to(device).train()
         average: AveragedModel | None = None
         if self.averaged:
-            average = make_average(model, 0.5)
+            average = Average(model, 0.5)
         optimizer = self.optimizer(model)
         backward = make_backward(self.gradient)
         scaler = torch.amp.GradScaler(

@@ -43,8 +43,8 @@ from danetc.runtime.training.guards import (
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Clock, Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import (
+    Average,
     Changes,
-    make_average,
     make_optimizer,
     make_scheduler,
     put_at,
@@ -121,7 +121,7 @@ class PhaseRun:
         average: AveragedModel | None = None
         self.kept: nn.Module = model
         if phase.ema is not None:
-            average = make_average(model, phase.ema)
+            average = Average(model, phase.ema)
             self.kept = average.module
         self.changes = Changes(phase, self.batches.steps, model, self.kept)
         optimizer = make_optimizer(model, phase.optimizer)
