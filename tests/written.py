@@ -7,10 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from danetc.compiler.emit.python.names import free
+from danetc.compiler.emit.names import free
 from danetc.compiler.emit.python.neurons import Neurons
 from danetc.compiler.emit.python.prelude_parts import Prelude
-from danetc.compiler.emit.python.trees import text_of
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system.files import replace_file
@@ -33,4 +32,4 @@ def neuron_text(program: NeuronProgram) -> tuple[str, str]:
     neurons = Neurons(claim, set())
     label = neurons.instance(program).target
     needed, _ = prelude.chosen(neurons.used)
-    return str(label), "\n\n\n".join([*needed, *map(text_of, neurons.classes)])
+    return str(label), "\n\n\n".join([*needed, *neurons.classes])

@@ -1,28 +1,71 @@
-"""The code of one scope as it grows: nodes of torch.fx, with time and batch apart or as one dimension."""
+"""The torch.fx code of one scope, and the classes and functions that it may call.
+
+A value exists with separate time and batch dimensions (``seq``), or with both as one (``flat``).
+"""
 
 from __future__ import annotations
 
+import importlib
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import fx
 
-from danetc.compiler.emit.names import attribute, dotted
-from danetc.compiler.emit.python.names import free, variable
-from danetc.compiler.emit.targets import resolve
+import danetc.runtime.kernels.composed_operators
+import danetc.runtime.kernels.neuron_operators  # noqa: F401  (both register torch.ops.danetc)
+from danetc.compiler.emit.names import attribute, dotted, free, variable
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.runtime.layers.joined import beside_others
 from danetc.runtime.layers.segments import SEGMENT, Segment
 
+NAMESPACES = frozenset(
+    {
+        "operator",
+        "torch",
+        "torch.nn",
+        "torch.nn.functional",
+        "torch.ops.danetc",
+        "danetc.runtime.layers.accumulated",
+        "danetc.runtime.layers.attention",
+        "danetc.runtime.layers.axes",
+        "danetc.runtime.layers.inference",
+        "danetc.runtime.layers.joined",
+        "danetc.runtime.layers.learnt",
+        "danetc.runtime.layers.packed",
+        "danetc.runtime.layers.spike_conv",
+        "danetc.runtime.layers.neuron",
+        "danetc.runtime.layers.norm",
+        "danetc.runtime.layers.spikingjelly",
+        "danetc.runtime.layers.time",
+    }
+)
+"""Modules whose public names a model may call."""
+
+
+def resolve(target: str) -> Any:
+    """Return the class or function ``target``. Raises ValueError if a model may not call it."""
+    namespace, _, name = target.rpartition(".")
+    if namespace not in NAMESPACES or name.startswith("_"):
+        raise ValueError(f"a model may not call {target}")
+    if namespace == "torch.ops.danetc":
+        return getattr(torch.ops.danetc, name).default
+    return getattr(importlib.import_module(namespace), name)
+
+
+def is_stepping(call: TorchModule | TorchFunction) -> bool:
+    """True if the layer carries a state from one time step to the next."""
+    return isinstance(call, TorchModule) and hasattr(resolve(call.target), "advance")
+
 
 def parameter(graph: fx.Graph, base: str, names: set[str]) -> fx.Node:
-    """A parameter of generated code; ``names`` are those of the parameters before it.
+    """Add a parameter to generated code, under a name that is not in ``names``.
 
-    A placeholder's target is the name that the code takes the argument by, and torch.fx writes it
-    as it is. The name of its node hides nothing that the code of torch.fx reads.
+    torch.fx writes the target of a placeholder verbatim as the name of the argument, so it must not
+    hide a name that generated code reads; the name of the node does not.
     """
     taken = graph.placeholder(free(variable(base), names.__contains__))
     taken.target = taken.name
@@ -31,11 +74,11 @@ def parameter(graph: fx.Graph, base: str, names: set[str]) -> fx.Node:
 
 
 class ScopeBody:
-    """The graph of one scope as it grows, with the layouts in which each value exists.
+    """The graph of one scope, and the layouts in which each value exists so far.
 
-    ``seq`` values have T and N apart, ``flat`` ones as one dimension. ``source`` names for each
-    value the one whose leading dimensions it shares, from which a flat value gets them back.
-    ``parts`` are sequences that stand beside others. ``shared`` are values that all samples share.
+    ``source`` maps each value to the value whose leading dimensions it has; a flat value gets its
+    T and N back from there. ``parts`` are sequences for ``runtime.layers.joined``. ``shared`` are
+    values that are the same for all samples.
     """
 
     def __init__(self, nodes: Mapping[int, Node], shared: Collection[int], depth: int) -> None:
@@ -48,15 +91,17 @@ class ScopeBody:
         self.parts: dict[int, fx.Node] = {}
         self.source: dict[int, int] = {}
         self.leads: dict[int, fx.Node] = {}
-        self.segment: Segment | None = None  # that of the nodes being made
+        self.segment: Segment | None = None  # of new nodes
 
     def define(self, id: int, value: fx.Node) -> None:
-        """A value with leading dimensions of its own: one that comes from elsewhere."""
+        """Add a value that is made elsewhere, with leading dimensions of its own."""
         self.seq[id] = value
         self.source[id] = id
 
-    def call(self, path: tuple[str, ...], name: str, inputs: list[int], outputs: list[int]) -> None:
-        """Call a child scope, or a loop, on the values it takes."""
+    def call(
+        self, path: tuple[str, ...], name: str, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> None:
+        """Call a child scope or a loop."""
         args = tuple(self.as_seq(id) for id in inputs)
         result = self._create("call_module", self.target(path), args, name)
         if len(outputs) == 1:
@@ -67,7 +112,7 @@ class ScopeBody:
             self.define(id, item)
 
     def node(self, node: Node, call: TorchModule | TorchFunction) -> None:
-        """One operation of this scope."""
+        """Call an operation."""
         self.source[node.id] = self._source(node)
         layout = self._layout(node, call)
         take = {"flat": self.as_flat, "beside": self.as_part}.get(layout, self.as_seq)
@@ -81,20 +126,20 @@ class ScopeBody:
                 result = self._function(call, operands, name)
         (self.flat if layout == "flat" else self.seq)[node.id] = result
 
-    def give(self, ids: list[int]) -> None:
-        """What the scope returns: one value, or a tuple of several."""
+    def give(self, ids: Sequence[int]) -> None:
+        """Return one value, or a tuple of several."""
         values = tuple(self.as_seq(id) for id in ids)
         self.graph.output(values[0] if len(values) == 1 else values)
 
     def as_seq(self, id: int) -> fx.Node:
-        """[T, N, ...], or [N, ...] for what does not vary."""
+        """The value as [T, N, ...], or [N, ...] if it does not vary."""
         if id not in self.seq:
             args = (self.flat[id], 0, self.leads[self.source[id]])
             self.seq[id] = self._create("call_method", "unflatten", args, f"{self.local(id)}_seq")
         return self.seq[id]
 
     def as_flat(self, id: int) -> fx.Node:
-        """[T * N, ...], or [N, ...] for what does not vary."""
+        """The value as [T * N, ...], or [N, ...] if it does not vary."""
         if id not in self.flat:
             self._lead(self.source[id])
             last = -len(self.nodes[id].value.shape) - 1
@@ -103,7 +148,7 @@ class ScopeBody:
         return self.flat[id]
 
     def as_part(self, id: int) -> fx.Node:
-        """As a sequence, for what several read beside others (``runtime.layers.joined``)."""
+        """The value as a sequence that readers may join with others later."""
         if id not in self.parts:
             args = (self.as_seq(id), -len(self.nodes[id].value.shape))
             name = f"{self.local(id)}_part"
@@ -111,7 +156,7 @@ class ScopeBody:
         return self.parts[id]
 
     def target(self, path: tuple[str, ...]) -> str:
-        """The dotted name of a module from this scope on."""
+        """Dotted name of a module relative to this scope."""
         return dotted(*path[self.depth :])
 
     def local(self, id: int) -> str:
@@ -129,7 +174,7 @@ class ScopeBody:
         return node
 
     def _lead(self, id: int) -> None:
-        """Take the leading dimensions of a value: (T, N) or (N,)."""
+        """Read the leading dimensions of a value: (T, N) or (N,)."""
         if id not in self.leads:
             shape = self._create("call_function", getattr, (self.seq[id], "shape"), "shape")
             leading = slice(None, -len(self.nodes[id].value.shape))
@@ -138,17 +183,17 @@ class ScopeBody:
             )
 
     def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
-        """The layout an operation runs in: where it takes any, the one its operands have."""
+        """The layout in which an operation runs; if it takes any, the layout of its operands."""
         if call.layout != "any":
             return call.layout
         same = len({self.source[id] for id in node.inputs}) == 1
         return "flat" if same and all(id not in self.seq for id in node.inputs) else "seq"
 
     def _source(self, node: Node) -> int:
-        """The value whose leading dimensions a node's value has.
+        """The value whose leading dimensions the value of a node has.
 
-        All that varies has T and N. What does not vary has N alone, or T and N too where the
-        input is a sequence, so that two of those agree only if they come from the same value.
+        Varying values have T and N. A value that does not vary has N, or T and N if the input is a
+        sequence, so two of them agree only if they come from the same value.
         """
         if OPS[node.op].time in ("creates", "reduces", "constant"):
             return node.id
@@ -181,9 +226,9 @@ class ScopeBody:
 
 
 class StepBody(ScopeBody):
-    """The graph of one step of a loop: every value is of that step alone, [N, ...].
+    """The graph of one step of a loop, in which every value is [N, ...].
 
-    ``states`` has of each layer with a state what holds it, before the step and then behind it.
+    ``states`` maps each stateful layer to its current state.
     """
 
     states: dict[int, fx.Node]

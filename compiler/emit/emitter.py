@@ -1,30 +1,22 @@
 """Emission to torch.fx: one GraphModule for each scope of the graph.
 
-A scope takes the values that cross into it and gives those that cross out of it, all of them
-with time and batch apart ([T, N, ...], or [N, ...] where they do not vary). Inside, layers of
-torch.nn that know no time get T and N as one dimension, and chains of them stay in that layout.
-Code is made through torch.fx's graph, from targets of known modules: no text is generated.
+A scope takes and returns values with separate time and batch dimensions: [T, N, ...], or [N, ...]
+for values that do not vary. Inside, layers of torch.nn get T and N as one dimension, and chains of
+them stay in that layout. The code of a model consists of calls to an allow-list of modules
+(``bodies.resolve``); no text is generated.
 """
 
 from __future__ import annotations
 
-from torch import fx, nn
+from collections.abc import Mapping, Sequence
+
+from torch import nn
 
 from danetc.compiler.analysis.facts import described
-from danetc.compiler.emit.bodies import ScopeBody, StepBody, parameter
+from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parameter, resolve
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute, dotted
-from danetc.compiler.emit.scopes import (
-    LoopUnit,
-    ScopeTree,
-    Unit,
-    by_path,
-    crossing,
-    loop_units,
-    schedule,
-    scope_tree,
-)
-from danetc.compiler.emit.targets import is_stepping, resolve
+from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit
 from danetc.compiler.ir.at_node import call_of, same_for_all, why_fixed
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
@@ -44,16 +36,16 @@ from danetc.runtime.model.signature import ModelInput, Signature
 
 
 def _html(graph: Graph) -> str:
-    """The model as a notebook shows it."""
+    """Picture of the model for a notebook."""
     from danetc.compiler.draw.html import to_html
 
     return to_html(graph)
 
 
 class Emitter:
-    """Makes the model of a graph: ``plan.graph`` of it runs where there is a plan.
+    """Build the model of a graph; with a fusion plan, the model runs ``plan.graph``.
 
-    ``initialise``, ``layer`` and ``neuron`` are what a backend changes.
+    A backend overrides ``initialise``, ``layer`` and ``neuron``.
     """
 
     kind: type[Model] = Model
@@ -65,52 +57,48 @@ class Emitter:
         plan: FusionPlan | None = None,
         segments: Segments = NO_SEGMENTS,
     ) -> None:
-        self.whole = graph  # all that has a module; ``graph`` is what runs
-        self.plan = plan
+        self.whole = graph  # with all modules; ``self.graph`` is what runs
+        self.groups: Mapping[int, FusionGroup] = plan.groups if plan is not None else {}
         self.segments = segments
-        self.graph = graph = plan.graph if plan is not None else graph
-        self.position = {id: index for index, id in enumerate(graph.nodes)}
-        self.users = graph.users()
-        self.shared = same_for_all(graph)
+        self.graph = plan.graph if plan is not None else graph
+        self.scopes = Scopes(self.graph, graph)
+        self.users = self.scopes.users
+        self.shared = same_for_all(self.graph)
         self.seed = seed
         self.modules: dict[int, nn.Module] = {}
-        self.loops: dict[tuple[str, ...], list[tuple[str, Loop]]] = {}
-        self.looped: list[tuple[tuple[str, ...], Loop, list[str]]] = []
+        self.loops: dict[Path, list[tuple[str, Loop]]] = {}
+        self.looped: list[tuple[Path, Loop, list[str]]] = []
+        self.paths = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
 
     def model(self) -> Model:
         graph = self.whole
-        calls: dict[int, TorchModule | TorchFunction] = {}
+        self.calls: dict[int, TorchModule | TorchFunction] = {}
         for node in graph.nodes.values():
             if node.op == "input" or node.id in graph.carries:
                 continue
             call = call_of(graph, node)
             if call is None:
                 raise ValueError(f"{node.path}: {node.op} has no form in torch")
-            calls[node.id] = self.layer(node, call)
-        for id in sorted(calls):  # in the order of the spec, whatever the passes did
-            call = calls[id]
+            self.calls[node.id] = self.layer(node, call)
+        for id, call in sorted(self.calls.items()):  # in the order of the spec
             if id in graph.shares and isinstance(call, TorchModule):
                 self.modules[id] = self.modules[graph.shares[id]]
             elif isinstance(call, TorchModule):
                 self.modules[id] = construct(call, resolve(call.target), self.seed + id)
         self.initialise()
-        if self.plan is not None:
-            for group in self.plan.groups.values():
-                self.modules[group.neuron] = self.neuron(group, calls[group.neuron])
-            for id in self.plan.groups.keys() & graph.shares.keys():
-                layer, first = self.modules[id], self.modules[graph.shares[id]]
-                assert isinstance(layer, Neuron)
-                assert isinstance(first, Neuron)
-                layer.share(first)
+        for group in self.groups.values():
+            self.modules[group.neuron] = self.neuron(group, self.calls[group.neuron])
+        for id in self.groups.keys() & graph.shares.keys():
+            layer, first = self.modules[id], self.modules[graph.shares[id]]
+            assert isinstance(layer, Neuron)
+            assert isinstance(first, Neuron)
+            layer.share(first)
 
-        self.calls = calls
         sources = graph.inputs
-        self.holders = by_path(scope_tree(n for n in graph.nodes.values() if n.op != "input"))
-        rest = (node for node in self.graph.nodes.values() if node.op != "input")
-        tree = scope_tree(rest, loop_units(self.graph))
-        outputs = list(self.graph.outputs.values())  # a plan may have led them over
-        body, root = self._body(tree, [source.id for source in sources], outputs)
-        packed, several = graph.packed, len(sources) > 1
+        outputs = list(self.graph.outputs.values())  # a plan may have replaced them
+        body, root = self._body(self.scopes.tree, [source.id for source in sources], outputs)
+        packed = graph.packed
+        names = [str(node.target) for node in body.graph.find_nodes(op="placeholder")]
         signature = Signature(
             graph.steps,
             packed.shape if packed is not None else (),
@@ -120,41 +108,34 @@ class Emitter:
             packed.kind if packed is not None else ANALOG,
             _why_whole(graph),
             {
-                str(taken.target): ModelInput(
-                    source.value.shape, source.value.varies, source.value.kind
-                )
-                for taken, source in zip(
-                    body.graph.find_nodes(op="placeholder"), sources, strict=True
-                )
-                if several
+                name: ModelInput(source.value.shape, source.value.varies, source.value.kind)
+                for name, source in zip(names, sources, strict=True)
+                if len(sources) > 1
             },
         )
         model = self.kind(root, body.graph, signature, graph, _html, described)
         self._bind(model)
         if graph.shares:
-            path = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
-            shares = graph.shares.items()
-            once(model, {path[id]: path[of] for id, of in shares if id in self.modules})
+            shares = {id: of for id, of in graph.shares.items() if id in self.modules}
+            once(model, {self.paths[id]: self.paths[of] for id, of in shares.items()})
         return model
 
     def _bind(self, model: Model) -> None:
-        """Tell the layers that call modules registered elsewhere where these are."""
-        path = {n.id: dotted(*n.scope, n.name) for n in self.whole.nodes.values()}
-        for group in self.plan.groups.values() if self.plan is not None else ():
+        """Tell layers that call modules registered elsewhere where to find them."""
+        for group in self.groups.values():
             neuron = self.modules[group.neuron]
             assert isinstance(neuron, FusedNeuron)
+            place = self.paths[group.neuron]
             neuron._bind(
                 [
-                    None
-                    if id is None
-                    else Registration.between(model, path[group.neuron], path[id])
+                    None if id is None else Registration.between(model, place, self.paths[id])
                     for id in group.norms
                 ]
             )
-        for part in model.modules():
-            if isinstance(part, ScopeModule) and self.plan is not None:
-                calls = part.graph.find_nodes(op="call_module")
-                layers = {str(call.target): part.get_submodule(str(call.target)) for call in calls}
+        for part in model.modules() if self.groups else ():
+            if isinstance(part, ScopeModule):
+                targets = [str(call.target) for call in part.graph.find_nodes(op="call_module")]
+                layers = {target: part.get_submodule(target) for target in targets}
                 part._set_groups(
                     {
                         target: layer
@@ -166,19 +147,19 @@ class Emitter:
             loop.bind(model.get_submodule(dotted(*scope)), names)
 
     def initialise(self) -> None:
-        """Give the modules their first weights."""
+        """Draw the first weights of the modules."""
         initialise(self.whole, self.modules, self.seed)
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
-        """What a node becomes."""
+        """Return the torch call for a node; ``call`` is the default."""
         return call
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
-        """What runs a fusion group of the plan, with the norms of ``self.modules`` that stand in it."""
+        """Return the layer of a fusion group, which contains norms of ``self.modules``."""
         raise NotImplementedError
 
-    def place(self, node: Node) -> str:
-        """A node for a message: its path, and the line of the user's text where that is known."""
+    def _place(self, node: Node) -> str:
+        """The path of a node and, if known, the line of the user's text, for messages."""
         span = node.origin
         if is_library(span.source):
             within = (stage for stage in self.whole.stages if _holds(stage.scope, node.scope))
@@ -186,110 +167,103 @@ class Emitter:
         known = span.source is not NOWHERE.source
         return f"`{node.path}`" + (f" ({span.source.name}:{span.line})" if known else "")
 
-    def segment(self, unit: Unit) -> Segment | None:
-        """The segment that all of a unit belongs to."""
+    def _segment(self, unit: Unit) -> Segment | None:
+        """The segment that contains all of a unit, if there is one."""
         members = [unit.id] if isinstance(unit, Node) else unit.members
         found = {self.segments.of.get(id) for id in members}
         index = found.pop()
         return None if found or index is None else Segment(index, index in self.segments.random)
 
-    def scope(self, tree: ScopeTree, inside: bool) -> tuple[ScopeModule, list[int], list[int]]:
-        """A scope below the root, the values it takes and those it gives.
-
-        ``inside`` says that a segment holds all of it: it then has none of its own.
-        """
-        taken, made = crossing(tree, self.graph, self.users, self.position)
-        body, root = self._body(tree, taken, made, inside)
-        kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else ScopeModule
-        return kind(root, body.graph), taken, made
-
-    def loop(self, unit: LoopUnit) -> tuple[Loop, list[int], list[int]]:
-        """A loop over time, the values it takes and those it gives."""
-        taken, made = crossing(unit, self.graph, self.users, self.position)
-        nodes = {id: self.graph[id] for id in unit.members}
-        carries = [id for id in unit.members if id in self.graph.carries]
-        body = StepBody(self.graph.nodes, self.shared, len(unit.path))
-        taken_names: set[str] = set()
-
-        def placeholder(base: str) -> fx.Node:
-            return parameter(body.graph, base, taken_names)
-
-        for id in (*taken, *carries):
-            body.define(id, placeholder("_".join(_from(unit.path, self.graph[id]))))
-        calls = {id: self.calls[id] for id in nodes if id not in self.graph.carries}
-        stateful = [id for id, call in calls.items() if is_stepping(call)]
-        targets = {id: body.target((*nodes[id].scope, nodes[id].name)) for id in stateful}
-        body.states = {id: placeholder(f"{targets[id].replace('.', '_')}_state") for id in stateful}
-        for id, call in calls.items():
-            body.node(nodes[id], call)
-            body.seq[id].meta[PLACE] = self.place(nodes[id])
-        carried = [self.graph.carries[id] for id in carries]
+    def _loop(self, unit: LoopUnit, taken: Sequence[int], made: Sequence[int]) -> None:
+        """Build the layer of a loop over time."""
+        graph = self.graph
+        nodes = [graph[id] for id in unit.members]
+        carries = [node for node in nodes if node.id in graph.carries]
+        body = StepBody(graph.nodes, self.shared, len(unit.path))
+        names: set[str] = set()
+        for node in (*(graph[id] for id in taken), *carries):
+            label = "_".join(_within(unit.path, node))
+            body.define(node.id, parameter(body.graph, label, names))
+        nodes = [node for node in nodes if node.id not in graph.carries]
+        targets = {node.id: body.target((*node.scope, node.name)) for node in nodes}
+        stateful = [node.id for node in nodes if is_stepping(self.calls[node.id])]
+        body.states = {
+            id: parameter(body.graph, f"{targets[id].replace('.', '_')}_state", names)
+            for id in stateful
+        }
+        for node in nodes:
+            body.node(node, self.calls[node.id])
+            body.seq[node.id].meta[PLACE] = self._place(node)
+        results = [*made, *(graph.carries[node.id] for node in carries)]
         body.graph.output(
-            (*(body.as_seq(id) for id in (*made, *carried)), *(body.states[id] for id in stateful))
+            (*(body.as_seq(id) for id in results), *(body.states[id] for id in stateful))
         )
         root = ModuleGroup()
-        names = {id: body.target((*nodes[id].scope, nodes[id].name)) for id in calls}
-        names = {id: name for id, name in names.items() if id in self.modules}
-        for id, name in names.items():
-            *holders, last = name.split(".")
+        called = {id: target for id, target in targets.items() if id in self.modules}
+        for id, target in called.items():
             holder: nn.Module = root
+            *holders, last = target.split(".")
             for part in holders:
                 if part not in holder._modules:
                     holder.add_module(part, ModuleGroup())
                 holder = holder.get_submodule(part)
             holder.add_module(last, self.modules[id])
-        steps = [
-            Carried(
-                dotted(*_from(unit.path, nodes[id])),
-                int(nodes[id].attrs["steps"] or 1),
-                nodes[id].value.shape,
-            )
-            for id in carries
-        ]
-        made_of = ScopeModule(root, body.graph, "Step")
-        ranks = [len(self.graph[id].value.shape) for id in taken]
-        sampled = next(place for place, id in enumerate(taken) if id not in self.shared)
         loop = Loop(
-            made_of, ranks, steps, list(targets.values()), len(made), self.graph.steps, sampled
+            ScopeModule(root, body.graph, "Step"),
+            [len(graph[id].value.shape) for id in taken],
+            [
+                Carried(
+                    dotted(*_within(unit.path, node)),
+                    int(node.attrs["steps"] or 1),
+                    node.value.shape,
+                )
+                for node in carries
+            ],
+            [targets[id] for id in stateful],
+            len(made),
+            graph.steps,
+            next(place for place, id in enumerate(taken) if id not in self.shared),
         )
         self.loops.setdefault(unit.path, []).append((unit.name, loop))
-        self.looped.append((unit.path, loop, list(names.values())))
-        return loop, taken, made
+        self.looped.append((unit.path, loop, list(called.values())))
 
     def _body(
-        self, tree: ScopeTree, inputs: list[int], outputs: list[int], inside: bool = False
+        self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], inside: bool = False
     ) -> tuple[ScopeBody, nn.Module]:
+        """Write a scope. ``inside`` means that one segment contains all of it."""
         body = ScopeBody(self.graph.nodes, self.shared, len(tree.path))
         names: set[str] = set()
         for id in inputs:
             base = "x" if len(inputs) == 1 else self.graph[id].name
             body.define(id, parameter(body.graph, base, names))
-        scopes: dict[tuple[str, ...], nn.Module] = {}
-        for unit in schedule(tree, self.graph):
-            # The root has no segments of its own: a scope in it then is one for itself.
-            body.segment = self.segment(unit) if tree.path and not inside else None
+        scopes: dict[Path, nn.Module] = {}
+        for unit, taken, made in self.scopes.walk(tree):
+            # The root has no segments: a scope in it is a segment by itself.
+            body.segment = self._segment(unit) if tree.path and not inside else None
             if isinstance(unit, Node):
                 body.node(unit, self.calls[unit.id])
             elif isinstance(unit, LoopUnit):
-                _, taken, made = self.loop(unit)
-                body.call((*unit.path, unit.name), unit.name, taken, made)
+                self._loop(unit, taken, made)
+                body.call(unit.target, unit.name, taken, made)
             else:
-                within = inside or body.segment is not None
-                scopes[unit.path], taken, made = self.scope(unit, within)
+                inner, held = self._body(unit, taken, made, inside or body.segment is not None)
+                recomputed = any(SEGMENT in node.meta for node in inner.graph.nodes)
+                kind = Recomputed if recomputed else ScopeModule
+                scopes[unit.path] = kind(held, inner.graph)
                 body.call(unit.path, unit.local, taken, made)
         body.segment = None
         body.give(outputs)
         for id, value in (*body.flat.items(), *body.seq.items()):
             value.meta[KIND] = self.whole[id].value.kind
-            value.meta[PLACE] = self.place(self.whole[id])
+            value.meta[PLACE] = self._place(self.whole[id])
         root = nn.Module()
-        self._register(root, self.holders[tree.path], scopes)
+        self._register(root, self.scopes.holders[tree.path], scopes)
         return body, root
 
     def _register(
-        self, holder: nn.Module, tree: ScopeTree, scopes: dict[tuple[str, ...], nn.Module]
+        self, holder: nn.Module, tree: ScopeTree, scopes: Mapping[Path, nn.Module]
     ) -> None:
-        """Hang a scope's modules into ``holder`` in the order of the spec."""
+        """Register the modules of a scope in ``holder`` in the order of the spec."""
         for name, entry in tree.entries():
             if isinstance(entry, Node):
                 if entry.id in self.modules:
@@ -304,20 +278,18 @@ class Emitter:
             holder.add_module(attribute(name), loop)
 
 
-def _holds(outer: tuple[str, ...], scope: tuple[str, ...]) -> bool:
+def _holds(outer: Path, scope: Path) -> bool:
     return scope[: len(outer)] == outer
 
 
-def _from(scope: tuple[str, ...], node: Node) -> tuple[str, ...]:
-    """What a node is called in a scope: by its name alone where it stands outside of it."""
-    if not _holds(scope, node.scope):
-        return (node.name,)
-    return (*node.scope[len(scope) :], node.name)
+def _within(scope: Path, node: Node) -> Path:
+    """The path of a node from ``scope``; the name alone for a node outside of it."""
+    return (*node.scope[len(scope) :], node.name) if _holds(scope, node.scope) else (node.name,)
 
 
 def _why_fixed(graph: Graph) -> str:
-    """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
-    timeless: set[int] = set()  # made of means over time alone
+    """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
+    timeless: set[int] = set()  # values computed from means over time only
     for node in graph.nodes.values():
         if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"
@@ -331,7 +303,7 @@ def _why_fixed(graph: Graph) -> str:
 
 
 def _why_whole(graph: Graph) -> str:
-    """Why a model cannot run step by step; empty where it can."""
+    """Why a model cannot run step by step; empty if it can."""
     for node in graph.nodes.values():
         if OPS[node.op].ahead(node.attrs):
             return f"what {node.path} gives at a step depends on later ones"

@@ -1,42 +1,152 @@
-"""A graph as a torch.fx model, for one of the backends."""
+"""The backends of a torch.fx model."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from danetc.compiler.analysis.validate import validate
+from danetc.compiler.emit.bodies import resolve
 from danetc.compiler.emit.emitter import Emitter
-from danetc.compiler.emit.fused import FusedEmitter
-from danetc.compiler.emit.spikingjelly import SpikingJellyEmitter
-from danetc.compiler.emit.targets import resolve
-from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.fusion_groups import plan_fusion
+from danetc.compiler.ir.at_node import operands, same_kinds
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.loops import loop_of
+from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
+from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.plans.memory import POLICIES
+from danetc.compiler.plans.saved_bytes import saves_parts
+from danetc.dsl.neuron.spikingjelly import match_neuron
 from danetc.runtime.model.built import Model
 
-__all__ = ["Model", "emit", "resolve"]
+__all__ = ["FusedEmitter", "Model", "emit", "resolve"]
+
+
+class FusedEmitter(Emitter):
+    """Backend ``fused``: each fusion group is one layer, and spikes and counts are saved as bits."""
+
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
+        if self._is_joined_later(node):
+            assert isinstance(call, TorchFunction)
+            target = "danetc.runtime.layers.joined.to_be_joined"
+            return replace(call, target=target, layout="beside")
+        if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
+            return replace(call, target="danetc.runtime.layers.joined.joined")
+        row = OPS[node.op]
+        if row.fused is not None:
+            values = operands(self.whole, node)
+            own = row.fused(node.attrs, values, node.value, Context.of(self.whole))
+            assert own is not None
+            return own
+        return packed(call, self.whole.inputs_of(node)) if same_kinds(self.whole, node) else call
+
+    def _is_joined_later(self, node: Node) -> bool:
+        """True if only neurons of fusion groups read a concatenation; they then take its slices."""
+        if OPS[node.op].rule != "concat" or node.value.kind.bits:
+            return False
+        if self.segments.of or node.id in self.graph.outputs.values():
+            return False
+        readers = self.users.get(node.id, ())
+        looped = loop_of(self.graph)
+        return bool(readers) and all(
+            (id in self.groups and id not in looped) or self._is_joined_later(self.graph[id])
+            for id in readers
+        )
+
+    def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
+        from danetc.runtime.layers.fused import FusedNeuron
+
+        assert isinstance(call, TorchModule)
+        norms = [self.modules[id] if id is not None else None for id in group.norms]
+        kinds = [self.whole[id].value.kind for id in group.inputs]
+        output = self.whole[group.neuron].value.kind
+        program, steps, rank, *size = call.args
+        return FusedNeuron(program, steps, rank, norms, kinds, output, size)  # type: ignore[arg-type]
+
+
+def packed(
+    call: TorchModule | TorchFunction, inputs: tuple[Node, ...]
+) -> TorchModule | TorchFunction:
+    """Return a layer that saves its input for the backward pass in bits, if there is one."""
+    if isinstance(call, TorchFunction) and call.target == "operator.mul" and len(inputs) == 2:
+        return _packed_product(call, *inputs)
+    if not isinstance(call, TorchModule) or len(inputs) != 1:
+        return call
+    if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
+        name = call.target.rpartition(".")[2]
+        return replace(call, target=f"danetc.runtime.layers.packed.Packed{name}")
+    kind = inputs[0].value.kind
+    if call.target != "torch.nn.Conv2d" or not kind.bits:
+        return call
+    kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
+    return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
+
+
+def _packed_product(call: TorchFunction, a: Node, b: Node) -> TorchFunction:
+    alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
+    kinds = a.value.kind, b.value.kind
+    if not alike or not any(kind.bits for kind in kinds):
+        return call
+    numbers = tuple(number for kind in kinds for number in (kind.low, kind.high, kind.unit))
+    return replace(call, target="danetc.runtime.layers.packed.product", args=numbers)
+
+
+class SpikingJellyEmitter(Emitter):
+    """Backend ``spikingjelly``: SpikingJelly's neurons where it has the equations and surrogate.
+
+    Warns about all others. Raises ImportError if SpikingJelly 2 is missing.
+    """
+
+    def __init__(self, graph: Graph, *args: Any) -> None:
+        from danetc.runtime.layers.spikingjelly import require
+
+        require()
+        super().__init__(graph, *args)
+        nodes = [node for node in graph.nodes.values() if node.op == "neuron"]
+        programs = {node.attrs["neuron"]: graph.program(node) for node in nodes}
+        self.ours = {key for key, program in programs.items() if match_neuron(program) is None}
+        if self.ours:
+            names = ", ".join(sorted(f"`{programs[key].name}`" for key in self.ours))
+            warnings.warn(
+                f"SpikingJelly has no neuron with the equations and surrogate of {names}: "
+                "danetc's own runs in its place",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
+        if node.op != "neuron" or node.attrs["neuron"] in self.ours:
+            return call
+        assert isinstance(call, TorchModule)
+        return replace(call, target="danetc.runtime.layers.spikingjelly.SpikingJellyNeuron")
+
 
 EMITTERS: Mapping[str, type[Emitter]] = {
     "eager": Emitter,
     "fused": FusedEmitter,
     "spikingjelly": SpikingJellyEmitter,
 }
-"""The backends. A new one is a row: what it changes of the plain emitter."""
+"""The backends by name."""
 BACKENDS = tuple(EMITTERS)
 
 
 def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "none") -> Model:
-    """The model of a graph, with first weights drawn from ``seed``.
+    """Build the model of a graph, with first weights drawn from ``seed``.
 
-    ``eager`` runs operation by operation and is the reference. ``fused`` runs each neuron with the
-    norms and additions before it as one compiled kernel and keeps spikes and counts as bits; its
-    modules have the same names and the same first weights. ``spikingjelly`` runs SpikingJelly's
-    neurons in place of the standard library's that it has, and raises ImportError without it. The global
-    random state is left alone. ``topology`` of the model is ``graph``.
+    Args:
+        backend: ``eager`` runs operation by operation and is the reference. ``fused`` runs each
+            neuron with the norms and additions before it as one compiled kernel and saves spikes
+            and counts as bits. ``spikingjelly`` runs SpikingJelly's neurons where it has the
+            declared one, and raises ImportError without SpikingJelly. Modules have the same names
+            and the same first weights in all of them.
+        memory: ``none`` saves all values that the backward pass needs. ``recompute`` saves only
+            the input of each block and runs the block again, with bit-identical results.
 
-    Under the ``memory`` policy ``none`` all that the backward pass needs is saved; under ``recompute``
-    each block's input alone, and the block runs again, with the same results bit for bit.
+    The global random state does not change. ``topology`` of the model is ``graph``.
     """
     if backend not in BACKENDS:
         raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.analysis.verify import verify
-from danetc.compiler.emit.fused import FusedEmitter
+from danetc.compiler.emit.fx import FusedEmitter
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node

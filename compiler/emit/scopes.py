@@ -1,8 +1,12 @@
-"""The tree of scopes of a graph, and the order in which a scope runs what is in it."""
+"""The tree of scopes of a graph, and the order in which a scope runs its parts.
+
+Both writers of models, ``emitter`` (torch.fx) and ``python`` (``model.py``), walk the tree with
+``Scopes``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Union
 
@@ -12,24 +16,33 @@ from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.loops import loops
 from danetc.dsl.record import record
 
+Path = tuple[str, ...]
+Step = tuple["Unit", Sequence[int], Sequence[int]]
+"""A unit with the values that it takes and the values that it gives."""
+
 
 @record(frozen=False, eq=False)
 class LoopUnit:
-    """A loop over time: its nodes, which run as one. ``name`` is its own in the scope ``path``."""
+    """A loop over time, which runs as one. ``name`` is unique in the scope ``path``."""
 
-    path: tuple[str, ...]
+    path: Path
     name: str
     members: list[int]
+
+    @property
+    def target(self) -> Path:
+        """The path of the module that runs the loop."""
+        return (*self.path, self.name)
 
 
 @record(frozen=False, eq=False)
 class ScopeTree:
-    """A scope: the nodes that stand in it, the scopes below it, and all node ids of both.
+    """A scope: its own nodes, the scopes below it, and the ids of all nodes in both.
 
-    The nodes of a loop over time stand in ``loops`` of the smallest scope that holds them.
+    The nodes of a loop over time belong to ``loops`` of the smallest scope that holds them.
     """
 
-    path: tuple[str, ...]
+    path: Path
     nodes: list[Node] = field(default_factory=list)
     children: dict[str, ScopeTree] = field(default_factory=dict)
     members: list[int] = field(default_factory=list)
@@ -37,11 +50,15 @@ class ScopeTree:
 
     @property
     def local(self) -> str:
-        """A name for the value a scope gives: ``branch``, ``block3`` for ``blocks.3``."""
+        """A name for the value of the scope: ``branch``, ``block3`` for ``blocks.3``."""
         name = self.path[-1]
         if name.isdecimal():
             return (self.path[-2].removesuffix("s") if len(self.path) > 1 else "part") + name
         return name
+
+    @property
+    def units(self) -> list[Unit]:
+        return [*self.nodes, *self.children.values(), *self.loops]
 
     def entries(self) -> Iterator[tuple[str, Node | ScopeTree]]:
         """Nodes and scopes by name, in the order of the spec: the order of their first node."""
@@ -55,26 +72,52 @@ class ScopeTree:
 Unit = Union[Node, ScopeTree, LoopUnit]
 
 
-def crossing(
-    tree: ScopeTree | LoopUnit,
-    graph: Graph,
-    users: Mapping[int, Sequence[int]],
-    position: Mapping[int, int],
-) -> tuple[list[int], list[int]]:
-    """The values that cross into a scope or a loop and those that cross out of it, in the order of the graph.
+class Scopes:
+    """The scopes of ``graph``, in the order in which they run.
 
-    ``position`` is the place of each node in that order.
+    ``whole`` is the graph with all modules, if a pass has removed some nodes from ``graph``;
+    ``holders`` are its scopes by path.
     """
-    members, results = set(tree.members), set(graph.outputs.values())
-    taken = {i for id in members for i in graph[id].inputs if i not in members}
-    made = {id for id in members if id in results or any(u not in members for u in users[id])}
-    return sorted(taken, key=position.__getitem__), sorted(made, key=position.__getitem__)
+
+    def __init__(self, graph: Graph, whole: Graph | None = None) -> None:
+        self.graph = graph
+        self.users = graph.users()
+        self.position = {id: index for index, id in enumerate(graph.nodes)}
+        self.loops = loop_units(graph)
+        self.tree = scope_tree(_operations(graph), self.loops)
+        self.holders = _by_path(scope_tree(_operations(whole or graph)))
+
+    def walk(
+        self, tree: ScopeTree, is_spread: Callable[[ScopeTree], bool] = lambda child: False
+    ) -> list[Step]:
+        """The units of a scope in order. The units of a child that ``is_spread`` take its place."""
+        units = schedule(tree, self.graph, is_spread)
+        return [
+            (unit, unit.inputs, (unit.id,))
+            if isinstance(unit, Node)
+            else (unit, *self.crossing(unit))
+            for unit in units
+        ]
+
+    def crossing(self, unit: ScopeTree | LoopUnit) -> tuple[list[int], list[int]]:
+        """The values that cross into a unit and the values that cross out of it, in graph order."""
+        members, results = set(unit.members), set(self.graph.outputs.values())
+        taken = {i for id in members for i in self.graph[id].inputs if i not in members}
+        made = {
+            id for id in members if id in results or any(u not in members for u in self.users[id])
+        }
+        order = self.position.__getitem__
+        return sorted(taken, key=order), sorted(made, key=order)
+
+
+def _operations(graph: Graph) -> Iterator[Node]:
+    return (node for node in graph.nodes.values() if node.op != "input")
 
 
 def loop_units(graph: Graph) -> Mapping[int, LoopUnit]:
     """The loop of each node that is in one, under names that are free in their scopes."""
     found: dict[int, LoopUnit] = {}
-    taken: set[tuple[str, ...]] = set()
+    taken: set[Path] = set()
     if graph.carries:
         taken = {(*node.scope, node.name) for node in graph.nodes.values()}
         taken |= {n.scope[: i + 1] for n in graph.nodes.values() for i in range(len(n.scope))}
@@ -87,7 +130,7 @@ def loop_units(graph: Graph) -> Mapping[int, LoopUnit]:
 
 
 def scope_tree(nodes: Iterable[Node], within: Mapping[int, LoopUnit] | None = None) -> ScopeTree:
-    """The scopes of ``nodes``, which are in topological order, those ``within`` a loop as one."""
+    """The scopes of ``nodes`` in topological order; the nodes ``within`` a loop are one unit."""
     root = ScopeTree(())
     for node in nodes:
         loop = within.get(node.id) if within else None
@@ -104,37 +147,41 @@ def scope_tree(nodes: Iterable[Node], within: Mapping[int, LoopUnit] | None = No
     return root
 
 
-def by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:
-    """A scope and all those below it."""
+def _by_path(tree: ScopeTree) -> dict[Path, ScopeTree]:
     result = {tree.path: tree}
     for child in tree.children.values():
-        result |= by_path(child)
+        result |= _by_path(child)
     return result
 
 
-def schedule(scope: ScopeTree, graph: Graph) -> list[Unit]:
-    """An order in which every unit has its inputs when its turn comes.
+def schedule(
+    scope: ScopeTree, graph: Graph, is_spread: Callable[[ScopeTree], bool] = lambda child: False
+) -> list[Unit]:
+    """An order in which every unit runs after the units that make its inputs.
 
-    A scope below that needs a value made from its own values outside of it cannot run in one
-    call: its nodes are then run one by one here, and it only holds their modules.
+    A child scope that needs a value made outside of it from its own values cannot run in one call:
+    its units take its place, and it only holds their modules.
     """
-    loose: list[Unit] = [*scope.nodes, *scope.children.values(), *scope.loops]
+    opened: list[ScopeTree] = []
     while True:
-        units = {_ids(unit)[0]: unit for unit in loose}
+        units: dict[int, Unit] = {}
+        waiting = scope.units
+        while waiting:
+            unit = waiting.pop()
+            if isinstance(unit, ScopeTree) and (unit in opened or is_spread(unit)):
+                waiting += unit.units
+            else:
+                units[_ids(unit)[0]] = unit
         flow = _flow(units, graph)
         try:
             return [units[first] for first in nx.lexicographical_topological_sort(flow)]
         except nx.NetworkXUnfeasible:
             parts = nx.strongly_connected_components(flow)
-            tangled = {first for part in parts if len(part) > 1 for first in part}
-        if not any(isinstance(units[first], ScopeTree) for first in tangled):
+            tangled = [units[first] for part in parts if len(part) > 1 for first in part]
+        scopes = [unit for unit in tangled if isinstance(unit, ScopeTree)]
+        if not scopes:
             raise ValueError(f"the graph of {'.'.join(scope.path) or 'the network'} has a cycle")
-        loose = []
-        for first, unit in units.items():
-            if isinstance(unit, ScopeTree) and first in tangled:
-                loose += [*unit.nodes, *unit.children.values(), *unit.loops]
-            else:
-                loose.append(unit)
+        opened += scopes
 
 
 def _ids(unit: Unit) -> list[int]:
@@ -142,7 +189,7 @@ def _ids(unit: Unit) -> list[int]:
 
 
 def _flow(units: Mapping[int, Unit], graph: Graph) -> nx.DiGraph[int]:
-    """An edge to each unit, named by its first node, from each whose values it takes."""
+    """Edges between units, named by their first nodes: from each maker of a value to its readers."""
     owner = {id: first for first, unit in units.items() for id in _ids(unit)}
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(units)

@@ -1,14 +1,13 @@
 """THE table of a neuron's operations. A new function of equations is one row.
 
-A row has all that anything asks of an operation: its derivative, its range, its constant value, its
-torch expression, and how equations call it where they may.
+A row has a column for each consumer: torch, C++, ONNX, Python, notation, derivative and range.
 """
 
 from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from danetc.dsl import ranges
@@ -16,14 +15,14 @@ from danetc.dsl.ranges import REAL, NumberRange, rising
 from danetc.dsl.record import record
 
 ATOM = 9
-"""How tight a name or a call binds, tighter than any operator."""
+"""Precedence of names and calls, above that of all operators."""
 
 Operand: TypeAlias = str | float
 """A constant, or the name of a value."""
 
 
 class OperationWriter(Protocol):
-    """Where a derivative's operations go (``ssa.ProgramBuilder``)."""
+    """Receives the operations of a derivative (``ssa.ProgramBuilder``)."""
 
     def emit(self, opcode: str, *args: Operand) -> Operand: ...
     def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool: ...
@@ -33,33 +32,44 @@ class OperationWriter(Protocol):
 Pull: TypeAlias = Callable[
     [OperationWriter, Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]
 ]
-"""The gradients of an operation's operands, from that of its value, its value and its operands."""
+"""Computes the gradients of the operands from the gradient of the value, the value and the operands."""
 
 NO_GRADIENT: Literal["no gradient"] = "no gradient"
-"""In place of a derivative: none flows, because the operation is constant in steps or cuts it off."""
+"""Marks an operation that passes no gradient: it is piecewise constant, or detaches."""
 
 
 @record
 class OpInfo:
-    """What an operation is: its number of operands, its torch expression, its derivative, its value.
+    """A row of the table.
 
-    In ``text`` the fields ``{0}``, ``{1}``, ... are operands and ``{like}`` is the tensor whose
-    dtype the result takes. ``derivative`` has no default: an operation that passes no gradient says
-    so. ``range`` says which numbers it gives of those its operands may be; a condition is 0 or 1.
-    ``value`` computes it of constants; an operation without one is not folded. ``takes`` are the
-    fewest and the most values that equations call it with, under its name; without it equations
-    cannot call it. ``conditions`` are the operands that are conditions; all others are numbers.
-    Where it is not ``smooth`` the derivative is not that of its value but a choice, and surrogates
-    cannot use it. A ``step`` gives whole numbers of real ones: what has one, or a state, is a neuron.
-    Machines compute one that ``rounds`` with errors of their own, even where its value is exact.
-    ``cpp`` is its expression in C++ where ``text`` is none, of vectors of numbers and of masks.
-    ``with_constants`` is the torch expression where these operands are constants, if it is another.
-    ``binds`` says how tight ``text`` binds, and how tight each operand must that is not enclosed: a
-    right operand binds tighter than its operator, since a + (b + c) is not (a + b) + c in floats.
-    Equations are written with ``infix`` where an operation has one. It ``commutes`` where its
-    operands may change places to the bit. One that equations call says its ``meaning``. ``onnx`` are
-    the operators of ONNX that it is, one behind the other: the first takes the operands, and a number
-    that stands behind its name; ``Cast`` makes a number of a condition.
+    In ``text``, ``python`` and ``cpp`` the fields ``{0}``, ``{1}``, ... are the operands, and
+    ``{like}`` is a tensor with the dtype of the result.
+
+    Attributes:
+        arity: Number of operands.
+        text: Expression in torch.
+        derivative: The gradients of the operands. It has no default: an operation that passes no
+            gradient says so.
+        range: Range of the value from the ranges of the operands; a condition is 0 or 1.
+        value: Computes the operation for constants; None if it is not folded.
+        gives: Type of the value.
+        takes: Fewest and most arguments of the function in equations; None if equations cannot
+            call it.
+        conditions: Operands that are conditions; all others are numbers.
+        smooth: False if the derivative is a choice; surrogates cannot use it then.
+        step: True if it makes integers of real numbers. A program with a step is a neuron.
+        rounds: True if machines compute it with different rounding errors.
+        cpp: Expression in C++ of vectors and masks, if ``text`` is none.
+        python: Expression for Python's floats; empty if there is none.
+        with_constants: Torch expression to use if these operands are constants.
+        binds: Precedence of ``text``, and the least precedence of each operand that ``text`` does
+            not enclose. A right operand binds tighter: a + (b + c) is not (a + b) + c in floats.
+        infix: Operator in equations.
+        notation: Form in printed equations.
+        commutes: True if the operands may be exchanged with bit-identical results.
+        meaning: Description of a function that equations can call.
+        onnx: ONNX operators in sequence. The first takes the operands, and the number after its
+            name if there is one; ``Cast`` turns a condition into a number.
     """
 
     arity: int
@@ -74,6 +84,7 @@ class OpInfo:
     step: bool = False
     rounds: bool = False
     cpp: str = ""
+    python: str = ""
     with_constants: tuple[tuple[int, ...], str] | None = None
     binds: tuple[int, ...] = (ATOM,)
     infix: str = ""
@@ -84,7 +95,7 @@ class OpInfo:
 
 
 class ConstantError(ArithmeticError):
-    """A constant part of an equation has no finite value."""
+    """Raised if a constant part of an equation has no finite value."""
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -124,7 +135,7 @@ def _round(a: float) -> float:
 
 
 def _by(slope: Callable[[OperationWriter, Operand, Operand], Operand]) -> Pull:
-    """The derivative of a function of one operand: its slope from its operand and its value."""
+    """Derivative of a function of one operand, from its slope."""
     return lambda build, grad, out, args: (build.emit("mul", grad, slope(build, args[0], out)),)
 
 
@@ -150,7 +161,8 @@ def _where(
 
 
 def _wins(sign: str) -> Pull:
-    """``max`` ("gt") and ``min`` ("lt"): a tie with a constant passes all, between two values half."""
+    """Derivative of ``max`` ("gt") and ``min`` ("lt"). Tied values get half of the gradient each; a
+    value that ties with a constant gets all of it."""
     ends = {"gt": ("ge", "lt"), "lt": ("le", "gt")}[sign]
 
     def pull(
@@ -180,34 +192,34 @@ _ONE = (1, 1)
 _SEVERAL = (2, None)
 
 OPCODES: MutableMapping[str, OpInfo] = {
-    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b, binds=(2, 2, 3), infix="+", commutes=True, notation="{0} + {1}", onnx=("Add",)),
-    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b, binds=(2, 2, 3), infix="-", notation="{0} − {1}", onnx=("Sub",)),
-    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True, notation="{0} · {1}", onnx=("Mul",)),
-    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/", notation="{0}/{1}", onnx=("Div",)),
-    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4), notation="−{0}", onnx=("Neg",)),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, cpp="exp_of({0})", meaning="e to the power of x", notation="e^{0}", onnx=("Exp",)),
+    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b, python="{0} + {1}", binds=(2, 2, 3), infix="+", commutes=True, notation="{0} + {1}", onnx=("Add",)),
+    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b, python="{0} - {1}", binds=(2, 2, 3), infix="-", notation="{0} − {1}", onnx=("Sub",)),
+    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, python="{0} * {1}", binds=(3, 3, 4), infix="*", commutes=True, notation="{0} · {1}", onnx=("Mul",)),
+    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, python="{0} / {1}", binds=(3, 3, 4), infix="/", notation="{0}/{1}", onnx=("Div",)),
+    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, python="-{0}", binds=(4, 4), notation="−{0}", onnx=("Neg",)),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, python="math.exp({0})", cpp="exp_of({0})", meaning="e to the power of x", notation="e^{0}", onnx=("Exp",)),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
-                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, cpp="log_of({0})", meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, python="math.log({0})", cpp="log_of({0})", meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
-                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, cpp="sqrt_of({0})", meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, cpp="abs_of({0})", meaning="the absolute value of x", notation="|{0}|", onnx=("Abs",)),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, python="math.sqrt({0})", cpp="sqrt_of({0})", meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, python="abs({0})", cpp="abs_of({0})", meaning="the absolute value of x", notation="|{0}|", onnx=("Abs",)),
     "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0)), cpp="sign_of({0})", onnx=("Sign",)),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
                       rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, cpp="sigmoid_of({0})", meaning="1 / (1 + exp(-x))", notation="σ({0})", onnx=("Sigmoid",)),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
-                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, cpp="tanh_of({0})", meaning="the hyperbolic tangent", onnx=("Tanh",)),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, python="math.tanh({0})", cpp="tanh_of({0})", meaning="the hyperbolic tangent", onnx=("Tanh",)),
     "sin": OpInfo(1, "torch.sin({0})", _by(lambda to, a, y: to.emit("cos", a)),
-                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, cpp="sin_of({0})", meaning="the sine", onnx=("Sin",)),
+                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, python="math.sin({0})", cpp="sin_of({0})", meaning="the sine", onnx=("Sin",)),
     "cos": OpInfo(1, "torch.cos({0})", _by(lambda to, a, y: to.emit("neg", to.emit("sin", a))),
-                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, cpp="cos_of({0})", meaning="the cosine", onnx=("Cos",)),
+                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, python="math.cos({0})", cpp="cos_of({0})", meaning="the cosine", onnx=("Cos",)),
     "erf": OpInfo(1, "torch.erf({0})", _by(lambda to, a, y: to.emit("mul", 2 / math.sqrt(math.pi), to.emit("exp", to.emit("neg", to.emit("mul", a, a))))),
-                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, cpp="erf_of({0})", meaning="the error function", onnx=("Erf",)),
+                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, python="math.erf({0})", cpp="erf_of({0})", meaning="the error function", onnx=("Erf",)),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
                        rising(softplus, 0.0, math.inf), softplus, rounds=True, cpp="softplus_of({0})", onnx=("Softplus",)),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
                    lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0), cpp="maximum({0}, 0.0f)", onnx=("Relu",)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, cpp="maximum({0}, {1})", meaning="the greatest; of two equal values each gets half of the gradient", onnx=("Max",)),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, cpp="minimum({0}, {1})", meaning="the least; of two equal values each gets half of the gradient", onnx=("Min",)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, python="max({0}, {1})", cpp="maximum({0}, {1})", meaning="the greatest; of two equal values each gets half of the gradient", onnx=("Max",)),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, python="min({0}, {1})", cpp="minimum({0}, {1})", meaning="the least; of two equal values each gets half of the gradient", onnx=("Min",)),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
                         ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), cpp="select({0} >= 0.0f, 1.0f, 0.0f)", meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
     # halves go to even; gradients pass as they are (a straight-through estimator)
@@ -225,7 +237,7 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,), binds=(4, ATOM), notation="¬{0}", onnx=("Not",)),
     # a condition as 0 or 1
     "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM), cpp="select({0}, 1.0f, 0.0f)", notation="1 if {0}, else 0", onnx=("Cast",)),
-    # a scalar in the type of the layer's input
+    # a scalar in the dtype of the layer's input
     "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM), cpp="{0}", notation="{0}", onnx=("Cast",)),
     "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where, ranges.either,
                     lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})"), cpp="select({0}, {1}, {2})", notation="{1} if {0}, else {2}", onnx=("Where",)),
@@ -233,11 +245,33 @@ OPCODES: MutableMapping[str, OpInfo] = {
 """The operations of a neuron program."""
 
 GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
-    # the surrogate's derivative, a function of its own
+    # the derivative of the surrogate, a separate function
     "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
-    # a gradient summed to the scalar it belongs to
+    # a gradient summed to the shape of its scalar
     "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL, cpp="{0}"),
 }
-"""Operations that only generated backward passes use."""
+"""Operations of generated backward passes."""
 
 ALL_OPCODES: Mapping[str, OpInfo] = ChainMap(OPCODES, GRADIENT_OPCODES)
+
+
+def torch_form(opcode: str, args: Sequence[Operand]) -> tuple[str, tuple[int, ...]]:
+    """Return the torch expression of an operation on ``args``, and how it ``binds``."""
+    row = ALL_OPCODES[opcode]
+    if row.with_constants is not None:
+        places, text = row.with_constants
+        if all(isinstance(args[place], float) for place in places):
+            return text, (ATOM,)
+    return row.text, row.binds
+
+
+def enclosed(
+    form: str, binds: Sequence[int], operands: Sequence[tuple[str, int]], like: str = ""
+) -> str:
+    """Fill in operands, each a text and its precedence, with parentheses where needed."""
+    needs = (*binds[1:], *[0] * len(operands))
+    texts = [
+        f"({text})" if tight < need else text
+        for (text, tight), need in zip(operands, needs, strict=False)
+    ]
+    return form.format(*texts, like=like)

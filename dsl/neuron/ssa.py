@@ -8,14 +8,17 @@ it never reorders arithmetic, so numbers stay those of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import TypeVar
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
 from danetc.dsl.neuron.parameters import folded, names_of, origin_of
 from danetc.dsl.ranges import REAL, NumberRange, constant
 from danetc.dsl.record import record
 from danetc.dsl.work import current
+
+Value = TypeVar("Value")
 
 
 class TooManyOperations(ValueError):
@@ -226,19 +229,37 @@ class ProgramBuilder:
         return renamed, tuple(names.get(value, value) for value in outputs)
 
 
-def evaluate(
-    ops: Iterable[Instruction], values: Mapping[str, float | bool]
-) -> dict[str, float | bool]:
-    """The values of operations, from those of the inputs, which they stand beside.
+def fold(
+    ops: Iterable[Instruction],
+    values: Mapping[str, Value],
+    apply: Callable[[Instruction, list[Value]], Value],
+    constant: Callable[[float], Value],
+) -> dict[str, Value]:
+    """Compute a value for every name of a program.
 
-    Raises ConstantError or OverflowError where one has none.
+    Args:
+        values: Those of the inputs.
+        apply: Computes the value of an operation from those of its operands, in program order.
+        constant: Returns the value of a number.
     """
     found = dict(values)
     for op in ops:
-        value = OPCODES[op.opcode].value
-        assert value is not None
-        found[op.name] = value(*(arg if isinstance(arg, float) else found[arg] for arg in op.args))
+        args = [constant(arg) if isinstance(arg, float) else found[arg] for arg in op.args]
+        found[op.name] = apply(op, args)
     return found
+
+
+def evaluate(
+    ops: Iterable[Instruction], values: Mapping[str, float | bool]
+) -> dict[str, float | bool]:
+    """Compute the numbers of a program. Raises ConstantError or OverflowError if there are none."""
+
+    def apply(op: Instruction, args: list[float | bool]) -> float | bool:
+        compute = OPCODES[op.opcode].value
+        assert compute is not None
+        return compute(*args)
+
+    return fold(ops, values, apply, float)
 
 
 def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Instruction, ...]:

@@ -99,7 +99,7 @@ def test_a_backend_that_is_not_installed_is_a_clear_error(
     def missing() -> None:
         raise ImportError("the backend `spikingjelly` needs SpikingJelly 2, which is not there")
 
-    monkeypatch.setattr("danetc.compiler.emit.spikingjelly.require", missing)
+    monkeypatch.setattr("danetc.runtime.layers.spikingjelly.require", missing)
     result = danetc("train", quick, "--data", "digits", "--backend", "spikingjelly")
     assert result.status == 1
     assert "needs SpikingJelly 2" in result.err

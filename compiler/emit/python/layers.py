@@ -1,18 +1,14 @@
-"""What the modules and functions of a standalone model are called, and constructed by."""
+"""Constructors and names of the layers and functions of a standalone model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.compiler.emit.python.forms import (
-    Argument,
-    Fixed,
-    New,
-    SizeArgument,
-)
-from danetc.compiler.emit.python.names import free, words
+from danetc.compiler.emit.names import free, words
+from danetc.compiler.emit.python.constructors import Argument, New, Size
 from danetc.compiler.emit.python.neurons import Neurons
 from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.emit.python.text import constant
 from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.dsl.first_weights import read
@@ -48,20 +44,25 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "Learnt": ("", "channels"),
     "Delay": ("steps", "rank"),
 }
-_DEFAULTS: Mapping[str, dict[str, int]] = {
-    "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_CONV: Mapping[str, int] = {
+    "kernel_size": 0,
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
 }
-"""What a layer has where nothing is said of it: blocks that differ in it have one form."""
+"""Defaults of a convolution, which gives convolutions of all blocks one form."""
 
 
 class Layers:
-    """Names at the top of the file: layers of the prelude, neurons, and those that were claimed."""
+    """The names at the top of the file: layers of the prelude, neurons, and claimed names."""
 
     needs = "torch alone"
-    """What the file needs, and a line of its documentation on how it is used."""
+    """Requirements of the file."""
     advice = ""
+    """A line of its documentation on how to use the network."""
     sequences = True
-    """A network of images takes other sequences too."""
+    """True if a network of images takes sequences as well."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -72,12 +73,12 @@ class Layers:
         self.framed: dict[tuple[str, int], str] = {}
 
     def steps(self, module: TorchModule) -> bool:
-        """Whether a layer has a state from one time step to the next."""
+        """True if a layer carries a state from one time step to the next."""
         target = module.target.rpartition(".")[2]
         return module.target == _NEURON or "def step(" in self.prelude.source.get(target, "")
 
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
-        """What constructs the module of a node; ``stepping``: it runs step by step."""
+        """Return the constructor call of a module, which is ``stepping`` in a loop over time."""
         target = module.target.rpartition(".")[2]
         if module.target == _NEURON:
             program, sample = self.graph.program(node), node.value.shape
@@ -87,24 +88,31 @@ class Layers:
         if target == "GroupNorm":
             kwargs["rank"] = len(node.value.shape)
         if kwargs.get("rank") == 3:
-            del kwargs["rank"]  # the prelude's default
-        defaults = _DEFAULTS.get(target, {})
+            del kwargs["rank"]  # the default
+        defaults = _CONV if target == "Conv2d" else {}
         labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
-        given = [*zip(labels, module.args, strict=False), *({**defaults, **kwargs}).items()]
-        result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
+        given = [*zip(labels, module.args, strict=False), *{**defaults, **kwargs}.items()]
+        args: list[tuple[str, Argument]] = []
+        for label, value in given:
+            is_size = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if is_size and label != "rank":
+                args.append((label, Size(label or "size", value, defaults.get(label))))  # type: ignore[arg-type]
+            else:
+                args.append((label, constant(value)))
+        result = New(text, tuple(args))
         if isinstance(first := node.attrs.get("init"), str):
             self.used.add("drawn")
             row, numbers = read(first)
-            named = ((key, Fixed(value)) for key, value in row.kwargs(numbers).items())
-            return New("drawn", (("", result), ("", Fixed(row.torch)), *named))
+            named = ((key, constant(value)) for key, value in row.kwargs(numbers).items())
+            return New("drawn", (("", result), ("", constant(row.torch)), *named))
         start = node.attrs["init"] if OPS[node.op].norm is not None else 1.0
         if start == 1.0:
             return result
         self.used.add("starting_at")
-        return New("starting_at", (("", SizeArgument("init", float(start or 0))), ("", result)))
+        return New("starting_at", (("", Size("init", float(start or 0))), ("", result)))
 
     def called(self, node: Node, module: TorchModule) -> str:
-        """The text of what constructs a module."""
+        """Return the text of the constructor of a module."""
         namespace, _, target = module.target.rpartition(".")
         if target in self.prelude.source:
             self.used.add(target)
@@ -116,7 +124,7 @@ class Layers:
         raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
 
     def _framed(self, target: str, rank: int) -> str:
-        """The class of a module of torch that knows no time and that the prelude does not have."""
+        """The class that applies a module of torch to each frame, if the prelude has none."""
         if (target, rank) not in self.framed:
             made = self.framed[target, rank] = self.claim(target)
             self.prelude.framed(made, target, rank)
@@ -124,7 +132,7 @@ class Layers:
         return self.framed[target, rank]
 
     def function(self, target: str) -> tuple[str, tuple[str, ...]]:
-        """The text that calls a function of the table, and the names of its parameters."""
+        """Return the text of a function, and the names of its parameters."""
         namespace, _, label = target.rpartition(".")
         if namespace in ("torch", "torch.nn.functional"):
             return target.replace("torch.nn", "nn"), ()
@@ -134,16 +142,7 @@ class Layers:
         raise ValueError(f"{target} has no standalone form")
 
     def claim(self, base: str) -> str:
-        """A name at the top of the file that is free, and no longer is."""
+        """Reserve a free name at the top of the file."""
         found: str = free(base, self.names.__contains__)
         self.names.add(found)
         return found
-
-
-def _argument(
-    label: str, value: Attribute | tuple[int, int], defaults: Mapping[str, int]
-) -> Argument:
-    """An argument of a layer: a size may differ among blocks, all else is fixed."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
-        return SizeArgument(label or "size", value, defaults.get(label))
-    return Fixed(value)

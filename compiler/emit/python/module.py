@@ -1,54 +1,32 @@
 """A network as a standalone ``model.py``: readable, needing torch alone.
 
-It computes what the fx model computes, bit for bit, and names its weights alike. Each scope is a
-class; scopes that differ in sizes alone share one. Layers are copied (see ``prelude_parts``), neurons
-are written from their equations. All else is made as a syntax tree, of checked names and constants.
+It computes the same numbers as the fx model, and its weights have the same names. Each scope is a
+class; scopes that only differ in sizes share one. Layers are copied (see ``prelude_parts``), and
+neurons are written from their equations. Names of the spec are either checked or turned into
+constants.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.python.body import Body, Path
-from danetc.compiler.emit.python.classes import Class, named, settle
-from danetc.compiler.emit.python.forms import (
+from danetc.compiler.emit.names import attribute, camel, dotted, is_plain, singular, words
+from danetc.compiler.emit.python.constructors import (
     Argument,
+    Class,
     Draft,
     New,
-    form_of,
-    many,
-    with_optional,
+    grouped,
+    listed,
+    settle,
 )
+from danetc.compiler.emit.python.forward import Forward, ForwardWriter, access, loop_method
 from danetc.compiler.emit.python.layers import Layers
-from danetc.compiler.emit.python.loops import Forward
-from danetc.compiler.emit.python.names import camel, is_plain, singular, words
-from danetc.compiler.emit.python.root import Root, sizes
-from danetc.compiler.emit.python.steps import loop_method
-from danetc.compiler.emit.python.trees import (
-    assign,
-    child,
-    class_,
-    constant,
-    function,
-    method,
-    name,
-    template,
-    text_of,
-)
-from danetc.compiler.emit.scopes import (
-    LoopUnit,
-    ScopeTree,
-    Unit,
-    by_path,
-    crossing,
-    loop_units,
-    schedule,
-    scope_tree,
-)
+from danetc.compiler.emit.python.text import class_, constant, method, sequence, signature
+from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree
 from danetc.compiler.ir.at_node import call_of
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.dsl.record import record
 
@@ -56,22 +34,36 @@ _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of 
 
 
 def emit_python(graph: Graph, layers: type[Layers] = Layers) -> str:
-    """The text of ``model.py``. Raises ValueError for an op that has no form in Python.
+    """Return the text of ``model.py``.
 
-    ``layers`` says what its layers and neurons are constructed by.
+    ``layers`` chooses the constructors of layers and neurons. Raises ValueError for an operation
+    that has no form in Python.
     """
     return _Emitter(graph, layers).text()
+
+
+@record
+class _Scope:
+    """A scope with its forward method. ``kind`` is what stages of one text have in common."""
+
+    tree: ScopeTree
+    forward: Forward
+    lists: Mapping[Path, int]
+    outputs: int
+    flow: str
+    height: int
+    kind: object
+    methods: list[list[str]]
 
 
 class _Emitter:
     def __init__(self, graph: Graph, layers: type[Layers]) -> None:
         self.graph = graph
-        self.users = graph.users()
-        self.position = {id: index for index, id in enumerate(graph.nodes)}
+        self.scopes = Scopes(graph)
         self.layers = layers(graph)
         self.used = self.layers.used
         self.classes: list[Class] = []
-        self.made: dict[Path, New] = {}  # what makes the module of a scope
+        self.made: dict[Path, New] = {}  # the module of a scope
         self.blocks = {
             block.scope: (stage.connection, stage.block)
             for stage in graph.stages
@@ -79,150 +71,107 @@ class _Emitter:
         }
         self.stages = {stage.scope: (stage.connection, stage.rule) for stage in graph.stages}
         self.calls: dict[int, TorchModule | TorchFunction] = {}
-        self.within = loop_units(graph)
         for node in graph.nodes.values():
             if node.op != "input" and node.id not in graph.carries:
                 found = call_of(graph, node)
                 if found is None:
                     raise ValueError(f"{words(node.path)}: {words(node.op)} has no form in Python")
                 self.calls[node.id] = found
+        self.writer = ForwardWriter(
+            graph, self.calls, self.layers.function, self._is_repeated, self.layers.names
+        )
 
     def text(self) -> str:
         graph = self.graph
-        rest = [node for node in graph.nodes.values() if node.op != "input"]
-        self.holders = by_path(scope_tree(rest))
-        tree = scope_tree(rest, self.within)
         scopes: list[_Scope] = []
-        self._scan(
-            tree, [source.id for source in graph.inputs], list(graph.outputs.values()), scopes
-        )
+        inputs = [source.id for source in graph.inputs]
+        self._scan(self.scopes.tree, inputs, [*graph.outputs.values()], scopes)
         loops: dict[object, set[str]] = {}
         for scope in scopes:
             if scope.kind is not None:
                 loops.setdefault(scope.kind, set()).update(scope.forward.loops())
         for height in range(scopes[-1].height + 1):
-            level = [scope for scope in scopes if scope.height == height]
-            self._share(
-                [self._draft(scope, frozenset(loops.get(scope.kind, ()))) for scope in level]
-            )
-        for item in self.classes:
-            item.name = (
-                "Model" if item is self.classes[-1] else self.layers.claim(item.drafts[0].title)
-            )
-        bodies = [named(self._class(item), self.classes) for item in self.classes]
+            drafts = [
+                self._draft(scope, loops.get(scope.kind, set()))
+                for scope in scopes
+                if scope.height == height
+            ]
+            for group in grouped(drafts):
+                title = group[0].title
+                item = Class(group, self.layers.claim(title) if group[0].path else "Model")
+                self.classes.append(item)
+                self.made |= zip((draft.path for draft in group), settle(item), strict=True)
+        bodies = [self._class(item) for item in self.classes]
         first, last = self.layers.prelude.chosen(self.used)
-        written = map(text_of, [*self.layers.neurons.classes, *bodies])
-        text = "\n\n\n".join([*first, *written, *last])
-        read = {part.id for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name)}
-        known = {**self.layers.prelude.imports, **_IMPORTS}
-        needed = {line for label, line in known.items() if label in read}
-        imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
-        others = ("torch", "spikingjelly")
-        standard = [line for line in imports if not any(name in line for name in others)]
-        torch = [line for line in imports if line not in standard]
-        head = [
-            self._root.docstring(self.layers),
-            *("\n".join(part) for part in (standard, torch) if part),
-        ]
-        return "\n\n".join(head) + "\n\n\n" + text + "\n"
+        text = "\n\n\n".join([*first, *self.layers.neurons.classes, *bodies, *last])
+        return "\n\n".join([self._docstring(), *self._imports(text)]) + f"\n\n\n{text}\n"
 
-    @property
-    def _root(self) -> Root:
-        parameters = self.classes[-1].drafts[0].parameters
-        return Root(self.graph, self.calls, self.used, parameters)
+    def _imports(self, text: str) -> Iterable[str]:
+        """The imports of names that the file reads: the standard library, then others."""
+        read = {part.id for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name)}
+        known = {**self.layers.prelude.imports, "math": "import math"}
+        needed = {line for label, line in known.items() if label in read}
+        lines = sorted(needed, key=lambda line: (line.startswith("from"), line))
+        torch = [line for line in lines if "torch" in line or "spikingjelly" in line]
+        standard = [line for line in lines if line not in torch]
+        return ("\n".join(part) for part in (standard, torch) if part)
 
     # -- scopes -----------------------------------------------------------------------------------
 
     def _scan(
-        self, tree: ScopeTree, inputs: list[int], outputs: list[int], scopes: list[_Scope]
+        self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], scopes: list[_Scope]
     ) -> int:
-        """Write the forward methods of a scope and of those below it; the scope's height."""
+        """Write the forward methods of a scope and of those below it; return its height."""
         lists: dict[Path, int] = {}
-        units = self._units(tree, lists)
-        flows: dict[object, tuple[list[int], list[int]]] = {}
-        height = 0
-        for unit in units:
+
+        def is_spread(inner: ScopeTree) -> bool:
+            """Numbered scopes are a list of the class around them."""
+            if found := self._is_list(inner):
+                lists[inner.path] = len(inner.children)
+            return found
+
+        steps = self.scopes.walk(tree, is_spread)
+        depth, height = len(tree.path), 0
+        methods = []
+        for unit, taken, made in steps:
             if isinstance(unit, LoopUnit):
-                flows[unit.path, unit.name] = crossing(unit, self.graph, self.users, self.position)
+                step = (unit, taken, made)
+                methods.append(loop_method(self.writer, step, self._is_stepping, depth))
+            elif isinstance(unit, ScopeTree) and self._is_chain(unit, taken, made):
+                self._make_chain(unit)
             elif isinstance(unit, ScopeTree):
-                flow = flows[unit.path] = crossing(unit, self.graph, self.users, self.position)
-                if self._is_chain(unit, *flow):
-                    self._make_chain(unit)
-                else:
-                    height = max(height, 1 + self._scan(unit, *flow, scopes))
-
-        def access(path: Path) -> ast.expr:
-            result = name("self")
-            for depth in range(len(tree.path), len(path)):
-                result = child(result, path[depth])
-            return result
-
-        lengths = {ast.unparse(access(path)): length for path, length in lists.items()}
-        body = Body(
-            self.graph,
-            self.calls,
-            self.layers.function,
-            access,
-            self._is_repeated,
-            self.layers.names,
-        )
-        forward = body.write(units, flows, inputs, outputs, lengths)
-        flow_text = f"{sizes(self.graph, inputs)} to {sizes(self.graph, outputs)}"
+                height = max(height, 1 + self._scan(unit, taken, made, scopes))
+        lengths = {access(path, depth): length for path, length in lists.items()}
+        forward = self.writer.write(steps, depth, inputs, outputs, lengths)
+        flow = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
         kind = self.stages.get(tree.path)
-        methods = [
-            self._loop(body, unit, flows[unit.path, unit.name], access)
-            for unit in units
-            if isinstance(unit, LoopUnit)
-        ]
-        scopes.append(_Scope(tree, forward, lists, len(outputs), flow_text, height, kind, methods))
+        scopes.append(_Scope(tree, forward, lists, len(outputs), flow, height, kind, methods))
         return height
 
-    def _loop(
-        self,
-        body: Body,
-        unit: LoopUnit,
-        flow: tuple[list[int], list[int]],
-        access: Callable[[Path], ast.expr],
-    ) -> ast.FunctionDef:
-        """The method that runs a loop over time."""
-        stepping = {}
-        for id in unit.members:
-            node, target = self.graph[id], self.calls.get(id)
-            if isinstance(target, TorchModule) and self.layers.steps(target):
-                stepping[id] = access((*node.scope, node.name))
-        return loop_method(
-            self.graph,
-            unit.members,
-            flow,
-            stepping,
-            lambda node, operands: body.statement(node, {}).write(operands),
-            self.layers.names,
-            unit.name,
-        )
+    def _is_stepping(self, id: int) -> bool:
+        target = self.calls.get(id)
+        return isinstance(target, TorchModule) and self.layers.steps(target)
 
-    def _draft(self, scope: _Scope, known: frozenset[str]) -> Draft:
-        tree = scope.tree
-        result = {0: "None", 1: "Tensor"}.get(
-            scope.outputs, f"tuple[{', '.join(['Tensor'] * scope.outputs)}]"
-        )
-        numbered = any(part.isdecimal() for part in self.holders[tree.path].children)
+    def _draft(self, scope: _Scope, known: set[str]) -> Draft:
+        path = scope.tree.path
+        numbered = any(part.isdecimal() for part in self.scopes.holders[path].children)
         self.used |= {"Numbered"} if numbered else set()
-        title, doc = self._title(tree.path)
         return Draft(
-            tree.path,
+            path,
             "Numbered" if numbered else "nn.Module",
-            self._parts(tree, scope.lists),
+            self._parts(scope.tree, scope.lists),
             scope.forward.parameters,
             scope.forward.body(known),
-            result,
+            {0: "None", 1: "Tensor"}.get(
+                scope.outputs, f"tuple[{sequence(['Tensor'] * scope.outputs)}]"
+            ),
             scope.flow,
-            title,
-            doc,
+            *self._title(path),
             scope.methods,
         )
 
     def _title(self, path: Path) -> tuple[str, str]:
-        """A name for a scope's class, and what it says of itself."""
+        """A name for the class of a scope, and its docstring."""
         if not path:
             return "Model", "The network"
         if path in self.stages:
@@ -232,86 +181,32 @@ class _Emitter:
         if path in self.blocks:
             connection, block = self.blocks[path]
             via = f" wired by the connection `{words(connection)}`" if connection else ""
-            title = (
-                camel(connection) + camel(block or "block")
-                if connection
-                else camel(block or "block")
-            )
+            title = (camel(connection) if connection else "") + camel(block or "block")
             return title, f"The block `{words(block or path[-1])}`{via}"
         number = path[-1].isdecimal() and len(path) > 1
         return camel(singular(path[-2]) if number else path[-1]), ""
 
-    def _share(self, drafts: list[Draft]) -> None:
-        """Make classes of scopes of one height, whose inner classes have been made."""
-        groups: dict[object, list[Draft]] = {}
-        for draft in drafts:
-            groups.setdefault(form_of(draft), []).append(draft)
-        for group in with_optional([*groups.values()]):
-            item = Class(len(self.classes), group)
-            self.classes.append(item)
-            for draft, values in zip(group, settle(item), strict=True):
-                self.made[draft.path] = item.instance(values)
-
-    def _class(self, item: Class) -> ast.ClassDef:
+    def _class(self, item: Class) -> str:
         draft = item.drafts[0]
-        init: list[ast.stmt] = [ast.Expr(template("super().__init__()"))] if item.parts else []
-        for label, value in item.parts:
-            if isinstance(value, ast.IfExp):  # a shortcut that some blocks have
-                init.append(assign([f"self.{label}"], value.orelse))
-                given = assign([f"self.{label}"], value.body)
-                init.append(ast.If(value.test, [given], []))
-            elif is_plain(label):
-                init.append(assign([f"self.{label}"], value))
-            else:
-                init.append(ast.Expr(method(name("self"), "add_module", constant(label), value)))
+        init = ["super().__init__()", *item.init] if item.init else []
         body = draft.body
         if not draft.path:
-            body = [*self._root.checks(), *body]
-            init += self._root.init(drawn="drawn" in self.used)
-        parameters = [("self", "", None)]
-        parameters += [(key, kind, None) for key, kind in zip(item.names, item.kinds, strict=True)]
-        takes = [("self", "", None), *((key, "Tensor", None) for key in draft.parameters)]
-        flows = {draft.flow for draft in item.drafts}
-        path = ".".join(map(words, draft.path))
-        doc = draft.doc or path
+            body = [*self._checks(), *body]
+            init += self._first_weights()
+        parameters = (f"{key}: {kind}" for key, kind in zip(item.names, item.kinds, strict=True))
+        takes = (f"{key}: Tensor" for key in draft.parameters)
+        doc = draft.doc or ".".join(map(words, draft.path))
         if len(item.drafts) > 1 and not draft.doc:
             doc += f" and {len(item.drafts) - 1} more like it"
-        if len(flows) == 1:
+        if len({each.flow for each in item.drafts}) == 1:
             doc += f": {draft.flow}" if len(doc) + len(draft.flow) < 85 else f".\n\n{draft.flow}"
-        return class_(
-            item.name,
-            [draft.base],
-            f"{doc}.\n" if "\n" in doc else f"{doc}.",
-            [
-                *([function("__init__", parameters, "None", init)] if init else []),
-                function("forward", takes, draft.result, body),
-                *draft.methods,
-            ],
-        )
-
-    def _units(self, tree: ScopeTree, lists: dict[Path, int]) -> list[Unit]:
-        """What a scope runs, in order. Numbered scopes below it are a list of this class."""
-        merged = ScopeTree(tree.path, list(tree.nodes), {}, tree.members, list(tree.loops))
-        todo = list(tree.children.values())
-        while True:
-            while todo:
-                inner = todo.pop()
-                if self._is_list(inner):
-                    lists[inner.path] = len(inner.children)
-                    merged.nodes += inner.nodes
-                    merged.loops += inner.loops
-                    todo += inner.children.values()
-                else:
-                    merged.children[".".join(map(repr, inner.path))] = inner
-            merged.nodes.sort(key=lambda node: self.position[node.id])
-            units: list[Unit] = schedule(merged, self.graph)
-            if not any(isinstance(unit, ScopeTree) and self._is_list(unit) for unit in units):
-                return units
-            # a scope that could not be one call has shown a list: spread that too, and start again
-            merged.nodes = [unit for unit in units if isinstance(unit, Node)]
-            merged.loops = [unit for unit in units if isinstance(unit, LoopUnit)]
-            merged.children = {}
-            todo = [unit for unit in units if isinstance(unit, ScopeTree)]
+        methods = [
+            method(signature("forward", takes, draft.result), body),
+            *draft.methods,
+        ]
+        if init:
+            methods.insert(0, method(signature("__init__", parameters, "None"), init))
+        return class_(item.name, draft.base, f"{doc}.\n" if "\n" in doc else f"{doc}.", methods)
 
     def _is_list(self, tree: ScopeTree) -> bool:
         names = list(tree.children)
@@ -324,37 +219,37 @@ class _Emitter:
     # -- modules ----------------------------------------------------------------------------------
 
     def _parts(self, tree: ScopeTree, lists: Mapping[Path, int]) -> list[tuple[str, Argument]]:
-        """The modules of a scope in the order of the spec: name and constructing call."""
+        """The modules of a scope in the order of the spec: name and constructor call."""
         found: list[tuple[str, Argument]] = []
-        for label, entry in self.holders[tree.path].entries():
-            key = attribute(label)
+        for label, entry in self.scopes.holders[tree.path].entries():
             if isinstance(entry, Node):
                 target = self.calls.get(entry.id)
-                if isinstance(target, TorchModule):
-                    found.append((key, self.layers.new(entry, target, entry.id in self.within)))
+                if not isinstance(target, TorchModule):
+                    continue
+                made = self.layers.new(entry, target, entry.id in self.scopes.loops)
             elif entry.path in self.made:
-                found.append((key, self.made[entry.path]))
+                made = self.made[entry.path]
             elif entry.path in lists or self._is_list(entry):
                 items = [part for _, part in self._parts(entry, lists) if isinstance(part, New)]
-                found.append((key, New("nn.ModuleList", (("", many(items, label)),))))
+                made = New("nn.ModuleList", (("", listed(items, label)),))
             else:
                 self.used.add("Group")
-                found.append((key, New("Group", tuple(self._parts(entry, lists)))))
+                made = New("Group", tuple(self._parts(entry, lists)))
+            found.append((attribute(label), made))
         return found
 
-    def _is_chain(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> bool:
-        """Whether a scope is modules and chains one after the other, and nothing else.
+    def _is_chain(self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int]) -> bool:
+        """True if a scope is modules and chains in sequence, and nothing else.
 
-        What is numbered and holds a scope has a class, which others like it share: blocks, stages.
+        A numbered scope that holds scopes is a class, which blocks and stages like it share.
         """
         if tree.children and tree.path[-1].isdecimal():
             return False
-        if self.within and (tree.loops or tree.members != self.holders[tree.path].members):
+        holder = self.scopes.holders[tree.path]
+        if self.scopes.loops and (tree.loops or tree.members != holder.members):
             return False
-        if len(inputs) != 1:
-            return False
-        last = inputs
-        for label, entry in tree.entries():
+        last = [*inputs]
+        for label, entry in tree.entries() if len(last) == 1 else ():
             if not is_plain(attribute(label)) or label in _SEQUENTIAL:
                 return False
             if isinstance(entry, Node):
@@ -363,38 +258,91 @@ class _Emitter:
                     return False
                 last = [entry.id]
             else:
-                flow = crossing(entry, self.graph, self.users, self.position)
-                if flow[0] != last or not self._is_chain(entry, *flow):
+                taken, made = self.scopes.crossing(entry)
+                if taken != last or not self._is_chain(entry, taken, made):
                     return False
-                last = flow[1]
-        return last == outputs
+                last = made
+        return last == [*outputs] and len(inputs) == 1
 
     def _make_chain(self, tree: ScopeTree) -> None:
         self.used.add("Chain")
-        for _, entry in tree.entries():
-            if isinstance(entry, ScopeTree):
-                self._make_chain(entry)
+        for child in tree.children.values():
+            self._make_chain(child)
         self.made[tree.path] = New("Chain", tuple(self._parts(tree, {})))
 
     def _is_repeated(self, node: Node) -> bool:
-        """Whether a node is a neuron that varies whose input is the same at all time steps."""
+        """True for a neuron that varies and whose input is the same at all time steps."""
         if node.op != "neuron" or self.graph[node.inputs[0]].value.varies:
             return False
         return self.graph.program(node).varies
 
+    # -- the class Model --------------------------------------------------------------------------
 
-@record
-class _Scope:
-    """A scope with its forward method; ``kind`` is what stages of one text have in common."""
+    def _arguments(self) -> list[tuple[str, Value]]:
+        """The inputs by the names of the arguments of the network."""
+        names = self.classes[-1].drafts[0].parameters
+        return [(name, item.value) for name, item in zip(names, self.graph.inputs, strict=True)]
 
-    tree: ScopeTree
-    forward: Forward
-    lists: Mapping[Path, int]
-    outputs: int
-    flow: str
-    height: int
-    kind: object
-    methods: list[ast.FunctionDef]
+    def _docstring(self) -> str:
+        graph, layers = self.graph, self.layers
+        takes = []
+        for label, value in self._arguments():
+            size = sequence(map(str, value.shape))
+            also = f" or [T, N, {size}]" if layers.sequences else ""
+            image = f"[N, {size}] (T = {graph.steps}){also}"
+            takes.append(f"{label}: {f'[T, N, {size}]' if value.varies else image}")
+        called = sequence(label for label, _ in self._arguments())
+        gives = self._sizes(graph.outputs.values())
+        lines = [
+            f'"""{words(graph.name)}: a spiking network of {graph.steps} time steps, by danetc. '
+            f"Needs {layers.needs}.",
+            "",
+            '    model = load("weights.safetensors")  # or Model(), with new weights',
+            f"    y = model({called})  # {sequence(takes)}; y: {gives}",
+            *[f"    {layers.advice}"] * bool(layers.advice),
+            '"""',
+        ]
+        return "\n".join(lines)
 
+    def _checks(self) -> list[str]:
+        """The checks of the inputs."""
+        arguments = self._arguments()
+        found = [
+            f"check_input(self, {label}, {constant(value.shape)}"
+            f"{', sequence=True' if value.varies else ''})"
+            for label, value in arguments
+        ]
+        if len(arguments) > 1:
+            self.used.add("check_alike")
+            leads = [f"({label}, {len(value.shape)})" for label, value in arguments]
+            found.append(f"check_alike({sequence([str(self.graph.steps), *leads])})")
+        return found
 
-_IMPORTS = {"math": "import math"}  # of neurons
+    def _first_weights(self) -> list[str]:
+        """The end of the constructor: shared layers and first weights."""
+        graph, found = self.graph, []
+        if graph.shares:
+            self.used.add("share_layers")
+            pairs = [
+                ": ".join(constant(dotted(*graph[i].scope, graph[i].name)) for i in pair)
+                for pair in graph.shares.items()
+                if isinstance(self.calls[pair[0]], TorchModule)
+            ]
+            found.append(f"share_layers(self, {{{sequence(pairs)}}})")
+        if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
+            others = ' and not hasattr(module, "drawn")' if "drawn" in self.used else ""
+            found += [
+                "for module in self.modules():",
+                f"    if isinstance(module, nn.Conv2d){others}:",
+                "        nn.init.kaiming_normal_("
+                'module.weight, mode="fan_out", nonlinearity="relu")',
+            ]
+        return found
+
+    def _sizes(self, ids: Iterable[int]) -> str:
+        """``[T, N, 64, 8, 8] and [N, 10]``."""
+        values = (self.graph[id].value for id in ids)
+        return " and ".join(
+            f"[{sequence([*('T' * value.varies), 'N', *map(str, value.shape)])}]"
+            for value in values
+        )

@@ -1,63 +1,55 @@
-"""The classes of neurons and surrogates in a standalone model: their equations, with parameters."""
+"""Classes of neurons and surrogates in a standalone model: their equations, with parameters."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-from danetc.compiler.emit.python.equations import (
-    STEPS,
-    Arguments,
-    ClassEquations,
-    ClassParameters,
-    unwritten,
-)
-from danetc.compiler.emit.python.forms import Argument, Fixed, New, SizeArgument
-from danetc.compiler.emit.python.names import camel, variable
-from danetc.compiler.emit.python.trees import (
-    assign,
-    call,
-    class_,
-    constant,
-    function,
-    loop,
-    method,
-    name,
-    sequence,
-    template,
-    text_of,
-)
-from danetc.dsl.neuron.kernel_text import parameter_names
-from danetc.dsl.neuron.parameters import names_of
+from danetc.compiler.emit.names import camel, free, variable
+from danetc.compiler.emit.python.constructors import Argument, New, Size
+from danetc.compiler.emit.python.text import class_, constant, indented, method, sequence, signature
+from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES, parameter_names
+from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand, enclosed, torch_form
+from danetc.dsl.neuron.parameters import Origin, ParameterValue, names_of, opcodes_of
 from danetc.dsl.neuron.program import (
     INPUT,
+    NEXT,
     NeuronProgram,
     SurrogateProgram,
+    constants_of,
+    parameters_of,
     settled,
 )
-from danetc.dsl.record import record
+from danetc.dsl.neuron.ssa import Instruction, fold
 
+_SHORT = 60  # longest expression that is written where its value is read
+_STEPS = {"heaviside": "Heaviside", "round": "Round"}
 _FORMS: Mapping[tuple[bool, bool], str] = {
-    (True, False): "nn.Parameter(torch.tensor(raw))",
-    (True, True): "nn.Parameter(torch.full((steps,), raw))",
-    (False, False): "nn.Parameter(torch.full((channels, *[1] * (rank - 1)), raw))",
-    (False, True): "nn.Parameter(torch.full((steps, channels, *[1] * (rank - 1)), raw))",
+    (True, False): "torch.tensor({raw})",
+    (True, True): "torch.full((steps,), {raw})",
+    (False, False): "torch.full((channels, *[1] * (rank - 1)), {raw})",
+    (False, True): "torch.full((steps, channels, *[1] * (rank - 1)), {raw})",
 }
-"""How a learnt number is made, by whether it is one for the layer and one for each step."""
+"""Initial values of a learnable, by whether it is a scalar and whether it is per step."""
+
+Arguments: TypeAlias = tuple[tuple[str, float], ...]
+Text: TypeAlias = tuple[str, int]
+"""An expression, and how tight its outermost operator binds."""
 
 
 class Neurons:
-    """The classes of neurons and surrogates. ``claim`` gives a free name, ``used`` gets those of what
-    they need of the prelude.
+    """The classes of neurons and surrogates. ``claim`` returns a free name; ``used`` collects the
+    names that they need from the prelude.
 
-    Neurons and surrogates that differ in the values of their parameters alone share a class, whose
-    defaults are those of the first one.
+    Neurons that differ only in the values of their parameters share a class, whose defaults are
+    those of the first.
     """
 
     def __init__(self, claim: Callable[[str], str], used: set[str]) -> None:
         self.claim, self.used = claim, used
         self.made: dict[str, tuple[str, Arguments]] = {}
-        self.classes: list[ast.stmt] = []
+        self.classes: list[str] = []
 
     def instance(
         self,
@@ -66,217 +58,273 @@ class Neurons:
         sample: Sequence[int] = (),
         steps: int = 1,
     ) -> New:
-        """A constructor call of the class of a neuron that takes ``steps`` samples of a shape;
-        ``stepping`` of one for a loop over time."""
-        surrogate = None
+        """Return the constructor call of a neuron for samples of a shape at ``steps`` time steps.
+
+        A ``stepping`` neuron is one in a loop over time.
+        """
+        surrogate = ""
         if program.surrogate is not None:
-            label, arguments, _ = self._class(_surrogate_class(program.surrogate))
-            surrogate = call(name(label), **{key: constant(value) for key, value in arguments})
-        self.used |= {STEPS[op.opcode] for op in program.ops if op.opcode in STEPS}
-        label, arguments, defaults = self._class(_neuron_class(program, surrogate, stepping))
+            slope = _SurrogateClass(program.surrogate)
+            label, _ = self._class(slope)
+            given = sequence(f"{key}={constant(value)}" for key, value in slope.arguments)
+            surrogate = f"{label}({given})"
+        self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
+        neuron = _NeuronClass(program, surrogate, stepping)
+        label, defaults = self._class(neuron)
         size: list[tuple[str, Argument]] = []
         if program.per_step:
-            size.append(("steps", SizeArgument("steps", steps)))
+            size.append(("steps", Size("steps", steps)))
         if not all(item.is_scalar for item in program.learnables):
-            size.append(("channels", SizeArgument("channels", sample[0])))
-            size += [("rank", Fixed(len(sample)))] if len(sample) != 3 else []
-        given = (
-            (key, SizeArgument(key, value, default))
-            for (key, value), (_, default) in zip(arguments, defaults, strict=True)
-        )
-        return New(label, (*size, *given))
+            size.append(("channels", Size("channels", sample[0])))
+            size += [("rank", str(len(sample)))] if len(sample) != 3 else []
+        values = zip(neuron.arguments, defaults, strict=True)
+        given_sizes = ((key, Size(key, value, default)) for (key, value), (_, default) in values)
+        return New(label, (*size, *given_sizes))
 
-    def _class(self, made: _Made) -> tuple[str, Arguments, Arguments]:
-        """The name of a class that is written, if it is not yet; its arguments and its defaults."""
-        key = made.base + text_of(made.write("", ()))
+    def _class(self, made: _ProgramClass) -> tuple[str, Arguments]:
+        """The name of a class and its defaults. Writes the class if there is none like it."""
+        key = made.title + made.write("", ())
         if key not in self.made:
-            self.made[key] = self.claim(made.base), made.arguments
+            self.made[key] = self.claim(made.title), made.arguments
             self.classes.append(made.write(self.made[key][0], made.arguments))
-        label, defaults = self.made[key]
-        return label, made.arguments, defaults
+        return self.made[key]
 
 
-@record
-class _Made:
-    """A class: a name to begin with, its arguments, and what writes it for a name and defaults."""
+class _ProgramClass:
+    """A program as a class: its parameters as arguments, its values as expressions."""
 
-    base: str
-    arguments: Arguments
-    write: Callable[[str, Arguments], ast.ClassDef]
+    title: str
+    """The name of the class, if it is free."""
 
-
-def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
-    """A module that gives the surrogate's derivative."""
-    surrogate = settled(surrogate, unwritten(surrogate))
-    parameters = ClassParameters(surrogate, ())
-    roots = [surrogate.derivative] * 2
-    inputs = (INPUT, *(item.name for item in surrogate.scheduled))
-    equations = ClassEquations(inputs, surrogate.ops, roots, parameters)
-    takes = [("self", "", None), *((equations.names[key], "Tensor", None) for key in inputs)]
-    forward = function("forward", takes, "Tensor", equations.returning(surrogate.derivative))
-    doc = f"The surrogate {variable(surrogate.name)}: a derivative for Heaviside."
-    return _Made(
-        camel(surrogate.name),
-        parameters.arguments,
-        lambda label, defaults: class_(
-            label, ["nn.Module"], doc, [*parameters.init(defaults, []), forward]
-        ),
-    )
-
-
-def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: bool) -> _Made:
-    """A module with the equations of ``program`` in its forward method.
-
-    It takes [T, N, ...] and gives [T, N, ...], or what it takes if it has no states; its numbers
-    are those of the runtime's operator, bit for bit.
-    """
-    program = settled(program, unwritten(program))
-    attributes = parameter_names(program)
-    parameters = ClassParameters(program, attributes)
-    states = [state.name for state in program.states]
-    learnables = [item.parameter for item in program.learnables]
-    roots = [program.output, *program.next_states]
-    inputs = (*program.takes, *states, *learnables)
-    held = () if program.surrogate is None else program.surrogate.scheduled
-    equations = ClassEquations(inputs, program.ops, roots, parameters, [item.name for item in held])
-    x = equations.names[INPUT]
-    init = [assign([f"self.{parameters.surrogate}"], surrogate)] if surrogate is not None else []
-    reads: list[ast.stmt] = []
-    reads_at: list[ast.stmt] = []  # of each time step
-    for attribute, item in zip(attributes, program.learnables, strict=True):
-        raw = parameters.constant(item.raw, holder="")
-        form = _FORMS[item.is_scalar, item.per_step]
-        if item.scheduled:
-            held_at = template(
-                "self.register_buffer(label, torch.tensor(raw))", label=constant(attribute), raw=raw
-            )
-            init.append(ast.Expr(held_at))
-        else:
-            init.append(assign([f"self.{attribute}"], template(form, raw=raw)))
-        if item.per_step:
-            value = template("stored[t]", stored=name(f"self.{attribute}"))
-            reads_at.append(assign([equations.names[item.parameter]], value))
-        else:
-            reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
-    output = equations.value(program.output)
-    parted: list[ast.stmt] = []
-    if program.inputs:
-        each = [x, *(equations.names[name] for name in program.inputs)]
-        parted.append(assign(each, template("x.unbind(-1)", x=name(x))))
-    sizes = ["steps"] * program.per_step
-    if not all(item.is_scalar for item in program.learnables):
-        sizes += ["channels", "rank"]
-    if stepping:
-        doc = f"The neuron {variable(program.name)}, one step of [N, ...] after the other."
-        kept = "tuple" if program.per_step else "tuple[Tensor, ...]"
-        both = f"tuple[Tensor, {kept}]"
-        given = [("self", "", None), (x, "Tensor", None), ("state", f"{kept} | None", None)]
-        step = [*reads, *parted, *_one_step(program, equations, x, output, reads_at)]
-        return _Made(
-            f"{camel(program.name)}Step",
-            parameters.arguments,
-            lambda label, defaults: class_(
-                label,
-                ["nn.Module"],
-                doc,
-                [*parameters.init(defaults, init, sizes), function("step", given, both, step)],
-            ),
+    def __init__(
+        self,
+        program: NeuronProgram | SurrogateProgram,
+        inputs: Sequence[str],
+        roots: Sequence[Operand],
+        attributes: Sequence[str] = (),
+        scheduled: Sequence[str] = (),
+    ) -> None:
+        self.surrogate = free("surrogate", {*attributes}.__contains__)
+        taken = {self.surrogate, "channels", *MODULE_ATTRIBUTES, *attributes}
+        self.parameters: dict[str, str] = {}
+        for parameter, _ in program.parameters:
+            self.parameters[parameter] = free(variable(parameter), taken.__contains__)
+            taken.add(self.parameters[parameter])
+        values, found = dict(program.parameters), parameters_of(program)
+        self.arguments: Arguments = tuple(
+            (label, float(values[key])) for key, label in self.parameters.items() if key in found
         )
-    if not program.varies:
-        takes, body = x, [*reads, *parted, *equations.returning(program.output)]
-    else:
-        begin = [*reads_at, *parted]
-        takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output, begin)]
-    shapes = "[T, N, ...] to [T, N, ...]" if program.varies else "each element by itself"
-    doc = f"The neuron {variable(program.name)}: {shapes}."
-    forward = function("forward", [("self", "", None), (takes, "Tensor", None)], "Tensor", body)
-    return _Made(
-        camel(program.name),
-        parameters.arguments,
-        lambda label, defaults: class_(
-            label, ["nn.Module"], doc, [*parameters.init(defaults, init, sizes), forward]
-        ),
-    )
+        self.read: set[str] = set()  # parameters that the forward method reads
+
+        used = {"x_seq", "outputs", "state", "t", *_STEPS.values()}
+        self.names: dict[str, str] = {}
+        for value in [*inputs, *(op.name for op in program.ops)]:
+            label = free("y" if value.startswith("_") else variable(value), used.__contains__)
+            used.add(label)
+            self.names[value] = label
+        self.x = self.names[INPUT]
+        uses = Counter([*roots, *(arg for op in program.ops for arg in op.args)])
+        slope = f"self.{self.surrogate}"
+        if scheduled:
+            slope = f"lambda x: {slope}({sequence(['x', *(self.names[k] for k in scheduled)])})"
+        self.lines: list[str] = []
+
+        def apply(op: Instruction, args: list[Text]) -> Text:
+            if op.opcode in _STEPS:
+                more = [slope] if op.opcode == "heaviside" else []
+                made = f"{_STEPS[op.opcode]}.apply({sequence([args[0][0], *more])})", ATOM
+            else:
+                form, binds = torch_form(op.opcode, op.args)
+                made = enclosed(form, binds, args, like=self.x), binds[0]
+            hidden = op.name.startswith("_") or op.name.endswith(NEXT)
+            if hidden and uses[op.name] == 1 and len(made[0]) < _SHORT:
+                return made
+            self.lines.append(f"{self.names[op.name]} = {made[0]}")
+            return self.names[op.name], ATOM
+
+        known = {name: (self.names[name], ATOM) for name in inputs}
+        self.scope = fold(program.ops, known, apply, self.constant)
+
+    def constant(self, value: float, holder: str = "self.") -> Text:
+        """The text of a constant, made of the parameters of which the spec made it."""
+        if not isinstance(value, ParameterValue):
+            return constant(float(value)), ATOM
+        if holder:
+            self.read |= {self.parameters[key] for key in names_of(value)}
+        return self._origin(value.origin, holder)
+
+    def _origin(self, origin: Origin, holder: str) -> Text:
+        match origin:
+            case str():
+                return f"{holder}{self.parameters[origin]}", ATOM
+            case (str(opcode), *args):
+                row = OPCODES[opcode]
+                binds = row.binds if row.python == row.text else (ATOM,)
+                parts = [self._origin(arg, holder) for arg in args]
+                return enclosed(row.python, binds, parts), binds[0]
+            case _:
+                return constant(origin), ATOM
+
+    def value(self, operand: Operand, tight: int = 0) -> str:
+        """The text of a value that binds as ``tight``."""
+        made = self.constant(operand) if isinstance(operand, float) else self.scope[operand]
+        return enclosed("{0}", (0, tight), [made])
+
+    def returning(self, operand: Operand) -> list[str]:
+        """The lines of a method that returns one of the values."""
+        value = self.value(operand)
+        *lines, last = [*self.lines, f"return {value}"]
+        if lines and lines[-1].startswith(f"{value} = "):
+            return [*lines[:-1], f"return {lines[-1].removeprefix(f'{value} = ')}"]
+        return [*lines, last]
+
+    def init(
+        self, defaults: Arguments, body: Sequence[str] = (), sizes: Iterable[str] = ()
+    ) -> list[list[str]]:
+        """The constructor, if it does anything. ``sizes`` are those of learnables."""
+        saved = [f"self.{key} = {key}" for key, _ in self.arguments if key in self.read]
+        if not saved and not body and not self.arguments:
+            return []
+        given = {key: f" = {constant(value)}" for key, value in defaults}
+        takes = [f"{key}: int{' = 3' if key == 'rank' else ''}" for key in sizes]
+        takes += [f"{key}: float{given.get(key, '')}" for key, _ in self.arguments]
+        head = signature("__init__", takes, "None")
+        return [method(head, ["super().__init__()", *saved, *body])]
+
+    def write(self, name: str, defaults: Arguments) -> str:
+        raise NotImplementedError
 
 
-def _over_time(
-    program: NeuronProgram,
-    equations: ClassEquations,
-    x: str,
-    output: ast.expr,
-    before: list[ast.stmt],
-) -> list[ast.stmt]:
-    """The loop over the time steps; ``before`` is what each begins with."""
-    like = template("x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
-    first = [
-        assign([equations.names[name]], start) for name, start in _starts(program, equations, like)
-    ]
-    after = _next_states(program, equations)
-    targets = [equations.names[state.name] for state in program.states]
-    body = [
-        *before,
-        *equations.lines,
-        ast.Expr(method(name("outputs"), "append", output)),
-        *([assign(targets, sequence(after))] if targets else []),
-    ]
-    steps = [x], name("x_seq")
-    if program.per_step:
-        steps = ["t", x], call(name("enumerate"), name("x_seq"))
-    return [
-        *first,
-        assign(["outputs"], ast.List([], ast.Load())),
-        loop(*steps, body),
-        ast.Return(template("torch.stack(outputs)")),
-    ]
+class _SurrogateClass(_ProgramClass):
+    """A module that computes the derivative of a surrogate."""
+
+    def __init__(self, program: SurrogateProgram) -> None:
+        self.program = program = settled(program, _unwritten(program))
+        self.title = camel(program.name)
+        self.takes = (INPUT, *(item.name for item in program.scheduled))
+        super().__init__(program, self.takes, [program.derivative] * 2)
+
+    def write(self, name: str, defaults: Arguments) -> str:
+        body = self.returning(self.program.derivative)
+        takes = [f"{self.names[key]}: Tensor" for key in self.takes]
+        forward = method(signature("forward", takes, "Tensor"), body)
+        doc = f"The surrogate {variable(self.program.name)}: a derivative for Heaviside."
+        return class_(name, "nn.Module", doc, [*self.init(defaults), forward])
 
 
-def _one_step(
-    program: NeuronProgram,
-    equations: ClassEquations,
-    x: str,
-    output: ast.expr,
-    reads_at: list[ast.stmt],
-) -> list[ast.stmt]:
-    """One time step: the output, and the states behind it; the step's number before them where
-    what ``reads_at`` reads depends on it."""
-    starts = [start for _, start in _starts(program, equations, name(x))]
-    targets = [equations.names[state.name] for state in program.states]
-    after = _next_states(program, equations)
-    if program.per_step:
-        starts, targets = [constant(0), *starts], ["t", *targets]
-        after = [template("t + 1"), *after]
-    begin: list[ast.stmt] = []
-    if targets:
-        start = template("starts if state is None else state", starts=ast.Tuple(starts, ast.Load()))
-        made = ast.Tuple([ast.Name(target, ast.Store()) for target in targets], ast.Store())
-        begin.append(ast.Assign([made], start, lineno=0))
-    states = ast.Tuple(after, ast.Load())
-    return [
-        *begin, *reads_at, *equations.lines, ast.Return(ast.Tuple([output, states], ast.Load())),
-    ]  # fmt: skip
+class _NeuronClass(_ProgramClass):
+    """A module that computes a neuron, with the same numbers as the runtime's operator.
 
+    ``forward`` takes and returns [T, N, ...], or values of any shape if the program does not vary.
+    A ``stepping`` neuron has a method ``step`` instead.
+    """
 
-def _starts(
-    program: NeuronProgram, equations: ClassEquations, like: ast.expr
-) -> Iterator[tuple[str, ast.expr]]:
-    """The states before the first step."""
-    for state in program.states:
-        if repr(state.init) == "0.0" and not names_of(state.init):
-            yield state.name, template("torch.zeros_like(x)", x=like)
+    def __init__(self, program: NeuronProgram, surrogate: str, stepping: bool) -> None:
+        self.program = program = settled(program, _unwritten(program))
+        self.title = camel(program.name) + "Step" * stepping
+        self.stepping = stepping
+        self.attributes = parameter_names(program)
+        self.made_surrogate = surrogate
+        inputs = [*program.takes, *(state.name for state in program.states)]
+        inputs += [item.parameter for item in program.learnables]
+        roots = [program.output, *program.next_states]
+        held = () if program.surrogate is None else program.surrogate.scheduled
+        super().__init__(program, inputs, roots, self.attributes, [item.name for item in held])
+
+    def write(self, name: str, defaults: Arguments) -> str:
+        program, x = self.program, self.x
+        init = [f"self.{self.surrogate} = {self.made_surrogate}"] if self.made_surrogate else []
+        reads: list[str] = []
+        reads_at: list[str] = []  # at each time step
+        for attribute, item in zip(self.attributes, program.learnables, strict=True):
+            raw = self.constant(item.raw, holder="")[0]
+            start = _FORMS[item.is_scalar, item.per_step].format(raw=raw)
+            if item.scheduled:
+                init.append(f"self.register_buffer({constant(attribute)}, {start})")
+            else:
+                init.append(f"self.{attribute} = nn.Parameter({start})")
+            read = f"{self.names[item.parameter]} = self.{attribute}"
+            (reads_at if item.per_step else reads).append(read + "[t]" * item.per_step)
+        inputs = [self.names[key] for key in program.takes]
+        split = [f"{sequence(inputs)} = {x}.unbind(-1)"] if program.inputs else []
+        sizes = ["steps"] * program.per_step
+        if not all(item.is_scalar for item in program.learnables):
+            sizes += ["channels", "rank"]
+        doc = f"The neuron {variable(program.name)}"
+        if self.stepping:
+            doc += ", one step of [N, ...] after the other."
+            states = "tuple" if program.per_step else "tuple[Tensor, ...]"
+            takes = [f"{x}: Tensor", f"state: {states} | None"]
+            head = signature("step", takes, f"tuple[Tensor, {states}]")
+            body = [*reads, *split, *self._one_step(reads_at)]
+        elif program.varies:
+            doc += ": [T, N, ...] to [T, N, ...]."
+            head = signature("forward", ["x_seq: Tensor"], "Tensor")
+            body = [*reads, *self._over_time([*reads_at, *split])]
         else:
-            init = equations.parameters.constant(state.init)
-            yield state.name, template("torch.full_like(x, init)", x=like, init=init)
+            doc += ": each element by itself."
+            head = signature("forward", [f"{x}: Tensor"], "Tensor")
+            body = [*reads, *split, *self.returning(program.output)]
+        return class_(
+            name, "nn.Module", doc, [*self.init(defaults, init, sizes), method(head, body)]
+        )
+
+    def _over_time(self, before: Sequence[str]) -> list[str]:
+        """The loop over time steps. ``before`` is the start of each."""
+        program, x = self.program, self.x
+        states = [self.names[state.name] for state in program.states]
+        starts = self._starts("x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
+        body = [*before, *self.lines, f"outputs.append({self.value(program.output)})"]
+        if states:
+            body.append(f"{sequence(states)} = {sequence(self._next_states())}")
+        head = f"for t, {x} in enumerate(x_seq):" if program.per_step else f"for {x} in x_seq:"
+        first = [f"{name} = {start}" for name, start in zip(states, starts, strict=True)]
+        return [*first, "outputs = []", head, *indented(body), "return torch.stack(outputs)"]
+
+    def _one_step(self, reads_at: Sequence[str]) -> list[str]:
+        """One time step, which returns the output and the next states. The first state of a neuron
+        with learnables for each step is the number of the step."""
+        starts, after = self._starts(self.x), self._next_states()
+        states = [self.names[state.name] for state in self.program.states]
+        if self.program.per_step:
+            starts, states, after = ["0", *starts], ["t", *states], ["t + 1", *after]
+        targets = sequence(states) if len(states) > 1 else _tuple(states)
+        begin = f"{targets} = {_tuple(starts)} if state is None else state"
+        result = f"return {self.value(self.program.output)}, {_tuple(after)}"
+        return [*([begin] if states else []), *reads_at, *self.lines, result]
+
+    def _starts(self, like: str) -> list[str]:
+        """The states before the first step."""
+        return [
+            f"torch.zeros_like({like})"
+            if repr(state.init) == "0.0" and not names_of(state.init)
+            else f"torch.full_like({like}, {self.constant(state.init)[0]})"
+            for state in self.program.states
+        ]
+
+    def _next_states(self) -> list[str]:
+        scalars = self.program.scalars()
+        after: list[str] = []
+        for value in self.program.next_states:
+            if isinstance(value, float):
+                after.append(f"torch.full_like({self.x}, {self.value(value)})")
+            elif value in scalars:
+                after.append(f"{self.value(value, ATOM)}.to({self.x}.dtype).expand_as({self.x})")
+            else:
+                after.append(self.value(value))
+        return after
 
 
-def _next_states(program: NeuronProgram, equations: ClassEquations) -> list[ast.expr]:
-    """The states behind a step."""
-    scalars = program.scalars()
-    after: list[ast.expr] = []
-    for value in program.next_states:
-        node = equations.value(value)
-        if isinstance(value, float):
-            node = template("torch.full_like(x, value)", x=equations.like, value=node)
-        elif value in scalars:
-            node = template("value.to(x.dtype).expand_as(x)", x=equations.like, value=node)
-        after.append(node)
-    return after
+def _tuple(items: Sequence[str]) -> str:
+    return f"({sequence(items)}{',' * (len(items) == 1)})"
+
+
+def _unwritten(program: NeuronProgram | SurrogateProgram) -> set[str]:
+    """The parameters in constants that Python's own functions cannot compute."""
+    return {
+        key
+        for value in constants_of(program)
+        if isinstance(value, ParameterValue)
+        and not all(OPCODES[opcode].python for opcode in opcodes_of(value.origin))
+        for key in names_of(value)
+    }

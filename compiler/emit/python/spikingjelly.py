@@ -1,18 +1,19 @@
 """A network as a ``.py`` file of SpikingJelly's layers and neurons, as its users write them.
 
-The names of weights are those of danetc's model, so that they fit. SpikingJelly's neurons remember
-their states until ``functional.reset_net``, and its layers say whether they take all steps (``"m"``,
-[T, N, ...]) or one (``"s"``, [N, ...]): what is the same at each step, and what a loop over time runs.
+Weights have the names of danetc's model. SpikingJelly's neurons keep their states until
+``functional.reset_net``. Its layers take all steps (mode ``"m"``, [T, N, ...]) or one (mode ``"s"``,
+[N, ...]: a value that is the same at each step, or a step of a loop over time).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.compiler.emit.python.forms import Argument, Fixed, New
+from danetc.compiler.emit.names import words
+from danetc.compiler.emit.python.constructors import Argument, New
 from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.module import emit_python
-from danetc.compiler.emit.python.names import words
+from danetc.compiler.emit.python.text import constant
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchModule
 from danetc.dsl.neuron.program import NeuronProgram
@@ -21,7 +22,7 @@ from danetc.dsl.neuron.spikingjelly import CLASSES, match_neuron
 _LAYERS = frozenset(
     {"Conv2d", "ConvTranspose2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"}
 )
-"""Those that take both kinds of values in SpikingJelly, under the names that torch has."""
+"""Layers that SpikingJelly has in both modes, under the names of torch."""
 _DEFAULTS: Mapping[str, object] = {
     "v_threshold": 1.0,
     "v_reset": 0.0,
@@ -32,12 +33,12 @@ _STATIC_NORM = "danetc.runtime.layers.norm.StaticBatchNorm2d"
 
 
 def emit_spikingjelly(graph: Graph) -> str:
-    """The text of the file. Raises ValueError for what SpikingJelly has not, with its place."""
+    """Return the text of the file. Raises ValueError for a node that SpikingJelly cannot run."""
     return emit_python(graph, SpikingJellyLayers)
 
 
 class SpikingJellyLayers(Layers):
-    """What constructs layers and neurons there."""
+    """Constructors of SpikingJelly's layers and neurons."""
 
     needs = "SpikingJelly 2"
     advice = (
@@ -81,9 +82,9 @@ def _is_layer(module: TorchModule) -> bool:
 
 
 def _with_mode(made: New, mode: str) -> New:
-    """A layer with its step mode; one within a helper is given it there."""
+    """Set the step mode of a layer, which may be inside a helper."""
     if str(made.target).startswith("layer."):
-        return New(made.target, (*made.args, ("step_mode", Fixed(mode))))
+        return New(made.target, (*made.args, ("step_mode", constant(mode))))
     args = ((key, _with_mode(part, mode) if isinstance(part, New) else part) for key, part in made.args)  # fmt: skip
     return New(made.target, tuple(args))
 
@@ -96,11 +97,11 @@ def _neuron(node: Node, program: NeuronProgram) -> New:
             f"`{words(program.name)}`"
         )
     args: list[tuple[str, Argument]] = [
-        (key, Fixed(value))
+        (key, constant(value))
         for key, value in found.settings().items()
         if key not in _DEFAULTS or value != _DEFAULTS[key]
     ]
-    shape = tuple((key, Fixed(value)) for key, value in found.shape)
+    shape = tuple((key, constant(value)) for key, value in found.shape)
     args.append(("surrogate_function", New(f"surrogate.{found.surrogate}", shape)))
-    args.append(("step_mode", Fixed("m")))
+    args.append(("step_mode", constant("m")))
     return New(f"neuron.{CLASSES[found.neuron]}", tuple(args))

@@ -544,7 +544,7 @@ def densenet(blocks: int = 6, growth: int = 3) -> Graph:
 def test_blocks_that_differ_in_one_size_are_one_class() -> None:
     graph = densenet()
     text = emit_python(graph)
-    assert "Block(channels) for channels in range(4, 22, 3)" in text
+    assert "Block(size) for size in range(4, 22, 3)" in text
     assert "features.append(block(torch.cat(features, dim=-3)))" in text
     ours, theirs = standalone(graph), emit(graph, seed=3)
     assert list(ours.state_dict()) == list(theirs.state_dict())
