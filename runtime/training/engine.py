@@ -1,8 +1,8 @@
-"""The training loop: one phase of a recipe, from where a checkpoint left it to its end.
+"""The training loop: one phase of a recipe, from its start or a checkpoint to its end.
 
-``fit`` reads from top to bottom: set up, restore, then epochs of steps. What is remembered between
-two steps is ``state.TrainingState``; how it reaches the disk stands in ``checkpoints``. The same
-settings on the same machine give the same bits, however often the run is killed and resumed.
+``fit`` reads from top to bottom: set up, restore, then epochs of steps. ``state.TrainingState``
+holds what survives a step, and ``checkpoints`` writes it. The same settings on the same machine
+give the same bits, however often the run is killed and resumed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A phase that is over, or one of its epochs: the model to keep (the running mean of the weights
-    where the phase has ``ema``), its weights on the CPU, the figures of all epochs, those of earlier
-    phases too, and how the last test was made (``Evaluation.as_dict``).
+    """Result of a phase, or of one of its epochs.
+
+    ``model`` is the moving average of the network if the phase has ``ema``, and ``weights`` are its
+    tensors on the CPU. ``history`` has the figures of all epochs, those of earlier phases too.
+    ``tested`` describes the last evaluation (``Evaluation.as_dict``).
     """
 
     model: nn.Module
@@ -66,19 +68,19 @@ def fit(
     stop: StopRequest | None = None,
     teachers: Mapping[str, Model] | None = None,
 ) -> Fitted:
-    """Train ``model`` by a phase of a recipe, from ``resume`` on where that is given.
+    """Train ``model`` by a phase of a recipe, from the snapshot ``resume`` if there is one.
 
     All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints``,
-    ``resume`` and ``epoch_done`` matter on rank 0 alone. ``earlier`` are the figures of the phases
+    ``resume`` and ``epoch_done`` matter on rank 0 only. ``earlier`` has the figures of the phases
     before this one. ``teachers`` are the networks that terms of the loss learn from, by their
-    directories. The global random states are left as they were.
+    directories. The global random states are restored at the end.
 
-    A network whose head keeps time gives [T, N, classes]: `cross_entropy` and the accuracy take
-    the mean over T, `tet` takes every step.
+    If the head of the network keeps time, its output is [T, N, classes]: `cross_entropy` and the
+    accuracy take the mean over T, `tet` takes every step.
 
-    Raises DataError where the data do not fit the network; TrainingError for settings that do not
-    go together, a loss that is no longer finite and a lack of memory; CheckpointError where
-    ``resume`` is of another network; Stopped where ``stop`` has asked for it.
+    Raises DataError if the data do not fit the network; TrainingError for settings that do not go
+    together, a loss that is no longer finite and a lack of memory; CheckpointError if ``resume`` is
+    of another network; Stopped if ``stop`` was requested.
     """
     chosen = settings if settings is not None else RunSettings()
     place = world if world is not None else alone()
@@ -118,13 +120,13 @@ def fit(
 
 
 def _fitted(run: PhaseRun) -> Fitted:
-    """What there is so far. All processes call it together."""
+    """Return the result so far. All processes call it together."""
     state = run.state
     return Fitted(run.kept, tensors_of(run.kept), list(state.history), dict(state.tested))
 
 
 def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
-    """The steps of an epoch from ``start`` on. Leaves the epoch's sums in the state's totals."""
+    """Run the steps of an epoch from ``start`` on; the state's totals then have its sums."""
     state, phase, world = run.state, run.phase, run.world
     run.shared.train()
     clock = run.start_epoch(start)
@@ -133,21 +135,21 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         clock.lap("data")
         state.optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
-            # The mean over processes is taken; each part counts by its images.
+            # Gradients are averaged over processes; each part counts by its images.
             share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
                 run.learn(images, labels, targets, share, clock)
         run.gather_gradients()
         state.totals.skip(batch.skipped)
-        step = run.take(epoch, batch, [images for images, _, _ in parts])
-        heard = run.steps.heard(state.totals, run.steps.ahead)
+        step = run.add_step(epoch, batch, [images for images, _, _ in parts])
+        done = run.steps.read(state.totals, run.steps.ahead)
         clock.settle()
         stopping, due, broken = world.any(
-            run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in heard)
+            run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in done)
         )
         clock.lap("communication")
         if broken:
-            raise run.not_finite(heard)
+            raise run.not_finite(done)
         if phase.clip is not None:
             state.scaler.unscale_(state.optimizer)
             step.norm = Coming(nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip))
@@ -160,23 +162,23 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         state.done += 1
         run.changes.put(state.done)
         clock.lap("optimizer")
-        run.report(heard)
+        run.report(done)
         position = Position(run.settings.phase, epoch, batch.step + 1)
         if stopping or due:
-            run.hear_all()
+            run.report_all()
         if stopping:
             run.leave(position)
         if due:
             run.save_later(position, LAST)
         clock.start()
-    run.hear_all()
+    run.report_all()
 
 
 def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
-    """Loss and accuracy of the model to keep on the test images, over all processes.
+    """Return loss and accuracy of the kept model on the test images, over all processes.
 
-    Neurons are watched during the first batch. Where a network draws random numbers, they are
-    those of the epoch, and training continues with its own.
+    Firing rates are those of the first batch. Random numbers of the network are seeded by the
+    epoch, and the training continues with its own.
     """
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)
@@ -193,7 +195,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
                 break
             batch = next(batches, None)
             if batch is None:
-                continue  # others have one more
+                continue  # other processes have one more
             images, labels, _ = run.batches.taken(batch, None)
             with (
                 probe.watching() if number == 0 else nullcontext(),
@@ -204,7 +206,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
                 loss = run.test_loss(outputs, labels)
             totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
             run.observer.testing(number + 1, run.batches.rounds)
-    if stopping:  # saved with the random numbers of training, which are back now
+    if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))
     totals.skip(run.batches.skipped_tests)
     whole = totals.over(world)

@@ -1,4 +1,4 @@
-"""A phase that is running: its model, data and state, and what the loop asks of them."""
+"""State of the running phase: model, data, optimizer, progress."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ from danetc.runtime.training.optim import (
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
-from danetc.runtime.training.totals import Heard, Steps, Sums, Taken, Totals
+from danetc.runtime.training.totals import InFlightStep, StepMetrics, StepQueue, Sums, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What putting back a state raises that is none."""
+"""Errors that a damaged state raises when it is restored."""
 
 
 class PhaseRun:
-    """What a phase needs while it runs. ``kept`` is the model to test and keep."""
+    """A phase while it runs. ``kept`` is the model that is tested and saved at the end."""
 
     def __init__(
         self,
@@ -138,10 +138,10 @@ class PhaseRun:
             history=list(earlier),
         )
         self.clock = Clock(world.device)
-        self.steps = Steps(world.device)
+        self.steps = StepQueue(world.device)
         self.rate = 0.0
         self._folder = None if checkpoints is None else checkpoints.folder
-        """Where the checkpoints lie, known to every process from the beginning of the phase on."""
+        """Folder of the checkpoints; ``begin`` tells it to every process."""
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._lap = time.perf_counter()
@@ -152,7 +152,7 @@ class PhaseRun:
     # -- beginning and ending ----------------------------------------------------------------------
 
     def begin(self, resume: Snapshot | None) -> Position:
-        """Restore what was saved, and say from where the phase goes on."""
+        """Restore a snapshot, and return the position from which the phase goes on."""
         position = Position(self.settings.phase)
         found = self._from_first(resume)
         self._folder = self.world.from_first(self._folder)
@@ -197,7 +197,7 @@ class PhaseRun:
         return position
 
     def _from_first(self, resume: Snapshot | None) -> Snapshot | None:
-        """The snapshot of rank 0, which alone needs to reach the disk, everywhere."""
+        """Return the snapshot of rank 0 in every process; only rank 0 needs to read the disk."""
         world = self.world
         if world.size == 1:
             return resume
@@ -219,15 +219,15 @@ class PhaseRun:
                 f"the run was on {found.state['world']} processes and is on {self.world.size} now: "
                 "from here on its numbers are not those of a run left alone"
             )
-            # Its processes drew other random numbers: these begin with new ones, by where they are.
+            # The stored random states are of other processes: seed these by their position.
             seed_everything(
                 self.settings.seed, self.settings.phase, self.world.rank, found.state["done"]
             )
         same = found.state["optimizer_name"] == self.phase.optimizer.name
         if not same:
             self.observer.notice(
-                f"what {found.state['optimizer_name']} has gathered means nothing to "
-                f"{self.phase.optimizer.name}, which begins with nothing"
+                f"the state of {found.state['optimizer_name']} does not fit {self.phase.optimizer.name}, "
+                "which starts without one"
             )
         self.state.restore(found, with_optimizer=same)
         self.rate = float(found.state["rate"])
@@ -236,7 +236,7 @@ class PhaseRun:
         return position
 
     def _moved(self, position: Position, before: int) -> Position:
-        """The same share of the way where an epoch now has another number of steps."""
+        """Scale a position to an epoch that now has another number of steps."""
         step = position.step * self.batches.steps // before
         self.state.done = position.epoch * self.batches.steps + step
         put_at(self.state.scheduler, self.state.done)
@@ -246,7 +246,7 @@ class PhaseRun:
         return Position(position.phase, position.epoch, step)
 
     def close(self) -> None:
-        """End the loaders, and see what is being written to the disk."""
+        """Stop the loaders and wait for the checkpoint that is being written."""
         self.batches.close()
         if self.checkpoints is not None:
             self.checkpoints.wait()
@@ -256,7 +256,7 @@ class PhaseRun:
     def learn(
         self, images: Tensor, labels: Tensor, targets: Tensor, share: float, clock: Clock
     ) -> None:
-        """Add the gradients of a part of a batch, which counts by ``share``, and its totals."""
+        """Add the gradients of a part of a batch, weighted by ``share``, and its totals."""
         part = Part(
             self.shared,
             self.model,
@@ -271,12 +271,12 @@ class PhaseRun:
         self.state.totals.add(over_time(self.loss.output(outputs)), labels, loss)
 
     def gather_gradients(self) -> None:
-        """Take the mean of gradients over processes where DDP has not."""
+        """Average gradients over processes unless DDP has done so."""
         if self.world.size > 1 and not whole(self.phase.gradient):
             self.world.mean([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def as_taken(self, images: Tensor) -> Tensor:
-        """Images [N, ...], or of events [N, T, ...], as networks take them."""
+        """Return images [N, ...] or events [N, T, ...] in the layout that networks take."""
         return images.transpose(0, 1) if self.batches.events else images
 
     def _loss_of_nothing(self) -> Tensor:
@@ -286,7 +286,7 @@ class PhaseRun:
             return self.loss(self.shared(self.as_taken(images)), labels, self.as_taken(images))
 
     def totals(self) -> Totals:
-        """Sums over images, of nothing yet."""
+        """Return empty totals."""
         return Totals(self.world.device, self.loss.target, self.loss.classes)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -295,7 +295,7 @@ class PhaseRun:
     # -- what is reported ------------------------------------------------------------------------------
 
     def start_epoch(self, start: int) -> Clock:
-        """Begin to measure, and to count unless the epoch goes on."""
+        """Start the clock, and reset the totals unless the epoch resumes at step ``start``."""
         if start == 0:
             self.state.totals.reset()
             self.state.seconds = 0.0
@@ -304,29 +304,30 @@ class PhaseRun:
         self._epoch_images = 0
         return self.clock
 
-    def take(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> Taken:
-        """Note a step whose gradients are there, or queued."""
+    def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
+        """Queue a step whose gradients are computed, or queued on the device."""
         self.rate = float(self.state.optimizer.param_groups[0]["lr"])
-        return self.steps.take(Taken(epoch, batch, parts, self.rate, self.state.totals.coming()))
+        return self.steps.add(
+            InFlightStep(epoch, batch, parts, self.rate, self.state.totals.coming())
+        )
 
     def hold_back_if_broken(self) -> None:
-        """Let the optimizer change nothing where the loss is not finite, which the host hears later."""
+        """Make the optimizer skip the step if its loss, which the host reads later, is not finite."""
         if self.steps.ahead and not self.state.scaler.is_enabled():
             optimizer: Any = self.state.optimizer
             optimizer.grad_scale, optimizer.found_inf = None, self.state.totals.broken
 
-    def hear_all(self) -> None:
-        """Report the steps that were not yet heard of. Raises TrainingError as ``not_finite``."""
+    def report_all(self) -> None:
+        """Report all steps in flight. Raises TrainingError as ``not_finite``."""
         if not len(self.steps):
             return
-        heard = self.steps.heard(self.state.totals, 0)
-        if any(self.world.any(any(each.broken for each in heard))):
-            raise self.not_finite(heard)
-        self.report(heard)
+        done = self.steps.read(self.state.totals, 0)
+        if any(self.world.any(any(each.broken for each in done))):
+            raise self.not_finite(done)
+        self.report(done)
 
-    def report(self, heard: Sequence[Heard]) -> None:
-        """Tell of steps."""
-        for each in heard:
+    def report(self, done: Sequence[StepMetrics]) -> None:
+        for each in done:
             step, sums = each.step, each.sums
             self._epoch_images += step.batch.total
             self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
@@ -348,7 +349,7 @@ class PhaseRun:
             )
 
     def figures(self, epoch: int, test: Sums, firing: Firing) -> Epoch:
-        """Those of an epoch that is evaluated."""
+        """Return the figures of an epoch after its evaluation."""
         train = self.state.totals.over(self.world)
         self._count_seconds()
         exposed = communication(self.shared) * max(1, self._epoch_images // self.phase.batch)
@@ -381,7 +382,7 @@ class PhaseRun:
     # -- what is saved -----------------------------------------------------------------------------
 
     def checkpoint_is_due(self) -> bool:
-        """Whether rank 0 finds it time for one."""
+        """True on rank 0 if a checkpoint is due."""
         if not self.world.first or self.checkpoints is None:
             return False
         every, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
@@ -390,13 +391,13 @@ class PhaseRun:
         return late or (every > 0 and steps >= every)
 
     def save_later(self, position: Position, *names: str) -> None:
-        """Copy the state now and write it while the training goes on."""
+        """Copy the state now, and write it while the training goes on."""
         snapshot = self._snapshot(position)
         if snapshot is not None and self.checkpoints is not None:
             self.checkpoints.write_later(snapshot, *names)
 
     def finish_epoch(self, epoch: int, figures: Epoch) -> None:
-        """Save the state between two epochs, also as the best, for good, and as the phase's end."""
+        """Save the state after an epoch, under the further names that apply to it."""
         phase, settings = self.phase, self.settings
         names = [LAST]
         if self.state.best is None or figures.quality > self.state.best:
@@ -411,7 +412,7 @@ class PhaseRun:
         self.save_later(Position(settings.phase, epoch + 1, 0), *names)
 
     def leave(self, position: Position) -> None:
-        """Save and stop. Raises Stopped, in every process."""
+        """Save the state and raise Stopped, in every process."""
         snapshot = self._snapshot(position)
         done = False
         if snapshot is not None and self.checkpoints is not None:
@@ -421,7 +422,7 @@ class PhaseRun:
         raise Stopped(signum, f"{self.phase.name}, {position}", done)
 
     def _snapshot(self, position: Position) -> Snapshot | None:
-        """The state now, on rank 0. Raises TrainingError rather than save what is broken."""
+        """Return the current state on rank 0. Raises TrainingError if a tensor is not finite."""
         broken = not_finite_tensor(self.model)
         if any(self.world.any(broken is not None)):
             named = next(name for name in self.world.gather(broken) if name is not None)
@@ -440,10 +441,10 @@ class PhaseRun:
         return self.state.snapshot(position, extra)
 
     def last_good(self) -> str:
-        """Where the newest checkpoint is, for a message."""
+        """Return the end of a message that names the newest checkpoint, or ``""``."""
         if self._folder is None:
             return ""
-        # other ranks read the disk, where `last` is missing if rank 0 died as it replaced it
+        # Other ranks read the disk, where `last` is missing if rank 0 died while replacing it.
         for place in (self._folder / LAST, self._folder / PREVIOUS):
             newest = (
                 self.checkpoints.last_written() if self.checkpoints else position_on_disk(place)
@@ -452,16 +453,17 @@ class PhaseRun:
                 return f"; the last good checkpoint is {place} ({newest})"
         return ""
 
-    def not_finite(self, heard: Sequence[Heard]) -> TrainingError:
-        """What to raise where the loss of a step is not finite: where that begins. All processes
-        look, each at its part of the batch.
+    def not_finite(self, done: Sequence[StepMetrics]) -> TrainingError:
+        """Return the error of a step whose loss is not finite, with the layer where that begins.
+
+        All processes call it, each for its part of the batch.
         """
 
         def again(x: Tensor) -> object:
             with self.autocast():
                 return self.model(self.as_taken(x))
 
-        (last,) = heard
+        (last,) = done
         step = last.step
         places = [first_not_finite(self.model, x, again) for x in step.parts]
         found = next((place for place in places if "loss alone" not in place), places[0])

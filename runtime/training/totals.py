@@ -22,14 +22,15 @@ from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.training.distributed import World
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)
-_PLAIN = 6
-"""Sums of every target; those of one target stand behind."""
+_COMMON = 6
+"""Number of sums that every target has; those of one target follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Images, loss, answers (of images, or of pixels), those that are right, and images that could
-    not be read; numbers on the host. Accuracies are from 0 to 1.
+    """Sums on the host: images, loss, answers (images or pixels), correct ones, unreadable images.
+
+    Accuracies are from 0 to 1.
     """
 
     values: tuple[float, ...]
@@ -50,7 +51,7 @@ class Sums:
 
     @property
     def top1(self) -> float | None:
-        """The share of right answers; None of numbers, which are not right or wrong."""
+        """Share of correct answers; None if numbers are learned."""
         return self._share(_TOP1)
 
     @property
@@ -59,29 +60,27 @@ class Sums:
 
     @property
     def rmse(self) -> float | None:
-        """The root of the mean squared distance, of numbers."""
+        """Root mean squared error of numbers; None for other targets."""
         if self.target != "numbers":
             return None
-        squares, count = self.values[_PLAIN:]
+        squares, count = self.values[_COMMON:]
         return (squares / count) ** 0.5 if count else 0.0
 
     @property
     def miou(self) -> float | None:
-        """Of pixels: intersection over union, the mean over the classes that there are pixels or
-        answers of.
-        """
+        """Intersection over union of pixels, averaged over the classes that occur."""
         if self.target != "pixels":
             return None
-        values = self.values[_PLAIN:]
+        values = self.values[_COMMON:]
         classes = len(values) // 3
-        right, found, wanted = (values[n * classes : (n + 1) * classes] for n in range(3))
-        unions = [a + b - c for a, b, c in zip(found, wanted, right, strict=True)]
-        shares = [c / union for c, union in zip(right, unions, strict=True) if union]
+        correct, predicted, labelled = (values[n * classes : (n + 1) * classes] for n in range(3))
+        unions = [a + b - c for a, b, c in zip(predicted, labelled, correct, strict=True)]
+        shares = [c / union for c, union in zip(correct, unions, strict=True) if union]
         return sum(shares) / len(shares) if shares else 0.0
 
     @property
     def scores(self) -> dict[str, float]:
-        """What there is of this target beside accuracies, by name."""
+        """Scores of the target other than accuracies, by name."""
         found = {"miou": self.miou, "rmse": self.rmse}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -93,34 +92,34 @@ class Sums:
 
 
 class Coming:
-    """Numbers of a tensor on their way to the host. Only ``get`` waits for them."""
+    """A copy of a tensor on its way to the host. Only ``get`` waits for it."""
 
     def __init__(self, values: Tensor) -> None:
         self._values = values.detach().reshape(-1).to("cpu", non_blocking=True, copy=True)
-        self._there: Any = None
+        self._arrived: Any = None
         if values.device.type != "cpu":
-            self._there = torch.get_device_module(values.device).Event()
-            self._there.record()
+            self._arrived = torch.get_device_module(values.device).Event()
+            self._arrived.record()
 
     def get(self) -> tuple[float, ...]:
-        if self._there is not None:
-            self._there.synchronize()
+        if self._arrived is not None:
+            self._arrived.synchronize()
         return tuple(self._values.tolist())
 
 
 class Totals:
-    """Adds up what ``Sums`` are of, for ``outputs`` classes or numbers. Nothing waits for the device but
-    ``read``.
-    """
+    """Running sums on the device, for ``outputs`` classes or numbers. Only ``read`` waits for it."""
 
     def __init__(self, device: torch.device, target: Target = "classes", outputs: int = 0) -> None:
         self._device, self._target = device, target
         more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
-        self._sums = torch.zeros(_PLAIN + more, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(_COMMON + more, dtype=torch.float64, device=device)
 
     def add(self, output: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Count a part of a batch: ``output`` [N, classes], ``labels`` [N], its mean loss; of pixels
-        [N, classes, H, W] and [N, H, W], of numbers both [N, D].
+        """Add a part of a batch with its mean loss.
+
+        ``output`` and ``labels`` are [N, classes] and [N], for pixels [N, classes, H, W] and
+        [N, H, W], for numbers both [N, D].
         """
         with torch.no_grad():
             count = torch.full((), float(len(labels)), device=self._device)
@@ -133,31 +132,33 @@ class Totals:
             else:
                 best = output.topk(min(5, output.shape[-1]), dim=-1).indices
                 among = (best == labels.unsqueeze(-1)).sum()
-                right = (output.argmax(-1) == labels).sum()
-                row = [count, right, among, count * 0]
+                correct = (output.argmax(-1) == labels).sum()
+                row = [count, correct, among, count * 0]
             row = [count, loss.detach() * count, *row]
             self._sums += torch.stack([value.to(torch.float64) for value in row])
 
     def _of_pixels(self, output: Tensor, labels: Tensor) -> list[Tensor]:
-        """Pixels of a class, those with the right one and with it among five; then for each class
-        its pixels that are right, that were answered with it, and that are of it.
+        """Return the counts of labelled, top-1 and top-5 pixels, then for each class those of its
+        correct, predicted and labelled pixels.
         """
         classes = output.shape[1]
         counted = labels != IGNORED
-        found = output.argmax(1)
+        predicted = output.argmax(1)
         best = output.topk(min(5, classes), 1).indices
         among = ((best == labels.unsqueeze(1)).any(1) & counted).sum()
-        right = (found == labels) & counted
+        correct = (predicted == labels) & counted
 
-        def of_each(values: Tensor, where: Tensor) -> Tensor:
-            """How often each class is among ``values``; what is elsewhere counts for one too many."""
+        def per_class(values: Tensor, where: Tensor) -> Tensor:
+            """Count each class among ``values`` at the places ``where`` marks."""
             places = values.where(where, classes).flatten()
             count = torch.zeros(classes + 1, dtype=torch.int64, device=values.device)
             return count.scatter_add_(0, places, torch.ones_like(places))[:classes]
 
-        each = [of_each(labels, right), of_each(found, counted), of_each(labels, counted)]
+        counts = [
+            per_class(labels, correct), per_class(predicted, counted), per_class(labels, counted)
+        ]  # fmt: skip
         total = counted.sum()
-        return [total, right.sum(), among, total * 0, *torch.cat(each)]
+        return [total, correct.sum(), among, total * 0, *torch.cat(counts)]
 
     def skip(self, images: int) -> None:
         if images:
@@ -165,11 +166,11 @@ class Totals:
 
     @property
     def broken(self) -> Tensor:
-        """1 on the device where the loss is not finite any more, else 0, float32."""
+        """float32 scalar on the device: 1 if the loss is no longer finite, else 0."""
         return self._sums[_LOSS].isfinite().logical_not().to(torch.float32)
 
     def coming(self) -> Coming:
-        """The sums so far, as ``sums`` takes them when they are there."""
+        """Start to copy the sums to the host, for ``sums``."""
         return Coming(self._sums)
 
     def sums(self, coming: Coming) -> Sums:
@@ -188,20 +189,16 @@ class Totals:
         self._sums = torch.zeros_like(self._sums)
 
     def over(self, world: World) -> Sums:
-        """Those of all processes together, added up in their order."""
-        return added_up(world.gather(self.read()))
-
-
-def added_up(parts: Sequence[Sums]) -> Sums:
-    """The sums of parts, in their order: floats round by it."""
-    columns = zip(*(part.values for part in parts), strict=True)
-    return Sums(tuple(sum(column) for column in columns), parts[0].target)
+        """Return the sums over all processes, added in their order: floats round by it."""
+        columns = zip(*(part.values for part in world.gather(self.read())), strict=True)
+        return Sums(tuple(sum(column) for column in columns), self._target)
 
 
 @dataclass(slots=True)
-class Taken:
-    """A step of an epoch (from 0), of images in ``parts``, at a learning rate. ``norm`` is that of the
-    gradient before clipping.
+class InFlightStep:
+    """A step of an epoch (from 0) with the images of its ``parts``, whose metrics are not read yet.
+
+    ``norm`` is that of the gradient before clipping.
     """
 
     epoch: int
@@ -213,15 +210,15 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class StepMetrics:
     """A step, and the sums of its epoch up to it on this process."""
 
-    step: Taken
+    step: InFlightStep
     sums: Sums
 
     @property
     def broken(self) -> bool:
-        """Whether the loss is no longer finite."""
+        """True if the loss is no longer finite."""
         return not math.isfinite(self.sums.loss)
 
     @property
@@ -229,24 +226,24 @@ class Heard:
         return None if self.step.norm is None else self.step.norm.get()[0]
 
 
-class Steps:
-    """The steps that were taken and not yet heard of."""
+class StepQueue:
+    """Steps in flight: metrics not yet read by the host."""
 
     def __init__(self, device: torch.device) -> None:
         self.ahead = AHEAD if device.type != "cpu" else 0
-        self._open: deque[Taken] = deque()
+        self._open: deque[InFlightStep] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def take(self, step: Taken) -> Taken:
+    def add(self, step: InFlightStep) -> InFlightStep:
         self._open.append(step)
         return step
 
-    def heard(self, totals: Totals, ahead: int) -> list[Heard]:
-        """The oldest steps, all but ``ahead``; waits for their numbers."""
+    def read(self, totals: Totals, ahead: int) -> list[StepMetrics]:
+        """Wait for the metrics of the oldest steps, all but ``ahead``."""
         found = []
         while len(self._open) > ahead:
             step = self._open.popleft()
-            found.append(Heard(step, totals.sums(step.coming)))
+            found.append(StepMetrics(step, totals.sums(step.coming)))
         return found

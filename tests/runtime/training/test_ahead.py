@@ -19,8 +19,8 @@ import danetc
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
-from danetc.runtime.training.optim import make_average
-from danetc.runtime.training.totals import Steps
+from danetc.runtime.training.optim import Average
+from danetc.runtime.training.totals import StepQueue
 from tests.runtime.training.common import ADAM, NETWORK, digits, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
@@ -29,12 +29,12 @@ READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OneAhead(Steps):
+    class OneAhead(StepQueue):
         def __init__(self, device: torch.device) -> None:
             super().__init__(device)
             self.ahead = 1
 
-    monkeypatch.setattr(running, "Steps", OneAhead)
+    monkeypatch.setattr(running, "StepQueue", OneAhead)
 
 
 class Reads(TorchFunctionMode):
@@ -147,7 +147,7 @@ def _batches(data: DataSet, chosen: Any) -> Any:
 def test_a_running_mean_is_torchs() -> None:
     torch.manual_seed(0)
     model = torch.nn.BatchNorm2d(3)
-    ours = make_average(model, 0.9)
+    ours = Average(model, 0.9)
     theirs = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
     )
