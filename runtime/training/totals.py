@@ -189,9 +189,14 @@ class Totals:
         self._sums = torch.zeros_like(self._sums)
 
     def over(self, world: World) -> Sums:
-        """Return the sums over all processes, added in their order: floats round by it."""
-        columns = zip(*(part.values for part in world.gather(self.read())), strict=True)
-        return Sums(tuple(sum(column) for column in columns), self._target)
+        """Return the sums over all processes."""
+        return added_up(world.gather(self.read()))
+
+
+def added_up(parts: Sequence[Sums]) -> Sums:
+    """Add up the sums of parts in their order, by which floats round."""
+    columns = zip(*(part.values for part in parts), strict=True)
+    return Sums(tuple(sum(column) for column in columns), parts[0].target)
 
 
 @dataclass(slots=True)
