@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from danetc.tasks.drawing import draw
     from danetc.tasks.evaluate import evaluate
     from danetc.tasks.exporting import export
-    from danetc.tasks.grid.call import compare
+    from danetc.tasks.grid.comparison import compare
     from danetc.tasks.importing.network import import_network
     from danetc.tasks.measuring.call import measure
     from danetc.tasks.model_directory import load
     from danetc.tasks.networks import build, check
-    from danetc.tasks.searching.call import search
+    from danetc.tasks.searching.search import search
     from danetc.tasks.training.callbacks import Callback, StopTraining
     from danetc.tasks.training.train import train
 
@@ -77,7 +77,7 @@ _HOMES = {
     "UserError": "danetc.errors",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
-    "compare": "danetc.tasks.grid.call",
+    "compare": "danetc.tasks.grid.comparison",
     "convert": "danetc.tasks.converting",
     "data": "danetc.tasks.data_report",
     "draw": "danetc.tasks.drawing",
@@ -87,7 +87,7 @@ _HOMES = {
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.tasks.model_directory",
     "measure": "danetc.tasks.measuring.call",
-    "search": "danetc.tasks.searching.call",
+    "search": "danetc.tasks.searching.search",
     "train": "danetc.tasks.training.train",
 }
 

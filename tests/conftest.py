@@ -136,7 +136,7 @@ def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     if hasattr(os, "fork"):
         from tests.forked import POPEN
 
-        monkeypatch.setattr("danetc.tasks.grid.local.subprocess", POPEN)
+        monkeypatch.setattr("danetc.tasks.grid.process.subprocess", POPEN)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from danetc.output.text import note
 if TYPE_CHECKING:
     from danetc.tasks.grid.cells import Axis
     from danetc.tasks.grid.request import GridRequest
-    from danetc.tasks.grid.results import Comparison
+    from danetc.tasks.grid.results import GridResults
 
 
 def _axis(text: str) -> Axis:
@@ -84,8 +84,7 @@ def _columns(
 @form_option
 @quiet_option
 def command(
-    asked: GridRequest,
-    axes: list[Axis],
+    asked: GridRequest[Axis],
     print_commands: bool,
     dry_run: bool,
     dry_run_seconds: float,
@@ -121,22 +120,19 @@ def command(
             raise click.UsageError("--only-report reads DIR alone: leave out --dry-run")
         _report(asked, columns, x, plots, form)
         return
-    if asked.training.fresh and asked.training.override:
-        raise click.UsageError("choose one of --fresh and --override")
-    from danetc.tasks.grid.call import refuse_failed
-    from danetc.tasks.grid.comparison import checked_runs, commands, compare
+    from danetc.tasks.grid.comparison import checked_runs, commands, refuse_failed, train_grid
 
-    runs = checked_runs(asked, axes, quiet=quiet)
+    runs = checked_runs(asked, quiet=quiet)
     if dry_run:
         from danetc.tasks.grid.dry_run import dry_run_grid
 
         dry_run_grid(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
         return
     if print_commands:
-        lines = commands(runs, axes, asked)
+        lines = commands(runs, asked)
         echo(json_text(lines) if form == "json" else "\n".join(lines))
         return
-    stopped = compare(runs, axes, asked, quiet=quiet)
+    stopped = train_grid(runs, asked, quiet=quiet)
     if stopped is not None:
         echo(f"danetc: stopped; the same command resumes, and {_ask(folder)}", err=True)
         raise click.exceptions.Exit(stopped)
@@ -148,35 +144,35 @@ def _ask(output: Path) -> str:
 
 
 def _report(
-    asked: GridRequest,
+    asked: GridRequest[Axis],
     columns: tuple[str, ...],
     x: str | None,
     plots: tuple[Path, Path],
     form: str,
-) -> Comparison:
+) -> GridResults:
     """Print the table, and draw the figures where that can be done."""
     from danetc.output.table import show
     from danetc.runtime.measure.plots import can_plot, save_figure
     from danetc.tasks.grid.plot import FIGURES, across
-    from danetc.tasks.grid.results import read_comparison
-    from danetc.tasks.grid.table import as_csv, flat, pivoted
+    from danetc.tasks.grid.results import read_results
+    from danetc.tasks.grid.table import as_csv, table
 
-    comparison = read_comparison(asked.folder, asked.accuracy, asked.training.allow_changed)
-    table = pivoted(comparison, columns) if columns else flat(comparison)
-    across(comparison, x)
+    results = read_results(asked.folder, asked.accuracy, asked.training.allow_changed)
+    made = table(results, columns)
+    across(results, x)
     match form:
         case "json":
-            echo(json_text(comparison.as_dict()))
+            echo(json_text(results.as_dict()))
         case "csv":
-            echo(as_csv(comparison), nl=False)
+            echo(as_csv(results), nl=False)
         case _:
-            show(table, form, sys.stdout)
+            show(made, form, sys.stdout)
     if can_plot():
         for draw, place in zip(FIGURES.values(), plots, strict=True):
-            figure = draw(comparison, x)
+            figure = draw(results, x)
             if figure is not None:
                 save_figure(figure, place)
                 echo(f"figure: {place}", err=True)
     else:
         note("there are no figures: pip install 'danetc[plot]'")
-    return comparison
+    return results

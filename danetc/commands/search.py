@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from danetc.errors import UserError
 from danetc.options import form_option, quiet_option
 from danetc.options.grid import axes_option, grid_options, grid_subjects
 from danetc.output.echo import echo, json_text
@@ -83,8 +84,7 @@ def _dimension(text: str) -> Dimension:
 @form_option
 @quiet_option
 def command(
-    asked: GridRequest,
-    axes: list[Dimension],
+    asked: GridRequest[Dimension],
     trials: int,
     front: bool,
     sampler: str,
@@ -114,21 +114,20 @@ def command(
     if only_report:
         _report(asked.folder, plot, form)
         return
-    if front and pruner != "none":
-        raise click.UsageError("a pruner goes by one objective: leave out --pruner or --front")
-    from danetc.tasks.searching.call import refuse_empty
-    from danetc.tasks.searching.loop import SearchRequest, search
+    from danetc.tasks.searching.search import SearchRequest, refuse_empty, run_search
 
-    request = SearchRequest(
-        cells=asked,
-        space=tuple(axes),
-        trials=trials,
-        sampler=sampler,
-        sampler_seed=sampler_seed,
-        pruner=pruner,
-        front=front,
-    )
-    stopped = search(request, quiet=quiet)
+    try:
+        request = SearchRequest(
+            **vars(asked),
+            trials=trials,
+            sampler=sampler,
+            sampler_seed=sampler_seed,
+            pruner=pruner,
+            front=front,
+        )
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
+    stopped = run_search(request, quiet=quiet)
     if stopped is not None:
         echo("danetc: stopped; the same command resumes", err=True)
         raise click.exceptions.Exit(stopped)
@@ -139,8 +138,7 @@ def _report(output: Path, plot: Path | None, form: str) -> Searched:
     """Print the table, and draw the figure where that can be done."""
     from danetc.output.table import show
     from danetc.runtime.measure.plots import can_plot, save_figure
-    from danetc.tasks.searching.results import read_search
-    from danetc.tasks.searching.shown import front_figure, table
+    from danetc.tasks.searching.results import front_figure, read_search, table
 
     found = read_search(output)
     if form == "json":

@@ -100,9 +100,9 @@ def grid_subjects(command: Function) -> Function:
 def grid_options(output: str, holds: str, example: str) -> Callable[[Function], Function]:
     """How the cells are trained, where, and which accuracy counts.
 
-    The command gets all of it as one ``GridRequest``, ``asked``; and ``axes`` and ``only_report``, with
-    which a ``GridRequest`` names the directory and no networks. ``output`` is the default directory,
-    ``holds`` its help text, ``example`` a spec for the error where none is given.
+    The command gets all of it as one ``GridRequest``, ``asked``, and ``only_report``, with which the
+    request names the directory and no networks. ``output`` is the default directory, ``holds`` its
+    help text, ``example`` a spec for the error where none is given.
     """
 
     def decorate(command: Function) -> Function:
@@ -117,27 +117,23 @@ def grid_options(output: str, holds: str, example: str) -> Callable[[Function], 
                 raise click.UsageError(f"give at least one spec, as in {example}")
             if not only_report and data is None:
                 raise missing_data()
-            from danetc.tasks.grid.engines import EngineRequest
             from danetc.tasks.grid.request import GridRequest
             from danetc.tasks.training.request import TrainingRequest
 
-            names = ("jobs", "address", "cpus", "gpus")
+            training, grid = (
+                {each.name: given.pop(each.name) for each in fields(kind) if each.name in given}
+                for kind in (TrainingRequest, GridRequest)
+            )
             try:
-                engine = EngineRequest(given.pop("engine"), *map(given.pop, names))
+                request: GridRequest[Any] = GridRequest(
+                    specs=specs,
+                    axes=tuple(axes),
+                    training=TrainingRequest(spec="", data=data or "", **training),
+                    **grid,
+                )
             except UserError as error:
                 raise click.UsageError(str(error)) from error
-            asked = {each.name for each in fields(TrainingRequest)} & given.keys()
-            training = TrainingRequest(
-                spec="", data=data or "", **{name: given.pop(name) for name in asked}
-            )
-            return command(
-                asked=GridRequest(
-                    specs, given.pop("networks"), training, engine, given.pop("accuracy")
-                ),
-                axes=axes,
-                only_report=only_report,
-                **given,
-            )
+            return command(asked=request, only_report=only_report, **given)
 
         directory = click.option(
             "-o",

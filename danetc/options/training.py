@@ -72,8 +72,7 @@ _TRAINING = (
 def training_options(command: Function) -> Function:
     """What decides a training, of one network (``train``) as of each cell of a grid (``compare``).
 
-    Beside the spec, its network and the data. ``danetc.tasks.grid.attempt.train_arguments`` passes them to
-    the process of each run, which has one of the seeds.
+    Beside the spec, its network and the data.
     """
     for option in reversed(_TRAINING):  # the last decorator is the first line of --help
         command = option(command)

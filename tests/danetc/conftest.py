@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,15 @@ def small(tmp_path: Path) -> Path:
 def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of a grid are trained here, as its processes train them (those are tested in test_compare)."""
     from danetc.runtime.training.observer import Observer
-    from danetc.tasks.grid.attempt import Outcome
+    from danetc.tasks.training.request import TrainingRequest
     from danetc.tasks.training.trials import run
 
-    def train_all(runs: Any, *, record: Any, **rest: Any) -> None:
-        for each in runs:
-            request = replace(each.cell.request, output=each.path, seed=each.seed, seeds=None)
-            run(request, observer=Observer(), note=lambda text: None)
-            record(each, Outcome("done"))
+    def train(request: str, *rest: Any, **options: Any) -> int:
+        asked = TrainingRequest.from_json(request)
+        run(asked, observer=Observer(), note=lambda text: None)
+        return 0
 
-    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", train_all)
+    monkeypatch.setattr("danetc.tasks.grid.process.train", train)
 
 
 @pytest.fixture

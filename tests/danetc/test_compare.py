@@ -21,17 +21,18 @@ from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.measure.plots import figure_bytes
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.call import Compared
-from danetc.tasks.grid.measures import OF_NUMBERS, TRAINED
+from danetc.tasks.grid.comparison import Comparison
 from danetc.tasks.grid.plot import FIGURES, accuracy_figure, across, data_name, training_figure
 from danetc.tasks.grid.results import (
+    OF_NUMBERS,
+    TRAINED,
     CellRow,
-    Comparison,
+    GridResults,
     marked,
-    read_comparison,
+    read_results,
     wiring,
 )
-from danetc.tasks.grid.table import as_csv, flat, pivoted
+from danetc.tasks.grid.table import as_csv, table
 from danetc.tasks.model_directory import GRID
 from tests.forked import Popen
 
@@ -138,7 +139,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     told = danetc("compare", "-o", "out", "--only-report")
     assert told.status == 0
     assert "0 of 1 runs, 1 failed" in told.out
-    failed, stopped = read_comparison(tmp_path / "out").rows
+    failed, stopped = read_results(tmp_path / "out").rows
     assert failed.mean is None
     assert "finite" in failed.errors[0]
     assert (stopped.state, stopped.errors) == ("0 of 1 runs", {})
@@ -152,7 +153,7 @@ def test_without_a_run_that_ends_well_the_status_is_1(
     torch is imported.)"""
     (tmp_path / "a.danet").write_text(SMALL + SGD)
     monkeypatch.setattr(
-        "danetc.tasks.grid.attempt.train_arguments", lambda run: ["--no-such-option"]
+        "danetc.tasks.training.request.TrainingRequest.to_json", lambda request: "no request"
     )
     result = danetc(
         "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
@@ -160,7 +161,7 @@ def test_without_a_run_that_ends_well_the_status_is_1(
     assert result.status == 1
     assert "1 of 1 runs failed; logs are in other" in result.err
     assert "small,steps=2 seed 0: " in result.err
-    assert "no-such-option" in result.err
+    assert "JSONDecodeError" in result.err
 
 
 # -- tables and figures, of made-up figures --------------------------------------------------------
@@ -185,7 +186,7 @@ def row(connection: str, rule: str, depth: int, classes: int, *curves: list[floa
     )  # fmt: skip
 
 
-def comparison(**values: Any) -> Comparison:
+def comparison() -> GridResults:
     rows = [
         row(connection, rule, depth, classes, [0.1, 0.2 + depth / 1e3], [0.2, 0.4 + classes / 1e3])
         for classes in (5, 20)
@@ -196,52 +197,52 @@ def comparison(**values: Any) -> Comparison:
         )
         for depth in (20, 56)
     ]
-    return Comparison("digits", ("network", "classes"), "last", tuple(marked(rows)))
+    return GridResults("digits", ("network", "classes"), "last", tuple(marked(rows)))
 
 
 def test_the_flat_table_says_what_varies() -> None:
-    table = flat(comparison())
-    assert table.heads[:5] == ("network", "classes", "connection", "rule", "depth")
-    assert table.heads[5:] == ("params", "epochs x T", "top-1 %", "runs")
-    texts = [cell.text for cell in table.rows[0]]
+    found = table(comparison())
+    assert found.heads[:5] == ("network", "classes", "connection", "rule", "depth")
+    assert found.heads[5:] == ("params", "epochs x T", "top-1 %", "runs")
+    texts = [cell.text for cell in found.rows[0]]
     mean, spread = np.mean([22, 40.5]), np.std([22, 40.5], ddof=1)
     assert texts[-4:] == ["20,000", "300", f"{mean:.2f} ± {spread:.2f}", "2"]
 
 
 def test_an_axis_can_be_spread_over_columns() -> None:
-    table = pivoted(comparison(), ["wiring"])
-    assert table.heads == (
+    found = table(comparison(), ["wiring"])
+    assert found.heads == (
         "classes", "depth", "params", "epochs x T",
         "origin", "origin by densely_additive", "sew",
     )  # fmt: skip
-    assert [[cell.text for cell in line[:3]] for line in table.rows] == [
+    assert [[cell.text for cell in line[:3]] for line in found.rows] == [
         ["5", "20", "20,000"], ["5", "56", "56,000"], ["20", "20", "20,000"], ["20", "56", "56,000"],
     ]  # fmt: skip
-    table = pivoted(comparison(), ["depth"])
-    assert table.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
-    assert [cell.best for cell in table.rows[0]] == [False, False, False, False, True]
+    found = table(comparison(), ["depth"])
+    assert found.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
+    assert [cell.best for cell in found.rows[0]] == [False, False, False, False, True]
 
 
 def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
-    table = pivoted(comparison(), ["classes", "connection", "rule"])
-    assert table.heads[:4] == ("depth", "params", "epochs x T", "classes 5, origin, chain")
-    assert len(table.heads) == 3 + 6
-    table = pivoted(comparison(), ["classes"])
-    assert table.heads == ("wiring", "depth", "params", "epochs x T", "classes 5", "classes 20")
+    found = table(comparison(), ["classes", "connection", "rule"])
+    assert found.heads[:4] == ("depth", "params", "epochs x T", "classes 5, origin, chain")
+    assert len(found.heads) == 3 + 6
+    found = table(comparison(), ["classes"])
+    assert found.heads == ("wiring", "depth", "params", "epochs x T", "classes 5", "classes 20")
     # Accuracies of 5 and of 20 classes are not compared; those of depth 56 are equal and the best.
-    assert [[cell.best for cell in line[-2:]] for line in table.rows] == 3 * [
+    assert [[cell.best for cell in line[-2:]] for line in found.rows] == 3 * [
         [False, False],
         [True, True],
     ]
 
 
 def test_tables_for_papers() -> None:
-    table = pivoted(comparison(), ["depth"])
-    lines = markdown(table).splitlines()
+    found = table(comparison(), ["depth"])
+    lines = markdown(found).splitlines()
     assert lines[0] == "| classes | wiring | epochs x T | depth 20 | depth 56 |"
     assert lines[1] == "| ---: | --- | ---: | ---: | ---: |"
     assert lines[3].startswith("| 5 | origin by densely_additive | 300 | 31.25 ± 13.08 | **")
-    text = latex(table)
+    text = latex(found)
     assert r"epochs $\times$ T" in text
     assert r"origin by densely\_additive & 300 & 31.25 $\pm$ 13.08 & \textbf{" in text
     assert text.count(r"\\") == 7
@@ -276,19 +277,19 @@ def test_csv_has_a_column_for_each_seed() -> None:
 
 def test_names_that_are_no_axis() -> None:
     for draw in (
-        lambda name: pivoted(comparison(), [name]),
+        lambda name: table(comparison(), [name]),
         lambda name: across(comparison(), name),
     ):
         with pytest.raises(UserError, match="there is no `dept`"):
             draw("dept")
-    twice = Comparison("digits", (), "last", comparison().rows[:1] * 2)
-    with pytest.raises(UserError, match="several cells would stand in one place"):
-        pivoted(twice, ["wiring"])
+    twice = GridResults("digits", (), "last", comparison().rows[:1] * 2)
+    with pytest.raises(UserError, match="several cells would share a place"):
+        table(twice, ["wiring"])
 
 
 def test_figures_from_python() -> None:
     pytest.importorskip("matplotlib")
-    found = Compared(Path("out"), comparison())
+    found = Comparison(**vars(comparison()), directory=Path("out"))
     upper, lower = found.figure().axes[:2], found.figure().axes[2:4]
     assert [each.get_xlabel() for each in (*upper, *lower)] == ["epoch", "epoch", "depth", "depth"]
     assert found.figure("training", "classes").axes[-1].get_xlabel() == "epoch"
@@ -302,14 +303,14 @@ def test_cells_that_differ_in_no_number_are_bars() -> None:
     """A bar with its value for each cell, and guessing as a line where a network is near it."""
     pytest.importorskip("matplotlib")
     rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
-    _, lower = accuracy_figure(Comparison("digits", ("network",), "last", rows)).axes
+    _, lower = accuracy_figure(GridResults("digits", ("network",), "last", tuple(rows))).axes
     assert [bar.get_height() for bar in lower.patches] == pytest.approx(
         [100 * (each.mean or 0) for each in rows]
     )
     assert [each.get_text() for each in lower.texts] == ["31.2"] * 3
     ticks = [each.get_text() for each in lower.get_xticklabels()]
     assert ticks == ["origin", "origin by densely_additive", "sew"]
-    numbers = Comparison("d", ("network",), "last", rows, OF_NUMBERS)
+    numbers = GridResults("d", ("network",), "last", tuple(rows), OF_NUMBERS)
     assert OF_NUMBERS.of({"scores": {"rmse": 0.5}}) == 0.5
     _, lower = accuracy_figure(
         replace(numbers, rows=[replace(each, curves={**each.curves, "test_rmse": {0: (1.0,)}})
@@ -378,7 +379,7 @@ def test_figures_over_any_axis(draw: Any, x: str | None) -> None:
     found = comparison()
     assert across(found, x) == (x or "depth")
     assert any(axes.lines for axes in draw(found, x).axes)
-    assert draw(Comparison("digits", ("network",), "last", ()), None) is None
+    assert draw(GridResults("digits", ("network",), "last", ()), None) is None
 
 
 @pytest.mark.parametrize(
@@ -397,10 +398,12 @@ def test_the_usual_x_axis(varied: dict[str, tuple[Any, ...]], axis: str | None) 
         replace(one, values={**one.values, **dict(zip(varied, values, strict=True))})
         for values in zip(*varied.values(), strict=True)
     ]
-    assert across(Comparison("d", ("network", "classes", *varied), "last", rows), None) == axis
+    assert (
+        across(GridResults("d", ("network", "classes", *varied), "last", tuple(rows)), None) == axis
+    )
 
 
-def texts_and_lines(draw: Any, found: Comparison, x: str | None) -> tuple[list[str], list[Any]]:
+def texts_and_lines(draw: Any, found: GridResults, x: str | None) -> tuple[list[str], list[Any]]:
     """Titles of the panels from left to right and down, and the y values of the lines in each."""
     axes = draw(found, x).axes
     return [each.get_title() for each in axes], [
@@ -430,7 +433,7 @@ def test_training_of_networks_that_differ_in_no_number_is_one_pair() -> None:
     pytest.importorskip("matplotlib")
     rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
     titles, lines = texts_and_lines(
-        training_figure, Comparison("d", ("network",), "last", rows), None
+        training_figure, GridResults("d", ("network",), "last", tuple(rows)), None
     )
     assert titles == ["", ""]
     assert [len(panel) for panel in lines] == [3, 3]

@@ -8,16 +8,21 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from danetc.errors import UserError
-from danetc.tasks.grid import ray_cluster
-from danetc.tasks.grid.engines import ENGINES, EngineRequest, start_engine
+from danetc.tasks.grid import process
+from danetc.tasks.grid.engines import LocalProcesses, start_engine
+from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.grid.request import ENGINES, GridRequest
+from danetc.tasks.grid.run import GridProgress
+from danetc.tasks.training.request import TrainingRequest
 
 from .conftest import SMALL, Run
 
@@ -33,11 +38,12 @@ GRID = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "--set",
 
 
 def worker(run: Path) -> psutil.Process | None:
-    """The worker of Ray that trains a run: the parent of the process that has its directory."""
-    for process in psutil.Process().children(recursive=True):
+    """The worker of Ray that trains a run: the parent of the process whose request names it."""
+    for each in psutil.Process().children(recursive=True):
         try:
-            parent = process.parent()
-            if str(run) in process.cmdline() and parent and parent.name().startswith("ray::train"):
+            parent = each.parent()
+            asked = any(str(run) in word for word in each.cmdline())
+            if asked and parent and parent.name().startswith("ray::train"):
                 return parent
         except psutil.NoSuchProcess:
             continue
@@ -55,16 +61,17 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
     (tmp_path / "a.danet").write_text(SMALL + RECIPE)
     run = tmp_path / "cluster" / "small" / "seed-0"
     killed: list[int] = []
-    plain = ray_cluster.RayTask.has_moved
+    lock = Lock()
+    plain = GridProgress.moved
 
-    def has_moved(task: ray_cluster.RayTask) -> bool:
-        moved = plain(task)
-        if moved and not killed and (found := worker(task.run.path)):
-            killed.append(found.pid)
-            found.send_signal(signal.SIGKILL)
-        return moved
+    def moved(shown: GridProgress, run: GridRun, *rest: Any) -> None:
+        plain(shown, run, *rest)
+        with lock:
+            if not killed and (found := worker(run.path)):
+                killed.append(found.pid)
+                found.send_signal(signal.SIGKILL)
 
-    monkeypatch.setattr(ray_cluster.RayTask, "has_moved", has_moved)
+    monkeypatch.setattr(GridProgress, "moved", moved)
     done = danetc(*GRID, "--seeds", "2", "-o", "cluster", "--engine", "ray", "--jobs", "2")
     assert done.status == 0, done.err
     assert killed
@@ -144,33 +151,76 @@ def test_the_script_of_an_array_runs_each_command_as_it_is(danetc: Run, tmp_path
         assert command[-1] == "a net.danet"
 
 
-def test_what_a_worker_does_ends_with_its_file(
+def test_a_process_is_stopped_by_the_end_of_its_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The training's pipe is closed, so that it saves its state."""
-    monkeypatch.setattr(ray_cluster, "POLL", 0.01)
-    program = "import sys; sys.exit(len(sys.stdin.read()) + 143)"
-    monkeypatch.setattr(ray_cluster, "command", lambda arguments: [sys.executable, "-c", program])
-    stop = tmp_path / ".stop"
-    stop.touch()
-    began = time.monotonic()
-    assert ray_cluster.train([], str(tmp_path / "log"), str(stop), str(tmp_path)) == 143
-    assert time.monotonic() - began < 60
+    """At a look that says so, and where an exception ends who waits for it."""
+    program = "import os, sys; print(os.environ.get('OMP_NUM_THREADS'), flush=True);"
+    program += "sys.exit(len(sys.stdin.read()) + 143)"
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        assert command[:4] == [sys.executable, "-P", "-m", "danetc.tasks.grid.process"]
+        assert options["start_new_session"]
+        started.append(subprocess.Popen([sys.executable, "-c", program], **options))
+        return started[-1]
+
+    stub = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(process, "subprocess", stub)
+    monkeypatch.setattr(process, "POLL", 0.01)
+    log = tmp_path / "log"
+    assert process.train("", str(log), lambda: True, threads=3) == 143
+    assert log.read_text().split() == ["3"]
+
+    def look() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.train("", str(log), look)
+    assert started[1].returncode == 143
     with pytest.raises(FileNotFoundError, match="all machines must see"):
-        ray_cluster.train([], str(tmp_path / "nowhere" / "log"), str(stop), str(tmp_path))
+        process.train("", str(tmp_path / "nowhere" / "log"))
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.tasks.grid.engines.usable_cores", lambda: 9)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [LocalProcesses(jobs).threads for jobs in (1, 2, 4, 99)] == [None, 4, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert LocalProcesses(2).threads is None
+
+
+def test_a_request_is_the_same_as_json_and_as_a_command(tmp_path: Path) -> None:
+    request = TrainingRequest(
+        spec="a b.danet", data="digits", settings={"steps": 2, "neuron": "LIF(tau = 4.0)", "on": True},
+        output=tmp_path / "x", seed=3, memory=10**9, channels_last=True, deterministic=False,
+        allow_changed=("run.json", "grid.json"), override=True,
+    )  # fmt: skip
+    assert TrainingRequest.from_json(request.to_json()) == request
+    assert request.command() == [
+        "danetc", "train", "--data", "digits", "--output", str(tmp_path / "x"), "--seed", "3",
+        "--memory", "1000000000", "--channels-last", "--override", "--allow-changed", "run.json",
+        "--allow-changed", "grid.json", "--set", "steps=2", "--set", "neuron=LIF(tau = 4.0)", "--set",
+        "on=true", "--fastest", "--", "a b.danet",
+    ]  # fmt: skip
+
+
+def of_ray(**values: Any) -> GridRequest[Any]:
+    training = TrainingRequest(spec="", data="digits", settings={})
+    return GridRequest(specs=("a",), training=training, engine="ray", **values)
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"danetc\[ray\]"):
-        start_engine(EngineRequest("ray"))
+        start_engine(of_ray())
 
     def init(**given: object) -> None:
         raise ConnectionError("nobody there\nmore")
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with pytest.raises(UserError, match=r"no cluster of Ray at a:1: nobody there$"):
-        start_engine(EngineRequest("ray", address="a:1"))
+        start_engine(of_ray(address="a:1"))
 
 
 def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,13 +231,13 @@ def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
         shutdown=lambda: closed.append(True),
     )
     monkeypatch.setitem(sys.modules, "ray", stub)
-    assert start_engine(EngineRequest("ray")).jobs == 2
-    assert start_engine(EngineRequest("ray", gpus=0.0)).jobs == 4
-    assert start_engine(EngineRequest("ray", gpus=0.5, cpus=2)).jobs == 2
-    assert start_engine(EngineRequest("ray", jobs=9)).jobs == 9
+    assert start_engine(of_ray()).jobs == 2
+    assert start_engine(of_ray(gpus=0.0)).jobs == 4
+    assert start_engine(of_ray(gpus=0.5, cpus=2)).jobs == 2
+    assert start_engine(of_ray(jobs=9)).jobs == 9
     assert not closed
     with pytest.raises(UserError, match="a run asks for 8 and 1"):
-        start_engine(EngineRequest("ray", cpus=8))
+        start_engine(of_ray(cpus=8))
     assert closed
 
 
@@ -199,5 +249,3 @@ def test_every_engine_has_its_place_in_the_command(danetc: Run) -> None:
     wrong = danetc(*GRID, "--address", "auto")
     assert wrong.status == 2
     assert "--engine ray" in wrong.err
-    with pytest.raises(UserError, match="choose the engine ray"):
-        EngineRequest(cpus=1)

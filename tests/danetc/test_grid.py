@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +17,10 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid import run as running
-from danetc.tasks.grid.attempt import Attempt, Outcome
-from danetc.tasks.grid.cells import cell_name, find_networks, make_cells, parse_axis
+from danetc.tasks.grid.cells import GridCell, cell_name, find_networks, make_cells, parse_axis
 from danetc.tasks.grid.plan import Facts, GridRun
-from danetc.tasks.grid.progress import GridProgress
+from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.training.request import TrainingRequest
 
 from .conftest import SMALL, Result, Run
@@ -54,8 +53,8 @@ def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) 
         ("steps=", "is not NAME=VALUE"),
         ("steps=1,,2", "is not NAME=VALUE"),
         ("steps=1,2,1", "has the value 1 twice"),
-        ("seed=1,2", "say --seeds N"),
-        ("data=digits,cifar10", "run it for each"),
+        ("seed=1,2", "use --seeds N"),
+        ("data=digits,cifar10", "run one grid each"),
         ("classes=1,5", "2 or more"),
         ("recipe=1,2", "names of recipes"),
     ],
@@ -121,7 +120,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "--grid", "epochs=1,2"], "did you mean `recipe.epochs`?"),
         (["small.danet", "--grid", "steps=1,2", "--grid", "steps=3"], "is an axis twice"),
         (["small.danet", "--grid", "steps=1,2", "--set", "steps=3"], "also set by --set"),
-        (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "leave one of them out"),
+        (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "drop one of them"),
         (["small.danet", "--grid", "rule=chain", "--grid", "stages=conv(4)"], "part of the stages"),
         (["small.danet", "--grid", "depth=20,56"], "has no depth in its name"),
         (
@@ -135,7 +134,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "--set", "classes=7"], "set the network's classes to 10"),
         (["small.danet", "--data", "digitz"], "did you mean `digits`?"),
         (["small.danet", "--grid", "classes=5,11"], "cell small,classes=11: "),
-        (["small.danet", "-o", "mine"], "is no folder of a comparison"),
+        (["small.danet", "-o", "mine"], "is not the folder of a comparison"),
         (["--only-report", "-o", "nowhere"], "does not exist, so there is nothing to report"),
     ],
 )
@@ -212,6 +211,16 @@ def write_epochs(run: Path, *accuracies: float) -> None:
     save_record({"epochs": epochs}, run / "training.json")
 
 
+def made_of(state: Callable[[Path], tuple[Any, Sequence[str]]]) -> Any:
+    """In place of ``plan._run``: runs in a pretended state, with pretended changes."""
+
+    def run(cell: Any, facts: Any, seed: int, path: Path, settings: object) -> GridRun:
+        found, changes = state(path)
+        return GridRun(cell, facts, seed, path, found, tuple(changes))
+
+    return run
+
+
 @pytest.fixture
 def planned(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`compare --dry-run` of three seeds with 1 and 4 steps, where a run takes 30 seconds a step."""
@@ -267,10 +276,10 @@ def test_a_dry_run_leaves_out_what_is_done(
     """A run that is done costs nothing, one that has begun the rest, one that has changed all."""
     states = {0: ("done", []), 1: ("begun", []), 2: ("changed", ["batch"])}
 
-    def state(path: Path, settings: object, epochs: int, allowed: object) -> Any:
+    def state(path: Path) -> Any:
         return ("done", []) if "steps=1" in str(path) else states[int(path.name[-1])]
 
-    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(state))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "grid.json").touch()
     for seed in states:
@@ -285,21 +294,23 @@ def test_a_dry_run_leaves_out_what_is_done(
 def test_commands_are_those_of_the_runs_that_are_not_done(
     planned: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def state(path: Path, *rest: object) -> Any:
+    def state(path: Path) -> Any:
         return ("done" if path.name == "seed-0" else "new", [])
 
-    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(state))
     lines = [shlex.split(line) for line in planned("--print-commands").out.splitlines()]
     places = [f"out/small,steps={steps}/seed-{seed}" for steps in (1, 4) for seed in (1, 2)]
-    assert [line[line.index("-o") + 1] for line in lines] == places
+    assert [line[line.index("--output") + 1] for line in lines] == places
     assert lines[-1] == [
-        "danetc", "train", "--data", "digits", "-o", places[-1], "--seed", "2", "--network",
-        "small", "--backend", "eager", "--set", "recipe.epochs=2", "--set", "steps=4", "--",
+        "danetc", "train", "--data", "digits", "--network", "small", "--output", places[-1],
+        "--seed", "2", "--backend", "eager", "--set", "recipe.epochs=2", "--set", "steps=4", "--",
         "a.danet",
     ]  # fmt: skip
     record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
     assert [run["state"] for run in record["cells"][0]["runs"]] == ["done", "waiting", "waiting"]
-    monkeypatch.setattr("danetc.tasks.grid.plan._state", lambda *rest: ("changed", ["lr: 1, 2"]))
+    monkeypatch.setattr(
+        "danetc.tasks.grid.plan._run", made_of(lambda path: ("changed", ["lr: 1, 2"]))
+    )
     refused = planned("--print-commands")
     assert refused.status == 1
     assert refused.err.count("holds a run under other settings:\n  lr: 1, 2") == 3
@@ -315,13 +326,12 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Outcome]:
     What becomes of a seed can be set; by default it is done."""
     found: dict[int, Outcome] = {}
 
-    def train_all(runs: Any, *, record: Any, **rest: Any) -> None:
-        for run in runs:
-            base = run.cell.request.settings.get("steps", 2) / 10
-            write_epochs(run.path, *(base + each for each in (0.1, 0.3, 0.2)))
-            record(run, found.get(run.seed, Outcome("done")))
+    def train_run(run: GridRun, *rest: Any) -> Outcome:
+        base = run.cell.request.settings.get("steps", 2) / 10
+        write_epochs(run.path, *(base + each for each in (0.1, 0.3, 0.2)))
+        return found.get(run.seed, Outcome("done"))
 
-    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", train_all)
+    monkeypatch.setattr("danetc.tasks.grid.comparison.train_run", train_run)
     return found
 
 
@@ -336,21 +346,21 @@ def test_compare_from_python(
     asked = {**ASKED, "grid": {"steps": [1, 4]}, "output": tmp_path / "out"}
     done = package.compare(path, "digits", **asked)
     assert done.directory == tmp_path / "out"
-    assert [row.values["steps"] for row in done.comparison.rows] == [1, 4]
-    assert [row.mean for row in done.comparison.rows] == pytest.approx([0.3, 0.6])
-    assert [row.cost for row in done.comparison.rows] == [3, 12]
+    assert [row.values["steps"] for row in done.rows] == [1, 4]
+    assert [row.mean for row in done.rows] == pytest.approx([0.3, 0.6])
+    assert [row.cost for row in done.rows] == [3, 12]
     frame = done.frame()
     assert list(frame["steps"]) == [1, 4]
     assert list(frame["mean"]) == pytest.approx([0.3, 0.6])
     assert list(frame["best"]) == [False, True]
     told = "2 cells on digits; the best top-1 %: small,steps=4 (60.00)"
-    assert repr(done) == f"<Compared: {tmp_path / 'out'}: {told}>"
+    assert repr(done) == f"<Comparison: {tmp_path / 'out'}: {told}>"
     html = done._repr_html_()
     assert html.count("<tr>") == 3
     assert "<td>30.00 ± 0.00</td>" in html
-    monkeypatch.setattr("danetc.tasks.grid.plan._state", lambda *rest: ("done", []))
+    monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(lambda path: ("done", [])))
     best = package.compare([path], "digits", **asked, accuracy="best")  # nothing is trained again
-    assert [row.mean for row in best.comparison.rows] == pytest.approx([0.4, 0.7])
+    assert [row.mean for row in best.rows] == pytest.approx([0.4, 0.7])
     assert "<th>best top-1 %</th>" in best._repr_html_()
 
 
@@ -360,7 +370,7 @@ def test_compare_from_python_without_axes_or_settings(
     path = tmp_path / "a.danet"
     path.write_text(SMALL + QUICK)
     done = package.compare(path, seeds=2, output=tmp_path / "out", backend="eager")
-    (row,) = done.comparison.rows
+    (row,) = done.rows
     assert (row.name, row.cost) == ("small", 2)  # of one epoch, as the recipe has it
     assert row.state == "0 of 2 runs"  # those of three epochs are not of this recipe
     assert repr(done).endswith(": 1 cells on digits>")
@@ -378,10 +388,10 @@ def test_runs_that_fail_or_are_stopped_are_named(
         f"1 of 2 runs failed; logs are in {tmp_path / 'out'}\nsmall seed 1: the loss is not finite"
     )
 
-    def interrupted(runs: Any, *, stop: StopRequest, **rest: Any) -> None:
+    def interrupted(tasks: object, jobs: int, stop: StopRequest) -> None:
         stop.request(signal.SIGTERM)
 
-    monkeypatch.setattr("danetc.tasks.grid.comparison.train_all", interrupted)
+    monkeypatch.setattr("danetc.tasks.grid.comparison.in_parallel", interrupted)
     with pytest.raises(UserError, match="the same call resumes the runs in"):
         package.compare(path, **ASKED, output=tmp_path / "other")
 
@@ -394,10 +404,10 @@ def test_what_is_done_is_said_and_not_trained_again(
              "--backend", "eager", "-o", "out")  # fmt: skip
     assert "runs are done" not in danetc(*asked).err
 
-    def state(path: Path, *rest: object) -> Any:
+    def state(path: Path) -> Any:
         return ("done" if path.name == "seed-0" else "begun", [])
 
-    monkeypatch.setattr("danetc.tasks.grid.plan._state", state)
+    monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(state))
     again = danetc(*asked)
     assert again.status == 0
     assert "1 of 2 runs are done" in again.err
@@ -432,12 +442,37 @@ def test_wrong_arguments_of_compare(small: Path, wrong: dict[str, Any], message:
 # -- runs under way --------------------------------------------------------------------------------
 
 
-def run_of(folder: Path, seed: int = 0, epochs: tuple[int, ...] = (2, 2), **values: Any) -> GridRun:
-    facts = Facts("net", "origin", "chain", 20, 10, (1, 2), epochs, 7, "r", 5, work=100)
-    request = replace(BASE, spec="net.danet", **values.pop("request", {}))
-    cell = SimpleNamespace(name="net", request=request, axes={})
-    path = folder / "net" / f"seed-{seed}"
-    return GridRun(cell, facts, seed, path, values.pop("state", "new"))  # type: ignore[arg-type]
+def run_of(folder: Path, seed: int = 0, state: Any = "new") -> GridRun:
+    facts = Facts("net", "origin", "chain", 20, 10, (1, 2), (2, 2), 7, "r", 5, cost=6, work=100)
+    cell = GridCell("net", {}, replace(BASE, spec="net.danet"))
+    return GridRun(cell, facts, seed, folder / "net" / f"seed-{seed}", state)
+
+
+class Ending:
+    """An engine whose runs print something, write an epoch a look, and end with a status."""
+
+    jobs = 2
+
+    def __init__(
+        self, status: Callable[[GridRun], int | str], log: str = "", looks: int = 0
+    ) -> None:
+        self.status, self.log, self.looks = status, log, looks
+        self.active = self.most = 0
+
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
+        self.active += 1
+        self.most = max(self.most, self.active)
+        with log.open("a") as stream:
+            stream.write(self.log)
+        for number in range(1, self.looks + 1):
+            write_epochs(run.path, *[0.5] * number)
+            look()
+            time.sleep(0.01)
+        self.active -= 1
+        return self.status(run)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -447,129 +482,101 @@ def run_of(folder: Path, seed: int = 0, epochs: tuple[int, ...] = (2, 2), **valu
         ("a\nb\nc\nd\n", 1, "b\nc\nd"),
         ("error[E0101]: bad\n --> a", 2, "error[E0101]: bad\n --> a"),
         ("", 3, "the process ended with status 3"),
-        ("noise", -9, "the process was killed by SIGKILL, perhaps for want of memory"),
-        ("danetc: full", -11, "the process was killed by SIGSEGV; it said: full"),
-        ("danetc: full", "Ray has given it up", "Ray has given it up; it said: full"),
+        ("noise", -9, "the process was killed by SIGKILL, perhaps because memory ran out"),
+        ("danetc: full", -11, "the process was killed by SIGSEGV; its last message: full"),
+        ("danetc: full", "Ray gave the run up", "Ray gave the run up; its last message: full"),
     ],
 )
-def test_a_run_that_fails_says_what_its_process_said_last(
+def test_a_failed_run_has_the_last_message_of_its_process(
     tmp_path: Path, log: str, status: int | str, error: str
 ) -> None:
-    class Ended(Attempt):
-        def status(self) -> int | str | None:
-            return status
-
     path = tmp_path / "net" / "log-seed-0.txt"
     path.parent.mkdir()
     path.write_text("danetc: of an earlier run\n")
-    attempt = Ended(run_of(tmp_path), 1)
-    assert attempt.log == path
-    with path.open("a") as stream:
-        stream.write(log)
-    outcome = attempt.outcome(stopping=False)
-    assert outcome is not None
+    engine = Ending(lambda run: status, log)
+    outcome = train_run(run_of(tmp_path), engine, lambda: False, lambda epochs: None)
     assert (outcome.state, outcome.error) == ("failed", error)
     assert outcome.seconds >= 0
 
 
 @pytest.mark.parametrize("stopping", [False, True])
 @pytest.mark.parametrize(
-    ("status", "state"),
-    [(None, None), (0, "done"), (143, "waiting"), (-15, "waiting"), (1, "failed")],
+    ("status", "state"), [(0, "done"), (143, "waiting"), (-15, "waiting"), (1, "failed")]
 )
 def test_a_run_that_was_asked_to_stop_waits(
-    tmp_path: Path, status: int | None, state: str | None, stopping: bool
+    tmp_path: Path, status: int, state: str, stopping: bool
 ) -> None:
-    class Ended(Attempt):
-        def status(self) -> int | None:
-            return status
-
-    outcome = Ended(run_of(tmp_path), 1).outcome(stopping)
-    wanted = "failed" if state == "waiting" and not stopping else state
-    assert (outcome and outcome.state) == wanted
+    engine = Ending(lambda run: status)
+    outcome = train_run(run_of(tmp_path), engine, lambda: stopping, lambda epochs: None)
+    assert outcome.state == ("failed" if state == "waiting" and not stopping else state)
 
 
-def test_an_attempt_sees_new_epochs(tmp_path: Path) -> None:
+def test_new_epochs_are_seen(tmp_path: Path) -> None:
+    """Epochs of before are not, and a damaged record is not either."""
     run = run_of(tmp_path)
-    assert Attempt(run, 1).epochs == 0
-    write_epochs(run.path, 0.1, 0.2)
-    attempt = Attempt(run, 1)
-    assert (attempt.epochs, attempt.has_moved()) == (2, False)
-    write_epochs(run.path, 0.1, 0.2, 0.3)
-    assert (attempt.has_moved(), attempt.epochs) == (True, 3)
-    assert not attempt.has_moved()
-    (run.path / "training.json").write_text("{")
-    assert (attempt.has_moved(), attempt.epochs) == (False, 3)
-    assert Attempt(replace(run, state="changed"), 1).epochs == 0
+    write_epochs(run.path, 0.5)
+    found: list[int] = []
+    train_run(run, Ending(lambda run: 0, looks=3), lambda: False, found.append)
+    assert found == [1, 2, 3]
+    found.clear()
+
+    def damage(run: GridRun) -> int:
+        (run.path / TRAINING).write_text("{")
+        return 0
+
+    train_run(run, Ending(damage), lambda: False, found.append)
+    assert found == []
 
 
 def test_as_many_runs_at_a_time_as_the_engine_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of five runs needs three looks, in which it writes an epoch; the fourth one fails."""
-    monkeypatch.setattr(running, "POLL", 0.0)
-    runs = [run_of(tmp_path, seed) for seed in range(5)]
-    told: list[Any] = []
-    outcomes: dict[int, str] = {}
-    active = 0
-    most = 0
+    """The fourth of five fails, and does not stop the fifth."""
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    engine = Ending(lambda run: int(run.seed == 3), looks=2)
+    monkeypatch.setattr("danetc.tasks.grid.comparison.start_engine", lambda request: engine)
+    asked = ("compare", "a.danet", "--data", "digits", "--seeds", "5", "--set", "recipe.epochs=2",
+             "--backend", "eager", "-o", "out")  # fmt: skip
+    done = danetc(*asked)
+    assert done.status == 1
+    assert "1 of 5 runs failed" in done.err
+    assert engine.most == 2
+    record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
+    states = [run["state"] for run in record["cells"][0]["runs"]]
+    assert states == ["done", "done", "done", "failed", "done"]
+    lines = [line for line in done.err.splitlines() if line.startswith("[5/5]")]
+    assert lines == ["[5/5] small seed 4", "[5/5] small seed 4: done in 0:00:00"]
 
-    class Quick(Attempt):
-        looks = 0
 
-        def status(self) -> int | None:
-            nonlocal active
-            self.looks += 1
-            if self.looks < 3:
-                write_epochs(self.run.path, *[0.5] * self.looks)
-                return None
-            active -= 1
-            return int(self.number == 4)
+def test_an_exception_stops_the_runs_under_way(tmp_path: Path) -> None:
+    stop, ended = StopRequest(), []
 
-    class Two:
-        jobs = 2
+    def wait() -> None:
+        while not stop.wanted:
+            time.sleep(0.01)
+        ended.append(True)
 
-        def start(self, run: GridRun, number: int) -> Attempt:
-            nonlocal active, most
-            active += 1
-            most = max(most, active)
-            return Quick(run, number)
+    def interrupted() -> None:
+        raise KeyboardInterrupt
 
-    class Shown:
-        def started(self, run: GridRun, number: int) -> None:
-            told.append(("started", run.seed, number))
-
-        def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None:
-            told.append(("moved", run.seed, epochs, total, left is not None and left > 0))
-
-        def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
-            told.append(("ended", run.seed, number))
-
-    def record(run: GridRun, outcome: Outcome) -> None:
-        outcomes[run.seed] = outcome.state
-
-    stop: Any = SimpleNamespace(wanted=False)
-    running.train_all(runs, engine=Two(), stop=stop, shown=Shown(), record=record)  # type: ignore[arg-type]
-    assert most == 2
-    assert outcomes == {0: "done", 1: "done", 2: "done", 3: "failed", 4: "done"}
-    of_last = [each for each in told if each[1] == 4]
-    assert of_last == [
-        ("started", 4, 5), ("moved", 4, 1, 4, True), ("moved", 4, 2, 4, True), ("ended", 4, 5),
-    ]  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel([wait, interrupted], 2, stop)
+    assert ended == [True]
 
 
 def test_the_time_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the epochs since the clock was started: 2 of 9 that were left then took 10 seconds."""
-    monkeypatch.setattr(running.time, "monotonic", lambda: 110.0)
+    """Estimated from the epochs since the clock was made: 2 of 9 took 10 seconds."""
+    now = [100.0]
+    monkeypatch.setattr("danetc.tasks.grid.run.time.monotonic", lambda: now[0])
     runs = [run_of(tmp_path, 0), run_of(tmp_path, 1), run_of(tmp_path, 2, state="changed")]
     for run in runs[1:]:
         write_epochs(run.path, 0.5, 0.5, 0.5)  # those of a run that has changed do not count
-    clock = running._Clock(runs, _began=100.0)
-    assert clock.left() is None
-    clock.epochs[runs[0].path] = 2
-    assert clock.left() == pytest.approx(10 / 2 * 7)
-    clock.over(runs[2])  # it has failed
-    assert clock.left() == pytest.approx(10 / 2 * 3)
+    clock = GridClock(runs)
+    now[0] = 110.0
+    assert clock.moved(runs[0], 0) is None
+    assert clock.moved(runs[0], 2) == pytest.approx(10 / 2 * 7)
+    clock.ended(runs[2])  # it has failed
+    assert clock.moved(runs[0], 2) == pytest.approx(10 / 2 * 3)
 
 
 def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -583,7 +590,7 @@ def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             1,
         ):  # fmt: skip
             shown.started(run, number)
-            shown.moved(run, 2, 4, 5.0)
+            shown.moved(run, 2, 5.0)
             shown.ended(run, number, outcome)
         shown.passed("[5/4] left out")
     captured = capsys.readouterr()

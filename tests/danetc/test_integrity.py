@@ -24,7 +24,7 @@ from danetc.runtime.model.weights import WeightsError, read_weights
 from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
-from danetc.tasks.grid.results import read_comparison
+from danetc.tasks.grid.results import read_results
 from danetc.tasks.model_directory import open_directory
 from danetc.tasks.records import epochs_in
 from danetc.tasks.reporting.runs import MEASURES, open_runs
@@ -306,7 +306,7 @@ RECORDS: dict[str, tuple[dict[str, object], Callable[[Path], object]]] = {
     "trials.json": ({"trials": [{"directory": "seed-0"}]}, lambda folder: trials_in(folder)),
     "grid.json": (
         {"format": 1, "data": "digits", "axes": ["network"], "cells": []},
-        lambda folder: read_comparison(folder),
+        lambda folder: read_results(folder),
     ),
 }
 

@@ -197,7 +197,7 @@ def test_a_grid_has_the_figures_of_compare(
     assert result.status == 0
     assert "no figures of grid" in result.err  # whose record is not a whole one
     assert "<img" not in (tmp_path / "a.html").read_text(encoding="utf-8")
-    monkeypatch.setattr("danetc.tasks.grid.results.read_comparison", lambda *_: comparison())
+    monkeypatch.setattr("danetc.tasks.grid.results.read_results", lambda *_: comparison())
     result = danetc("report", "grid", "-o", "a.html")
     assert "figures" not in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")

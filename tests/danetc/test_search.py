@@ -18,15 +18,20 @@ from danetc.commands.search import command
 from danetc.errors import UserError
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.attempt import Attempt
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.searching.call import SearchResult
-from danetc.tasks.searching.results import Searched, TrialRow, read_search, undominated
-from danetc.tasks.searching.shown import front_figure, table
+from danetc.tasks.searching.results import (
+    Searched,
+    SearchResult,
+    TrialRow,
+    front_figure,
+    read_search,
+    table,
+    undominated,
+)
 from danetc.tasks.searching.space import SearchRange, parse_dimension
-from danetc.tasks.searching.study import PRUNERS, SAMPLERS, StudyRequest, open_study
+from danetc.tasks.searching.study import PRUNERS, SAMPLERS, open_study
 
 from .conftest import FEW, SMALL, Run
 
@@ -57,62 +62,37 @@ class Trainings:
     def __init__(self, accuracy: Callable[[dict[str, Any], int], float]) -> None:
         self.accuracy = accuracy
         self.started: list[str] = []
-        self.raising: int | None = None  # at the how many-th run
+        self.raising: int | None = None  # number of the run that is interrupted
 
-    def start(self, run: GridRun, number: int) -> Attempt:
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int:
         self.started.append(run.cell.name)
         if len(self.started) == self.raising:
             raise KeyboardInterrupt
-        return Pretended(run, number, self.accuracy)
-
-    def close(self) -> None:
-        pass
-
-
-class Pretended(Attempt):
-    """An epoch at each look."""
-
-    def __init__(
-        self, run: GridRun, number: int, accuracy: Callable[[dict[str, Any], int], float]
-    ) -> None:
-        super().__init__(run, number)
-        self._accuracy, self._stopped = accuracy, False
-
-    def ask_to_stop(self) -> None:
-        self._stopped = True
-
-    def wait(self) -> None:
-        pass
-
-    def status(self) -> int | None:
-        if self._stopped:
-            return 128 + signal.SIGTERM
-        return 0 if self.epochs == sum(self.run.facts.epochs) else None
-
-    def has_moved(self) -> bool:
-        self.epochs += 1
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        axes = dict(self.run.cell.axes)
-        epochs = []
-        for number in range(1, self.epochs + 1):
-            value = self._accuracy(axes, number)
+        run.path.mkdir(parents=True, exist_ok=True)
+        epochs: list[dict[str, Any]] = []
+        for number in range(1, sum(run.facts.epochs) + 1):
+            if look():
+                return 128 + signal.SIGTERM
+            value = self.accuracy(dict(run.cell.axes), number)
             if value > 1:  # of numbers
                 tested: dict[str, Any] = {"test_accuracy": None, "scores": {"rmse": value}}
             else:
                 tested = {"test_accuracy": value, "train_accuracy": 0.5}
             epochs.append({"train_loss": 1.0, **tested})
-        save_record({"epochs": epochs}, self.run.path / TRAINING)
-        return True
+            save_record({"epochs": epochs}, run.path / TRAINING)
+        return 128 + signal.SIGTERM if look() else 0
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
     def install(accuracy: Callable[[dict[str, Any], int], float]) -> Trainings:
         engine = Trainings(accuracy)
-        monkeypatch.setattr("danetc.tasks.searching.loop.start_engine", lambda asked: engine)
+        monkeypatch.setattr("danetc.tasks.searching.search.start_engine", lambda request: engine)
         return engine
 
-    monkeypatch.setattr("danetc.tasks.grid.run.POLL", 0.0)
     return install
 
 
@@ -151,12 +131,12 @@ def test_what_is_no_range_is_refused(text: str, told: str) -> None:
 
 
 def test_numbers_of_a_range() -> None:
-    assert SearchRange("w", 8, 64, 8).values() == list(range(8, 65, 8))
-    assert SearchRange("w", 0.1, 0.5, 0.1).values() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert SearchRange("w", 8, 64, 8).values == tuple(range(8, 65, 8))
+    assert SearchRange("w", 0.1, 0.5, 0.1).values == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert SearchRange("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
     assert SearchRange("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
-    with pytest.raises(ValueError, match="has no step"):
-        SearchRange("w", 0.1, 0.5).values()
+    with pytest.raises(UserError, match="has no step"):
+        _ = SearchRange("w", 0.1, 0.5).values
 
 
 @pytest.mark.thorough
@@ -390,8 +370,8 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
 ) -> None:
     """One that wants 0.35 ends the trial with 0.3 after its second epoch, and leaves the other."""
     optuna = pytest.importorskip("optuna")
-    strict = {"median": lambda: optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)}
-    monkeypatch.setattr("danetc.tasks.searching.study.PRUNERS", strict)
+    strict = optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)
+    monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
     (tmp_path / "a.danet").write_text(SPEC)
     pretend(lambda axes, epoch: 0.3 if axes["steps"] == 1 else 0.3 + epoch / 10)
     asked = (*SEARCH, "--grid", "steps=1,2", "--set", "recipe.epochs=4", "--sampler", "grid")
@@ -415,8 +395,8 @@ def test_a_pruner_ends_a_process_that_trains(
 ) -> None:
     """Its state is saved: a run by hand goes on from there, and a page shows it."""
     optuna = pytest.importorskip("optuna")
-    strict = {"median": lambda: optuna.pruners.ThresholdPruner(lower=2.0)}  # no accuracy is so high
-    monkeypatch.setattr("danetc.tasks.searching.study.PRUNERS", strict)
+    strict = optuna.pruners.ThresholdPruner(lower=2.0)  # no accuracy is so high
+    monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
     (tmp_path / "a.danet").write_text(SPEC)
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01,0.02", "--set", "recipe.epochs=500")
     done = danetc(*asked, "--pruner", "median", "--trials", "1", "--json")
@@ -506,7 +486,7 @@ def test_a_signal_saves_what_runs(
                 self.signal = signal.SIGTERM
             return self.signal is not None
 
-    monkeypatch.setattr("danetc.tasks.searching.loop.StopRequest", Stop)
+    monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--trials", "3")
     stopped = danetc(*asked)
     assert stopped.status == 128 + signal.SIGTERM
@@ -589,7 +569,7 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UserError, match="needs finitely many values"):
         package.search(spec, FEW, grid=grid, sampler="grid", output=tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    with pytest.raises(UserError, match="one objective"):
+    with pytest.raises(UserError, match="single objective"):
         package.search(spec, FEW, grid=grid, pruner="median", front=True, output=tmp_path / "b")
     with pytest.raises(UserError, match="nothing to search"):
         package.search(spec, FEW, grid={}, output=tmp_path / "c")
@@ -616,4 +596,4 @@ def test_a_search_that_is_damaged_or_no_file_is_an_error(danetc: Run, tmp_path: 
     (folder / "search.db").unlink()
     (folder / "search.db").mkdir()
     with pytest.raises(UserError, match=r"search\.db is no file"):
-        open_study(folder, StudyRequest((), {}))
+        open_study(folder, ["maximize"])

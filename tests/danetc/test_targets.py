@@ -22,7 +22,7 @@ from danetc.runtime.sources.target import IGNORED
 from danetc.runtime.training.losses import LOSSES, Seen
 from danetc.runtime.training.totals import Totals
 from danetc.tasks.grid.plot import accuracy_figure, training_figure
-from danetc.tasks.grid.results import read_comparison
+from danetc.tasks.grid.results import read_results
 
 from .conftest import Run
 
@@ -225,7 +225,7 @@ def test_networks_are_compared_by_what_is_learned(
     best = min(means) if name == "numbers" else max(means)
     assert [cell["best"] for cell in found["cells"]] == [mean == best for mean in means]
     assert len({*means}) == 2
-    comparison = read_comparison(tmp_path / "grid")
+    comparison = read_results(tmp_path / "grid")
     curves, over = accuracy_figure(comparison).axes
     assert curves.get_ylabel() == comparison.measure.label
     points = [float(line.get_ydata()[0]) for line in over.lines if len(line.get_ydata()) == 1]
@@ -233,7 +233,7 @@ def test_networks_are_compared_by_what_is_learned(
     assert sorted(points) == pytest.approx(wanted)
     lower = 1 if name == "numbers" else 2
     assert len(training_figure(comparison).axes) == lower
-    for row in read_comparison(tmp_path / "grid", "best").rows:
+    for row in read_results(tmp_path / "grid", "best").rows:
         for seed, curve in row.curves[comparison.measure.curve].items():
             assert row.scores[seed] == (min(curve) if name == "numbers" else max(curve))
             assert len(curve) == 2

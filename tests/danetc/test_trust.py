@@ -40,7 +40,7 @@ from danetc.runtime.system.files import (
 )
 from danetc.runtime.system.locks import locked
 from danetc.runtime.training.checkpoints import read_checkpoint
-from danetc.tasks.grid.results import read_comparison
+from danetc.tasks.grid.results import read_results
 from danetc.tasks.records import epochs_in
 from danetc.tasks.reporting import make_page, open_runs
 from danetc.tasks.trained import trials_in
@@ -616,7 +616,7 @@ def test_records_name_nothing_outside(r: Path, tmp_path: Path, name: str) -> Non
     with pytest.raises(package.UserError, match="leads out of"):
         open_runs([tmp_path / "g"])
     with pytest.raises(package.UserError, match="leads out of"):
-        read_comparison(tmp_path / "g")
+        read_results(tmp_path / "g")
     forge(r / "summary.json", lambda record: record["files"].update({name: digest(b"x")}))
     with pytest.raises(package.UserError, match="which files belong together"):
         package.load(r)

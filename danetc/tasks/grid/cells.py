@@ -1,13 +1,13 @@
-"""A grid of trainings: specs, axes and what each of their combinations asks for.
+"""The cells of a grid: every combination of a network with a value on each axis.
 
-An axis is ``NAME=VALUE,VALUE,...``; commas in brackets part nothing. Its name is
+An axis is ``NAME=VALUE,VALUE,...``; commas inside brackets do not separate values. The name is
 
 ========================================== ==============================================
-classes                                    draw so many classes of the data
-recipe                                     a recipe by its name
+classes                                    number of classes to draw from the data
+recipe                                     name of a recipe
 backbone, depth, connection, rule          that part of the network's ``stages``
-recipe.PATH, as in recipe.epochs           a setting of the recipe
-anything else, as steps or neuron.tau      a parameter or a setting of the network, or an argument
+recipe.PATH, as in recipe.epochs           setting of the recipe
+anything else, as steps or neuron.tau      parameter or setting of the network, or an argument
 ========================================== ==============================================
 """
 
@@ -17,7 +17,7 @@ import glob
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -38,13 +38,12 @@ if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest
 
 CLASSES, RECIPES, PREFIX = "classes", "recipe", "recipe."
-_OPEN, _CLOSE = "([{", ")]}"
 _LONGEST = 40
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is varied, and its values in their order."""
+    """Name of what is varied, and its values in order."""
 
     name: str
     values: tuple[Setting, ...]
@@ -52,7 +51,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class GridNetwork:
-    """A network of a file, or of a shipped spec."""
+    """A network of a spec file, or of a shipped spec."""
 
     spec: str
     name: str
@@ -61,10 +60,10 @@ class GridNetwork:
 
 @dataclass(frozen=True)
 class GridCell:
-    """A combination: its name, its values on the axes, and the training it asks for.
+    """A network with a value on each axis, and the request of its training.
 
-    The name is that of its folder. It says the network and the values alone, so it is the same
-    whatever else a grid holds.
+    The name is that of the cell's folder. It depends on the network and the values alone, so the
+    same cell has the same name in every grid.
     """
 
     name: str
@@ -73,15 +72,15 @@ class GridCell:
 
 
 def parse_axis(text: str) -> Axis:
-    """``steps=1,4`` as an axis. Raises ValueError."""
+    """Parse an axis such as ``steps=1,4``. Raises ValueError."""
     name, equals, listed = (part.strip() for part in text.partition("="))
     values = [value.strip() for value in _split(listed)]
     if not equals or not all(values):
         raise ValueError(f"`{text}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
     if name in ("seed", "seeds"):
-        raise ValueError("every cell is trained with every seed: say --seeds N, not --grid")
+        raise ValueError("every cell is trained with every seed: use --seeds N, not --grid")
     if name == "data":
-        raise ValueError("accuracies on several data sets are no comparison: run it for each")
+        raise ValueError("accuracies on different data sets cannot be compared: run one grid each")
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ValueError(f"`{name}` has the value {twice[0]} twice")
@@ -94,10 +93,10 @@ def parse_axis(text: str) -> Axis:
 
 
 def _split(text: str) -> list[str]:
-    """At commas that stand in no bracket."""
+    """Split at the commas outside brackets."""
     parts, depth = [""], 0
     for char in text:
-        depth += (char in _OPEN) - (char in _CLOSE)
+        depth += (char in "([{") - (char in ")]}")
         if char == "," and depth <= 0:
             parts.append("")
         else:
@@ -106,42 +105,50 @@ def _split(text: str) -> list[str]:
 
 
 def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNetwork]:
-    """The networks of all files, or those of ``names`` alone.
+    """Return the networks of all files, or only those called ``names``.
 
-    A pattern with ``*``, ``?`` or ``[]`` stands for files; where no file matches, for shipped specs. Raises UserError with all that is wrong in any of them.
+    A pattern with ``*``, ``?`` or ``[]`` stands for files or, if no file matches, for shipped specs.
+    Raises UserError with everything that is wrong in any of them.
     """
     problems: list[str] = []
     specs: list[str] = []
     for pattern in patterns:
         found = _matching(pattern)
+        specs += found
         if not found:
             hint = did_you_mean(pattern.strip("*"), shipped_specs())
             problems.append(
                 f"no file and no shipped spec matches `{pattern}`" + (f"; {hint}" if hint else "")
             )
-        specs += found
-    for spec, count in Counter(map(_identity, specs)).items():
+    places = (spec if spec in shipped_specs() else str(Path(spec).resolve()) for spec in specs)
+    for spec, count in Counter(places).items():
         if count > 1:
-            problems.append(f"{spec} is given {count} times, so each cell of it would stand there")
+            problems.append(f"{spec} is given {count} times, but each cell has one folder")
     networks: list[GridNetwork] = []
     known: list[str] = []
     for spec in dict.fromkeys(specs):
         try:
             checked = check_file(spec)
-            found = [name for name in checked.networks if not names or name in names]
             if not checked.networks:
-                checked.declaration()  # says that there is none
+                checked.declaration()  # raises that the file has none
         except SpecError as error:
             problems.append(f"every cell of {spec}:\n{error}")
             continue
         known += checked.networks
-        networks += [GridNetwork(spec, name, checked) for name in found]
-    if not problems:  # files that cannot be read may have them
-        problems += _strangers(names, known)
+        networks += [
+            GridNetwork(spec, name, checked)
+            for name in checked.networks
+            if not names or name in names
+        ]
+    if not problems:  # a file that cannot be read may hold the missing network
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                problems.append(f"no spec has a network `{name}`" + (f"; {hint}" if hint else ""))
     for name, count in Counter(each.name for each in networks).items():
         if count > 1:
-            places = " and ".join(each.spec for each in networks if each.name == name)
-            problems.append(f"{places} both have a network `{name}`; give one another name")
+            both = " and ".join(each.spec for each in networks if each.name == name)
+            problems.append(f"{both} both have a network `{name}`; rename one of them")
     if problems:
         raise UserError("\n".join(problems))
     return networks
@@ -153,30 +160,18 @@ def _matching(pattern: str) -> list[str]:
     files = sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
     if files:
         return [name for name in files if name.endswith(".danet")]
-    depth = pattern.count("/")  # `*` is of one folder, as it is for files
+    depth = pattern.count("/")  # `*` stays within one folder, as it does for files
     return [
         name for name in shipped_specs() if name.count("/") == depth and fnmatchcase(name, pattern)
     ]
 
 
-def _identity(spec: str) -> str:
-    """A file by its place, a shipped spec by its name."""
-    return spec if spec in shipped_specs() else str(Path(spec).resolve())
-
-
-def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            yield f"no spec has a network `{name}`" + (f"; {hint}" if hint else "")
-
-
 def make_cells(
     networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest, folder: Path
 ) -> list[GridCell]:
-    """Every combination, in the order of the specs, then of the axes.
+    """Return every combination, in the order of the networks, then of the axes.
 
-    ``base`` is what all ask for. Raises UserError with all that is wrong, by cell.
+    ``base`` is the training that all share. Raises UserError with everything that is wrong, by cell.
     """
     check_axes(networks, axes, base)
     cells: list[GridCell] = []
@@ -193,17 +188,8 @@ def make_cells(
     return cells
 
 
-def make_cell(
-    network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, folder: Path
-) -> GridCell:
-    """The cell of these values. Raises SpecError and TopologyError where a network cannot have them."""
-    name = cell_name(network.name, chosen)
-    request = _request(network, chosen, base, folder / name)
-    return GridCell(name, {"network": network.name, **chosen}, request)
-
-
 def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
-    """Raise UserError where there are failures: their texts, with the cells that have them."""
+    """Raise UserError if there are failures; they map an error text to the cells that have it."""
     if not failures:
         return
     parts = []
@@ -217,80 +203,76 @@ def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
 def check_axes(
     networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest
 ) -> None:
-    """Raise UserError where an axis has no meaning for a network, or contradicts another or ``base``."""
-    _check_names(axes, base)
-    problems = [
-        problem for network in networks for axis in axes if (problem := _unknown(axis, network))
-    ]
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))
-
-
-def _check_names(axes: Sequence[Axis], base: TrainingRequest) -> None:
+    """Raise UserError if an axis means nothing to a network, or conflicts with another or ``base``."""
     names = [axis.name for axis in axes]
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"`{name}` is an axis twice; give all its values in one --grid")
         if name in base.settings:
-            raise UserError(f"`{name}` is an axis, and also set by --set; leave one of them out")
+            raise UserError(f"`{name}` is an axis and also set by --set; drop one of them")
     if CLASSES in names and base.classes is not None:
-        raise UserError("`classes` is an axis, and --classes is given; leave one of them out")
+        raise UserError("`classes` is an axis and --classes is given; drop one of them")
     if RECIPES in names and base.recipe is not None:
-        raise UserError("`recipe` is an axis, and --recipe is given; leave one of them out")
+        raise UserError("`recipe` is an axis and --recipe is given; drop one of them")
     if "stages" in names and (part := next((name for name in PARTS if name in names), None)):
-        raise UserError(f"`stages` and `{part}` both are axes, but {part} is a part of the stages")
+        raise UserError(f"`stages` and `{part}` are both axes, but {part} is a part of the stages")
     if {"backbone", "depth"} <= set(names):
-        raise UserError("`backbone` and `depth` both are axes, but a depth is that of a backbone")
+        raise UserError("`backbone` and `depth` are both axes, but a depth is that of a backbone")
+    problems = [_unknown(name, network) for network in networks for name in names]
+    if found := list(dict.fromkeys(filter(None, problems))):
+        raise UserError("\n".join(found))
 
 
-def _unknown(axis: Axis, network: GridNetwork) -> str | None:
-    """What is wrong with an axis's name for a network."""
-    name = axis.name
-    if name in (CLASSES, RECIPES, *PARTS) or name.startswith(PREFIX):
-        return None
+def _unknown(name: str, network: GridNetwork) -> str | None:
+    """Return the error if a network has no such axis."""
+    always = (CLASSES, RECIPES, *PARTS)
     known = settable(network.checked, network.name)
     setting, dot, argument = name.partition(".")
-    if setting in known:
+    if name in always or name.startswith(PREFIX) or setting in known:
         return None
     if setting in RECIPE:
         hint: str | None = f"did you mean `{PREFIX}{name}`?"
     else:
-        axes = (CLASSES, RECIPES, *PARTS, *known)
-        hint = did_you_mean(name, [f"{axis}{dot}{argument}" for axis in axes])
-    hint = hint or f"an axis is {', '.join(dict.fromkeys([CLASSES, RECIPES, *PARTS, *known]))}"
+        hint = did_you_mean(name, [f"{each}{dot}{argument}" for each in (*always, *known)])
+    hint = hint or f"the axes are {', '.join(dict.fromkeys([*always, *known]))}"
     return f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
 
 
-def _request(
-    network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, path: Path
-) -> TrainingRequest:
-    """What a cell asks for. A number of classes also sets the parameter of a network that has one."""
-    settings = dict(base.settings)
+def make_cell(
+    network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, folder: Path
+) -> GridCell:
+    """Return the cell of these values.
+
+    A number of classes also sets the network's parameter ``classes``, if it has one. Raises
+    SpecError and TopologyError for values that the network cannot have.
+    """
     known = settable(network.checked, network.name)
-    own = [name for name in chosen if name in PARTS and name in known]  # a parameter of that name
-    parts = {name: str(chosen[name]) for name in chosen if name in PARTS and name not in own}
-    for name, value in chosen.items():
-        if name not in (CLASSES, RECIPES) and name not in parts:
-            settings[name] = value
+    parts = {
+        name: str(value) for name, value in chosen.items() if name in PARTS and name not in known
+    }
+    own = {name: value for name, value in chosen.items() if name not in (CLASSES, RECIPES, *parts)}
+    settings = {**base.settings, **own}
     if parts:
         settings["stages"] = restaged(network.checked, network.name, settings, parts)
     classes = chosen.get(CLASSES, base.classes)
     if classes is not None and CLASSES in known and CLASSES not in settings:
         settings[CLASSES] = classes
     recipe = chosen.get(RECIPES, base.recipe)
-    return replace(
+    name = cell_name(network.name, chosen)
+    training = replace(
         base,
         spec=network.spec,
         network=network.name,
-        output=path,
+        output=folder / name,
         settings=settings,
         classes=None if classes is None else int(classes),
         recipe=None if recipe is None else str(recipe),
     )
+    return GridCell(name, {"network": network.name, **chosen}, training)
 
 
 def cell_name(network: str, chosen: Mapping[str, Setting]) -> str:
-    """``danet_c_r20,classes=5,rule=chain``: what a folder can be called."""
+    """Return a name that a folder can have, such as ``danet_c_r20,classes=5,rule=chain``."""
     return ",".join([network, *(f"{name}={_short(value)}" for name, value in chosen.items())])
 
 
@@ -299,5 +281,5 @@ def _short(value: Setting) -> str:
     short = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_")
     if short == text and len(short) <= _LONGEST:
         return short
-    # What was left out still tells cells apart.
+    # The hash tells apart values that differ in what was left out.
     return f"{short[:_LONGEST]}~{hashlib.sha256(text.encode()).hexdigest()[:6]}"

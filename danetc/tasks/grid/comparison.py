@@ -1,150 +1,314 @@
-"""``danetc compare`` from its arguments to trained cells."""
+"""``danetc compare`` and `danetc.compare`: from a request to trained cells and their results."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn
 
+from danetc.arguments import check_choice
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
+from danetc.output.curves import html_table
+from danetc.output.data_frames import frame
 from danetc.output.echo import echo
+from danetc.output.notebook import in_notebook
+from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned
 from danetc.output.text import note
+from danetc.runtime.data import Policy
 from danetc.runtime.system.files import save_record
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.attempt import Outcome, train_arguments
-from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
+from danetc.setting import Setting
+from danetc.tasks.grid.cells import Axis, find_networks, make_cells, parse_axis
 from danetc.tasks.grid.engines import start_engine
-from danetc.tasks.grid.plan import GridRun, by_cell, check_cells, refuse_changed
-from danetc.tasks.grid.progress import GridProgress
-from danetc.tasks.grid.request import GridRequest
-from danetc.tasks.grid.results import FORMAT
-from danetc.tasks.grid.run import as_record, train_all
+from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
+from danetc.tasks.grid.plot import FIGURES, across
+from danetc.tasks.grid.request import Accuracy, GridRequest, parsed_axes, spec_names
+from danetc.tasks.grid.results import FORMAT, GridResults, read_results
+from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.grid.table import table
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
+from danetc.tasks.training.request import TrainingRequest
 from danetc.version import version
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.request import TrainingRequest
+    import pandas
 
 
-def checked_runs(asked: GridRequest, axes: Sequence[Axis], *, quiet: bool) -> list[GridRun]:
-    """All runs of a grid, checked. Nothing is written. Raises UserError with all that is wrong."""
-    check_folder(asked.folder)
-    networks = find_networks(asked.specs, asked.networks)
-    cells = make_cells(networks, axes, asked.training, asked.folder)
+def checked_runs(request: GridRequest[Axis], *, quiet: bool) -> list[GridRun]:
+    """Return all runs of a grid, checked. Nothing is written.
+
+    Raises UserError with everything that is wrong.
+    """
+    check_folder(request.folder)
+    networks = find_networks(request.specs, request.networks)
+    cells = make_cells(networks, request.axes, request.training, request.folder)
     columns = ("checking cells", BarColumn(), MofNCompleteColumn())
     with terminal_bar(*columns, stream=sys.stderr, hidden=quiet) as bar:
         task = bar.add_task("", total=len(cells))
-        return check_cells(cells, note, lambda cell: bar.advance(task))
+        return CellChecker(note).check_all(cells, lambda: bar.advance(task))
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError unless a grid can be trained here: in a folder of a grid, an empty one or none."""
+    """Raise UserError unless a folder is new, empty or that of a grid."""
     if under_torchrun():
         raise UserError("a grid starts its own processes; run it without torchrun")
     if folder.is_dir() and not (folder / GRID).is_file():
         foreign = sorted(each.name for each in folder.iterdir() if each.name not in LOCKS)
         if foreign:
             raise UserError(
-                f"{folder} is no folder of a comparison (there is no {GRID} in it) and not empty; "
+                f"{folder} is not the folder of a comparison (it has no {GRID}) and not empty; "
                 "choose another place with -o DIR"
             )
 
 
-def compare(
-    runs: Sequence[GridRun], axes: Sequence[Axis], asked: GridRequest, *, quiet: bool
-) -> int | None:
-    """Train what is not trained yet. Gives the exit status where a signal has stopped it.
+def train_grid(runs: Sequence[GridRun], request: GridRequest[Axis], *, quiet: bool) -> int | None:
+    """Train the runs that are not done. Return the exit status if a signal has stopped it.
 
-    Raises UserError where runs have changed and nothing says what to do, and where another process
-    trains the same grid.
+    Raises UserError if runs have changed and the request does not say what to do with them, and if
+    another process trains the same grid.
     """
-    base, folder = asked.training, asked.folder
-    if not (base.fresh or base.override):
-        refuse_changed(runs)
     todo = [run for run in runs if run.state != "done"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), StopRequest() as stop:
-        outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
-
-        def record(run: GridRun, outcome: Outcome) -> None:
-            outcomes[run.path] = outcome
-            save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
-
-        save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+    with _recorded(runs, request) as record, StopRequest() as stop:
         if not quiet and len(todo) < len(runs):
             echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
         if todo:
             with (
-                closing(start_engine(asked.engine)) as started,
+                closing(start_engine(request)) as engine,
                 GridProgress(len(todo), quiet=quiet) as shown,
             ):
-                train_all(todo, engine=started, stop=stop, shown=shown, record=record)
+                clock = GridClock(todo)
+
+                def train(number: int, run: GridRun) -> None:
+                    if stop.wanted:
+                        return
+                    shown.started(run, number)
+                    outcome = train_run(
+                        run, engine, lambda: stop.wanted,
+                        lambda epochs: shown.moved(run, epochs, clock.moved(run, epochs)),
+                    )  # fmt: skip
+                    clock.ended(run)
+                    record(run, outcome)
+                    shown.ended(run, number, outcome)
+
+                tasks = [partial(train, number, run) for number, run in enumerate(todo, 1)]
+                in_parallel(tasks, engine.jobs, stop)
         return None if stop.signal is None else 128 + stop.signal
 
 
-def commands(runs: Sequence[GridRun], axes: Sequence[Axis], asked: GridRequest) -> list[str]:
-    """The command of each run that is not done, for the shell; the grid is written down without them,
-    so that ``--only-report`` reads what they have trained. Raises UserError as ``compare`` does."""
-    base, folder = asked.training, asked.folder
-    if not (base.fresh or base.override):
+def commands(runs: Sequence[GridRun], request: GridRequest[Axis]) -> list[str]:
+    """Return the shell command of each run that is not done.
+
+    The grid is recorded without them, so that ``--only-report`` reads what they have trained. Raises
+    UserError as ``train_grid`` does.
+    """
+    with _recorded(runs, request):
+        return [shlex.join(run.request.command()) for run in runs if run.state != "done"]
+
+
+@contextmanager
+def _recorded(
+    runs: Sequence[GridRun], request: GridRequest[Axis]
+) -> Iterator[Callable[[GridRun, Outcome], None]]:
+    """Lock the folder of a grid and write its grid.json; yield the function that adds an outcome."""
+    if not (request.training.fresh or request.training.override):
         refuse_changed(runs)
+    folder, lock = request.folder, Lock()
+    outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
+
+    def save() -> None:
+        cells: dict[str, list[GridRun]] = {}
+        for run in runs:
+            cells.setdefault(run.cell.name, []).append(run)
+        axes = [axis.name for axis in request.axes]
+        records = [cell_record(own, folder, outcomes) for own in cells.values()]
+        save_grid(folder, request.training.data, axes, records)
+
+    def record(run: GridRun, outcome: Outcome) -> None:
+        with lock:
+            outcomes[run.path] = outcome
+            save()
+
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
-        save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
-    todo = (run for run in runs if run.state != "done")
-    return [shlex.join(["danetc", "train", *train_arguments(run)]) for run in todo]
+        save()
+        yield record
 
 
-def _grid(
-    runs: Sequence[GridRun],
-    axes: Sequence[Axis],
-    base: TrainingRequest,
-    folder: Path,
-    outcomes: dict[Path, Outcome],
-) -> dict[str, Any]:
-    cells = [cell_record(cell, own, folder, outcomes) for cell, own in by_cell(runs)]
-    return grid_record(base.data, [axis.name for axis in axes], cells)
-
-
-def grid_record(
-    data: str, axes: Sequence[str], cells: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What stands in grid.json."""
-    return {
+def save_grid(
+    folder: Path, data: str, axes: Sequence[str], cells: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write grid.json."""
+    record = {
         "format": FORMAT,
         "danetc": version(),
         "data": data,
         "axes": ["network", *axes],
         "cells": list(cells),
     }
+    save_record(record, folder / GRID)
 
 
 def cell_record(
-    cell: GridCell, own: Sequence[GridRun], folder: Path, outcomes: Mapping[Path, Outcome]
+    runs: Sequence[GridRun], folder: Path, outcomes: Mapping[Path, Outcome]
 ) -> dict[str, Any]:
-    """What stands there of a cell and its runs."""
+    """Return the entry of a cell in grid.json, from all its runs."""
+    cell = runs[0].cell
     return {
         "name": cell.name,
         "spec": cell.request.spec,
         "axes": dict(cell.axes),
-        "facts": own[0].facts.as_dict(),
+        "facts": asdict(runs[0].facts),
         "runs": [
             {
                 "seed": run.seed,
                 "directory": str(run.path.relative_to(folder)),
-                "command": ["danetc", "train", *train_arguments(replace(run, state="new"))],
-                **as_record(outcomes[run.path]),
+                "command": replace(run, state="new").request.command(),
+                **asdict(outcomes[run.path]),
             }
-            for run in own
+            for run in runs
         ],
     }
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Returned, GridResults):
+    """GridResults of a grid: a row for each cell, with its values on the axes, scores and curves.
+
+    ``danetc compare -o DIRECTORY --only-report`` shows them again.
+    """
+
+    directory: Path = Path()
+
+    def frame(self) -> pandas.DataFrame:
+        """Return a row for each cell; accuracies are from 0 to 1. Raises UserError without pandas."""
+        names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
+        return frame({name: each.as_dict()[name] for name in names} for each in self.rows)
+
+    def figure(self, name: str = "accuracy", x: str | None = None) -> Any:
+        """Return a figure of matplotlib, as ``danetc compare`` draws it.
+
+        Args:
+            name: ``accuracy`` on the test images (the RMSE of numbers), or ``training`` for loss and
+                accuracy over epochs.
+            x: The axis, or the fact, to draw over; by default the depth.
+
+        Raises UserError without matplotlib.
+        """
+        check_choice("name", name, tuple(FIGURES))
+        need_matplotlib()
+        across(self, x)
+        return FIGURES[name](self, x)
+
+    def _line(self) -> str:
+        best = [f"{each.name} ({self.measure.text(each.mean)})" for each in self.rows if each.best]
+        told = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
+        return f"{self.directory}: {len(self.rows)} cells on {self.data}{told}"
+
+    def _repr_html_(self) -> str:
+        shown = table(self)
+        return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
+
+
+def compare(
+    specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: str = "digits",
+    *,
+    grid: Mapping[str, str | Sequence[Setting]] | None = None,
+    networks: Sequence[str] = (),
+    set: Mapping[str, Setting] | None = None,
+    recipe: str | None = None,
+    output: str | os.PathLike[str] = "runs/compare",
+    seed: int | None = None,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    backend: str | None = None,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    on_unreadable: Policy = "stop",
+    accuracy: Accuracy = "last",
+    fresh: bool = False,
+    override: bool = False,
+    allow_changed: Collection[str] = (),
+    progress: bool | None = None,
+) -> Comparison:
+    """Train a grid of networks and compare their results, as ``danetc compare`` does.
+
+    Each run is a process of its own. Runs that are in ``output`` already are resumed, or left as
+    they are if they are finished.
+
+    Args:
+        specs: Spec files, names of shipped specs or patterns of either; one or several.
+        data: Data set, as in ``"digits"`` or ``"folder:DIR"``.
+        grid: What is varied, as in ``{"rule": ["chain", "densely_additive"], "steps": [1, 4]}``.
+        networks: Names of the networks to use of files with several; by default all.
+        set: Parameters and settings to change in all cells, as in ``danetc.train``.
+        recipe: A recipe that the files see.
+        output: Directory of the grid.
+        seed: Seed of the first trial; by default the recipe's.
+        seeds: Number of trials of each cell, with consecutive seeds.
+        jobs: Number of trainings at a time; by default 1, on a cluster as many as it has room for.
+        engine: ``local`` for processes of this machine, or ``ray`` for a cluster
+            (``pip install 'danetc[ray]'``).
+        address: Address of the Ray cluster; by default one is started on this machine.
+        cpus: Cores of a run on a cluster, by default 1.
+        gpus: GPUs of a run on a cluster, by default 1 if it has any.
+        backend: ``fused``, ``eager`` or ``spikingjelly``.
+        classes: Number of classes of the data set to draw at random; by default all.
+        subset_seed: Seed by which these classes are drawn.
+        on_unreadable: What to do about a file that cannot be read, ``stop`` or ``skip``.
+        accuracy: Accuracy of the ``last`` epoch, or of the ``best``.
+        fresh: Start runs over whose settings have changed; the old ones are moved aside.
+        override: Resume runs although their settings have changed.
+        allow_changed: Files of runs that were changed on purpose.
+        progress: Show progress, as the command does; by default in a notebook only.
+
+    Raises UserError for errors in the specs, the axes or the data, if runs fail (the others
+    continue), and if a signal stops it: the same call resumes.
+    """
+    training = TrainingRequest(
+        spec="", data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
+        seeds=seeds, backend=backend, classes=classes, subset_seed=subset_seed,
+        on_unreadable=on_unreadable, fresh=fresh, override=override,
+        allow_changed=tuple(allow_changed),
+    )  # fmt: skip
+    request = GridRequest(
+        specs=spec_names(specs), networks=tuple(networks), axes=parsed_axes(grid or {}, parse_axis),
+        training=training, accuracy=accuracy, engine=engine, jobs=jobs, address=address, cpus=cpus,
+        gpus=gpus,
+    )  # fmt: skip
+    quiet = not (in_notebook() if progress is None else progress)
+    runs = checked_runs(request, quiet=quiet)
+    if train_grid(runs, request, quiet=quiet) is not None:
+        raise UserError(f"stopped; the same call resumes the runs in {request.folder}")
+    found = read_results(request.folder, accuracy, allow_changed)
+    refuse_failed(found, len(runs), request.folder)
+    return Comparison(**vars(found), directory=request.folder)
+
+
+def refuse_failed(results: GridResults, runs: int, folder: Path) -> None:
+    """Raise UserError if some of all ``runs`` failed, with the reason of each."""
+    failed = [
+        f"{row.name} seed {seed}: {text}"
+        for row in results.rows
+        for seed, text in row.errors.items()
+    ]
+    if failed:
+        listed = "\n".join(failed)
+        raise UserError(f"{len(failed)} of {runs} runs failed; logs are in {folder}\n{listed}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from danetc.output.echo import echo, json_text
@@ -11,7 +11,7 @@ from danetc.output.summary import print_table
 from danetc.output.text import note
 from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
 from danetc.tasks.grid.cells import GridCell
-from danetc.tasks.grid.plan import GridRun, by_cell, epochs_of
+from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.training.dry_run import dry_run
 from danetc.tasks.training.progress import show_time
 
@@ -19,7 +19,10 @@ from danetc.tasks.training.progress import show_time
 def dry_run_grid(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_json: bool) -> None:
     """Print the cells, and the time that their runs will take by some timed steps of each, taken for
     ``seconds`` at most."""
-    cells = by_cell(runs)
+    grouped: dict[str, list[GridRun]] = {}
+    for run in runs:
+        grouped.setdefault(run.cell.name, []).append(run)
+    cells = [(own[0].cell, own) for own in grouped.values()]
     if not as_json:
         _print_cells(cells)
     timed: list[tuple[float | None, str | None]] = []
@@ -43,7 +46,7 @@ def dry_run_grid(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_jso
                 {
                     "name": cell.name,
                     "axes": dict(cell.axes),
-                    **own[0].facts.as_dict(),
+                    **asdict(own[0].facts),
                     "runs": {str(run.seed): run.state for run in own},
                     "seconds": each,
                     "not_timed": reason,
@@ -84,7 +87,7 @@ def _time(run: GridRun, seconds: float) -> tuple[float | None, str | None]:
 
 
 def _done(run: GridRun) -> int:
-    return 0 if run.state == "changed" else epochs_of(run)
+    return 0 if run.state == "changed" else run.epochs
 
 
 def _print_cells(cells: Sequence[tuple[GridCell, list[GridRun]]]) -> None:

@@ -1,50 +1,116 @@
-"""THE engines that train the runs of a grid. A new one is a row here and a file beside this one."""
+"""The engines that train the runs of a grid: processes of this machine, or a Ray cluster.
+
+Every engine runs the same process in the same directory, so one may resume what another began.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
-from danetc.arguments import check_choice, check_whole
 from danetc.errors import UserError
-from danetc.tasks.grid.attempt import Engine
-from danetc.tasks.grid.local import LocalProcesses
+from danetc.runtime.system.machine import usable_cores
+from danetc.tasks.grid import process
+from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.grid.request import GridRequest
 
 
-@dataclass(frozen=True)
-class EngineRequest:
-    """Where runs are to be trained. ``jobs`` at a time (None: as the engine sees fit); the rest is of a
-    cluster: its ``address``, and the ``cpus`` and ``gpus`` of each run."""
+class Engine(Protocol):
+    """Trains ``jobs`` runs at a time, each called from a thread of its own."""
 
-    name: str = "local"
-    jobs: int | None = None
-    address: str | None = None
-    cpus: float | None = None
-    gpus: float | None = None
+    @property
+    def jobs(self) -> int: ...
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
+        """Return the exit status of the training, or the reason why there is none.
 
-    def __post_init__(self) -> None:
-        check_choice("engine", self.name, tuple(ENGINES))
-        check_whole("jobs", self.jobs, 1, 100_000)
-        cluster = self.address, self.cpus, self.gpus
-        if self.name == "local" and any(each is not None for each in cluster):
-            raise UserError(
-                "address, cpus and gpus are those of a cluster: choose the engine ray (--engine ray)"
+        ``look`` is called regularly, and returns True to stop the training.
+        """
+
+    def close(self) -> None: ...
+
+
+class LocalProcesses:
+    """``jobs`` processes at a time, which share the cores of this machine."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        shared = jobs > 1 and "OMP_NUM_THREADS" not in os.environ
+        self.threads = max(1, usable_cores() // jobs) if shared else None
+
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int:
+        return process.train(run.request.to_json(), str(log), look, threads=self.threads)
+
+    def close(self) -> None:
+        pass
+
+
+class RayCluster:
+    """Tasks of Ray (https://docs.ray.io), on a cluster or on one started here for this machine.
+
+    Ray decides where and when a run is trained, and repeats a task whose worker is lost: it resumes
+    from the run's last checkpoint. All machines see the grid's directory and the data under the same
+    names.
+    """
+
+    def __init__(self, request: GridRequest[Any]) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError("Ray is not installed: pip install 'danetc[ray]'") from error
+        self._ray: Any = ray
+        # Ray tells each worker its share of threads, unless this says otherwise.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = request.address
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            place = f" at {address}" if address else ""
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"there is no cluster of Ray{place}: {reason}") from error
+        found = self._ray.cluster_resources()
+        cpus = request.cpus or 1.0
+        gpus = float(found.get("GPU", 0) > 0) if request.gpus is None else request.gpus
+        wanted = {"CPU": cpus, "GPU": gpus}
+        self.options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": -1}
+        room = min(int(found.get(name, 0) / each) for name, each in wanted.items() if each)
+        if request.jobs is None and room < 1:
+            self.close()
+            raise UserError(
+                f"the cluster has {found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs, and "
+                f"a run asks for {cpus:g} and {gpus:g}"
+            )
+        self.jobs = request.jobs or room
+
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
+        ray, stopping = self._ray, False
+        task = ray.remote(**self.options)(process.train).remote(
+            run.request.to_json(), str(log.absolute()), folder=os.getcwd()
+        )
+        while not ray.wait([task], timeout=process.POLL)[0]:
+            if look() and not stopping:
+                stopping = True
+                ray.cancel(task)  # raises KeyboardInterrupt in the worker, which stops the training
+        try:
+            status: int = ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            return 128 + signal.SIGTERM
+        except ray.exceptions.RayError as error:
+            return f"Ray gave the run up: {str(error).strip().splitlines()[-1]}"
+        return status
+
+    def close(self) -> None:
+        self._ray.shutdown()
 
 
-def _local(asked: EngineRequest) -> Engine:
-    return LocalProcesses(asked.jobs or 1)
-
-
-def _ray(asked: EngineRequest) -> Engine:
-    from danetc.tasks.grid.ray_cluster import RayCluster  # late: an extra
-
-    return RayCluster(asked.jobs, asked.address, asked.cpus or 1.0, asked.gpus)
-
-
-ENGINES: Mapping[str, Callable[[EngineRequest], Engine]] = {"local": _local, "ray": _ray}
-
-
-def start_engine(asked: EngineRequest) -> Engine:
-    """Raises UserError where it is not installed, or there is no such cluster."""
-    return ENGINES[asked.name](asked)
+def start_engine(request: GridRequest[Any]) -> Engine:
+    """Start the engine of a request. Raises UserError if it is not installed, or has no cluster."""
+    return RayCluster(request) if request.engine == "ray" else LocalProcesses(request.jobs or 1)

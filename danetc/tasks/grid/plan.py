@@ -1,11 +1,11 @@
-"""What the cells of a grid will be: checked, counted and held against what is already trained."""
+"""The runs of a grid: its cells checked, counted and compared with what is already trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
@@ -23,21 +23,22 @@ from danetc.tasks.networks import initialise
 from danetc.tasks.records import epochs_in, inside
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
-from danetc.tasks.training.request import TrainingPlan
-
-if TYPE_CHECKING:
-    from danetc.runtime.model.built import Model
+from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 
 State = Literal["new", "begun", "done", "changed"]
+CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)
+"""Exceptions that the check of a cell raises."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a cell is, beside its values on the axes.
+    """Properties of a cell beside its values on the axes.
 
-    ``cost`` is the sum over the phases of epochs x T (Table VI). ``operations`` are the
-    multiplications with additions (MACs) and the additions of the trained network for one image, over
-    all time steps; ``work`` those of a whole run, by which times are estimated.
+    Attributes:
+        steps, epochs: Time steps T and epochs of each phase.
+        operations: MACs and additions of the trained network for one image, over all time steps.
+        cost: Sum over the phases of epochs x T (Table VI).
+        work: Operations of a whole run, by which times are estimated.
     """
 
     network: str
@@ -50,31 +51,13 @@ class Facts:
     parameters: int
     recipe: str
     operations: int
+    cost: int
     work: int
-
-    @property
-    def cost(self) -> int:
-        return sum(epochs * steps for epochs, steps in zip(self.epochs, self.steps, strict=True))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "connection": self.connection,
-            "rule": self.rule,
-            "depth": self.depth,
-            "classes": self.classes,
-            "steps": list(self.steps),
-            "epochs": list(self.epochs),
-            "parameters": self.parameters,
-            "recipe": self.recipe,
-            "operations": self.operations,
-            "cost": self.cost,
-        }
 
 
 @dataclass(frozen=True)
 class GridRun:
-    """A training of a cell under one seed. ``changes`` are those of a run that is there."""
+    """Training of a cell under one seed. ``changes`` lists the settings that an existing run lacks."""
 
     cell: GridCell
     facts: Facts
@@ -83,52 +66,55 @@ class GridRun:
     state: State
     changes: tuple[str, ...] = ()
 
+    @property
+    def request(self) -> TrainingRequest:
+        """Request of this run alone; only a run that has changed is moved aside or overridden."""
+        cell, changed = self.cell.request, self.state == "changed"
+        return replace(
+            cell, output=self.path, seed=self.seed, seeds=None, fresh=cell.fresh and changed,
+            override=cell.override and changed,
+        )  # fmt: skip
 
-def by_cell(runs: Sequence[GridRun]) -> list[tuple[GridCell, list[GridRun]]]:
-    """The cells in their order, with the runs of each."""
-    cells: dict[str, list[GridRun]] = {}
-    for run in runs:
-        cells.setdefault(run.cell.name, []).append(run)
-    return [(own[0].cell, own) for own in cells.values()]
-
-
-def check_cells(
-    cells: Sequence[GridCell],
-    note: Note,
-    on_progress: Callable[[GridCell], None] = lambda cell: None,
-) -> list[GridRun]:
-    """The runs of all cells, after everything about them is checked. Nothing is written.
-
-    Raises UserError with all that is wrong, by cell.
-    """
-    checker = CellChecker(note)
-    runs: list[GridRun] = []
-    failures: dict[str, list[str]] = {}
-    for cell in cells:
-        on_progress(cell)
-        try:
-            runs += checker.runs(cell)
-        except CHECKED as error:
-            failures.setdefault(str(error), []).append(cell.name)
-    raise_failures(failures)
-    return runs
-
-
-CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)
-"""What the check of a cell raises where something is wrong with it."""
+    @property
+    def epochs(self) -> int:
+        """Number of epochs on disk. Raises UserError if their record is damaged."""
+        return len(epochs_in(self.path / TRAINING, self.cell.request.allow_changed))
 
 
 class CellChecker:
-    """Checks cells one after the other: each data set is opened once, and each note given once."""
+    """Checks cells in sequence: opens each data set once and gives each note once."""
 
     def __init__(self, note: Note) -> None:
         self._note = note
         self._opened: dict[Any, DataSet] = {}
         self._seen: set[str] = set()
 
+    def check_all(
+        self, cells: Sequence[GridCell], on_progress: Callable[[], object]
+    ) -> list[GridRun]:
+        """Return the runs of all cells. Raises UserError with everything that is wrong, by cell."""
+        runs: list[GridRun] = []
+        failures: dict[str, list[str]] = {}
+        for cell in cells:
+            on_progress()
+            try:
+                runs += self.runs(cell)
+            except CHECKED as error:
+                failures.setdefault(str(error), []).append(cell.name)
+        raise_failures(failures)
+        return runs
+
     def runs(self, cell: GridCell) -> list[GridRun]:
-        """A run for each seed. Raises what ``CHECKED`` lists."""
-        return _runs(cell, self._once, self._open)
+        """Return a run for each seed. Nothing is written. Raises the exceptions in ``CHECKED``."""
+        plan = make_plan(cell.request, alone(), self._once, self._open)
+        facts = _facts(plan)
+        found = []
+        for seed in plan.seeds:
+            path = inside(plan.directory.parent, plan.directory.name, f"seed-{seed}")
+            found.append(_run(cell, facts, seed, path, plan.settings(seed)))
+        if any(run.state != "done" for run in found):
+            _check_model(plan)
+        return found
 
     def _open(self, text: str, **options: Any) -> DataSet:
         key = (text, *sorted(options.items()))
@@ -142,25 +128,10 @@ class CellChecker:
             self._note(text)
 
 
-def _runs(cell: GridCell, note: Note, opening: Callable[..., DataSet]) -> list[GridRun]:
-    plan = make_plan(cell.request, alone(), note, opening)
-    facts = _facts(plan)
-    found = []
-    for seed in plan.seeds:
-        path = inside(plan.directory.parent, plan.directory.name, f"seed-{seed}")
-        state, changes = _state(
-            path, plan.settings(seed), sum(facts.epochs), cell.request.allow_changed
-        )
-        found.append(GridRun(cell, facts, seed, path, state, tuple(changes)))
-    if any(run.state != "done" for run in found):
-        _check_model(plan)
-    return found
-
-
 def _facts(plan: TrainingPlan) -> Facts:
-    summary = plan.compiled.summary
     graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
     operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
+    steps = tuple(graph.graph.steps for graph in graphs)
     epochs = tuple(phase.epochs for phase in plan.recipe.phases)
     layout = layout_of(plan.compiled.graph)
     return Facts(
@@ -169,44 +140,34 @@ def _facts(plan: TrainingPlan) -> Facts:
         rule=layout.rule,
         depth=layout.depth,
         classes=plan.data.classes,
-        steps=tuple(graph.graph.steps for graph in graphs),
+        steps=steps,
         epochs=epochs,
-        parameters=summary.parameters,
+        parameters=plan.compiled.summary.parameters,
         recipe=plan.recipe.name,
         operations=operations[-1],
+        cost=sum(n * each for n, each in zip(epochs, steps, strict=True)),
         work=len(plan.data.train)
         * sum(n * each for n, each in zip(epochs, operations, strict=True)),
     )
 
 
-def _state(
-    path: Path, settings: Mapping[str, Any], epochs: int, allow_changed: Collection[str]
-) -> tuple[State, list[str]]:
-    """What there is of a run. Raises UserError where it could not begin, or is damaged."""
-    state_of(path, settings, allow_changed)
-    known = read_run(path, allow_changed)
+def _run(cell: GridCell, facts: Facts, seed: int, path: Path, settings: dict[str, Any]) -> GridRun:
+    """Return the run in this directory. Raises UserError if it could not begin, or is damaged."""
+    allowed = cell.request.allow_changed
+    state_of(path, settings, allowed)
+    known = read_run(path, allowed)
     if known is None:
-        return "new", []
-    changes = compare(known["settings"], settings)
-    if changes:
-        return "changed", changes
-    return ("done" if len(epochs_in(path / TRAINING, allow_changed)) == epochs else "begun"), []
-
-
-def epochs_of(run: GridRun) -> int:
-    """How many epochs of a run are done. Raises UserError where its figures are damaged."""
-    return len(epochs_in(run.path / TRAINING, run.cell.request.allow_changed))
+        return GridRun(cell, facts, seed, path, "new")
+    if changes := compare(known["settings"], settings):
+        return GridRun(cell, facts, seed, path, "changed", tuple(changes))
+    run = GridRun(cell, facts, seed, path, "begun")
+    return replace(run, state="done") if run.epochs == sum(facts.epochs) else run
 
 
 def _check_model(plan: TrainingPlan) -> None:
-    """That the backend takes the network, and the network the data. Raises as training does."""
-    model: Model
-    model, _ = initialise(
-        with_steps(plan.compiled, plan.recipe.phases[0]).graph,
-        plan.seeds[0],
-        plan.request.init,
-        plan.backend,
-    )
+    """Check that the backend takes the network, and the network the data."""
+    first = with_steps(plan.compiled, plan.recipe.phases[0]).graph
+    model, _ = initialise(first, plan.seeds[0], plan.request.init, plan.backend)
     for phase in plan.recipe.phases:
         objective = Objective(
             phase.loss, model.signature, plan.request.train_output, target=plan.data.target
@@ -222,18 +183,18 @@ def _check_model(plan: TrainingPlan) -> None:
 
 
 def refuse_changed(runs: Sequence[GridRun]) -> None:
-    """Raise UserError where a run that is there has other settings, with the differences."""
+    """Raise UserError if existing runs have other settings, with the differences."""
     changed = [run for run in runs if run.state == "changed"]
     if not changed:
         return
-    listed = []
-    for run in changed[:3]:
-        differences = "".join(f"\n  {line}" for line in run.changes)
-        listed.append(f"{run.path} holds a run under other settings:{differences}")
+    listed = [
+        "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
+        for run in changed[:3]
+    ]
     if len(changed) > 3:
         listed.append(f"and so do {len(changed) - 3} more")
     raise UserError(
         "\n".join(listed)
         + "\nchoose another place with -o DIR, resume under the new settings with "
-        "--override, or begin such runs anew with --fresh (the old ones are moved aside)"
+        "--override, or start such runs over with --fresh (the old ones are moved aside)"
     )

@@ -1,136 +1,53 @@
-"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy (or what else rows are
-compared by) over the epochs, and the
-result over depth or another axis; a panel for each number of classes. In that of Fig. 11:
-training loss and accuracy over the epochs; a pair of panels for each network, a line for each depth.
+"""The results of a grid as figures, with matplotlib (``danetc[plot]``).
 
-They need matplotlib (``danetc[plot]``). Lines differ by dash, grey value and filling too, and in the
-first the marker says where on the x axis a curve belongs.
+Lines differ in dash, grey value and marker filling as well as in colour. In the figure of accuracy
+the marker of a curve is its place on the x axis of the lower panels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
-from danetc.tasks.grid.measures import ACCURACY, Measure
-from danetc.tasks.grid.results import FACTS, CellRow, Comparison, distinguishing
+from danetc.tasks.grid.results import ACCURACY, FACTS, CellRow, GridResults, Measure
 
-_HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
+_HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines only: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _PANEL = 4.6, 3.1  # inches
-_SMALL = 2.9, 2.1  # those of training
-_ABREAST = 4  # so many of them side by side, at most
+_SMALL = 2.9, 2.1  # panels of the training, at most _ABREAST side by side
+_ABREAST = 4
+_TRAINING = {"train_loss": "training loss", "train_accuracy": "training top-1\naccuracy (%)"}
 
 
-def across(comparison: Comparison, wanted: str | None) -> str | None:
-    """What the lower panels have as their x axis: what is wanted; else the depth, an axis of
-    numbers, or the number of classes, where it varies; else nothing. Raises UserError.
+def across(results: GridResults, wanted: str | None) -> str | None:
+    """Return the x axis of the lower panels: the wanted one; else, if it varies, the depth, an axis
+    of numbers or the number of classes. Raises UserError for an unknown name.
     """
-    rows = comparison.rows
     if wanted is not None:
-        known = list(dict.fromkeys([*comparison.axes, *FACTS]))
+        known = list(dict.fromkeys([*results.axes, *FACTS]))
         if wanted not in known:
             hint = instead(wanted, known)
             raise UserError(f"there is no `{wanted}` to draw accuracies over; {hint}")
         return wanted
-    axes = [name for name in comparison.axes if name != "classes"]
+    axes = [name for name in results.axes if name != "classes"]
     for name in ("depth", *axes, "classes"):
-        values = {row.values[name] for row in rows}
+        values = {row.values[name] for row in results.rows}
         if len(values) > 1 and all(type(value) in (int, float) for value in values):
             return name
     return None
 
 
-def accuracy_figure(comparison: Comparison, x: str | None = None) -> Any:
-    """Test accuracy, or what numbers are compared by. None where no run is complete, so that there is
-    nothing to draw.
-    """
-    drawn = _arrange(comparison, x)
-    if drawn is None:
-        return None
-    x, labels, lines, values = drawn.x, drawn.labels, drawn.lines, drawn.values
-    measure = comparison.measure
-    figure = new_figure(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4)
-    grid = figure.subplots(2, len(drawn.panels), squeeze=False, sharey="row")
-    for panel, upper, lower in zip(drawn.panels, *grid, strict=True):
-        inside = drawn.inside(panel)
-        _curves(upper, inside, measure, labels, lines, x, values)
-        if x is None:
-            _bars(lower, inside, measure, labels, lines)
-        else:
-            _lines(lower, inside, measure, labels, lines, x, values)
-        name = in_figure(data_name(comparison.data))
-        title = name if panel is None else f"{name}, {panel} classes"
-        upper.set_title(title, fontsize="medium")
-        _chance(upper, inside, measure)
-    grid[0][0].set_ylabel(measure.label)
-    last = "after the last epoch" if comparison.accuracy == "last" else "of the best epoch"
-    grid[1][0].set_ylabel(f"{measure.label}\n{last}")
-    _legend(figure, lines, None if values else [each[2] for each in STYLES])
-    _markers(grid[0][0], x, values)
-    return figure
+class _Drawn(NamedTuple):
+    """Arrangement of a figure.
 
-
-def training_figure(comparison: Comparison, x: str | None = None) -> Any:
-    """Training loss, and accuracy where there is one. None where no run is complete."""
-    drawn = _arrange(comparison, x)
-    if drawn is None:
-        return None
-    rows = list(drawn.training())
-    widest = max(map(len, rows))
-    columns = ceil(widest / ceil(widest / _ABREAST))
-    bands = [row[first : first + columns] for row in rows for first in range(0, len(row), columns)]
-    shown = [name for name in _TRAINING if name in drawn.rows[0].curves]
-    panels = len(shown)
-    figure = new_figure(max(6.4, _SMALL[0] * columns), panels * _SMALL[1] * len(bands) + 0.5)
-    grid = figure.subplots(panels * len(bands), columns, squeeze=False)
-    for number, name in enumerate(shown):
-        label = _TRAINING[name]
-        for axes in list(grid[number::panels].flat)[1:]:
-            axes.sharey(grid[number][0])
-        for band, line in zip(bands, grid[number::panels], strict=True):
-            line[0].set_ylabel(label)
-            for axes, (title, curves) in zip(line, band, strict=False):
-                for row, place in curves:
-                    scale = 100 if name == "train_accuracy" else 1
-                    _curve(axes, row.curve(name), place, scale, _marker(place))
-                axes.set_xlabel("epoch" if name == shown[-1] else "")
-                axes.set_title("" if number else title, fontsize="small")
-                axes.tick_params(labelleft=axes is line[0], labelsize="small")
-            for axes in line[len(band) :]:
-                axes.remove()
-    entries = (
-        drawn.lines
-        if drawn.x is None
-        else [in_figure(f"{drawn.x} {value}") for value in drawn.values]
-    )
-    markers = [_marker(place) for place in range(len(entries))]
-    _legend(figure, entries, markers, in_figure(data_name(comparison.data)))
-    return figure
-
-
-FIGURES: Mapping[str, Callable[[Comparison, str | None], Any]] = {
-    "accuracy": accuracy_figure,
-    "training": training_figure,
-}
-"""The figures of a comparison, by the names of their files in its folder."""
-
-
-_TRAINING = {"train_loss": "training loss", "train_accuracy": "training top-1\naccuracy (%)"}
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What is drawn: the cells with a complete run, the label of each by name, and all labels.
-
-    ``values`` are those on the axis ``x``; ``panels`` the numbers of classes, or None for one panel.
+    ``rows`` have a complete run; ``labels`` are theirs by name, ``lines`` all labels in order;
+    ``values`` lie on the axis ``x``; ``panels`` are numbers of classes, or None for one panel.
     """
 
     rows: list[CellRow]
@@ -143,39 +60,24 @@ class _Drawn:
     def inside(self, panel: Any) -> list[CellRow]:
         return [row for row in self.rows if panel is None or row.values["classes"] == panel]
 
-    def training(self) -> Iterator[list[tuple[str, list[tuple[CellRow, int]]]]]:
-        """For each number of classes the pairs of panels: a title, and rows with their lines.
-
-        A pair is of a label and has a line for each of ``values``; without ``x`` there is one pair.
-        """
-        for panel in self.panels:
-            classes = f"{panel} classes" if len(self.panels) > 1 else ""
-            pairs: dict[str, list[tuple[CellRow, int]]] = {}
-            for row in self.inside(panel):
-                label = self.labels[row.name]
-                if self.x is None:
-                    pairs.setdefault(classes, []).append((row, self.lines.index(label)))
-                else:
-                    title = ", ".join(filter(None, (label, classes)))
-                    place = self.values.index(row.values[self.x])
-                    pairs.setdefault(title, []).append((row, place))
-            yield list(pairs.items())
+    def place(self, row: CellRow) -> int:
+        return self.values.index(row.values[self.x or ""])
 
 
-def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
-    """None where no run is complete."""
-    rows = [row for row in comparison.rows if row.scores]
+def _arrange(results: GridResults, x: str | None) -> _Drawn | None:
+    """Return None if no run is complete."""
+    rows = [row for row in results.rows if row.scores]
     if not rows:
         return None
-    x = across(comparison, x)
+    x = across(results, x)
     classes = list(dict.fromkeys(row.values["classes"] for row in rows))
-    given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
-    names = distinguishing(rows, comparison.axes, given)
+    given = list(dict.fromkeys(([] if x is None else [x]) + ["classes"]))
+    names = GridResults(results.data, results.axes, "last", tuple(rows)).distinguishing(given)
     labels = {row.name: in_figure(_label(row, names, x)) for row in rows}
-    lines = list(dict.fromkeys(labels.values()))
-    values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []
+    values = [] if x is None else list(dict.fromkeys(row.values[x] for row in rows))
     if all(type(value) in (int, float) for value in values):
         values.sort()
+    lines = list(dict.fromkeys(labels.values()))
     return _Drawn(rows, x, labels, lines, values, [None] if x == "classes" else classes)
 
 
@@ -190,161 +92,209 @@ def _label(row: CellRow, names: Sequence[str], x: str | None) -> str:
     )
 
 
-def _curves(
-    axes: Any,
-    rows: Sequence[CellRow],
-    measure: Measure,
-    labels: Mapping[str, str],
-    lines: Sequence[str],
-    x: str | None,
-    values: Sequence[Any],
-) -> None:
-    """The mean over the seeds after each epoch, one deviation around it as a band."""
-    for row in rows:
-        place = lines.index(labels[row.name])
-        marker = None if x is None else _marker(values.index(row.values[x]))
-        _curve(axes, row.curve(measure.curve), place, measure.scale, marker)
-    axes.set_xlabel("epoch")
+def accuracy_figure(results: GridResults, x: str | None = None) -> Any:
+    """Draw the measure over the epochs and, below, over ``x``, as in Figs. 5 to 7; a panel for each
+    number of classes. Return None if no run is complete.
+    """
+    drawn = _arrange(results, x)
+    if drawn is None:
+        return None
+    measure, name = results.measure, in_figure(data_name(results.data))
+    figure = new_figure(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4)
+    grid = figure.subplots(2, len(drawn.panels), squeeze=False, sharey="row")
+    for panel, upper, lower in zip(drawn.panels, *grid, strict=True):
+        rows = drawn.inside(panel)
+        for row in rows:
+            marker = None if drawn.x is None else drawn.place(row)
+            line = drawn.lines.index(drawn.labels[row.name])
+            _curve(upper, row.curve(measure.curve), line, measure.scale, marker)
+        upper.set_xlabel("epoch")
+        upper.set_title(name if panel is None else f"{name}, {panel} classes", fontsize="medium")
+        _chance(upper, rows, measure)
+        if drawn.x is None:
+            _bars(lower, rows, measure, drawn)
+        else:
+            _lines(lower, rows, measure, drawn)
+    grid[0][0].set_ylabel(measure.label)
+    last = "after the last epoch" if results.accuracy == "last" else "of the best epoch"
+    grid[1][0].set_ylabel(f"{measure.label}\n{last}")
+    _legend(figure, drawn.lines, None if drawn.values else [marker for *_, marker in STYLES])
+    if len(drawn.values) > 1:
+        handles = [
+            _handle(
+                in_figure(f"{drawn.x} {value}"),
+                color="0.3",
+                linestyle="",
+                marker=_marker(place),
+                ms=5,
+            )
+            for place, value in enumerate(drawn.values)
+        ]
+        grid[0][0].legend(handles=handles, fontsize="x-small", loc="best", framealpha=0.8)
+    return figure
 
 
-def _curve(
-    axes: Any,
-    points: Sequence[tuple[float, float]],
-    place: int,
-    scale: float,
-    marker: str | None = None,
-) -> None:
-    """Means over the epochs with a band of one deviation, in the style of the how many-th line."""
-    colour, dash, usual = STYLES[place % len(STYLES)]
-    mean = [scale * point[0] for point in points]
-    epochs = range(1, len(mean) + 1)
-    axes.plot(
-        epochs, mean, color=colour, linestyle=dash, linewidth=1.1, marker=marker or usual, ms=4,
-        markerfacecolor=_fill(place, colour), markevery=max(1, len(mean) // 8),
-    )  # fmt: skip
-    low = [scale * (value - spread) for value, spread in points]
-    high = [scale * (value + spread) for value, spread in points]
-    axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+def training_figure(results: GridResults, x: str | None = None) -> Any:
+    """Draw training loss, and accuracy if there is one, over the epochs, as in Fig. 11: a pair of
+    panels for each network, a line for each value of ``x``. Return None if no run is complete.
+    """
+    drawn = _arrange(results, x)
+    if drawn is None:
+        return None
+    pairs = [_pairs(drawn, panel) for panel in drawn.panels]
+    widest = max(map(len, pairs))
+    columns = ceil(widest / ceil(widest / _ABREAST))
+    bands = [
+        list(each.items())[first : first + columns]
+        for each in pairs
+        for first in range(0, len(each), columns)
+    ]
+    shown = [name for name in _TRAINING if name in drawn.rows[0].curves]
+    height = len(shown) * _SMALL[1] * len(bands) + 0.5
+    figure = new_figure(max(6.4, _SMALL[0] * columns), height)
+    grid = figure.subplots(len(shown) * len(bands), columns, squeeze=False)
+    for number, name in enumerate(shown):
+        panels = grid[number :: len(shown)]
+        for axes in list(panels.flat)[1:]:
+            axes.sharey(panels[0][0])
+        for band, line in zip(bands, panels, strict=True):
+            line[0].set_ylabel(_TRAINING[name])
+            for axes, (title, curves) in zip(line, band, strict=False):
+                for row, place in curves:
+                    scale = 100 if name == "train_accuracy" else 1
+                    _curve(axes, row.curve(name), place, scale, place)
+                axes.set_xlabel("epoch" if name == shown[-1] else "")
+                axes.set_title("" if number else title, fontsize="small")
+                axes.tick_params(labelleft=axes is line[0], labelsize="small")
+            for axes in line[len(band) :]:
+                axes.remove()
+    entries = [in_figure(f"{drawn.x} {value}") for value in drawn.values] or drawn.lines
+    markers = [_marker(place) for place in range(len(entries))]
+    _legend(figure, entries, markers, in_figure(data_name(results.data)))
+    return figure
 
 
-def _lines(
-    axes: Any,
-    rows: Sequence[CellRow],
-    measure: Measure,
-    labels: Mapping[str, str],
-    lines: Sequence[str],
-    x: str,
-    values: Sequence[Any],
-) -> None:
-    """A line for each label over ``x``, whose values stand at equal distances as in the paper."""
-    for place, label in enumerate(lines):
-        colour, dash, _ = STYLES[place % len(STYLES)]
-        found = sorted(
-            (row for row in rows if labels[row.name] == label),
-            key=lambda row: values.index(row.values[x]),
-        )
-        shift = 0.04 * (place - (len(lines) - 1) / 2)  # so that whiskers stand side by side
-        places = [values.index(row.values[x]) for row in found]
-        means = [measure.scale * (row.mean or 0.0) for row in found]
-        axes.errorbar(
-            [each + shift for each in places], means,
-            [measure.scale * (row.deviation or 0.0) for row in found],
-            color=colour, linestyle=dash, linewidth=1.2, capsize=3,
-        )  # fmt: skip
-        for each, mean in zip(places, means, strict=True):
-            axes.plot(
-                each + shift, mean, color=colour, marker=_marker(each), ms=5,
-                markerfacecolor=_fill(place, colour),
-            )  # fmt: skip
-    axes.set_xticks(range(len(values)), [in_figure(str(value)) for value in values])
-    axes.set_xlim(-0.3, len(values) - 0.7)
-    axes.set_xlabel(x)
-    _chance(axes, rows, measure)
+FIGURES: Mapping[str, Callable[[GridResults, str | None], Any]] = {
+    "accuracy": accuracy_figure,
+    "training": training_figure,
+}
+"""The figures, by the names of their files in the folder of the grid."""
 
 
-def _bars(
-    axes: Any,
-    rows: Sequence[CellRow],
-    measure: Measure,
-    labels: Mapping[str, str],
-    lines: Sequence[str],
-) -> None:
-    """A bar for each cell, its deviation as a whisker."""
-    for number, row in enumerate(rows):
-        place = lines.index(labels[row.name])
-        mean = measure.scale * (row.mean or 0.0)
-        spread = measure.scale * (row.deviation or 0.0)
-        axes.bar(
-            number, mean, 0.7, yerr=spread, capsize=3, color="white",
-            edgecolor=STYLES[place % len(STYLES)][0], hatch=_HATCHES[place % len(_HATCHES)],
-        )  # fmt: skip
-        axes.annotate(
-            f"{mean:.1f}" if measure.scale > 1 else f"{mean:.3g}", (number, mean + spread), (0, 2), textcoords="offset points",
-            ha="center", fontsize="small",
-        )  # fmt: skip
-    axes.set_xticks(
-        range(len(rows)), [labels[row.name] for row in rows],
-        rotation=20, ha="right", rotation_mode="anchor", fontsize="small",
-    )  # fmt: skip
-    axes.margins(y=0.12)
+def _pairs(drawn: _Drawn, panel: Any) -> dict[str, list[tuple[CellRow, int]]]:
+    """Return by title the rows of each pair of panels, and the places of their lines.
+
+    With ``x`` there is a pair for each label and a line for each value, without it one pair.
+    """
+    classes = f"{panel} classes" if len(drawn.panels) > 1 else ""
+    found: dict[str, list[tuple[CellRow, int]]] = {}
+    for row in drawn.inside(panel):
+        label = drawn.labels[row.name]
+        if drawn.x is None:
+            found.setdefault(classes, []).append((row, drawn.lines.index(label)))
+        else:
+            title = ", ".join(filter(None, (label, classes)))
+            found.setdefault(title, []).append((row, drawn.place(row)))
+    return found
 
 
 def _marker(place: int) -> str:
     return _MARKERS[place % len(_MARKERS)]
 
 
-def _fill(place: int, colour: str) -> str:
-    """Every other line has hollow markers."""
-    return "white" if place % 2 else colour
+def _style(line: int, marker: str) -> dict[str, Any]:
+    colour, dash, _ = STYLES[line % len(STYLES)]
+    hollow = "white" if line % 2 else colour
+    return {"color": colour, "linestyle": dash, "marker": marker, "markerfacecolor": hollow}
+
+
+def _curve(
+    axes: Any,
+    points: Sequence[tuple[float, float]],
+    line: int,
+    scale: float,
+    marker: int | None,
+) -> None:
+    """Draw means over the epochs, one deviation around them as a band."""
+    style = _style(line, STYLES[line % len(STYLES)][2] if marker is None else _marker(marker))
+    mean = [scale * value for value, _ in points]
+    epochs = range(1, len(mean) + 1)
+    axes.plot(epochs, mean, **style, linewidth=1.1, ms=4, markevery=max(1, len(mean) // 8))
+    low = [scale * (value - spread) for value, spread in points]
+    high = [scale * (value + spread) for value, spread in points]
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+
+
+def _lines(axes: Any, rows: Sequence[CellRow], measure: Measure, drawn: _Drawn) -> None:
+    """Draw a line for each label over ``x``, whose values have equal distances as in the paper."""
+    for line, label in enumerate(drawn.lines):
+        found = sorted((row for row in rows if drawn.labels[row.name] == label), key=drawn.place)
+        shift = 0.04 * (line - (len(drawn.lines) - 1) / 2)  # whiskers do not hide each other
+        means = [measure.scale * (row.mean or 0.0) for row in found]
+        style = _style(line, "")
+        axes.errorbar(
+            [drawn.place(row) + shift for row in found], means,
+            [measure.scale * (row.deviation or 0.0) for row in found],
+            color=style["color"], linestyle=style["linestyle"], linewidth=1.2, capsize=3,
+        )  # fmt: skip
+        for row, mean in zip(found, means, strict=True):
+            place = drawn.place(row)
+            axes.plot(place + shift, mean, **_style(line, _marker(place)), ms=5)
+    axes.set_xticks(range(len(drawn.values)), [in_figure(str(value)) for value in drawn.values])
+    axes.set_xlim(-0.3, len(drawn.values) - 0.7)
+    axes.set_xlabel(drawn.x)
+    _chance(axes, rows, measure)
+
+
+def _bars(axes: Any, rows: Sequence[CellRow], measure: Measure, drawn: _Drawn) -> None:
+    """Draw a bar for each cell, its deviation as a whisker."""
+    labels = [drawn.labels[row.name] for row in rows]
+    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        line = drawn.lines.index(label)
+        mean = measure.scale * (row.mean or 0.0)
+        spread = measure.scale * (row.deviation or 0.0)
+        axes.bar(
+            number, mean, 0.7, yerr=spread, capsize=3, color="white",
+            edgecolor=STYLES[line % len(STYLES)][0], hatch=_HATCHES[line % len(_HATCHES)],
+        )  # fmt: skip
+        axes.annotate(
+            f"{mean:.1f}" if measure.scale > 1 else f"{mean:.3g}", (number, mean + spread), (0, 2),
+            textcoords="offset points", ha="center", fontsize="small",
+        )  # fmt: skip
+    axes.set_xticks(
+        range(len(rows)), labels, rotation=20, ha="right", rotation_mode="anchor", fontsize="small"
+    )
+    axes.margins(y=0.12)
 
 
 def _chance(axes: Any, rows: Sequence[CellRow], measure: Measure) -> None:
-    """Where guessing is, if a network is near it."""
-    if measure is not ACCURACY:
-        return
+    """Draw the accuracy of guessing, if a network is near it."""
     least = min(100 / row.values["classes"] for row in rows)
-    if min(row.mean or 0.0 for row in rows) * 100 < 2 * least:
+    if measure is ACCURACY and min(row.mean or 0.0 for row in rows) * 100 < 2 * least:
         axes.axhline(least, color="0.5", linewidth=0.8, linestyle=":")
+
+
+def _handle(label: str, **style: Any) -> Any:
+    return import_module("matplotlib.lines").Line2D([], [], label=label, **style)
 
 
 def _legend(
     figure: Any, lines: Sequence[str], markers: Sequence[str] | None, title: str = ""
 ) -> None:
-    """What lines say, without markers where these say another thing."""
-    make = import_module("matplotlib.lines").Line2D
-    handles = []
-    for place, label in enumerate(lines):
-        colour, dash, _ = STYLES[place % len(STYLES)]
-        marker = markers[place % len(markers)] if markers else ""
-        handles.append(
-            make(
-                [], [], color=colour, linestyle=dash, label=label, ms=4, marker=marker,
-                markerfacecolor=_fill(place, colour),
-            )
-        )  # fmt: skip
-    widest = max(map(len, lines))
+    """Explain the lines; without markers if these mean something else."""
+    handles = [
+        _handle(label, **_style(place, markers[place % len(markers)] if markers else ""), ms=4)
+        for place, label in enumerate(lines)
+    ]
     figure.legend(
         handles=handles, loc="outside upper center", fontsize="small", title=title,
-        ncols=max(1, min(len(lines), 100 // (widest + 8))),
+        ncols=max(1, min(len(lines), 100 // (max(map(len, lines)) + 8))),
     )  # fmt: skip
 
 
-def _markers(axes: Any, x: str | None, values: Sequence[Any]) -> None:
-    """What markers say in the curves."""
-    if len(values) < 2:
-        return
-    make = import_module("matplotlib.lines").Line2D
-    markers = [
-        make([], [], color="0.3", linestyle="", marker=_marker(place), ms=5,
-             label=in_figure(f"{x} {value}"))
-        for place, value in enumerate(values)
-    ]  # fmt: skip
-    axes.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)
-
-
 def data_name(data: str) -> str:
-    """What a figure calls a data set: not where it lies on this machine."""
+    """Return the name of a data set for a figure, without its place on this machine."""
     kind, _, place = data.partition(":")
     name, colon, _ = place.partition(":")
     if kind == "events" and colon:  # a data set of that name

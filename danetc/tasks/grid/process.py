@@ -1,33 +1,108 @@
-"""A training in a process of its own: ``python -m danetc.tasks.grid.process TRAIN-ARGUMENTS``.
+"""A training in a process of its own, for all engines: starting it, watching it, and what it runs.
 
-It is ``danetc train``, and stops when whoever started it is gone: its standard input is a pipe of
-that process, which ends with it however it ends. The state is saved, as after SIGTERM.
+``python -m danetc.tasks.grid.process REQUEST`` trains what the JSON of a ``TrainingRequest`` says. Its
+standard input is a pipe of the process that started it. When the pipe ends, as it does however that
+process ends, the training saves its state and stops, as after SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from danetc.runtime.system.files import append_own
 from danetc.runtime.system.machine import end_by
 
+if TYPE_CHECKING:
+    from danetc.tasks.training.request import TrainingRequest
+
+POLL = 0.2
+"""Seconds between two looks at a training."""
 PATIENCE = 120.0
-"""Seconds for which a run that a killed grid has left is waited for: it saves its state."""
+"""Seconds to wait for a training that a killed grid has left: it is saving its state."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run ``danetc train`` with these arguments; its exit status."""
-    from danetc.main import main as danetc
+def train(
+    request: str,
+    log: str,
+    look: Callable[[], bool] = lambda: False,
+    *,
+    threads: int | None = None,
+    folder: str | None = None,
+) -> int:
+    """Train in a new process, which appends its output to ``log``, and return its exit status.
+
+    ``look`` is called regularly, and returns True to stop the training. It is also stopped, and
+    waited for, if an exception ends this function.
+    """
+    if not Path(log).parent.is_dir():
+        raise FileNotFoundError(f"{Path(log).parent} is not there: all machines must see the grid")
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    with append_own(Path(log)) as stream:
+        # -P: the working directory may hold somebody else's modules. In a new session, Ctrl-C
+        # reaches this process alone, which then stops the others. (Windows has no SIGTERM to send.)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "danetc.tasks.grid.process", request],
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    assert child.stdin is not None
+    try:
+        while child.poll() is None:
+            if look():
+                child.stdin.close()
+            time.sleep(POLL)
+    finally:
+        child.stdin.close()
+        child.wait()
+    return child.returncode
+
+
+def main(text: str) -> int:
+    """Train what a request says, as ``danetc train`` does, and return the exit status."""
+    from danetc.main import reported
+    from danetc.tasks.training.request import TrainingRequest
 
     threading.Thread(target=_end_with_starter, daemon=True).start()
-    sys.argv = ["danetc", "train", *arguments]  # what run.json notes
-    if "-o" in arguments:
-        _wait_for(Path(arguments[arguments.index("-o") + 1]))
-    return danetc(sys.argv[1:])
+    request = TrainingRequest.from_json(text)
+    sys.argv = request.command()  # for run.json
+    assert request.output is not None
+    _wait_for(request.output)
+    return reported(lambda: _run(request))
+
+
+def _run(request: TrainingRequest) -> int:
+    from danetc.output.echo import echo
+    from danetc.output.spec_messages import Printed, handled_by
+    from danetc.runtime.system.machine import keep_freed_memory
+    from danetc.runtime.training.signals import Stopped
+    from danetc.tasks.training.printing import result
+    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.trials import run
+
+    keep_freed_memory()
+    try:
+        with handled_by(Printed()), TrainingProgress(sys.stdout) as progress:
+            directory, record = run(request, observer=progress, note=progress.note)
+    except Stopped as stopped:
+        echo(f"danetc: {stopped}", err=True)
+        return stopped.status
+    echo(f"{result(record)}; written to {directory}")
+    return 0
 
 
 def _end_with_starter() -> None:
@@ -37,7 +112,7 @@ def _end_with_starter() -> None:
 
 
 def _wait_for(directory: Path) -> None:
-    """Until nobody trains in a directory, or patience is over (the training then says so)."""
+    """Wait until nobody trains in a directory, or patience is over and the training reports it."""
     from danetc.errors import UserError
     from danetc.tasks.training.directory import locked
 
@@ -51,4 +126,4 @@ def _wait_for(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))

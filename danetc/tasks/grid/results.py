@@ -1,34 +1,99 @@
-"""The results of a grid of trainings: a row for each cell, read from its folder."""
+"""The results of a grid: a row for each cell, read from its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from danetc.errors import UserError
-from danetc.tasks.grid.measures import ACCURACY, Measure, measure_of
+from danetc.tasks.grid.request import Accuracy
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, inside, record_if_any
 
-if TYPE_CHECKING:
-    import pandas
-
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
-"""What is known of every cell. ``wiring`` is its connection by its rule."""
-Accuracy = Literal["last", "best"]
+"""Facts of every cell. ``wiring`` is its connection by its rule."""
+TRAINED = ("train_loss", "train_accuracy")
+"""Curves of the training itself: means over each epoch's augmented images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Figure of an epoch's test by which cells are compared.
+
+    Attributes:
+        curve: Name of its values over the epochs.
+        head: Heading of a column.
+        label: Label of an axis, on which values are multiplied by ``scale``.
+        higher: True if a higher value is better.
+        of: Function that takes the value from the record of an epoch.
+        trained: Curves of the training that go with it.
+    """
+
+    name: str
+    curve: str
+    head: str
+    label: str
+    scale: int
+    higher: bool
+    of: Callable[[Mapping[str, Any]], float]
+    trained: tuple[str, ...] = TRAINED
+
+    def best(self, values: Iterable[float]) -> float:
+        return max(values) if self.higher else min(values)
+
+    def objective(self, value: float) -> float:
+        """Return a number to be maximised."""
+        return value if self.higher else -value
+
+    def text(self, mean: float | None, deviation: float | None = None) -> str:
+        """Return ``68.26 ± 0.31`` for an accuracy in per cent, ``0.1234 ± 0.0021`` for a distance."""
+        if mean is None:
+            return "-"
+        if self.scale == 1:
+            spread = "" if deviation is None else f" ± {deviation:.2g}"
+            return f"{mean:.4g}{spread}"
+        spread = "" if deviation is None else f" ± {self.scale * deviation:.2f}"
+        return f"{self.scale * mean:.2f}{spread}"
+
+
+def _accuracy(epoch: Mapping[str, Any]) -> float:
+    return float(epoch["test_accuracy"])
+
+
+ACCURACY = Measure(
+    "accuracy", "test_accuracy", "top-1 %", "test top-1 accuracy (%)", 100, True, _accuracy
+)
+OF_PIXELS = replace(
+    ACCURACY, name="pixel accuracy", head="pixel accuracy %", label="test pixel accuracy (%)"
+)
+OF_NUMBERS = Measure(
+    "rmse", "test_rmse", "RMSE", "test RMSE", 1, False,
+    lambda epoch: float(epoch["scores"]["rmse"]), ("train_loss",),
+)  # fmt: skip
+MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
+
+
+def measure_of(epochs: Iterable[Mapping[str, Any]]) -> Measure:
+    """Return the measure of a training, which its scores tell."""
+    scores = next(iter(epochs), {}).get("scores", {})
+    return OF_NUMBERS if "rmse" in scores else OF_PIXELS if "miou" in scores else ACCURACY
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
+    """A cell and its results.
 
-    ``scores`` are by seed, of the runs that are complete, in the measure of the comparison: accuracies
-    from 0 to 1, or what numbers are compared by. ``curves`` are theirs over all epochs, and those
-    of their training. ``best`` says that no other cell with as many classes has a better mean.
+    Attributes:
+        values: Values on the axes, and the ``FACTS``.
+        cost: Sum over the phases of epochs x T.
+        scores: Result of each complete run by seed: an accuracy from 0 to 1, or an error.
+        curves: Values of the complete runs over all epochs, by name and seed.
+        errors: Reasons of the failed runs by seed.
+        best: True if no other cell with as many classes has a better mean.
     """
 
     name: str
@@ -47,18 +112,17 @@ class CellRow:
 
     @property
     def deviation(self) -> float | None:
-        """Of the sample (n - 1); None of one run."""
+        """Sample standard deviation (n - 1); None for a single run."""
         found = list(self.scores.values())
         return stdev(found) if len(found) > 1 else None
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        """Mean and deviation (0 of one run) of one of ``curves`` after each epoch."""
+        """Return the mean and the deviation (0 for a single run) after each epoch."""
         epochs = zip(*self.curves[name].values(), strict=True)
         return [(fmean(each), stdev(each) if len(each) > 1 else 0.0) for each in epochs]
 
     @property
     def state(self) -> str:
-        """``done``, or how far it is."""
         if len(self.scores) == len(self.seeds):
             return "done"
         done = f"{len(self.scores)} of {len(self.seeds)} runs"
@@ -82,36 +146,14 @@ class CellRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All rows. ``axes`` are the names of what was varied, ``measure`` is what rows are compared by, and
-    ``accuracy`` says of which epoch it is.
-    """
+class GridResults:
+    """GridResults of all cells. ``axes`` are the names of what was varied."""
 
     data: str
     axes: tuple[str, ...]
     accuracy: Accuracy
     rows: tuple[CellRow, ...]
     measure: Measure = ACCURACY
-
-    def varying(self) -> list[str]:
-        """The names that tell the rows apart: the axes, then other facts that are not the same."""
-        names = list(self.axes)
-        for name in FACTS:
-            if name == "wiring":  # connection and rule say it
-                continue
-            found = [row.values[name] for row in self.rows]
-            known = any([row.values[axis] for row in self.rows] == found for axis in names)
-            if name not in names and len(set(found)) > 1 and not known:
-                names.append(name)
-        return names
-
-    def frame(self) -> pandas.DataFrame:
-        """A row for each cell, with mean and deviation of accuracies from 0 to 1, or of what numbers are
-        compared by. Raises UserError without pandas."""
-        from danetc.output.data_frames import frame
-
-        names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
-        return frame({name: each.as_dict()[name] for name in names} for each in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -122,11 +164,49 @@ class Comparison:
             "cells": [row.as_dict() for row in self.rows],
         }
 
+    def varying(self) -> list[str]:
+        """Return the names that tell the rows apart: the axes, then facts that differ otherwise."""
+        names = list(self.axes)
+        for name in FACTS:
+            found = [row.values[name] for row in self.rows]
+            known = any([row.values[axis] for row in self.rows] == found for axis in names)
+            # The connection and the rule say what the wiring is.
+            if name not in ("wiring", *names) and len(set(found)) > 1 and not known:
+                names.append(name)
+        return names
 
-def read_comparison(
+    def distinguishing(self, given: Sequence[str]) -> list[str]:
+        """Return the fewest names that tell apart the rows that agree in ``given``.
+
+        A network's name is dropped first, since it implies the connection, rule and depth.
+        """
+        hidden = {*given}
+        if "wiring" in given:
+            hidden |= {"connection", "rule"}
+        elif hidden & {"connection", "rule"}:
+            hidden.add("wiring")
+        kept = [
+            name
+            for name in dict.fromkeys([*self.axes, "wiring", *FACTS])
+            if name not in hidden and len({str(row.values[name]) for row in self.rows}) > 1
+        ]
+        facts = ("network", "recipe", "T", "connection", "rule", "depth", "classes")
+        for name in (*facts, *self.axes, "wiring"):
+            rest = [each for each in kept if each != name]
+            if name in kept and self.are_distinct([*rest, *given]):
+                kept = rest
+        return kept
+
+    def are_distinct(self, names: Sequence[str]) -> bool:
+        """True if no two rows agree in all these names."""
+        found = {tuple(str(row.values[name]) for name in names) for row in self.rows}
+        return len(found) == len(self.rows)
+
+
+def read_results(
     folder: Path, accuracy: Accuracy = "last", allow_changed: Collection[str] = ()
-) -> Comparison:
-    """What lies in the folder of a grid. Raises UserError where there is none, or it is damaged."""
+) -> GridResults:
+    """Read the folder of a grid. Raises UserError if it is none, or is damaged."""
     record = record_if_any(folder / GRID, allow_changed)
     if record is None:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
@@ -142,7 +222,7 @@ def read_comparison(
         }
         measure = measure_of(epoch for epochs in trained.values() for epoch in epochs)
         rows = [_row(cell, trained, accuracy, measure) for cell in record["cells"]]
-        return Comparison(
+        return GridResults(
             str(record["data"]), tuple(map(str, record["axes"])), accuracy,
             tuple(marked(rows, measure)), measure,
         )  # fmt: skip
@@ -159,23 +239,24 @@ def _row(
     accuracy: Accuracy,
     measure: Measure,
 ) -> CellRow:
-    """``trained`` are the epochs of each run, by its directory."""
+    """Return the row of a cell. ``trained`` has the epochs of each run by its directory."""
     facts = cell["facts"]
-    total = sum(facts["epochs"])
-    curves: dict[str, dict[int, tuple[float, ...]]] = {
-        name: {} for name in (measure.curve, *measure.trained)
+    failed = {run["seed"]: run["error"] for run in cell["runs"] if run["state"] == "failed"}
+    complete = {
+        run["seed"]: trained[run["directory"]]
+        for run in cell["runs"]
+        if run["seed"] not in failed and len(trained[run["directory"]]) == sum(facts["epochs"])
     }
-    errors: dict[int, str] = {}
-    for run in cell["runs"]:
-        epochs = trained[run["directory"]]
-        if len(epochs) == total and run["state"] != "failed":
-            for name, found in curves.items():
-                found[run["seed"]] = tuple(
-                    measure.of(epoch) if name == measure.curve else float(epoch[name])
-                    for epoch in epochs
-                )
-        elif run["state"] == "failed":
-            errors[run["seed"]] = run["error"]
+    curves = {
+        name: {
+            seed: tuple(
+                measure.of(epoch) if name == measure.curve else float(epoch[name])
+                for epoch in epochs
+            )
+            for seed, epochs in complete.items()
+        }
+        for name in (measure.curve, *measure.trained)
+    }
     known = {name: facts[name] for name in FACTS if name in facts}
     known["wiring"] = wiring(facts["connection"], facts["rule"])
     known["T"] = ", ".join(map(str, dict.fromkeys(facts["steps"])))
@@ -190,49 +271,25 @@ def _row(
             for seed, curve in curves[measure.curve].items()
         },
         curves=curves,
-        errors=errors,
+        errors=failed,
     )
 
 
-def distinguishing(rows: Sequence[CellRow], axes: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The fewest names that tell rows apart which agree in those of ``given``.
-
-    A network's goes first, since it says what its connection, rule and depth say too.
-    """
-    hidden = {*given}
-    if "wiring" in given:
-        hidden |= {"connection", "rule"}
-    elif hidden & {"connection", "rule"}:
-        hidden.add("wiring")
-    order = ["network", "recipe", "T", "connection", "rule", "depth", "classes", *axes, "wiring"]
-    kept = [
-        name
-        for name in dict.fromkeys([*axes, "wiring", *FACTS])
-        if name not in hidden and len({str(row.values[name]) for row in rows}) > 1
-    ]
-    for name in order:
-        rest = [each for each in kept if each != name]
-        if name in kept and are_distinct(rows, [*rest, *given]):
-            kept = rest
-    return kept
-
-
-def are_distinct(rows: Sequence[CellRow], names: Sequence[str]) -> bool:
-    """Whether no two rows agree in all these names."""
-    return len({tuple(str(row.values[name]) for name in names) for row in rows}) == len(rows)
-
-
 def wiring(connection: str, rule: str) -> str:
-    """``origin by densely_additive``; a chain goes without saying."""
+    """Return a text such as ``origin by densely_additive``; the rule ``chain`` is left out."""
     return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
 
 
 def marked(rows: Sequence[CellRow], measure: Measure = ACCURACY) -> list[CellRow]:
-    """The best of the rows with as many classes; where there is no other, none."""
-    found = []
-    for row in rows:
-        rivals = [each for each in rows if each.values["classes"] == row.values["classes"]]
-        means = [each.mean for each in rivals if each.mean is not None]
-        best = len(means) > 1 and row.mean == measure.best(means)
-        found.append(replace(row, best=best))
-    return found
+    """Mark the best of the rows with as many classes, unless there is only one."""
+    return [replace(row, best=is_best(row, rows, measure)) for row in rows]
+
+
+def is_best(row: CellRow, rows: Iterable[CellRow], measure: Measure) -> bool:
+    """True if no row with as many classes has a better mean, and there are several."""
+    means = [
+        each.mean
+        for each in rows
+        if each.values["classes"] == row.values["classes"] and each.mean is not None
+    ]
+    return len(means) > 1 and row.mean == measure.best(means)

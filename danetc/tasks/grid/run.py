@@ -1,135 +1,222 @@
-"""Training the cells of a grid, so many runs at a time, by an engine.
+"""Trainings of a grid: each run from its start to its outcome, several at a time, with their progress.
 
-A run that fails ends alone: its error is noted and the others continue.
+The output of a run is in ``log-seed-K.txt`` beside its directory. A run that fails does not stop the
+others.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import Literal
 
-from danetc.tasks.grid.attempt import Attempt, Engine, Outcome
-from danetc.tasks.grid.plan import GridRun, epochs_of
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 
-if TYPE_CHECKING:
-    from danetc.runtime.training.signals import StopRequest
-
-POLL = 0.2
-"""Seconds between two looks at what is under way."""
-
-
-class GridObserver(Protocol):
-    """Is notified of the progress of the runs."""
-
-    def started(self, run: GridRun, number: int) -> None: ...
-    def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None: ...
-    def ended(self, run: GridRun, number: int, outcome: Outcome) -> None: ...
+from danetc.errors import UserError
+from danetc.output.console import terminal_bar
+from danetc.output.echo import echo
+from danetc.runtime.system.files import append_own
+from danetc.runtime.training.signals import BY_CODE, StopRequest
+from danetc.tasks.grid.engines import Engine
+from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.model_directory import TRAINING
+from danetc.tasks.training.progress import show_time
 
 
-def train_all(
-    runs: Sequence[GridRun],
-    *,
-    engine: Engine,
-    stop: StopRequest,
-    shown: GridObserver,
-    record: Callable[[GridRun, Outcome], None],
-) -> None:
-    """Train runs, as many at a time as the engine takes, in their order. ``record`` gets each outcome at once.
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a run; ``waiting`` if it has not begun or was stopped."""
 
-    Returns when all are over, or those under way have saved their state after a signal.
+    state: Literal["waiting", "done", "failed"]
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def train_run(
+    run: GridRun, engine: Engine, stopping: Callable[[], bool], on_epoch: Callable[[int], object]
+) -> Outcome:
+    """Train a run until it ends, or until ``stopping`` returns True and its state is saved.
+
+    ``on_epoch`` is called with the number of epochs on disk whenever there are more.
     """
-    clock = _Clock(runs)
-    waiting = iter(enumerate(runs, 1))
+    # Not seed-K.log, so that `danetc measure grid/CELL/seed-*` names runs only.
+    log = run.path.with_name(f"log-{run.path.name}.txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with append_own(log) as stream:
+        start = stream.seek(0, os.SEEK_END)
+    seen = _changed_at(run.path)
 
-    def begin(keep: Callable[[Attempt], None]) -> bool:
-        number, run = next(waiting, (0, None))
-        if run is not None:
-            keep(engine.start(run, number))
-            shown.started(run, number)
-        return run is not None
+    def look() -> bool:
+        nonlocal seen
+        changed = _changed_at(run.path)
+        if changed != seen:
+            seen = changed
+            with suppress(UserError):  # a damaged record is written anew after the next epoch
+                on_epoch(run.epochs)
+        return stopping()
 
-    def look(attempt: Attempt) -> bool:
-        if attempt.has_moved():
-            clock.epochs[attempt.run.path] = attempt.epochs
-            total = sum(attempt.run.facts.epochs)
-            shown.moved(attempt.run, attempt.epochs, total, clock.left())
-        outcome = attempt.outcome(stop.wanted)
-        if outcome is None:
-            return False
-        clock.over(attempt.run)
-        record(attempt.run, outcome)
-        shown.ended(attempt.run, attempt.number, outcome)
-        return True
-
-    keep_busy(engine, stop, begin, look)
+    began = time.monotonic()
+    status = engine.train(run, log, look)
+    seconds = round(time.monotonic() - began, 1)
+    stopped = look()
+    if status == 0:
+        return Outcome("done", None, seconds)
+    if stopped and status in (128 + signal.SIGTERM, -signal.SIGTERM):
+        return Outcome("waiting", None, seconds)
+    with log.open("rb") as stream:
+        stream.seek(start)
+        text = stream.read().decode("utf-8", "replace")
+    return Outcome("failed", _error(status, text.rstrip().splitlines()), seconds)
 
 
-def keep_busy(
-    engine: Engine,
-    stop: StopRequest,
-    begin: Callable[[Callable[[Attempt], None]], bool],
-    look: Callable[[Attempt], bool],
-) -> None:
-    """Have as many runs under way as the engine takes, until all are over.
-
-    ``begin`` starts the next, which it hands to its argument before anything else, and says whether there
-    was one; ``look`` at one under way says whether it is over. After a signal none is begun, and those under
-    way save their state.
-    """
-    active: list[Attempt] = []
+def _changed_at(path: Path) -> tuple[int, int]:
+    """Return what tells a file that is replaced each time from the one before."""
     try:
-        while True:
-            while not stop.wanted and len(active) < engine.jobs:
-                if not begin(active.append):
-                    break
-            if not active:
-                return
-            if stop.wanted:
-                for each in active:
-                    each.ask_to_stop()
-            for each in [*active]:
-                if look(each):
-                    active.remove(each)
-            time.sleep(POLL)
-    finally:  # whatever happened here, no training is left alone
-        for each in active:
-            each.ask_to_stop()
-        for each in active:
-            each.wait()
+        found = (path / TRAINING).stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
 
 
-@dataclass
-class _Clock:
-    """The time that is left, by the operations done since it was made."""
-
-    runs: Sequence[GridRun]
-    epochs: dict[Path, int] = field(default_factory=dict)
-    _began: float = field(default_factory=time.monotonic)
-    _first: dict[Path, int] = field(default_factory=dict)
-    _over: set[Path] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        for run in self.runs:
-            self._first[run.path] = 0 if run.state == "changed" else epochs_of(run)
-
-    def over(self, run: GridRun) -> None:
-        self._over.add(run.path)
-
-    def left(self) -> float | None:
-        """Seconds. None before the first epoch."""
-        done = left = 0.0
-        for run in self.runs:
-            first = self._first[run.path]
-            now = max(first, self.epochs.get(run.path, first))
-            each = run.facts.work / max(1, sum(run.facts.epochs))
-            done += each * (now - first)
-            if run.path not in self._over:
-                left += each * (sum(run.facts.epochs) - now)
-        return (time.monotonic() - self._began) / done * left if done else None
+def _error(status: int | str, lines: Sequence[str]) -> str:
+    """Return why a run failed, from how its process ended and what it printed last."""
+    own = [place for place, line in enumerate(lines) if line.startswith(("danetc: ", "error["))]
+    text = "\n".join(lines[own[-1] :] if own else lines[-3:]).removeprefix("danetc: ")
+    last = f"; its last message: {text}" if own else ""
+    if isinstance(status, str):
+        return f"{status}{last}"
+    if status >= 0:
+        return text or f"the process ended with status {status}"
+    name = signal.Signals(-status).name
+    memory = ", perhaps because memory ran out" if name == "SIGKILL" else ""
+    return f"the process was killed by {name}{memory}{last}"
 
 
-def as_record(outcome: Outcome) -> dict[str, Any]:
-    return {"state": outcome.state, "error": outcome.error, "seconds": round(outcome.seconds, 1)}
+def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequest) -> None:
+    """Run tasks in order, ``jobs`` at a time, each in a thread.
+
+    If one raises, or this thread is interrupted, the others are asked to stop and waited for.
+    """
+
+    def run(task: Callable[[], object]) -> None:
+        try:
+            task()
+        except BaseException:
+            stop.request(BY_CODE)
+            raise
+
+    with ThreadPoolExecutor(min(jobs, len(tasks) or 1)) as pool:
+        waiting = {pool.submit(copy_context().run, run, task) for task in tasks}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+        except BaseException:
+            stop.request(BY_CODE)
+            raise
+
+
+class GridProgress:
+    """Shows which runs are trained, each as a number of ``count``, and the time left.
+
+    A bar on a terminal, a line for each run elsewhere, all on standard error. A context manager.
+    ``done`` runs are over already.
+    """
+
+    def __init__(self, count: int, done: int = 0, *, quiet: bool = False) -> None:
+        self._count, self._quiet = count, quiet
+        self._bar = terminal_bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            stream=sys.stderr,
+            hidden=quiet,
+        )
+        self._whole = self._bar.add_task("runs", total=count, completed=done, status="")
+        self._tasks: dict[Path, TaskID] = {}
+
+    def __enter__(self) -> GridProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, run: GridRun, number: int) -> None:
+        name, total = _name(run), sum(run.facts.epochs)
+        self._tasks[run.path] = self._bar.add_task(name, total=total, status="epochs")
+        self._say(f"[{number}/{self._count}] {name}")
+
+    def moved(self, run: GridRun, epochs: int, left: float | None = None) -> None:
+        self._bar.update(self._tasks[run.path], completed=epochs)
+        if left is not None:
+            self._bar.update(self._whole, status=f"{show_time(left)} left")
+
+    def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
+        self._bar.remove_task(self._tasks.pop(run.path))
+        match outcome.state:
+            case "done":
+                text = f"done in {show_time(outcome.seconds)}"
+            case "waiting":
+                text = f"{outcome.error or 'stopped'}, its state is saved"
+            case "failed":
+                text = f"failed: {outcome.error}"
+        self.passed(f"[{number}/{self._count}] {_name(run)}: {text}")
+
+    def passed(self, line: str) -> None:
+        """Count a run that is over, and print a line about it."""
+        self._bar.update(self._whole, advance=1)
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        if self._quiet:
+            return
+        if self._bar.disable:
+            echo(line, err=True)
+        else:
+            self._bar.console.print(line, soft_wrap=True)
+
+
+def _name(run: GridRun) -> str:
+    return f"{run.cell.name} seed {run.seed}"
+
+
+class GridClock:
+    """Estimates the time left from the operations done since it was made."""
+
+    def __init__(self, runs: Sequence[GridRun]) -> None:
+        self._began = time.monotonic()
+        self._work = {run.path: run.facts.work / max(1, sum(run.facts.epochs)) for run in runs}
+        self._left = {
+            run.path: sum(run.facts.epochs) - (0 if run.state == "changed" else run.epochs)
+            for run in runs
+        }
+        self._done = 0.0
+
+    def moved(self, run: GridRun, epochs: int) -> float | None:
+        """Count the epochs of a run and return the seconds left for all; None before the first."""
+        left = min(self._left[run.path], sum(run.facts.epochs) - epochs)
+        self._done += self._work[run.path] * (self._left[run.path] - left)
+        self._left[run.path] = left
+        remaining = sum(self._work[path] * count for path, count in self._left.items())
+        return (time.monotonic() - self._began) / self._done * remaining if self._done else None
+
+    def ended(self, run: GridRun) -> None:
+        """Count no further epochs of a run, whether it is complete or failed."""
+        self._left[run.path] = 0

@@ -1,129 +1,95 @@
-"""The tables of a comparison."""
+"""The results of a grid as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
-from danetc.tasks.grid.measures import Measure
-from danetc.tasks.grid.results import FACTS, CellRow, Comparison, are_distinct, distinguishing
+from danetc.tasks.grid.results import FACTS, CellRow, GridResults, is_best
 
-HEADS = {"cost": "epochs x T", "parameters": "params"}
-BEST = "the best mean of those it is compared with"
+HEADS = {"parameters": "params", "cost": "epochs x T"}
 
 
-def flat(comparison: Comparison) -> Table:
-    """A row for each cell of the grid."""
-    names, measure = comparison.varying(), comparison.measure
-    rows = comparison.rows
-    several = any(len(row.seeds) > 1 for row in rows)
-    unfinished = any(row.state != "done" for row in rows)
-    heads = [*names, HEADS["parameters"], HEADS["cost"], _accuracy(comparison)]
-    heads += ["runs"] * several + ["state"] * unfinished
-    body = []
-    for row in rows:
-        cells = [Cell(str(row.values[name])) for name in names]
-        cells += [
-            Cell(f"{row.parameters:,}"),
-            Cell(f"{row.cost:,}"),
-            Cell(measure.text(row.mean, row.deviation), row.best),
-        ]
-        cells += [Cell(str(len(row.scores)))] * several + [Cell(row.state)] * unfinished
-        body.append(tuple(cells))
-    numbers = {place for place, name in enumerate(names) if _numeric(rows, name)}
-    first = len(names)
-    return Table(
-        tuple(heads), tuple(body), frozenset({*numbers, *range(first, first + 3 + several)}), BEST
-    )
+def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
+    """Return a row for each cell; with ``columns``, spread the values of these axes or facts.
 
-
-def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
-    """The values of axes or facts as columns, as in Tables II and III.
-
-    Of a row the best with as many classes is marked; where each number of classes is one column,
-    the best of each column. Parameters and cost are shown where they are those of a whole row.
-
-    Raises UserError where there is nothing of a name, or two cells have one place.
+    As in Tables II and III, the best of a row with as many classes is marked; if each number of
+    classes is one column, the best of each column. Parameters and cost are shown if all cells of
+    each row share them. Raises UserError if a name is unknown, or two cells would share a place.
     """
-    rows, measure = comparison.rows, comparison.measure
-    known = list(dict.fromkeys([*comparison.axes, *FACTS]))
+    rows, measure = results.rows, results.measure
+    known = list(dict.fromkeys([*results.axes, *FACTS]))
     for column in columns:
         if column not in known:
             hint = instead(column, known)
             raise UserError(f"there is no `{column}` to make columns of; {hint}")
-    names = distinguishing(rows, comparison.axes, columns)
-    if not are_distinct(rows, [*names, *columns]):
+    names = results.distinguishing(columns) if columns else results.varying()
+    if columns and not results.are_distinct([*names, *columns]):
         across = ", ".join(columns)
-        raise UserError(f"several cells would stand in one place of a table with {across} across")
-    numeric = {column for column in columns if _numeric(rows, column)}
+        raise UserError(f"several cells would share a place of a table with {across} across")
+
+    def numeric(name: str) -> bool:
+        return all(isinstance(row.values[name], (int, float)) for row in rows)
 
     def place(row: CellRow) -> str:
         return ", ".join(
-            f"{column} {row.values[column]}" if column in numeric else str(row.values[column])
+            f"{column} {row.values[column]}" if numeric(column) else str(row.values[column])
             for column in columns
         )
 
-    places = list(dict.fromkeys(place(row) for row in rows))
-    groups: dict[tuple[str, ...], dict[str, CellRow]] = {}
+    places = list(dict.fromkeys(map(place, rows))) if columns else [""]
+    groups: dict[object, dict[str, CellRow]] = {}
     for row in rows:
-        groups.setdefault(tuple(str(row.values[name]) for name in names), {})[place(row)] = row
+        key = tuple(str(row.values[name]) for name in names) if columns else row.name
+        groups.setdefault(key, {})[place(row)] = row
     shared = [
         name
-        for name in ("parameters", "cost")
+        for name in HEADS
         if all(len({getattr(row, name) for row in each.values()}) == 1 for each in groups.values())
     ]
+    several = not columns and any(len(row.seeds) > 1 for row in rows)
+    unfinished = not columns and any(row.state != "done" for row in rows)
     body = []
-    for key, group in groups.items():
+    for group in groups.values():
         first = next(iter(group.values()))
-        cells = [Cell(text) for text in key]
+        cells = [Cell(str(first.values[name])) for name in names]
         cells += [Cell(f"{getattr(first, name):,}") for name in shared]
         for each in places:
             found = group.get(each)
-            cells.append(
-                Cell("-")
-                if found is None
-                else Cell(
-                    measure.text(found.mean, found.deviation),
-                    _is_best(found, group.values(), measure),
-                )
-            )
+            if found is None:
+                cells.append(Cell("-"))
+                continue
+            rivals = [
+                rival
+                for rival in group.values()
+                if rival.values["classes"] == found.values["classes"]
+            ]
+            best = found.best if len(rivals) == 1 else is_best(found, rivals, measure)
+            cells.append(Cell(measure.text(found.mean, found.deviation), best))
+        cells += [Cell(str(len(first.scores)))] * several + [Cell(first.state)] * unfinished
         body.append(tuple(cells))
-    heads = (*names, *(HEADS[name] for name in shared), *places)
-    numbers = {number for number, name in enumerate(names) if _numeric(rows, name)}
-    return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}), BEST)
+    head = measure.head if results.accuracy == "last" else f"best {measure.head}"
+    heads = [*names, *(HEADS[name] for name in shared), *(places if columns else [head])]
+    heads += ["runs"] * several
+    right = {number for number, name in enumerate(names) if numeric(name)}
+    right |= {*range(len(names), len(heads))}
+    heads += ["state"] * unfinished
+    return Table(tuple(heads), tuple(body), frozenset(right))
 
 
-def _is_best(row: CellRow, group: Iterable[CellRow], measure: Measure) -> bool:
-    rivals = [each for each in group if each.values["classes"] == row.values["classes"]]
-    if len(rivals) == 1:
-        return row.best
-    means = [each.mean for each in rivals if each.mean is not None]
-    return len(means) > 1 and row.mean == measure.best(means)
-
-
-def _numeric(rows: Sequence[CellRow], name: str) -> bool:
-    return all(isinstance(row.values[name], (int, float)) for row in rows)
-
-
-def _accuracy(comparison: Comparison) -> str:
-    head = comparison.measure.head
-    return head if comparison.accuracy == "last" else f"best {head}"
-
-
-def as_csv(comparison: Comparison) -> str:
-    """A line a cell: what it is, mean and deviation (of accuracies as shares of 1), and each seed's."""
-    names = list(dict.fromkeys([*comparison.axes, *FACTS]))
-    seeds = sorted({seed for row in comparison.rows for seed in row.seeds})
+def as_csv(results: GridResults) -> str:
+    """Return a line for each cell with its mean and deviation, accuracies from 0 to 1, and each seed."""
+    names = list(dict.fromkeys([*results.axes, *FACTS]))
+    seeds = sorted({seed for row in results.rows for seed in row.seeds})
     heads = ["cell", *names, "parameters", "epochs_x_T", "mean", "deviation", "best", "state"]
-    heads += [f"seed_{seed}" for seed in seeds]
     body = [
         [
             row.name, *(row.values[name] for name in names), row.parameters, row.cost,
             row.mean, row.deviation, int(row.best), row.state,
             *(row.scores.get(seed) for seed in seeds),
         ]
-        for row in comparison.rows
+        for row in results.rows
     ]  # fmt: skip
-    return csv_text([heads, *body])
+    return csv_text([[*heads, *(f"seed_{seed}" for seed in seeds)], *body])

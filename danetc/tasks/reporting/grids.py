@@ -35,9 +35,8 @@ def grid_figures(
         return []
     from danetc.runtime.measure.plots import WITHOUT, can_plot, figure_bytes  # late: torch
     from danetc.tasks.grid.plot import FIGURES
-    from danetc.tasks.grid.results import read_comparison
-    from danetc.tasks.searching.results import read_search
-    from danetc.tasks.searching.shown import front_figure
+    from danetc.tasks.grid.results import read_results
+    from danetc.tasks.searching.results import front_figure, read_search
     from danetc.tasks.searching.study import STORAGE
 
     if not can_plot():
@@ -46,11 +45,11 @@ def grid_figures(
     found = []
     for folder in folders:
         try:
-            comparison = read_comparison(folder, "last", tuple(allow_changed))
+            results = read_results(folder, "last", allow_changed)
         except UserError as error:
             note(f"the page has no figures of {folder}: {error}")
             continue
-        figures = {name: draw(comparison, None) for name, draw in FIGURES.items()}
+        figures = {name: draw(results, None) for name, draw in FIGURES.items()}
         if (folder / STORAGE).is_file():
             try:
                 figures["front"] = front_figure(read_search(folder))

@@ -1,11 +1,9 @@
-"""`danetc search`: Optuna chooses the cells of a grid, one trial after the other.
+"""``danetc search``: Optuna chooses the cells of a grid, one trial after the other.
 
 ========== ==================================================================
-space.py   what is searched: choices and ranges
-study.py   THE samplers and pruners; the trials in ``search.db``, through Optuna
-loop.py    trials from being drawn to their results, as many at a time as an engine takes
-results.py the trials, read back, and the front of accuracy against operations
-shown.py   the trials as a table and as a figure
-call.py    ``danetc.search``
+space.py   the dimensions: choices and ranges
+study.py   the samplers, the pruners and the storage of Optuna
+search.py  trials from being drawn to their results; ``danetc.search``
+results.py the trials, read back, as a table and as a figure
 ========== ==================================================================
 """

@@ -1,34 +1,46 @@
-"""The trials of a search, read back from its folder, and the front of accuracy against operations."""
+"""The trials of a search, read from its folder, as a table and as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
+from danetc.output.curves import html_table
+from danetc.output.data_frames import frame
+from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned
+from danetc.output.table import Cell, Table
+from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
 from danetc.setting import Setting
-from danetc.tasks.grid.measures import ACCURACY, MEASURES, Measure
-from danetc.tasks.searching.study import RECORD, STORAGE, read_study
+from danetc.tasks.grid.plot import data_name
+from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
+from danetc.tasks.searching.study import RECORD, STORAGE, open_study
 
 if TYPE_CHECKING:
     import pandas
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
-_STATES: Mapping[str, State] = {
-    "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running",
-    "WAITING": "waiting",
-}  # fmt: skip
+_LABELS = 12
+"""Number of trials on a front that the figure names at most."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial. ``cell`` is the name of its folder, ``values`` are those on the axes.
+    """A trial and its result.
 
-    ``score`` is the accuracy from 0 to 1, or what numbers are compared by, of a trial that is complete. ``operations`` are MACs and additions for one
-    image over all time steps; None where the network could not be built. ``epochs`` were told to a
-    pruner. ``reason`` says why a trial was pruned or has failed. ``best``: see ``Searched``.
+    Attributes:
+        cell: Name of its folder.
+        values: Values on the axes.
+        score: Accuracy from 0 to 1, or the error of numbers; None unless the trial is complete.
+        operations: MACs and additions for one image over all time steps; None for an impossible
+            network.
+        epochs: Number of epochs reported to the pruner.
+        reason: Why the trial was pruned or failed.
+        best: True if no other trial beats it, as ``Searched`` says.
     """
 
     number: int
@@ -42,25 +54,12 @@ class TrialRow:
     reason: str | None
     best: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "cell": self.cell,
-            "values": dict(self.values),
-            "state": self.state,
-            "score": self.score,
-            "operations": self.operations,
-            "parameters": self.parameters,
-            "epochs": self.epochs,
-            "reason": self.reason,
-            "best": self.best,
-        }
-
 
 @dataclass(frozen=True)
 class Searched:
-    """A search. Of the ``trials`` those are ``best`` that no other beats: in its ``measure``, and with
-    ``front`` in that and operations together. A cell that several trials have drawn is best once."""
+    """A search. The ``best`` trials are those that no other beats in the ``measure`` or, with
+    ``front``, in that and operations together. A cell drawn by several trials is best once.
+    """
 
     directory: Path
     data: str
@@ -71,16 +70,9 @@ class Searched:
 
     @property
     def best(self) -> list[TrialRow]:
-        """The best trials, fewest operations first."""
+        """Best trials, those with the fewest operations first."""
         found = [each for each in self.trials if each.best]
         return sorted(found, key=lambda each: (each.operations or 0, each.number))
-
-    def frame(self) -> pandas.DataFrame:
-        """A row for each trial. Raises UserError without pandas."""
-        from danetc.output.data_frames import frame
-
-        rows = (each.as_dict() for each in self.trials)
-        return frame({**row.pop("values"), **row} for row in rows)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -88,13 +80,39 @@ class Searched:
             "axes": list(self.axes),
             "front": self.front,
             "measure": self.measure.name,
-            "trials": [each.as_dict() for each in self.trials],
+            "trials": [asdict(each) for each in self.trials],
         }
 
 
+@dataclass(frozen=True, repr=False)
+class SearchResult(Returned, Searched):
+    """A finished search. ``danetc search -o DIR --only-report`` shows it again."""
+
+    def frame(self) -> pandas.DataFrame:
+        """Return a row for each trial. Raises UserError without pandas."""
+        rows = map(asdict, self.trials)
+        return frame({**row.pop("values"), **row} for row in rows)
+
+    def figure(self) -> Any:
+        """Return a figure of accuracy against operations. Raises UserError without matplotlib."""
+        need_matplotlib()
+        return front_figure(self)
+
+    def _line(self) -> str:
+        best = [f"{each.cell} ({self.measure.text(each.score)})" for each in self.best]
+        shown = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
+        told = f"; the best {self.measure.head}: {shown}" if best else ""
+        return f"{self.directory}: {len(self.trials)} trials on {self.data}{told}"
+
+    def _repr_html_(self) -> str:
+        shown = table(self)
+        return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
+
+
 def read_search(folder: Path) -> Searched:
-    """What lies in the folder of a search. Raises UserError where there is none."""
-    study = read_study(folder)
+    """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
+    study = open_study(folder)
+    states: dict[str, State] = {"FAIL": "failed"}
     try:
         record = study.user_attrs[RECORD]
         rows, measure = [], ACCURACY
@@ -103,12 +121,13 @@ def read_search(folder: Path) -> Searched:
             if not known:  # killed before its values were drawn
                 continue
             measure = MEASURES[known.get("measure", measure.name)]
+            state: Any = states.get(trial.state.name, trial.state.name.lower())
             rows.append(
                 TrialRow(
                     number=trial.number,
                     cell=known["cell"],
                     values=known["axes"],
-                    state=_STATES[trial.state.name],
+                    state=state,
                     score=known.get("score"),
                     operations=known.get("operations"),
                     parameters=known.get("parameters"),
@@ -131,10 +150,10 @@ def read_search(folder: Path) -> Searched:
 def undominated(
     rows: Sequence[TrialRow], measure: Measure = ACCURACY, *, front: bool
 ) -> list[TrialRow]:
-    """The complete trials that no other beats, each cell once.
+    """Return the complete trials that no other beats, each cell once.
 
-    One is beaten by another that is at least as good and has at most its operations, and is better in one
-    of them; without ``front`` by one with a better figure.
+    With ``front`` a trial is beaten by one that is at least as good in the measure and in operations,
+    and better in one of them; without it, by one with a better figure.
     """
     cells: dict[str, TrialRow] = {}
     for row in rows:
@@ -142,12 +161,83 @@ def undominated(
             cells.setdefault(row.cell, row)
 
     def cost(row: TrialRow) -> tuple[float, int]:
-        """To be small: first what is sorted by."""
         return -measure.objective(row.score or 0.0), (row.operations or 0) if front else 0
 
     kept: list[TrialRow] = []
     for row in sorted(cells.values(), key=cost):
-        # Of those before it none is worse, so that it must have fewer operations.
+        # No earlier one is worse in the measure, so it needs fewer operations.
         if not kept or cost(row)[1] < cost(kept[-1])[1] or cost(row) == cost(kept[-1]):
             kept.append(row)
     return kept
+
+
+def table(found: Searched) -> Table:
+    """Return the best trials first: with a front only those on it; else all, by the measure."""
+    measure = found.measure
+
+    def order(row: TrialRow) -> tuple[bool, float, int]:
+        return row.state != "complete", -measure.objective(row.score or 0.0), row.number
+
+    rows = found.best if found.front else sorted(found.trials, key=order)
+    several = len({row.values.get("network") for row in found.trials}) > 1
+    names = [name for name in found.axes if name != "network" or several]
+    unfinished = any(row.state != "complete" for row in rows)
+    body = []
+    for row in rows:
+        cells = [Cell(str(row.number))]
+        cells += [
+            Cell(override_text(row.values[name]) if name in row.values else "-") for name in names
+        ]
+        counts = (row.operations, row.parameters)
+        cells += [Cell("-" if count is None else f"{count:,}") for count in counts]
+        cells.append(Cell(measure.text(row.score), row.best and not found.front, row.score))
+        body.append((*cells, *([Cell(_state(row))] if unfinished else [])))
+    heads = ("trial", *names, "operations", "params", measure.head)
+    right = {0, *range(len(names) + 1, len(heads))}
+    for place, name in enumerate(names, 1):
+        if all(type(row.values.get(name)) in (int, float) for row in rows):
+            right.add(place)
+    heads = (*heads, "state") if unfinished else heads
+    return Table(heads, tuple(body), frozenset(right), "the best")
+
+
+def _state(row: TrialRow) -> str:
+    """Return the state and the first line of its reason."""
+    reason = (row.reason or "").partition("\n")[0]
+    if row.state == "pruned" and reason.startswith("pruned "):
+        return reason
+    return f"{row.state}: {reason}" if reason else row.state
+
+
+def front_figure(found: Searched) -> Any:
+    """Draw the measure against operations, the front as a line if the search has one.
+
+    Return None if no trial is complete.
+    """
+    rows = [row for row in found.trials if row.state == "complete"]
+    if not rows:
+        return None
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+
+    def points(rows: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
+        scores = [found.measure.scale * (row.score or 0.0) for row in rows]
+        return [row.operations or 0 for row in rows], scores
+
+    others = points([row for row in rows if not row.best])
+    axes.plot(*others, color="0.6", linestyle="", marker="o", ms=4, label="trials")
+    best = found.best
+    colour, dash, marker = STYLES[0]
+    axes.plot(
+        *points(best), color=colour, linestyle=dash if found.front else "", linewidth=1.1,
+        marker=marker, ms=5, drawstyle="steps-post", label="front" if found.front else "best",
+    )  # fmt: skip
+    for row, *place in zip(best[:_LABELS], *points(best[:_LABELS]), strict=True):
+        axes.annotate(str(row.number), place, (3, 3), textcoords="offset points", fontsize="small")
+    if min(row.operations or 0 for row in rows) > 0:
+        axes.set_xscale("log")
+    axes.set_xlabel("operations for one image (MACs and additions)")
+    axes.set_ylabel(found.measure.label)
+    axes.set_title(in_figure(data_name(found.data)), fontsize="medium")
+    axes.legend(fontsize="small", loc="best", framealpha=0.8)
+    return figure

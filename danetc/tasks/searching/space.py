@@ -1,10 +1,10 @@
-"""What is searched: the axes of ``danetc compare``, and ranges of numbers.
+"""The dimensions of a search: the axes of ``danetc compare``, and ranges of numbers.
 
 ============================== =====================================================
 rule=chain,densely_additive    one of these values
-width=8..64                    a whole number from 8 to 64
+width=8..64                    an integer from 8 to 64
 width=8..64:8                  in steps of 8
-recipe.optimizer.lr=1e-4..0.1  a number; drawn evenly on a logarithmic scale with `:log`
+recipe.optimizer.lr=1e-4..0.1  a real number; uniform on a logarithmic scale with `:log`
 ============================== =====================================================
 """
 
@@ -15,20 +15,21 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from danetc.errors import UserError
 from danetc.setting import Setting, parse_setting
 from danetc.tasks.grid.cells import CLASSES, RECIPES, Axis, parse_axis
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(log|{_NUMBER}))?", re.ASCII)
 _DIGITS = 6
-"""Significant digits of a number that is drawn: names of cells are read by people."""
+"""Significant digits of a drawn number: people read the names of cells."""
 
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Numbers from ``low`` to ``high``, both included; whole ones where all that is given is whole.
+    """Numbers from ``low`` to ``high``, both included; integers if all that is given are integers.
 
-    ``step`` is None for every number; with ``log`` they are drawn evenly on a logarithmic scale.
+    They lie ``step`` apart unless it is None. With ``log`` they are uniform on a logarithmic scale.
     """
 
     name: str
@@ -42,33 +43,33 @@ class SearchRange:
         return all(isinstance(each, int) for each in (self.low, self.high, self.step or 1))
 
     def rounded(self, value: float) -> float:
-        """A drawn value as a cell has it: a whole number, or one of six digits within the range."""
+        """Return a drawn value as an integer, or with six digits within the range."""
         if self.whole:
             return int(value)
         return min(max(float(f"{value:.{_DIGITS}g}"), float(self.low)), float(self.high))
 
-    def values(self) -> list[float]:
-        """All of them. Raises ValueError where they are not finitely many."""
+    @property
+    def values(self) -> tuple[Setting, ...]:
+        """All values. Raises UserError if there are infinitely many."""
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
-            raise ValueError(f"`{self.name}` has no step, as in {self.name}={_text(self)}:STEP")
+            raise UserError(
+                f"the sampler grid needs finitely many values: `{self.name}` has no step, as in "
+                f"{self.name}={self.low}..{self.high}:STEP"
+            )
         count = round((self.high - self.low) / step) + 1
-        return [self.rounded(self.low + place * step) for place in range(count)]
+        return tuple(self.rounded(self.low + place * step) for place in range(count))
 
     def __str__(self) -> str:
         end = ":log" if self.log else "" if self.step is None else f":{self.step}"
-        return f"{self.name}={_text(self)}{end}"
+        return f"{self.low}..{self.high}{end}"
 
 
 Dimension: TypeAlias = Axis | SearchRange
 
 
-def _text(found: SearchRange) -> str:
-    return f"{found.low}..{found.high}"
-
-
 def parse_dimension(text: str) -> Dimension:
-    """``width=8..64`` or ``steps=1,4``. Raises ValueError."""
+    """Parse a dimension such as ``width=8..64`` or ``steps=1,4``. Raises ValueError."""
     name, equals, written = (part.strip() for part in text.partition("="))
     match = _RANGE.fullmatch(written)
     if not equals or match is None:
@@ -76,7 +77,7 @@ def parse_dimension(text: str) -> Dimension:
         if any(isinstance(value, str) and _RANGE.fullmatch(value) for value in axis.values):
             raise ValueError(f"`{name}` mixes a range with values; give one or the other")
         return axis
-    parse_axis(f"{name}={match[1]}")  # the rules of names
+    parse_axis(f"{name}={match[1]}")  # raises for a name that no axis can have
     if name in (CLASSES, RECIPES):
         raise ValueError(f"`{name}` takes values, as in {name}=A,B, not a range")
     low, high = _number(match[1]), _number(match[2])
@@ -99,17 +100,3 @@ def _number(text: str) -> float:
     if isinstance(value, str) or not math.isfinite(value):
         raise ValueError(f"{text} is not a number that can be drawn")
     return value
-
-
-def ends(dimension: Dimension) -> Axis:
-    """It as an axis with its values, or with those between which it lies."""
-    if isinstance(dimension, Axis):
-        return dimension
-    return Axis(dimension.name, (dimension.low, dimension.high))
-
-
-def written(dimension: Dimension) -> dict[str, list[Setting] | str]:
-    """It as JSON, by which a search is known again."""
-    if isinstance(dimension, Axis):
-        return {dimension.name: list(dimension.values)}
-    return {dimension.name: str(dimension).partition("=")[2]}

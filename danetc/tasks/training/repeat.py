@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -103,11 +102,6 @@ def _check(settings: Record, asked: Record) -> None:
     for value, kind in kinds:
         if not isinstance(value, kind):
             raise TypeError(f"`{value!r}`")
-    check_whole("seed", settings["seed"], 0, 2**32 - 1)
-    check_whole("classes", asked["classes"], 2)
-    check_whole("subset_seed", asked["subset_seed"], 0)
-    check_choice("backend", settings["backend"], BACKENDS)
-    check_choice("on_unreadable", settings["data"]["on_unreadable"], ("stop", "skip"))
 
 
 def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:

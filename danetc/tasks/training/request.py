@@ -1,15 +1,18 @@
-"""What is asked of a training, and the checked plan that it becomes: data alone."""
+"""The request of a training, and the checked plan made from it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.compiler.plans.memory import Memory
 from danetc.dsl.files import open_regular
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
+from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
@@ -22,14 +25,22 @@ from danetc.tasks.networks import CompiledNetwork
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What the command line asks for. None is "as the recipe says" or "the default".
+    """Description of a training, as the command line, Python, a grid and a search give it.
 
-    ``fresh`` moves a run that exists aside and begins anew; ``override`` resumes one under other
-    settings; ``allow_changed`` are files of a run that were changed on purpose. With ``no_code``
-    a recipe that runs a file of Python is refused; ``allow_code`` are functions that the user has
-    named, of a recipe that only a record names. ``text`` is the spec
-    itself, in place of what ``spec`` names.
-    ``repeated`` is the record in the run.json that this repeats.
+    ``None`` stands for the recipe's own value or for the default.
+
+    Attributes:
+        spec: Spec file, or name of a shipped spec.
+        text: Source of the spec, instead of the file.
+        output: Directory of the run.
+        fresh: Move an existing run aside and start over.
+        override: Resume an existing run although its settings have changed.
+        allow_changed: Names of files in the run that were changed on purpose.
+        no_code: Refuse a recipe that runs Python code.
+        allow_code: Functions that may run although only a record names them.
+        repeated: The run.json that this training repeats.
+
+    Raises UserError for a value out of range.
     """
 
     spec: str
@@ -56,6 +67,40 @@ class TrainingRequest:
     no_code: bool = False
     allow_code: tuple[str, ...] = ()
     repeated: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("backend", self.backend, BACKENDS)
+        check_choice("on_unreadable", self.on_unreadable, ("stop", "skip"))
+        check_whole("seed", self.seed, 0, 2**32 - 1)
+        check_whole("seeds", self.seeds, 1)
+        check_whole("classes", self.classes, 2)
+        check_whole("subset_seed", self.subset_seed, 0)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingRequest:
+        """Return the request that ``to_json`` wrote."""
+        values = json.loads(text)
+        for name in ("allow_changed", "allow_code"):
+            values[name] = tuple(values[name])
+        values["output"] = None if values["output"] is None else Path(values["output"])
+        return cls(**values)
+
+    def command(self) -> list[str]:
+        """Return the ``danetc train`` command of this request, for people to read and to run."""
+        words = ["danetc", "train"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("spec", "settings", "deterministic") or value == field.default:
+                continue
+            option = f"--{field.name.replace('_', '-')}"
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [option] if each is True else [option, str(each)]
+        for name, setting in self.settings.items():
+            words += ["--set", f"{name}={override_text(setting)}"]
+        return [*words, *([] if self.deterministic else ["--fastest"]), "--", self.spec]
 
 
 @dataclass(frozen=True)

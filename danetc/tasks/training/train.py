@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import BACKENDS, check_choice, check_whole
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
 from danetc.output.curves import epochs_html, html_table, training_curves
@@ -158,12 +157,6 @@ def train(
     """
     if (spec is None) == (text is None):
         raise TypeError("give either a spec or text=...")
-    check_choice("backend", backend, BACKENDS)
-    check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
-    check_whole("seed", seed, 0, 2**32 - 1)
-    check_whole("seeds", seeds, 1)
-    check_whole("classes", classes, 2)
-    check_whole("subset_seed", subset_seed, 0)
     try:
         policy = parse_memory(memory)
     except ValueError as error:

@@ -1,0 +1,392 @@
+"""``danetc search`` and `danetc.search`: trials are drawn, checked, trained and told to Optuna.
+
+A trial is a cell of ``danetc compare`` with one seed, in the same folders, trained by the same process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from danetc.arguments import check_choice, check_whole
+from danetc.errors import UserError
+from danetc.output.notebook import in_notebook
+from danetc.output.text import note
+from danetc.runtime.data import Policy
+from danetc.runtime.training.signals import StopRequest
+from danetc.setting import Setting
+from danetc.tasks.grid.cells import (
+    Axis,
+    GridNetwork,
+    cell_name,
+    check_axes,
+    find_networks,
+    make_cell,
+)
+from danetc.tasks.grid.comparison import cell_record, check_folder, save_grid
+from danetc.tasks.grid.engines import Engine, start_engine
+from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
+from danetc.tasks.grid.request import Accuracy, GridRequest, parsed_axes, spec_names
+from danetc.tasks.grid.results import Measure, measure_of
+from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.model_directory import GRID, TRAINING
+from danetc.tasks.records import epochs_in, record_if_any
+from danetc.tasks.searching.results import Searched, SearchResult, read_search
+from danetc.tasks.searching.space import Dimension, SearchRange, parse_dimension
+from danetc.tasks.searching.study import (
+    PRUNERS,
+    RECORD,
+    SAMPLERS,
+    draw,
+    need_optuna,
+    open_study,
+    resume,
+)
+from danetc.tasks.training.directory import locked
+from danetc.tasks.training.request import TrainingRequest
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest(GridRequest[Dimension]):
+    """A grid whose cells are drawn.
+
+    Attributes:
+        trials: Number of trials, counting those that the folder holds already.
+        front: Minimise operations as a second objective.
+
+    Raises UserError for a value out of range.
+    """
+
+    trials: int = 20
+    sampler: str = "tpe"
+    pruner: str = "none"
+    sampler_seed: int = 0
+    front: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("sampler", self.sampler, tuple(SAMPLERS))
+        check_choice("pruner", self.pruner, tuple(PRUNERS))
+        check_whole("trials", self.trials, 1)
+        check_whole("sampler_seed", self.sampler_seed, 0, 2**31 - 1)
+        if self.training.seeds not in (None, 1):
+            raise UserError("a search trains each cell with one seed; compare the best with more")
+        if self.front and self.pruner != "none":
+            raise UserError("a pruner needs a single objective: leave out the pruner or the front")
+
+
+def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
+    """Train trials until there are as many as wanted. Return the exit status if a signal stopped it.
+
+    Raises UserError with what is wrong before anything is trained, and if the folder holds another
+    search.
+    """
+    need_optuna()
+    folder = request.folder
+    networks = {each.name: each for each in find_networks(request.specs, request.networks)}
+    ends = [
+        Axis(each.name, (each.low, each.high)) if isinstance(each, SearchRange) else each
+        for each in request.axes
+    ]
+    check_axes(list(networks.values()), ends, request.training)
+    space = request.axes
+    if len(networks) > 1:
+        space = (Axis("network", tuple(networks)), *space)
+    if not space:
+        raise UserError("there is nothing to search: give an axis, as in --grid width=8..64")
+    most = request.trials
+    if request.sampler == "grid":
+        most = min(most, math.prod(len(each.values) for each in space))
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), StopRequest() as stop:
+        cells = _Cells(request)
+        study = open_study(folder, ["maximize", "minimize"] if request.front else ["maximize"])
+        _refuse_another(study, _record(request, networks, space), folder)
+        drawn = len(study.trials)
+        study.sampler = SAMPLERS[request.sampler](space, request.sampler_seed, drawn)
+        study.pruner = PRUNERS[request.pruner]()
+        waiting = resume(study)
+        left = waiting + max(0, most - drawn)
+        if left:
+            with (
+                closing(start_engine(request)) as engine,
+                GridProgress(max(most, drawn), drawn - waiting, quiet=quiet) as shown,
+            ):
+                search = _Search(request, networks, space, study, engine, stop, shown, cells)
+                in_parallel([search.trial] * left, engine.jobs, stop)
+        return None if stop.signal is None else 128 + stop.signal
+
+
+def _record(
+    request: SearchRequest, networks: Mapping[str, GridNetwork], space: Sequence[Dimension]
+) -> dict[str, Any]:
+    """Return what identifies a search: what its trials share, and what they are drawn from."""
+    base = request.training
+    return {
+        "data": base.data,
+        "networks": {each.name: each.spec for each in networks.values()},
+        "space": {
+            each.name: list(each.values) if isinstance(each, Axis) else str(each) for each in space
+        },
+        "set": dict(base.settings),
+        "recipe": base.recipe,
+        "classes": base.classes,
+        "subset_seed": base.subset_seed,
+        "seed": base.seed,
+        "init": base.init,
+        "accuracy": request.accuracy,
+        "front": request.front,
+    }
+
+
+def _refuse_another(study: optuna.Study, record: Mapping[str, Any], folder: Path) -> None:
+    """Raise UserError if the study in a folder is not that of the record."""
+    known = study.user_attrs.get(RECORD)
+    if known is None:
+        study.set_user_attr(RECORD, dict(record))
+    elif known != record:
+        changes = "".join(
+            f"\n  {name}: {known.get(name)} there, {value} now"
+            for name, value in record.items()
+            if value != known.get(name)
+        )
+        raise UserError(
+            f"{folder} holds another search:{changes}\nchoose another place with -o DIR"
+        )
+
+
+class _Cells:
+    """The grid.json of a search: the cells of all trials, also of earlier calls."""
+
+    def __init__(self, request: SearchRequest) -> None:
+        self._folder, self._data = request.folder, request.training.data
+        self._axes = [each.name for each in request.axes]
+        known = record_if_any(self._folder / GRID, request.training.allow_changed) or {}
+        same = known.get("data") == self._data and known.get("axes") == ["network", *self._axes]
+        self._cells = {each["name"]: each for each in known.get("cells", ()) if same}
+        if not known:  # the file of another search stays until that is refused
+            self._save()
+
+    def keep(self, run: GridRun, outcome: Outcome) -> None:
+        self._cells[run.cell.name] = cell_record([run], self._folder, {run.path: outcome})
+        self._save()
+
+    def keep_done(self, run: GridRun) -> None:
+        """Record a run that was found done, unless it is known already."""
+        known = self._cells.get(run.cell.name, {"runs": ()})
+        if not any(each["state"] == "done" for each in known["runs"]):
+            self.keep(run, Outcome("done"))
+
+    def _save(self) -> None:
+        save_grid(self._folder, self._data, self._axes, list(self._cells.values()))
+
+
+@dataclass
+class _Search:
+    """The state that the trials share. Each trial has a thread; one at a time holds the lock."""
+
+    request: SearchRequest
+    networks: Mapping[str, GridNetwork]
+    space: Sequence[Dimension]
+    study: optuna.Study
+    engine: Engine
+    stop: StopRequest
+    shown: GridProgress
+    cells: _Cells
+
+    def __post_init__(self) -> None:
+        self.lock, self.checker = Lock(), CellChecker(note)
+        self.active: dict[str, list[optuna.Trial]] = {}  # the trials that wait for a cell
+        self.done: dict[str, GridRun] = {}
+
+    def trial(self) -> None:
+        """Draw a trial, train its cell unless that is done or under way, and tell Optuna its value."""
+        if self.stop.wanted:
+            return
+        with self.lock:
+            trial = self.study.ask()
+            run = self._drawn(trial)
+            if run is None:
+                return
+            cell, number, pruned = run.cell.name, trial.number + 1, 0
+            self.active[cell] = [trial]
+            self.cells.keep(run, Outcome("waiting"))
+            known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            reported = max(known, default=0)
+        self.shown.started(run, number)
+
+        def on_epoch(epochs: int) -> None:
+            nonlocal pruned, reported
+            self.shown.moved(run, epochs)
+            if self.request.front or pruned:  # a pruner needs a single objective
+                return
+            with self.lock:
+                measure, curve = self._curve(run)
+                for epoch in range(reported + 1, len(curve) + 1):
+                    trial.report(measure.objective(curve[epoch - 1]), epoch)
+                    reported = epoch
+                    if epoch < sum(run.facts.epochs) and trial.should_prune():
+                        pruned = epoch
+                        return
+
+        outcome = train_run(run, self.engine, lambda: self.stop.wanted or pruned > 0, on_epoch)
+        with self.lock:
+            trials = self.active.pop(cell)
+            if outcome.state == "done":
+                self._complete(trials, run)
+            elif outcome.state == "failed":
+                self._end(trials, "FAIL", str(outcome.error))
+            elif pruned:
+                outcome = replace(outcome, error=f"pruned after epoch {pruned}")
+                self._end(trials, "PRUNED", str(outcome.error))
+            self.cells.keep(run, outcome)
+        self.shown.ended(run, number, outcome)
+
+    def _drawn(self, trial: optuna.Trial) -> GridRun | None:
+        """Return the checked run of a new trial; None if it is done, under way or impossible."""
+        chosen = draw(trial, self.space)
+        name = str(chosen.pop("network", next(iter(self.networks))))
+        cell = cell_name(name, chosen)
+        self._note(trial, cell=cell, axes={"network": name, **chosen})
+        if cell in self.active:
+            self.active[cell].append(trial)
+            return None
+        try:
+            run = self.done.get(cell) or self._checked(name, chosen)
+        except CHECKED as error:
+            self._end([trial], "PRUNED", str(error))
+            reason = str(error).partition("\n")[0]
+            self.shown.passed(f"{cell}: it is impossible, and is pruned: {reason}")
+            return None
+        if run.state == "changed":
+            listed = "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
+            raise UserError(f"{listed}\nchoose another place with -o DIR")
+        self._note(trial, operations=run.facts.operations, parameters=run.facts.parameters)
+        if run.state == "done" or cell in self.done:
+            self._complete([trial], run)
+            self.cells.keep_done(run)
+            self.shown.passed(f"{cell}: it is done")
+            return None
+        return run
+
+    def _checked(self, name: str, chosen: Mapping[str, Setting]) -> GridRun:
+        base = replace(self.request.training, seeds=1)
+        (run,) = self.checker.runs(
+            make_cell(self.networks[name], chosen, base, self.request.folder)
+        )
+        return run
+
+    def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
+        """Return the measure of a run and its value after each epoch."""
+        epochs = epochs_in(run.path / TRAINING, self.request.training.allow_changed)
+        measure = measure_of(epochs)
+        return measure, [measure.of(epoch) for epoch in epochs]
+
+    def _complete(self, trials: Sequence[optuna.Trial], run: GridRun) -> None:
+        self.done[run.cell.name] = run
+        measure, curve = self._curve(run)
+        score = measure.best(curve) if self.request.accuracy == "best" else curve[-1]
+        values = [measure.objective(score)]
+        if self.request.front:
+            values.append(float(run.facts.operations))
+        facts = {"operations": run.facts.operations, "parameters": run.facts.parameters}
+        for trial in trials:
+            self._note(trial, score=score, measure=measure.name, **facts)
+            self.study.tell(trial, values)
+
+    def _end(self, trials: Sequence[optuna.Trial], state: str, reason: str) -> None:
+        for trial in trials:
+            self._note(trial, reason=reason)
+            self.study.tell(trial, state=need_optuna().trial.TrialState[state])
+
+    def _note(self, trial: optuna.Trial, **found: Any) -> None:
+        trial.set_user_attr(RECORD, {**trial.user_attrs.get(RECORD, {}), **found})
+
+
+def search(
+    specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: str = "digits",
+    *,
+    grid: Mapping[str, str | Sequence[Setting]],
+    trials: int = 20,
+    front: bool = False,
+    sampler: str = "tpe",
+    sampler_seed: int = 0,
+    pruner: str = "none",
+    networks: Sequence[str] = (),
+    set: Mapping[str, Setting] | None = None,
+    recipe: str | None = None,
+    output: str | os.PathLike[str] = "runs/search",
+    seed: int | None = None,
+    jobs: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    backend: str | None = None,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    on_unreadable: Policy = "stop",
+    accuracy: Accuracy = "last",
+    allow_changed: Collection[str] = (),
+    progress: bool | None = None,
+) -> SearchResult:
+    """Search networks and settings, as ``danetc search`` does (``pip install 'danetc[search]'``).
+
+    A trial is a cell of ``danetc.compare`` with one seed. The same call resumes.
+
+    Args:
+        specs: Spec files, names of shipped specs or patterns of either; one or several.
+        data: Data set, as in ``"digits"`` or ``"folder:DIR"``.
+        grid: What is searched: values, as in ``{"rule": ["chain", "densely_additive"]}``, or a range,
+            as in ``{"width": "8..64:8", "recipe.optimizer.lr": "1e-4..0.1:log"}``.
+        trials: Number of trials, counting those that ``output`` holds already.
+        front: Minimise operations (MACs and additions for one image) as a second objective.
+        sampler: ``tpe``, ``random``, ``grid`` or ``nsga2``.
+        sampler_seed: Seed of the sampler.
+        pruner: What ends poor trials early: ``none``, ``median`` or ``hyperband``.
+        output: Directory of the search.
+
+    All other arguments are those of ``danetc.compare``: networks, set, recipe, seed, jobs, engine,
+    address, cpus, gpus, backend, classes, subset_seed, on_unreadable, accuracy, allow_changed,
+    progress.
+
+    Raises UserError for errors in the specs, the axes or the data, without Optuna, if no trial is
+    complete at the end, and if a signal stops it.
+    """
+    training = TrainingRequest(
+        spec="", data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
+        backend=backend, classes=classes, subset_seed=subset_seed, on_unreadable=on_unreadable,
+        allow_changed=tuple(allow_changed),
+    )  # fmt: skip
+    request = SearchRequest(
+        specs=spec_names(specs), networks=tuple(networks), axes=parsed_axes(grid, parse_dimension),
+        training=training, accuracy=accuracy, engine=engine, jobs=jobs, address=address, cpus=cpus,
+        gpus=gpus, trials=trials, sampler=sampler, sampler_seed=sampler_seed, pruner=pruner,
+        front=front,
+    )  # fmt: skip
+    quiet = not (in_notebook() if progress is None else progress)
+    if run_search(request, quiet=quiet) is not None:
+        raise UserError(f"stopped; the same call resumes the search in {request.folder}")
+    found = SearchResult(**vars(read_search(request.folder)))
+    refuse_empty(found)
+    return found
+
+
+def refuse_empty(found: Searched) -> None:
+    """Raise UserError if no trial is complete, with the reason of the first."""
+    if any(row.state == "complete" for row in found.trials):
+        return
+    reasons = [f"{row.cell}: {row.reason}" for row in found.trials if row.reason]
+    said = f"; the first: {reasons[0]}" if reasons else ""
+    raise UserError(f"of {len(found.trials)} trials none is complete{said}")
