@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from candidates import Candidate, Conditions, candidates
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import Sample, medians
-from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
 RESULTS = Path(__file__).parent / "results"
 ANN = "torchvision"

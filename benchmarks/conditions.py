@@ -16,13 +16,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from candidates import Candidate, Conditions, candidates
 from common import Options, Row, network, options, progress, report, seconds
 from torch import Tensor
 
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import Samples, medians, ratio, time_interleaved
 from danetc.runtime.model.built import to_channels_last
-from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
 NETWORKS = ("sew_r18", "danet_c_r18")
 CHANGES: dict[str, tuple[tuple[str, int], ...]] = {

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from candidates import Candidate, Conditions, candidates
 from common import Options, Row, each_step, marginal, options, progress, report, seconds
 
 from danetc.compiler import check_text, graph_of
@@ -25,7 +26,6 @@ from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.bench.timing import medians, time_interleaved
-from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
 SPEC = """use std
 network probe(steps = 4) {{

@@ -13,9 +13,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from alone import in_own_process
 from common import Row, options, progress, report
-
-from danetc.tasks.benchmark import in_own_process, this_program
 
 SPECS = ("danet_c_r18", "sew_r152", "danet_a_r152", "danet_c_r152")
 COLD, WARM = 23.0, 1.0
@@ -26,17 +25,14 @@ def main() -> int:
     rows: list[Row] = []
     raw: dict[str, object] = {}
     for spec in SPECS[:1] if at.quick else SPECS:
-        command = this_program(
-            "bench", spec, "--batch", str(at.batch), "--image", str(at.image),
-            "--set", f"steps={at.steps}", "--alone", "danetc fused",
-        )  # fmt: skip
+        size = {"steps": at.steps, "batch": at.batch, "image": at.image}
         with tempfile.TemporaryDirectory(prefix="danetc-bench-") as cache:
             progress(f"first step: {spec}, cold")
-            cold = in_own_process(command, spec, Path(cache))
+            cold = in_own_process(spec, "danetc fused", Path(cache), **size)
             warm = []
             for _ in range(at.rounds):
                 progress(f"first step: {spec}, warm")
-                warm.append(in_own_process(command, spec, Path(cache)))
+                warm.append(in_own_process(spec, "danetc fused", Path(cache), **size))
         middle = sorted(warm, key=lambda one: one.first)[len(warm) // 2]
         rows.append(Row(f"{spec}, cold cache", cold.first, most=COLD, unit="s"))
         if spec == SPECS[0]:

@@ -39,6 +39,7 @@ from common import (  # before torch
 
 # isort: split
 import torch
+from candidates import Conditions, backend_missing, candidates
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
@@ -48,7 +49,6 @@ from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
 from danetc.runtime.bench.timing import medians, ratio, time_interleaved
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.model.built import to_channels_last
-from danetc.tasks.benchmark import Conditions, backend_missing, candidates
 
 GAP = 1e-9  # of float64, relative to the largest value
 ANN_MOST, OTHERS_LEAST, COPY_MOST = 1.05, 1.0, 1.15

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 import torch
+from candidates import Conditions
 from common import ANN, Row, entries, named, network, options, progress, report, seconds
 
 from danetc.compiler.emit.fx import emit
@@ -19,7 +20,6 @@ from danetc.compiler.plans.memory import POLICIES, step_memory
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import ratio, time_interleaved
-from danetc.tasks.benchmark import Conditions
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")
 SAVED, COST = 0.25, 1.35

@@ -13,10 +13,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from alone import Alone, in_own_process
 from common import ANN, Row, entries, named, network, options, progress, report
-
-from danetc.runtime.bench.alone import Alone
-from danetc.tasks.benchmark import in_own_process, this_program
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")
 
@@ -40,11 +38,9 @@ def main() -> int:
                     if label in measured:
                         continue
                     progress(f"peak memory: {label}")
-                    command = this_program(
-                        "bench", spec, "--batch", str(at.batch), "--image", str(at.image),
-                        "--set", f"steps={at.steps}", "--alone", name,
-                    )  # fmt: skip
-                    measured[label] = in_own_process(command, label, Path(cache))
+                    measured[label] = in_own_process(
+                        spec, name, Path(cache), steps=at.steps, batch=at.batch, image=at.image
+                    )
             rows.append(Row(ann, peak(measured[ann]) / 1e6, unit="MB"))
             for label, one in measured.items():
                 if label != ann:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from candidates import Candidate
 from common import (
     ANN,
     RESULTS,
@@ -34,7 +35,6 @@ from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import medians, time_interleaved
 from danetc.runtime.measure.plots import WITHOUT, can_plot
-from danetc.tasks.benchmark import Candidate
 
 TIMES = (1, 2, 4, 8)
 DEPTHS = (18, 34, 50, 101, 152)

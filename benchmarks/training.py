@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
+from candidates import Candidate
 from common import (
     ANN,
     SPIKINGJELLY,
@@ -27,7 +28,6 @@ from common import (
 )
 
 from danetc.runtime.bench.timing import ratio, time_interleaved
-from danetc.tasks.benchmark import Candidate
 
 MOST = 1.05
 ALONE, ALONE_MOST = "convolutions of {}", 1.31

@@ -11,6 +11,7 @@ Positional parameters are arguments on the command line, keyword-only ones are o
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 import re
@@ -51,6 +52,7 @@ class Option:
         help: Description. An entry in the section Args of the function or request replaces it.
         metavar: Placeholder for the value in the help.
         flags: Names of the option. The default is ``--NAME``, to which a short name such as ``-n`` is added.
+        choices: Texts that the argument takes. The choices of a Literal need not be listed.
         least: Smallest number, included.
         most: Largest number, included.
         above: Lower bound of a number, not included.
@@ -67,6 +69,7 @@ class Option:
     help: str = ""
     metavar: str | None = None
     flags: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     least: float | None = None
     most: float | None = None
     above: float | None = None
@@ -99,12 +102,14 @@ def look_at_data(text: str, hint: str = "") -> str:
     return text
 
 
-def _memory(text: str) -> str | int:
-    if text == "none":
-        return text
-    from danetc.compiler.plans.memory import parse_memory
+def late(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a name when it is called, and calls or returns its value."""
 
-    return parse_memory(text)
+    def call(*arguments: Any) -> Any:
+        value = getattr(importlib.import_module(module), name)
+        return value(*arguments) if callable(value) else value
+
+    return call
 
 
 def _evaluate(text: str) -> Any:
@@ -120,38 +125,14 @@ def _deny(value: bool) -> None:
         deny_warnings()
 
 
-# -- names that a shell completes ------------------------------------------------------------------
-
-
-def _spec_names() -> Iterable[str]:
-    from danetc.dsl.reading import shipped_specs
-
-    return shipped_specs()
-
-
-def _pretrained() -> Iterable[str]:
-    from danetc.pretrained import PREFIX, pretrained_names
-
-    return [PREFIX + name for name in pretrained_names()]
-
-
-def _data_names() -> Iterable[str]:
-    from danetc.runtime.sources.table import SOURCES
-
-    return SOURCES
-
-
-def _known_data() -> str:
-    from danetc.runtime.sources.table import KNOWN
-
-    return KNOWN
-
-
 # -- arguments that several commands take ----------------------------------------------------------
 
-SPEC = Option("", "FILE|NAME", complete=_spec_names, files=True)
+SPECS = late("danetc.dsl.reading", "shipped_specs")
+PRETRAINED = late("danetc.pretrained", "pretrained_sources")
+SOURCES = "danetc.runtime.sources.table"
+SPEC = Option("", "FILE|NAME", complete=SPECS, files=True)
 Spec: TypeAlias = Annotated[str, SPEC]
-Directory: TypeAlias = Annotated[str, Option("", "DIR", complete=_pretrained, files=True)]
+Directory: TypeAlias = Annotated[str, Option("", "DIR", complete=PRETRAINED, files=True)]
 Network: TypeAlias = Annotated[
     str, Option("Network to use if the file has several.", "NAME", ("-n",))
 ]
@@ -173,7 +154,7 @@ Data: TypeAlias = Annotated[
     str,
     Option(
         "Data set, as in digits or folder:DIR.", "NAME[:DIR]", ("--data",),
-        parse=look_at_data, complete=_data_names, explicit=True, missing=_known_data,
+        parse=look_at_data, complete=late(SOURCES, "SOURCES"), explicit=True, missing=late(SOURCES, "KNOWN"),
     ),
 ]  # fmt: skip
 Classes: TypeAlias = Annotated[
@@ -196,7 +177,7 @@ Memory: TypeAlias = Annotated[
         "8GB or 512MB, selects the faster policy with which a training step fits. The step is "
         "measured on this machine.",
         "none|recompute|SIZE",
-        parse=_memory,
+        parse=late("danetc.compiler.plans.memory", "parse_memory"),
     ),
 ]
 Evaluate: TypeAlias = Annotated[
@@ -398,14 +379,13 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
     """Raise UserError if a value is not among the choices or outside the bounds of its annotation."""
-    kind, argument = split_hint(hint)
+    kind, option = split_hint(hint)
+    option = option or Option()
     if value is None:
         return
-    if get_origin(kind) is Literal:
-        check_choice(name, value, get_args(kind))
-    if argument is None:
-        return
-    least, most, above = argument.least, argument.most, argument.above
+    if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
+        check_choice(name, value, choices)
+    least, most, above = option.least, option.most, option.above
     for each in value if isinstance(value, Sequence) and not isinstance(value, str) else (value,):
         if kind is not float and least is not None:
             check_whole(name, each, int(least), None if most is None else int(most))

@@ -43,7 +43,7 @@ COMMANDS = {
     "search": "Search networks and settings with Optuna.",
     "measure": "Measure firing rates, gradients and energy on data.",
     "report": "Show runs side by side on one HTML page.",
-    "bench": "Compare backends with torchvision and SpikingJelly.",
+    "bench": "Measure time and memory, eager and fused.",
     "lsp": "Serve an editor: errors, shapes, completion.",
     "completion": "Print the script that completes names in a shell.",
 }
@@ -51,6 +51,7 @@ COMMANDS = {
 
 FILES = {
     "texts": ("check", "fmt", "explain", "list", "new", "show", "completion", "lsp"),
+    "networks": ("summary", "build", "draw", "prove", "equiv", "bench"),
 }
 """Files of ``danetc.commands``, each with the commands whose functions ``NAME_command`` it holds."""
 

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from danetc.runtime.bench.alone import Alone
     from danetc.runtime.data.source import DataSet
     from danetc.runtime.sources.request import DataRequest
 
@@ -143,21 +142,6 @@ def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a time is one step."""
     monkeypatch.setattr("danetc.runtime.bench.timing.SAMPLE", 0.0)
-
-
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch, short_samples: None) -> list[Sequence[str]]:
-    """`bench` starts no process of its own: the command lines of those, and a fixed result."""
-    from danetc.runtime.bench.alone import Alone
-
-    commands: list[Sequence[str]] = []
-
-    def pretend(command: Sequence[str], what: str) -> Alone:
-        commands.append(command)
-        return Alone(5.0, 0.5, 3_000_000, 2_000_000)
-
-    monkeypatch.setattr("danetc.tasks.benchmark.in_own_process", pretend)
-    return commands
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,7 @@ QUICK: dict[str, list[str]] = {
     "convert": ["--steps=4", "--batches=1"],
     "import": ["--input", "3x32x32", "--samples", "10"],
     "measure": ["--batches=1"],
-    "bench": ["--image=32", "--batch=1", "--rounds=1", "--backends=eager"],
+    "bench": ["--set", "image=32", "--batch=1", "--rounds=1"],
 }
 """What makes a command short: they run as README has them, with these options added."""
 
@@ -161,7 +161,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("together", "forked_trainings", "few_digits")
+@pytest.mark.usefixtures("short_samples", "forked_trainings", "few_digits")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,8 +150,8 @@ def _click_type(option: Option, kind: Any) -> click.ParamType:
     """Return the type of the values of a parameter, whose annotation is ``kind``."""
     least, most, above = option.least, option.most, option.above
     found: click.ParamType = click.STRING
-    if get_origin(kind) is Literal:
-        found = click.Choice(get_args(kind))
+    if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
+        found = click.Choice(choices)
     elif kind is int:
         found = click.IntRange(least, most)  # type: ignore[arg-type]
     elif kind is float:
@@ -173,7 +173,7 @@ class _Parsed(click.ParamType):
         self.option, self.element = option, element
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):  # a default
+        if not isinstance(value, str) or (param is not None and value == param.default):
             return value
         if self.option.parse is not None:
             try:

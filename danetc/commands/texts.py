@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import click
 
-from danetc.arguments import SPEC, Option
+from danetc.arguments import SPEC, Option, late
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, did_you_mean
 from danetc.errors import UserError
@@ -128,13 +128,9 @@ def fmt_command(
     return int(check and changed)
 
 
-def _all_names() -> Iterable[str]:
-    from danetc.reference import names
-
-    return names()
-
-
-def explain_command(name: Annotated[str, Option(complete=_all_names)]) -> Answer:
+def explain_command(
+    name: Annotated[str, Option(complete=late("danetc.reference", "names"))],
+) -> Answer:
     """Explain a name or a code, with an example.
 
     NAME is the code of an error (E0301) or warning (W0101), or any name of the language: an operation,
@@ -162,13 +158,9 @@ def explain_command(name: Annotated[str, Option(complete=_all_names)]) -> Answer
     return Answer([asdict(entry) for entry in found], print_page)
 
 
-def _topics() -> Iterable[str]:
-    from danetc.reference import TOPICS
-
-    return TOPICS
-
-
-def list_command(topic: Annotated[str | None, Option(complete=_topics)] = None) -> Answer:
+def list_command(
+    topic: Annotated[str | None, Option(complete=late("danetc.reference", "TOPICS"))] = None,
+) -> Answer:
     """List the names of a TOPIC, each with its meaning.
 
     Topics are operations, functions, neurons, connections, rules, settings, networks, data, codes

@@ -24,6 +24,11 @@ def pretrained_names() -> tuple[str, ...]:
     return tuple(sorted(each.parent.name for each in Path(__file__).parent.glob(f"*/{_SUMMARY}")))
 
 
+def pretrained_sources() -> tuple[str, ...]:
+    """Return ``pretrained:NAME`` of each network."""
+    return tuple(PREFIX + name for name in pretrained_names())
+
+
 def directory_of(source: str | os.PathLike[str]) -> Path:
     """The directory that is meant: of the package for ``pretrained:NAME``, else ``source`` itself.
 

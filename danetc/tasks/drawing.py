@@ -12,6 +12,9 @@ from danetc.errors import UserError
 from danetc.setting import Setting
 from danetc.tasks.networks import compile_spec
 
+FORMATS = ("svg", "png", "pdf", "gv")
+"""Those of ``danetc.compiler.draw``, which a wrong name does without."""
+
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme
     from danetc.compiler.ir.graph import Graph

@@ -109,7 +109,7 @@ class CompiledNetwork:
         from danetc.compiler.ir.text import write  # late: seldom asked for
 
         for name, graph in steps(self.lowered.graph):
-            if name in wanted:
+            if name in wanted or "all" in wanted:
                 yield name, write(graph, origins=False)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:

@@ -66,7 +66,7 @@ def test_compare(danetc: Run, small: Path, two: Path, tmp_path: Path) -> None:
         (("-o", "a"), "ends in .svg, .png, .pdf or .gv"),
         (("-o", "a.svg", "--level", "layer"), "'layer' is not one of"),
         (("-o", "a.svg", "--theme", "red"), "'red' is not one of"),
-        (("-o", "a.svg", "sew_r18"), "one spec is drawn at a time"),
+        (("-o", "a.svg", "sew_r18"), "only one spec can be drawn"),
         (("-o", "a.svg", "--compare"), "--compare needs two specs"),
         (("-o", "a.svg", "--compare", "sew_r18", "--level", "op"), "shows the level block, not op"),
     ],

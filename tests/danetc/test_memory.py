@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -310,45 +309,16 @@ def test_the_summary_counts_each_policy(danetc: Run, small: Path) -> None:
     assert half["memory"][0]["total"] < record["memory"][0]["total"]
 
 
-# -- comparisons -----------------------------------------------------------------------------------
-
-
-BENCH = ("--batch", "8", "--rounds", "1", "--threads", "1", "--json")
-
-
-@pytest.mark.thorough
-def test_a_comparison_under_a_policy(
-    danetc: Run, small: Path, together: list[Sequence[str]]
-) -> None:
-    saved = {}
-    none, lean = peaks(package.build(small).topology, 8, "fused")
-    for memory in ("none", "recompute", str(none), str(lean)):
-        result = danetc("bench", small, "--backends", "fused", "--memory", memory, *BENCH)
+@pytest.mark.usefixtures("short_samples")
+def test_bench_under_a_policy(danetc: Run, small: Path) -> None:
+    peak = {}
+    for memory in ("none", "recompute"):
+        options = ("--memory", memory, "--batch", "8", "--rounds", "1", "--threads", "1")
+        result = danetc("bench", small, *options, "--json")
         assert result.status == 0, result.err
-        record = json.loads(result.out)
-        saved[memory] = record["candidates"][0]["saved_bytes"]
-        said = [note for note in record["notes"] if note.startswith("memory of danetc fused: ")]
-        assert len(said) == (memory != "none")
-        policy = {"none": "none", str(none): "none"}.get(memory, "recompute")
-        assert ["--memory", policy] == together[-1][together[-1].index("--memory") :][:2]
-    assert saved["none"] == saved[str(none)]
-    assert saved["recompute"] == saved[str(lean)] < saved["none"]
-
-
-@pytest.mark.thorough
-def test_a_comparison_leaves_out_what_does_not_fit(
-    danetc: Run, small: Path, together: list[Sequence[str]]
-) -> None:
-    graph = package.build(small).topology
-    none, _ = peaks(graph, 8, "fused")
-    _, lean = peaks(graph, 8, "eager")
-    assert none < lean
-    options = ("bench", small, "--backends", "eager,fused", *BENCH)
-    result = danetc(*options, "--memory", str(none))
-    assert result.status == 0, result.err
-    record = json.loads(result.out)
-    assert [row["name"] for row in record["candidates"]] == ["danetc fused"]
-    assert "left out: backend eager: small does not fit" in "\n".join(record["notes"])
-    result = danetc(*options, "--memory", "1kB")
-    assert result.status == 1
-    assert "small does not fit into 1.00 kB" in result.err
+        rows = json.loads(result.out)["backends"]
+        assert [row["memory"] for row in rows] == [memory] * 2
+        peak[memory] = rows[0]["peak"]
+    assert peak["recompute"] < peak["none"]
+    result = danetc("bench", small, "--memory", "1kB")
+    assert (result.status, "small does not fit into 1.00 kB" in result.err) == (1, True)

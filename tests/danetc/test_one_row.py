@@ -225,9 +225,7 @@ def _written(path: Path, weights: Path) -> Any:
 
 
 @pytest.mark.parametrize("spec", [5], indirect=True)
-def test_the_python_interface_and_the_bench(
-    danetc: Run, spec: Path, together: list[Sequence[str]]
-) -> None:
+def test_the_python_interface_and_the_bench(danetc: Run, spec: Path) -> None:
     assert package.check(spec) == ()
     eager, fused = (package.build(spec, backend=name) for name in ("eager", "fused"))
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -239,7 +237,7 @@ def test_the_python_interface_and_the_bench(
         assert a.grad is not None, name
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
     quick = ("--rounds", "1", "--batch", "2", "--threads", "1", "--json")
-    done(danetc, "bench", spec, "--backends", "eager", *quick)
+    done(danetc, "bench", spec, *quick)
 
 
 @pytest.mark.parametrize("spec", [7], indirect=True)

@@ -286,14 +286,12 @@ def test_a_model_py_is_not_run_by_who_reads_its_directory(
 
 @pytest.mark.thorough
 def test_a_module_in_the_working_directory_is_not_imported(danetc: Run, tmp_path: Path) -> None:
-    """By the processes of a grid and of a benchmark, which a plain ``python -m`` would look there for."""
+    """By the processes of a grid, which a plain ``python -m`` would look there for."""
     Path("a.danet").write_text(spec_text())
     for name in ("torch", "numpy", "danetc", "json"):
         Path(f"{name}.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()\n")
     common = ("a.danet", "--data", DATA, "--backend", "eager", "--seed", "0")
     assert danetc("compare", *common, "-o", "g").status == 0
-    bench = ("bench", "a.danet", "--backends", "eager", "--rounds", "1", "--batch", "2")
-    assert danetc(*bench).status == 0
     assert not (tmp_path / "marker").exists()
 
 

@@ -213,7 +213,7 @@ LINES: dict[str, Lines] = {
     "search": lambda w: [["search", w.spec, "--data", w.data, "--grid", f"neuron={EVIL}", "--trials", "1", "-o", w.root / "found"], ["search", "-o", w.root / "found", "--only-report", "--json"]],
     "measure": lambda w: [["measure", w.run, w.run, "--data", w.data, "--only", "firing-rate", "-o", w.run]],
     "report": lambda w: [["report", w.run, "-o", w.root / f"{EVIL}.html"], ["report", w.plain, "-o", w.root / "unmeasured.html"], ["report", w.spec]],
-    "bench": lambda w: [["bench", w.spec, "--plot", w.root / f"{EVIL}.pdf"], ["bench", w.wrong]],
+    "bench": lambda w: [["bench", w.wrong]],
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from .documents import PAGES, TUTORIAL, perform
 
 
 @pytest.mark.filterwarnings("ignore::danetc.SpecWarning")
-@pytest.mark.usefixtures("together")
+@pytest.mark.usefixtures("short_samples")
 @pytest.mark.parametrize(
     "page",
     [

@@ -1,4 +1,4 @@
-"""Timing of training steps against each other, and what one needs alone."""
+"""Timing of training steps against each other."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.bench.alone import alone, resident_peak
 from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
 from danetc.runtime.bench.timing import WARM_UP, Sample, medians, ratio, time_interleaved, timed
 
 CPU = torch.device("cpu")
-MB = 1_000_000
 
 
 def step_of(model: nn.Module, features: int = 6, **options: object) -> TrainingStep:
@@ -111,29 +109,3 @@ def test_on_a_gpu_its_own_time_counts() -> None:
     samples = {"a": [Sample(5.0, 5.0, 1.0)], "b": [Sample(1.0, 5.0, 2.0)]}
     assert ratio(samples, "b", "a") == 2.0
     assert medians(samples["a"]) == Sample(5.0, 5.0, 1.0)
-
-
-def test_resident_memory_of_a_step() -> None:
-    held = torch.ones(16 * MB // 4)
-
-    def step() -> None:
-        for _ in range(3):  # one after the other: the peak is one of them
-            torch.ones(64 * MB // 4).sum()
-
-    step()
-    rise = resident_peak(step)
-    if rise is None:
-        pytest.skip("this system has no high-water mark that can be reset")
-    assert 60 * MB < rise < 110 * MB
-    assert resident_peak(lambda: held.sum()) is not None
-    assert resident_peak(lambda: held.sum()) < 16 * MB  # type: ignore[operator]
-
-
-def test_a_step_alone() -> None:
-    features = 1000
-    step = step_of(nn.Sequential(nn.Linear(features, features), nn.Linear(features, 3)), features)
-    result = alone(step)
-    gradients = sum(p.numel() for p in step.model.parameters()) * 4
-    assert result.first > 0
-    assert gradients <= result.peak < 2 * gradients
-    assert result.resident is None or result.resident < 10 * gradients

@@ -18,7 +18,6 @@ from torch import Tensor
 
 import danetc
 from danetc.compiler.emit.fx import emit
-from danetc.runtime.bench.alone import Alone
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import native, saved
@@ -31,7 +30,7 @@ from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.joined import SideBySide, beside_others
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.training.distributed import communication
-from danetc.tasks import benchmark
+from danetc.tasks.benchmark import bench
 from danetc.tasks.training.plan import default_backend
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
@@ -243,20 +242,13 @@ def integers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingInternal, match="cannot be measured"):
+    with pytest.raises(MissingInternal, match="cannot be measured") as caught:
         saved_bytes(lambda: torch.ones(2, requires_grad=True).exp().sum())
     graph = text(small("stage(basic(4), 1) via origin"))
-    monkeypatch.setattr(benchmark, "in_own_process", lambda *rest: Alone(1.0, 0.5, None, None))
-    conditions = benchmark.Conditions.of(graph, 2)
-    report = benchmark.compare(
-        graph, conditions, ["eager"], rounds=1, command=lambda name, memory: []
-    )
-    for row in report.as_dict()["candidates"]:
-        assert row["saved_bytes"] is row["saved_ratio"] is row["peak_ratio"] is None
-        assert row["time_ratio"] > 0
-    notes = [note for note in report.notes if "cannot be measured" in note]
-    assert len(notes) == 1
-    internals.notice(notes[0])  # (It is a note of the report, where others warn.)
+    found = bench(graph, 2, "none", rounds=1, threads=None, silent=True)
+    assert [each.peak for each in found.backends] == [None, None]
+    assert all(each.step.seconds > 0 for each in found.backends)
+    internals.notice(str(caught.value))  # (A measurement says it by None, where others warn.)
 
 
 def waiting(monkeypatch: pytest.MonkeyPatch) -> None:

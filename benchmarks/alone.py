@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits is no CPU time
+
 import ctypes
 import gc
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from candidates import Conditions, candidates
+
+from danetc.compiler import check_file, graph_of
 from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import timed
+from danetc.runtime.kernels.cache import VARIABLE
 from danetc.runtime.kernels.torch_internals import MissingInternal
 
 
@@ -81,3 +91,31 @@ def _give_back_freed_memory() -> bool:
         return False  # another C library
     trim(0)
     return True
+
+
+def in_own_process(
+    spec: str, name: str, cache: Path, *, steps: int, batch: int, image: int
+) -> Alone:
+    """Measure the candidate of this name in a new process, whose cache of kernels is ``cache``."""
+    environment = {
+        **os.environ,
+        VARIABLE: str(cache),
+        "TRITON_CACHE_DIR": str(cache / "triton"),  # of other libraries
+    }
+    settings = json.dumps({"steps": steps, "image": image})
+    done = subprocess.run(
+        [sys.executable, __file__, spec, name, settings, str(batch)],
+        stdout=subprocess.PIPE, text=True, check=True, env=environment,
+    )  # fmt: skip
+    return Alone(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(spec: str, name: str, settings: str, batch: str) -> None:
+    graph = graph_of(check_file(spec), settings=json.loads(settings))
+    backends = [name.removeprefix("danetc ")] if name.startswith("danetc ") else []
+    found, _ = candidates(graph, Conditions.of(graph, int(batch)), backends)
+    print(json.dumps(asdict(alone(found[name].make()))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,432 @@
+"""Commands on the network of a spec: summary, build, draw, prove, equiv, bench."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+
+from danetc.arguments import (
+    SPEC,
+    Batch,
+    Count,
+    DenyWarnings,
+    Init,
+    Memory,
+    Network,
+    Option,
+    PrecisionName,
+    Seed,
+    Settings,
+    Spec,
+)
+from danetc.commands.parser import Answer, json_wanted
+from danetc.dsl.recipe.items.optimizers import COPIES
+from danetc.output.echo import echo
+
+if TYPE_CHECKING:
+    from danetc.compiler.ir.graph import Graph, Node
+    from danetc.compiler.plans.memory import StepMemory
+    from danetc.tasks.benchmark import Benchmark
+    from danetc.tasks.equivalence import Verdict
+    from danetc.tasks.proofs import Proof
+
+SHOWN = 10
+"""Number of renamed layers that ``equiv`` prints."""
+
+
+def summary_command(
+    spec: Spec,
+    *,
+    network: Network | None = None,
+    set: Settings,
+    batch: Batch | None = None,
+    precision: PrecisionName = "float32",
+    optimizer: Annotated[str, Option(choices=tuple(COPIES))] = "sgd_momentum",
+    deny_warnings: DenyWarnings = False,
+) -> Answer:
+    """Print parameters, operations and memory of a network.
+
+    For each stage: kinds of its blocks' inputs and outputs and of its own output (spikes, integers,
+    reals), the smallest number of neurons between the stem and its end, and parameters; operations
+    per image. With --batch, also the bytes of tensors that a training step holds at the end of its
+    forward pass (its peak is higher: `danetc train --dry-run` measures it).
+
+    Args:
+        batch: Also print what a training step of this many images saves for its backward pass, for
+            each backend and memory policy.
+        precision: Precision of that step.
+        optimizer: Optimizer of that step.
+    """
+    from danetc.tasks.memory_budget import DTYPES, step_memories
+    from danetc.tasks.networks import compile_spec
+
+    compiled = compile_spec(spec, network=network, settings=set)
+    record, plans = compiled.summary.as_dict(), []
+    if batch is not None:
+        plans = step_memories(compiled.graph, batch, DTYPES[precision], optimizer)
+        record = {**record, "memory": [plan.as_dict() for plan in plans]}
+
+    def show() -> None:
+        from danetc.output.summary import print_summary
+
+        print_summary(compiled.summary)
+        if plans:
+            _print_memory(plans, optimizer)
+
+    return Answer(record, show)
+
+
+def _print_memory(plans: Collection[StepMemory], optimizer: str) -> None:
+    """Print what training steps hold, one step a line."""
+    from danetc.compiler.plans.memory import show_size
+    from danetc.output.summary import print_table
+
+    rows = [
+        (
+            each.backend,
+            each.policy,
+            *map(show_size, (each.saved, each.weights, each.optimizer, each.total)),
+        )
+        for each in plans
+    ]
+    echo()
+    heads = ("backend", "policy", "saved", "weights", "optimizer", "together")
+    print_table(heads, rows, right=range(2, len(heads)))
+    first = next(iter(plans))
+    echo(
+        f"tensors held when the forward pass of a training step ends: batch {first.batch}, "
+        f"{first.dtype}, {optimizer}; the peak of the step is more"
+    )
+
+
+def _pass(text: str) -> str:
+    """Return the name of a pass of the compiler, or ``all``. Raises ValueError."""
+    from danetc.compiler.passes import LOWERING, PIPELINE  # late: `--help` needs no passes
+
+    steps = (LOWERING, *(item.name for item in PIPELINE))
+    if text not in (*steps, "all"):
+        raise ValueError(f"there is no pass {text}; there are {', '.join(steps)}, and all")
+    return text
+
+
+def build_command(
+    spec: Spec,
+    *,
+    network: Network | None = None,
+    set: Settings,
+    output: Annotated[Path | None, Option("", "DIR", ("-o",))] = None,
+    seed: Seed = 0,
+    init: Init | None = None,
+    memory: Memory = "none",
+    batch: Batch | None = None,
+    backend: Literal["eager", "fused"] = "eager",
+    print_after: Annotated[tuple[str, ...], Option("", "PASS|all", parse=_pass)] = (),
+    deny_warnings: DenyWarnings = False,
+) -> Answer:
+    """Compile a network into a model directory and print its summary.
+
+    The directory holds model.py (needs only torch), weights.safetensors, the graph as text,
+    topology.svg, summary.json and spec.danet (everything the network is made of, in one file). An
+    existing model directory of that name is replaced once everything is written. danetc.load uses
+    the memory policy; model.py saves everything that its backward pass needs.
+
+    Args:
+        output: Directory to write to. [default: build/NETWORK]
+        batch: Images in a training step, for --memory SIZE.
+        backend: Backend for which --memory SIZE selects a policy.
+        print_after: Print the graph as text after a pass of the compiler (or `lowering`), or after
+            all passes. Can be repeated.
+    """
+    if isinstance(memory, int) and batch is None:
+        raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
+    from danetc.output.text import note
+    from danetc.tasks.memory import choose
+    from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
+    from danetc.tasks.networks import compile_spec, initialise
+
+    compiled = compile_spec(spec, network=network, settings=set)
+    directory = output if output is not None else Path("build") / compiled.lowered.graph.name
+    refuse_unless_replaceable(directory)
+    printed: dict[str, str] = {}
+    for name, text in compiled.texts(print_after):  # one at a time: the next pass may fail
+        printed[name] = text
+        if not json_wanted():
+            echo(f"after {name}\n\n{text}")
+    chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
+    model, matched = initialise(compiled.graph, seed, init)
+    policy = None if memory == "none" else chosen.as_dict()
+    record = write_model_directory(
+        directory, compiled, model, seed=seed, init=matched, memory=policy, note=note
+    )
+
+    def show() -> None:
+        from danetc.output.summary import print_summary
+
+        print_summary(compiled.summary)
+        if matched is not None:
+            echo(f"weights     {matched}")
+        if policy is not None:
+            echo(f"memory      {chosen}")
+        echo(f"written to  {directory}")
+
+    return Answer({**record, "after": printed} if printed else record, show)
+
+
+def draw_command(
+    specs: Annotated[tuple[str, ...], SPEC],
+    *,
+    output: Annotated[Path | None, Option("", "OUT.svg", ("-o",))] = None,
+    level: Annotated[
+        Literal["network", "stage", "block", "op", "neuron"] | None, Option(flags=("-l",))
+    ] = None,
+    compare: bool = False,
+    theme: Literal["auto", "light", "dark"] = "auto",
+    network: Network | None = None,
+    set: Settings,
+    deny_warnings: DenyWarnings = False,
+) -> None:
+    """Draw a network's topology as SVG, PNG, PDF or .gv.
+
+    With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
+
+    Args:
+        output: File of the picture: .svg, .png, .pdf or .gv. [default: NAME.svg beside the spec, or in
+            this folder for a shipped spec]
+        level: What is shown: stages; blocks and the input of each; the wiring of blocks; all
+            operations; a neuron's equations over time. [default: stage]
+        compare: Show how several specs wire their blocks, side by side.
+        theme: Colours. An SVG in auto is light or dark as its viewer prefers.
+    """
+    from danetc.tasks.drawing import FORMATS, beside_spec, draw
+
+    if compare and output is None:
+        raise click.UsageError("--compare needs -o: a name for the picture of all specs")
+    if compare and level not in (None, "block"):
+        raise click.UsageError(f"--compare shows the level block, not {level}")
+    if compare and len(specs) < 2:
+        raise click.UsageError("--compare needs two specs or more")
+    if len(specs) > 1 and not compare:
+        raise click.UsageError("only one spec can be drawn; --compare puts several side by side")
+    place = output or beside_spec(specs[0])
+    if place.suffix.lower().removeprefix(".") not in FORMATS:
+        raise click.UsageError(f"the name of a picture ends in .svg, .png, .pdf or .gv: {place}")
+    draw(*specs, output=place, network=network, set=set, level=level, theme=theme)
+    if output is None:
+        echo(f"written to {place}")
+
+
+def prove_command(
+    spec: Spec,
+    *,
+    network: Network | None = None,
+    set: Settings,
+    numbers: bool = True,
+    deny_warnings: DenyWarnings = False,
+) -> Answer:
+    """Check the paper's propositions on a network.
+
+    Each proposition is stated for every stage: as a fact of the topology, as a numerical check (of
+    gradients computed by autograd and of variances at initialisation, against their formulas), or
+    as not applicable, with the reason. Gradients are those of blocks whose last norm starts at 0,
+    at T = 1, in float64: with more time steps the reset and the leak add terms. A bound is vacuous
+    if its rule gives less than the plain chain. Numbers are checked for up to 1,000 blocks.
+
+    Exits with 1 if a check fails, or the spec is wrong.
+
+    Args:
+        numbers: Check statements about gradients and variances numerically. --no-numbers does without
+            torch.
+    """
+    from danetc.tasks.networks import compile_spec
+    from danetc.tasks.proofs import prove
+
+    graph = compile_spec(spec, network=network, settings=set).lowered.graph
+    proof = _with_status(lambda report: prove(graph, report, numbers=numbers))
+    return Answer(
+        proof.as_dict(), lambda: print_proof(proof, numbers=numbers), int(not proof.holds)
+    )
+
+
+def _with_status(work: Callable[[Callable[[str], object]], Any]) -> Any:
+    """Return the result of ``work(report)``; on a terminal, show what it reports meanwhile."""
+    if not sys.stderr.isatty():
+        return work(lambda text: None)
+    from danetc.output.console import VisibleConsole
+
+    with VisibleConsole(sys.stderr).status("") as status:
+        return work(status.update)
+
+
+def print_proof(proof: Proof, *, numbers: bool = True) -> None:
+    """Print the findings, proposition by proposition."""
+    from danetc.tasks.proofs import TITLES
+
+    echo(f"{proof.network}, T = {proof.steps}")
+    if proof.steps != 1:
+        echo(f"Propositions 1, 3 and 4 are {'checked' if numbers else 'stated'} at T = 1")
+    for number, title in TITLES.items():
+        found = proof.of(number)
+        if found:
+            echo(f"\nProposition {number}: {title}" if number.isdigit() else f"\nPaths: {title}")
+        width = max((len(item.part) for item in found), default=0)
+        for item in found:
+            mark = f"{item.status}: " if item.status in ("holds", "vacuous", "fails") else ""
+            echo(f"  {item.part.ljust(width)}  {mark}{item.says}")
+
+
+def equiv_command(
+    left: Annotated[str, Option(metavar="A")],
+    right: Annotated[str, Option(metavar="B")],
+    *,
+    networks: Annotated[tuple[str, ...], Option("", "NAME", ("-n", "--network"))] = (),
+    set: Settings,
+    numbers: bool = True,
+    deny_warnings: DenyWarnings = False,
+) -> Answer:
+    """Check whether two specs describe the same network.
+
+    Names, the order of declarations and the notation of sums do not matter. The answer is `equal`,
+    with the layers that correspond; `equal in numbers`, if the graphs differ but a training step in
+    float64 on random input gives the same outputs and gradients; or `different`, with the first
+    operation that differs and its place in both specs. --set applies to both.
+
+    Exits with 0 if the networks are equal, with 1 if they differ or a spec is wrong (the error then
+    says so), with 2 for wrong usage.
+
+    Args:
+        networks: Network to use from both files; given twice, that of A and that of B.
+        numbers: If the graphs differ, compare a training step of both.
+    """
+    from danetc.tasks.equivalence import equivalence
+    from danetc.tasks.networks import compile_spec
+
+    if len(networks) > 2:
+        raise click.UsageError("-n is given once for both specs, or twice")
+    names = (networks[0], networks[-1]) if networks else (None, None)
+    graphs = [
+        compile_spec(spec, network=name, settings=set).lowered.graph
+        for spec, name in zip((left, right), names, strict=True)
+    ]
+    verdict: Verdict = _with_status(
+        lambda report: equivalence(*graphs, numbers=numbers, on_progress=report)
+    )
+    return Answer(
+        verdict.as_dict(), lambda: print_verdict(verdict), int(verdict.word == "different")
+    )
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print a verdict for people."""
+    echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
+    if verdict.same is not None:
+        pairs = verdict.pairs()
+        renamed = [(a.path, b.path) for a, b in pairs if a.path != b.path]
+        names = f"{len(renamed)} under other names" if renamed else "all under the same names"
+        echo(f"{len(pairs)} layers with weights correspond, {names}")
+        for a, b in renamed[:SHOWN]:
+            echo(f"  {a} = {b}")
+        if len(renamed) > SHOWN:
+            echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
+        if verdict.same.to_the_bit:
+            echo("forward results are the same bit for bit, gradients up to rounding")
+        else:
+            echo("additions are in another order: results are the same up to rounding")
+    if verdict.difference is not None:
+        difference = verdict.difference
+        echo(difference.reason)
+        for graph, node in ((verdict.left, difference.left), (verdict.right, difference.right)):
+            if node is None:
+                echo(f"  {graph.name}: everything has a counterpart")
+            else:
+                echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
+    if verdict.numbers is not None:
+        _print_numbers(verdict)
+    elif verdict.skipped is not None:
+        echo(f"no numbers compared: {verdict.skipped}")
+
+
+def _stage(graph: Graph, node: Node) -> str:
+    """Return the connection, the rule and the place of the stage that a node is in."""
+    for stage in graph.stages:
+        if node.scope[: len(stage.scope)] == stage.scope:
+            return f" (via {stage.connection} by {stage.rule}, {stage.origin})"
+    return ""
+
+
+def _print_numbers(verdict: Verdict) -> None:
+    assert verdict.numbers is not None
+    seen = verdict.numbers.agreement
+    size = " x ".join(map(str, seen.size))
+    echo(
+        f"a training step with the same weights (by {verdict.numbers.by}) in float64, T = "
+        f"{verdict.left.steps}, input {size}:"
+    )
+    echo(
+        f"  outputs differ by {seen.outputs:.1e}, gradients by {seen.gradients:.1e} of the largest"
+    )
+    if seen.same and seen.silent:
+        more = f" and {len(seen.silent) - 1} more" if seen.silent[1:] else ""
+        echo(
+            f"  which proves nothing: `{seen.silent[0]}`{more} did not take part (always or never "
+            "fires, or has no gradient)"
+        )
+
+
+def bench_command(
+    spec: Spec,
+    *,
+    network: Network | None = None,
+    set: Settings,
+    batch: Batch = 4,
+    memory: Memory = "none",
+    rounds: Count = 7,
+    threads: Count | None = None,
+    deny_warnings: DenyWarnings = False,
+) -> Answer:
+    """Measure time and memory of a network: a training step and a forward pass, eager and fused.
+
+    Both backends are timed in interleaved rounds (in CPU seconds, or the GPU's); medians are
+    reported. benchmarks/ in the repository compares with SpikingJelly and torchvision.
+
+    Args:
+        rounds: Number of times that each is timed.
+        threads: CPU threads. [default: torch's]
+    """
+    from danetc.tasks.benchmark import bench
+    from danetc.tasks.networks import compile_spec
+
+    graph = compile_spec(spec, network=network, settings=set).graph
+    found = bench(graph, batch, memory, rounds, threads, silent=json_wanted())
+    return Answer(found.as_dict(), lambda: print_benchmark(found))
+
+
+def print_benchmark(found: Benchmark) -> None:
+    """Print a row for each backend."""
+    from danetc.output.summary import print_table
+
+    size = " x ".join(map(str, found.size))
+    clock = "GPU" if found.device == "cuda" else "CPU"
+    threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
+    echo(
+        f"{found.network}, T = {found.steps}, N = {found.batch}, {size}, float32, {found.device}, "
+        f"{threads}"
+    )
+    echo()
+    heads = ("", "step s", "forward s", "step wall s", "forward wall s", "peak MB", "first step s")
+    rows = [
+        (
+            f"{each.backend}{'' if each.memory == 'none' else f', {each.memory}'}",
+            *(f"{sample.seconds:.4f}" for sample in (each.step, each.forward)),
+            *(f"{sample.wall:.4f}" for sample in (each.step, each.forward)),
+            "-" if each.peak is None else f"{each.peak / 1e6:.1f}",
+            f"{each.first:.2f}",
+        )
+        for each in found.backends
+    ]
+    print_table(heads, rows, right=range(1, len(heads)))
+    eager, fused = (each.step.seconds for each in found.backends)
+    echo(f"medians of interleaved rounds, in {clock} seconds; fused / eager: {fused / eager:.2f}")
