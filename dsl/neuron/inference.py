@@ -1,30 +1,33 @@
-"""What a neuron's equations say of its numbers: which its output, states and other values may be."""
+"""Ranges of the values of a neuron, from its equations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import TypeAlias, Union
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.dsl.neuron.opcodes import OPCODES, Operand
+from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.ssa import Instruction, fold
 from danetc.dsl.ranges import REAL, NumberRange, RangeTable, Tables, constant, fixpoint
+
+_Known: TypeAlias = tuple[NumberRange, Union[RangeTable, float, None]]
+"""The range of a value, and the value as a function of few others if it is one."""
 
 
 @lru_cache(maxsize=1024)
 def output_kind(program: NeuronProgram, x: Kind = ANALOG) -> Kind:
-    """The kind of what a neuron gives, at all steps, for an input of kind ``x``."""
+    """Kind of the output of a neuron at all steps, for an input of kind ``x``."""
     return Kind.of(ranges_of(program, x)[program.output])
 
 
 @lru_cache(maxsize=1024)
 def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, NumberRange]:
-    """The ranges of all values of a neuron; those of its states are as a step finds them.
+    """Ranges of all values of a neuron; those of its states hold at the start of a step.
 
-    Of several inputs ``x`` is the kind of each.
-
-    Learnables may become any number. States are followed from their first values until nothing
-    moves; one that keeps moving may become any number.
+    ``x`` is the kind of each input. Learnables may become any number. States are followed from
+    their first values until no range changes; one that keeps changing may become any number.
     """
 
     def step(states: Mapping[str, NumberRange]) -> Mapping[str, NumberRange]:
@@ -42,24 +45,24 @@ def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, Numb
 def _step(
     program: NeuronProgram, x: Kind, states: Mapping[str, NumberRange]
 ) -> Mapping[Operand, NumberRange]:
-    """The ranges of one step's values."""
+    """Ranges of the values of one step."""
     tables = Tables()
-    ranges: dict[Operand, NumberRange] = dict.fromkeys(program.takes, x.range)
-    ranges.update(states)
-    ranges |= {item.parameter: REAL for item in program.learnables}
-    known: dict[Operand, RangeTable | None] = {
-        name: tables.source(str(name), found) for name, found in ranges.items()
-    }
-    for op in program.ops:
+    inputs = dict.fromkeys(program.takes, x.range) | {**states}
+    inputs |= {item.parameter: REAL for item in program.learnables}
+
+    def apply(op: Instruction, args: list[_Known]) -> _Known:
         info = OPCODES[op.opcode]
-        operands = [constant(a) if isinstance(a, float) else ranges[a] for a in op.args]
-        ranges[op.name] = info.range(*operands)
         found = None
         if info.value is not None and not info.rounds:
-            args = [a if isinstance(a, float) else known[a] for a in op.args]
-            found = tables.apply(info.value, args)
+            found = tables.apply(info.value, (table for _, table in args))
         if found is not None:
-            known[op.name], ranges[op.name] = found
-        else:
-            known[op.name] = tables.source(op.name, ranges[op.name])
+            return found[1], found[0]
+        made = info.range(*(known for known, _ in args))
+        return made, tables.source(op.name, made)
+
+    known: dict[str, _Known] = {
+        name: (found, tables.source(name, found)) for name, found in inputs.items()
+    }
+    values = fold(program.ops, known, apply, lambda value: (constant(value), value))
+    ranges: dict[Operand, NumberRange] = {name: found for name, (found, _) in values.items()}
     return ranges

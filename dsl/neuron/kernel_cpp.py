@@ -1,18 +1,17 @@
-"""C++ text of neuron programs: what a library made for a fusion group knows of its neuron.
+"""C++ text of neuron programs, for the libraries of fusion groups.
 
-As in ``kernel_text`` it is made of templates and of names like ``v3`` alone. ``vec`` and the functions
-that it calls stand in ``runtime/kernels/group.hpp``.
+As in ``kernel_text``, it consists of templates and of names like ``v3``. ``runtime/kernels/group.hpp``
+defines ``vec`` and the functions that the text calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from danetc.dsl.neuron.derivative import GRAD_OUTPUT, differentiate
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
-from danetc.dsl.neuron.ssa import Instruction
-from danetc.dsl.neuron.strength_reduction import cheaper
+from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
 
 _NEURON = """\
 constexpr int STATES = {states}, PARAMS = {params};
@@ -39,10 +38,11 @@ struct Neuron {{
 
 
 def neuron_source(program: NeuronProgram) -> str:
-    """A struct ``Neuron`` with one time step of a program that takes one input.
+    """Return a struct ``Neuron`` with one time step of a program with one input.
 
-    It is made of its learnables; ``step`` and ``vjp`` are as ``kernel_text`` has them, on vectors: u are
-    the states, h the gradients of those behind the step; gradients of learnables are those of elements.
+    Its constructor takes the learnables. ``step`` and ``vjp`` are those of ``kernel_text`` for
+    vectors: u are the states, h the gradients of the next states. Gradients of learnables are those
+    of each element.
     """
     if program.inputs:
         raise ValueError(f"neuron {program.name} takes several inputs")
@@ -53,50 +53,54 @@ def neuron_source(program: NeuronProgram) -> str:
     forward_ops = cheaper(program.ops, outputs)
     backward_ops = cheaper(backward.ops, gradients)
 
-    known: dict[Operand, str] = {name: f"q{i}" for i, name in enumerate(learnables)}
+    known = {name: f"q{i}" for i, name in enumerate(learnables)}
+    members = [*known.values()]
     made = [f"q{i} = p[{i}];" for i in range(len(learnables))]
-    members = [f"q{i}" for i in range(len(learnables))]
-    before: dict[str, dict[Operand, str]] = {}
-    for pass_, ops in (("a", forward_ops), ("b", backward_ops)):
-        before[pass_] = dict(known)
-        for name, line in _body(_of_scalars(ops, learnables), before[pass_], pass_):
-            members.append(name)
-            made.append(f"{name} = {line};")
+    before: list[dict[str, str]] = []
+    for letter, ops in (("a", forward_ops), ("b", backward_ops)):
+        lines, scope = _body(_of_scalars(ops, learnables), known, letter)
+        members += [name for name, _ in lines]
+        made += [f"{name} = {line};" for name, line in lines]
+        before.append(scope)
 
-    scope = {**before["a"], INPUT: "x", **_states(program)}
-    elementwise = [op for op in forward_ops if op.name not in before["a"]]
-    step = [f"const auto {name} = {line};" for name, line in _body(elementwise, scope, "v")]
-    step.append(f"s = {_spread(outputs[0], scope)};")
+    states = {state.name: f"u[{i}]" for i, state in enumerate(program.states)}
+    lines, scope = _body(forward_ops, {**before[0], INPUT: "x", **states}, "v")
+    step = [*_defined(lines), f"s = {_spread(outputs[0], scope)};"]
     step += _assigned("next", outputs[1:], scope)
 
-    scope = {**before["b"], INPUT: "x", GRAD_OUTPUT: "g", **_states(program)}
-    scope |= {name: f"h[{i}]" for i, name in enumerate(backward.grad_next_states)}
-    elementwise = [op for op in backward_ops if op.name not in before["b"]]
-    vjp = _surrogate(program, known)
-    vjp += [f"const auto {name} = {line};" for name, line in _body(elementwise, scope, "v")]
-    vjp.append(f"dx = {_spread(backward.grad_input, scope)};")
+    inputs = {**before[1], INPUT: "x", GRAD_OUTPUT: "g", **states}
+    inputs |= {name: f"h[{i}]" for i, name in enumerate(backward.grad_next_states)}
+    lines, scope = _body(backward_ops, inputs, "v")
+    vjp = []
+    if program.surrogate is not None:
+        slope, values = _body(program.surrogate.ops, {**known, INPUT: "x"}, "w")
+        result = f"return {_spread(program.surrogate.derivative, values)};"
+        body = (f"    {line}" for line in [*_defined(slope), result])
+        vjp = ["const auto surrogate = [&](vec x) -> vec {", *body, "};"]
+    vjp += [*_defined(lines), f"dx = {_spread(backward.grad_input, scope)};"]
     vjp += _assigned("du", backward.grad_states, scope)
     vjp += _assigned("dp", backward.grad_learnables, scope)
+    fields = ", ".join(f"{name} = {{}}" for name in members)
     return _NEURON.format(
         states=len(program.states),
         params=len(learnables),
         per_step=", ".join([str(item.per_step).lower() for item in program.learnables] + ["false"]),
         initial=", ".join([*(_constant(state.init) for state in program.states), "0.0f"]),
-        members=f"vec {', '.join(f'{name} = {{}}' for name in members)}"
-        if members
-        else "char none",
+        members=f"vec {fields}" if members else "char none",
         made=_indented(made),
         step=_indented(step),
         vjp=_indented(vjp),
     )
 
 
-def _states(program: NeuronProgram) -> dict[Operand, str]:
-    return {state.name: f"u[{i}]" for i, state in enumerate(program.states)}
+def expression(opcode: str, args: Sequence[str]) -> str:
+    """Return the expression of an operation on vectors and masks."""
+    info = ALL_OPCODES[opcode]
+    return (info.cpp or info.text).format(*args)
 
 
 def _constant(value: float) -> str:
-    """As torch takes a number of Python's beside tensors of float32."""
+    """A number as torch converts one next to float32 tensors."""
     return f"float({value!r})"
 
 
@@ -112,38 +116,27 @@ def _of_scalars(ops: Sequence[Instruction], learnables: Collection[str]) -> list
 
 
 def _body(
-    ops: Sequence[Instruction], scope: dict[Operand, str], letter: str
-) -> list[tuple[str, str]]:
-    """Name and expression of each operation; the names are added to ``scope``."""
-    lines = []
-    for i, op in enumerate(ops):
-        args = [_constant(arg) if isinstance(arg, float) else scope[arg] for arg in op.args]
-        scope[op.name] = f"{letter}{i}"
-        lines.append((f"{letter}{i}", expression(op.opcode, args)))
-    return lines
+    ops: Iterable[Instruction], known: Mapping[str, str], letter: str
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Name and expression of each operation that is not ``known``, and the names of all values."""
+    lines: list[tuple[str, str]] = []
+
+    def apply(op: Instruction, args: list[str]) -> str:
+        lines.append((f"{letter}{len(lines)}", expression(op.opcode, args)))
+        return lines[-1][0]
+
+    return lines, fold((op for op in ops if op.name not in known), known, apply, _constant)
 
 
-def expression(opcode: str, args: Sequence[str]) -> str:
-    """An operation, of vectors and masks."""
-    info = ALL_OPCODES[opcode]
-    return (info.cpp or info.text).format(*args)
+def _defined(lines: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"const auto {name} = {line};" for name, line in lines]
 
 
-def _surrogate(program: NeuronProgram, known: dict[Operand, str]) -> list[str]:
-    surrogate = program.surrogate
-    if surrogate is None:
-        return []
-    scope = {**known, INPUT: "x"}
-    body = [f"const auto {name} = {line};" for name, line in _body(surrogate.ops, scope, "w")]
-    body.append(f"return {_spread(surrogate.derivative, scope)};")
-    return ["const auto surrogate = [&](vec x) -> vec {", *(f"    {line}" for line in body), "};"]
-
-
-def _spread(value: Operand, scope: dict[Operand, str]) -> str:
+def _spread(value: Operand, scope: Mapping[str, str]) -> str:
     return f"spread({_constant(value) if isinstance(value, float) else scope[value]})"
 
 
-def _assigned(to: str, values: Sequence[Operand], scope: dict[Operand, str]) -> list[str]:
+def _assigned(to: str, values: Sequence[Operand], scope: Mapping[str, str]) -> list[str]:
     return [f"{to}[{i}] = {_spread(value, scope)};" for i, value in enumerate(values)]
 
 

@@ -1,7 +1,6 @@
 """Python text of neuron programs: kernels for the runtime.
 
-The text is made of this module's templates and of names like ``v3`` alone; nothing that a user
-wrote gets into it.
+The text consists of this module's templates and of names like ``v3``; no text of a user gets into it.
 """
 
 from __future__ import annotations
@@ -9,158 +8,48 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping, Sequence
 
-from danetc.dsl.neuron.derivative import GRAD_OUTPUT, Backward, differentiate
-from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
+from danetc.dsl.neuron.derivative import GRAD_OUTPUT, differentiate
+from danetc.dsl.neuron.opcodes import Operand, torch_form
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram, unique
-from danetc.dsl.neuron.ssa import Instruction
-from danetc.dsl.neuron.strength_reduction import cheaper
+from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
 
 _KERNEL = {"detach": "{0}"}  # kernels run without autograd
 
 
-def _constant(value: float) -> str:
-    return repr(value) if value >= 0 and repr(value)[0] != "-" else f"({value!r})"
-
-
-def _expression(op: Instruction, args: Sequence[str], like: str) -> str:
-    """The torch expression of an operation whose operands read ``args``."""
-    info = ALL_OPCODES[op.opcode]
-    text = info.text
-    if info.with_constants is not None:
-        places, other = info.with_constants
-        if all(isinstance(op.args[i], float) for i in places):
-            text, args = (
-                other,
-                [
-                    repr(a) if isinstance(a, float) else b
-                    for a, b in zip(op.args, args, strict=True)
-                ],
-            )
-    return text.format(*args, like=like)
-
-
 def kernel_source(program: NeuronProgram) -> str:
-    """Python source of the kernels of one time step, for torch tensors of any shape.
+    """Return the Python source of the kernels of one time step, for torch tensors of any shape.
 
-    ``step(x, states..., learnables...)`` gives ``(s, next_states...)``;
-    ``step_vjp(x, states..., learnables..., grad_s, grad_next_states...)`` gives the gradients of
-    x, each state and each learnable. Of a program with several inputs ``x`` holds them side by side in
-    its last dimension, and so does its gradient. The text uses ``torch`` and two helpers of the
-    runtime: ``spread(v, x)`` (a number of the layer as a tensor like x) and ``total(g, p)`` (a
-    gradient summed to p's shape, in its dtype).
+    ``step(x, states..., learnables...)`` returns ``(s, next_states...)``.
+    ``step_vjp(x, states..., learnables..., grad_s, grad_next_states...)`` returns the gradients of
+    ``x``, of each state and of each learnable. If the program has several inputs, the last dimension
+    of ``x`` and of its gradient holds them. The text uses ``torch`` and two helpers of the runtime:
+    ``spread(v, x)`` expands a scalar like ``x``, and ``total(g, p)`` sums a gradient to the shape
+    and dtype of ``p``.
     """
     backward = differentiate(program)
     names = {**_names(program), GRAD_OUTPUT: "g"}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
     reads = _reads(program, names)
-    lines = []
+    split = _split(program, names)
+    lines: list[str] = []
     inner: list[str] = []
     if program.surrogate is not None:
         function = _surrogate_function(program.surrogate, names)
-        if program.surrogate.scheduled:  # it reads what the step is given
+        if program.surrogate.scheduled:  # it reads arguments of the step
             inner = [f"    {line}" for line in function[:-1]]
         else:
             lines += function
-    lines += [f"def step({', '.join(reads)}):", *_parted(program, names)]
-    scope = dict(names)
     results = [program.output, *program.next_states]
-    lines += _body(cheaper(program.ops, results), scope)
+    body, scope = _body(cheaper(program.ops, results), names)
+    lines += [f"def step({', '.join(reads)}):", *split, *body]
     lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
+
+    elementwise = [backward.grad_input, *backward.grad_states]
+    gradients = [*elementwise, *backward.grad_learnables, *backward.grad_inputs]
+    body, scope = _body(cheaper(backward.ops, gradients), names)
     incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
-    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *inner]
-    lines += _parted(program, names)
-    scope = dict(names)
-    gradients = [
-        backward.grad_input,
-        *backward.grad_states,
-        *backward.grad_learnables,
-        *backward.grad_inputs,
-    ]
-    lines += _body(cheaper(backward.ops, gradients), scope)
-    lines += [f"    return ({', '.join(_gradients(program, backward, scope))},)", ""]
-    return "\n".join(lines)
-
-
-def differentiable_source(program: NeuronProgram) -> str:
-    """Python source of one time step whose derivatives, of any order and mode, torch takes itself.
-
-    ``step`` is that of ``kernel_source``, operation by operation. Besides its helpers the text uses two
-    functions whose derivative is a choice: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0, with the
-    derivative ``surrogate(v, *scheduled)``, and ``nearest(v)`` is v rounded, with the derivative 1.
-    """
-    names = _names(program)
-    lines, spike = [], "spike({0})"
-    if program.surrogate is not None:
-        scheduled = "".join(f", {names[item.name]}" for item in program.surrogate.scheduled)
-        lines += _surrogate_function(program.surrogate, names, scheduled)
-        spike = f"spike({{0}}, surrogate{scheduled})"
-    lines += [f"def step({', '.join(_reads(program, names))}):", *_parted(program, names)]
-    texts = {"heaviside": spike, "round": "nearest({0})", "detach": "{0}.detach()"}
-    lines += _body(program.ops, names, texts)
-    results = [_tensor(value, names) for value in (program.output, *program.next_states)]
-    return "\n".join([*lines, f"    return ({', '.join(results)},)", ""])
-
-
-def _names(program: NeuronProgram) -> dict[Operand, str]:
-    """The names in the text of what a step takes."""
-    names: dict[Operand, str] = {INPUT: "x"}
-    names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
-    names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
-    return names | {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
-
-
-def _reads(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
-    """The parameters of ``step``."""
-    own = [*(s.name for s in program.states), *(item.parameter for item in program.learnables)]
-    return ["x", *(names[name] for name in own)]
-
-
-def _parted(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
-    """The inputs by themselves."""
-    if not program.inputs:
-        return []
-    return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
-
-
-def _surrogate_function(
-    surrogate: SurrogateProgram, names: Mapping[Operand, str], more: str = ""
-) -> list[str]:
-    scope: dict[Operand, str] = {item.name: names[item.name] for item in surrogate.scheduled}
-    scope[INPUT] = "x"
-    body = _body(surrogate.ops, scope)
-    value = _tensor(surrogate.derivative, scope)
-    return [f"def surrogate(x{more}):", *body, f"    return {value}", ""]
-
-
-def _body(
-    ops: Sequence[Instruction], scope: dict[Operand, str], texts: Mapping[str, str] = _KERNEL
-) -> list[str]:
-    """One assignment an operation; the names that it gives are added to ``scope``. ``texts`` has the
-    operations whose expressions are not those of their rows."""
-    lines = []
-    for i, op in enumerate(ops):
-        args = [_constant(arg) if isinstance(arg, float) else scope[arg] for arg in op.args]
-        own = texts.get(op.opcode)
-        if own == "{0}":
-            scope[op.name] = args[0]
-            continue
-        scope[op.name] = f"v{i}"
-        value = own.format(*args) if own is not None else _expression(op, args, "x")
-        lines.append(f"    v{i} = {value}")
-    return lines
-
-
-def _tensor(value: Operand, scope: Mapping[Operand, str], like: str = "x") -> str:
-    """A value as a tensor of x's shape, whatever it is."""
-    if isinstance(value, float):
-        return f"torch.full_like({like}, {value!r})"
-    return f"spread({scope[value]}, {like})"
-
-
-def _gradients(
-    program: NeuronProgram, backward: Backward, scope: Mapping[Operand, str]
-) -> list[str]:
-    values = [_tensor(value, scope) for value in (backward.grad_input, *backward.grad_states)]
+    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *inner, *split, *body]
+    values = [_tensor(value, scope) for value in elementwise]
     if program.inputs:
         others = (_tensor(value, scope) for value in backward.grad_inputs)
         values[0] = f"torch.stack([{', '.join([values[0], *others])}], -1)"
@@ -170,7 +59,91 @@ def _gradients(
             values.append(_tensor(value, scope, like=parameter))
         else:
             values.append(f"total(spread({scope[value]}, x), {parameter})")
-    return values
+    return "\n".join([*lines, f"    return ({', '.join(values)},)", ""])
+
+
+def differentiable_source(program: NeuronProgram) -> str:
+    """Return the Python source of one time step that torch differentiates in any order and mode.
+
+    ``step`` is that of ``kernel_source``, operation by operation. The text also uses two functions
+    whose derivative is a choice: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0, with the
+    derivative ``surrogate(v, *scheduled)``; ``nearest(v)`` rounds v, with the derivative 1.
+    """
+    names = _names(program)
+    lines, spike = [], "spike({0})"
+    if program.surrogate is not None:
+        scheduled = "".join(f", {names[item.name]}" for item in program.surrogate.scheduled)
+        lines += _surrogate_function(program.surrogate, names, scheduled)
+        spike = f"spike({{0}}, surrogate{scheduled})"
+    forms = {"heaviside": spike, "round": "nearest({0})", "detach": "{0}.detach()"}
+    body, scope = _body(program.ops, names, forms)
+    lines += [f"def step({', '.join(_reads(program, names))}):", *_split(program, names), *body]
+    results = [_tensor(value, scope) for value in (program.output, *program.next_states)]
+    return "\n".join([*lines, f"    return ({', '.join(results)},)", ""])
+
+
+def _names(program: NeuronProgram) -> dict[str, str]:
+    """The names of the arguments of a step."""
+    names = {INPUT: "x"}
+    names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
+    names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
+    return names | {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
+
+
+def _reads(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
+    """The parameters of ``step``."""
+    own = [*(s.name for s in program.states), *(item.parameter for item in program.learnables)]
+    return ["x", *(names[name] for name in own)]
+
+
+def _split(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
+    """The line that takes several inputs apart."""
+    if not program.inputs:
+        return []
+    return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
+
+
+def _surrogate_function(
+    surrogate: SurrogateProgram, names: Mapping[str, str], more: str = ""
+) -> list[str]:
+    known = {item.name: names[item.name] for item in surrogate.scheduled} | {INPUT: "x"}
+    body, scope = _body(surrogate.ops, known)
+    return [
+        f"def surrogate(x{more}):",
+        *body,
+        f"    return {_tensor(surrogate.derivative, scope)}",
+        "",
+    ]
+
+
+def _constant(value: float) -> str:
+    return repr(value) if repr(value)[0] != "-" else f"({value!r})"
+
+
+def _body(
+    ops: Sequence[Instruction], names: Mapping[str, str], forms: Mapping[str, str] = _KERNEL
+) -> tuple[list[str], dict[str, str]]:
+    """One assignment for each operation, and the names of all values.
+
+    ``forms`` are the expressions that differ from those of the table.
+    """
+    lines: list[str] = []
+
+    def apply(op: Instruction, args: list[str]) -> str:
+        form = forms.get(op.opcode) or torch_form(op.opcode, op.args)[0]
+        if form == "{0}":
+            return args[0]
+        lines.append(f"    v{len(lines)} = {form.format(*args, like='x')}")
+        return f"v{len(lines) - 1}"
+
+    return lines, fold(ops, names, apply, _constant)
+
+
+def _tensor(value: Operand, scope: Mapping[str, str], like: str = "x") -> str:
+    """A value expanded to the shape of ``like``."""
+    if isinstance(value, float):
+        return f"torch.full_like({like}, {value!r})"
+    return f"spread({scope[value]}, {like})"
 
 
 MODULE_ATTRIBUTES = frozenset(
@@ -185,19 +158,15 @@ MODULE_ATTRIBUTES = frozenset(
     set_extra_state set_submodule share share_memory state_dict step steps to to_empty train training type xpu
     zero_grad""".split()  # noqa: SIM905
 )
-"""Names that an attribute of a neuron module cannot take."""
+"""Names that an attribute of a neuron module cannot have."""
 
 
 def parameter_names(program: NeuronProgram) -> tuple[str, ...]:
-    """The attributes that hold the learnables in a module, in their order."""
+    """Return the attributes that hold the learnables of a module, in order."""
     names: list[str] = []
     for item in program.learnables:
-        name = _identifier(item.parameter)
-        name = f"p{name}" if name.startswith("_") else name  # a module's own attributes have a _
+        name = "".join(ch if f"a{ch}".isidentifier() else "_" for ch in item.parameter)
+        name += "_" * keyword.iskeyword(name)
+        name = f"p{name}" if name.startswith("_") else name  # attributes of Module start with _
         names.append(unique(name, MODULE_ATTRIBUTES.union(names)))
     return tuple(names)
-
-
-def _identifier(name: str) -> str:
-    safe = "".join(ch if f"a{ch}".isidentifier() else "_" for ch in name)
-    return f"{safe}_" if keyword.iskeyword(safe) else safe

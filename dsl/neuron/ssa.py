@@ -271,3 +271,37 @@ def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Inst
             kept.append(op)
             wanted.update(op.args)
     return tuple(reversed(kept))
+
+
+def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Instruction, ...]:
+    """Return the operations that the outputs need, in forms that are cheaper in kernels.
+
+    The operations of a neuron's step wait for each other, so each one less counts.
+
+    ``heaviside(a - b)`` compares ``a >= b`` if one of them is constant. That is exact, also for NaN
+    and infinity: with gradual underflow only the difference of equal numbers is 0. The product
+    ``a * s`` with a spike stays: a selection would be as fast and hide that ``a`` is not finite.
+    """
+    by_name = {op.name: op for op in ops}
+    same: dict[Operand, Operand] = {}  # kernels run without autograd
+    result: list[Instruction] = []
+    for op in ops:
+        match op.opcode, *(same.get(arg, arg) for arg in op.args):
+            case ["detach", a]:
+                same[op.name] = a
+            case ["heaviside", a]:
+                condition = f"{op.name} holds"
+                result.append(Instruction(condition, "ge", _compared(a, by_name)))
+                op = Instruction(op.name, "number", (condition,))
+        result.append(op)
+    return needed(result, outputs)
+
+
+def _compared(value: Operand, by_name: dict[str, Instruction]) -> tuple[Operand, Operand]:
+    """Two values with ``a >= b`` where ``value >= 0``."""
+    op = by_name.get(value) if isinstance(value, str) else None
+    if op is not None and op.opcode == "sub":
+        left, right = op.args
+        if isinstance(left, float) or isinstance(right, float):
+            return left, right
+    return value, 0.0

@@ -1,47 +1,39 @@
-"""A graph as a file of ONNX.
+"""A network as ONNX.
 
-The names of operators and of values are those of the graph's nodes, and so those of the model's
-modules: ``stages.0.blocks.1.branch.conv2``. Initialisers have the names of the model's weights.
+Operators and values have the names of the modules of the model:
+``stages.0.blocks.1.branch.conv2``. Initialisers have the names of its weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+import numpy as np
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.onnx.memory import CarriedMemory, UnrolledMemory, zeros
-from danetc.compiler.emit.onnx.neuron import neuron_step
-from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, proto_type
+from danetc.compiler.emit.onnx.writer import Arrays, Memory, NodeWriter, proto_type
+from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree, schedule
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, Context
 from danetc.compiler.ir.ops.onnx.general import Site
-from danetc.dsl.record import record
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
 
 OnnxTime = Literal["unrolled", "loop", "step"]
 TIMES: tuple[OnnxTime, ...] = get_args(OnnxTime)
 OPSET = 21
-"""The latest for which onnxruntime 1.32 has all that is written here: it has no RandomUniformLike of
-opset 22."""
+"""The latest that onnxruntime 1.32 runs; it has no RandomUniformLike of opset 22."""
 IR_VERSION = 10
 
 
 class NotInOnnx(ValueError):
-    """An operation has no form in ONNX. The message names its node."""
-
-
-@record
-class _Region:
-    """Nodes that run one step after the other: a neuron with states, or a loop over time."""
-
-    members: tuple[int, ...]
-    taken: tuple[int, ...]
-    made: tuple[int, ...]
+    """Raised if an operation has no form in ONNX. The message names its node."""
 
 
 def emit_onnx(
@@ -53,19 +45,19 @@ def emit_onnx(
     half: bool = False,
     about: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The network with these weights (a state dict's arrays) as a model of ONNX, for any N.
+    """Return the network with these weights (arrays of a state dict) as an ONNX model for any N.
 
     Args:
-        time: ``unrolled`` for T = ``graph.steps``, each step's operators behind those of the one
-            before; ``loop`` for any T, which a sequence brings and the input ``steps`` says of an
-            image; ``step`` for one time step, whose inputs and outputs are also what neurons, delays
-            and loops remember, under the names of their nodes.
+        time: ``unrolled`` writes T = ``graph.steps`` steps in sequence. ``loop`` takes any T: the
+            length of a sequence, or the input ``steps`` for an image. ``step`` writes one time
+            step; the values that neurons, delays and loops carry are inputs and outputs under the
+            names of their nodes.
         fixed: T must be ``graph.steps``.
-        half: numbers are float16, membrane potentials float32.
-        about: what is noted in the file, as metadata; ``time`` is, and where each thing that is
-            remembered starts (``start of NAME``).
+        half: Numbers are float16, membrane potentials float32.
+        about: Metadata of the file. ``time`` and the start of each carried value
+            (``start of NAME``) are added.
 
-    Raises NotInOnnx, and ValueError for one step of a network that must see later ones.
+    Raises NotInOnnx, and ValueError for one step of a network that needs later steps.
     """
     return _Emitter(graph, weights, time, fixed, half).model(about or {})
 
@@ -75,6 +67,7 @@ class _Emitter:
         self, graph: Graph, weights: Arrays, time: OnnxTime, fixed: bool, half: bool
     ) -> None:
         self.graph = graph
+        self.scopes = Scopes(graph)
         self.time = time
         self.to = NodeWriter(graph, weights, half)
         self.shared = _same_for_all(graph)
@@ -84,35 +77,27 @@ class _Emitter:
         self.inputs: list[ValueInfoProto] = []
         self.outputs: list[ValueInfoProto] = []
         self.fixed = fixed
-        self.users = graph.users()
-        self.regions = {} if time == "step" else self._regions()
 
     def model(self, about: Mapping[str, str]) -> onnx.ModelProto:
         graph, to = self.graph, self.to
-        carried = CarriedMemory(to)
+        memory = Memory(to)
         self._take_inputs()
+        regions = [] if self.time == "step" else self._regions()
+        within = {id for region in regions for id in region.members}
+        nodes = [n for n in graph.nodes.values() if n.id not in within and n.id not in self.values]
         if self.time == "step":
-            to.memory, to.step = carried, to.claim("step")
-        waiting = [node for node in graph.nodes.values() if node.id not in self.values]
-        while waiting:
-            later: list[Node] = []
-            for node in waiting:
-                if node.id in self.values:
-                    continue
-                region = self.regions.get(node.id)
-                needed = region.taken if region is not None else node.inputs
-                if any(id not in self.values for id in needed):
-                    later.append(node)
-                elif region is not None:
-                    self._run(region)
-                else:
-                    self._write(node)
-            waiting = later
+            to.memory, to.step = memory, to.claim("step")
+        for unit in schedule(ScopeTree((), nodes, loops=regions), graph):
+            if isinstance(unit, Node):
+                self._write(unit)
+            elif isinstance(unit, LoopUnit):
+                run = self._unroll if self.time == "unrolled" else self._loop
+                run(unit.members, *self.scopes.crossing(unit))
         self._carry_on([*graph.carries] if self.time == "step" else [])
         self._give_outputs()
         notes = {**about, "time": self.time}
         if self.time == "step":
-            self._give_memory(carried, notes)
+            self._give_memory(memory, notes)
         inner = helper.make_graph(
             to.nodes, graph.name, self.inputs, self.outputs, to.constants_read()
         )
@@ -165,8 +150,8 @@ class _Emitter:
                 helper.make_tensor_value_info(name, kind, [*lead, *node.value.shape])
             )
 
-    def _give_memory(self, carried: CarriedMemory, notes: dict[str, str]) -> None:
-        """What one step takes of the step before and gives the next, as inputs and outputs."""
+    def _give_memory(self, memory: Memory, notes: dict[str, str]) -> None:
+        """Add the values that a step leaves to the next as inputs and outputs."""
         to = self.to
         if any(to.step in node.input for node in to.nodes):
             self.inputs.append(helper.make_tensor_value_info(to.step, TensorProto.INT64, [1]))
@@ -174,15 +159,15 @@ class _Emitter:
             to.nodes.append(helper.make_node("Add", [to.step, to.ints(1)], [after], after))
             self.outputs.append(helper.make_tensor_value_info(after, TensorProto.INT64, [1]))
             notes["start of step"] = "0"
-        self.inputs += [item.info for item in carried.items.values()]
-        self.outputs += carried.results()
-        for item in carried.items.values():
+        self.inputs += [item.info for item in memory.carried.values()]
+        self.outputs += memory.results()
+        for item in memory.carried.values():
             notes[f"start of {item.name}"] = repr(item.start)
 
     # -- nodes ------------------------------------------------------------------------------------
 
     def _write(self, node: Node) -> None:
-        """The operators of a node, of all that it takes or of one step."""
+        """Write the operators of a node, for all time steps or for the current one."""
         to = self.to
         to.path, to.at = node.path, node
         first = len(to.nodes)
@@ -197,7 +182,7 @@ class _Emitter:
             value = self._operation(node)
         self.values[node.id] = to.rename(value, node.path + to.suffix, first)
         if to.memory is not None:
-            _renamed(to.memory, value, self.values[node.id])
+            to.memory.renamed(value, self.values[node.id])
 
     def _operation(self, node: Node) -> str:
         form = OPS[node.op].onnx
@@ -229,59 +214,43 @@ class _Emitter:
 
     def _neuron(self, node: Node) -> str:
         to, program = self.to, self.graph.program(node)
-        x = self.values[node.inputs[0]]
         names = [f"{node.path}.{state.name}" for state in program.states]
         states: list[str] = []
         for name, state in zip(names, program.states, strict=True):
             assert to.memory is not None
             states.append(to.memory.before(name, node.value.shape, 1, state.init, True))
-        s, after = neuron_step(to, program, x, states)
-        for name, value in zip(names, after, strict=True):
-            assert to.memory is not None
-            to.memory.after(name, value)
+        s, after = _neuron_step(to, program, self.values[node.inputs[0]], states)
+        if to.memory is not None:
+            to.memory.next |= zip(names, after, strict=True)
         return s
 
     # -- steps ------------------------------------------------------------------------------------
 
-    def _regions(self) -> dict[int, _Region]:
-        """What runs step by step, by each of its nodes."""
+    def _regions(self) -> list[LoopUnit]:
+        """Nodes that run step by step: loops over time, and neurons with states."""
         graph = self.graph
-        groups = [loop.members for loop in loops(graph)]
+        groups = [[*loop.members] for loop in loops(graph)]
         within = {id for members in groups for id in members}
         groups += [
-            (node.id,)
+            [node.id]
             for node in graph.nodes.values()
             if node.op == "neuron" and node.id not in within and graph.program(node).varies
         ]
-        found: dict[int, _Region] = {}
-        results = set(graph.outputs.values())
-        for members in groups:
-            inside = set(members)
-            taken = dict.fromkeys(i for id in members for i in graph[id].inputs if i not in inside)
-            made = [id for id in members if id in results or not inside.issuperset(self.users[id])]
-            region = _Region(members, tuple(taken), tuple(made))
-            found |= dict.fromkeys(members, region)
-        return found
+        return [LoopUnit((), "", members) for members in groups]
 
-    def _run(self, region: _Region) -> None:
-        if isinstance(self.to.steps, int) and self.time == "unrolled":
-            self._unroll(region, self.to.steps)
-        else:
-            self._loop(region)
-
-    def _unroll(self, region: _Region, steps: int) -> None:
-        to, outer = self.to, dict(self.values)
-        to.path = self.graph[region.members[-1]].path
-        frames = {id: [self.values[id]] * steps for id in region.taken}
-        for id in region.taken:
+    def _unroll(self, members: list[int], taken: list[int], made: list[int]) -> None:
+        to, outer, steps = self.to, dict(self.values), self.graph.steps
+        to.path = self.graph[members[-1]].path
+        frames = {id: [self.values[id]] * steps for id in taken}
+        for id in taken:
             if self.graph[id].value.varies and steps > 1:
                 frames[id] = to.nodes_of("Split", [self.values[id]], steps, axis=0, num_outputs=steps)  # fmt: skip
-        to.memory = UnrolledMemory(to, self._batch() if len(region.members) > 1 else "")
-        given: dict[int, list[str]] = {id: [] for id in region.made}
+        to.memory = Memory(to, self._batch() if len(members) > 1 else "")
+        given: dict[int, list[str]] = {id: [] for id in made}
         for t in range(steps):
             to.step, to.suffix = to.ints(t), f"/t{t}"
-            self.values |= {id: frames[id][t] for id in region.taken}
-            self._one_step(region)
+            self.values |= {id: frames[id][t] for id in taken}
+            self._one_step(members)
             for id, values in given.items():
                 values.append(self.values[id])
         to.memory, to.step, to.suffix = None, "", ""
@@ -293,71 +262,69 @@ class _Emitter:
             if steps > 1:
                 whole = to.node("Concat", *values, axis=0)
                 self.values[id] = to.rename(whole, to.path, first)
-        self._note(region)
 
-    def _loop(self, region: _Region) -> None:
+    def _loop(self, members: list[int], taken: list[int], made: list[int]) -> None:
         to, outer = self.to, dict(self.values)
-        to.path = self.graph[region.members[-1]].path
+        to.path = self.graph[members[-1]].path
         steps = {
             id: to.as_steps(self.values[id], self.graph[id].value.shape)
-            for id in region.taken
+            for id in taken
             if self.graph[id].value.varies
         }
         near = next((v for id, v in steps.items() if id not in self.shared), None)
-        # of what it reads, where that says it, so that a picture has no line from the input to each loop
+        # read N from the nearest value: a picture has no edge from the input to each loop then
         batch = self._batch() if near is None else to.node("Shape", near, start=1, end=2)
-        carried = CarriedMemory(to)
+        memory = Memory(to)
         index, going = to.claim(f"{to.path}/step"), to.claim(f"{to.path}/going")
         label = to.path
         with to.inside() as nodes:
-            to.memory, to.suffix = carried, "/t"
+            to.memory, to.suffix = memory, "/t"
             to.step = to.node("Unsqueeze", index, to.ints(0))
             for id, value in steps.items():
                 self.values[id] = to.node("Gather", value, index, axis=0)
-            self._one_step(region)
-            given = [self.values[id] for id in region.made]
-            kept = carried.results()
+            self._one_step(members)
+            given = [self.values[id] for id in made]
+            results = memory.results()
             on = to.claim(f"{label}/on")
             nodes.append(helper.make_node("Identity", [going], [on], name=on))
             outputs = []
             kind = proto_type(to.type)
-            for id, value in zip(region.made, given, strict=True):
+            for id, value in zip(made, given, strict=True):
                 name = to.claim(f"{value}/given")
                 nodes.append(helper.make_node("Identity", [value], [name], name=name))
                 size: list[int | str] = ["N", *self.graph[id].value.shape]
                 outputs.append(helper.make_tensor_value_info(name, kind, size))
             body = helper.make_graph(
                 nodes,
-                str(self.graph[region.members[0]].attrs.get("neuron", "loop")),
+                str(self.graph[members[0]].attrs.get("neuron", "loop")),
                 [
                     helper.make_tensor_value_info(index, TensorProto.INT64, []),
                     helper.make_tensor_value_info(going, TensorProto.BOOL, []),
-                    *(item.info for item in carried.items.values()),
+                    *(item.info for item in memory.carried.values()),
                 ],
-                [helper.make_tensor_value_info(on, TensorProto.BOOL, []), *kept, *outputs],
+                [helper.make_tensor_value_info(on, TensorProto.BOOL, []), *results, *outputs],
             )
         to.memory, to.step, to.suffix, to.path = None, "", "", label
         starts = [
-            zeros(to, batch, item.shape, item.steps, item.start, item.single)
-            for item in carried.items.values()
+            memory.filled(batch, item.shape, item.steps, item.start, item.single)
+            for item in memory.carried.values()
         ]
-        count = len(starts) + len(region.made)
-        results = to.nodes_of("Loop", [to.length(), "", *starts], count, body=body)
+        count = len(starts) + len(made)
+        found = to.nodes_of("Loop", [to.length(), "", *starts], count, body=body)
         self.values = outer
-        for id, value in zip(region.made, results[len(starts) :], strict=True):
+        for id, value in zip(made, found[len(starts) :], strict=True):
             to.path = self.graph[id].path
             first = len(to.nodes)
             whole = to.as_batch(value, self.graph[id].value.shape)
             self.values[id] = to.rename(whole, to.path, first)
-        self._note(region)
 
-    def _one_step(self, region: _Region) -> None:
-        for id in region.members:
+    def _one_step(self, members: Sequence[int]) -> None:
+        for id in members:
             self._write(self.graph[id])
-        self._carry_on([id for id in region.members if id in self.graph.carries])
+        self._carry_on([id for id in members if id in self.graph.carries])
 
     def _carry_on(self, carries: Sequence[int]) -> None:
-        """Remember what the next steps read of this one."""
+        """Leave the values that later steps read."""
         to = self.to
         for id in carries:
             node, value = self.graph[id], self.values[self.graph.carries[id]]
@@ -370,13 +337,9 @@ class _Emitter:
                 value = to.node("Concat", later, now, axis=0)
             to.remember("past", value)
 
-    def _note(self, region: _Region) -> None:
-        for id in region.members:
-            self.values.setdefault(id, "")  # nothing outside reads it
-
 
 def _same_for_all(graph: Graph) -> frozenset[int]:
-    """What is written once for all samples, [1, ...]: also what training has left behind."""
+    """Values that are written once for all samples, [1, ...], such as running statistics."""
     found = set(same_for_all(graph))
     for node in graph.nodes.values():
         if OPS[node.op].time == "constant" or (node.inputs and found.issuperset(node.inputs)):
@@ -390,9 +353,51 @@ def _steps(node: Node) -> int:
     return steps
 
 
-def _renamed(memory: Any, value: str, name: str) -> None:
-    """What is remembered under a name that has changed."""
-    known: dict[str, str] = memory.next if isinstance(memory, CarriedMemory) else memory.known
-    for key, remembered in known.items():
-        if remembered == value:
-            known[key] = name
+def _neuron_step(
+    to: NodeWriter, program: NeuronProgram, x: str, states: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Write one time step of a neuron in float32; return the output and the next states.
+
+    The last dimension of ``x`` holds several inputs. A state may come as one number.
+    """
+    single = proto_type(np.float32)
+    x = to.node("Cast", x, to=single) if to.half else x
+    values = {"x": x}
+    if program.inputs:
+        for place, name in enumerate(program.takes):
+            index = to.node("Squeeze", to.ints(place), to.ints(0))
+            values[name] = to.node("Gather", x, index, axis=-1)
+    values |= zip((state.name for state in program.states), states, strict=True)
+    for item in program.learnables:
+        weight = to.weight(item.parameter)
+        if item.per_step:
+            weight = to.node("Gather", weight, to.step, axis=0)
+        values[item.parameter] = to.node("Cast", weight, to=single) if to.half else weight
+    results = [program.output, *program.next_states]
+    whole = {*program.takes}  # values with the shape of the input
+
+    def constant(value: float) -> str:
+        return to.array(value, single=True)
+
+    def apply(op: Instruction, operands: list[str]) -> str:
+        if not whole.isdisjoint(arg for arg in op.args if isinstance(arg, str)):
+            whole.add(op.name)
+        row = OPCODES[op.opcode]
+        if row.onnx is None:
+            raise NotImplementedError(f"the function {op.opcode} has no form in ONNX")
+        for name in row.onnx:
+            operator, *numbers = name.split()
+            taken = [*operands, *(constant(float(number)) for number in numbers)]
+            attributes = {"to": single} if operator == "Cast" else {}
+            operands = [to.node(operator, *taken[: 1 if attributes else None], **attributes)]
+        return operands[0]
+
+    values = fold(cheaper(program.ops, results), values, apply, constant)
+    found: list[str] = []
+    for result in results:
+        value = constant(result) if isinstance(result, float) else values[result]
+        if result not in whole:
+            value = to.node("Expand", value, to.node("Shape", x))
+        found.append(value)
+    s, *after = found
+    return (to.node("Cast", s, to=proto_type(to.type)) if to.half else s), after

@@ -1,34 +1,26 @@
-"""Operators of ONNX as they are written: their names, constants, and what is remembered."""
+"""Operators of ONNX under unique names, constants, and values that a step leaves to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import field
+from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape, unique
+from danetc.dsl.record import record
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
-
-
-class StateMemory(Protocol):
-    """What steps remember, by the names of what they remember."""
-
-    def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
-        """The value of the step before, float32 where it is ``single``; ``start`` at the first."""
-
-    def after(self, name: str, value: str) -> None:
-        """The value for the next step."""
 
 
 class NodeWriter:
     """Writes operators (``compiler.ir.ops.onnx.general.OnnxWriter``).
 
-    ``length`` of a network is T: a number, or the name of one that the file's user or its input says.
+    ``steps`` is T: a number, or the name of the value that holds it.
     """
 
     def __init__(self, graph: Graph, weights: Arrays, half: bool) -> None:
@@ -38,19 +30,19 @@ class NodeWriter:
         self.type = np.float16 if half else np.float32
         self.steps: int | str = graph.steps
         self.step = ""
-        self.memory: StateMemory | None = None
+        self.memory: Memory | None = None
         self.constants: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
         self.names: set[str] = set()
-        self.path = ""  # of the node that is written
-        self.suffix = ""  # of the time step
+        self.path = ""  # of the current node
+        self.suffix = ""  # of the current time step
         self._known: dict[tuple[Any, ...], str] = {}  # constants by their contents
         self.at: Node | None = None
 
     # -- names and nodes --------------------------------------------------------------------------
 
     def claim(self, name: str) -> str:
-        """``name``, or one like it that nothing has."""
+        """Reserve ``name``, or a free name like it."""
         name = unique(name, self.names.__contains__)
         self.names.add(name)
         return name
@@ -61,15 +53,18 @@ class NodeWriter:
     def nodes_of(
         self, operator: str, inputs: Sequence[str], outputs: int, **attributes: Any
     ) -> list[str]:
-        """An operator of several outputs."""
+        """Write an operator with several outputs."""
         name = self.claim(f"{self.path}{self.suffix}/{operator}")
         names = [name] if outputs == 1 else [self.claim(f"{name}.{i}") for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
         return names
 
     def rename(self, value: str, name: str, first: int = 0) -> str:
-        """Give the value, and the operator that makes it, a name, which it gives; ``first`` is the
-        first node that may make or read it. What another part of the file gave stays."""
+        """Rename a value and the operator that makes it, and return the new name.
+
+        ``first`` is the first node that may make or read it. A value that is made before keeps its
+        name.
+        """
         made = next((n for n in self.nodes[first:] if value in n.output), None)
         if made is None or len(made.output) > 1:
             return value
@@ -83,7 +78,7 @@ class NodeWriter:
 
     @contextmanager
     def inside(self) -> Iterator[list[NodeProto]]:
-        """Write into a graph within the graph."""
+        """Write into a subgraph."""
         outer, self.nodes = self.nodes, []
         try:
             yield self.nodes
@@ -103,7 +98,7 @@ class NodeWriter:
         return self.weights[self._full(name)]
 
     def _full(self, name: str) -> str:
-        """The name in the weights; of a layer that is another one, that one's."""
+        """The name of a stored value of the current node, or of the layer that it shares."""
         assert self.at is not None
         node = self.graph[self.graph.shares.get(self.at.id, self.at.id)]
         return dotted(*node.scope, node.name, name)
@@ -130,7 +125,7 @@ class NodeWriter:
         return name
 
     def constants_read(self) -> list[TensorProto]:
-        """Those that an operator reads, in a loop too."""
+        """The constants that operators read, including those in loops."""
         read = {name for node in _all(self.nodes) for name in node.input}
         return [value for name, value in self.constants.items() if name in read]
 
@@ -156,7 +151,7 @@ class NodeWriter:
         return self.node("Expand", x, self.node("Concat", rank, rest, axis=0))
 
     may_differ = False
-    """Some values are the same for all samples, [1, ...]."""
+    """True if some values are the same for all samples, [1, ...]."""
 
     def before(self, name: str, shape: Shape, steps: int) -> str:
         assert self.memory is not None
@@ -164,11 +159,78 @@ class NodeWriter:
 
     def remember(self, name: str, value: str) -> None:
         assert self.memory is not None
-        self.memory.after(f"{self.path}.{name}", value)
+        self.memory.next[f"{self.path}.{name}"] = value
+
+
+@record
+class Carried:
+    """A value that a step takes from the step before: its name, its shape and its start."""
+
+    name: str
+    info: ValueInfoProto
+    shape: Shape
+    steps: int
+    start: float
+    single: bool
+
+
+@record(frozen=False)
+class Memory:
+    """Values that a step leaves to the next, by name.
+
+    Without ``batch`` a step takes them as inputs and returns them as outputs, as one step alone and
+    the body of a loop do. For steps in sequence ``batch`` is the number of samples, [1].
+    """
+
+    to: NodeWriter
+    batch: str | None = None
+    carried: dict[str, Carried] = field(default_factory=dict)
+    next: dict[str, str] = field(default_factory=dict)
+
+    def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
+        """Return the value from the step before, and ``start`` at the first step.
+
+        A ``single`` value is float32: a state of a neuron, whose equations expand it.
+        """
+        if self.batch is not None:
+            if name in self.next:
+                return self.next[name]
+            if single:
+                return self.to.array(start, single)
+            return self.filled(self.batch, shape, steps, start, single)
+        if name not in self.carried:
+            kind = proto_type(np.float32 if single else self.to.type)
+            lead: list[int | str] = [steps, "N"] if steps > 1 else ["N"]
+            label = self.to.claim(name)
+            info = helper.make_tensor_value_info(label, kind, [*lead, *shape])
+            self.carried[name] = Carried(label, info, shape, steps, start, single)
+        return self.carried[name].name
+
+    def filled(self, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
+        """Return a value for ``batch`` samples that is ``start`` everywhere."""
+        to = self.to
+        sizes = [*([to.ints(steps)] if steps > 1 else []), batch, to.ints(*shape)]
+        size = to.node("Concat", *sizes, axis=0)
+        return to.node("Expand", to.array(start, single), size)
+
+    def renamed(self, value: str, name: str) -> None:
+        self.next = {key: name if known == value else known for key, known in self.next.items()}
+
+    def results(self) -> list[ValueInfoProto]:
+        """Write the values for the next step as outputs."""
+        found = []
+        for name, item in self.carried.items():
+            given = self.to.claim(f"{item.name}_next")
+            self.to.nodes.append(helper.make_node("Identity", [self.next[name]], [given], given))
+            info = ValueInfoProto()
+            info.CopyFrom(item.info)
+            info.name = given
+            found.append(info)
+        return found
 
 
 def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """These and those within them."""
+    """Nodes, and the nodes of their subgraphs."""
     for node in nodes:
         yield node
         for part in node.attribute:
@@ -176,12 +238,12 @@ def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 
 def _label(array: np.ndarray[Any, Any]) -> str:
-    """A name for a small constant: its numbers."""
+    """A name for a small constant, made of its numbers."""
     numbers = "_".join(f"{value:g}" for value in array.reshape(-1).tolist())
     kind = {"i": "int", "f": "float"}[array.dtype.kind]
     return f"{kind}/{numbers}" + ("" if array.ndim else "/scalar")
 
 
 def proto_type(array_type: Any) -> int:
-    """The number by which ONNX knows a type of numpy."""
+    """Return the number of a type of numpy in ONNX."""
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(array_type)))
