@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TypeAlias, Union
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction, fold
 from danetc.dsl.ranges import REAL, NumberRange, RangeTable, Tables, constant, fixpoint
