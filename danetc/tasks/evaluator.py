@@ -142,7 +142,7 @@ class DirectoryEvaluator:
         if self.recorded is None:
             return []
         split = ["the training images (was: the test images)"] * (self._asked.split != "test")
-        return split + unlike(self.conditions, self.recorded)
+        return [*split, *unlike(self.conditions, self.recorded)]
 
     def images(self, steps: int | None = None) -> int:
         """How many images the split has."""

@@ -1,1 +1,1 @@
-"""Training: the loop, what it is made of, and what makes a killed run whole again."""
+"""Training: the loop, its parts, and checkpoints that let a killed run go on."""

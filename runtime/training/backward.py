@@ -1,7 +1,7 @@
-"""How gradients go back through time: through all steps at once, or part by part as they run.
+"""Backpropagation through time: over all steps, or over groups of steps as they run.
 
-Part by part the network runs as a stream: the memory of a training step does not grow with T, and
-norms take the statistics of one step. What an earlier part has left in the states is a number.
+In groups, the network runs as a stream: the memory of a training step does not grow with T, norms
+use the statistics of one step, and no gradient passes through the states from group to group.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ from danetc.runtime.training.losses import Objective
 
 
 class LossFunction(Protocol):
-    """The loss of what a model gives for a part of a batch, its labels, and that part."""
+    """Loss of a model's outputs, given the labels and images of a part of a batch."""
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor, /) -> Tensor: ...
 
 
-def _nothing(what: str) -> None:
-    """Nobody measures the time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a batch to learn from: images ``x`` [N, ...] or [T, N, ...] and ``labels``.
+    """A part of a batch: images ``x`` [N, ...] or [T, N, ...] and ``labels``.
 
-    ``shared`` is what is called in place of ``model`` where several processes train it. ``scaled``
-    gives what the backward pass begins with, ``lap`` takes the time of ``forward`` and ``backward``.
+    ``shared`` is called in place of ``model``: the model, or DDP around it. ``scaled`` turns the
+    loss into the value that the backward pass starts from. ``lap`` is called after ``forward`` and
+    ``backward`` with that word.
     """
 
     shared: nn.Module
@@ -46,31 +43,31 @@ class Part:
     loss: LossFunction
     autocast: Callable[[], AbstractContextManager[object]]
     scaled: Callable[[Tensor], Tensor]
-    lap: Callable[[str], object] = _nothing
+    lap: Callable[[str], object] = lambda part: None
 
 
 Backward = Callable[[Part], tuple[Any, Tensor]]
-"""Adds the gradients of a part to the weights'; gives the outputs and the loss."""
+"""Adds the gradients of a part to those of the weights; returns the outputs and the loss."""
 
 
 def make_backward(item: Item) -> Backward:
-    """The way that a recipe's ``gradient`` names."""
+    """Return the function that a recipe's ``gradient`` names."""
     arguments = dict(item.arguments)
     return lambda part: BACKWARD[item.name].run(part, **arguments)
 
 
 def steps_at_once(item: Item) -> int | None:
-    """How many time steps the gradient goes through at once; None is all of them."""
+    """Number of time steps that the gradient goes through at once; None for all."""
     return BACKWARD[item.name].at_once(item)
 
 
 def whole(item: Item) -> bool:
-    """Whether it goes through all steps at once."""
+    """True if the gradient goes through all steps at once."""
     return steps_at_once(item) is None
 
 
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
-    """Raise TrainingError where a network or its loss needs all steps at once."""
+    """Raise TrainingError if a network or its loss needs all steps at once and has not."""
     if whole(item):
         return
     if model.signature.whole:
@@ -96,7 +93,7 @@ def _bptt(part: Part) -> tuple[Any, Tensor]:
 
 
 def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
-    """The loss is the mean over parts of ``steps`` steps, weighted by their steps."""
+    """The loss is the mean over groups of ``steps`` steps, weighted by their numbers of steps."""
     signature = part.model.signature
     frames = part.x.dim() == len(signature.input) + 2
     count = len(part.x) if frames else signature.steps
@@ -128,8 +125,8 @@ def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A row of ``BACKWARD``: ``run`` takes a part of a batch and the arguments of the row in
-    ``dsl.recipe.items``; ``at_once`` is for ``steps_at_once``."""
+    """A row of ``BACKWARD``: ``run`` takes a part and the arguments of the row in
+    ``dsl.recipe.items``; ``at_once`` answers ``steps_at_once``."""
 
     run: Callable[..., tuple[Any, Tensor]]
     at_once: Callable[[Item], int | None]
@@ -143,13 +140,13 @@ BACKWARD: Mapping[str, Way] = {
 
 
 def _together(steps: list[tuple[Tensor, ...]]) -> Any:
-    """Outputs of some steps, [T, N, ...] each; a tuple where there are several."""
+    """Stack the outputs of steps to [T, N, ...]; a tuple if there are several outputs."""
     outputs = tuple(torch.stack(output) for output in zip(*steps, strict=True))
     return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _detached(states: Any) -> Any:
-    """States as numbers, whatever holds them."""
+    """Detach all tensors of nested states."""
     match states:
         case Tensor():
             return states.detach()
@@ -162,10 +159,10 @@ def _detached(states: Any) -> Any:
 
 @contextmanager
 def _traced(model: nn.Module, trace: float) -> Iterator[None]:
-    """While it lasts the gradient of a weight at a step is of the layer's inputs of all steps so
-    far, each step before by ``trace`` less (OTTT: Xiao et al., NeurIPS 2022, Eq. 9 to 11).
+    """Compute weight gradients from the sum of a layer's inputs so far, decayed by ``trace`` a step.
 
-    What layers give, and the gradients of their inputs, stay as they are.
+    This is OTTT (Xiao et al., NeurIPS 2022, Eq. 9 to 11). Outputs and the gradients of inputs do
+    not change.
     """
     if trace == 0:
         yield
@@ -175,7 +172,7 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
 
     def follow(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
         if module in running:
-            return None  # called below, for what it gives without learning
+            return None  # the call below, whose weights are detached
         x = inputs[0].detach()
         past = sums.get(module)
         sums[module] = x if past is None else trace * past + x

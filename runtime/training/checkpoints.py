@@ -1,16 +1,16 @@
-"""Checkpoints on disk: whole or not there, checked before they are believed, never unpickled.
+"""Checkpoints on disk: written atomically, verified when read, never pickled.
 
-A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each and
-its own (``danetc.runtime.system.files``). It is written beside its place, flushed to the disk, and moved
-there by a rename:
+A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each file
+and of itself (``danetc.runtime.system.files``). It is written beside its place, flushed to the disk,
+and renamed:
 
 ======================= ============================================================
 ``last``                the newest
-``previous``            the one before it, for when ``last`` turns out to be damaged
+``previous``            the one before it, in case ``last`` is damaged
 ``best``                the one with the highest test accuracy of its phase
 ``epoch-0010``          every k epochs, counted over all phases
 ``phase-NAME``          the end of a phase that has a next one
-``.NAME.tmp-PID``       one that was being written when its process died
+``.NAME.tmp-PID``       one that was incomplete when its process died
 ======================= ============================================================
 """
 
@@ -42,19 +42,19 @@ from danetc.runtime.system.files import (
 )
 
 FORMAT = 1
-"""Raised when an older danetc could no longer read a checkpoint."""
+"""Version of the format; increased when an older danetc cannot read a new checkpoint."""
 STATE = "state.json"
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 PATIENCE = 60.0
-"""Seconds that a message waits for a checkpoint which is being written, to name it."""
+"""Seconds that a message waits for a checkpoint in progress in order to name it."""
 Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """How far a run is: the phase (from 0), its whole epochs, and steps of the one begun.
+    """Progress of a run: the phase (from 0), its complete epochs, and steps of the current one.
 
-    After the last step of an epoch and before its evaluation, ``step`` is the number of its steps.
+    Between the last step of an epoch and its evaluation, ``step`` is the number of its steps.
     """
 
     phase: int = 0
@@ -67,9 +67,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at a position, on the CPU and apart from the run: nothing of it changes any more.
+    """An independent copy of a run at a position, on the CPU.
 
-    ``tensors`` are by file (``model``, ``optimizer``, ``ema``, ``rank-0`` ...) and name, ``state``
+    ``tensors`` are by file (``model``, ``optimizer``, ``ema``, ``rank-0`` ...) and name; ``state``
     is JSON data.
     """
 
@@ -79,10 +79,10 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Only rank 0 has one.
+    """Checkpoints of a run, on rank 0.
 
-    What is wrong with a disk while a training goes on is no reason to lose the training: a
-    checkpoint that cannot be written is said to ``notice``, and what was there stays.
+    A disk that fails does not end a training: the failure goes to ``notice``, and the checkpoints
+    that were there stay.
     """
 
     def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
@@ -95,14 +95,14 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
 
     def write(self, snapshot: Snapshot, *names: str) -> bool:
-        """Write a checkpoint under one name or several; whether that has worked."""
+        """Write a checkpoint under each name; return True on success."""
         self.wait()
         self._attempt(snapshot, names)
         self._report(names)
         return self.failure is None
 
     def write_later(self, snapshot: Snapshot, *names: str) -> None:
-        """The same, while the training goes on. One at a time: a second one waits for the first."""
+        """Write a checkpoint in the background, after the one that is being written."""
         self.wait()
         self._thread = threading.Thread(
             target=self._attempt, args=(snapshot, names), name="checkpoint"
@@ -111,7 +111,7 @@ class Checkpoints:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until what is being written is on disk."""
+        """Wait until the checkpoint in progress is on disk."""
         if self._thread is not None:
             self._thread.join()
             names = self._thread.names  # type: ignore[attr-defined]
@@ -119,8 +119,9 @@ class Checkpoints:
             self._report(names)
 
     def last_written(self) -> Position | None:
-        """Where the newest checkpoint is whose writing is known to have ended; the one that is
-        being written is waited for, for as long as a healthy disk may take. Any thread may ask.
+        """Return the position of the newest complete checkpoint.
+
+        Waits up to PATIENCE seconds for the one in progress. Safe to call from any thread.
         """
         thread = self._thread
         if thread is not None:
@@ -128,9 +129,9 @@ class Checkpoints:
         return self._kept
 
     def latest(self) -> Snapshot | None:
-        """The newest checkpoint that is whole; None where there is none at all.
+        """Return the newest intact checkpoint, or None if there are none.
 
-        Damaged ones are passed over with a notice. Raises CheckpointError where only such are left.
+        Damaged ones are skipped with a notice. Raises CheckpointError if all are damaged.
         """
         damaged: list[str] = []
         found: list[tuple[Position, Path]] = []
@@ -159,11 +160,11 @@ class Checkpoints:
         return None
 
     def read(self, name: str) -> Snapshot:
-        """The checkpoint of this name. Raises CheckpointError."""
+        """Read a checkpoint by its name. Raises CheckpointError."""
         return read_checkpoint(self.folder / name)
 
     def sweep(self) -> None:
-        """Remove what processes that died have left half written."""
+        """Remove checkpoints that were incomplete when their process died."""
         for path in self.folder.glob(".*.tmp-*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.glob(".*.old-*"):
@@ -192,7 +193,7 @@ class Checkpoints:
             self._kept = snapshot.position
         except OSError as error:
             self.failure = explain_os_error(error, "free some space; the run continues")
-        except Exception as error:  # in a thread of its own nobody else would hear of it
+        except Exception as error:  # in a thread, where it would be lost
             self.failure = f"{type(error).__name__}: {error}"
 
     def _report(self, names: Sequence[str]) -> None:
@@ -201,7 +202,7 @@ class Checkpoints:
             for name in names:
                 self._written(self.folder / name)
             return
-        if again:  # a disk that is full stays so: once is enough
+        if again:  # report a full disk once
             return
         there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
         self._notice(f"no checkpoint was written: {self.failure}; {there}")
@@ -231,7 +232,7 @@ class Checkpoints:
         if not place.exists():
             return
         previous, gone = self.folder / PREVIOUS, self.folder / f".{PREVIOUS}.tmp-{os.getpid()}"
-        if previous.exists():  # a name of its own first: half removed it would look damaged
+        if previous.exists():  # renamed first: half removed, it would look damaged
             shutil.rmtree(gone, ignore_errors=True)
             previous.rename(gone)
         place.rename(previous)
@@ -242,7 +243,7 @@ class Checkpoints:
 
 
 def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
-    """Write a checkpoint to a new folder. Errors name its files as they will be in ``place``."""
+    """Write a checkpoint to a new folder. Errors name the files as they will be in ``place``."""
     with naming(place):
         folder.mkdir()
     files = {}
@@ -267,7 +268,7 @@ def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> Snapshot:
-    """A checkpoint, each file of it as it was written. Raises CheckpointError."""
+    """Read and verify a checkpoint. Raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -289,7 +290,7 @@ def read_checkpoint(folder: Path) -> Snapshot:
 
 
 def position_on_disk(folder: Path) -> Position | None:
-    """Where a checkpoint is of a training; None where there is none, or it is damaged."""
+    """Return the position of a checkpoint; None if it is missing or damaged."""
     try:
         return _position(_read_state(folder))
     except CheckpointError:
@@ -297,7 +298,7 @@ def position_on_disk(folder: Path) -> Position | None:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    """What state.json says, in the form that ``_write`` gives it. Raises CheckpointError."""
+    """Read and verify state.json. Raises CheckpointError."""
     try:
         record = read_record(within(folder.parent, folder.name, STATE))
     except DamagedError as error:

@@ -1,7 +1,7 @@
-"""The processes of a training: one alone, or those that torchrun has started.
+"""The processes of a training: a single one, or those started by torchrun.
 
-``World`` is what a process knows of the others. With one process every method of it is trivial, so
-that the loop has no branches for it.
+``World`` is a process's view of the others. Its methods are trivial with one process, so the loop
+needs no branches for that case.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from danetc.runtime.training.heartbeat import Heartbeat, meet
 Result = TypeVar("Result")
 Failure = TypeVar("Failure", bound=Exception)
 OF_ONE = "of_one_process"
-"""What an error is marked by that other processes may not have met."""
+"""Attribute of errors that other processes may not have met."""
 TIMEOUT = timedelta(minutes=30)
-"""How long a collective waits for the others, as for a rank 0 that writes to a slow disk."""
+"""Limit of a collective, long enough for a rank 0 that writes to a slow disk."""
 
 
 class FailedElsewhere(Exception):
-    """Rank 0 has met an error, which it reports itself."""
+    """Rank 0 has met an error and reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which of how many processes this is, and its device. ``control`` carries what is agreed on
-    the CPU, whatever the gradients travel by.
+    """Rank of this process, number of processes, and device.
+
+    ``control`` is the group for agreements on the CPU, whatever the backend of the gradients.
     """
 
     device: torch.device
@@ -53,7 +54,7 @@ class World:
         return self.rank == 0
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag, where one process has it set."""
+        """Return for each flag whether any process has set it."""
         if self.size == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
@@ -61,7 +62,7 @@ class World:
         return tuple(bool(flag) for flag in found.tolist())
 
     def gather(self, item: Result) -> list[Result]:
-        """The item of each process, in their order, everywhere."""
+        """Return the items of all processes by rank, in every process."""
         if self.size == 1:
             return [item]
         found: list[Any] = [None] * self.size
@@ -69,7 +70,7 @@ class World:
         return found
 
     def from_first(self, item: Result) -> Result:
-        """The item of rank 0, everywhere."""
+        """Return the item of rank 0 in every process."""
         if self.size == 1:
             return item
         held: list[Any] = [item]
@@ -78,8 +79,9 @@ class World:
         return found
 
     def on_first(self, work: Callable[[], Result]) -> Result:
-        """What ``work`` gives on rank 0, everywhere. Its error is raised there, and elsewhere
-        FailedElsewhere.
+        """Run ``work`` on rank 0 and return its result in every process.
+
+        An error is raised on rank 0, and FailedElsewhere in the other processes.
         """
         if self.size == 1:
             return work()
@@ -99,7 +101,7 @@ class World:
         return found
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors on the CPU that rank 0 has, everywhere."""
+        """Return the CPU tensors of rank 0 in every process."""
         if self.size == 1:
             return dict(tensors)
         forms = self.from_first([(k, tuple(v.shape), v.dtype) for k, v in tensors.items()])
@@ -112,7 +114,7 @@ class World:
         return found
 
     def own(self, error: Failure) -> Failure:
-        """An error that this process meets and others may not, which says whose it is."""
+        """Mark an error that other processes may not meet, and name its rank."""
         if self.size == 1:
             return error
         found = type(error)(f"rank {self.rank}: {error}")
@@ -120,35 +122,35 @@ class World:
         return found
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over all processes in place of each tensor."""
+        """Replace each tensor by its mean over all processes."""
         for tensor in tensors:
             dist.all_reduce(tensor)
             tensor.div_(self.size)
 
     def buffers_from_first(self, model: nn.Module) -> None:
-        """Give every process the buffers of rank 0, whose running statistics are the ones kept."""
+        """Copy the buffers of rank 0, whose running statistics are saved, to every process."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
 
 def alone(device: torch.device | None = None) -> World:
-    """One process, on the GPU where there is one."""
+    """Return the world of a single process, on the GPU if there is one."""
     return World(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def device_name(device: torch.device) -> str:
-    """What a record says of a device: the GPU's name, or ``cpu``."""
+    """Return the GPU's name, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 @contextmanager
 def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """The world that the environment names: NCCL between GPUs, gloo between CPUs.
+    """Join the world that torchrun's environment describes, over NCCL on GPUs and gloo on CPUs.
 
-    Errors of the types ``together`` are met by every process at once, unless they are marked as
-    one's own (``World.own``); any other one ends the other processes too, with its message.
-    Raises TrainingError where the processes do not find each other, or share a GPU.
+    Every process raises errors of the types ``together`` at once, unless they are marked by
+    ``World.own``; any other error ends the other processes too, with its message. Raises
+    TrainingError if the processes do not find each other, or share a GPU.
     """
     if not under_torchrun():
         yield alone()
@@ -197,7 +199,7 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
 
 
 def is_own(error: BaseException) -> bool:
-    """Whether other processes may not have met this error."""
+    """True if other processes may not have met this error."""
     return getattr(error, OF_ONE, False)
 
 
@@ -218,11 +220,11 @@ def share(
     synchronised: bool = False,
     unused: bool = False,
 ) -> nn.Module:
-    """What the loop calls in place of ``model``: the same one, or DDP around it.
+    """Return the module that the loop calls: the model, or DDP around it.
 
-    ``synchronised`` says that norms keep the same statistics everywhere by themselves, ``unused``
-    that the loss does not depend on all parameters. Buffers travel before each pass only where one
-    reads them in training: rank 0's are the ones kept (``World.buffers_from_first``).
+    ``synchronised``: norms have the same statistics in all processes. ``unused``: the loss may not
+    depend on all parameters. Buffers are broadcast before each pass only if a layer reads them in
+    training; those of rank 0 are saved (``World.buffers_from_first``).
     """
     if world.size == 1:
         return model
@@ -238,18 +240,18 @@ def share(
         )
 
 
-def settle(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
-    """Let DDP see a pass whose ``loss`` means nothing, and leave no trace but in random states.
+def form_buckets(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
+    """Run passes with a dummy ``loss`` so that DDP forms its final buckets.
 
-    DDP groups gradients anew after the first pass, in the order of their arrival, and sums of
-    several processes round by their place in a group. Without this the first step after a resume
-    would round otherwise than the same step of a training that was never interrupted.
+    DDP regroups gradients after its first pass, and sums over processes round by their place in a
+    bucket. Without this, the first step after a resume would round differently from the same step
+    of an uninterrupted training. Only random states change.
     """
     if not isinstance(shared, nn.parallel.DistributedDataParallel):
         return
     buffers = [buffer.clone() for buffer in shared.module.buffers()]
     shared.train()
-    for _ in range(2):  # the groups change when the second pass begins
+    for _ in range(2):  # the buckets change when the second pass begins
         loss().backward()
     for parameter in shared.parameters():
         parameter.grad = None
@@ -258,21 +260,21 @@ def settle(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
 
 
 def quiet_gradients(shared: nn.Module, last: bool) -> AbstractContextManager[object]:
-    """For a part of a batch: gradients travel with the last part alone."""
+    """Exchange gradients with the last part of a batch only."""
     if isinstance(shared, nn.parallel.DistributedDataParallel) and not last:
         return shared.no_sync()
     return nullcontext()
 
 
 def communication(shared: nn.Module) -> float:
-    """Seconds of a backward pass that DDP waited for others, as it has sampled them."""
+    """Seconds that DDP waited for other processes in a backward pass, by its own samples."""
     if not isinstance(shared, nn.parallel.DistributedDataParallel):
         return 0.0
     return waited(shared) or 0.0
 
 
 def split_evenly(total: int, world: World, what: str) -> int:
-    """A share of ``total`` for each process. Raises TrainingError where it does not divide."""
+    """Return ``total`` divided by the number of processes. Raises TrainingError if it leaves a rest."""
     if total % world.size:
         raise TrainingError(
             f"{what} of {total} has no {world.size} equal parts, one for each process; choose a "

@@ -143,7 +143,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         state.totals.skip(batch.skipped)
         step = run.add_step(epoch, batch, [images for images, _, _ in parts])
         done = run.steps.read(state.totals, run.steps.ahead)
-        clock.settle()
+        clock.resolve()
         stopping, due, broken = world.any(
             run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in done)
         )

@@ -1,7 +1,7 @@
-"""How a network is tested: all that decides its figures beside its weights. Never imports torch.
+"""Conditions of an evaluation: everything that decides its figures except the weights.
 
-A training writes it down with the figures of its last test, and whoever tests the same weights
-again goes by it, so that the figures come out the same.
+A training records them with the figures of its last evaluation, so that another evaluation of the
+same weights can give the same figures. Never imports torch.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from danetc.dsl.recipe.text import read_setting, write_setting
 
 DEFAULT_LOSS: tuple[Summand, ...] = read_setting("loss", "cross_entropy", "the default")
 NUMBERS_LOSS: tuple[Summand, ...] = read_setting("loss", "mse", "the default")
-"""Of test images where a network learns numbers."""
+"""Default loss of a network that learns numbers."""
 _RECIPE = ("evaluate", "loss", "precision")
-"""Fields that are settings of a recipe, and stand in a record as a recipe writes them."""
+"""Settings of a recipe; a record has them as a recipe writes them."""
 _RANGES = {
     "batch": (1, 1_000_000),
     "processes": (1, 100_000),
@@ -28,17 +28,17 @@ _RANGES = {
     "phase_index": (0, 100_000),
     "seed": (0, 2**63 - 1),
 }
-"""Whole numbers, from and to."""
+"""Ranges of the integer fields, inclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How a network is tested.
+    """Conditions of an evaluation.
 
-    Each of ``processes`` takes its part of the images, ``batch`` at a time, prepared by the steps
-    of ``evaluate`` (a recipe's setting; None where nobody has said it). ``steps`` is T. ``ema`` says
-    that the weights are their running mean. ``seed``, ``phase_index`` and ``epoch`` (whole epochs
-    of the phase; 0: none yet) seed what a network draws. ``data`` are the facts of the data set
+    Each of ``processes`` takes its part of the images, ``batch`` at a time, transformed by
+    ``evaluate`` (a recipe's setting; None if unknown). ``steps`` is T. ``ema`` is True if the
+    weights are a moving average. ``seed``, ``phase_index`` and ``epoch`` (complete epochs of the
+    phase) seed the random numbers of the network. ``data`` describes the data set
     (``DataSet.describe``).
     """
 
@@ -62,7 +62,7 @@ class Evaluation:
     data: Mapping[str, Any] | None = None
 
     def seeds(self, rank: int) -> tuple[int, int, int, int]:
-        """Of the numbers that process ``rank`` draws."""
+        """Return the seeds of process ``rank``."""
         return self.seed, self.phase_index, rank, max(0, self.epoch - 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Evaluation:
 
 
 def read_evaluation(record: object) -> Evaluation:
-    """What ``as_dict`` has written. Raises ValueError, which says what is wrong."""
+    """Read the result of ``as_dict``. Raises ValueError with the reason."""
     if not isinstance(record, dict):
         raise ValueError("it does not say how the network was tested")
     names = [each.name for each in fields(Evaluation)]
@@ -114,36 +114,30 @@ def _read(name: str, value: object) -> Any:
     return value
 
 
-# -- what is printed of it -------------------------------------------------------------------------
-
-
-def _name(what: str) -> Callable[[Any], str]:
-    return lambda value: f"{what} {value}"
+# -- printing --------------------------------------------------------------------------------------
 
 
 _SHOWN: Mapping[str, Callable[[Any], str]] = {
-    "backend": _name("backend"),
+    "backend": "backend {}".format,
     "precision": str,
     "batch": lambda value: f"{value} image{'s' * (value != 1)} at once",
     "processes": lambda value: f"{value} process{'es' * (value != 1)}",
-    "evaluate": lambda value: "images as they are" if not value else _steps(value),
+    "evaluate": lambda value: (
+        f"images through {write_setting('evaluate', value)}" if value else "images as they are"
+    ),
     "loss": lambda value: f"loss {write_setting('loss', value)}",
     "output": lambda value: "the first output" if value is None else f"output {value}",
     "channels_last": lambda value: "channels last" if value else "channels first",
     "deterministic": lambda value: "deterministic kernels" if value else "fastest kernels",
-    "seed": _name("seed"),
+    "seed": "seed {}".format,
     "threads": lambda value: f"{value} thread{'s' * (value != 1)}",
-    "device": _name("on"),
+    "device": "on {}".format,
 }
-"""The fields that a change of which may change figures, and each of them in words."""
-
-
-def _steps(steps: tuple[Item, ...]) -> str:
-    return f"images through {write_setting('evaluate', steps)}"
+"""Fields that may change figures, and how each is printed."""
 
 
 def in_words(evaluation: Evaluation) -> str:
-    """The conditions that matter, in a line."""
+    """Return the main conditions as one line."""
     parts = [_SHOWN[key](getattr(evaluation, key)) for key in ("backend", "precision", "batch")]
     if evaluation.processes > 1:
         parts[-1] += f" in each of {evaluation.processes} processes"
@@ -154,12 +148,8 @@ def in_words(evaluation: Evaluation) -> str:
     return ", ".join([*parts, _SHOWN["evaluate"](evaluation.evaluate)])
 
 
-def unlike(now: Evaluation, before: Evaluation) -> list[str]:
-    """What is not as it was, each as ``backend fused (was: backend eager)``."""
-    return list(_unlike(now, before))
-
-
-def _unlike(now: Evaluation, before: Evaluation) -> Iterator[str]:
+def unlike(now: Evaluation, before: Evaluation) -> Iterator[str]:
+    """Yield each difference, as ``backend fused (was: backend eager)``."""
     for key, show in _SHOWN.items():
         new, old = show(getattr(now, key)), show(getattr(before, key))
         if new != old:

@@ -1,4 +1,4 @@
-"""What a training watches for: numbers that are not finite, layers that are dead, lack of memory."""
+"""Checks of a training: values that are not finite, dead layers, lack of memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from danetc.runtime.model.built import ScopeModule
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
-    """Where in a forward pass of ``x`` the first value that is not finite appears: the layer as the
-    spec names it, and its line there.
+    """Return the first place in a forward pass of ``x`` with a value that is not finite.
 
-    ``run`` makes the pass, as the training does; all processes call this together where norms take
-    statistics from all. Norms and additions before a neuron may be computed with it, and are named as
-    the neuron then. Looks at the input and at parameters first.
+    The text names the layer as the spec does, with its line. ``run`` makes the pass as the training
+    does; all processes call this together if norms are synchronised. Norms and additions that are
+    fused with a neuron are reported as the neuron.
     """
     broken = not_finite_tensor(model)
     found: list[str] = []
@@ -37,7 +36,7 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
     finally:
         for scope in scopes:
             scope.__dict__.pop("forward", None)
-    if not _finite(x):  # said after the pass, which the other processes make too
+    if not _finite(x):  # after the pass, which the other processes make too
         return "the input itself: an image holds a value that is not finite"
     if found:
         place = f"layer {found[0]}"
@@ -48,7 +47,7 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
 
 
 class _Watched(fx.Interpreter):
-    """Runs a scope node by node, and notes the first one whose value is not finite."""
+    """Runs a scope node by node, and records the first one whose value is not finite."""
 
     def __init__(self, scope: ScopeModule, found: list[str]) -> None:
         super().__init__(scope)
@@ -62,7 +61,7 @@ class _Watched(fx.Interpreter):
 
 
 def not_finite_tensor(model: nn.Module) -> str | None:
-    """The first parameter or buffer with a value that is not finite."""
+    """Return the name of the first parameter or buffer that is not finite, or None."""
     named = (*model.named_parameters(), *model.named_buffers())
     floats = [(name, value.detach()) for name, value in named if value.is_floating_point()]
     if not floats:
@@ -88,17 +87,17 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """Firing rates of a sample of images: a layer's spikes, averaged over T, N and neurons.
+    """Firing rates of layers: spikes averaged over T, N and neurons of a sample of images.
 
-    A neuron that gives other whole numbers than 0 and 1 gives so many spikes at once.
+    Outputs that are whole numbers other than 0 and 1 count as that many spikes.
     """
 
     rates: Mapping[str, float]
-    silent: tuple[str, ...]  # no neuron spikes at any step for any image
-    saturated: tuple[str, ...]  # every neuron gives the same at every step for every image
+    silent: tuple[str, ...]  # layers whose output is always 0
+    saturated: tuple[str, ...]  # layers with another constant output
 
     def warnings(self) -> tuple[str, ...]:
-        """One line for each kind of dead layer."""
+        """Return one line for each kind of dead layer."""
         found = []
         most = {self.rates[layer] for layer in self.saturated}
         same = f"with a firing rate of {most.pop():g}" if len(most) == 1 else "that never changes"
@@ -114,9 +113,9 @@ class Firing:
 
 
 class FiringProbe:
-    """Watches the neurons of a model during the passes under ``watching``.
+    """Records firing rates during the passes under ``watching``.
 
-    Activation functions do not fire, nor do neurons that give real numbers.
+    Layers of activation functions and of neurons with real-valued output are left out.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -132,7 +131,7 @@ class FiringProbe:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hooks for the passes inside. Each adds three small reductions for each layer."""
+        """Register hooks, which add three small reductions per layer."""
         handles = [
             module.register_forward_hook(self._hook(name)) for name, module in self._layers.items()
         ]
@@ -143,7 +142,7 @@ class FiringProbe:
                 handle.remove()
 
     def firing(self) -> Firing:
-        """Of the last pass."""
+        """Return the rates of the last pass."""
         values = {name: [float(v) for v in seen] for name, seen in self._seen.items()}
         return Firing(
             {name: mean for name, (_, mean, _) in values.items()},
@@ -167,14 +166,14 @@ _SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left."""
+    """True if a device or the machine had no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def out_of_memory(phase: Phase, world: int, device: torch.device) -> str:
-    """Which settings to change, with the values to try."""
+    """Return a message with the settings to change and values to try."""
     part = phase.batch // world // phase.accumulate
     advice = []
     if part > 1:

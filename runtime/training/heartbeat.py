@@ -1,8 +1,8 @@
-"""Signs of life of the processes of a training, so that one that dies is named to the others.
+"""Heartbeats of the processes of a training, so that the others report which one died.
 
-Each process counts up a key of the store that they met at; a key that stands still is that of a
-process that is gone or stuck. A collective that has lost a partner says so at once on gloo and
-never on NCCL: the watch ends the process in both cases.
+Each process increments a key of the store that they met at; a key that stops belongs to a dead or
+stuck process. A collective that has lost a partner fails at once on gloo and never on NCCL; the
+watch ends the process in both cases.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from torch.distributed.rendezvous import rendezvous
 from danetc.dsl.diagnostics.visible import visible_lines
 
 BEAT = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 SILENCE = 60.0
-"""Seconds without one after which a process counts as dead."""
+"""Seconds without a heartbeat after which a process counts as dead."""
 SUSPECTED = 5.0
-"""The same once a collective has failed."""
+"""The same after a collective has failed."""
 
 DONE, FAILED = "done", "failed: "
 
 
 class Heartbeat:
-    """Gives this process's signs of life and watches those of the others, in a thread of its own.
+    """Sends the heartbeats of this process and watches those of the others, in a thread.
 
-    ``hint`` is asked for what is said of the last good checkpoint.
+    ``hint`` returns the end of a message, which names the last good checkpoint.
     """
 
     def __init__(self, store: Any, rank: int, world: int) -> None:
@@ -51,25 +51,26 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin, once every process has made its own."""
+        """Start once every process has created its heartbeat."""
         self._thread.start()
 
     def done(self) -> None:
-        """Say that this process has ended well, and stop."""
+        """Report success to the others, and stop."""
         self._end(DONE)
 
     def failed(self, message: str) -> None:
-        """Tell the others what this process dies of, and give them the time to hear it: the store
-        may be kept by this process, and torchrun ends the others as soon as this one has.
+        """Tell the others why this process ends, and give them time to read it.
+
+        This process may host the store, and torchrun ends the others as soon as this one has ended.
         """
         ignore_termination()
         self._end(FAILED + message)
         time.sleep(3 * BEAT)
 
     def all_fail(self) -> None:
-        """End where every process meets the same error: rank 0 tells it, the others wait for that.
+        """End after an error of every process: rank 0 reports it, and the others wait for that.
 
-        (torchrun sends SIGTERM to those that are left as soon as one has ended.)
+        torchrun sends SIGTERM to the others as soon as one process has ended.
         """
         ignore_termination()
         self.done()
@@ -81,9 +82,7 @@ class Heartbeat:
                 time.sleep(0.1)
 
     def find_the_dead(self) -> None:
-        """Wait, after a collective has failed, until the watch ends this process; at most as long
-        as it takes to see that all are alive.
-        """
+        """After a failed collective, wait until the watch finds a dead process and ends this one."""
         ignore_termination()
         self._silence = SUSPECTED
         self._seen.clear()
@@ -95,7 +94,7 @@ class Heartbeat:
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5.0)
-        with suppress(RuntimeError):  # the store may have gone with the process that kept it
+        with suppress(RuntimeError):  # the store may be gone with the process that hosted it
             self._store.set(self._key(self._rank), value)
 
     def _run(self) -> None:
@@ -116,7 +115,7 @@ class Heartbeat:
                 self._leave(found)
 
     def _look(self) -> str | None:
-        """What is wrong with another process, or None."""
+        """Return a message about another process that has failed or died, or None."""
         now = time.monotonic()
         others = [rank for rank in range(self._world) if rank != self._rank]
         for rank, data in zip(
@@ -136,7 +135,7 @@ class Heartbeat:
         return None
 
     def _leave(self, message: str) -> None:
-        """End this process at once: its main thread may wait for a partner that is gone."""
+        """End this process at once, because its main thread may wait for a dead partner."""
         hint = self.hint()
         text = f"danetc: {message}; rank {self._rank} ends{hint}\n"
         sys.stderr.write(visible_lines(text))
@@ -152,12 +151,12 @@ class Heartbeat:
 
 
 def ignore_termination() -> None:
-    """Live through torchrun's SIGTERM for as long as it takes to tell what has happened."""
+    """Ignore torchrun's SIGTERM while reporting an error."""
     with suppress(ValueError):  # handlers belong to the main thread
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
-    """The store, rank and number of processes that torchrun's environment names."""
+    """Return the store, rank and number of processes of torchrun's environment."""
     store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
     return store, rank, world

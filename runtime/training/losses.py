@@ -1,4 +1,4 @@
-"""Losses: sums of terms, each of an output, of the layers of neurons, or of a teacher."""
+"""Losses: weighted sums of terms of outputs, of layers of neurons, and of teachers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ from danetc.runtime.training.own_losses import checked, function_of
 
 
 def over_time(output: Tensor) -> Tensor:
-    """[N, classes] or maps [N, classes, H, W] as they are; the mean over T of [T, N, ...]."""
+    """Return the mean over T of an output [T, N, ...]; outputs without T are returned unchanged."""
     return output.mean(0) if output.dim() in (3, 5) else output
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a term is computed of: the ``output`` that it names, [N, classes] or [T, N, classes] (maps
-    [..., H, W] of the classes of pixels), the ``labels`` [N] or shares of classes [N, classes]
-    (classes of pixels [N, H, W], numbers [N, D]), that output of a ``teacher``, and the ``layers``
-    of neurons that it reads, each with what it took and what it gave.
+    """Arguments of a term.
+
+    ``output``: [N, classes] or [T, N, classes]; for pixels maps [..., H, W].
+    ``labels``: [N], shares of classes [N, classes], pixels [N, H, W] or numbers [N, D].
+    ``teacher``: the same output of the teacher.
+    ``layers``: layers of neurons with their inputs and outputs.
     """
 
     output: Tensor
@@ -47,8 +49,8 @@ class Seen:
     layers: Sequence[tuple[Neuron, Tensor, Tensor]] = ()
 
 
-# -- terms: a mean over N each, so that the mean over parts of a batch, weighted by their images, is
-# -- the whole's (of terms of neurons only where their power is 1) ----------------------------------
+# Terms. Each is a mean over N, so the mean over parts of a batch, weighted by their images, is that
+# of the batch (for terms of neurons only if their power is 1).
 
 
 def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
@@ -56,7 +58,7 @@ def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
 
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """The mean over images; each has the mean over its pixels that are of a class."""
+    """Return the mean over images; maps are averaged over their labelled pixels first."""
     if output.dim() == 2:
         return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
     each = F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction="none")
@@ -93,11 +95,11 @@ def _distill(seen: Seen, temperature: float) -> Tensor:
 
 
 def _firing_rate(seen: Seen, target: float, power: float) -> Tensor:
-    """A layer's rate is the mean of its spikes over T, N and neurons, in units of its output."""
+    """Rates are means of the output over T, N and neurons, in units of a spike."""
     rates = []
     for neuron, _, out in seen.layers:
         kind = output_kind(read_program(neuron.program))
-        # abs has no slope at 0, where most neurons are
+        # abs only where needed: it has no slope at 0, where most neurons are
         rates.append((out.abs() if kind.low < 0 else out).mean() / kind.unit)
     return (torch.stack(rates) - target).abs().pow(power).mean()
 
@@ -108,7 +110,7 @@ def _membrane(seen: Seen, target: float) -> Tensor:
 
 
 def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
-    """Membrane potentials before the reset, [T, N, ...], of what a layer takes: it is run again."""
+    """Run a layer again and return its membrane potentials before the reset, [T, N, ...]."""
     program = instrument(neuron.program).program
     found: list[Tensor] = []
     states: list[Tensor] = []
@@ -142,38 +144,34 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "python": _python,
     "python_membrane": _python_membrane,
 }
-"""Of a pass, with the arguments of the loss's row in ``dsl.recipe.items`` that are numbers."""
+"""Functions of ``Seen`` and of the numeric arguments in ``dsl.recipe.items``, by name."""
 
 _PLACES = ("output", "neuron", "teacher")
-"""Arguments that say what a term is of."""
+"""Arguments that select what a term reads."""
 
 
 def of_term(item: Item) -> Callable[[Seen], Tensor]:
-    """A term as a function of a pass."""
+    """Return a term as a function of ``Seen``."""
     numbers = {key: value for key, value in item.arguments if key not in _PLACES}
     return partial(LOSSES[item.name], **numbers)
 
 
 def numbers_of(item: Item) -> dict[str, float]:
-    """The numbers that a function of a file is called with."""
+    """Return the numbers that a function from a user's file is called with."""
     known = {row.name for row in ROWS[item.name].arguments}
     return {key: item.number(key) for key, _ in item.arguments if key not in known}
 
 
-# -- the whole -------------------------------------------------------------------------------------
-
-
 class Objective:
-    """The loss of a phase, and the output that accuracy is of.
+    """Loss of a phase, and the output that accuracy refers to.
 
-    That output is the one called ``main``, or that of the first term which names one; ``target`` is
-    what is learned, and ``shape`` is the output's, of one sample at one step. Given a
-    ``model``, the terms of training count, which watch its neurons from now on, and run the
-    ``teachers`` (by their directories); else the loss is that of test images.
+    That output is ``main``, or that of the first term which names one; ``shape`` is its shape for
+    one sample at one step. With a ``model``, the loss is that of training: its terms observe the
+    model's neurons from now on and run the ``teachers`` (by their directories). Without, it is the
+    loss of test images.
 
-    Raises TrainingError for names that the network does not have, outputs that are no vector of
-    classes or numbers (no map, where pixels have classes), terms that are not of the target, and
-    neurons that cannot be watched.
+    Raises TrainingError for names that the network does not have, outputs whose shape does not fit
+    the ``target``, terms of another target, and neurons that cannot be observed.
     """
 
     def __init__(
@@ -198,10 +196,10 @@ class Objective:
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._watched: dict[Item, list[str]] = {}
         self._teachers = teachers or {}
-        self._images: Tensor | None = None  # what teachers saw last, and what they gave
+        self._images: Tensor | None = None  # the last input of the teachers
         self._taught: dict[str, Any] = {}
         if model is None and all(ROWS[term.item.name].training for term in terms):
-            # of test images, where only functions of a file train
+            # for test images, if only functions from a user's file train
             terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
         for factor, item in ((term.factor, term.item) for term in terms):
             row = ROWS[item.name]
@@ -222,22 +220,22 @@ class Objective:
 
     @property
     def classes(self) -> int:
-        """How many classes, or numbers, the output has."""
+        """Number of classes, or of numbers, of the output."""
         return self.shape[0]
 
     @property
     def reads_neurons(self) -> bool:
-        """Whether a term reads what neurons take and give in a forward pass."""
+        """True if a term reads inputs and outputs of neurons."""
         return bool(self._watched)
 
     def output(self, outputs: Any) -> Tensor:
-        """The output that accuracy is of, from what a model gives."""
+        """Select the output that accuracy refers to from the model's outputs."""
         return self._pick(outputs, self.main)
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
-        """The loss of what the model gave last: of ``images``, which teachers see too."""
+        """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
         total: Tensor | None = None
-        if images is not self._images:  # parts of a run over time have the same ones
+        if images is not self._images:  # groups of steps have the same images
             self._images, self._taught = images, {}
         known = self._taught
         for factor, item, function, place in self._terms:
@@ -253,7 +251,7 @@ class Objective:
             value = function(Seen(self._pick(outputs, place), labels, teacher, layers))
             value = value if factor == 1 else factor * value
             total = value if total is None else total + value
-        self._layers.clear()  # they hold the whole pass
+        self._layers.clear()  # frees the activations of the pass
         assert total is not None
         return total
 
@@ -262,7 +260,7 @@ class Objective:
         return found
 
     def _meet(self, directory: str, signature: Signature, place: int) -> None:
-        """See that a teacher gives as many classes as the output that learns from it."""
+        """Check that a teacher's output has as many classes as the output that learns from it."""
         outputs = self._teachers[directory].signature.outputs
         name = self._outputs[place]
         own, known = signature.outputs[name], outputs.get(name, next(iter(outputs.values())))
@@ -273,13 +271,13 @@ class Objective:
             )
 
     def _of_teacher(self, directory: str, outputs: Any, place: int) -> Tensor:
-        """That output of a teacher; its only one, if it has one alone."""
+        """Select an output of a teacher, or its only one."""
         names = list(self._teachers[directory].signature.outputs)
         found: Tensor = outputs if len(names) == 1 else outputs[names.index(self._outputs[place])]
         return found
 
     def _watch(self, model: nn.Module, item: Item) -> None:
-        """Note what the layers of neurons that a term reads take and give."""
+        """Record inputs and outputs of the layers of neurons that a term reads."""
         names = self._watched[item] = list(_watched(model, item))
         for name in names:
             module = model.get_submodule(name)
@@ -295,7 +293,7 @@ class Objective:
 
 
 def _watched(model: nn.Module, item: Item) -> list[str]:
-    """The layers of neurons that a term reads."""
+    """Return the names of the layers of neurons that a term reads."""
     wanted, reads_potential = str(item["neuron"]), ROWS[item.name].reads == "potentials"
     found: list[str] = []
     known: dict[str, None] = {}
@@ -347,7 +345,7 @@ _LABELS: Mapping[Target, str] = {
 
 
 def _check_target(terms: Sequence[Summand], target: Target) -> None:
-    """Raise TrainingError for a term that is not of what is learned."""
+    """Raise TrainingError for a term that does not fit the target."""
     for item in (term.item for term in terms):
         if target not in ROWS[item.name].targets:
             fitting = [name for name, row in ROWS.items() if target in row.targets]
@@ -359,8 +357,10 @@ def _check_target(terms: Sequence[Summand], target: Target) -> None:
 
 
 def main_output(terms: Sequence[Summand], signature: Signature, main: str | None = None) -> str:
-    """The output that accuracy is of: ``main``, else that of the first term which names one, else the
-    only one. Raises TrainingError where there is none, or a choice.
+    """Return the name of the output that accuracy refers to.
+
+    It is ``main``, else that of the first term which names one, else the only one. Raises
+    TrainingError if it does not exist or is ambiguous.
     """
     outputs = signature.outputs
     listed = ", ".join(f"`{each}`" for each in outputs)
@@ -384,7 +384,7 @@ def main_output(terms: Sequence[Summand], signature: Signature, main: str | None
 
 
 def _chosen(signature: Signature, name: str, target: Target) -> tuple[int, tuple[int, ...]]:
-    """The place of an output among those of the network, and its shape."""
+    """Return the index and the shape of an output."""
     outputs = signature.outputs
     shape = outputs[name]
     if len(shape) != (3 if target == "pixels" else 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from danetc.dsl.recipe.settings import Phase
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """A phase that begins, or goes on from ``epoch`` whole epochs and ``step`` steps.
+    """A phase that starts, or resumes after ``epoch`` complete epochs and ``step`` steps.
 
-    ``steps`` are those of an epoch. ``batch`` and ``images`` are over all processes.
+    ``steps`` is the number of steps per epoch. ``batch`` and ``images`` are over all processes.
     """
 
     phase: Phase
@@ -43,12 +44,11 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """A step is done. ``step`` counts from 1 in its epoch (from 1), ``global_step`` in its phase.
+    """A finished step. ``step`` counts from 1 in its epoch (from 1), ``global_step`` in its phase.
 
-    Loss and accuracies (None where numbers are learned) are means of the epoch so far, on this
-    process's images. ``shares`` are
-    those of ``timing.PARTS`` in this epoch, since the process began. ``grad_norm`` is before
-    clipping, and None without.
+    Loss and accuracies (None if numbers are learned) are means of the epoch so far over the images
+    of this process. ``shares`` are the shares of time of PARTS in this epoch. ``grad_norm`` is that
+    before clipping; None without clipping.
     """
 
     phase: str
@@ -67,15 +67,13 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The figures of an epoch (counted from 1), over all processes. Accuracies are from 0 to 1.
+    """Figures of an epoch (from 1) over all processes. Accuracies are from 0 to 1.
 
-    Those of training are means over the epoch, while the weights changed and of augmented images.
-    Accuracies are of images; where pixels have classes of pixels, and ``scores`` has ``miou``, the
-    mean intersection over union of the test images; where numbers are learned they are None, and it
-    has ``rmse``, the root of their mean squared distance.
-    ``images_per_second`` and ``shares`` are of its training, ``firing`` of some test images by
-    layer. ``skipped`` images could not be read. Times and what follows from them are the only
-    figures that are not the same in a run that was interrupted.
+    Those of training are means over the epoch, of augmented images and changing weights. If pixels
+    are classified, accuracies are of pixels and ``scores`` has ``miou``; if numbers are learned,
+    accuracies are None and ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of
+    training, ``firing`` has the rates of layers on a batch of test images, and ``skipped`` counts
+    unreadable images. Only times and speeds differ in a run that was interrupted.
     """
 
     phase: str
@@ -97,7 +95,7 @@ class Epoch:
 
     @property
     def quality(self) -> float:
-        """By which one epoch is better than another: accuracy, without it the loss, both of tests."""
+        """Criterion of the best epoch: test accuracy, or the negative test loss without one."""
         return -self.test_loss if self.test_accuracy is None else self.test_accuracy
 
     def as_dict(self) -> dict[str, object]:
@@ -106,7 +104,7 @@ class Epoch:
 
 
 def read_epochs(record: object) -> list[dict[str, Any]]:
-    """A list of what ``Epoch.as_dict`` gave. Raises ValueError where it is something else."""
+    """Check a list of results of ``Epoch.as_dict``. Raises ValueError for anything else."""
     if not isinstance(record, list) or not all(map(_is_epoch, record)):
         raise ValueError("the figures of its epochs are not as they were written")
     return list(record)
@@ -138,76 +136,54 @@ def _is_epoch(record: object) -> bool:
 
 
 class Observer:
-    """Is notified of the progress of a training, on rank 0 alone. Every method does nothing by default."""
+    """Is notified of the progress of a training, on rank 0. Methods do nothing by default."""
 
     def begin(self, plan: PhasePlan) -> None:
-        """A phase begins, or goes on."""
+        """A phase starts or resumes."""
 
     def step(self, report: StepReport) -> None:
-        """A step is done. Called for each one: be quick."""
+        """A step is done. Called for each step, so it should be fast."""
 
     def testing(self, done: int, batches: int) -> None:
-        """So many batches of the evaluation are done."""
+        """``done`` of ``batches`` batches of the evaluation are done."""
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch is done and evaluated."""
 
     def notice(self, text: str) -> None:
-        """Something that a person should know."""
+        """A message for the user."""
 
     def saved(self, path: Path, kind: str) -> None:
         """A checkpoint is on disk; ``kind`` is its name."""
 
     def end(self) -> None:
-        """The phase is over, in whatever way."""
+        """The phase has ended, with or without an error."""
 
 
 class Observers(Observer):
-    """Tells several."""
+    """Forwards notifications to several observers."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
+        for name in ("begin", "step", "testing", "epoch", "notice", "saved", "end"):
+            setattr(self, name, partial(self._forward, name, tuple(observers)))
 
-    def begin(self, plan: PhasePlan) -> None:
-        for each in self._observers:
-            each.begin(plan)
-
-    def step(self, report: StepReport) -> None:
-        for each in self._observers:
-            each.step(report)
-
-    def testing(self, done: int, batches: int) -> None:
-        for each in self._observers:
-            each.testing(done, batches)
-
-    def epoch(self, epoch: Epoch) -> None:
-        for each in self._observers:
-            each.epoch(epoch)
-
-    def notice(self, text: str) -> None:
-        for each in self._observers:
-            each.notice(text)
-
-    def saved(self, path: Path, kind: str) -> None:
-        for each in self._observers:
-            each.saved(path, kind)
-
-    def end(self) -> None:
-        for each in self._observers:
-            each.end()
+    @staticmethod
+    def _forward(name: str, observers: tuple[Observer, ...], *arguments: object) -> None:
+        for observer in observers:
+            getattr(observer, name)(*arguments)
 
 
 PARTS = ("data", "forward", "backward", "communication", "optimizer")
-"""``data`` is the wait for a batch and its way to the device, ``communication`` what other
-processes make this one wait for: gradients that no computing hides, and agreements. What norms
-over all processes exchange inside a pass counts in that pass."""
+"""``data`` is the wait for a batch and its copy to the device. ``communication`` is the wait for
+other processes: exchanges of gradients that computation does not hide, and agreements. Exchanges of
+synchronised norms count as part of the pass."""
 
 
 class Clock:
-    """Adds up the time between laps under the name of each lap.
+    """Adds up the times between laps by the name of the lap.
 
-    On a GPU a lap is an event in its stream, so that nothing is waited for; ``settle`` reads the
-    laps so far and belongs where the stream is waited for anyway.
+    On a GPU, laps are events of the stream, so that nothing waits; ``resolve`` reads those that are
+    over.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -217,11 +193,11 @@ class Clock:
         self._open: list[tuple[str, Any, Any]] = []
 
     def start(self) -> None:
-        """Begin anew: the next lap counts from here."""
+        """Restart: the next lap counts from here."""
         self._last = self._now()
 
     def lap(self, part: str) -> None:
-        """The time since the last lap belongs to ``part``."""
+        """Count the time since the last lap as ``part``."""
         now = self._now()
         if self._cuda:
             self._open.append((part, self._last, now))
@@ -229,7 +205,7 @@ class Clock:
             self._seconds[part] += now - self._last
         self._last = now
 
-    def settle(self) -> None:
+    def resolve(self) -> None:
         """Read the laps of a GPU that are over."""
         waiting = []
         for part, start, end in self._open:
@@ -240,7 +216,7 @@ class Clock:
         self._open = waiting
 
     def move(self, source: str, target: str, seconds: float) -> None:
-        """Count so much of one part's time as another's."""
+        """Count up to ``seconds`` of one part's time as another's."""
         moved = min(max(seconds, 0.0), self._seconds[source])
         self._seconds[source] -= moved
         self._seconds[target] += moved
@@ -250,7 +226,7 @@ class Clock:
         return dict(self._seconds)
 
     def shares(self) -> dict[str, float]:
-        """The parts as shares of their sum, which is 1 (or all are 0)."""
+        """Return the shares of the parts, with sum 1 (or all 0)."""
         total = sum(self._seconds.values())
         return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
 

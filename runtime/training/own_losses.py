@@ -1,4 +1,4 @@
-"""Terms of losses that a user's Python file has: ``python("my_loss.py:focal", gamma = 2.0)``."""
+"""Terms of losses from a user's Python file: ``python("my_loss.py:focal", gamma = 2.0)``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from danetc.runtime.system.user_code import UserCodeError, found_at
 
 
 def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Any]:
-    """The function of ``FILE.py:NAME``, called with so many tensors and with numbers by their names.
+    """Return the function ``FILE.py:NAME``.
 
-    Raises TrainingError where there is none, and where it does not take these.
+    Raises TrainingError if there is none, or if it does not accept ``takes`` tensors and the
+    numbers as keyword arguments.
     """
     try:
         function = found_at(place)
@@ -41,7 +42,7 @@ def function_of(place: str, takes: int, numbers: Mapping[str, float]) -> Callabl
 
 
 def checked(value: Any, place: str, source: Tensor) -> Tensor:
-    """What such a function gave of ``source``. Raises TrainingError for what is no loss."""
+    """Return the result of such a function. Raises TrainingError unless it is a differentiable scalar."""
     if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
         what = f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else ""
         raise TrainingError(

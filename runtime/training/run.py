@@ -30,7 +30,7 @@ from danetc.runtime.training.distributed import (
     World,
     communication,
     device_name,
-    settle,
+    form_buckets,
     share,
 )
 from danetc.runtime.training.evaluation import Evaluation
@@ -156,7 +156,7 @@ class PhaseRun:
         position = Position(self.settings.phase)
         found = self._from_first(resume)
         self._folder = self.world.from_first(self._folder)
-        settle(self.shared, self._loss_of_nothing)
+        form_buckets(self.shared, self._loss_of_nothing)
         seed_everything(self.settings.seed, self.settings.phase, self.world.rank)
         if found is not None:
             try:
@@ -353,7 +353,7 @@ class PhaseRun:
         train = self.state.totals.over(self.world)
         self._count_seconds()
         exposed = communication(self.shared) * max(1, self._epoch_images // self.phase.batch)
-        self.clock.settle()
+        self.clock.resolve()
         self.clock.move("backward", "communication", exposed)
         return Epoch(
             self.phase.name,

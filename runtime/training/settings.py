@@ -1,4 +1,4 @@
-"""How a phase is run, apart from what its recipe says."""
+"""Settings of a run that are not part of the recipe."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How a phase is run, apart from what the phase says.
+    """Settings of a phase that are not part of the recipe.
 
     ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
     ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
-    and at the end of every epoch; every ``keep_every`` epochs one is kept for good (0: none).
-    ``train_output`` names the output that the loss is of, where there are several. ``backend`` and
-    ``channels_last`` are how the model was built, for the record of its tests.
+    and after every epoch; one is kept permanently every ``keep_every`` epochs (0: none).
+    ``train_output`` names the trained output if there are several. ``backend`` and
+    ``channels_last`` describe the built model, for the record of its evaluations.
     """
 
     seed: int = 0
@@ -37,18 +37,18 @@ class RunSettings:
 
 
 PRECISIONS = {"float32": None, "mixed": torch.float16, "bf16": torch.bfloat16}
-"""The type of numbers that each ``precision`` of a recipe computes with, beside float32."""
+"""Autocast type of each ``precision`` of a recipe."""
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """What a forward pass of this precision runs under."""
+    """Return the autocast context of a forward pass in this precision."""
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
 def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
-    """On a GPU, kernels that give the same bits each time where there are such, or the fastest."""
+    """On a GPU, select deterministic kernels if ``wanted``, else the fastest."""
     if device.type != "cuda":
         yield
         return

@@ -13,15 +13,14 @@ from danetc.runtime.system.machine import end_by
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BY_CODE = 0
-"""In place of a signal's number: what asks for a stop is a callback."""
+"""Signal number that stands for a stop requested by a callback."""
 
 
 class StopRequest:
-    """Notes the first signal while it is entered; the training asks ``wanted`` after each step.
+    """Records the first signal while entered; the training checks ``wanted`` after each step.
 
-    A process killed by a signal has the status 128 + its number, and so has one that has stopped
-    for it (``Stopped.status``). Outside the main thread, where Python takes no handlers, nothing
-    is installed.
+    A process that stops for a signal has the exit status of one that the signal kills
+    (``Stopped.status``). Outside the main thread Python allows no handlers, and none is installed.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class StopRequest:
         return self.signal is not None
 
     def request(self, signum: int) -> None:
-        """Ask for a stop, as the signal would."""
+        """Request a stop, like the signal."""
         self.signal = signum
 
     def __enter__(self) -> StopRequest:
@@ -54,8 +53,8 @@ class StopRequest:
         self._before.clear()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        # A loader worker is forked with this handler: it dies of SIGTERM, as its owner wants, and
-        # leaves Ctrl-C, which the terminal sends to all, to its owner.
+        # Loader workers inherit this handler. SIGTERM, which their owner sends, ends them; Ctrl-C,
+        # which the terminal sends to all processes, is left to the owner.
         forked = os.getpid() != self._process
         if forked and signum == signal.SIGINT:
             return
@@ -67,7 +66,7 @@ class StopRequest:
 
 
 class Stopped(Exception):
-    """A training was asked to stop, and has. ``saved`` says whether its state is on disk."""
+    """A training has stopped on request. ``saved`` is True if its state is on disk."""
 
     def __init__(self, signum: int, where: str, saved: bool) -> None:
         self.signum = signum

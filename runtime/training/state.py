@@ -1,4 +1,4 @@
-"""All that a training must remember to go on bit for bit: taken from a run and put back into it."""
+"""State of a training that a resumed run needs for bit-equal results: copied and restored."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from danetc.runtime.training.totals import Totals
 
 @dataclass
 class TrainingState:
-    """The parts of a running phase. ``done`` counts its steps over all epochs. ``tested`` says how
-    the last test was made (``Evaluation.as_dict``); before the first, how it will be.
+    """State of a running phase.
+
+    ``done`` counts its steps over all epochs. ``tested`` describes the last evaluation
+    (``Evaluation.as_dict``), before the first one the next.
     """
 
     model: nn.Module
@@ -41,11 +43,11 @@ class TrainingState:
     tested: dict[str, Any]
     done: int = 0
     best: float | None = None
-    seconds: float = 0.0  # of the epoch begun, over all processes that worked on it
+    seconds: float = 0.0  # of the current epoch, summed over interrupted runs
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def snapshot(self, position: Position, extra: Mapping[str, Any]) -> Snapshot | None:
-        """A copy of everything, on rank 0; None elsewhere. All processes call it together."""
+        """Copy the state on rank 0; None elsewhere. All processes call it together."""
         everyone = self.world.gather(
             (random_state(self.world.device), list(self.totals.read().values))
         )
@@ -75,10 +77,10 @@ class TrainingState:
         return Snapshot(position, tensors, state)
 
     def restore(self, snapshot: Snapshot, *, with_optimizer: bool = True) -> None:
-        """Set everything to a snapshot, which every process has.
+        """Restore a snapshot, which every process has.
 
-        With another number of processes the random states cannot be those; each process keeps the
-        ones it begins with. Raises CheckpointError where the network is another one.
+        With another number of processes, the random states are not restored. Raises CheckpointError
+        if the snapshot is of another network.
         """
         state = snapshot.state
         set_tensors(self.model, snapshot.tensors["model"], "the checkpoint")
@@ -111,7 +113,7 @@ class TrainingState:
                 yield names[parameter], parameter
 
     def _optimizer(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-        """Its tensors by ``PARAMETER/KEY``, and numbers by parameter and key."""
+        """Return the optimizer's tensors by ``PARAMETER/KEY``, and numbers by parameter and key."""
         tensors: dict[str, Tensor] = {}
         numbers: dict[str, dict[str, Any]] = {}
         for name, parameter in self._named():
@@ -147,7 +149,7 @@ class TrainingState:
 
 
 def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What an optimizer keeps of each parameter after a step."""
+    """Return the keys of an optimizer's state of a parameter after a step."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     taken = inspect.signature(type(optimizer)).parameters
@@ -158,8 +160,10 @@ def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
 
 
 def _placed(value: Any, key: str, parameter: Tensor) -> Any:
-    """A value of an optimizer's state, where it belongs. Raises CheckpointError for one that cannot
-    be of this parameter."""
+    """Return a value of an optimizer's state on the parameter's device.
+
+    Raises CheckpointError if its shape or type does not fit the parameter.
+    """
     if value is None:
         return None
     if key == "step" and isinstance(value, Tensor) and value.numel() == 1:
@@ -169,12 +173,12 @@ def _placed(value: Any, key: str, parameter: Tensor) -> Any:
         raise CheckpointError(
             f"the checkpoint's optimizer has a {key} that is not of its parameter"
         )
-    # laid out in memory as the parameter, which is how the optimizer had made it
+    # in the memory layout of the parameter, as the optimizer allocated it
     return torch.empty_like(parameter).copy_(value)
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Set a model's parameters and buffers. Raises as ``check_tensors``, before it changes any."""
+    """Set a model's parameters and buffers. Raises like ``check_tensors``, before any change."""
     check_tensors(model, tensors, what)
     with torch.no_grad():
         for name, value in model.state_dict().items():
@@ -182,7 +186,7 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> N
 
 
 def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise CheckpointError where a name, a shape or a type is not that of a model's."""
+    """Raise CheckpointError if names, shapes or types differ from the model's."""
     wanted = model.state_dict()
     missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     if missing or unknown:
@@ -197,21 +201,19 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """A model's parameters and buffers, on the CPU and nobody else's."""
+    """Copy a model's parameters and buffers to the CPU."""
     return {name: _copy(value) for name, value in model.state_dict().items()}
 
 
 def _copy(value: Tensor) -> Tensor:
-    """On the CPU, contiguous, and nobody else's."""
-    found = value.detach().to("cpu", copy=True)
-    return found.contiguous()
+    return value.detach().to("cpu", copy=True).contiguous()
 
 
 # -- random numbers --------------------------------------------------------------------------------
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The states of all generators that a network can draw from: torch's, Python's and NumPy's."""
+    """Return the states of torch's, Python's and NumPy's generators."""
     _, words, gauss = random.getstate()
     legacy: Any = np.random.get_state()
     found = {
@@ -228,7 +230,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set the generators to what ``random_state`` gave."""
+    """Restore the states that ``random_state`` returned."""
     torch.set_rng_state(state["torch"])
     gauss = state["python_gauss"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
@@ -247,7 +249,7 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
 
 
 def seed_everything(*seeds: int) -> None:
-    """Seed every generator by these numbers, in this order: no two such rows share a stream."""
+    """Seed all generators by a sequence of numbers; different sequences give different streams."""
     word = np.random.SeedSequence(seeds).generate_state(2, np.uint64)
     torch.manual_seed(int(word[0] >> np.uint64(1)))
     random.seed(int(word[1]))
@@ -256,7 +258,7 @@ def seed_everything(*seeds: int) -> None:
 
 @contextmanager
 def own_random_state(device: torch.device) -> Iterator[None]:
-    """Leave the global generators as they are found."""
+    """Restore the global generators on exit."""
     before = random_state(device)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The batches of a phase, as one process computes them: read on its device, mixed, cut into parts."""
+"""Batches of a phase in one process: on its device, mixed, and cut into parts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from danetc.runtime.training.settings import RunSettings
 
 
 class TrainingBatches:
-    """This process's batches of a data set, for training and for testing.
+    """Batches of a data set for this process, for training and evaluation.
 
-    ``output`` is the shape of the output that is trained, ``dtype`` is that of the network's
-    parameters. ``part`` images of a batch are this process's. An epoch has ``steps`` steps, and an
-    evaluation ``rounds`` batches in the process that has most.
+    ``output`` is the shape of the trained output, and ``dtype`` that of the network's parameters.
+    This process takes ``part`` images of each batch. An epoch has ``steps`` steps, and an
+    evaluation at most ``rounds`` batches in any process.
 
-    Raises DataError where the data do not fit the network, TrainingError where a batch cannot be
-    shared as it should be.
+    Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """
 
     def __init__(
@@ -78,27 +77,25 @@ class TrainingBatches:
         self.images, self.tests = len(data.train), len(data.test)
 
     def training(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch (from 0) from step ``start`` on, on the device."""
+        """Iterate over the batches of an epoch (from 0), from step ``start`` on."""
         return self._own_errors(self._batches.epoch(epoch, start, self.world.device))
 
     def testing(self, epoch: int) -> Iterator[Batch]:
-        """The batches of the evaluation after an epoch, on the device."""
+        """Iterate over the batches of the evaluation after an epoch."""
         return self._own_errors(self._tests.epoch(epoch, device=self.world.device))
 
     @property
     def skipped_tests(self) -> int:
-        """The test images of this process that could not be read in the last evaluation."""
+        """Number of unreadable test images of this process in the last evaluation."""
         return self._tests.skipped
 
     def close(self) -> None:
-        """End the loaders."""
+        """Stop the loaders."""
         self._batches.close()
         self._tests.close()
 
     def taken(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images as the network takes them, labels and targets; mixed, where the phase mixes, in a
-        training ``epoch``.
-        """
+        """Return images, labels and targets, mixed (mixup, cutmix) in a training ``epoch``."""
         x, y = batch.images.to(self.dtype), batch.labels
         if self._mix is None or epoch is None:
             return x, y, y
@@ -108,7 +105,7 @@ class TrainingBatches:
         return mixed, y, shares
 
     def _own_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches. What this process alone cannot read is an error of its own."""
+        """Mark errors of reading as errors of this process."""
         try:
             yield from batches
         except DataError as error:
@@ -117,10 +114,10 @@ class TrainingBatches:
     def parts(
         self, batch: Batch, images: Tensor, labels: Tensor, targets: Tensor
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """A batch in the parts that it is computed in, as many in every process.
+        """Split a batch into the parts of gradient accumulation, equally many in every process.
 
-        The last batch of an epoch may be too small for all of them: each part then has two images
-        at least, since a norm in training may have no variance over one.
+        If the last batch of an epoch is too small, there are fewer parts with at least two images
+        each, because a norm has no variance over one.
         """
         count = self.phase.accumulate
         if batch.total < self.phase.batch:
@@ -134,7 +131,7 @@ class TrainingBatches:
         return [part for part in parts if len(part[1])]
 
     def zeros(self) -> Tensor:
-        """Images of a part of a batch, [N, ...], that mean nothing."""
+        """Return zeros in the shape of the images of a part, [N, ...]."""
         signature = self.signature
         count = self.phase.batch // self.world.size // self.phase.accumulate
         time_steps = (signature.steps,) if self.events else ()
@@ -143,7 +140,7 @@ class TrainingBatches:
         )
 
     def labels_like(self, images: Tensor) -> Tensor:
-        """Labels of such images [N, ...], zeros of the shape that labels have."""
+        """Return zeros in the shape of the labels of images [N, ...]."""
         shape: tuple[int, ...] = {
             "classes": (), "pixels": self._output[1:], "numbers": self._output,
         }[self._target]  # fmt: skip

@@ -190,7 +190,7 @@ def unlike_training(images: Prepared, subject: Subject) -> list[str]:
         device=device_name(next(subject.model.parameters()).device),
         data=images.data.describe(),
     )
-    return unlike(now, tested)
+    return list(unlike(now, tested))
 
 
 def batches_of(
