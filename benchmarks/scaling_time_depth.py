@@ -34,7 +34,7 @@ from danetc.output.plots import plot_lines
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import medians, time_interleaved
-from danetc.runtime.measure.plots import WITHOUT, can_plot
+from danetc.runtime.system.figures import WITHOUT, can_plot
 
 TIMES = (1, 2, 4, 8)
 DEPTHS = (18, 34, 50, 101, 152)

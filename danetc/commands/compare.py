@@ -152,7 +152,7 @@ def _report(
 ) -> GridResults:
     """Print the table, and draw the figures where that can be done."""
     from danetc.output.table import show
-    from danetc.runtime.measure.plots import can_plot, save_figure
+    from danetc.runtime.system.figures import can_plot, save_figure
     from danetc.tasks.grid.plot import FIGURES, across
     from danetc.tasks.grid.results import read_results
     from danetc.tasks.grid.table import as_csv, table

@@ -126,7 +126,7 @@ def _print(found: Converted) -> None:
 
 def _plot(path: Path, found: Converted) -> None:
     from danetc.output.plots import line_figure
-    from danetc.runtime.measure.plots import save_figure
+    from danetc.runtime.system.figures import save_figure
 
     save_figure(line_figure([found.panel()]), path, follow=True)
     echo(f"wrote {path}", err=True)

@@ -213,7 +213,7 @@ def _summary(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str,
 
 def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
     from danetc.output.plots import LinePanel, line_figure
-    from danetc.runtime.measure.plots import save_figure
+    from danetc.runtime.system.figures import save_figure
 
     lines = {}
     right = results[0]["results"] + results[0]["over_time"]

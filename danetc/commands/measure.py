@@ -249,7 +249,8 @@ def _headline(label: str, measures: Measures, data: str, split: str) -> str:
 
 def _write(output: Path, record: dict[str, object], entries: list[PlottedNetwork]) -> None:
     """measures.json, and the figures where they can be drawn."""
-    from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
+    from danetc.runtime.measure.plots import draw_all
+    from danetc.runtime.system.figures import WITHOUT, can_plot
 
     save_record(record, output / FILE)
     written = [output / FILE]

@@ -137,7 +137,7 @@ def command(
 def _report(output: Path, plot: Path | None, form: str) -> Searched:
     """Print the table, and draw the figure where that can be done."""
     from danetc.output.table import show
-    from danetc.runtime.measure.plots import can_plot, save_figure
+    from danetc.runtime.system.figures import can_plot, save_figure
     from danetc.tasks.searching.results import front_figure, read_search, table
 
     found = read_search(output)

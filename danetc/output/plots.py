@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, in_figure, new_figure
+from danetc.runtime.system.figures import STYLES, WITHOUT, can_plot, in_figure, new_figure
 
 FORMATS = (".svg", ".png")
 

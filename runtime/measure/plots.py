@@ -6,31 +6,25 @@ a print in black and white tells them apart. Hollow markers are interblock neuro
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import cycle
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from danetc.dsl.diagnostics.visible import visible
 from danetc.runtime.measure.density import densities
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.run import Measures
-from danetc.runtime.system.files import replace_file
+from danetc.runtime.system.figures import (
+    STYLES,
+    WITHOUT,
+    can_plot,
+    in_figure,
+    new_figure,
+    save_figure,
+)
 
-WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
-
-STYLES = (
-    ("#000000", "-", "o"),
-    ("#d55e00", "--", "s"),
-    ("#0072b2", "-.", "^"),
-    ("#8a8a8a", ":", "D"),
-    ("#009e73", (0, (5, 1, 1, 1, 1, 1)), "v"),
-    ("#cc79a7", (0, (1, 1)), "P"),
-)  # colours that the colour-blind tell apart (Okabe and Ito), of different grey values
 _PANEL = 5.4, 3.2  # inches
 
 
@@ -40,21 +34,6 @@ class PlottedNetwork(NamedTuple):
     label: str
     layout: Layout
     measures: Measures
-
-
-def in_figure(name: str) -> str:
-    """A name for matplotlib to show as it is.
-
-    Hidden characters are written out, a ``$`` begins no formula, and a leading underscore does not
-    keep a line out of the legend.
-    """
-    text = visible(name).replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".svg") -> list[Path]:
@@ -355,24 +334,3 @@ def _panels(entries: Sequence[PlottedNetwork], *, shared: bool = True) -> tuple[
     for unused in panels[len(entries) :]:
         unused.set_axis_off()
     return figure, panels[: len(entries)]
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of that size in inches, which belongs to no window."""
-    return import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(figure: Any, path: Path, *, follow: bool = False) -> None:
-    """Write a figure as the ending of its name says. ``follow``: see ``replace_file``."""
-    data = figure_bytes(figure, path.suffix.lower().removeprefix("."))
-    replace_file(path, data, follow=follow)
-
-
-def figure_bytes(figure: Any, kind: str) -> bytes:
-    """Without date and with fixed names inside, so that the same figures make the same file."""
-    matplotlib = import_module("matplotlib")
-    metadata = {"Date": None} if kind == "svg" else None
-    stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "danetc"}):
-        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    return stream.getvalue()

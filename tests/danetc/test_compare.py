@@ -18,7 +18,7 @@ import pytest
 
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, latex, markdown, show
-from danetc.runtime.measure.plots import figure_bytes
+from danetc.runtime.system.figures import figure_bytes
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.comparison import Comparison

@@ -203,7 +203,7 @@ def test_a_grid_has_the_figures_of_compare(
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.count('<img src="data:image/svg+xml;base64,') == 2
     assert "img-src data:" in page
-    monkeypatch.setattr("danetc.runtime.measure.plots.can_plot", lambda: False)
+    monkeypatch.setattr("danetc.runtime.system.figures.can_plot", lambda: False)
     result = danetc("report", "grid", "-o", "a.html")
     assert "pip install" in result.err
 

@@ -21,7 +21,7 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.main import COMMANDS, main
 from danetc.output.console import VisibleConsole
 from danetc.output.table import Cell, Table, show
-from danetc.runtime.measure.plots import in_figure
+from danetc.runtime.system.figures import in_figure
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
 FORGED = "error: forged"

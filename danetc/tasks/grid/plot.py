@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
+from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.results import ACCURACY, FACTS, CellRow, GridResults, Measure
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines only: dots make large files

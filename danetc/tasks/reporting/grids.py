@@ -33,7 +33,7 @@ def grid_figures(
     folders = [path for path in paths if (path / GRID).is_file()]
     if not folders:
         return []
-    from danetc.runtime.measure.plots import WITHOUT, can_plot, figure_bytes  # late: torch
+    from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes  # late: torch
     from danetc.tasks.grid.plot import FIGURES
     from danetc.tasks.grid.results import read_results
     from danetc.tasks.searching.results import front_figure, read_search

@@ -14,7 +14,7 @@ from danetc.output.data_frames import frame
 from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.output.table import Cell, Table
-from danetc.runtime.measure.plots import STYLES, in_figure, new_figure
+from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.setting import Setting
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
