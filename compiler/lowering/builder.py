@@ -1,4 +1,4 @@
-"""Makes the nodes of a graph: infers their values, names them, keeps the bounds."""
+"""Construction of a graph's nodes: inference, names, limits, and errors at the user's own text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
+from operator import add, sub
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
@@ -27,14 +28,14 @@ MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
+_NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # pickle takes no mapping proxy
 NODE, COPY, LAYER, FINISHED = 22, 8, 2, 2
-"""Steps of work that an operation takes, one that is a copy, a layer that is put somewhere, and an
-operation of a whole network, which is named and verified."""
+"""Steps of work for an operation, a copied one, a layer, and an operation of a finished network."""
 
 
 @record(frozen=False)
-class Built:
-    """Nodes that were made one after the other, in a scope, and what they count for."""
+class CopyableRange:
+    """Consecutive nodes of one scope, and what they add to the totals."""
 
     scope: tuple[str, ...]
     nodes: range = range(0)
@@ -42,46 +43,25 @@ class Built:
 
 
 class Builder:
-    """Nodes in the making. ``scope`` is where new ones stand, ``use_sites`` the uses that led here."""
+    """Makes nodes in ``scope``; ``use_sites`` are the uses that led there, outermost first."""
 
-    def __init__(self, reporter: Reporter, steps: int) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
         self.work = current()
-        self.steps = steps
+        self.steps = 1
         self.nodes: dict[int, Node] = {}
         self.neurons: dict[str, NeuronProgram] = {}
         self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
         self.use_sites: list[Span] = []
-        self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
-        self._keys: dict[NeuronProgram, str] = {}
-        self._numbers: Counter[str] = Counter()  # of programs by the names of their neurons
-        self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
-        self._operands = self._weights = self._activations = 0
+        self.used: dict[int, Span] = {}  # places in the user's text of nodes of the library
         self.carries: dict[int, int] = {}  # see ``Graph``
         self.shares: dict[int, int] = {}
-        self._fresh: list[tuple[tuple[str, ...], str]] = []
-
-    # -- readings ---------------------------------------------------------------------------------
-
-    def mark(self) -> tuple[int, ...]:
-        """What has been made so far, for ``take_back``."""
-        return len(self.nodes), len(self._fresh), *self._totals()
-
-    def take_back(self, mark: tuple[int, ...]) -> int:
-        """Forget the nodes that were made since a mark. Gives the id that the next one gets."""
-        first, names, *totals = mark
-        for id in range(first, len(self.nodes)):
-            del self.nodes[id]
-            self.used.pop(id, None)
-            self.carries.pop(id, None)
-            self.shares.pop(id, None)
-            self.inference.forget(id)
-        for key in self._fresh[names:]:
-            self._taken[key] -= 1
-        del self._fresh[names:]
-        self._operands, self._weights, self._activations = totals
-        return first
+        self.fresh_names: list[tuple[tuple[str, ...], str]] = []
+        self.totals = (0, 0, 0)  # operands, weights, activations
+        self._keys: dict[NeuronProgram, str] = {}
+        self._numbers: Counter[str] = Counter()  # number of programs by the names of their neurons
+        self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
 
     # -- errors -----------------------------------------------------------------------------------
 
@@ -96,10 +76,11 @@ class Builder:
         labels: tuple[Label, ...] = (),
         blame: tuple[Label, ...] = (),
         fixes: tuple[Fix, ...] = (),
-    ) -> None:
-        """Report an error where the user can fix it: never in the library's own text alone.
+    ) -> Failed:
+        """Report an error and return the exception that ends the evaluation of its expression.
 
-        ``blame`` are the places where the values were written that the error comes from.
+        An error in the library is reported at the user's own text that leads to it. ``blame`` are
+        the places where the values were written that cause the error.
         """
         if is_library(span.source):
             own = next((item for item in blame if not is_library(item.span.source)), None)
@@ -114,9 +95,10 @@ class Builder:
                 places.add((item.span.start, item.span.source))
                 labels = (*labels, item)
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint, fixes=fixes)
+        return Failed()
 
     def report(self, found: Iterable[Diagnostic]) -> None:
-        """Report errors that another reporter has taken."""
+        """Report errors that another reporter collected."""
         for item in found:
             self.error(
                 item.code,
@@ -128,24 +110,9 @@ class Builder:
                 fixes=item.fixes,
             )
 
-    def fail(
-        self,
-        code: str,
-        message: str,
-        span: Span,
-        *,
-        label: str = "",
-        hint: str | None = None,
-        labels: tuple[Label, ...] = (),
-        blame: tuple[Label, ...] = (),
-    ) -> Failed:
-        """Report an error and give the exception that ends the evaluation of this expression."""
-        self.error(code, message, span, label=label, hint=hint, labels=labels, blame=blame)
-        return Failed()
-
     @contextmanager
     def site(self, *spans: Span) -> Iterator[None]:
-        """Uses that lead to what is made inside, the outermost first."""
+        """Add the uses, outermost first, that lead to the nodes made inside."""
         before = len(self.use_sites)
         self.use_sites.extend(spans)
         try:
@@ -157,7 +124,7 @@ class Builder:
 
     @contextmanager
     def within(self, *names: str) -> Iterator[None]:
-        """Make nodes in a scope below this one, under exactly these names."""
+        """Make nodes in the scope of these names below the current one."""
         outer = self.scope
         self.scope = (*outer, *names)
         try:
@@ -166,12 +133,18 @@ class Builder:
             self.scope = outer
 
     def fresh(self, base: str) -> str:
-        """A name for a scope below this one: ``base``, then ``base2``, ``base3``."""
+        """Return an unused name of a scope below this one: ``base``, ``base2``, ``base3``, ..."""
         key = (self.scope, f"/{base}")
         self._taken[key] += 1
-        self._fresh.append(key)
+        self.fresh_names.append(key)
         number = self._taken[key]
         return base if number == 1 else f"{base}{number}"
+
+    def forget_names(self, first: int) -> None:
+        """Free the names that ``fresh`` has given since there were ``first`` of them."""
+        for key in self.fresh_names[first:]:
+            self._taken[key] -= 1
+        del self.fresh_names[first:]
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -187,42 +160,51 @@ class Builder:
         role: str | None = None,
         value: Value | None = None,
     ) -> Wire | Invalid:
-        """A new node; invalid where an operand is, or where the operation reports that it can't be."""
+        """Add a node. Return ``INVALID`` if an operand is, or if the operation rejects it (reported)."""
         self.work.spend(NODE + len(operands), span)
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))
         if len(wires) != len(operands):
             return INVALID
         values = tuple(self.value(wire) for wire in wires)
-        attrs = _complete(op, attrs)
+        # one mapping for all without attributes, by which their values are found again
+        attrs = OPS[op].completed(attrs) if OPS[op].parameters or attrs else _NO_ATTRIBUTES
         if value is None:
             try:
                 value = self.inference.value(op, attrs, tuple(wire.id for wire in wires))
             except OpError as error:
                 self.error("E0501", error.message, span, hint=error.hint)
                 return INVALID
-        self._bound(op, attrs, values, value, span)
-        inputs = tuple(wire.id for wire in wires)
-        node = Node(len(self.nodes), op, inputs, attrs, value, self.scope, role or op, span)
+        inputs, numbers, activations = self.totals
+        weights = OPS[op].weights(attrs, values, Context(self.steps, self.neurons))
+        self.totals = (
+            inputs + len(values),
+            numbers + sum(map(prod, weights.values())),
+            activations + prod(value.shape) * (self.steps if value.varies else 1),
+        )
+        self._check_bounds(span)
+        ids = tuple(wire.id for wire in wires)
+        node = Node(len(self.nodes), op, ids, attrs, value, self.scope, role or op, span)
         self.nodes[node.id] = node
         if self.use_sites and is_library(span.source) and (site := self.own_site()) is not None:
             self.used[node.id] = site
         return Wire(node.id)
 
     @contextmanager
-    def building(self) -> Iterator[Built]:
-        """Notes the nodes that are made inside, so that they can be copied."""
-        built = Built(self.scope)
-        first, before = len(self.nodes), self._totals()
+    def building(self) -> Iterator[CopyableRange]:
+        """Record the nodes that are made inside, for ``copy``."""
+        built = CopyableRange(self.scope)
+        first, before = len(self.nodes), self.totals
         yield built
         built.nodes = range(first, len(self.nodes))
-        built.totals = tuple(b - a for a, b in zip(before, self._totals(), strict=True))
+        built.totals = tuple(map(sub, self.totals, before))
 
-    def copy(self, built: Built, feed: Wire, new_feed: Wire, use_sites: Mapping[Span, Span]) -> int:
-        """Make nodes once more, in this scope, reading another value where they read ``feed``.
+    def copy(
+        self, built: CopyableRange, feed: Wire, new_feed: Wire, use_sites: Mapping[Span, Span]
+    ) -> int:
+        """Copy nodes into this scope, with ``new_feed``, of the same shape, in place of ``feed``.
 
-        That value has the same shape, which is all that an operation may reject. ``use_sites`` are the
-        uses that led to the first nodes, with those that lead here. Gives by how much the ids are
-        greater than those of the first ones.
+        ``use_sites`` maps the uses that led to the first nodes to those that lead here. Return the
+        difference of the ids.
         """
         nodes, infer = self.nodes, self.inference
         first, depth = built.nodes.start, len(built.scope)
@@ -249,52 +231,32 @@ class Builder:
             )
             if (site := self.used.get(id)) is not None:
                 self.used[id + shift] = use_sites.get(site, site)
-        operands, weights, activations = built.totals
-        self._operands += operands
-        self._weights += weights
-        self._activations += activations
+        operands, weights, activations = map(add, self.totals, built.totals)
+        self.totals = operands, weights, activations
         self._check_bounds(span)
         return shift
 
-    def _totals(self) -> tuple[int, ...]:
-        return self._operands, self._weights, self._activations
-
     def own_site(self) -> Span | None:
-        """The innermost use that led here and stands in text of the user's own."""
-        for site in reversed(self.use_sites):
-            if not is_library(site.source):
-                return site
-        return None
-
-    def _bound(
-        self,
-        op: str,
-        attrs: Mapping[str, Attribute],
-        values: tuple[Value, ...],
-        value: Value,
-        span: Span,
-    ) -> None:
-        self._operands += len(values)
-        weights = OPS[op].weights(attrs, values, Context(self.steps, self.neurons))
-        self._weights += sum(map(prod, weights.values()))
-        self._activations += prod(value.shape) * (self.steps if value.varies else 1)
-        self._check_bounds(span)
+        """Innermost of the uses that led here which is in the user's own text."""
+        own = (site for site in reversed(self.use_sites) if not is_library(site.source))
+        return next(own, None)
 
     def _check_bounds(self, span: Span) -> None:
+        operands, weights, activations = self.totals
         for number, limit, code, what in (
             (len(self.nodes), MAX_NODES, "E0903", "operations"),
-            (self._operands, MAX_OPERANDS, "E0903", "connections between operations"),
-            (self._weights, MAX_WEIGHTS, "E0904", "parameters"),
-            (self._activations, MAX_ACTIVATIONS, "E0905", "activations for one image"),
+            (operands, MAX_OPERANDS, "E0903", "connections between operations"),
+            (weights, MAX_WEIGHTS, "E0904", "parameters"),
+            (activations, MAX_ACTIVATIONS, "E0905", "activations for one image"),
         ):
             if number > limit:
                 raise self._too_large(code, limit, what, span)
 
     def count_layer(self, span: Span) -> None:
-        """Count a layer that is put somewhere, whether or not it makes a node."""
+        """Count the application of a layer, whether or not it makes a node."""
         self.work.spend(LAYER, span)
         if len(self.scope) > MAX_SCOPES:
-            raise self.fail(
+            raise self.error(
                 "E0902",
                 f"layers are nested more than {MAX_SCOPES} deep",
                 span,
@@ -302,16 +264,16 @@ class Builder:
             )
 
     def foresee(self, nodes: int, span: Span) -> None:
-        """End early where so many more nodes would pass the limit."""
+        """Report early that so many more nodes would exceed the limit."""
         if len(self.nodes) + nodes > MAX_NODES:
             raise self._too_large("E0903", MAX_NODES, "operations", span)
 
     def _too_large(self, code: str, limit: int, what: str, span: Span) -> Failed:
         hint = "make the network narrower, shallower, its image smaller or its steps fewer"
-        return self.fail(code, f"the network has more than {limit:,} {what}", span, hint=hint)
+        return self.error(code, f"the network has more than {limit:,} {what}", span, hint=hint)
 
     def neuron_key(self, program: NeuronProgram) -> str:
-        """The key under which the graph holds a neuron's program."""
+        """Key of a neuron's program in the graph."""
         key = self._keys.get(program)
         if key is None:
             self._numbers[program.name] += 1
@@ -327,10 +289,9 @@ class Builder:
     def finish(
         self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int
     ) -> Graph:
-        """The graph, its nodes named: ``conv`` where a scope has one, else ``conv1``, ``conv2``, ...
+        """Return the graph, its nodes named: ``conv`` if a scope has one, else ``conv1``, ``conv2``, ...
 
-        Numbers count from 1 in the order in which nodes were made. A name that a scope has is left
-        out: the two would be one module.
+        Names of inner scopes are skipped, as the two would be one module.
         """
         self.work.spend(FINISHED * len(self.nodes))
         stand = {node.scope for node in self.nodes.values()}
@@ -355,12 +316,3 @@ class Builder:
         if self.shares:
             graph = replace(graph, shares=dict(self.shares))
         return without_detours(graph) if carries else graph
-
-
-_NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # models hold graphs, and pickle takes no view of one
-
-
-def _complete(op: str, attrs: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
-    """Attributes with the field's defaults for those that depend on others."""
-    # one for all without, by which their values are found again
-    return OPS[op].completed(attrs) if OPS[op].parameters or attrs else _NO_ATTRIBUTES

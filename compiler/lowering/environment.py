@@ -9,7 +9,7 @@ from dataclasses import field
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.values import Failed, Given, Value
+from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module
@@ -57,7 +57,7 @@ class Loops:
     """
 
     circles: dict[str, int] | None = None
-    carries: dict[object, Carry] | None = None
+    carries: dict[object, RecurrentState] | None = None
     known: dict[object, KnownValue] = field(default_factory=dict)
     delays: tuple[int, bool] = (0, False)
 
@@ -79,7 +79,7 @@ class EarlierValue:
 
 
 @record
-class Carry:
+class RecurrentState:
     """A value of earlier steps in a loop: its node, and where that was made."""
 
     id: int
@@ -107,7 +107,7 @@ class Env:
     used: set[str] = field(default_factory=set)
     block_conv: bool = False
     scope: tuple[str, ...] = ()
-    given: Mapping[str, Given] = field(default_factory=dict)
+    given: Mapping[str, ArgumentOrigin] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict)
     loops: Loops = field(default_factory=Loops)
@@ -293,16 +293,6 @@ SPECIAL: Mapping[str, SpecFunction] = {
     ),
 }  # fmt: skip
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
-
-
-def certain(expr: s.Expr) -> Iterator[str]:
-    """The names in an expression that are read whatever its conditions say, in order."""
-    conditional = any(
-        isinstance(node, s.IfElse) or (isinstance(node, s.Binary) and node.op in ("and", "or"))
-        for node in s.walk(expr)
-    )
-    if not conditional:
-        yield from (node.id for node in s.walk(expr) if isinstance(node, s.Name))
 
 
 def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:

@@ -1,46 +1,70 @@
-"""What the parts of lowering ask of it: the values of expressions, with what an error needs to say.
-
-``dispatch`` has the class that does it: each kind of expression and of layer has a module here that
-knows this interface alone.
-"""
+"""State of a lowering, numbers in expressions, and names that mean nothing."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import partial
 
-from danetc.compiler.ir.graph import Node
-from danetc.compiler.lowering.builder import Builder
-from danetc.compiler.lowering.environment import Env, Loops, Want, certain, rounded
+from danetc.compiler.ir.graph import Node, Stage
+from danetc.compiler.ir.ops import OPS, norm_names
+from danetc.compiler.lowering.builder import Builder, CopyableRange
+from danetc.compiler.lowering.environment import (
+    CONSTANTS,
+    MATH,
+    SPECIAL,
+    STANDING,
+    Env,
+    Loops,
+    Want,
+    rounded,
+)
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
+    ArgumentOrigin,
     Failed,
-    Given,
     Invalid,
+    Joined,
     Layer,
+    OpLayer,
+    SharedLayer,
     Value,
     Wire,
     describe,
+    is_number,
     labels_of,
 )
-from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, meant
+from danetc.dsl.diagnostics.fixes import Hint, using_std
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.kinds import Kind
+from danetc.dsl.loading import std_names
+from danetc.dsl.modules import Module
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.words import OF_PARAMETER
 
 MAX_CONSTANT = 1e15
 MAX_BLAMED = 8
+_DECLARED: Mapping[Want, frozenset[str]] = {
+    "number": frozenset(),
+    "norm": frozenset(),
+    "layer": frozenset({"neuron", "block", "backbone"}),
+}
+"""Kinds of declarations allowed for what is wanted, if not that kind alone."""
+_LISTED = 8  # names that a hint lists at most
 
 
 @record(slots=False)
 class Shared:
-    """What the networks of a check have in common, computed for the first that needs it.
+    """Results that the networks of a check share.
 
-    ``names`` and ``certain`` hold the names in pieces of the tree, by the identity of the piece,
-    which is kept so that no other gets it; ``programs`` the neurons, by declarations and arguments.
+    ``names``, ``certain`` and ``delays`` are keyed by the identity of a piece of the tree, and hold
+    the piece, so that its id stays unique; ``programs`` by declarations and arguments.
     """
 
     names: dict[int, tuple[s.Node, tuple[str, ...]]] = field(default_factory=dict)
@@ -50,116 +74,180 @@ class Shared:
 
 
 @record
-class Mark:
-    """What has been made of a network so far: by its builder, stages, and what was noted of it."""
+class LoweredBlock:
+    """A block that was lowered: its nodes, its input, and the uses that led to it.
 
-    built: tuple[int, ...]
+    ``settings`` are those it was built with; keeping them keeps their ids unique. ``kind`` is that
+    of its input, if another could change what its loops carry; ``notes`` are its range of the trace.
+    """
+
+    built: CopyableRange
+    feed: Wire
+    joined: Joined
+    use_sites: tuple[Span, ...]
+    settings: tuple[object, ...]
+    kind: Kind | None = None
+    notes: range = range(0)
+
+
+@record
+class Mark:
+    """Progress of a lowering, to roll back to."""
+
+    nodes: int
+    names: int
+    totals: tuple[int, int, int]
     stages: int
     stage_numbers: Mapping[tuple[str, ...], int]
-    trace: tuple[int, int] = (0, 0)
+    notes: int
+    copies: int
 
 
-class Evaluator(ABC):
-    """Evaluates expressions of a spec."""
+class Evaluator(Builder):
+    """State of the lowering of one network, and the values of its numeric expressions.
+
+    ``evaluate`` and ``apply`` dispatch on the kind of an expression and of a layer. The classes
+    derived from this one each add what some kinds need; ``Lowering`` completes them.
+    """
 
     def __init__(
-        self, builder: Builder, shared: Shared | None = None, trace: Trace | None = None
+        self, reporter: Reporter, shared: Shared | None = None, traced: bool = False
     ) -> None:
-        self.builder = builder
-        self.shared = Shared() if shared is None else shared
-        self.trace = trace  # what an editor asks to be noted
-        self.work = builder.work
+        super().__init__(reporter)
+        self.shared = shared or Shared()
+        self.trace = Trace(self.nodes, self.carries) if traced else None  # requested by an editor
         self.settings: dict[str, Value] = {}
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
-        self.asked: set[str] = set()  # the settings that a layer has read
-        self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
-        self.network: s.Declaration | None = None  # which is lowered, where one is
-        self.complete_names = True  # whether no error keeps names out of the file
-        self.input_name = ""  # that of the input being read, where there are several
-        self.readings: list[Loops] = []  # the loops over time being read, the outermost first
+        self.asked: set[str] = set()  # settings that a layer has read
+        self.unfolding: list[s.Declaration] = []  # backbones being unfolded
+        self.network: s.Declaration | None = None  # the network being lowered
+        self.complete_names = True  # False if an error keeps names out of the file
+        self.input_name = ""  # name of the input being read, if there are several
+        self.readings: list[Loops] = []  # loops over time being read, outermost first
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
+        self.stages: list[Stage] = []
+        self.stage_numbers: dict[tuple[str, ...], int] = {}  # number of stages by scope
+        self.programs: dict[object, str] = {}  # keys of the neurons needed so far
+        self.block_layers: list[OpLayer] = []  # meaning of `conv` in a connection, innermost last
+        self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
+        self.known_blocks: dict[object, LoweredBlock] = {}  # see ``Repeats``
+        self.made_once: dict[SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
+        self.stands: dict[int, Span] = {}  # places of `spike` and `norm`, by node
+        self.resets: dict[int, tuple[ArgumentOrigin, ...]] = {}  # see ``Lowered``
 
     @abstractmethod
     def apply(self, layer: Layer, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
-        """What a layer makes of a value; new nodes stand in the builder's scope."""
-
-    @abstractmethod
-    def mark(self) -> Mark:
-        """What has been made so far, for ``take_back``."""
-
-    @abstractmethod
-    def take_back(self, mark: Mark) -> None:
-        """Forget all that was made since, errors apart."""
-
-    @abstractmethod
-    def encode(
-        self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
-    ) -> Wire | Invalid:
-        """An input of the network: ``image`` or ``events`` of a shape, with counts up to a bound."""
+        """Apply a layer to a value; new nodes are placed in the current scope."""
 
     @abstractmethod
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
-        """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
+        """Evaluate an expression; ``want`` selects among the meanings of a name."""
+
+    def valid(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
+        """Evaluate an expression. Raises Failed if its error was reported."""
+        if isinstance(value := self.evaluate(expr, env, want), Invalid):
+            raise Failed
+        return value
+
+    def mark(self) -> Mark:
+        """Return the progress so far, for ``take_back``."""
+        noted = (0, 0) if self.trace is None else (len(self.trace.notes), len(self.trace.copies))
+        numbers = dict(self.stage_numbers)
+        made = len(self.nodes), len(self.fresh_names), self.totals
+        return Mark(*made, len(self.stages), numbers, *noted)
+
+    def take_back(self, mark: Mark) -> None:
+        """Roll back to the mark; keep reported errors."""
+        for id in range(mark.nodes, len(self.nodes)):
+            for table in (
+                self.nodes,
+                self.used,
+                self.carries,
+                self.shares,
+                self.stands,
+                self.resets,
+            ):
+                table.pop(id, None)
+            self.inference.forget(id)
+        self.forget_names(mark.names)
+        self.totals = mark.totals
+        if self.trace is not None:
+            del self.trace.notes[mark.notes :], self.trace.copies[mark.copies :]
+        del self.stages[mark.stages :]
+        self.stage_numbers = dict(mark.stage_numbers)
+        for part, made in list(self.made_once.items()):
+            if max(made, default=-1) >= mark.nodes:
+                del self.made_once[part]
+        for key, item in list(self.known_blocks.items()):
+            if item.built.nodes.stop > mark.nodes:
+                del self.known_blocks[key]
 
     def bounded(self, value: Value, span: Span) -> Value:
-        """A value that is not a number, or is one of a sensible size (E0306)."""
-        if (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and not abs(value) <= MAX_CONSTANT
-        ):
-            raise self.builder.fail("E0306", f"a constant larger than {MAX_CONSTANT:g}", span)
+        """Return the value. Raises Failed for a number that is too large (E0306)."""
+        if is_number(value) and not abs(value) <= MAX_CONSTANT:
+            raise self.error("E0306", f"a constant larger than {MAX_CONSTANT:g}", span)
         return value
 
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
-        """An expression that must be a number (E0304)."""
-        value = self.evaluate(expr, env, "number")
-        if isinstance(value, Invalid):
-            raise Failed
-        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        """Evaluate an expression that must be a number (E0304)."""
+        value = self.valid(expr, env, "number")
+        if not is_number(value):
             needed = f"{what} must be a number" if what else "a number is needed here"
-            raise self.builder.fail(
-                "E0304", f"{needed}, not {describe(value)}", expr.span, blame=self.blame(expr, env)
-            )
+            raise self.reject("E0304", f"{needed}, not {describe(value)}", expr, env)
+        return value
+
+    def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
+        """Evaluate an expression that must be an integer in ``low .. high`` (E0304, E0305)."""
+        value = self.number(expr, env, what)
+        if isinstance(value, float):
+            if not value.is_integer():
+                message = f"{what} must be a whole number, not {value:g}"
+                raise self.reject("E0304", message, expr, env, rounded(expr))
+            value = int(value)
+        if not low <= value <= high:
+            message = f"{what} must be between {low} and {high:,}, not {value:,}"
+            raise self.reject("E0305", message, expr, env)
         return value
 
     def condition(self, expr: s.Expr, env: Env) -> bool:
-        """An expression that must be true or false (E0304)."""
-        return self.truth(self.evaluate(expr, env, "number"), expr, env)
+        """Evaluate an expression that must be true or false (E0304)."""
+        return self.truth(self.valid(expr, env, "number"), expr, env)
 
     def truth(self, value: Value, expr: s.Expr, env: Env) -> bool:
-        """Whether the value of an expression counts as true (E0304)."""
-        if isinstance(value, Invalid):
-            raise Failed
+        """Return the truth of an expression's value (E0304)."""
         if not isinstance(value, (bool, int, float)):
-            raise self.builder.fail(
-                "E0304",
-                f"a condition compares numbers, not {describe(value)}",
-                expr.span,
-                blame=self.blame(expr, env),
-                hint="it is decided before the network runs" if isinstance(value, Wire) else None,
-            )
+            hint = "it is decided before the network runs" if isinstance(value, Wire) else None
+            message = f"a condition compares numbers, not {describe(value)}"
+            raise self.reject("E0304", message, expr, env, hint)
         return bool(value)
 
-    def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
-        """The places where the parameters and definitions in an expression got their values."""
-        return labels_of(self._given(expr, env), MAX_BLAMED)
+    def reject(
+        self, code: str, message: str, expr: s.Expr, env: Env, hint: str | None = None
+    ) -> Failed:
+        """Report an error of an expression's value, with the places it comes from."""
+        return self.error(code, message, expr.span, blame=self.blame(expr, env), hint=hint)
 
-    def _given(self, expr: s.Expr, env: Env) -> tuple[Given, ...]:
-        found: dict[str, Given] = {}
+    def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
+        """Labels of the places where the parameters and definitions in an expression got values."""
+        return labels_of(self._origins(expr, env), MAX_BLAMED)
+
+    def _origins(self, expr: s.Expr, env: Env) -> tuple[ArgumentOrigin, ...]:
+        found: dict[str, ArgumentOrigin] = {}
         for id in self.names_in(expr):
             if id in env.given:
                 found[id] = env.given[id]
             elif id in env.definitions:
-                value = env.cache.get(id)
+                value, definition = env.cache.get(id), env.definitions[id]
                 if isinstance(value, (bool, int, float, str)):
-                    definition = env.definitions[id]
-                    behind = partial(self._given, definition.value, definition.env)
-                    found[id] = Given(definition.value.span, id, value, behind)
+                    found[id] = self.origin(id, value, definition.value, definition.env)
         return tuple(found.values())
 
+    def origin(self, name: str, value: Value, expr: s.Expr, env: Env) -> ArgumentOrigin:
+        """Origin of a parameter's value, and of the values it was computed from."""
+        return ArgumentOrigin(expr.span, name, value, partial(self._origins, expr, env))
+
     def names_in(self, node: s.Node) -> tuple[str, ...]:
-        """The names in a piece of the tree, each once, in order. Read once for all its blocks."""
+        """Return the names in a piece of the tree, each once, in order; read once per check."""
         known = self.shared.names.get(id(node))
         if known is None:
             names = (item.id for item in s.walk(node) if isinstance(item, s.Name))
@@ -167,34 +255,137 @@ class Evaluator(ABC):
         return known[1]
 
     def certain_names(self, expr: s.Expr) -> tuple[str, ...]:
-        """The names in an expression that are read whatever its conditions say, in order."""
+        """Return the names in an expression that it reads whatever its conditions say, in order."""
         known = self.shared.certain.get(id(expr))
         if known is None:
-            known = self.shared.certain[id(expr)] = (expr, tuple(dict.fromkeys(certain(expr))))
+            conditional = any(
+                isinstance(node, s.IfElse)
+                or (isinstance(node, s.Binary) and node.op in ("and", "or"))
+                for node in s.walk(expr)
+            )
+            names = () if conditional else self.names_in(expr)
+            known = self.shared.certain[id(expr)] = (expr, names)
         return known[1]
 
-    def source(self, name: str, value: Value, expr: s.Expr, env: Env) -> Given:
-        """Where a parameter got its value, and where that came from."""
-        return Given(expr.span, name, value, partial(self._given, expr, env))
+    def unknown(self, id: str, env: Env, span: Span, want: Want = "any") -> Failed:
+        """Report an unknown name (E0210), unless a reported error explains it.
 
-    def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
-        """An expression that must be a whole number from ``low`` to ``high`` (E0304, E0305)."""
-        value = self.number(expr, env, what)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int):
-            raise self.builder.fail(
-                "E0304",
-                f"{what} must be a whole number, not {value:g}",
-                expr.span,
-                blame=self.blame(expr, env),
-                hint=rounded(expr),
+        Names of what is wanted are suggested first.
+        """
+        if id in ("identity", "none"):
+            return self.error("E0303", f"`{id}` takes no arguments", span)
+        reporter, declaration = self.reporter, env.module.declaration_at(span)
+        if reporter.knows_unknown(declaration, id):
+            return Failed()
+        likely, others = candidates(env, want)
+        self.work.spend((len(likely) + len(others)) // 4, span)
+        near = nearest(id, likely, others)
+        if env.module.excuses(id) and not self._misspelt(id, near, env.module):
+            return Failed()
+        reporter.note_unknown(declaration, id)
+        hint = env.elsewhere.get(id)
+        labels: tuple[Label, ...] = ()
+        if hint is None and id in env.places:
+            hint = "the default of a parameter reads the parameters before it"
+        elif hint is None and not env.module.program.uses and id in std_names():
+            fix = using_std(env.module.source)
+            hint = Hint(f"`{id}` is in the standard library: add `use std`", fix)
+        elif hint is None:
+            own = nearest(id, [*env.places, *env.definitions], words=True)
+            hint = meant(id, own) or answer("name", id)
+            if hint is None:
+                own = near
+                hint = meant(id, near) or _what_there_is(env, want)
+            places = ((name, _place(name, env)) for name in own)
+            labels = tuple(Label(at, f"`{name}` is declared here") for name, at in places if at)
+        return self.error("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+
+    def _misspelt(self, id: str, near: tuple[str, ...], module: Module) -> bool:
+        """True if a name is surely misspelt, though a syntax error hides other names."""
+        if not near or module.source.words[id] != 1 or id in module.lost:
+            return False
+        for item in self.reporter.diagnostics:
+            code, line = item.code, item.span.source.line(item.span.line)
+            # errors of modules may hide any name
+            if code.startswith("E020") or (code.startswith("E01") and line.startswith("use")):
+                return False
+        return True
+
+
+def is_known(id: str, env: Env) -> bool:
+    """True if a name means something in an environment."""
+    return (
+        id in env.values
+        or id in env.definitions
+        or id in (*CONSTANTS, *SPECIAL, *STANDING, "steps")
+        or id in env.module.names
+        or (id in OPS and OPS[id].public)
+    )
+
+
+def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
+    """Return the names that are allowed where ``want`` is, local ones first, and all other names."""
+    local = [*env.names(), *env.module.own]
+    public = [name for name, op in OPS.items() if op.public]
+    rest = [*CONSTANTS, *STANDING, *env.module.names, *SPECIAL, *public]
+    if want == "any":
+        return [*local, *rest], []
+    names = env.module.names
+    may = _declared(env, want)
+    match want:
+        case "number":
+            may += [*CONSTANTS, *MATH, "channels", "rows", "columns", "learn", "steps"]
+        case "norm":
+            may += [*norm_names(), "none"]
+        case "backbone":
+            may.append("stage")
+        case "layer":
+            may += [*public, *STANDING, "stage", "concat"]
+        case _ if want in OF_PARAMETER:
+            may += OF_PARAMETER[want]
+    own = [name for name in local if name not in names or name in may]
+    return [*own, *may], rest
+
+
+def _declared(env: Env, want: Want) -> list[str]:
+    """Return the declarations that are allowed where ``want`` is."""
+    kinds = _DECLARED.get(want, frozenset({want}))
+    names = env.module.names
+    return [name for name in names if names[name].declaration.kind in kinds]
+
+
+def _what_there_is(env: Env, want: Want) -> str:
+    """Hint for an unknown name that resembles no other: what there is, or how to list it."""
+    match want:
+        case "any" | "layer":
+            return (
+                "there is no such operation, neuron or block here: `danetc list operations` "
+                "lists the operations, `danetc list std` what `use std` brings"
             )
-        if not low <= value <= high:
-            raise self.builder.fail(
-                "E0305",
-                f"{what} must be between {low} and {high:,}, not {value:,}",
-                expr.span,
-                blame=self.blame(expr, env),
-            )
-        return value
+        case "number":
+            numbers = [name for name in env.places if name in env.values]
+            return f"numbers here are {_list(numbers)}" if numbers else "write a number"
+        case "norm":
+            return f"norms are {_list([*norm_names(), 'none'])}"
+        case _ if want in OF_PARAMETER:
+            return f"words for `{want}` are {_list(OF_PARAMETER[want])}"
+    known = _declared(env, want)
+    if not known:
+        return f"this file has no {want}: declare one, or add `use std`"
+    more = "; `danetc list std` lists all" if len(known) > _LISTED else ""
+    return f"a {want} is wanted here: {_list(known)}{more}"
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_LISTED])
+    return f"{shown}, ..." if len(names) > _LISTED else shown
+
+
+def _place(id: str, env: Env) -> Span | None:
+    """Place where a name of this file is declared or defined."""
+    if id in env.places:
+        return env.places[id]
+    if id in env.definitions:
+        return env.definitions[id].span
+    declaration = env.module.own.get(id)
+    return None if declaration is None or id in env.values else declaration.name_span

@@ -1,6 +1,6 @@
-"""Rules: the indexed equations between the blocks of a stage, as forms and as nodes.
+"""Rules: the indexed equations between the blocks of a stage, as forms.
 
-Lowering builds nodes from forms (``ir.rule_forms``); ``verify`` holds the lowered graph against them.
+Lowering builds nodes from forms (``ir.rule_forms``); ``verify`` compares the lowered graph with them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import log2
-from typing import assert_never
 
 from danetc.compiler.ir.graph import unique
 from danetc.compiler.ir.rule_forms import (
@@ -21,35 +20,46 @@ from danetc.compiler.ir.rule_forms import (
     ScaledByLearnt,
     StageInput,
 )
-from danetc.compiler.lowering.learnt import as_learnt
 from danetc.compiler.lowering.loops import cuts
-from danetc.compiler.lowering.rule_lines import Fail, rule_lines
-from danetc.compiler.lowering.values import Failed, LearntValue, OpLayer, Value, describe
+from danetc.compiler.lowering.operators import as_learnt
+from danetc.compiler.lowering.values import (
+    Failed,
+    LearntValue,
+    OpLayer,
+    Value,
+    describe,
+    is_number,
+)
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.dsl.diagnostics.fixes import write
+from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of, replacing, write
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import current
 
-Number = int | float
+Fail = Callable[..., Failed]
 Constant = Callable[[s.Expr, dict[str, int]], Value]
 
+FEEDS = ("in", "shortcut")
+"""Values that a rule defines for each block."""
 TERM = 1  # steps of work for each
 MAX_TERMS = 1_000_000
-"""The most values that the equations of one rule may name or try in one stage."""
-
+"""Limit of the values that the equations of one rule name or try in one stage."""
 JOINS = ("sum", "mean", "concat", "max", "min")
 PORTS = ("in", "out")
-"""What a rule reads."""
+"""Values that a rule reads."""
+_SAYS = (
+    "a rule says `in[i] = ...` and `result = ...`, and may say `in[0] = ...`, `shortcut[i] = ...` "
+    "and `shortcut[0] = ...`"
+)
 
 
 class RuleReader:
-    """Reads the equations of one rule for blocks of one stage.
+    """Reads the equations of one rule for the blocks of one stage.
 
     ``constant(expr, {"i": ..., "n": ...})`` evaluates numbers; ``fail`` reports an error. ``learnt``
-    has what the forms name that were read, by their names.
+    are the learnt numbers of the forms read so far, by name.
     """
 
     def __init__(self, rule: s.Declaration, blocks: int, constant: Constant, fail: Fail) -> None:
@@ -58,21 +68,21 @@ class RuleReader:
         self.constant = constant
         self.fail = fail
         self.work = current()
+        self.learnt: dict[str, LearntValue] = {}
         self._ports: Mapping[str, Sequence[Form]] = {
             "in": [*map(InputOf, range(blocks))],
             "out": [*map(OutputOf, range(blocks))],
         }
-        self.terms = self.terms_before = 0
-        self.block: int | None = None  # whose equation is read; None for the result's
-        self.place = ""  # of the equation's learnt numbers
-        self.learnt: dict[str, LearntValue] = {}
-        self.earlier = False  # whether values of earlier steps are read
-        self.lines = rule_lines(rule, fail)
+        self._terms = self._terms_before = 0
+        self._block: int | None = None  # whose equation is read; None for the result
+        self._place = ""  # path of the equation's learnt numbers
+        self._earlier = False  # True while values of earlier steps are read
         self._forms: dict[str, Form] = {}
+        self._lines = _lines(rule, fail)
 
     def feed_of(self, i: int) -> Form:
-        """What feeds block i. Nothing said of block 0, it is the stage's input."""
-        line, place = self.lines.rest if i else self.lines.first, f"feeds.{i}"
+        """Return the input of block i; by default the stage's input for block 0."""
+        line, place = self._lines.get("in[i]" if i else "in[0]"), f"feeds.{i}"
         if line is None:
             return StageInput()
         again = place in self._forms
@@ -82,18 +92,18 @@ class RuleReader:
         return form
 
     def shortcut_of(self, i: int) -> Form | None:
-        """What the shortcut of block i starts from, if the rule says it; else it is its input."""
-        line = self.lines.shortcut if i else self.lines.first_shortcut
+        """Return what the shortcut of block i begins at; None for the block's input."""
+        line = self._lines.get("shortcut[i]" if i else "shortcut[0]")
         return None if line is None else self._equation(line, i, f"shortcuts.{i}")
 
     def result_form(self) -> Form:
-        """What the stage gives."""
-        return self._equation(self.lines.result, None, "feeds.result")
+        """Return the result of the stage."""
+        return self._equation(self._lines["result"], None, "feeds.result")
 
     def _equation(self, line: s.Define, block: int | None, place: str) -> Form:
-        """The form of an equation, read once. ``place`` is that of its learnt numbers."""
+        """Return the form of an equation, read once. ``place`` is the path of its learnt numbers."""
         if place not in self._forms:
-            self.block, self.place = block, place
+            self._block, self._place = block, place
             env = {"n": self.n}
             if isinstance(line.index, s.Name) and block is not None:
                 env[line.index.id] = block
@@ -101,50 +111,46 @@ class RuleReader:
         return self._forms[place]
 
     def _foresee(self, i: int) -> None:
-        """End early where the terms grow so fast from block i / 2 to i that they will be too many."""
-        growth = self.terms / max(1, self.terms_before)
-        self.terms_before = self.terms
-        if i > 64 and self.terms * growth ** log2(self.n / i) > 2 * MAX_TERMS:
-            self._count(MAX_TERMS, self.lines.rest.value.span)
+        """Report early that the terms, by their growth from block i / 2 to i, will be too many."""
+        growth = self._terms / max(1, self._terms_before)
+        self._terms_before = self._terms
+        if i > 64 and self._terms * growth ** log2(self.n / i) > 2 * MAX_TERMS:
+            self._count(MAX_TERMS, self._lines["in[i]"].value.span)
 
     def _count(self, more: int, span: Span) -> None:
-        """Count terms that are about to be named or tried; the work is counted where they are."""
-        self.terms += more
-        if self.terms > MAX_TERMS:
-            raise self.fail(
-                "E0903",
-                f"rule `{self.rule.name}` has more than {MAX_TERMS:,} terms in a stage of {self.n} blocks",
-                span,
-                hint="let its ranges stay within the stage, or make the stage shorter",
-            )
+        """Count terms that are about to be named or tried."""
+        self._terms += more
+        if self._terms > MAX_TERMS:
+            stage = f"a stage of {self.n} blocks"
+            message = f"rule `{self.rule.name}` has more than {MAX_TERMS:,} terms in {stage}"
+            hint = "let its ranges stay within the stage, or make the stage shorter"
+            raise self.fail("E0903", message, span, hint=hint)
 
     def _form(self, expr: s.Expr, env: dict[str, int]) -> Form:
         match expr:
             case s.At():
                 forms = self._at(expr, env)
                 if len(forms) != 1:
-                    raise self.fail(
-                        "E0608",
-                        f"{len(forms) or 'no'} values where one is needed{self._where()}",
-                        expr.span,
-                        hint="put them into `sum(...)` or `concat(...)`",
-                    )
+                    message = f"{len(forms) or 'no'} values where one is needed{self._where()}"
+                    hint = "put them into `sum(...)` or `concat(...)`"
+                    raise self.fail("E0608", message, expr.span, hint=hint)
                 return forms[0]
             case s.Name("in"):
                 return StageInput()
-            case s.Flow(steps):
-                return self._delayed(steps, env)
+            case s.Flow(steps=(value, *delays)):
+                steps = sum([self._steps(delay, env) for delay in delays])
+                outer, self._earlier = self._earlier, True  # of any block, as the step is over
+                form = self._form(value, env)
+                self._earlier = outer
+                return Delayed(steps, form)
             case s.IfElse(then, condition, otherwise):
                 return self._form(then if self._holds(condition, env) else otherwise, env)
             case s.Call(s.Name(name), args) if name in JOINS:
                 forms = [form for arg in args for form in self._arg(arg, env)]
                 if not forms:
-                    raise self.fail(
-                        "E0608",
-                        f"`{name}` has nothing to take{self._where()}",
-                        expr.span,
-                        hint="let its range or its condition hold for every block from 1 on",
-                    )
+                    message = f"`{name}` has nothing to take{self._where()}"
+                    hint = "let its range or its condition hold for every block from 1 on"
+                    raise self.fail("E0608", message, expr.span, hint=hint)
                 if len(forms) == 1:
                     return forms[0]
                 if name == "mean":
@@ -153,97 +159,77 @@ class RuleReader:
             case s.Binary("+", left, right):
                 return Join("sum", (self._form(left, env), self._form(right, env)))
             case s.Binary("*", left, right) if _reads(left) != _reads(right):
-                factor, form = (right, left) if _reads(left) else (left, right)
-                return self._multiple(factor, form, env)
+                factor, of = (right, left) if _reads(left) else (left, right)
+                return self._multiple(factor, of, env)
             case s.Binary("/", left, right) if _reads(left) and not _reads(right):
-                divisor = self._factor(right, env)
+                divisor = self._factor(self.constant(right, env), right)
                 if divisor == 0:
                     raise self.fail("E0306", f"division by zero{self._where()}", right.span)
                 return Scaled(1 / divisor, self._form(left, env))
         raise self._unsayable(expr)
 
     def _multiple(self, factor: s.Expr, expr: s.Expr, env: dict[str, int]) -> Form:
-        """A value times a number, or times learnt numbers."""
+        """Return the product of a value and a number, or learnt numbers."""
         value, form = self.constant(factor, env), self._form(expr, env)
         if not isinstance(value, (Learn, LearntValue)):
-            return Scaled(self._number(value, factor), form)
+            return Scaled(self._factor(value, factor), form)
         found = as_learnt(value)
         if found.offset:
-            raise self.fail(
-                "E0608",
-                "a rule multiplies by learnt numbers, and adds nothing to them",
-                factor.span,
-                hint="write `learn(...) * out[j]`, or a multiple of it",
-            )
-        name = unique(f"{self.place}.{_word(form)}", self.learnt.__contains__)
+            message = "a rule multiplies by learnt numbers, and adds nothing to them"
+            hint = "write `learn(...) * out[j]`, or a multiple of it"
+            raise self.fail("E0608", message, factor.span, hint=hint)
+        name = unique(f"{self._place}.{_word(form)}", self.learnt.__contains__)
         self.learnt[name] = replace(found, factor=1.0)
         product = ScaledByLearnt(name, form)
         return product if found.is_plain else Scaled(found.factor, product)
 
-    def _delayed(self, flow: tuple[s.Expr, ...], env: dict[str, int]) -> Form:
-        """What a value was some steps before: of any block, as the step is over."""
-        value, *delays = flow
-        numbers = [self._steps(delay, env) for delay in delays]
-        outer, self.earlier = self.earlier, True
-        form = self._form(value, env)
-        self.earlier = outer
-        return Delayed(sum(numbers), form)
+    def _factor(self, value: Value, expr: s.Expr) -> float:
+        if not is_number(value):
+            raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
+        return float(value)
 
     def _steps(self, delay: s.Expr, env: dict[str, int]) -> int:
-        """By how many steps a delay of an equation delays (E0305)."""
+        """Return the number of steps of a delay (E0305)."""
         name = s.called(delay)
-        if name is None or not cuts(name.id):
-            raise self._no_layers(delay)
-        for arg in delay.args if isinstance(delay, s.Call) else ():
-            if arg.name == "like":
-                raise self.fail(
-                    "E0608", "in a rule a delay has the shape of what it delays", arg.span,
-                    hint="leave `like` out",
-                )  # fmt: skip
-        layer = self.constant(delay, env)
-        steps = layer.attrs["steps"] if isinstance(layer, OpLayer) else None
-        if not isinstance(steps, int):  # the name is another declaration's
-            raise self._no_layers(delay)
-        return steps
-
-    def _no_layers(self, layer: s.Expr) -> Failed:
-        return self.fail(
-            "E0608",
-            "a rule holds no layers but `delay`",
-            layer.span,
-            hint="layers belong in a connection or a block; a rule says what feeds a block",
-        )
+        if name is not None and cuts(name.id):
+            for arg in delay.args if isinstance(delay, s.Call) else ():
+                if arg.name == "like":
+                    message = "in a rule a delay has the shape of what it delays"
+                    raise self.fail("E0608", message, arg.span, hint="leave `like` out")
+            layer = self.constant(delay, env)
+            steps = layer.attrs["steps"] if isinstance(layer, OpLayer) else None
+            if isinstance(steps, int):  # else the name is another declaration's
+                return steps
+        hint = "layers belong in a connection or a block; a rule says what feeds a block"
+        raise self.fail("E0608", "a rule holds no layers but `delay`", delay.span, hint=hint)
 
     def _unsayable(self, expr: s.Expr) -> Failed:
         message = "a rule cannot say this"
-        hint = (
+        hint: str | None = (
             "rules join `in[...]` and `out[...]`, at this step or an earlier one (`-> delay(1)`), by "
             "`sum`, `mean`, `concat`, `max`, `min`, `+` and numbers, which may be learnt"
         )
+        span = expr.span
         match expr:
             case s.Call(s.Name("learn")):
-                message, hint = (
-                    "learnt numbers are factors in a rule",
-                    "write `learn(1.0) * out[j]`",
-                )
+                message = "learnt numbers are factors in a rule"
+                hint = "write `learn(1.0) * out[j]`"
             case s.Call(s.Name(name)):
-                message = f"there is no join `{name}`"
-                known = "joins are `sum`, `mean`, `concat`, `max` and `min`"
-                hint = answer("join", name) or did_you_mean(name, JOINS) or known
-                return self.fail("E0608", message, expr.function.span, hint=hint)
+                message, span = f"there is no join `{name}`", expr.function.span
+                hint = answer("join", name) or did_you_mean(name, JOINS)
+                hint = hint or "joins are `sum`, `mean`, `concat`, `max` and `min`"
             case s.Name("out"):
-                message = "`out` needs an index"
-                hint = write("out[i - 1]", expr.span)
+                message, hint = "`out` needs an index", write("out[i - 1]", span)
             case s.Name(name):
                 message = f"`{name}` is no value of a rule"
                 hint = "values of a rule are `in`, `in[j]` and `out[j]`"
             case s.Number():
                 message = "a number alone is no value of a stage"
-        return self.fail("E0608", message, expr.span, hint=hint)
+        return self.fail("E0608", message, span, hint=hint)
 
     def _where(self) -> str:
-        """For which block an error arises that not every block has."""
-        return f" for block {self.block}" if self.block is not None else ""
+        """Name the block of an error that not every block has."""
+        return f" for block {self._block}" if self._block is not None else ""
 
     def _arg(self, arg: s.Arg, env: dict[str, int]) -> list[Form]:
         if arg.name is not None:
@@ -259,19 +245,14 @@ class RuleReader:
                 if value.condition is None or self._holds(value.condition, inner):
                     forms.append(self._form(value.value, inner))
             return forms
-        if isinstance(value, s.At):
-            return self._at(value, env)
-        return [self._form(value, env)]
+        return self._at(value, env) if isinstance(value, s.At) else [self._form(value, env)]
 
     def _at(self, expr: s.At, env: dict[str, int]) -> list[Form]:
-        if not (isinstance(expr.base, s.Name) and expr.base.id in PORTS):
-            hint = None
-            if isinstance(expr.base, s.Name):
-                hint = did_you_mean(expr.base.id, PORTS)
-            raise self.fail(
-                "E0608", "only `in` and `out` have an index in a rule", expr.base.span, hint=hint
-            )
-        port = expr.base.id
+        base = expr.base
+        if not (isinstance(base, s.Name) and base.id in PORTS):
+            hint = did_you_mean(base.id, PORTS) if isinstance(base, s.Name) else None
+            message = "only `in` and `out` have an index in a rule"
+            raise self.fail("E0608", message, base.span, hint=hint)
         forms: list[Form] = []
         earlier = f"({expr.span.text} -> delay(1))" if len(expr.indices) == 1 else ""
         for index in expr.indices:
@@ -279,39 +260,35 @@ class RuleReader:
                 low, high = self._index(index.low, env), self._index(index.high, env)
                 if low > high:
                     continue
-                self._check(port, low, index.low.span)
-                self._check(port, high, index.high.span)
+                self._check(base.id, low, index.low.span)
+                self._check(base.id, high, index.high.span)
             else:
                 low = high = self._index(index, env)
-                self._check(port, low, index.span, earlier)
+                self._check(base.id, low, index.span, earlier)
             self._count(high - low + 1, index.span)
             self.work.spend(TERM * (high - low + 1), index.span)
-            forms += self._ports[port][low : high + 1]
+            forms += self._ports[base.id][low : high + 1]
         return forms
 
     def _check(self, port: str, j: int, span: Span, earlier: str = "") -> None:
-        """Whether the value may be read: it exists, and does not come from a later block.
+        """Report a value that does not exist, or that a later block gives.
 
-        ``earlier`` is what to write for its value of the step before.
+        ``earlier`` is the text of its value of the step before.
         """
-        value, block = f"`{port}[{j}]`", self.block
+        value, block = f"`{port}[{j}]`", self._block
         if j < 0:
-            raise self.fail(
-                "E0609",
-                f"{value} does not exist{self._where()}: indices start at 0",
-                span,
-                hint="bound the index, `max(0, ...)`, or test it with `if`",
-            )
-        if block is not None and block <= j < self.n and not self.earlier:
-            if j > block:
-                message = f"{value} of a later block feeds block {block}"
-            elif port == "out":
-                message = f"block {block} is fed by {value}, its own output"
-            else:
+            message = f"{value} does not exist{self._where()}: indices start at 0"
+            hint = "bound the index, `max(0, ...)`, or test it with `if`"
+            raise self.fail("E0609", message, span, hint=hint)
+        if block is not None and block <= j < self.n and not self._earlier:
+            message = f"{value} of a later block feeds block {block}"
+            if j == block:
                 message = f"{value} is made of itself"
-            before = (
-                "`out[i - 1]`, `out[0 .. i - 1]`, `in[0]`" if block else "`in`, the stage's input"
-            )
+                if port == "out":
+                    message = f"block {block} is fed by {value}, its own output"
+            before = "`in`, the stage's input"
+            if block:
+                before = "`out[i - 1]`, `out[0 .. i - 1]`, `in[0]`"
             raise self.fail(
                 "E0603",
                 message,
@@ -321,28 +298,15 @@ class RuleReader:
             )
         if j >= self.n:
             blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
-            raise self.fail(
-                "E0609",
-                f"{value} does not exist in {blocks}",
-                span,
-                hint="the last block has index `n - 1`",
-            )
+            message = f"{value} does not exist in {blocks}"
+            raise self.fail("E0609", message, span, hint="the last block has index `n - 1`")
 
     def _holds(self, expr: s.Expr, env: dict[str, int]) -> bool:
         value = self.constant(expr, env)
         if not isinstance(value, (bool, int, float)):
-            raise self.fail(
-                "E0304", f"a condition compares numbers, not {describe(value)}", expr.span
-            )
+            message = f"a condition compares numbers, not {describe(value)}"
+            raise self.fail("E0304", message, expr.span)
         return bool(value)
-
-    def _factor(self, expr: s.Expr, env: dict[str, int]) -> float:
-        return self._number(self.constant(expr, env), expr)
-
-    def _number(self, value: Value, expr: s.Expr) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
-        return float(value)
 
     def _index(self, expr: s.Expr, env: dict[str, int]) -> int:
         value = self.constant(expr, env)
@@ -350,35 +314,67 @@ class RuleReader:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             shown = f"{value:g}" if isinstance(value, float) else describe(value)
-            raise self.fail(
-                "E0609",
-                f"an index must be a whole number, not {shown}",
-                expr.span,
-                hint="round it: `floor(...)`" if isinstance(value, float) else None,
-            )
+            hint = "round it: `floor(...)`" if isinstance(value, float) else None
+            message = f"an index must be a whole number, not {shown}"
+            raise self.fail("E0609", message, expr.span, hint=hint)
         return value
 
 
+def _lines(rule: s.Declaration, fail: Fail) -> dict[str, s.Define]:
+    """Return the equations of a rule by what they define: ``in[i]``, ``in[0]``, ``result`` (E0607)."""
+    found: dict[str, s.Define] = {}
+    for item in rule.body or ():
+        if not isinstance(item, s.Define):
+            raise fail("E0607", "a rule holds equations alone", item.span, hint=_SAYS)
+        found[_defined(item, fail)] = item
+    for place, chain in (("in[i]", "in[i] = out[i-1]"), ("result", "result = out[n-1]")):
+        if place not in found:
+            message = f"rule `{rule.name}` does not define `{place}`"
+            hint = Hint(f"add `{place} = ...`", *fixes_of(add(rule, chain), rule.name_span))
+            raise fail("E0607", message, rule.name_span, hint=hint)
+    return found
+
+
+def _defined(item: s.Define, fail: Fail) -> str:
+    """Return what an equation defines."""
+    name = item.name
+    hint: str | None
+    match item.index:
+        case s.Name() if name in FEEDS:
+            return f"{name}[i]"
+        case s.Number() as number if name in FEEDS and number.value == 0:
+            return f"{name}[0]"
+        case None if name == "result":
+            return name
+        case None if name in FEEDS:
+            message = f"`{name}` needs its index"
+            hint = Hint(f"write `{name}[i] = ...`", replacing(item.name_span, f"{name}[i]"))
+        case index if index is not None and name in FEEDS:
+            message = f"`{name}[{index.span.text}]` is not what a rule says"
+            those = f"`{name}[i] = ...` of those after it"
+            hint = f"a rule says `{name}[0] = ...` of block 0 and {those}"
+        case _ if name == "result":
+            message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
+        case _:
+            message = f"`{name}` is not an equation of a rule"
+            hint = did_you_mean(name, (*FEEDS, "result")) or _SAYS
+    raise fail("E0607", message, item.name_span, hint=hint)
+
+
 def _reads(expr: s.Expr) -> bool:
-    """Whether an expression reads what a block takes or gives."""
+    """True if an expression reads inputs or outputs of blocks."""
     return any(isinstance(node, s.Name) and node.id in PORTS for node in s.walk(expr))
 
 
 def _word(form: Form) -> str:
-    """What a learnt factor of a value is called."""
+    """Name of a learnt factor of a value."""
     match form:
         case OutputOf(block):
             return f"out{block}"
         case InputOf(block):
             return f"in{block}"
-        case StageInput():
-            return "in"
         case Join(name):
             return name
-        case Scaled():
-            return "scale"
-        case ScaledByLearnt():
-            return "learn"
-        case Delayed():
-            return "delay"
-    assert_never(form)
+    return {StageInput: "in", Scaled: "scale", ScaledByLearnt: "learn", Delayed: "delay"}[
+        type(form)
+    ]

@@ -1,79 +1,106 @@
-"""Backbones to nodes: stages, the rules between their blocks, and the blocks."""
+"""Stages: their blocks, one after the other, and what a rule feeds them.
+
+A stage of 10,000 blocks is one line of text, and all but its first blocks are alike: these are copied
+node by node, not lowered again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from typing import assert_never
 
 from danetc.compiler.ir.graph import Block, Stage
-from danetc.compiler.ir.rule_forms import Form, OutputOf, StageInput
-from danetc.compiler.lowering.blocks import self_wired
-from danetc.compiler.lowering.connections import connected, no_shortcut
-from danetc.compiler.lowering.declared import complete, follow_alias
-from danetc.compiler.lowering.environment import Env, Loops
-from danetc.compiler.lowering.feeds import Feeds
-from danetc.compiler.lowering.loops import settled
-from danetc.compiler.lowering.repeats import Repeats
+from danetc.compiler.ir.ops import OPS, OpError, text
+from danetc.compiler.ir.rule_forms import (
+    Delayed,
+    Form,
+    InputOf,
+    Join,
+    Made,
+    OutputOf,
+    Scaled,
+    ScaledByLearnt,
+    Source,
+    StageInput,
+    folded,
+    shown,
+    sources,
+)
+from danetc.compiler.lowering.connections import Connections
+from danetc.compiler.lowering.environment import EarlierValue, Env, Loops
+from danetc.compiler.lowering.evaluator import LoweredBlock
 from danetc.compiler.lowering.rules import RuleReader
-from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.trace import CopiedNotes
 from danetc.compiler.lowering.values import (
     INVALID,
     Backbone,
     Bound,
+    Failed,
     Invalid,
     Joined,
     StageOf,
     Value,
     Wire,
     describe,
+    is_number,
 )
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
+_JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
+_UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
+_OPENING = (
+    "a stage that changes the size feeds it back to the block after its first, as "
+    "`feedback_after_opening` does; or let the stage keep its size: no stride, and the width that it takes"
+)
+_ALIKE = "the two are values of one shape: make widths and strides equal"
 
-def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
-    """A backbone as a layer: its stages and the layers between them, in order."""
-    if not lowering.builder.scope:
-        with lowering.builder.within(lowering.builder.fresh("stages")):
-            return apply_backbone(lowering, backbone, wire)
-    _check_wired(lowering, backbone)
-    if backbone.stages:  # each block makes two operations or more
-        blocks = sum(stage.blocks for stage in backbone.stages)
-        lowering.builder.foresee(2 * blocks, backbone.stages[0].span)
-    scope = lowering.builder.scope
-    use_sites = backbone.stages[0].use_sites if backbone.stages else ()
-    for item in backbone.items:
-        if isinstance(item, StageOf):
-            number = lowering.stage_numbers.get(scope, 0)
-            lowering.stage_numbers[scope] = number + 1
+
+class Stages(Connections):
+    """Application of backbones."""
+
+    def apply_backbone(self, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
+        """Apply the stages of a backbone and the layers between them, in order."""
+        if not self.scope:
+            with self.within(self.fresh("stages")):
+                return self.apply_backbone(backbone, wire)
+        for stage in backbone.stages:
+            self._check_wired(stage, backbone)
+        if backbone.stages:  # each block makes two operations or more
+            blocks = sum(stage.blocks for stage in backbone.stages)
+            self.foresee(2 * blocks, backbone.stages[0].span)
+        scope = self.scope
+        use_sites = backbone.stages[0].use_sites if backbone.stages else ()
+        for item in backbone.items:
+            if not isinstance(item, StageOf):
+                with self.site(*use_sites):
+                    wire = self.apply(item, wire, backbone.span)
+                continue
+            number = self.stage_numbers.get(scope, 0)
+            self.stage_numbers[scope] = number + 1
             use_sites = item.use_sites
             with (
-                lowering.builder.within(str(number)),
-                _with_settings(lowering, item.settings),
-                lowering.builder.site(*use_sites),
+                self.within(str(number)),
+                self._with_settings(item.settings),
+                self.site(*use_sites),
             ):
-                before, wire = wire, _build_stage(lowering, item, wire)
-                if lowering.trace is not None and isinstance(wire, Wire):
+                before, wire = wire, self._build_stage(item, wire)
+                if self.trace is not None and isinstance(wire, Wire):
                     assert isinstance(before, Wire)
-                    lowering.trace.note(item.span, wire.id, before.id)
-        else:
-            with lowering.builder.site(*use_sites):
-                wire = lowering.apply(item, wire, backbone.span)
-    return wire
+                    self.trace.note(item.span, wire.id, before.id)
+        return wire
 
-
-def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
-    """Each stage has a connection, unless its blocks wire themselves."""
-    for stage in backbone.stages:
+    def _check_wired(self, stage: StageOf, backbone: Backbone) -> None:
+        """Report a stage without a connection whose blocks do not wire themselves."""
         if stage.connection is not None:
-            continue
-        with lowering.builder.site(*stage.use_sites):
-            block = follow_alias(lowering, stage.block)
+            return
+        with self.site(*stage.use_sites):
+            block = self.follow_alias(stage.block)
             if block.declaration.body is not None:
-                continue
+                return
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
                 hint = Hint(
@@ -81,7 +108,7 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
                     "parentheses, `(stage(...) -> stage(...)) via CONNECTION`",
                     *_in_parentheses(backbone),
                 )
-            raise lowering.builder.fail(
+            raise self.error(
                 "E0605",
                 f"block `{block.name}` has no connection",
                 stage.span,
@@ -89,9 +116,310 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
                 hint=hint,
             )
 
+    @contextmanager
+    def _with_settings(self, settings: Mapping[str, Value]) -> Iterator[None]:
+        outer = self.settings
+        self.settings = {**outer, **settings}
+        try:
+            yield
+        finally:
+            self.settings = outer
+
+    def _build_stage(self, stage: StageOf, wire: Wire | Invalid) -> Wire | Invalid:
+        """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
+        if isinstance(wire, Invalid):
+            return INVALID
+        if stage.rule is None:
+            builder = StageBuilder(self, stage, wire, stage.span)
+            result: Value = builder.build()
+        else:
+            place = stage.rule.span
+            rule = self.follow_alias(stage.rule)
+            env = self.complete(rule)
+            with self.site(place):
+                reader = self.rule_reader(rule, env, stage.blocks)
+
+            def read() -> Value:
+                nonlocal builder
+                builder = StageBuilder(self, stage, wire, place, reader, env.loops)
+                return builder.build()
+
+            result = self.converged(env, read)
+        if not isinstance(result, Wire):
+            return INVALID
+        self.stages.append(builder.finish(result))
+        return result
+
+    def rule_reader(self, rule: Bound, env: Env, blocks: int) -> RuleReader:
+        """Return a reader of a rule's equations, with the rule's parameters in ``env``."""
+
+        def constant(expr: s.Expr, values: dict[str, int]) -> Value:
+            inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
+            return self.evaluate(expr, inner)
+
+        return RuleReader(rule.declaration, blocks, constant, self.error)
+
+    def build_block(self, stage: StageOf, wire: Wire, i: int, shortcut: Wire | None) -> Joined:
+        """Apply block i; the rule may say what its shortcut begins at."""
+        block, stride = stage.block, stage.stride if i == 0 else 1
+        names = [param.name for param in block.declaration.params]
+        if stride != 1 and "stride" not in names and "stride" not in block.args:
+            message = f"the stage has stride {stride}, but block `{block.name}` has no parameter"
+            hint = "give the block a parameter `stride = 1`, or the stage no stride"
+            raise self.error("E0307", f"{message} `stride`", stage.span, hint=hint)
+        if "stride" in names and "stride" not in block.args:
+            block = replace(block, args={**block.args, "stride": stride})
+        given = block.args.get("stride", stride)
+        if not is_number(given):
+            place = block.given["stride"].span if "stride" in block.given else block.span
+            message = f"`stride` of block `{block.name}` must be a number, not {describe(given)}"
+            raise self.error("E0304", message, place)
+        block = self.follow_alias(block)
+        if stage.connection is None:
+            if shortcut is not None:
+                raise self.no_shortcut(stage, f"block `{block.name}`, which wires itself,")
+            output = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
+            return Joined(output, output, ())
+        with self.site(stage.connection.span):
+            connection = self.follow_alias(stage.connection)
+            return self.connected(stage, block, connection, wire, i, int(given), shortcut)
+
+
+class StageBuilder:
+    """Builds the blocks of one stage in order, and the forms of its rule.
+
+    A block is a copy of an earlier one of the network if its declaration, its connection, their
+    arguments, the settings, its stride and the shape of its input are the same; kinds are inferred
+    anew. Blocks that read their index, or that take more than numbers, are lowered each time.
+    """
+
+    def __init__(
+        self,
+        lowering: Stages,
+        stage: StageOf,
+        entry: Wire,
+        place: Span,
+        reader: RuleReader | None = None,
+        loops: Loops | None = None,
+    ) -> None:
+        self.lowering = lowering
+        self.stage = stage
+        self.entry = entry
+        self.place = place  # of the rule
+        self.reader = reader
+        self.loops = loops  # of the rule's body
+        self.scope = lowering.scope
+        self.inputs: list[Wire] = []
+        self.outputs: list[Wire] = []
+        self.blocks: list[Block] = []
+        self.delayed: dict[Delayed, Wire] = {}  # values of earlier steps
+        used = [bound for bound in (stage.block, stage.connection) if bound is not None]
+        self._parts: tuple[object, ...] | None = None
+        if not any(map(self._varies, used)):
+            self._parts = (stage.blocks, *map(_part, used))
+
+    def build(self) -> Wire | Invalid:
+        """Build all blocks; return the result of the stage."""
+        lowering, stage = self.lowering, self.stage
+        first = len(lowering.nodes)
+        for i in range(stage.blocks):
+            if i == 2:  # the first two blocks tell the size of the stage
+                nodes = (len(lowering.nodes) - first) // 2
+                lowering.foresee(nodes * (stage.blocks - 2), stage.span)
+            if not self._block(i):
+                return INVALID
+        with lowering.site(self.place), lowering.within("blocks"):
+            return self._emit(self._result())
+
+    def finish(self, result: Wire) -> Stage:
+        """Return the stage that was built."""
+        stage = self.stage
+        return Stage(
+            self.scope,
+            stage.connection.name if stage.connection else "",
+            self.reader.rule.name if self.reader else "chain",
+            self.entry.id,
+            tuple(self.blocks),
+            result.id,
+            self._result(),
+            stage.span,
+            self.lowering.follow_alias(stage.block).name,
+            tuple((wire.id, form) for form, wire in self.delayed.items()),
+        )
+
+    def _result(self) -> Form:
+        return self.reader.result_form() if self.reader else OutputOf(self.stage.blocks - 1)
+
+    def _block(self, i: int) -> bool:
+        """Build block i. Return False if an error was reported."""
+        lowering = self.lowering
+        with lowering.site(self.place):
+            if self.reader is None:
+                form: Form = OutputOf(i - 1) if i else StageInput()
+                second = None
+            else:
+                form, second = self.reader.feed_of(i), self.reader.shortcut_of(i)
+            with lowering.within("blocks"):
+                feed = self._emit(form)
+                start = None if second is None else self._emit(second)
+        if isinstance(feed, Invalid) or isinstance(start, Invalid):
+            return False
+        self.inputs.append(feed)
+        with lowering.within("blocks", str(i)), lowering.site(self.stage.span):
+            scope = lowering.scope
+            joined = self._joined(feed, i, start)
+        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
+            return False
+        self.outputs.append(joined.output)
+        shortcut = None if start is None or second is None else (start.id, second)
+        self.blocks.append(
+            Block(scope, feed.id, joined.output.id, joined.join.id, joined.after, form, shortcut)
+        )
+        return True
+
+    # -- copies -----------------------------------------------------------------------------------
+
+    def _varies(self, bound: Bound) -> bool:
+        """True if a block or connection may differ from one block of the stage to the next."""
+        lowering = self.lowering
+        declarations = bound.declaration, lowering.follow_alias(bound).declaration
+        reads_index = any("i" in lowering.names_in(declaration) for declaration in declarations)
+        return reads_index or any(
+            not isinstance(value, (bool, int, float, str)) for value in bound.args.values()
+        )
+
+    def _joined(self, feed: Wire, i: int, start: Wire | None) -> Joined:
+        """Build block i in the current scope, or copy one like it."""
+        lowering = self.lowering
+        if self._parts is None or start is not None:
+            return lowering.build_block(self.stage, feed, i, start)
+        settings = tuple(lowering.settings.values())
+        stride = self.stage.stride if i == 0 else 1
+        value = lowering.value(feed)
+        key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
+        known = lowering.known_blocks.get(key)
+        if (
+            known is not None
+            and known.kind in (None, value.kind)
+            and len(known.use_sites) == len(lowering.use_sites)
+        ):
+            return self._copied(known, feed)
+        # a block is not copied if it contains stages, shared layers or errors
+        before = self._made()
+        noted = len(lowering.trace.notes) if lowering.trace is not None else 0
+        with lowering.building() as built:
+            joined = lowering.build_block(self.stage, feed, i, None)
+        if before == self._made():
+            kind = None if lowering.carries.keys().isdisjoint(built.nodes) else value.kind
+            notes = range(noted, len(lowering.trace.notes) if lowering.trace is not None else 0)
+            lowering.known_blocks[key] = LoweredBlock(
+                built, feed, joined, tuple(lowering.use_sites), settings, kind, notes
+            )
+        return joined
+
+    def _made(self) -> tuple[int, ...]:
+        it = self.lowering
+        return len(it.stages), len(it.made_once), len(it.shares), it.reporter.met
+
+    def _copied(self, known: LoweredBlock, feed: Wire) -> Joined:
+        lowering, nodes = self.lowering, known.built.nodes
+        use_sites = dict(zip(known.use_sites, lowering.use_sites, strict=True))
+        shift = lowering.copy(known.built, known.feed, feed, use_sites)
+        if lowering.trace is not None and known.notes:
+            copy = CopiedNotes(known.notes, nodes, shift, known.feed.id, feed.id)
+            lowering.trace.copies.append(copy)
+        for id in nodes:
+            if id in lowering.stands:
+                place = lowering.stands[id]
+                lowering.stands[id + shift] = use_sites.get(place, place)
+            if id in lowering.resets:
+                lowering.resets[id + shift] = lowering.resets[id]
+
+        def moved(wire: Wire | Invalid) -> Wire:
+            assert isinstance(wire, Wire)
+            if wire == known.feed:
+                return feed
+            return Wire(wire.id + shift) if wire.id in nodes else wire
+
+        joined = known.joined
+        return Joined(moved(joined.output), moved(joined.join), joined.after)
+
+    # -- forms of the rule ------------------------------------------------------------------------
+
+    def _emit(self, form: Form) -> Wire | Invalid:
+        """Add the nodes of a form in the current scope."""
+        return folded(form, self._source, self._made_of)
+
+    def _source(self, source: Source) -> Wire | Invalid:
+        match source:
+            case OutputOf(block):
+                return _of(self.outputs, block)
+            case InputOf(block):
+                return _of(self.inputs, block)
+            case StageInput():
+                return self.entry
+            case Delayed(steps, value):
+                assert self.loops is not None
+                earlier = EarlierValue(
+                    source, steps, lambda: self._emit(value), self.place, _UNTOLD
+                )
+                self.delayed[source] = self.lowering.carry(self.loops, earlier)
+                return self.delayed[source]
+        assert_never(source)
+
+    def _made_of(self, form: Made, parts: list[Wire | Invalid]) -> Wire | Invalid:
+        lowering = self.lowering
+        match form:
+            case Join(name):
+                self._check_delayed(form, parts)
+                return lowering.add(_JOINS[name], tuple(parts), {}, self.place)
+            case Scaled(factor):
+                attrs = {"factor": factor, "offset": 0.0}
+                return lowering.add("affine", tuple(parts), attrs, self.place)
+            case ScaledByLearnt(name):
+                (wire,) = parts
+                if isinstance(wire, Invalid):
+                    return INVALID
+                assert self.reader is not None
+                *place, leaf = name.split(".")  # their path below the stage
+                scope = (*lowering.scope[:-1], *place)
+                learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
+                numbers = lowering.met(learnt, wire, self.place)
+                assert isinstance(numbers, (Wire, Invalid))
+                return lowering.add("mul", (numbers, wire), {}, self.place)
+        assert_never(form)
+
+    def _check_delayed(self, form: Join, parts: list[Wire | Invalid]) -> None:
+        """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
+        if not self.delayed:
+            return
+        late = (i for i, part in enumerate(form.parts) if _is_late(part))
+        place = next(late, None)
+        wires = [part.id for part in parts if isinstance(part, Wire)]
+        if place is None or len(wires) < len(parts):
+            return
+        lowering = self.lowering
+        try:
+            lowering.inference.value(_JOINS[form.name], {}, tuple(wires))
+        except OpError:
+            other = next((i for i, part in enumerate(form.parts) if i != place), place)
+            built = len(self.outputs)
+            at = f"block {len(self.inputs)}" if built < self.stage.blocks else "the result"
+            raise lowering.error(
+                "E0507",
+                " and ".join(
+                    f"`{shown(form.parts[i])}` is {text(lowering.nodes[wires[i]].value.shape)}"
+                    for i in (place, other)
+                )
+                + f": they cannot be joined for {at}",
+                self.place,
+                label="by this rule",
+                hint=_ALIKE if self.inputs else _OPENING,
+            ) from None
+
 
 def _in_parentheses(backbone: Backbone) -> tuple[Fix, ...]:
-    """Parentheses around a flow whose last stage alone has a connection, where `via` is seen."""
+    """Fix for a flow of which the last stage alone has a connection: parentheses around it."""
     first, last = backbone.stages[0].span, backbone.stages[-1]
     if last.connection is None or any(each.connection for each in backbone.stages[:-1]):
         return ()
@@ -104,177 +432,18 @@ def _in_parentheses(backbone: Backbone) -> tuple[Fix, ...]:
     return (Fix("put the whole flow in parentheses", edits),)
 
 
-@contextmanager
-def _with_settings(lowering: Lowering, settings: Mapping[str, Value]) -> Iterator[None]:
-    outer = lowering.settings
-    lowering.settings = {**outer, **settings}
-    try:
-        yield
-    finally:
-        lowering.settings = outer
+def _part(bound: Bound) -> tuple[object, ...]:
+    """Key of a block or connection with its arguments (`1` is not `true`)."""
+    args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
+    return id(bound.declaration), *args
 
 
-def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Invalid) -> Wire | Invalid:
-    """A stage: what its rule feeds each block, the blocks, and what the rule makes of them.
-
-    Where the rule reads values of earlier steps it is a loop over time, and read as one.
-    """
-    if isinstance(wire, Invalid):
-        return INVALID
-    if stage.rule is None:
-        blocks = _Blocks(lowering, stage, wire, stage.span)
-        result: Value = blocks.build()
-    else:
-        place = stage.rule.span
-        rule = follow_alias(lowering, stage.rule)
-        env = complete(lowering, rule)
-        with lowering.builder.site(place):
-            reader = rule_reader(lowering, rule, env, stage.blocks)
-
-        def read() -> Value:
-            nonlocal blocks
-            blocks = _Blocks(lowering, stage, wire, place, reader, env.loops)
-            return blocks.build()
-
-        result = settled(lowering, env, read)
-    if not isinstance(result, Wire):
-        return INVALID
-    lowering.stages.append(blocks.stage(result))
-    return result
+def _is_late(form: Form) -> bool:
+    return any(isinstance(source, Delayed) for source in sources(form))
 
 
-class _Blocks:
-    """The blocks of a stage in the making, one after the other."""
-
-    def __init__(
-        self,
-        lowering: Lowering,
-        stage: StageOf,
-        entry: Wire,
-        place: Span,
-        reader: RuleReader | None = None,
-        loops: Loops | None = None,
-    ) -> None:
-        self.lowering = lowering
-        self.builder = lowering.builder
-        self.stage_of = stage
-        self.place = place
-        self.reader = reader
-        self.scope = lowering.builder.scope
-        learnt = reader.learnt if reader is not None else {}
-        self.feeds = Feeds(lowering, entry, place, learnt, stage.blocks, loops)
-        self.repeats = Repeats(lowering, stage)
-        self.blocks: list[Block] = []
-
-    def build(self) -> Wire | Invalid:
-        """All blocks. Gives what the stage gives."""
-        first = len(self.builder.nodes)
-        for i in range(self.stage_of.blocks):
-            if i == 2:  # the first two tell how large the stage will be
-                nodes = (len(self.builder.nodes) - first) // 2
-                self.builder.foresee(nodes * (self.stage_of.blocks - 2), self.stage_of.span)
-            if not self._block(i):
-                return INVALID
-        with self.builder.site(self.place), self.builder.within("blocks"):
-            return self.feeds.built(self._result_form())
-
-    def _result_form(self) -> Form:
-        return self.reader.result_form() if self.reader else OutputOf(self.stage_of.blocks - 1)
-
-    def _fed(self, i: int) -> tuple[Form, Form | None]:
-        """What the rule says of block i and of its shortcut; without one each follows the last."""
-        if self.reader is None:
-            return OutputOf(i - 1) if i else StageInput(), None
-        return self.reader.feed_of(i), self.reader.shortcut_of(i)
-
-    def _block(self, i: int) -> bool:
-        """Block i; whether there is one, without an error."""
-        with self.builder.site(self.place):
-            form, second = self._fed(i)
-            with self.builder.within("blocks"):
-                feed = self.feeds.built(form)
-                start = None if second is None else self.feeds.built(second)
-        if isinstance(feed, Invalid) or isinstance(start, Invalid):
-            return False
-        self.feeds.inputs.append(feed)
-        with self.builder.within("blocks", str(i)), self.builder.site(self.stage_of.span):
-            scope = self.builder.scope
-            make = partial(_build_block, self.lowering, self.stage_of, feed, i, start)
-            joined = self.repeats.block(feed, i, make) if start is None else make()
-        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
-            return False
-        self.feeds.outputs.append(joined.output)
-        shortcut = None if start is None or second is None else (start.id, second)
-        self.blocks.append(
-            Block(scope, feed.id, joined.output.id, joined.join.id, joined.after, form, shortcut)
-        )
-        return True
-
-    def stage(self, result: Wire) -> Stage:
-        """The stage that was built, and gives ``result``."""
-        stage = self.stage_of
-        return Stage(
-            self.scope,
-            stage.connection.name if stage.connection else "",
-            self.reader.rule.name if self.reader else "chain",
-            self.feeds.entry.id,
-            tuple(self.blocks),
-            result.id,
-            self._result_form(),
-            stage.span,
-            follow_alias(self.lowering, stage.block).name,
-            tuple((wire.id, form) for form, wire in self.feeds.delayed.items()),
-        )
-
-
-def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleReader:
-    """A reader of a rule's equations, with the rule's parameters in ``env``."""
-
-    def constant(expr: s.Expr, values: dict[str, int]) -> Value:
-        inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
-        return lowering.evaluate(expr, inner)
-
-    return RuleReader(rule.declaration, blocks, constant, lowering.builder.fail)
-
-
-def _build_block(
-    lowering: Lowering, stage: StageOf, wire: Wire, i: int, shortcut: Wire | None
-) -> Joined:
-    """Block i of a stage, wired by its connection; the rule may say what its shortcut starts from."""
-    stride = stage.stride if i == 0 else 1
-    names = [param.name for param in stage.block.declaration.params]
-    if stride != 1 and "stride" not in names and "stride" not in stage.block.args:
-        raise lowering.builder.fail(
-            "E0307",
-            f"the stage has stride {stride}, but block `{stage.block.name}` has no parameter `stride`",
-            stage.span,
-            hint="give the block a parameter `stride = 1`, or the stage no stride",
-        )
-    block = stage.block
-    if "stride" in names and "stride" not in block.args:
-        block = replace(block, args={**block.args, "stride": stride})
-    given = block.args.get("stride", stride)
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise lowering.builder.fail(
-            "E0304",
-            f"`stride` of block `{block.name}` must be a number, not {describe(given)}",
-            block.given["stride"].span if "stride" in block.given else block.span,
-        )
-    stride = int(given)
-    block = follow_alias(lowering, block)
-    if stage.connection is None:
-        if shortcut is not None:
-            raise no_shortcut(lowering, stage, f"block `{block.name}`, which wires itself,")
-        output = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})
-        return Joined(output, output, ())
-    with lowering.builder.site(stage.connection.span):
-        return connected(
-            lowering,
-            stage,
-            block,
-            follow_alias(lowering, stage.connection),
-            wire,
-            i,
-            stride,
-            shortcut,
-        )
+def _of(wires: list[Wire], block: int) -> Wire:
+    """Return the value of a block. Raises Failed if an error, which was reported, came before it."""
+    if block >= len(wires):
+        raise Failed
+    return wires[block]

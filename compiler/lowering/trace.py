@@ -58,12 +58,3 @@ class Trace:
         """Keep what stands at a place of the user's own text."""
         if not is_library(span.source):
             self.notes.append(PlacedValue(span, id, before))
-
-    def mark(self) -> tuple[int, int]:
-        """What has been noted so far, for ``take_back``."""
-        return len(self.notes), len(self.copies)
-
-    def take_back(self, mark: tuple[int, int]) -> None:
-        """Forget what was noted since a mark."""
-        notes, copies = mark
-        del self.notes[notes:], self.copies[copies:]

@@ -68,7 +68,7 @@ class LearntValue:
 
 
 @record(eq=False)
-class Given:
+class ArgumentOrigin:
     """Where the value of a parameter was written.
 
     ``sources`` finds where those came from that it is made of; it is asked where an error needs it.
@@ -77,7 +77,7 @@ class Given:
     span: Span
     name: str
     value: Value
-    sources: Callable[[], tuple[Given, ...]] = tuple
+    sources: Callable[[], tuple[ArgumentOrigin, ...]] = tuple
 
     @property
     def text(self) -> str:
@@ -86,7 +86,7 @@ class Given:
         return f"`{self.name}` is {f'{self.value:.12g}' if number else describe(self.value)}"
 
 
-def labels_of(values: Iterable[Given], most: int) -> tuple[Label, ...]:
+def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
     """The places of some values and of those behind them, as labels of an error they lead to.
 
     Each place once, and ``most`` at most: two values may come from the same places by many ways.
@@ -116,7 +116,7 @@ class Bound:
     module: Module
     args: Mapping[str, Value]
     span: Span
-    given: Mapping[str, Given] = field(default_factory=dict)
+    given: Mapping[str, ArgumentOrigin] = field(default_factory=dict)
     at: Span | None = None
 
     @property
@@ -176,7 +176,7 @@ class Named:
 
 
 @record(eq=False)
-class OnceMade:
+class SharedLayer:
     """``shared(LAYER)``: the layer, whose weights are made where it stands first."""
 
     layer: Layer
@@ -199,10 +199,6 @@ class StageOf:
     settings: Mapping[str, Value] = field(default_factory=dict)
     use_sites: tuple[Span, ...] = ()
 
-    def wired(self, kind: str, by: Bound) -> StageOf:
-        """The same stage with this connection or rule."""
-        return replace(self, connection=by) if kind == "connection" else replace(self, rule=by)
-
 
 @record
 class Backbone:
@@ -215,12 +211,11 @@ class Backbone:
     def stages(self) -> tuple[StageOf, ...]:
         return tuple(item for item in self.items if isinstance(item, StageOf))
 
-    def wired(self, kind: str, by: Bound) -> Backbone:
-        """The same backbone, each stage with this connection or rule."""
-        items = tuple(
-            item.wired(kind, by) if isinstance(item, StageOf) else item for item in self.items
-        )
-        return replace(self, items=items)
+    def with_stages(self, stages: Iterable[StageOf]) -> Backbone:
+        """Return this backbone with other stages."""
+        new = iter(stages)
+        items = (next(new) if isinstance(item, StageOf) else item for item in self.items)
+        return replace(self, items=tuple(items))
 
     def part(self, low: int, high: int) -> Backbone:
         """Stages ``low`` to ``high``, both included.
@@ -265,13 +260,18 @@ class Outputs:
     wires: Mapping[str, Wire | Invalid]
 
 
-Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone, Bound]
+Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
 """What an expression can be."""
-LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone)
+LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
+
+
+def is_number(value: Value) -> TypeGuard[int | float]:
+    """True for a number that is not a truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_layer(value: Value) -> TypeGuard[Layer]:
@@ -308,7 +308,7 @@ def describe(value: Value) -> str:
             return "several outputs"
         case Sequence():
             return "a flow of layers"
-        case OnceMade():
+        case SharedLayer():
             return "a shared layer"
         case BlockConv():
             return "the block's layer"

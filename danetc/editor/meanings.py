@@ -25,7 +25,7 @@ from danetc.compiler.lowering.environment import (
     is_op,
     wants,
 )
-from danetc.compiler.lowering.rule_lines import FEEDS
+from danetc.compiler.lowering.rules import FEEDS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module, Resolved

@@ -626,7 +626,7 @@ CONNECTIONS = {
     "stage before the first": backbone("resnet18[«-1»]", "E0409", "no stage -1"),
     "stages beyond the last": backbone("resnet18[2 .. «7»]", "E0409", "no stage 7"),
     "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "is empty", "lower to the higher"),
-    "two indices": backbone("«resnet18[0, 1]»", "E0409", "one index or one range"),
+    "two indices": backbone("«resnet18[0, 1]»", "E0409", "one stage or one range"),
 }
 
 NEURONS = {

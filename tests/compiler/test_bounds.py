@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from danetc.compiler.frontend.program import MAX_ERRORS, Checked, check_file, check_text
-from danetc.compiler.lowering import loops
-from danetc.compiler.lowering.repeats import Repeats
+from danetc.compiler.lowering.loops import LoopsOverTime
+from danetc.compiler.lowering.stages import StageBuilder
+from danetc.compiler.lowering.values import Joined, Wire
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl import work
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, TooManyErrors
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import Expr
 from danetc.main import main
 from danetc.output.spec_messages import MAX_OUTPUT
 from tests.adversarial import SPECS, network, staged, wild
@@ -179,6 +180,10 @@ block with_drops(p) = conv(4) -> dropout(p) -> conv(4)
 SHIPPED = ["danet_c_r34", "sew_r18", "ms_resnet18", "spiking_densenet121", "danet_a_dense_r34"]
 
 
+def lowered_again(stage: StageBuilder, feed: Wire, i: int, start: Wire | None) -> Joined:
+    return stage.lowering.build_block(stage.stage, feed, i, start)
+
+
 @pytest.mark.parametrize("text", [*WIRINGS, *SHIPPED])
 def test_a_copied_block_is_as_if_it_had_been_worked_out(
     text: str, monkeypatch: pytest.MonkeyPatch
@@ -189,7 +194,7 @@ def test_a_copied_block_is_as_if_it_had_been_worked_out(
         return check_text(f"use std\n{BLOCKS}{staged(text)}")
 
     copied = checked()
-    monkeypatch.setattr(Repeats, "block", lambda self, feed, i, make: make())
+    monkeypatch.setattr(StageBuilder, "_joined", lowered_again)
     for name, worked_out in checked().lowered.items():
         graph = worked_out.graph
         other = copied.lowered[name]
@@ -210,13 +215,13 @@ def test_a_copied_block_is_as_if_it_had_been_worked_out(
 def test_a_body_is_searched_for_delays_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each of its definitions, of which there may be thousands."""
     asked = []
-    delays = loops._delays
+    delays = LoopsOverTime._delays
 
-    def counted(evaluator: Any, value: Any) -> bool:
+    def counted(lowering: LoopsOverTime, value: Expr) -> bool:
         asked.append(value)
-        return delays(evaluator, value)
+        return delays(lowering, value)
 
-    monkeypatch.setattr(loops, "_delays", counted)
+    monkeypatch.setattr(LoopsOverTime, "_delays", counted)
     text = SPECS["a_network_of_10000_lines"](3_000)["main.danet"]
     check_text(text)
     assert 0 < len(asked) < 10 * text.count("=")
