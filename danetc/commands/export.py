@@ -123,7 +123,8 @@ def _told(exported: Exported, directory: str) -> str:
         place = Path(directory) / "model.py"
         model = place if place.is_file() else "the model.py that `danetc build` writes"
         row = FORMATS[Path(exported.path).suffix]
-        use = row.use_of(exported.options).format(file=exported.path, model=model)
+        text = row.compiled_use if exported.options.compiled else row.use
+        use = text.format(file=exported.path, model=model)
     left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
     without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
     return (
@@ -137,15 +138,9 @@ def _comparison(exported: Exported) -> str:
     if found is None:
         reason = exported.uncompared
         return f"\nnot compared with the model: {reason}" if reason else ""
-    those = found.samples if found.by_layer else found.samples - found.flipped
-    flipped = (
-        f"; in {found.flipped} {'of them' if found.by_layer else 'more'} a spike at its threshold is "
-        "rounded otherwise"
-        if found.flipped
-        else ""
-    )
-    warmed = ", of its norms warmed, since its own outputs do not vary" if found.warmed else ""
+    others = "; in the others, rounding changes a spike" if found.agreeing < found.samples else ""
+    warmed = ", after its norms were warmed" if found.warmed else ""
     return (
-        f"\nread back: in {those} of {found.samples} random samples within "
-        f"{found.largest:.1e} of the model{flipped} (outputs vary by {found.deviation:.2g}{warmed})"
+        f"\nread back: {found.agreeing} of {found.samples} random samples agree within "
+        f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g}{warmed})"
     )

@@ -128,7 +128,7 @@ def _told(found: ImportedNetwork, output: Path, directory: Path) -> str:
     if seen.flipped:
         share = 100 * seen.flipped / (seen.samples * seen.seeds)
         lines.append(
-            f"            {seen.flipped} more ({share:.1f} %) differ by a spike within 1e-5 of its "
-            "threshold, which rounding decides on"
+            f"            {seen.flipped} more ({share:.1f} %) differ, by a spike at its threshold that is "
+            "rounded otherwise"
         )
     return "\n".join([*lines, f"written to  {output} and {directory}"])

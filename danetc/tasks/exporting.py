@@ -1,14 +1,14 @@
-"""A trained network in the forms that others read: weights under some library's names, a program."""
+"""Export of networks: weights under the names of a library, or whole networks in other formats."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from danetc.arguments import check_choice
 from danetc.compiler import check_file, graph_of
@@ -19,8 +19,8 @@ from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
 from danetc.tasks.comparing import FileComparison, compare_file
-from danetc.tasks.export_content import Content, ExportOptions
-from danetc.tasks.formats import FORMATS
+from danetc.tasks.extras import check_installed
+from danetc.tasks.formats import FORMATS, Content, ExportOptions
 from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in
@@ -38,10 +38,12 @@ NAMES: tuple[Names, ...] = get_args(Names)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What stands in a file. ``left_out`` are entries that the other library has no place for.
+    """A written file.
 
-    ``compared`` is how it came out when the file was read back and run beside the model, None of
-    weights alone; ``uncompared`` says why a whole network was not.
+    Attributes:
+        left_out: entries that the other library has no place for.
+        compared: comparison of the file with the model; None for weights alone.
+        uncompared: why a whole network was not compared.
     """
 
     path: str
@@ -53,23 +55,11 @@ class Exported:
     left_out: tuple[str, ...]
     options: ExportOptions = ExportOptions()
     compared: FileComparison | None = None
-    uncompared: str = ""
+    uncompared: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "network": self.network,
-            "names": self.names,
-            "counterpart": self.counterpart,
-            "tensors": self.tensors,
-            "bytes": self.bytes,
-            "left_out": list(self.left_out),
-            "time": self.options.time,
-            "half": self.options.half,
-            "compiled": self.options.compiled,
-            "compared": None if self.compared is None else self.compared.as_dict(),
-            "uncompared": self.uncompared or None,
-        }
+        record = asdict(self)
+        return {**record, **record.pop("options"), "left_out": list(self.left_out)}
 
 
 def export(
@@ -93,29 +83,28 @@ def export(
     A file that holds a whole network is read back and compared with the model before it is kept.
 
     Args:
-        source: a directory that ``danetc.train`` or ``danetc build`` has written, ``pretrained:NAME``,
-            or a spec (a file, or the name of a shipped one), whose weights are new or those of ``init``.
-        output: the file, whose ending says what is written (``danetc.tasks.formats``).
+        source: a directory of ``danetc.train`` or ``danetc build``, ``pretrained:NAME``, or a spec
+            (a file, or the name of a shipped one), whose weights are new or those of ``init``.
+        output: the file, whose ending selects the format (``danetc.tasks.formats``).
             ``.safetensors`` and ``.pth`` hold weights. Whole networks take [N, C, H, W] (or
             [T, N, C, H, W]) for any N: ``.onnx``, ``.nir``, and ``.pt2``, a program of
             ``torch.export``.
-        names: whose names the weights get: ``danetc``, which are those of the directory's
-            model.py, or those of the ``torchvision``, ``timm`` or ``spikingjelly`` network of the same
-            layers.
-        checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
+        names: names of the weights: ``danetc``, those of the directory's model.py, or those of
+            the ``torchvision``, ``timm`` or ``spikingjelly`` network with the same layers.
+        checkpoint: checkpoint of the run to export instead of the final weights, such as ``"best"``.
         network, set, seed, init: of a spec, as for ``danetc.build``.
-        time: of ONNX: ``unrolled`` for T steps one behind the other, ``loop`` for a loop over any
-            number of steps, ``step`` for one step, whose states are inputs and outputs.
-        half: numbers of ONNX are float16, membrane potentials float32.
-        compiled: a ``.pt2`` is compiled by AOTInductor, for processors like this one. It needs a C++
-            compiler, here and not where it runs.
-        force: replace a file that is there.
+        time: of ONNX: ``unrolled`` for T steps in sequence, ``loop`` for a loop over any number of
+            steps, ``step`` for one step, whose states are inputs and outputs.
+        half: use float16 in ONNX, except for membrane potentials.
+        compiled: compile a ``.pt2`` with AOTInductor, for processors like this one. This needs a
+            C++ compiler; running the file does not.
+        force: replace an existing file.
         allow_changed: as for ``danetc.load``.
 
-    Returns what was written: tensors, bytes, the entries without a place in the other library, and
-    how the file compares with the model. Raises UserError where the source or the file is wrong,
-    where the network has no such form, where there is no such network in the other library, and
-    where the file does not compute what the model does; SpecError for a spec.
+    Returns a description of the file: tensors, bytes, entries without a place in the other library,
+    and the comparison with the model. Raises UserError if the source or the file is wrong, if the
+    network has no such form, if the other library has no such network, and if the file does not
+    compute what the model does; SpecError for a spec.
     """
     output = Path(output)
     check_choice("names", names, NAMES)
@@ -127,44 +116,88 @@ def export(
         given = {"network": network, "set": set, "init": init}
         if strange := [name for name, value in given.items() if value]:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
-        model = _of_directory(place, checkpoint, allow_changed)
-    else:
+        if (place / TRIALS).is_file():
+            raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
+        model = load(place, memory="none", allow_changed=allow_changed)
         if checkpoint is not None:
-            raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
+            model = open_checkpoint(place, checkpoint).of(model, "eager")
+    elif checkpoint is not None:
+        raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
+    else:
         found = compile_spec(source, network=network, settings=set)
         model, _ = initialise(found.graph, seed, init)
-        model.eval()
+    model.eval()
     graph = model.topology
     assert isinstance(graph, Graph)
     weights, counterpart, left_out = _named(graph, model, names)
     row = FORMATS[output.suffix]
     content = Content(graph, model, weights, options)
     data = row.write(content)
-    compared: FileComparison | str | None = None
-    if (read := row.read()) is not None:
-        compared = compare_file(content, data, read, row.write)
+    compared = None if row.run is None else compare_file(content, row, data)
     replace_file(output, data, follow=True)
     return Exported(
         str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out),
         options,
-        None if isinstance(compared, str) else compared,
-        compared if isinstance(compared, str) else "",
+        compared if isinstance(compared, FileComparison) else None,
+        compared if isinstance(compared, str) else None,
     )  # fmt: skip
 
 
-def _of_directory(directory: Path, checkpoint: str | None, allow_changed: Collection[str]) -> Model:
-    """The model of a directory, in evaluation mode."""
-    if (directory / TRIALS).is_file():
-        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
-    model = load(directory, memory="none", allow_changed=allow_changed).eval()
-    if checkpoint is not None:
-        model = open_checkpoint(directory, checkpoint).of(model, "eager").eval()
-    return model
+def check_output(output: Path, names: Names, options: ExportOptions, *, force: bool) -> None:
+    """Raise UserError if the file cannot be written, before anything is read."""
+    if output.suffix not in FORMATS:
+        endings = ", ".join(FORMATS)
+        raise UserError(f"the ending of the file selects the format; it is one of {endings}")
+    row = FORMATS[output.suffix]
+    what = f"a {output.suffix} file ({row.meaning})"
+    if row.run is not None and names != "danetc":
+        raise UserError(f"{what} has danetc's names; leave out --names")
+    for name, flag in options.flags().items():
+        if name not in row.options:
+            raise UserError(f"{what} has only one form; leave out {flag}")
+    check_installed(f"a {output.suffix} file", row.needs, row.extra)
+    if output.is_dir():
+        raise UserError(f"{output} is a directory")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no such folder")
+    if output.exists() and not force:
+        raise UserError(f"{output} exists already; --force replaces it")
+
+
+def _named(
+    graph: Graph, model: Model, names: Names
+) -> tuple[dict[str, Tensor], str | None, list[str]]:
+    """Return the weights under a library's names, its network, and our entries it has no place for."""
+    own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if names == "danetc":
+        return own, None, []
+    from danetc.runtime.model.weights import match
+    from danetc.tasks.counterparts import COUNTERPARTS, NoCounterpart
+
+    found = COUNTERPARTS[names](graph)
+    if isinstance(found, NoCounterpart):
+        raise UserError(f"{graph.name} has {found}")
+    other = found.make()
+    report = match(model, other.state_dict())
+    state = {theirs: own[mine] for mine, theirs in report.matched.items()}
+    state |= {  # counters of norms that danetc counts in another way
+        name: value
+        for name, value in other.state_dict().items()
+        if name not in state and name.endswith("num_batches_tracked")
+    }
+    try:
+        other.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{found} does not take these weights: {error}") from error
+    return state, str(found), sorted(own.keys() - report.matched.keys())
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of a run, and how its weights were tested (or will be)."""
+    """A checkpoint of a run; ``tested`` are the conditions of its evaluation."""
 
     directory: Path
     name: str
@@ -172,8 +205,9 @@ class Checkpoint:
     tested: Evaluation
 
     def of(self, model: Model, backend: str) -> Model:
-        """The run's network with these weights and the T of their phase. ``model`` is that of the
-        directory. Raises UserError.
+        """Return the run's network, ``model``, with these weights and the T of their phase.
+
+        Raises UserError for a checkpoint of another network.
         """
         if self.tested.steps != model.signature.steps:
             model = with_steps(model, self.directory, self.tested.steps, backend)
@@ -188,75 +222,17 @@ class Checkpoint:
 
 
 def open_checkpoint(directory: Path, name: str) -> Checkpoint:
-    """A run's checkpoint by its name. Raises UserError."""
+    """Open a run's checkpoint by its name. Raises UserError."""
     found = checkpoint_in(directory, name)
     tested = evaluation_in(found.state.get("tested"), directory / CHECKPOINTS / name)
     return Checkpoint(directory, name, found, tested)
 
 
 def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:
-    """The network of a directory anew, with this T and weights of its own. Raises UserError."""
+    """Build the network of a directory anew with another T, and new weights. Raises UserError."""
     graph = model.topology
     assert isinstance(graph, Graph)
     if not (directory / SPEC).is_file():
-        raise UserError(f"{directory} is incomplete: there is no {SPEC} in it")
-    checked = check_file(str(directory / SPEC))  # the run's own copy, of which it was warned
+        raise UserError(f"{directory} is incomplete: it has no {SPEC}")
+    checked = check_file(str(directory / SPEC))  # the run's own copy, whose warnings were shown
     return emit_model(graph_of(checked, graph.name, {"steps": steps}), 0, backend)
-
-
-def check_output(output: Path, names: Names, options: ExportOptions, *, force: bool) -> None:
-    """Raise UserError where nothing can be written, before anything is read."""
-    if output.suffix not in FORMATS:
-        endings = ", ".join(FORMATS)
-        raise UserError(f"the name of the file says what to write, so it ends in one of {endings}")
-    if not FORMATS[output.suffix].named and names != "danetc":
-        raise UserError(
-            f"a {output.suffix} file ({FORMATS[output.suffix].meaning}) has danetc's names alone; "
-            "leave out --names"
-        )
-    for name, option in options.given().items():
-        if name not in FORMATS[output.suffix].options:
-            raise UserError(
-                f"a {output.suffix} file ({FORMATS[output.suffix].meaning}) has one form alone; "
-                f"leave out {option}"
-            )
-    FORMATS[output.suffix].check_installed(output.suffix)
-    if output.is_dir():
-        raise UserError(f"{output} is a directory")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no such folder")
-    if output.exists() and not force:
-        raise UserError(f"{output} is there already; --force replaces it")
-
-
-def _named(
-    graph: Graph, model: Model, names: Names
-) -> tuple[dict[str, Tensor], str | None, list[str]]:
-    """The weights under a library's names, what they fit, and what of ours has no place there."""
-    own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if names == "danetc":
-        return own, None, []
-    from danetc.runtime.model.weights import match
-    from danetc.tasks.counterparts import COUNTERPARTS, NoCounterpart
-
-    found = COUNTERPARTS[names](graph)
-    if isinstance(found, NoCounterpart):
-        raise UserError(f"{graph.name} has {found}")
-    other = found.make()
-    report = match(model, other.state_dict())
-    state = {theirs: own[mine] for mine, theirs in report.matched.items()}
-    state |= {  # what only counts batches has no counterpart where a norm counts its own way
-        name: value
-        for name, value in other.state_dict().items()
-        if name not in state and name.endswith("num_batches_tracked")
-    }
-    _fits(other, state)
-    return state, str(found), sorted(own.keys() - report.matched.keys())
-
-
-def _fits(other: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raise UserError unless the other library's network takes exactly these weights."""
-    try:
-        other.load_state_dict(dict(state), strict=True)
-    except RuntimeError as error:
-        raise UserError(f"the weights do not fit there after all: {error}") from error

@@ -1,64 +1,94 @@
-"""THE formats of ``danetc export``, by the ending of a file. A new one is a row and its function here.
+"""File formats of ``danetc export``, by the ending of the file.
 
-A format that holds a whole network has a reader (``danetc.tasks.readers``), with which what was
-written is compared with the model before it is kept.
+A new format is a row of ``FORMATS`` and its functions. One that holds a whole network can also be run,
+so that each file is compared with its model before it is kept.
 """
 
 from __future__ import annotations
 
 import io
 import tempfile
+import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.errors import UserError
-from danetc.tasks.export_content import Content, ExportOptions
-from danetc.tasks.extras import check_installed
 
 if TYPE_CHECKING:
-    from danetc.tasks.readers import Reader
+    from torch import Tensor, nn
+
+    from danetc.compiler.emit.onnx import OnnxTime
+    from danetc.compiler.ir.graph import Graph
+    from danetc.runtime.model.built import Model
+
+    Run: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    """Runs a file: inputs to outputs, as the model takes and gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Choices that some formats have: how ONNX runs time steps, whether its numbers are float16, and
+    whether a program is compiled for this machine."""
+
+    time: OnnxTime = "unrolled"
+    half: bool = False
+    compiled: bool = False
+
+    def flags(self) -> dict[str, str]:
+        """Return the command's flags of options that are not their defaults."""
+        times = {"loop": "--loop", "step": "--streaming"}
+        given = {
+            "time": times.get(self.time, ""),
+            "half": "--half" if self.half else "",
+            "compiled": "--compiled" if self.compiled else "",
+        }
+        return {name: flag for name, flag in given.items() if flag}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A network to export, in evaluation mode, and its weights under the chosen names."""
+
+    graph: Graph
+    model: Model
+    weights: Mapping[str, Tensor]
+    options: ExportOptions = ExportOptions()
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the model's own weights as arrays."""
+        return {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format. ``meaning`` is what a file of it holds, ``write`` gives its bytes.
+    """A file format.
 
-    ``use`` is how weights of danetc's own names (or the network) are read again: ``{file}`` and
-    ``{model}``, its model.py, are filled in. ``named`` says whether weights are written under names,
-    which may then be another library's. ``write`` raises UserError where the network has no such
-    form. ``options`` are the fields of ``ExportOptions`` that it has a choice of. ``needs`` are
-    packages without which it is not written, which the extra of the name ``extra`` brings.
-    ``reader`` is the key in ``danetc.tasks.readers.READERS`` of what runs a file of a whole network;
-    ``compiled_use`` is the use of one that is compiled.
+    Attributes:
+        meaning: what such a file holds.
+        write: returns the bytes of a file. Raises UserError if the network has no such form.
+        use: how to load a file under danetc's names, with the fields ``{file}`` and ``{model}``
+            (its model.py); ``compiled_use`` applies to compiled files.
+        run: returns a function that runs a file's bytes, for formats of whole networks. Others hold
+            weights, under names that may be another library's.
+        options: fields of ``ExportOptions`` that the format supports.
+        needs: required packages, which the extra ``extra`` installs.
     """
 
     meaning: str
     write: Callable[[Content], bytes]
     use: str
-    named: bool = True
+    run: Callable[[bytes, Content], Run] | None = None
     options: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ()
     extra: str = ""
-    reader: str = ""
     compiled_use: str = ""
 
-    def use_of(self, options: ExportOptions) -> str:
-        """How it is read again, with this choice."""
-        return self.compiled_use if options.compiled else self.use
 
-    def check_installed(self, ending: str) -> None:
-        """Raise UserError where a package is missing."""
-        check_installed(f"a {ending} file", self.needs, self.extra)
-
-    def read(self) -> Reader | None:
-        """What runs a file of it."""
-        from danetc.tasks.readers import READERS  # late: the endings are known without torch
-
-        return READERS[self.reader] if self.reader else None
+# -- weights ---------------------------------------------------------------------------------------
 
 
 def _safetensors(content: Content) -> bytes:
@@ -77,13 +107,23 @@ def _state_dict(content: Content) -> bytes:
     return stream.getvalue()
 
 
+# -- programs of torch.export and SpikingJelly's Python ---------------------------------------------
+
+
+def standalone(text: str, name: str) -> nn.Module:
+    """Return the network of a model.py that danetc has written."""
+    module = types.ModuleType("model")
+    exec(compile(text, f"{name}/model.py", "exec"), module.__dict__)
+    made: nn.Module = module.Model().eval()
+    return made
+
+
 def _program(content: Content) -> bytes:
-    """The network as torch.export has it: of torch's own operations, so that it needs no danetc."""
+    """Export model.py, which needs torch's own operations only."""
     import torch
 
     from danetc.compiler.emit.python import emit_python
     from danetc.runtime.model.signature import ModelInput
-    from danetc.tasks.readers import standalone
 
     graph, signature = content.graph, content.model.signature
     plain = standalone(emit_python(graph), graph.name)
@@ -106,7 +146,7 @@ def _program(content: Content) -> bytes:
 
 
 def _compiled(program: Any) -> bytes:
-    """A program compiled by AOTInductor, as a package for processors like that of this machine."""
+    """Compile a program with AOTInductor, for processors like that of this machine."""
     from danetc.runtime.kernels.compiled import missing_compiler
 
     if missing := missing_compiler("cpu"):
@@ -116,13 +156,57 @@ def _compiled(program: Any) -> bytes:
     from danetc.runtime.kernels.cache import making_kernels
 
     with (
-        making_kernels(),  # not in a folder of /tmp that anybody could have made
+        making_kernels(),  # in a private folder
         tempfile.TemporaryDirectory(prefix="danetc-") as folder,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own trees
+        warnings.simplefilter("ignore", FutureWarning)  # raised inside torch
         path = aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")
         return Path(path).read_bytes()
+
+
+def _run_program(data: bytes, content: Content) -> Run:
+    import torch
+
+    from danetc.runtime.model.signature import outputs_of
+
+    if content.options.compiled:
+        from torch._inductor import aoti_load_package
+
+        with tempfile.TemporaryDirectory(prefix="danetc-") as folder:
+            path = Path(folder, "network.pt2")
+            path.write_bytes(data)
+            loaded: Any = aoti_load_package(str(path))
+    else:
+        loaded = torch.export.load(io.BytesIO(data)).module()
+    return lambda inputs: outputs_of(loaded(*inputs))
+
+
+def _source(content: Content) -> bytes:
+    from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
+
+    try:
+        return emit_spikingjelly(content.graph).encode()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _run_source(data: bytes, content: Content) -> Run:
+    from spikingjelly.activation_based import functional
+
+    from danetc.runtime.model.signature import outputs_of
+
+    made = standalone(data.decode(), content.graph.name)
+    made.load_state_dict(content.model.state_dict())
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        functional.reset_net(made)
+        return outputs_of(made(*inputs))
+
+    return run
+
+
+# -- ONNX ------------------------------------------------------------------------------------------
 
 
 def _onnx(content: Content) -> bytes:
@@ -147,6 +231,56 @@ def _onnx(content: Content) -> bytes:
     return data
 
 
+def _run_onnx(data: bytes, content: Content) -> Run:
+    """Run a file by onnxruntime; one of a single step is run T times."""
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    quiet.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(data, quiet)
+    graph, options = content.graph, content.options
+    takes = session.get_inputs()
+    names = [item.name for item in session.get_outputs()]
+    starts = session.get_modelmeta().custom_metadata_map
+    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        given = {
+            item.name: (x.half() if options.half else x).numpy()
+            for item, x in zip(takes, inputs, strict=False)
+        }
+        others = takes[len(inputs) :]
+        if options.time != "step":
+            given |= {item.name: np.array([graph.steps]) for item in others}
+            found = dict(zip(names, session.run(None, given), strict=True))
+            return [torch.from_numpy(found[name]).float() for name in graph.outputs]
+        varies = dict(zip(given, (node.value.varies for node in graph.inputs), strict=True))
+        samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
+        memory = {
+            item.name: np.full(
+                [part if isinstance(part, int) else samples for part in item.shape],
+                float(starts.get(f"start of {item.name}", "0")),
+                kinds[item.type],
+            )
+            for item in others
+        }
+        steps = []
+        for t in range(graph.steps):
+            frames = {name: x[t] if varies[name] else x for name, x in given.items()}
+            found = dict(zip(names, session.run(None, frames | memory), strict=True))
+            memory = {name: found[f"{name}_next"] for name in memory}
+            steps.append([torch.from_numpy(found[name]).float() for name in graph.outputs])
+        return [torch.stack(values) for values in zip(*steps, strict=True)]
+
+    return run
+
+
+# -- NIR -------------------------------------------------------------------------------------------
+
+
 def _nir(content: Content) -> bytes:
     import nir
 
@@ -162,13 +296,24 @@ def _nir(content: Content) -> bytes:
     return stream.getvalue()
 
 
-def _source(content: Content) -> bytes:
-    from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
+def _run_nir(data: bytes, content: Content) -> Run:
+    """Run a graph in forward Euler steps, averaged over time where the model's output is."""
+    import nir
+    import torch
 
-    try:
-        return emit_spikingjelly(content.graph).encode()
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    from danetc.tasks.nir_steps import nir_program
+
+    program = nir_program(nir.read(io.BytesIO(data)))
+    graph = content.graph
+    (end,) = graph.outputs.values()
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        (x,) = inputs
+        frames = x if graph.input.value.varies else [x] * graph.steps
+        y = torch.stack([values["output"] for values in program.run("input", frames)])
+        return [y if graph[end].value.varies else y.mean(0)]
+
+    return run
 
 
 _STATE_DICT = Format(
@@ -187,40 +332,36 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             "the whole network as a program of torch.export, or compiled",
             _program,
             "torch.export.load({file!r}).module()(images)",
-            named=False,
+            _run_program,
             options=frozenset({"compiled"}),
-            reader="program",
             compiled_use="torch._inductor.aoti_load_package({file!r})(images)",
         ),
         ".onnx": Format(
             "the whole network as ONNX",
             _onnx,
             "onnxruntime.InferenceSession({file!r})",
-            named=False,
+            _run_onnx,
             options=frozenset({"time", "half"}),
             needs=("onnx", "onnxruntime"),
             extra="onnx",
-            reader="onnx",
         ),
         ".nir": Format(
             "the whole network as a graph of NIR",
             _nir,
             "nir.read({file!r})",
-            named=False,
+            _run_nir,
             needs=("nir",),
             extra="nir",
-            reader="nir",
         ),
         ".py": Format(
             "the network in Python, of SpikingJelly's layers and neurons, without weights",
             _source,
             "in Python, {file} beside its weights (-o weights.safetensors): load('weights.safetensors')",
-            named=False,
+            _run_source,
             needs=("spikingjelly",),
             extra="spikingjelly",
-            reader="source",
         ),
     }
 )
 LISTED = "; ".join(f"{ending}: {row.meaning}" for ending, row in FORMATS.items())
-"""All endings with what they mean, for a help text."""
+"""All endings with their meanings, for help texts."""

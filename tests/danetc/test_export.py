@@ -9,7 +9,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.onnx import OnnxTime
 from danetc.errors import UserError
-from danetc.tasks.comparing import compare_file, make_vary
-from danetc.tasks.export_content import Content, ExportOptions
-from danetc.tasks.flips import explained
-from danetc.tasks.following import followers, following
-from danetc.tasks.formats import FORMATS
+from danetc.tasks.comparing import FileComparison, compare_file, make_vary
+from danetc.tasks.formats import FORMATS, Content, ExportOptions
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
 from tests.written import save_tensors
@@ -109,7 +105,7 @@ def test_every_format_writes_a_file_and_says_how_to_read_it(
     assert f"out{ending}" in result.out.splitlines()[1]
     assert (tmp_path / f"out{ending}").stat().st_size > 1000
     assert ending in danetc("export", "--help").out
-    if not FORMATS[ending].named:
+    if FORMATS[ending].run is not None:
         refused = danetc("export", "net", "-o", f"again{ending}", "--names", "torchvision")
         assert (refused.status, FORMATS[ending].meaning in refused.err) == (1, True)
 
@@ -143,7 +139,7 @@ def test_a_program_runs_without_danetc(
     model = awake(danetc, spec, tmp_path / "net")
     result = danetc("export", "net", "-o", "net.pt2", *option)
     assert result.status == 0, result.err
-    assert "read back: in 100 of 100 random samples" in result.out
+    assert "read back: 100 of 100 random samples agree" in result.out
     assert ("aoti_load_package('net.pt2')" in result.out) == bool(option)
     torch.save(images, tmp_path / "images.pth")
     code = (
@@ -180,9 +176,8 @@ def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[s
     assert record["compared"]["samples"] == 100
     assert record["compared"]["warmed"]
     assert record["compared"]["deviation"] > 0.01
-    assert record["compared"]["by_layer"]
-    assert record["compared"]["largest"] <= (4e-3 if record["half"] else 1e-5)
-    assert record["half"] or record["compared"]["flipped"] <= 5
+    assert record["compared"]["largest"] <= (8e-3 if record["half"] else 1e-5)
+    assert record["compared"]["agreeing"] > (10 if record["half"] else 95)
 
 
 OF_THE_ZOO = (
@@ -201,13 +196,11 @@ def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
     loop = OF_THE_ZOO.index(name) % 2
     options = ExportOptions(time="loop" if loop else "unrolled")
     content, row = Content(graph, model.eval(), {}, options), FORMATS[".onnx"]
-    read = row.read()
-    assert read is not None
-    found = compare_file(content, row.write(content), read, row.write)
-    assert not isinstance(found, str)
+    found = compare_file(content, row, row.write(content))
+    assert isinstance(found, FileComparison)
     assert found.deviation > 0.01
     assert found.largest <= 1e-5
-    assert (found.flipped <= 3, found.by_layer) == (True, True)
+    assert found.agreeing >= found.samples - 3
 
 
 @pytest.mark.thorough
@@ -216,7 +209,7 @@ def test_a_network_whose_outputs_vary_is_compared_itself(danetc: Run, tmp_path: 
     for ending in (".onnx", ".nir"):
         result = danetc("export", "net", "-o", f"net{ending}")
         assert result.status == 0
-        assert "read back: in 100 of 100 random samples within" in result.out
+        assert "read back: 100 of 100 random samples agree within" in result.out
         assert "warmed" not in result.out
 
 
@@ -240,152 +233,42 @@ def test_a_file_that_computes_something_else_is_not_written(
     assert not (tmp_path / f"net{ending}").exists()
 
 
-@pytest.mark.parametrize(
-    ("place", "room", "wrong"),
-    [(0, 1e-5, False), (0, 1e-6, True), (1, 1e-5, False), (2, 1e-5, True), (3, 1e-5, True)],
-)
-def test_who_fires_otherwise_does_so_at_a_threshold(place: int, room: float, wrong: bool) -> None:
-    """Of two samples the second fires otherwise, at one neuron of four and at both steps."""
-    graph = text("""
-    use std
-    network n { input = events(1, 2, 2); steps = 2; neuron = LIF; surrogate = atan
-      out = in -> spike }
-    """)
-    model = emit(graph).eval()
-    x = torch.zeros(2, 2, 1, 2, 2)
-    x[0, :] = torch.tensor([2.0 - 8e-6, 2.0 + 8e-6, 0.5, 3.5]).view(1, 2, 2)
-    own = model(x)
-    assert own[0, 1].flatten().tolist() == [0, 1, 0, 1]
-    spikes = own.clone()
-    spikes[:, 1].view(2, 4)[:, place] = 1 - own[:, 1].view(2, 4)[:, place]
-    (node,) = (node for node in graph.nodes.values() if node.op == "neuron")
-    layers = followers(graph, model, {node.path: spikes.flatten(0, 1)})
-    assert layers is not None
-    with following(model, layers):
-        assert torch.equal(model(x), spikes)
-    firing = layers[0].firing(1e-5, lambda x, axis: torch.tensor(room))
-    assert (firing.path, firing.otherwise.tolist()) == (node.path, [False, True])
-    assert firing.wrong.tolist() == [False, wrong]
-    assert torch.equal(model(x), own)
-    assert followers(graph, model, {}) is None
-
-
-def test_outputs_are_explained_by_a_spike_at_its_threshold_alone() -> None:
-    spec = """
-    use std
-    network n { input = image(1, 4, 4); steps = 3; neuron = IF; surrogate = atan
-      out = in -> spike -> conv(2) -> norm -> spike -> avgpool -> mean_over_time -> linear(3) }
-    """
-    graph = text(spec)
-    model = emit(graph)
-    with torch.no_grad():
-        make_vary(model, graph)
-    x = 2 * torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
-    x[0, 0, 1, 2], x[0, 0, 3, 3], x[0, 0, 0, 0] = 1 - 5e-6, 0.5 - 3e-6, 0.7
-    for changes, traced in (
-        ({(1, 2): 1 + 5e-6}, True),
-        ({(1, 2): 1 + 5e-6, (3, 3): 0.5 + 3e-6}, True),
-        ({(0, 0): 1.1}, False),
-    ):
-        other = x.clone()
-        for (row, column), value in changes.items():
-            other[0, 0, row, column] = value
-        with torch.no_grad():
-            wanted = model(other)
-            assert (wanted - model(x)).abs().max() > 1e-3
-
-        def gap(outputs: Any, wanted: Tensor = wanted) -> Tensor:
-            return (outputs[0] - wanted).abs().amax(1)
-
-        assert explained(model, [(x, 0)], gap, 1e-5, 1e-5) is traced
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("changed", [1, 2])
-@pytest.mark.parametrize("inside", ["IF", "LIF(tau = 3.0)", "gate"])
-def test_outputs_of_a_loop_are_explained_too(inside: str, changed: int) -> None:
-    """A spike changes what its own neuron and others take at later steps; or two of them do."""
-    graph = text(f"""
-    use std
-    neuron gate(threshold = 1.0) {{ s = heaviside(x - threshold) }}
-    network n {{ input = events(1, 4, 4); steps = 5; neuron = IF; surrogate = atan
-      back = fire -> delay(1) -> conv(1)
-      fire = (in + back) -> {inside}
-      out  = fire -> conv(2) -> norm -> spike -> avgpool -> mean_over_time -> linear(3) }}
-    """)
-    model = emit(graph).eval()
-    with torch.no_grad():
-        make_vary(model, graph)
-        x = torch.rand(5, 1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
-        x[0, 0, 0, 1, 2], x[0, 0, 0, 3, 3] = 1 - 5e-6, 1 + 5e-6
-        other = x.clone()
-        for row, column in ((1, 2), (3, 3))[:changed]:
-            other[0, 0, 0, row, column] = 2 - x[0, 0, 0, row, column]
-        if inside.startswith("LIF"):
-            x[0], other[0] = 3 * x[0], 3 * other[0]
-        plain, wanted, far = model(x), model(other), model(1.5 * other)
-    assert (wanted - plain).abs().max() > 1e-4
-
-    def explains(wanted: Tensor) -> bool:
-        def gap(outputs: Sequence[Tensor]) -> Tensor:
-            return (outputs[0] - wanted).abs().amax(1)
-
-        return explained(model, [(x, 1)], gap, 1e-6, 3e-5)
-
-    assert explains(wanted)
-    assert not explains(far)
-
-
 @pytest.mark.parametrize("time", ["unrolled", "loop", "step"])
-@pytest.mark.parametrize(("x", "other", "wrong"), [(1 - 5e-6, 1 + 5e-6, False), (0.5, 1.5, True)])
-def test_a_spike_in_a_loop_is_followed(time: OnnxTime, x: float, other: float, wrong: bool) -> None:
-    """The layer that fires otherwise of itself is the second one of the graph, and the first follows."""
-    graph = text("""
-    use std
-    neuron gate(threshold) { s = heaviside(x - threshold) }
-    network n { input = events(1, 1, 1); steps = 3; surrogate = atan
-      first  = second -> delay(1) -> gate(0.5)
-      second = (in + first) -> gate(1.0)
-      out    = second }
-    """)
-    model = emit(graph)
-    content, row = Content(graph, model, {}, ExportOptions(time=time)), FORMATS[".onnx"]
-    read = row.read()
-    assert read is not None
-    ran = read(row.write(content), content)([torch.tensor([other, 0.0, 0.0]).view(3, 1, 1, 1, 1)])
-    assert [y.flatten().tolist() for y in ran.neurons.values()] == [[0, 1, 1], [1, 1, 1]]
-    layers = followers(graph, model, ran.neurons)
-    assert layers is not None
-    with following(model, layers):
-        y = model(torch.tensor([x, 0.0, 0.0]).view(3, 1, 1, 1, 1))
-    assert y.flatten().tolist() == [1, 1, 1]
-    first, second = (item.firing(1e-5, lambda x, axis: torch.tensor(1e-5)) for item in layers)
-    assert not first.otherwise.any()
-    assert (second.otherwise.all(), bool(second.wrong.any())) == (True, wrong)
-
-
-@pytest.mark.parametrize("time", ["unrolled", "loop", "step"])
-def test_a_weight_that_is_slightly_off_is_found_in_half_precision_too(time: OnnxTime) -> None:
-    """One weight of a network by less than a hundredth of the largest, whatever spikes fall otherwise."""
+@pytest.mark.parametrize("half", [False, True])
+def test_a_weight_that_is_slightly_off_is_found(time: OnnxTime, half: bool) -> None:
+    """In float16 some samples differ by rounding, in float32 none does."""
     graph = text(small_network())
     model = emit(graph).eval()
     with torch.no_grad():
         make_vary(model, graph)
-    content = Content(graph, model, {}, ExportOptions(time=time, half=True))
+    content = Content(graph, model, {}, ExportOptions(time=time, half=half))
     row = FORMATS[".onnx"]
-    read = row.read()
-    assert read is not None
-    found = compare_file(content, row.write(content), read, row.write)
-    assert not isinstance(found, str)
-    assert (found.by_layer, found.largest <= 4e-3) == (True, True)
-    assert found.flipped > 0
+    found = compare_file(content, row, row.write(content))
+    assert isinstance(found, FileComparison)
+    assert found.largest <= (8e-3 if half else 1e-5)
+    assert (found.agreeing > 97, found.agreeing > 10) == (not half, True)
     off = copy.deepcopy(model)
     weight = next(p for p in off.parameters() if p.dim() == 4)
     with torch.no_grad():
         weight.view(-1)[0] += 0.1 * weight.abs().max()
     wrong = row.write(dataclasses.replace(content, model=off))
-    with pytest.raises(UserError, match=r"other numbers than the model: .*fires otherwise"):
-        compare_file(content, wrong, read, row.write)
+    with pytest.raises(UserError, match=r"other numbers than the model: the outputs of .* differ"):
+        compare_file(content, row, wrong)
+
+
+def test_a_network_that_rounding_changes_in_every_sample_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing follows from its outputs, so that a file of other weights is not refused either."""
+    monkeypatch.setattr("danetc.tasks.comparing.ROUNDING", 1e4)
+    graph = text(small_network())
+    model, other = emit(graph).eval(), emit(graph, 1).eval()
+    with torch.no_grad():
+        make_vary(model, graph)
+    row, content = FORMATS[".onnx"], Content(graph, model, {})
+    wrong = row.write(dataclasses.replace(content, model=other))
+    said = compare_file(content, row, wrong)
+    assert said == "rounding alone changes spikes in each of 100 random samples"
 
 
 def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path) -> None:
@@ -474,7 +357,7 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
         (("net", "-o", "there.pth"), "--force replaces it"),
         (("net", "-o", "folder.pth"), "is a directory"),
         (("net", "-o", "no/x.pth"), "no such folder"),
-        (("net", "-o", "x.tflite"), "ends in one of"),
+        (("net", "-o", "x.tflite"), "is one of .safetensors"),
         (("net", "-o", "x.nir", "--loop"), "leave out --loop"),
         (("net", "-o", "x.pt2", "--half"), "leave out --half"),
         (("net", "-o", "x.onnx", "--compiled"), "leave out --compiled"),

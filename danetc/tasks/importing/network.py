@@ -54,7 +54,7 @@ class ImportedNetwork:
 
     def as_dict(self) -> dict[str, Any]:
         """The record that ``--json`` prints."""
-        found, seen = self.found, self.agreement
+        found = self.found
         return {
             "network": found.network,
             "lines": found.lines,
@@ -70,14 +70,7 @@ class ImportedNetwork:
             ],
             "own": list(found.own),
             "layers": len(found.weights),
-            "compared": {
-                "samples": seen.samples,
-                "seeds": seen.seeds,
-                "deviation": seen.deviation,
-                "difference": seen.difference,
-                "flipped": seen.flipped,
-                "own_weights": seen.own_weights,
-            },
+            "compared": self.agreement.as_dict(),
         }
 
 

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional, neuron
 
 from danetc.compiler.emit.python.spikingjelly import _DEFAULTS, emit_spikingjelly
 from danetc.compiler.ir.graph import Graph
-from danetc.tasks.readers import standalone
+from danetc.tasks.formats import standalone
 from tests.compiler.emit.test_onnx import inputs_of, warmed
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small

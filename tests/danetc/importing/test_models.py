@@ -233,22 +233,24 @@ def test_weights_are_carried_over() -> None:
 
 
 def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison fails where a layer has been read as another one."""
+    """One sample in 20 may differ, as a spike at its threshold makes it; not more."""
     from danetc.tasks.importing import acceptance
 
-    scaled = acceptance._outputs
+    run_parts, samples = acceptance._outputs, 1
 
     def wrong(run: Any, inputs: Tensor, frames: bool) -> Tensor:
-        out = scaled(run, inputs, frames)
-        return (
-            out
-            if isinstance(getattr(run, "__self__", None), acceptance.TorchRunner)
-            else out * 1.001
-        )
+        out = run_parts(run, inputs, frames)
+        if not isinstance(getattr(run, "__self__", None), acceptance.TorchRunner):
+            out[..., :samples, :] *= 1.001
+        return out
 
     monkeypatch.setattr(acceptance, "_outputs", wrong)
-    with pytest.raises(UserError, match="computes something else"):
-        network(Net(Plan()))
+    record = danetc.import_network(Net(Plan()), (2, 12, 12), steps=2, samples=20).as_dict()
+    assert record["compared"]["flipped"] == 3  # one for each seed
+    assert record["compared"]["difference"] < 1e-5
+    samples = 2
+    with pytest.raises(UserError, match="computes something else: 2 of 20 samples differ"):
+        danetc.import_network(Net(Plan()), (2, 12, 12), steps=2, samples=20)
 
 
 class Recurring(nn.Module):

@@ -14,8 +14,8 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.emit.python import emit_python
 from danetc.errors import UserError
+from danetc.tasks.formats import standalone
 from danetc.tasks.importing.network import ImportedNetwork
-from danetc.tasks.readers import standalone
 from tests.differential.networks import VARIETY, small
 
 Step: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
