@@ -6,14 +6,14 @@ level     shows
 network   stages
 stage     blocks and what feeds each: the dense additions
 block     how a block is wired: convolutions, norms, neurons, additions (Fig. 1 of the paper)
-op        every operation; of equal blocks beside each other one
+op        every operation; adjacent equal blocks are drawn once
 neuron    a neuron's equations unrolled in time (Fig. 2)
 ========= ===================================================================================
 
-A level is a function from a graph to a ``Sheet``, a picture with everything in its place;
-``engine`` hands that to Graphviz, which draws it. In an SVG the boxes have their keys as ids: an
-operation on the level ``op`` is ``s0b1n17`` (node 17 of the graph, in block 1 of stage 0) or
-``g2n3`` outside of the stages. ``members`` says which operations a box stands for.
+A level is a function from a graph to a ``Sheet``, a picture with all positions, which ``engine``
+passes to Graphviz. In an SVG the keys of boxes are their ids: an operation on the level ``op`` is
+``s0b1n17`` (node 17 of the graph, in block 1 of stage 0), or ``g2n3`` outside of the stages.
+``members`` returns the operations that a box stands for.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ __all__ = [
 def draw(
     graph: Graph, level: str = DEFAULT_LEVEL, kind: str = "svg", theme: Theme = "auto"
 ) -> bytes:
-    """The picture of a network on one of ``LEVELS`` as a file of one of ``FORMATS``.
+    """Draw a network on one of ``LEVELS`` as a file in one of ``FORMATS``.
 
-    ``theme="auto"`` is light; an SVG then turns dark where its viewer prefers that.
+    ``theme="auto"`` is light; such an SVG turns dark if its viewer prefers that.
 
-    Raises DrawError for a level or a format that is not there, for a level on which the network
-    has nothing to show (``block`` without blocks, ``neuron`` without neurons), and where Graphviz
-    is missing or fails.
+    Raises DrawError for an unknown level or format, for a level on which the network has nothing
+    to show (``block`` without blocks, ``neuron`` without neurons), and if Graphviz is missing or
+    fails.
     """
     if level not in LEVELS:
         raise DrawError(f"no level {level}: there are {', '.join(LEVELS)}")
@@ -72,10 +72,10 @@ def draw(
 
 
 def compare(graphs: Sequence[Graph], kind: str = "svg", theme: Theme = "auto") -> bytes:
-    """The connections of several networks side by side, as in Fig. 1. Raises DrawError."""
+    """Draw the connections of several networks side by side, as in Fig. 1. Raises DrawError."""
     return render(comparison(graphs), ", ".join(graph.name for graph in graphs), kind, theme)
 
 
 def to_svg(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
-    """The picture as SVG. Raises DrawError."""
+    """Draw a network as SVG. Raises DrawError."""
     return draw(graph, level).decode("utf-8")

@@ -27,7 +27,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @record
 class Wiring:
-    """A block that is drawn, and all the blocks that are wired like it: (stage, block)."""
+    """A drawn block, and the (stage, block) indices of all blocks with the same wiring."""
 
     number: int
     index: int
@@ -35,12 +35,12 @@ class Wiring:
 
     @property
     def opening(self) -> bool:
-        """Whether stages open with this wiring and never repeat it."""
+        """True if only the first blocks of stages have this wiring."""
         return all(index == 0 for _, index in self.places)
 
 
 def block_level(graph: Graph) -> Sheet:
-    """Each way in which blocks are wired. Raises DrawError where the network has no blocks."""
+    """Draw each wiring of blocks. Raises DrawError if the network has no blocks."""
     of = parts(graph)
     wirings = wirings_of(of)
     shown = wirings[:_MOST_WIRINGS]
@@ -58,8 +58,10 @@ def block_level(graph: Graph) -> Sheet:
 
 
 def comparison(graphs: Sequence[Graph]) -> Sheet:
-    """Connections side by side, as in Fig. 1: a column for each network, its opening block above a
-    repeated one. Raises DrawError where a network has no blocks."""
+    """Draw a column for each network, its opening block above a repeated one, as in Fig. 1.
+
+    Raises DrawError if a network has no blocks.
+    """
     pieces: list[tuple[int, int, FlowChart]] = []
     wordings: dict[tuple[int, int], tuple[str, str]] = {}
     for column, graph in enumerate(graphs):
@@ -99,7 +101,7 @@ def _letter(column: int) -> str:
 
 
 def wirings_of(of: Parts) -> list[Wiring]:
-    """The ways in which blocks are wired; sizes make no difference. Raises DrawError for none."""
+    """Return the distinct wirings of blocks, regardless of sizes. Raises DrawError if none."""
     found: dict[object, list[tuple[int, int]]] = {}
     for number, stage in enumerate(of.graph.stages):
         for index, block in enumerate(stage.blocks):
@@ -111,12 +113,12 @@ def wirings_of(of: Parts) -> list[Wiring]:
 
 
 def _example(places: list[tuple[int, int]]) -> tuple[int, int]:
-    """The block that is drawn: the first that stands behind another, if there is one."""
+    """Return the block to draw: the first that follows another, if there is one."""
     return next((place for place in places if place[1] > 0), places[0])
 
 
 def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
-    """The wiring of a block without sizes, widths and rates."""
+    """Return the wiring of a block without sizes, widths and rates."""
     return wiring_of(block, nodes, lambda node: (node.op, str(node.attrs.get("neuron", ""))))
 
 
@@ -136,7 +138,7 @@ def _flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
 
 
 def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:
-    """What a wiring is, and where it is found."""
+    """Return a title for a wiring, and the blocks that have it."""
     stages: dict[int, list[int]] = {}
     for number, index in wiring.places:
         stages.setdefault(number, []).append(index)
@@ -163,7 +165,7 @@ def _centred(sheets: Sequence[Sheet], gap: float) -> Sheet:
 
 
 def op_level(graph: Graph) -> Sheet:
-    """Every operation. Of blocks that are equal and stand beside each other the first is drawn."""
+    """Draw every operation; of adjacent equal blocks, only the first."""
     of = parts(graph)
     grouped = [runs(stage, number, of) for number, stage in enumerate(graph.stages)]
     flows: dict[str, FlowChart] = {}
@@ -211,8 +213,10 @@ def _block_flow(of: Parts, number: int, index: int, key: str) -> FlowChart:
 
 
 def _opened(key: str, sheet: Sheet, title: str, inputs: Iterable[int] = ()) -> Unit:
-    """A placed piece in a frame with a title. Its wires end at its points: at ``KEYnin``, or at the
-    one of each of its ``inputs`` (ids of nodes)."""
+    """Return a sheet in a frame with a title.
+
+    Wires into it end at its point ``KEYnin``, or at that of each of its ``inputs`` (node ids).
+    """
     pad = 8.0
     text = caption(f"{key}title", title, bold=True).from_corner(pad, 4)
     body = sheet.shifted(pad, text.bottom + 2)

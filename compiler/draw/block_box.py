@@ -11,15 +11,15 @@ from danetc.compiler.draw.words import clean, interblock, layer, neurons, sign, 
 from danetc.compiler.ir.graph import Block, Graph, Node
 from danetc.compiler.ir.ops import OPS
 
-_ARROW, _SUM, _PRODUCT, _ATOM = range(4)  # how tight they bind, from the loosest on
+_ARROW, _SUM, _PRODUCT, _ATOM = range(4)  # precedence, lowest first
 _BINDS = {"+": _SUM, "−": _SUM, "×": _PRODUCT, "/": _PRODUCT}
-_LONGEST = 200  # characters of a part: a value that is read twice doubles at each step
+_LONGEST = 200  # characters of a part: values read twice would double the text at each step
 
 Text = tuple[str, int]
 
 
 class BlockEquations:
-    """The equations of a block. ``connection`` says whether it is wired by one."""
+    """Equations of a block; ``connection`` is True if a connection wires it."""
 
     def __init__(self, graph: Graph, block: Block, nodes: Sequence[Node], connection: bool) -> None:
         self.graph = graph
@@ -27,7 +27,7 @@ class BlockEquations:
         self.nodes = {node.id: node for node in nodes}
         self.input = "shortcut" if connection else "in"
         self.inputs = {id for id, _ in block.feeds}
-        self.read: dict[tuple[str, ...], dict[int, None]] = {}  # what enters each scope
+        self.read: dict[tuple[str, ...], dict[int, None]] = {}  # inputs of each scope
         for node in nodes:
             for operand in node.inputs:
                 source = self.nodes.get(operand)
@@ -41,11 +41,11 @@ class BlockEquations:
             self.made[node.id] = (clean(text, _LONGEST), binds)
 
     def output(self) -> str:
-        """What the block gives."""
+        """Return the equation of the block's output."""
         return self._operand(self.block.output, self.block.scope)[0]
 
     def of(self, node: Node) -> str:
-        """What a node gives, in the words of its scope."""
+        """Return the equation of a node in its scope."""
         return self.made[node.id][0]
 
     def _equation(self, node: Node) -> Text:
@@ -66,7 +66,7 @@ class BlockEquations:
         return _flow(operands[0], layer(node))
 
     def _operand(self, id: int, scope: tuple[str, ...]) -> Text:
-        """A value by its name in a scope, or by its equation where it has none."""
+        """Return a value by its name in a scope, or by its equation if it has none."""
         if id in self.inputs:
             return self.input, _ATOM
         if id not in self.nodes:
@@ -75,14 +75,14 @@ class BlockEquations:
         if node.scope == scope:
             return self.made[id]
         if _within(scope, node.scope):
-            return "in", _ATOM  # of a block that is written within this one
+            return "in", _ATOM  # of a block inside this one
         common = next(i for i, name in enumerate(node.scope) if scope[i : i + 1] != (name,))
         name = node.scope[common]
         inner = node.scope[: common + 1]
         sources = list(self.read.get(inner, ()))
         if inner[:-1] == scope and len(sources) == 1:
             source = self.nodes.get(sources[0])
-            if source is not None and source.scope == scope:  # what has no name flows into a block
+            if source is not None and source.scope == scope:  # an unnamed input of a block
                 return _flow(self.made[source.id], name)
         return name, _ATOM
 
@@ -105,7 +105,7 @@ _MOST_IN_COLUMNS = 4
 
 
 class BlockBoxes:
-    """The boxes of a network's blocks."""
+    """Boxes of a network's blocks."""
 
     def __init__(self, of: Parts) -> None:
         self.of = of
@@ -113,7 +113,7 @@ class BlockBoxes:
         self.between = interblock(of.graph)
 
     def box(self, number: int, index: int) -> Box:
-        """Block ``index`` of stage ``number``."""
+        """Return the box of block ``index`` of stage ``number``."""
         graph = self.of.graph
         stage = graph.stages[number]
         block, nodes = stage.blocks[index], self.of.blocks[number, index]
@@ -136,10 +136,10 @@ class BlockBoxes:
         )
 
     def _layer_rows(self, nodes: Iterable[Node], depth: int, equations: BlockEquations) -> Rows:
-        """A line for each weighted layer with what follows it; layers of one place in columns.
+        """Return a row for each weighted layer with the layers after it, aligned in columns.
 
-        ``depth`` is the length of the block's scope. Lines of other scopes than the branch's say
-        theirs; what is no layer with weights is an equation, or a flow of layers.
+        ``depth`` is the length of the block's scope. Rows of scopes other than the branch's are
+        labelled; everything without weights is an equation or a flow of layers.
         """
         lines = _lines(nodes, depth)
         regular = [line for _, line in lines if _is_regular(line)]
@@ -169,14 +169,14 @@ class BlockBoxes:
 
 
 def layer_cell(node: Node, fires: bool, *, wide: bool = False) -> TextCell:
-    """A layer in a line; one of neurons (``fires``) is marked."""
+    """Return the cell of a layer, highlighted if it consists of neurons (``fires``)."""
     if fires:
         return TextCell(layer(node), bold=True, fill="neuron", wide=wide)
     return TextCell(layer(node), wide=wide)
 
 
 def _lines(nodes: Iterable[Node], depth: int) -> list[tuple[str, list[Node]]]:
-    """Layers by scope. A scope's line starts again where its first operation comes again."""
+    """Group layers by scope, with a new line where the first operation of the scope recurs."""
     lines: list[tuple[str, list[Node]]] = []
     first: dict[str, str] = {}
     for node in nodes:
@@ -193,22 +193,22 @@ def _lines(nodes: Iterable[Node], depth: int) -> list[tuple[str, list[Node]]]:
 
 
 def _is_formula(node: Node) -> bool:
-    """Whether it is written with signs, not as a layer behind an arrow."""
+    """True if a node is written with operators instead of as a layer after an arrow."""
     return len(node.inputs) > 1 or OPS[node.op].equation is not None
 
 
 def _is_regular(line: Sequence[Node]) -> bool:
-    """Whether a line is that of one weighted layer; only such lines stand in columns."""
+    """True if a line has one weighted layer, so that it is aligned in columns."""
     return sum(OPS[node.op].weighted for node in line) == 1 and len(line) <= _MOST_IN_COLUMNS
 
 
 def _weighted(line: Sequence[Node]) -> int:
-    """Where a line's weighted layer stands: these are put under each other."""
+    """Return the index of a line's weighted layer, by which lines are aligned."""
     return next((i for i, node in enumerate(line) if OPS[node.op].weighted), 0)
 
 
 def _tail(scope: str) -> str:
-    """The last names of a scope, which tell it from others."""
+    """Return the last names of a scope, which distinguish it."""
     text = clean(scope, 200)
     names = text.split(".")
     while len(text) > _LONGEST_SCOPE and len(names) > 1:

@@ -23,19 +23,19 @@ from danetc.compiler.draw.words import clean, tooltip_lines
 
 
 class DrawError(RuntimeError):
-    """A picture cannot be drawn: Graphviz is missing or failed, or a level shows nothing."""
+    """A picture cannot be drawn: Graphviz is missing or failed, or a level has nothing to show."""
 
 
 class GraphvizError(DrawError):
-    """Graphviz is missing, or fails."""
+    """Graphviz is missing or failed."""
 
 
 _TIMEOUT = 60.0  # seconds
 
 
 def run_program(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -> bytes:
-    """What the program writes of graphs; see ``danetc.compiler.draw.engine.Layout``."""
-    import subprocess  # late: a browser has neither processes nor this module
+    """Run Graphviz on graphs; see ``Layout``."""
+    import subprocess  # here, because browsers do not have it
 
     resolution = [] if dpi is None else [f"-Gdpi={dpi}"]
     command = [program(system=form == "pdf"), f"-K{engine}", f"-T{form}", *resolution]
@@ -52,9 +52,9 @@ def run_program(texts: Sequence[str], engine: str, form: str, dpi: int | None = 
 
 
 def program(*, system: bool = False) -> str:
-    """``dot`` where there is one, else the program that the package graphviz-pure installs.
+    """Return the path of ``dot``, or of the program that the package graphviz-pure installs.
 
-    ``system`` asks for ``dot`` itself, which alone writes PDF. Raises GraphvizError.
+    ``system`` requires ``dot`` itself, which PDF needs. Raises GraphvizError.
     """
     found = shutil.which("dot")
     if found is None and system:
@@ -78,29 +78,29 @@ FORMATS = ("svg", "png", "pdf", "gv")
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
 _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
-"""What a file of each of Graphviz's formats holds for certain."""
+"""Bytes that every valid file of a format contains."""
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
 Layout: TypeAlias = Callable[[Sequence[str], str, str, int | None], bytes]
-"""Graphs in Graphviz's language, its layout engine (``dot``; ``nop2`` where everything has its
-place), one of the formats of ``_SIGNS`` and the resolution of a PNG in dots per inch, to what
-Graphviz writes of all graphs. Raises GraphvizError."""
+"""Function from graphs in Graphviz's language, a layout engine (``dot``, or ``nop2`` if all
+positions are given), a format of ``_SIGNS`` and the resolution of a PNG in dots per inch to
+Graphviz's output. Raises GraphvizError."""
 
 _layout: Layout = run_program
 
 
 def use_layout(function: Layout) -> None:
-    """Let ``function`` draw from now on, in place of Graphviz's program."""
+    """Use ``function`` instead of Graphviz's program from now on."""
     global _layout
     _layout = function
 
 
 def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
-    """A sheet as a file of one of ``FORMATS``.
+    """Render a sheet as a file in one of ``FORMATS``.
 
-    ``theme="auto"`` is light; an SVG then turns dark where its viewer prefers that.
-    Raises GraphvizError where Graphviz is missing or fails, DrawError for an unknown format.
+    ``theme="auto"`` is light; such an SVG turns dark if its viewer prefers that.
+    Raises GraphvizError if Graphviz is missing or fails, DrawError for an unknown format.
     """
     colours = palette(theme)
     match kind:
@@ -120,16 +120,16 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
 
 
 def check_engine(kind: str) -> None:
-    """Raise GraphvizError where the program that a format of ``FORMATS`` needs is missing.
+    """Raise GraphvizError if the program that a format of ``FORMATS`` needs is missing.
 
-    A picture as .gv needs one on some levels alone, to place boxes: that is seen when it is drawn.
+    A picture as .gv needs a program on some levels only, which the drawing itself checks.
     """
     if kind != "gv" and _layout is run_program:
         program(system=kind == "pdf")
 
 
 def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
-    """Graphs in Graphviz's language, placed by ``dot``, as Graphviz's JSON. One call for all."""
+    """Lay out graphs by one call of ``dot``, and return Graphviz's JSON of each."""
     texts = list(texts)
     if not texts:
         return []
@@ -151,7 +151,7 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
 
 
 def _run(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -> bytes:
-    """What Graphviz gives for graphs in one of the formats of ``_SIGNS``."""
+    """Return Graphviz's output for graphs in one of the formats of ``_SIGNS``."""
     output = _layout(texts, engine, form, dpi)
     if _SIGNS[form] not in output:
         raise GraphvizError(f"Graphviz gives something else than {form}")
@@ -173,8 +173,7 @@ _DROPPED = ("font-family", "{http://www.w3.org/XML/1998/namespace}space")
 
 
 def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
-    """The engine's SVG with tooltips that browsers show, fonts that are there, formulas whose pieces
-    are as wide as they were set in any font, and a dark form."""
+    """Add tooltips for browsers, available fonts, fixed widths of formulas, and a dark theme."""
     name = clean(name, 200)
     tooltips = {box.key: box.tooltip for box in sheet.boxes}
     tooltips |= {f"wire{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
@@ -184,7 +183,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
             key = piece_key(box, place)
             pieces[key] = piece
             if box.shape == "plain":
-                tooltips[key] = box.tooltip  # else the box's own is seen through them
+                tooltips[key] = box.tooltip  # else the box behind them has it
     try:
         root = ET.fromstring(svg)
     except ET.ParseError as error:
@@ -218,7 +217,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
 
 
 def _set_piece(group: ET.Element, piece: FormulaPiece, sheet: Sheet) -> None:
-    """Put a piece where it belongs: Graphviz rounds places, and knows other fonts' widths."""
+    """Set the exact position and width of a piece, which Graphviz rounds and estimates."""
     left, base = piece.x + MARGIN, piece.y - sheet.height - MARGIN
     for bar in group.findall(f"{{{_SVG}}}polygon"):
         right, above, below = left + piece.width, base - piece.size / 2, base + piece.size / 2

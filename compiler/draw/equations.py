@@ -1,4 +1,4 @@
-"""A neuron's program as equations again: its named values, and what each is made of."""
+"""Equations of a neuron's program: its named values with the terms that define them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from danetc.dsl.ranges import NumberRange, constant
 from danetc.dsl.record import record
 
 When = Literal["now", "before", "always"]
-_DEEPEST = 60  # operations in each other; what lies deeper is an ellipsis
+_DEEPEST = 60  # nested operations; deeper ones become an ellipsis
 
 
 @record
 class Variable:
-    """A value by its name: of this step, of the step before, or the same at all steps."""
+    """A named value of this step, of the step before, or constant over time."""
 
     name: str
     when: When
@@ -34,7 +34,7 @@ class Variable:
 
 @record
 class Operation:
-    """An operation of ``OPCODES`` on its operands."""
+    """An operation of ``OPCODES`` and its operands."""
 
     opcode: str
     args: tuple[Term, ...]
@@ -45,7 +45,7 @@ Term: TypeAlias = Union[float, Variable, Operation]
 
 @record
 class Read:
-    """A value that an equation reads. ``before``: of the step before; ``detached``: no gradient."""
+    """A value that an equation reads: of the step before (``before``), without gradient (``detached``)."""
 
     name: str
     before: bool
@@ -60,13 +60,13 @@ class Equation:
     term: Term
     reads: tuple[Read, ...]
     kind: Kind
-    fires: bool  # made by a step function
+    fires: bool  # result of a step function
 
 
 def equations(program: NeuronProgram) -> list[Equation]:
-    """The named values of one time step in order; states come under their own names.
+    """Return the named values of one time step in order; states have their own names.
 
-    Values that are one number for a layer are left out: ``scalars`` has them.
+    Scalars of a layer are left out; see ``scalars``.
     """
     reader = _Reader.of_neuron(program)
     found = [
@@ -84,7 +84,7 @@ def equations(program: NeuronProgram) -> list[Equation]:
 
 
 def output_of(program: NeuronProgram) -> Read:
-    """The value that leaves the neuron."""
+    """Return the output of the neuron."""
     name = str(program.output)
     if name in {state.name for state in program.states}:
         return Read(name, True, False)
@@ -92,7 +92,7 @@ def output_of(program: NeuronProgram) -> Read:
 
 
 def scalars(program: NeuronProgram) -> list[tuple[str, Term]]:
-    """The named values that are one number for a layer (or for each channel), bounds apart."""
+    """Return the named values that are one number per layer or channel, without bounds."""
     reader = _Reader.of_neuron(program)
     bounded = {item.name for item in program.learnables}
     return [
@@ -103,7 +103,7 @@ def scalars(program: NeuronProgram) -> list[tuple[str, Term]]:
 
 
 def slope(surrogate: SurrogateProgram) -> tuple[list[tuple[str, Term]], Term]:
-    """The derivative that stands in for heaviside's, of ``x``, behind the named values in it."""
+    """Return the named values of a surrogate's derivative, and the derivative by ``x``."""
     names = [op.name for op in surrogate.ops if not _is_unnamed(op.name)]
     scheduled = {item.name: short_name(item) for item in surrogate.scheduled}
     reader = _Reader(surrogate.ops, (), (INPUT, *names, *scheduled), {}, scheduled)
@@ -113,12 +113,12 @@ def slope(surrogate: SurrogateProgram) -> tuple[list[tuple[str, Term]], Term]:
 
 
 def short_name(item: Learnable) -> str:
-    """The name of a number of a layer as its declaration has it."""
+    """Return the name of a learnt number in its declaration."""
     return item.scheduled.rpartition(".")[2] or item.name
 
 
 def _is_unnamed(name: str) -> bool:
-    """Whether the compiler named it: ``_12``."""
+    """True for a name that the compiler generated, as ``_12``."""
     return name[:1] == "_" and name[1:].isdecimal()
 
 
@@ -135,7 +135,7 @@ class _Reader:
         self.ops: dict[Operand, Instruction] = {op.name: op for op in ops}
         self.states = set(states)
         self.always = set(always)
-        self.numbers = set(numbers)  # that are learnt for each step
+        self.numbers = set(numbers)  # learnt per step
         self.ranges = ranges
         self.next_names = next_names
 
@@ -163,7 +163,7 @@ class _Reader:
     def equation(self, name: str, value: Operand) -> Equation:
         op = self.ops.get(value)
         if op is not None and not _is_unnamed(op.name) and self.shown(op.name) != name:
-            op = None  # a state that takes over what has a name of its own
+            op = None  # a state that takes a named value
         kind = constant(value) if isinstance(value, float) else self.ranges[value]
         return Equation(
             name,
@@ -174,7 +174,7 @@ class _Reader:
         )
 
     def term(self, value: Operand, *, top: bool = False, depth: int = 0) -> Term:
-        """A value as an equation says it; ``top`` of a named one says what it is made of."""
+        """Return a value as a term; with ``top``, a named one as its definition."""
         if isinstance(value, ParameterValue):
             return _made(value.origin)
         if isinstance(value, float):
@@ -210,7 +210,7 @@ class _Reader:
 
 
 def _made(origin: Origin) -> Term:
-    """What a constant was made of."""
+    """Return a constant as a term of the parameters it was computed from."""
     match origin:
         case float():
             return origin

@@ -1,4 +1,4 @@
-"""Small pictures of dataflow: operations as boxes, placed by Graphviz's ``dot``."""
+"""Small data-flow pictures: operations as boxes, laid out by Graphviz's ``dot``."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
 Direction = Literal["TB", "LR"]
-_STRAIGHT, _ALONE = 100, 10  # weights of wires, of Graphviz
+_STRAIGHT, _ALONE = 100, 10  # Graphviz's weights of edges
 
 
 @record
 class Line:
-    """A wire before it has a place."""
+    """A wire without a position."""
 
     tail: str
     head: str
@@ -52,19 +52,19 @@ class Line:
 
 @record
 class FlowChart:
-    """Boxes and the wires between them, to be placed in one direction."""
+    """Boxes and wires to lay out in one direction."""
 
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
     direction: Direction = "TB"
     gap: float = 16.0  # between ranks
     beside: float = 14.0  # between boxes of a rank
-    first: tuple[str, ...] = ()  # boxes of the first rank, in their order
+    first: tuple[str, ...] = ()  # boxes of the first rank, in order
     last: tuple[str, ...] = ()
 
 
 def placed(flows: Sequence[FlowChart]) -> list[Sheet]:
-    """Each flow as a sheet of its own. Raises DrawError."""
+    """Lay out each flow on a sheet. Raises DrawError."""
     return [
         _read(flow, layout) for flow, layout in zip(flows, layouts(map(_text, flows)), strict=True)
     ]
@@ -97,8 +97,7 @@ def _text(flow: FlowChart) -> str:
 
 
 def _weights(flow: FlowChart) -> list[int]:
-    """How straight Graphviz draws each wire: straightest the longest way through (a block's branch),
-    then what has no other way to go."""
+    """Return Graphviz's weight of each wire, highest on the longest path (a block's branch)."""
     lines = [line for line in flow.lines if not line.back]
     into: dict[str, list[str]] = {box.key: [] for box in flow.boxes}
     out_of: dict[str, int] = dict.fromkeys(into, 0)
@@ -130,7 +129,9 @@ def _read(flow: FlowChart, layout: Mapping[str, Any]) -> Sheet:
         objects: Iterable[Mapping[str, Any]] = layout.get("objects", ())
         named = {str(item["name"]): item for item in objects}
         boxes = [box.at(*_point(str(named[str(i)]["pos"]))) for i, box in enumerate(flow.boxes)]
-        drawn = {int(e["id"]): e for e in layout.get("edges", ()) if "id" in e}  # others steered
+        drawn = {
+            int(e["id"]): e for e in layout.get("edges", ()) if "id" in e
+        }  # others are invisible
         wires = []
         for id, line in enumerate(flow.lines):
             points, tip = _curve(str(drawn[id]["pos"]))
@@ -160,10 +161,10 @@ def _curve(text: str) -> tuple[tuple[Point, ...], Point | None]:
 
 
 def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = False) -> Box:
-    """An operation: joins are circles, neurons rounded and heavy, interblock ones doubly framed.
+    """Return the box of an operation: circles for joins, rounded for neurons, double if interblock.
 
-    ``fires`` says that it is a layer of neurons, ``between`` of interblock ones. ``tall`` puts a
-    layer's size under its name.
+    ``fires`` marks layers of neurons, ``between`` interblock ones. ``tall`` puts the size of a
+    layer below its name.
     """
     joins = sign(node)
     if joins is not None:
@@ -203,10 +204,10 @@ def op_flow(
     output: int | None = None,
     end: Box | None = None,
 ) -> FlowChart:
-    """The wiring of some nodes of a graph; their boxes have the keys ``PREFIXid``.
+    """Return the flow chart of some nodes of a graph; boxes have the keys ``PREFIXid``.
 
-    ``outside`` gives the box that stands for a value from elsewhere. The value ``output`` leads to
-    ``end``, or to a point ``PREFIXout``.
+    ``outside`` returns the box for a value of another node. The value ``output`` leads to ``end``,
+    or to a point ``PREFIXout``.
     """
     own = {node.id for node in nodes}
     fires, between = neurons(graph), interblock(graph)
@@ -229,7 +230,7 @@ def op_flow(
             message = wire_tooltip(source.path, source.value) + twice
             head = key
             called = OPS[node.op].arguments[position : position + 1]
-            if called:  # its name stands on the wire
+            if called:  # the wire carries the name
                 head = f"{key}.{position}"
                 boxes[head] = caption(head, called[0], size=SMALL, ink="quiet")
                 lines[Line(head, key, look(source.value), message)] = None

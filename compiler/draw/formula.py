@@ -1,6 +1,6 @@
-"""Formulas set as in print: pieces of text with their places, subscripts, powers, fractions.
+"""Typeset formulas: positioned pieces of text, subscripts, powers, fractions.
 
-Lengths are in points. A formula's pieces are placed from the left end of its base line, y downwards.
+Lengths are in points. Positions start at the left end of the baseline, with y downwards.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ _LEAST = 7.5
 _NARROW = 0.92  # DejaVu Sans, which is measured, is wider than most fonts
 _SPACE = 0.27  # of a size
 _ASCENT, _DESCENT = 0.76, 0.24
-_AXIS = 0.3  # the height of a fraction's bar and of the signs' middle
+_AXIS = 0.3  # height of a fraction's bar
 
 
 @record
 class FormulaPiece:
-    """A piece of text of one style, by the left end of its base line; its width is the one it is set
-    in, whatever the font. Without text it is a bar."""
+    """A piece of text of one style at the left end of its baseline, stretched to ``width``.
+
+    Without text it is a bar.
+    """
 
     text: str
     x: float
@@ -35,7 +37,7 @@ class FormulaPiece:
 
 @record
 class Formula:
-    """Pieces, and how far they reach from the base line; ``text`` is the formula in a line."""
+    """Pieces, their extent above and below the baseline, and the formula as plain ``text``."""
 
     text: str
     pieces: tuple[FormulaPiece, ...]
@@ -52,7 +54,7 @@ class Formula:
 
 
 def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
-    """A piece of text; spaces at its ends are room."""
+    """Return a formula of one piece; spaces at its ends become space."""
     inner = text.strip()
     before = len(text) - len(text.lstrip())
     room = _SPACE * size
@@ -63,7 +65,7 @@ def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
 
 
 def row(parts: Iterable[Formula], text: str = "", gap: float = 0.0) -> Formula:
-    """Formulas beside each other on one base line."""
+    """Join formulas on one baseline."""
     parts = list(parts)
     pieces: list[FormulaPiece] = []
     x = 0.0
@@ -80,12 +82,12 @@ def row(parts: Iterable[Formula], text: str = "", gap: float = 0.0) -> Formula:
 
 
 def smaller(size: float) -> float:
-    """The size of what stands above or below the line."""
+    """Return the size of superscripts and subscripts."""
     return max(_LEAST, size * _SMALLER)
 
 
 def subscript(base: Formula, below: Formula, size: float) -> Formula:
-    """``base`` with an index, of a text of ``size``."""
+    """Add a subscript to ``base`` in text of ``size``."""
     drop = 0.22 * size
     pieces = (*base.pieces, *below.moved(base.width + 0.5, drop))
     return Formula(
@@ -98,7 +100,7 @@ def subscript(base: Formula, below: Formula, size: float) -> Formula:
 
 
 def power(base: Formula, exponent: Formula, size: float) -> Formula:
-    """``base`` with an exponent, of a text of ``size``."""
+    """Add an exponent to ``base`` in text of ``size``."""
     rise = 0.36 * size + exponent.descent - _DESCENT * smaller(size)
     pieces = (*base.pieces, *exponent.moved(base.width + 0.5, -rise))
     text = exponent.text if exponent.text.isalnum() else f"({exponent.text})"
@@ -112,7 +114,7 @@ def power(base: Formula, exponent: Formula, size: float) -> Formula:
 
 
 def fraction(above: Formula, below: Formula, size: float) -> Formula:
-    """One formula over another, of a text of ``size``."""
+    """Return a fraction in text of ``size``."""
     width = max(above.width, below.width) + 3.0
     axis = _AXIS * size
     up, down = axis + 1.5 + above.descent, below.ascent + 1.5 - axis
@@ -128,7 +130,7 @@ def fraction(above: Formula, below: Formula, size: float) -> Formula:
 
 
 def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
-    """Brackets as high as what stands in them."""
+    """Put a formula in brackets of its height."""
     high = max(1.0, inner.height / (1.15 * size))
     middle = (inner.ascent - inner.descent) / 2
     ends = []
@@ -142,7 +144,7 @@ def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
 
 
 def lines(parts: list[Formula], gap: float = 3.0) -> Formula:
-    """Formulas under each other, from the left; the first one's base line is the whole's."""
+    """Stack formulas, aligned left, on the baseline of the first."""
     pieces: list[FormulaPiece] = list(parts[0].pieces)
     at = parts[0].descent
     for part in parts[1:]:

@@ -1,6 +1,6 @@
-"""A sheet in Graphviz's language, with everything at its place (``dot -Knop2`` draws it).
+"""Sheets in Graphviz's language with all positions, as ``dot -Knop2`` reads them.
 
-Every text is escaped; the names of nodes are those of the boxes, and all else is our own.
+All text of users is escaped; names of nodes are the keys of boxes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from danetc.compiler.draw.theme import Palette
 from danetc.compiler.draw.words import clean, tooltip_lines
 
 MARGIN = 14.0  # around a picture
-_BOLD = "Helvetica-Bold"  # bold text of the tag <B> would stand higher than that beside it
+_BOLD = "Helvetica-Bold"  # text in <B> would be higher than its neighbours
 _ITALIC = "Helvetica-Oblique"
-_BASE_LINE = 0.3  # of a text's size: so far below the middle of its node Graphviz puts a text
+_BASE_LINE = 0.3  # Graphviz's offset of a text below the middle of its node, in font sizes
 _SHAPES = {
     "box": ("box", "filled"),
     "round": ("box", "rounded,filled"),
@@ -37,17 +37,16 @@ _SHAPES = {
 
 
 def to_gv(sheet: Sheet, colours: Palette, name: str = "topology", *, tooltips: bool = True) -> str:
-    """The sheet as text. Its size is kept by a node that is not seen.
+    """Return the sheet as text, with an invisible node that keeps its size.
 
-    With ``tooltips`` off they are left out, for the engine writes them in a form that browsers do
-    not show; ``engine`` then puts them in.
+    Without ``tooltips``, ``engine`` adds them later in a form that browsers show.
     """
     writer = _Writer(sheet, colours, tooltips)
     return "\n".join(writer.lines(name)) + "\n"
 
 
 def piece_key(box: Box, place: int) -> str:
-    """The id of a piece of a box's formula."""
+    """Return the id of a piece of a box's formula."""
     return f"{box.key}.piece{place}"
 
 
@@ -121,7 +120,7 @@ class _Writer:
         if not box.rows:
             return '""'
         if len(box.rows) == 1 and len(box.rows[0]) == 1 and not box.rows[0][0].wide:
-            cell = box.rows[0][0]  # in the middle, whatever the font's width
+            cell = box.rows[0][0]  # centred, whatever the width of the font
             face = f' fontname="{_BOLD}"' if cell.bold else ""
             return (
                 f"{quoted(cell.text)}{face} fontsize={cell.size:g} "
@@ -147,12 +146,12 @@ class _Writer:
         )
 
     def _text(self, cell: TextCell) -> str:
-        # Graphviz reads escapes such as \\N in this kind of text too.
+        # Graphviz expands escapes such as \\N here too.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if not text:
             return ""
         if cell.fill != "none":
-            text = f"&#160;{text}"  # a little away from the edge of the filled cell
+            text = f"&#160;{text}"  # space at the edge of the filled cell
         attributes = [f'FACE="{_BOLD}"'] if cell.bold else []
         if cell.ink != "ink":
             attributes.append(f'COLOR="{self.colours[cell.ink]}"')

@@ -1,4 +1,4 @@
-"""A network as a notebook shows it: its picture, and under it the facts of ``danetc summary``."""
+"""HTML of a network for notebooks: its picture, and the facts of ``danetc summary`` below."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from danetc.dsl.diagnostics.visible import visible
 
 
 def to_html(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
-    """A piece of a page. Without Graphviz it has no picture, and a warning says so. Raises DrawError
-    for a level on which the network has nothing to show."""
+    """Return a fragment of HTML, without a picture (and with a warning) if Graphviz is missing.
+
+    Raises DrawError for a level on which the network has nothing to show.
+    """
     try:
         picture = to_svg(graph, level)
-        picture = picture[picture.index("<svg") :]  # an XML declaration has no place in a page
+        picture = picture[picture.index("<svg") :]  # without the XML declaration
     except GraphvizError as error:
         warnings.warn(f"there is no picture of {graph.name}: {error}", stacklevel=2)
         picture = ""

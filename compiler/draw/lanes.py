@@ -1,8 +1,8 @@
-"""A stage as a lane: its blocks from left to right, and above them what feeds each.
+"""A stage as a lane: blocks from left to right, and above them the wires that feed each.
 
-A value that is read further on rises to a line of its own, from which it falls to every place
-where it is read; so dense additions stay legible, and two values never share a line. What a later
-block gave at earlier steps leads back below the boxes, over its delay.
+A value that later blocks read has a line of its own above the boxes, with a tap to each reader, so
+dense additions stay legible. Outputs of later blocks at earlier steps lead back below the boxes
+through their delays.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from danetc.dsl.record import record
 _GAP = 30.0
 _TRACK = 8.0
 _TAP = 9.0
-_BEFORE = 10.0  # where a repetition comes up, before the first of its boxes
+_BEFORE = 10.0  # where feedback rises, before the first of its boxes
 
 
 @record
 class LaneWire:
-    """A wire into a stop of a lane from another stop (or itself: a repetition).
+    """A wire into a stop of a lane from another stop, or from itself (a repetition).
 
-    ``steps`` says that it leads over a delay of so many.
+    It leads through a delay of ``steps`` time steps.
     """
 
     source: str
@@ -49,31 +49,31 @@ class LaneWire:
 
 @record
 class Stop(Unit):
-    """A unit of a lane: a block, an addition, the stage's input.
+    """A unit of a lane: a block, an addition, or the stage's input.
 
-    Wires come in on the left at ``entry`` or from above, and leave on the right at ``exit``.
+    Wires enter on the left at ``entry`` or from above, and leave on the right at ``exit``.
     """
 
     entering: tuple[LaneWire, ...] = ()
 
 
 def stop_of(unit: Unit, entering: Sequence[LaneWire] = ()) -> Stop:
-    """A unit with the wires into it."""
+    """Return a unit as a stop with the wires into it."""
     ends = unit.entry, unit.exit, unit.first, unit.last, unit.entries
     return Stop(unit.key, unit.sheet, *ends, tuple(entering))
 
 
 def box_stop(box: Box, entering: Sequence[LaneWire] = ()) -> Stop:
-    """A box with the wires into it."""
+    """Return a box as a stop with the wires into it."""
     return stop_of(box_unit(box), entering)
 
 
 def junction(
     key: str, sign: str, entering: Sequence[LaneWire], tooltip: str = "", note: str = ""
 ) -> Stop:
-    """An addition, or another way of joining, as wide as what comes into it from above needs.
+    """Return an addition or another join, wide enough for its wires from above.
 
-    ``note`` stands below it.
+    ``note`` is written below it.
     """
     single = len(sign) == 1
     text = TextCell(sign, bold=single, size=12.0 if single else 9.0)
@@ -97,13 +97,12 @@ def junction(
 
 
 def lane(key: str, stops: Sequence[Stop], title: Sequence[Box], tooltip: str = "") -> Unit:
-    """A stage in its frame. ``title`` are lines of text at its top."""
+    """Return a stage in its frame, with the lines of ``title`` at the top."""
     return _Lane(key, stops, title, tooltip).unit()
 
 
 _Line = tuple[str, int, bool]
-"""What a line beside the boxes carries: the value of a stop, of so many steps before; and whether it
-leads back, below the boxes."""
+"""Line beside the boxes: its source, the steps of its delay, and True if it leads back, below."""
 
 
 class _Lane:
@@ -127,7 +126,7 @@ class _Lane:
         self.middle = self.over + height + (6 if height else 0)
 
     def _delays(self) -> dict[_Line, Box]:
-        """The box of each delay, which has no place yet."""
+        """Return the box of each delay, without a position."""
         found: dict[_Line, Box] = {}
         for i, stop in enumerate(self.stops):
             for wire in stop.entering:
@@ -141,17 +140,17 @@ class _Lane:
         return wire.source, wire.steps, self._below(i, wire)
 
     def _above(self, i: int, wire: LaneWire) -> bool:
-        """Whether a wire leads above the boxes: what is read further on, or later."""
+        """True if a wire runs above the boxes: it skips a stop, or is delayed."""
         return self.index[wire.source] < (i if wire.steps else i - 1)
 
     def _below(self, i: int, wire: LaneWire) -> bool:
-        """Whether it leads back, below the boxes."""
+        """True if a wire leads back, below the boxes."""
         return self.index[wire.source] >= i
 
     def _tracks(self) -> dict[_Line, int]:
-        """The line of each value that is read further on; lines far apart share a height.
+        """Return the track of each line above; lines that do not overlap share tracks.
 
-        The first values get the highest lines.
+        The first values get the highest tracks.
         """
         last: dict[_Line, int] = {}
         for i, stop in enumerate(self.stops):
@@ -171,7 +170,7 @@ class _Lane:
         return found
 
     def _lows(self) -> dict[_Line, int]:
-        """The line of each value that leads back: the shortest are nearest to the boxes."""
+        """Return the track of each line below; the shortest lines are nearest to the boxes."""
         first: dict[_Line, int] = {}
         for i, stop in enumerate(self.stops):
             for wire in stop.entering:
@@ -189,7 +188,7 @@ class _Lane:
         return found
 
     def _levels(self, tracks: Mapping[_Line, int]) -> dict[_Line, float]:
-        """How far each line is from the boxes: one with a delay on it is as high as that."""
+        """Return the distance of each line from the boxes; tracks are as high as their delays."""
         heights: dict[int, float] = {}
         for line, track in tracks.items():
             box = self.delays.get(line)
@@ -218,25 +217,25 @@ class _Lane:
         return self._framed(body, boxes[0], self.middle)
 
     def _start(self, source: str) -> Point:
-        """Where wires leave a stop."""
+        """Return the point where wires leave a stop."""
         j = self.index[source]
         stop = self.stops[j]
         return (self.x[j] + stop.exit[0], self.middle - stop.entry[1] + stop.exit[1])
 
     def _level(self, line: _Line) -> float:
-        """The height of a line beside the boxes."""
+        """Return the y coordinate of a line beside the boxes."""
         if line in self.above:
             return self.middle - self.over - 6 - self.above[line] + _TRACK
         bottom = max(self.middle - stop.entry[1] + stop.sheet.height for stop in self.stops)
         return bottom + 1 + self.below[line]
 
     def _turn(self, source: str) -> float:
-        """Where a wire turns up or down, right of a stop."""
+        """Return the x coordinate where a wire turns, right of a stop."""
         j = self.index[source]
         return self.x[j] + self.stops[j].sheet.width + 8
 
     def _delayed(self, line: _Line) -> tuple[Box, DrawnWire]:
-        """A delay on its line, and the wire into it."""
+        """Return the box of a delay on its line, and the wire into it."""
         source, level, turn = line[0], self._level(line), self._turn(line[0])
         box, start = self.delays[line], self._start(source)
         aside = 10 + box.width / 2
@@ -280,7 +279,7 @@ class _Lane:
         return routed(tail, stop.first, wire.look, corners, wire.tooltip)
 
     def _tap(self, i: int, place: int, count: int) -> float:
-        """Where the one or another of the wires from above or below meets a stop."""
+        """Return the x coordinate where one of the wires from above or below meets a stop."""
         stop = self.stops[i]
         spread = min(_TAP, (stop.sheet.boxes[0].width - 8) / max(1, count))
         if stop.sheet.boxes[0].shape == "bar":
@@ -288,7 +287,7 @@ class _Lane:
         return self.x[i] + 14 + spread * place
 
     def _up(self, i: int, level: float, place: int, count: int, start: float) -> list[Point]:
-        """From a line below: into a junction from below, into a box where the first is entered."""
+        """Return the corners from a line below into a junction, or into the entry of a box."""
         stop = self.stops[i]
         x = self._tap(i, place, count)
         bar = stop.sheet.boxes[0]
@@ -298,7 +297,7 @@ class _Lane:
         return [(before, level), (before, self.middle), (self.x[i] + stop.entry[0], self.middle)]
 
     def _framed(self, body: Sheet, first: Box, middle: float) -> Unit:
-        """The lane in a frame with its title; its input lies on the frame's left edge."""
+        """Return the lane in a frame with its title and with its input on the left edge."""
         pad = 10.0
         y = 6.0
         titles = []

@@ -1,4 +1,4 @@
-"""What stands above every picture: its title, the network's facts, and what its lines mean."""
+"""Header of every picture: its title, facts of the network, and a legend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def network_facts(graph: Graph) -> str:
 
 
 def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> Sheet:
-    """A picture under its title and its legend, which says only what the picture holds."""
+    """Put a title and a legend of what occurs in the picture above it."""
     name = caption("title", clean(title), bold=True, size=16.0)
     about = caption("facts", clean(facts, 120), ink="quiet")
     name = name.from_corner(0, 0)
@@ -41,7 +41,7 @@ def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> She
 
 
 def _legend(body: Sheet, page: float) -> Sheet:
-    """Samples with their meaning, in as many lines as they need."""
+    """Return the samples with their meanings, in as many rows as they need."""
     items: list[tuple[Look | Box, str]] = []
     drawn = {(wire.look.colour, wire.look.dash) for wire in body.wires}
     items += [(look, text) for look, text in LOOKS if (look.colour, look.dash) in drawn]

@@ -1,4 +1,4 @@
-"""Which operations a box of a picture stands for, so that what is known of them can be shown on it."""
+"""Operations that the boxes of a picture stand for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Members = Mapping[str, tuple[int, ...]]
 
 
 def members(graph: Graph, level: str) -> Members:
-    """The ids of the nodes that each box stands for, by the box's key.
+    """Return the node ids that each box stands for, by the box's key.
 
-    Where equal blocks are drawn once, a box stands for the operations of all of them. Boxes that
-    stand for no operation (titles, junctions, the equations of the level ``neuron``) are left out.
+    If equal blocks are drawn once, a box stands for the operations of all of them. Boxes without
+    operations (titles, junctions, equations of the level ``neuron``) are left out.
 
     Raises DrawError for the level ``block`` of a network without blocks.
     """
@@ -76,7 +76,7 @@ def _operations(of: Parts) -> Found:
 def _alike(
     of: Parts, prefix: str, drawn: tuple[int, int], places: Iterable[tuple[int, int]]
 ) -> Found:
-    """Each operation of the block that is drawn, with those in its place in blocks like it."""
+    """Yield each operation of a drawn block with its counterparts in equal blocks."""
     rows = [of.blocks[place] for place in places]
     for position, node in enumerate(of.blocks[drawn]):
         yield f"{prefix}{node.id}", tuple(row[position].id for row in rows)

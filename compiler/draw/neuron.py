@@ -34,13 +34,13 @@ from danetc.dsl.neuron.program import INPUT, NeuronProgram
 _MOST_NEURONS = 4
 _WIDEST = 700.0  # an equation
 _LEAST = (24.0, 20.0)  # the size of a box
-_LANE = 9.0  # between the wires of two states
+_LANE = 9.0  # distance between the wires of two states
 _PAD = 12.0
 DETACHED = Look("quiet", "dotted", 1.6)
 
 
 def neuron_level(graph: Graph) -> Sheet:
-    """Each kind of neuron, over time. Raises DrawError where the network has none."""
+    """Draw each kind of neuron over time. Raises DrawError if the network has none."""
     used = _used(graph)
     if not used:
         raise DrawError(f"{graph.name} has no neurons to draw")
@@ -66,7 +66,7 @@ def neuron_level(graph: Graph) -> Sheet:
 
 
 def drawn_equations(graph: Graph) -> Mapping[str, tuple[str, str]]:
-    """The neuron, and the name of its state or equation, that a box of this level shows, by its key."""
+    """Return the neuron and the state or equation that each box of this level shows, by its key."""
     found: dict[str, tuple[str, str]] = {}
     for neuron, item in zip(_used(graph), _unrolled(graph), strict=False):
         for step in item.steps:
@@ -82,13 +82,13 @@ def _used(graph: Graph) -> list[str]:
 
 
 def _unrolled(graph: Graph) -> list[_Unrolled]:
-    """Those that are drawn."""
+    """Return the neurons that are drawn."""
     programs = [graph.neurons[name] for name in _used(graph)[:_MOST_NEURONS]]
     return [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
 
 
 class _Unrolled:
-    """A neuron's program at the steps 1, 2 and T: a panel for each, joined by the states."""
+    """A neuron's program at the steps 1, 2 and T, as panels joined by the states."""
 
     def __init__(self, program: NeuronProgram, steps: int, prefix: str) -> None:
         self.program = program
@@ -109,7 +109,7 @@ class _Unrolled:
         return f"{self.prefix}{name}at{step}"
 
     def given(self, name: str, step: int) -> str:
-        """The box of a state as a step finds it."""
+        """Return the key of a state's box at the start of a step."""
         return f"{self.prefix}{name}given{step}"
 
     def _look(self, name: str) -> Look:
@@ -138,7 +138,7 @@ class _Unrolled:
             boxes.append(self._box(key, made, step))
             lines += [self._line(read, key, step) for read in made.reads]
         result = output_of(self.program)
-        key = f"{self.prefix}-out{step}"  # no value of a neuron has such a name
+        key = f"{self.prefix}-out{step}"  # no name of a value
         message = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
         boxes.append(replace(caption(key, "out", bold=True), tooltip=message))
         lines.append(self._line(result, key, step))
@@ -146,8 +146,10 @@ class _Unrolled:
         return FlowChart(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
 
     def _handed(self, boxes: list[Box], lines: list[Line], step: int) -> list[str]:
-        """The boxes from which the states leave a step: at its bottom, of their own where the step
-        goes on to use them."""
+        """Return the boxes from which the states leave a step.
+
+        A state that the step itself reads has a box of its own at the bottom.
+        """
         read = {r.name for equation in self.equations for r in equation.reads if not r.before}
         keys = []
         for name in self.states:
@@ -173,7 +175,7 @@ class _Unrolled:
 
     def _box(self, key: str, made: Equation, step: int) -> Box:
         formula = equation(value_at(made.name, str(step)), made.term, str(step), str(step - 1))
-        if formula.width > _WIDEST:  # then the wires say what it is made of
+        if formula.width > _WIDEST:  # the wires show its operands
             formula = row([value_at(made.name, str(step)), word(" = …")])
         box = Box(key, tooltip=clean(formula.text, 400), formula=formula)
         if made.fires:
@@ -183,7 +185,7 @@ class _Unrolled:
         return fitted(box, (30, 20))
 
     def joined(self, panels: Sequence[Sheet]) -> Sheet:
-        """Panels side by side. A state leaves its panel below and enters the next from above."""
+        """Join panels side by side; states leave a panel below and enter the next from above."""
         channel = _LANE * len(self.states) + 6
         boxes: list[Box] = []
         wires: list[DrawnWire] = []
@@ -223,7 +225,7 @@ class _Unrolled:
         next_left: float,
         ends: tuple[float, float],
     ) -> None:
-        """The states' wires from a panel to the one behind it."""
+        """Add the wires of states from a panel to the next."""
         step, following = self.steps[number], self.steps[number + 1]
         top, bottom = ends
         for lane, name in enumerate(self.states):

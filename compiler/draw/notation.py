@@ -32,19 +32,19 @@ from danetc.dsl.neuron.program import (
 _NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau
 upsilon phi chi psi omega"""
 GREEK = dict(zip(_NAMES.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
-"""Letters by the names that parameters have."""
+"""Greek letters by names of parameters."""
 _SHORT = {"threshold": "th", "adaptation": "a"}
-_VOLTAGES = ("threshold", "rest", "reset")  # v_threshold is no membrane potential, but V
+_VOLTAGES = ("threshold", "rest", "reset")  # v_threshold is a constant V, not a membrane potential
 _LONGEST = 24
 WIDEST = 330.0
-"""Points that an equation takes before it goes on in another line."""
+"""Width of an equation in points before it is broken into lines."""
 _SUM, _PRODUCT = 2, 3
-_FLAT = 8.5  # a smaller fraction is written in a line
+_FLAT = 8.5  # smaller fractions are written inline
 _OPENING = ("(", "|", "^")
 
 
 def symbol(name: str, size: float = SIZE, *, constant: bool = True) -> Formula:
-    """A name as papers write it; ``constant`` says that no step has a value of its own."""
+    """Return a name in the notation of papers; ``constant`` for values without time."""
     base, *below = clean(name, _LONGEST).split("_")
     digits = base[len(base.rstrip("0123456789")) :]
     if digits and base != digits:
@@ -66,9 +66,9 @@ def value_at(name: str, step: str, size: float = SIZE) -> Formula:
 
 
 def equation(left: Formula, term: Term, step: str, before: str) -> Formula:
-    """``left = term``; ``step`` and ``before`` are what stands for this step and the one before.
+    """Return ``left = term``, with ``step`` and ``before`` as indices of this and the last step.
 
-    A long sum goes on in further lines.
+    Long sums are broken into lines.
     """
     writer = _Writer(step, before)
     parts = [row([left, word(" = ")]), *writer.addends(term)]
@@ -88,7 +88,7 @@ class _Writer:
         self.steps = {"now": step, "before": before}
 
     def addends(self, term: Term) -> list[Formula]:
-        """The terms of a sum with their signs, from the left."""
+        """Return the terms of a sum with their signs, from the left."""
         found: list[Formula] = []
         while (
             isinstance(term, Operation)
@@ -107,12 +107,12 @@ class _Writer:
         return [first, *reversed(found)]
 
     def held(self, term: Term, binds: int, size: float) -> Formula:
-        """A term, in brackets where it binds less tight."""
+        """Return a term, in brackets if its precedence is lower than ``least``."""
         written, own = self.written(term, size)
         return written if own >= binds else bracketed(written, size)
 
     def written(self, term: Term, size: float) -> tuple[Formula, int]:
-        """A term, and how tight it binds."""
+        """Return a term and its precedence."""
         if isinstance(term, float):
             return word(f"{term:.4g}".replace("-", "−"), size), ATOM if term >= 0 else _PRODUCT
         if isinstance(term, Variable):
@@ -171,13 +171,13 @@ class _Writer:
 
 _GAP = 4.0
 _INDENT = 5.0  # of a caption's text
-_BESIDE = 10.0  # between a value and what it is
+_BESIDE = 10.0  # distance between a value and its description
 
 
 def values(program: NeuronProgram, prefix: str) -> Sheet:
-    """Each symbol with its value, and with its name in the program where that is another.
+    """Return each symbol with its value, and with its name in the program if that differs.
 
-    A parameter that the equations do not hold (one that chose between them) has no symbol here.
+    Parameters that do not occur in the equations are left out.
     """
     boxes: list[Box] = []
     described: list[tuple[Box, str]] = []
@@ -237,7 +237,7 @@ def _number(item: Learnable) -> tuple[Formula, str]:
 
 
 def _learnt(item: Learnable) -> str:
-    """How a number is learnt: ``at the start; learnt, above 0, one a channel``."""
+    """Describe how a number is learnt: ``at the start; learnt, above 0, one a channel``."""
     if item.scheduled:
         return f"at the start; {item.scheduled} of a recipe"
     words = ["at the start; learnt"]
@@ -255,7 +255,7 @@ def _learnt(item: Learnable) -> str:
 
 
 def heading(program: NeuronProgram, name: str) -> tuple[str, str]:
-    """The call that makes the neuron, and its surrogate's."""
+    """Return the calls of the neuron and of its surrogate."""
     if program.surrogate is None:
         return called_with(program, name), ""
     return called_with(

@@ -1,7 +1,6 @@
-"""Units in rows: read from left to right, a new row where the page ends.
+"""Layout of units in rows, from left to right, with a new row at the end of the page.
 
-What leads from unit to unit runs through the gaps between them along lines of its own, so that it
-crosses no box, however far apart its ends are.
+Wires between units run in the gaps between rows on lines of their own, so they cross no box.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from danetc.compiler.draw.sheet import (
 from danetc.dsl.record import record
 
 PAGE = 1120.0
-_STEP = 7.0  # between lines that run side by side
-_CLEAR = 10.0  # between a line and a box
-_SMALL_UNIT = 90.0  # a unit that may stand out of the page by _OVER, with an output behind it
+_STEP = 7.0  # distance between parallel lines
+_CLEAR = 10.0  # distance between a line and a box
+_SMALL_UNIT = 90.0  # smaller units may exceed the page by _OVER
 _OVER = 320.0
-_PORT = 18.0  # between two wires into one unit
+_PORT = 18.0  # distance between wires into a unit
 
 
 @record
 class Unit:
-    """A piece of a picture with the places where a wire enters and leaves it, and the boxes there.
+    """A piece of a picture, with the points and boxes where wires enter and leave it.
 
-    ``entries`` are those of values (by their nodes' ids) that enter elsewhere than at ``entry``.
+    ``entries`` has the points of values (by node id) that do not enter at ``entry``.
     """
 
     key: str
@@ -49,7 +48,7 @@ class Unit:
 
 @record
 class Link:
-    """A value (by its node's id) from one unit to another; ``label`` stands over its last part."""
+    """A value (by node id) from one unit to another, with a ``label`` over its end."""
 
     tail: str
     head: str
@@ -60,7 +59,7 @@ class Link:
 
 
 def box_unit(box: Box) -> Unit:
-    """A unit of one box."""
+    """Return a unit of one box."""
     box = box.at(box.width / 2, box.height / 2)
     sheet = Sheet(box.width, box.height, (box,))
     middle = box.height / 2
@@ -68,7 +67,7 @@ def box_unit(box: Box) -> Unit:
 
 
 def in_rows(units: Sequence[Unit], links: Sequence[Link], page: float = PAGE) -> Sheet:
-    """The units in rows, in their order, and the wires between them."""
+    """Lay out units in rows, in order, with the wires between them."""
     return _Rows(units, links, page).sheet()
 
 
@@ -90,7 +89,7 @@ class _Rows:
         self.wires: list[DrawnWire] = []
 
     def _lead(self, key: str) -> float:
-        """The room before a unit: for labels, and for lines that come down or up to it."""
+        """Return the space before a unit for labels and vertical lines."""
         labels = [
             caption("", link.label, size=SMALL).width for link in self.into[key] if link.label
         ]
@@ -103,7 +102,7 @@ class _Rows:
         return 8 + _STEP * sum(not self._straight(link) for link in self.out_of[key])
 
     def _straight(self, link: Link) -> bool:
-        """Whether the second unit is the one after the first."""
+        """True if the head directly follows the tail."""
         return self.order[link.head] == self.order[link.tail] + 1
 
     def _fill(self, page: float) -> list[list[str]]:
@@ -120,7 +119,7 @@ class _Rows:
         return rows
 
     def _end(self, link: Link) -> tuple[Point, str]:
-        """Where a wire enters a unit, and the box there."""
+        """Return the point where a wire enters a unit, and the box there."""
         unit = self.units[link.head]
         (x, y), box = unit.entries.get(link.value, (unit.entry, unit.first))
         if link.value not in unit.entries:

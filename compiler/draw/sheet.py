@@ -1,7 +1,6 @@
-"""A picture with everything in its place: boxes of text and wires between them.
+"""Pictures as data: boxes of text and wires between them, with their positions.
 
-Lengths are in points, x grows to the right and y downwards from the top left corner. A sheet is
-data alone: ``gv`` writes it for Graphviz, which places nothing itself.
+Lengths are in points; x grows to the right and y downwards from the top left corner.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ Dash = Literal["solid", "dashed", "dotted"]
 
 FONT = 10.0
 SMALL = 9.0
-PAD = 4.0  # between a box's edge and its text
-RIM = 4.0  # Graphviz draws a second outline so far outside of the first
+PAD = 4.0  # distance between a box's edge and its text
+RIM = 4.0  # distance of Graphviz's second outline
 _CELL_GAP = 6.0
 
 
 @record
 class TextCell:
-    """A piece of text of one style. Cells of a box stand under each other in columns."""
+    """A piece of text of one style. Cells of a box are aligned in columns."""
 
     text: str
     bold: bool = False
@@ -49,7 +48,7 @@ Rows = tuple[tuple[TextCell, ...], ...]
 
 @record
 class Box:
-    """A box with rows of text, or a formula, by its centre. ``key`` is unique in its sheet."""
+    """A box with rows of text or a formula, positioned by its centre. ``key`` is unique in a sheet."""
 
     key: str
     rows: Rows = ()
@@ -83,23 +82,23 @@ class Box:
         return self.y + self.height / 2
 
     def set_pieces(self) -> tuple[FormulaPiece, ...]:
-        """The pieces of its formula with their places in the sheet."""
+        """Return the pieces of the formula with their positions in the sheet."""
         if self.formula is None:
             return ()
         top = self.y - self.formula.height / 2
         return self.formula.moved(self.x - self.formula.width / 2, top + self.formula.ascent)
 
     def at(self, x: float, y: float) -> Box:
-        """The box with its centre at a place."""
+        """Move the centre of the box."""
         return replace(self, x=x, y=y)
 
     def from_corner(self, left: float, top: float) -> Box:
-        """The box with its top left corner at a place."""
+        """Move the top left corner of the box."""
         return self.at(left + self.width / 2, top + self.height / 2)
 
 
 def columns(rows: Rows) -> tuple[float, ...]:
-    """The widths of a box's columns, gaps included."""
+    """Return the widths of a box's columns, gaps included."""
     narrow = [row for row in rows if not any(cell.wide for cell in row)]
     count = max((len(row) for row in narrow), default=1)
     widths = [
@@ -109,14 +108,14 @@ def columns(rows: Rows) -> tuple[float, ...]:
     wide = max((row[0].width() for row in rows if any(c.wide for c in row)), default=0.0)
     missing = wide + _CELL_GAP - sum(widths)
     if missing > 0 and narrow:
-        widths.append(missing)  # of its own, so that the last column is not drawn out
+        widths.append(missing)  # an empty column, so the last one keeps its width
     elif missing > 0:
         widths[-1] += missing
     return tuple(widths)
 
 
 def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
-    """The box in the size that its text needs, at least ``least``."""
+    """Return the box in the size of its text, at least ``least``."""
     if box.formula is not None:
         room = 0.0 if box.shape == "plain" else 2 * PAD
         width, height = box.formula.width + room, box.formula.height + room
@@ -128,14 +127,14 @@ def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
 
 
 def caption(key: str, text: str, *, bold: bool = False, size: float = FONT, **more: Role) -> Box:
-    """A line of text without a box around it."""
+    """Return a line of text without a frame."""
     cell = TextCell(text, bold, more.get("ink", "ink"), size=size, wide=True)
     box = fitted(Box(key, ((cell,),), shape="plain", fill="none", line="none"))
     return replace(box, height=cell.height())
 
 
 def frame(key: str, width: float, height: float, tooltip: str, *, inner: bool = False) -> Box:
-    """A frame from (0, 0) on, for what stands in it; ``inner`` in another frame."""
+    """Return a frame at (0, 0); ``inner`` if it is inside of another frame."""
     fill: Role = "inner" if inner else "frame"
     box = Box(key, (), width, height, shape="round", fill=fill, line="frame_line", tooltip=tooltip)
     return box.from_corner(0.0, 0.0)
@@ -143,7 +142,7 @@ def frame(key: str, width: float, height: float, tooltip: str, *, inner: bool = 
 
 @record
 class Look:
-    """How a wire looks. Kinds differ in dashes and weight as well as in colour."""
+    """Style of a wire. Kinds of values differ in dashes and weight as well as in colour."""
 
     colour: Role
     dash: Dash
@@ -153,7 +152,7 @@ class Look:
 
 @record
 class DrawnWire:
-    """A wire from box to box: the control points of its Bézier curve, and the arrow's tip."""
+    """A wire between boxes: control points of its Bézier curve, and the tip of the arrow."""
 
     tail: str
     head: str
@@ -194,7 +193,7 @@ class Sheet:
 
 
 def sheet_of(boxes: Iterable[Box], wires: Iterable[DrawnWire] = ()) -> Sheet:
-    """The sheet that just holds boxes and wires, moved to start at (0, 0)."""
+    """Return the smallest sheet with boxes and wires, moved to (0, 0)."""
     boxes, wires = tuple(boxes), tuple(wires)
     ends = [point for wire in wires for point in wire.points]
     left = min([box.left for box in boxes] + [x for x, _ in ends], default=0.0)
@@ -205,7 +204,7 @@ def sheet_of(boxes: Iterable[Box], wires: Iterable[DrawnWire] = ()) -> Sheet:
 
 
 def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
-    """Sheets under each other, flush left."""
+    """Stack sheets, aligned left."""
     boxes: list[Box] = []
     wires: list[DrawnWire] = []
     y = width = 0.0
@@ -219,7 +218,7 @@ def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
 
 
 def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
-    """Sheets in rows and columns, each in the middle of its column and at the top of its row."""
+    """Arrange sheets in rows and columns, centred in columns and aligned at the top of rows."""
     columns = max((len(row) for row in cells), default=0)
     widths = [
         max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
@@ -239,7 +238,7 @@ def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
     return Sheet(width, max(0.0, y - down), tuple(boxes), tuple(wires))
 
 
-# -- wires of straight lines ----------------------------------------------------------------------
+# -- wires along straight lines --------------------------------------------------------------------
 
 _CORNER = 5.0
 _ARROW = 6.0
@@ -264,7 +263,7 @@ def routed(
     tooltip: str = "",
     arrow: bool = True,
 ) -> DrawnWire:
-    """A wire along horizontal and vertical lines, its corners rounded, an arrow at its end."""
+    """Return a wire along horizontal and vertical lines with rounded corners and an arrow."""
     given = list(corners)
     path = [p for i, p in enumerate(given) if i == 0 or p != given[i - 1]]
     tip = path[-1] if arrow else None

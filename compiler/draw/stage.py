@@ -23,12 +23,12 @@ from danetc.compiler.draw.words import (
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 
-_MOST_WHOLE = 6  # a stage of up to so many blocks is drawn whole
-_MOST_SHOWN = 8  # and no stage shows more than this
+_MOST_WHOLE = 6  # stages with up to as many blocks are drawn completely
+_MOST_SHOWN = 8  # limit of the blocks drawn of a stage
 
 
 def stage_level(graph: Graph) -> Sheet:
-    """Blocks, and what feeds each of them."""
+    """Draw blocks and the wires that feed them."""
     of = parts(graph)
     boxes = BlockBoxes(of)
     units = {name: box_unit(chain_box(of, name)) for name in of.chains}
@@ -41,7 +41,7 @@ def stage_level(graph: Graph) -> Sheet:
 
 
 def assembled(of: Parts, units: dict[str, Unit]) -> Sheet:
-    """All units of a network in rows, and its outputs at the end."""
+    """Lay out all units of a network in rows, with its outputs at the end."""
     ordered = [units[name] for name in of.order]
     for index, (output, id) in enumerate(of.graph.outputs.items()):
         box = caption(f"out{index}", clean(output), bold=True)
@@ -50,7 +50,7 @@ def assembled(of: Parts, units: dict[str, Unit]) -> Sheet:
 
 
 def chain_box(of: Parts, name: str) -> Box:
-    """Layers outside of the stages as one box."""
+    """Return a chain of layers outside of the stages as one box."""
     nodes = of.chains[name]
     if nodes[0].op == "input":
         value = nodes[0].value
@@ -67,7 +67,7 @@ def chain_box(of: Parts, name: str) -> Box:
 
 
 def groups_of(of: Parts, number: int) -> list[list[int]]:
-    """A stage's blocks: those that are drawn alone, and runs that are drawn as one."""
+    """Group a stage's blocks: single ones, and runs that are drawn as one."""
     stage = of.graph.stages[number]
     n = len(stage.blocks)
     if n <= _MOST_WHOLE:
@@ -86,11 +86,11 @@ def groups_of(of: Parts, number: int) -> list[list[int]]:
     return found
 
 
-_MOST_KINDS = 5  # of blocks that are distinguished in a stage
+_MOST_KINDS = 5  # kinds of blocks listed in a stage
 
 
 def network_level(graph: Graph) -> Sheet:
-    """Each stage is one box."""
+    """Draw each stage as one box."""
     of = parts(graph)
     units: dict[str, Unit] = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
@@ -122,7 +122,7 @@ def _stage_box(of: Parts, number: int) -> Box:
 
 
 def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:
-    """What a stage's blocks are made of, and how many such blocks stand beside each other."""
+    """Return the convolutions of a stage's blocks, with the number of adjacent equal blocks."""
     found: list[tuple[str, int]] = []
     for run in runs(of.graph.stages[number], number, of):
         weights = [

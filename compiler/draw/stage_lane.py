@@ -1,4 +1,4 @@
-"""A stage as a lane of blocks: what the rule says of each block becomes wires and junctions."""
+"""A stage as a lane of blocks, with the rule's feeds as wires and junctions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from danetc.compiler.ir.rule_forms import (
 )
 
 _MOST_NESTED = 4
-_INPUT = "input of "  # what gives a later block its input, which is not known yet
+_INPUT = "input of "  # placeholder for the source of a later block's input
 _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
 
 Read = tuple[str, int]
-"""A stop, and how many steps before it gave the value."""
+"""A stop, and the number of time steps by which its value is delayed."""
 
 
 class StageLane:
@@ -51,14 +51,13 @@ class StageLane:
             for group in groups
         }
         self.key = {index: key for key, group in self.groups.items() for index in group}
-        self.input_of: dict[int, Read] = {}  # what gives a block its input
+        self.input_of: dict[int, Read] = {}  # source of each block's input
         self.stops: list[Stop] = []
         self.place: dict[str, int] = {}
         self.junctions = 0
 
     def unit(self, shown: Mapping[int, Unit]) -> Unit:
-        """The lane. ``shown`` has each block that stands alone, and may have one for a group, by its
-        first."""
+        """Return the lane; ``shown`` has the units of single blocks, and of groups by first block."""
         stage = self.stage
         entry = self.graph[stage.entry]
         self._add(box_stop(point(f"{self.name}in", f"the stage's input: {entry.path}")))
@@ -100,7 +99,7 @@ class StageLane:
         self.stops.append(stop)
 
     def _add_group(self, key: str, group: list[int], unit: Unit | None) -> None:
-        """Blocks drawn as one: they take all that any of them takes, and what they give."""
+        """Add blocks drawn as one, with the inputs of all of them."""
         blocks = [self.stage.blocks[index] for index in group]
         feeds = [spread(block.feed) for block in blocks]
         forms = [spread(form) for block in blocks for _, form in block.feeds]
@@ -134,7 +133,7 @@ class StageLane:
         self._add(stop_of(replace(unit, key=key), entering))
 
     def _alike(self, group: list[int]) -> str:
-        """What blocks that are not drawn are like: ``33 more like 1``."""
+        """Describe blocks that are not drawn: ``33 more like 1``."""
         before = group[0] - 1
         kinds = {
             signature(self.stage.blocks[index], self.of.blocks[self.number, index])
@@ -145,7 +144,7 @@ class StageLane:
         return f"{len(group)} more, not all alike"
 
     def _source(self, source: Source) -> tuple[Read, Value]:
-        """What gives a value that the rule names, and the value."""
+        """Return the source of a value that the rule names, and the value."""
         match source:
             case OutputOf(block):
                 return (self.key[block], 0), self.graph[self.stage.blocks[block].output].value
@@ -161,7 +160,7 @@ class StageLane:
         assert_never(source)
 
     def _resolved(self, stop: Stop) -> Stop:
-        """A stop that may read what gives a later block its input."""
+        """Replace placeholders of sources in a stop."""
 
         def found(wire: LaneWire) -> LaneWire:
             if not wire.source.startswith(_INPUT):
@@ -182,7 +181,7 @@ class StageLane:
         return LaneWire(source, look(value), wire_tooltip(what, value), steps)
 
     def _entering(self, form: Form, value: Value, depth: int = 0) -> list[LaneWire]:
-        """What comes into a stop by a form; its junctions are added to the lane on the way."""
+        """Return the wires of a form into a stop, and add its junctions to the lane."""
         if isinstance(form, SOURCES):
             return [self._wire(*self._source(form))]
         key = f"{self.name}j{self.junctions}"
@@ -210,7 +209,7 @@ class StageLane:
         return [LaneWire(key, look(value), wire_tooltip(name, value))]
 
     def _note(self, read: Mapping[Read, list[int]]) -> str:
-        """Which blocks are read, where that is not each of those that are drawn as one, once."""
+        """Name the blocks that are read, unless those are all blocks of a group, once."""
         words = [
             numbers(sorted(indices))
             for (source, _), indices in read.items()
@@ -220,12 +219,12 @@ class StageLane:
 
 
 def _wider(one: Value, other: Value) -> Value:
-    """What is known of two values that share a wire."""
+    """Return the properties common to two values that share a wire."""
     return replace(one, kind=one.kind | other.kind, varies=one.varies or other.varies)
 
 
 def _addends(form: Made) -> Iterator[Form]:
-    """What a junction joins: a sum of sums is a sum."""
+    """Yield the operands of a junction; nested sums are flattened."""
     for part in form.parts:
         if isinstance(form, Join) and isinstance(part, Join) and part.name == form.name:
             yield from _addends(part)
@@ -234,7 +233,7 @@ def _addends(form: Made) -> Iterator[Form]:
 
 
 def _name(form: Made) -> str:
-    """What a junction does, in words."""
+    """Return the name of a junction's operation."""
     match form:
         case Join(name):
             return name
@@ -246,7 +245,7 @@ def _name(form: Made) -> str:
 
 
 def _sign(form: Made) -> str:
-    """What a junction does, as it stands in its box."""
+    """Return the sign of a junction's operation."""
     match form:
         case Join(name):
             return _SIGNS[name]

@@ -1,4 +1,4 @@
-"""A network as its parts: stages, and what stands outside of them, with what leads from part to part."""
+"""Units of a network: stages, chains of layers outside of them, and the links between."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
-# A longer chain continues in another unit, from a weighted layer on if it can.
+# A longer chain continues in a new unit, if possible at a weighted layer.
 _FULL, _LONGEST = 8, 12
-_LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
+_LOOSE = ("p",)  # attributes that may differ in equal blocks: drop-path grows with depth
 
 
 @record(slots=False)
 class Parts:
-    """A graph's nodes by part.
+    """Nodes of a graph by unit.
 
-    ``chains`` holds the chains of layers outside of the stages by unit; ``blocks`` the nodes of each
-    block by stage and index; ``unit_of`` the unit of each node (``s0`` is stage 0).
+    ``chains`` has the chains of layers outside of the stages by unit, ``blocks`` the nodes of each
+    block by stage and index, and ``unit_of`` the unit of each node (``s0`` is stage 0).
     """
 
     graph: Graph
@@ -31,12 +31,12 @@ class Parts:
 
     @cached_property
     def order(self) -> list[str]:
-        """The units in the order of the text."""
+        """Units in the order of the spec."""
         return list(dict.fromkeys(self.unit_of[id] for id in self.graph.nodes))
 
     @cached_property
     def links(self) -> list[Link]:
-        """What leads from unit to unit: once for each value, outputs included."""
+        """Links between units, one for each value, including those to outputs."""
         found: dict[tuple[str, str, int], Link] = {}
         for node in self.graph.nodes.values():
             for operand in self.graph.reads(node):
@@ -62,7 +62,7 @@ class Parts:
 
 
 def parts(graph: Graph) -> Parts:
-    """Give every node of a graph to its block, its stage's rule, or a chain outside of the stages."""
+    """Assign each node of a graph to its block, its stage's rule, or a chain outside of stages."""
     owner: dict[tuple[str, ...], tuple[int, int]] = {}
     blocks: dict[tuple[int, int], list[Node]] = {}
     for number, stage in enumerate(graph.stages):
@@ -78,7 +78,7 @@ def parts(graph: Graph) -> Parts:
         place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
         if place is not None:
             unit_of[node.id] = f"s{place[0]}"
-            if place[1] >= 0:  # else its rule's
+            if place[1] >= 0:  # else a node of the rule
                 blocks[place].append(node)
             continue
         unit_of[node.id] = unit = _chain(graph, node, users, unit_of, chains) or f"g{node.id}"
@@ -93,7 +93,7 @@ def _chain(
     unit_of: Mapping[int, str],
     chains: Mapping[str, list[Node]],
 ) -> str | None:
-    """The unit that a layer continues: that of its only input, if nothing else reads that."""
+    """Return the unit that a layer continues: that of its only input, if it is the only reader."""
     if len(node.inputs) != 1:
         return None
     before = graph[node.inputs[0]]
@@ -105,7 +105,7 @@ def _chain(
 
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
-    """What equal blocks have in common: operations, sizes and wiring, not the block's place."""
+    """Return what equal blocks have in common: operations, sizes and wiring."""
 
     def said(node: Node) -> object:
         attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
@@ -117,7 +117,7 @@ def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
 def wiring_of(
     block: Block, nodes: Sequence[Node], said: Callable[[Node], object]
 ) -> tuple[object, ...]:
-    """What reads what in a block, with what is ``said`` of each node."""
+    """Return the wiring of a block, with the label ``said`` of each node."""
     number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
     found: list[object] = []
     for i, node in enumerate(nodes):
@@ -127,7 +127,7 @@ def wiring_of(
 
 
 def runs(stage: Stage, number: int, of: Parts) -> list[list[int]]:
-    """The stage's blocks by index, neighbours that are equal together."""
+    """Group the indices of a stage's blocks into runs of equal neighbours."""
     found: list[list[int]] = []
     last: tuple[object, ...] | None = None
     for index, block in enumerate(stage.blocks):

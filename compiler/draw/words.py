@@ -1,4 +1,4 @@
-"""What a picture says of a network: layers in the words of a paper's figure, sizes, places."""
+"""Texts and styles of pictures: layers as in the figures of papers, sizes, places in the spec."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ LOOKS = (
     (_SCALED, "count (multiples of 1/2, 1/4, ...)"),
     (_ANALOG, "analog (real numbers)"),
 )
-"""How kinds look, and what they are called."""
+"""Styles and names of kinds."""
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
-    """Text without hidden characters, cut where it is too long to be read in a picture."""
+    """Return text without hidden characters, shortened for a picture."""
     text = visible(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def tooltip_lines(tooltip: str) -> str:
-    """A tooltip of any text, line by line."""
+    """Clean the lines of a tooltip."""
     return "\n".join(clean(line, 200) for line in tooltip.split("\n"))
 
 
 def look(value: Value) -> Look:
-    """How a wire that carries a value looks."""
+    """Return the style of a wire that carries a value."""
     known = kind_look(value.kind)
     return known if value.varies else Look(known.colour, known.dash, known.pen, hollow=True)
 
@@ -55,26 +55,26 @@ def size(shape: Shape) -> str:
 
 
 def sign(node: Node) -> str | None:
-    """The sign of an operation that joins values: drawn as a circle."""
+    """Return the sign of an operation that joins values, else None."""
     return OPS[node.op].sign or None
 
 
 def layer(node: Node) -> str:
-    """A layer in short: ``conv 3×3, 64 /2`` is one of 64 channels and stride 2."""
+    """Return a short label: ``conv 3×3, 64 /2`` has 64 channels and stride 2."""
     return " ".join(part for part in layer_parts(node) if part)
 
 
 def layer_parts(node: Node) -> tuple[str, str]:
-    """What a layer is, and its size where it has one."""
+    """Return the name of a layer, and its size or ``""``."""
     row = OPS[node.op]
     what, extent = row.label(node.attrs)
     return clean(what or row.sign or node.op.replace("_", " ")), clean(extent)
 
 
 def origin(span: Span) -> str:
-    """Where in the text something comes from: ``imagenet.danet:13``.
+    """Return the origin of a node in the spec: ``imagenet.danet:13``.
 
-    Folders are left out, for a picture is passed on to others.
+    Folders are left out, because pictures are passed on.
     """
     name = span.source.name.replace("\\", "/")
     if span.start == span.end:
@@ -96,12 +96,12 @@ def wire_tooltip(source: str, value: Value) -> str:
 
 
 def span_words(indices: Sequence[int], what: str = "block") -> str:
-    """``block 3``, ``blocks 3 – 5``, ``blocks 0, 2, 3``."""
+    """Return ``block 3``, ``blocks 3 – 5`` or ``blocks 0, 2, 3``."""
     return f"{what}{'s' * (len(indices) > 1)} {numbers(indices)}"
 
 
 def numbers(indices: Sequence[int]) -> str:
-    """Numbers in order: ``3``, ``3 – 5``, ``0, 2, 3``."""
+    """Return sorted numbers as text: ``3``, ``3 – 5`` or ``0, 2, 3``."""
     low, high = indices[0], indices[-1]
     if len(indices) > 2 and list(indices) == list(range(low, high + 1)):
         return f"{low} – {high}"
@@ -109,12 +109,12 @@ def numbers(indices: Sequence[int]) -> str:
 
 
 def neurons(graph: Graph) -> set[int]:
-    """The layers of neurons; activation functions are drawn as other layers are."""
+    """Return the ids of layers of neurons, without activation functions."""
     return {node.id for node in graph.nodes.values() if is_neuron(graph, node)}
 
 
 def interblock(graph: Graph) -> set[int]:
-    """The neurons that stand between a block's addition and its end, in any stage."""
+    """Return the ids of neurons between a block's addition and its end."""
     found: set[int] = set()
     for stage in graph.stages:
         for block in stage.blocks:
@@ -129,5 +129,5 @@ def interblock(graph: Graph) -> set[int]:
 
 
 def layers_tooltip(stage: Stage) -> str:
-    """How many blocks a stage has, and where it is written."""
+    """Return the number of blocks of a stage and its place in the spec."""
     return f"{len(stage.blocks)} blocks, {origin(stage.origin)}".rstrip(", ")
