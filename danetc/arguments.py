@@ -88,9 +88,7 @@ PYTHON = Option(python=True)
 
 def look_at_data(text: str, hint: str = "") -> str:
     """Return the name of a data set. Raises UserError if there is none of this name."""
-    from danetc.runtime.sources.table import (
-        look_at,
-    )  # late, as below: only if the argument is given
+    from danetc.runtime.data.sources import look_at  # late, as below: only if it is given
     from danetc.runtime.system.errors import DataError
     from danetc.runtime.system.torchrun import local_rank
 
@@ -129,7 +127,7 @@ def _deny(value: bool) -> None:
 
 SPECS = late("danetc.dsl.reading", "shipped_specs")
 PRETRAINED = late("danetc.pretrained", "pretrained_sources")
-SOURCES = "danetc.runtime.sources.table"
+SOURCES = "danetc.runtime.data.sources"
 SPEC = Option("", "FILE|NAME", complete=SPECS, files=True)
 Spec: TypeAlias = Annotated[str, SPEC]
 Directory: TypeAlias = Annotated[str, Option("", "DIR", complete=PRETRAINED, files=True)]

@@ -10,8 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -19,8 +18,6 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from danetc.runtime.data.source import DataSet
-    from danetc.runtime.sources.request import DataRequest
 
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
@@ -98,34 +95,24 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def few_digits() -> Iterator[Callable[[DataRequest], DataSet]]:
-    """``digits`` is a fifth of itself in this process, and in what it forks. Gives what opens all."""
-    from danetc.runtime.data import digits
-    from danetc.runtime.data.source import Memory, memory_fingerprint
+def few_digits() -> Iterator[Callable[[], Any]]:
+    """``digits`` is a fifth of itself in this process and those that it forks. Yields what reads all."""
+    from danetc.runtime.data.sources import digits
 
-    def few(asked: DataRequest) -> DataSet:
-        data = whole(asked)
-        assert isinstance(data.train, Memory)
-        assert isinstance(data.test, Memory)
-        train, test = (
-            replace(part, images=part.images[:count], labels=part.labels[:count])
-            for part, count in ((data.train, 288), (data.test, 72))
-        )
-        fingerprint = memory_fingerprint(train, test)
-        return replace(data, train=train, test=test, fingerprint=fingerprint)
+    def few() -> Any:
+        pairs = zip(whole(), (288, 72), strict=True)
+        return tuple((images[:count], labels[:count]) for (images, labels), count in pairs)
 
-    whole = digits.open_source
+    whole = digits.splits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "open_source", few)
+        patch.setattr(digits, "splits", few)
         yield whole
 
 
 @pytest.fixture
-def all_digits(
-    few_digits: Callable[[DataRequest], DataSet], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def all_digits(few_digits: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them in a test of a module that has few: other processes have all, and so do figures."""
-    monkeypatch.setattr("danetc.runtime.data.digits.open_source", few_digits)
+    monkeypatch.setattr("danetc.runtime.data.sources.digits.splits", few_digits)
 
 
 @pytest.fixture

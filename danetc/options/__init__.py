@@ -161,7 +161,7 @@ class DataType(click.types.StringParamType):
         return value
 
     def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
-        from danetc.runtime.sources.table import KNOWN
+        from danetc.runtime.data.sources import KNOWN
 
         return KNOWN
 

@@ -58,7 +58,7 @@ def _pretrained() -> Iterable[str]:
 
 
 def _data_names() -> Iterable[str]:
-    from danetc.runtime.sources.table import SOURCES
+    from danetc.runtime.data.sources import SOURCES
 
     return SOURCES
 

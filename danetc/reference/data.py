@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from danetc.reference.entry import Entry, sentence
-from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.data.sources import SOURCES
 
 
 def data() -> Iterator[Entry]:

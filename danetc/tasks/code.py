@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def refuse_recorded_data(text: str, record: Path) -> None:
     """Raise UserError where data that only a record names are code."""
-    from danetc.runtime.sources.table import find
+    from danetc.runtime.data.sources import find
     from danetc.runtime.system.errors import DataError
 
     try:
-        is_code = find(text)[1] == "python"
+        is_code = find(text)[0].name == "python"
     except DataError:  # said where the data are looked for
         return
     if is_code:

@@ -19,9 +19,9 @@ from danetc.output.returned import Returned
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
+from danetc.runtime.data.dataset import evenly, number_of
 from danetc.runtime.data.fit import check_fit
-from danetc.runtime.data.source import evenly, number_of
-from danetc.runtime.sources.target import IGNORED
+from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import TrainingError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.training.losses import Objective

@@ -1,35 +1,44 @@
-"""Data: sets by name (``open_data``), batches of them, and whether they fit a network."""
+"""Data: data sets by name (``open_data``), batches of them, and whether they fit a network.
 
-from danetc.runtime.data.batch import Batch
-from danetc.runtime.data.batches import Batches, worker_death
-from danetc.runtime.data.channels import with_channels
-from danetc.runtime.data.fit import check_fit
-from danetc.runtime.data.prepared import Prepared, prepared
-from danetc.runtime.data.registry import draw_classes, open_data
-from danetc.runtime.data.source import DataSet, Memory, Source, Split
-from danetc.runtime.sources.request import Policy
-from danetc.runtime.sources.target import Target
-from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import derive, mix_seed
+Importing this package does not import torch; the first use of a name does.
+"""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from danetc.runtime.data.batch import Batch
+    from danetc.runtime.data.batches import Batches, Prepared, prepared, worker_death
+    from danetc.runtime.data.dataset import DataSet, Memory, Source, Split
+    from danetc.runtime.data.fit import check_fit
+    from danetc.runtime.data.registry import draw_classes, open_data, with_channels
+    from danetc.runtime.data.request import Policy, Target
+    from danetc.runtime.system.errors import DataError, UnreadableError
+    from danetc.runtime.system.seeds import derive, mix_seed
+
+_MODULES = {
+    "data.batch": ("Batch",),
+    "data.batches": ("Batches", "Prepared", "prepared", "worker_death"),
+    "data.dataset": ("DataSet", "Memory", "Source", "Split"),
+    "data.fit": ("check_fit",),
+    "data.registry": ("draw_classes", "open_data", "with_channels"),
+    "data.request": ("Policy", "Target"),
+    "system.errors": ("DataError", "UnreadableError"),
+    "system.seeds": ("derive", "mix_seed"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
-    "Batch",
-    "Batches",
-    "DataError",
-    "DataSet",
-    "Memory",
-    "Policy",
-    "Prepared",
-    "Source",
-    "Split",
-    "Target",
-    "UnreadableError",
-    "check_fit",
-    "derive",
-    "draw_classes",
-    "mix_seed",
-    "open_data",
-    "prepared",
-    "with_channels",
-    "worker_death",
-]
+    "Batch", "Batches", "DataError", "DataSet", "Memory", "Policy", "Prepared", "Source", "Split",
+    "Target", "UnreadableError", "check_fit", "derive", "draw_classes", "mix_seed", "open_data",
+    "prepared", "with_channels", "worker_death",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"danetc.runtime.{_HOMES[name]}"), name)
+    return value

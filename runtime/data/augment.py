@@ -18,8 +18,8 @@ from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment_steps import MIXING_STEPS, STEPS
+from danetc.runtime.data.request import IGNORED
 from danetc.runtime.data.vectorized import DeterministicStep, VectorizedStep, apply_vectorized
-from danetc.runtime.sources.target import IGNORED
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
 

@@ -1,23 +1,35 @@
-"""One process's part of a batch."""
+"""A process's part of a batch, and its way to the device that computes with it.
+
+Images travel as they were read, bytes as bytes, and become floats on the device. Copies run on a
+stream of their own, beside the computation that the host has queued before: the host never waits for
+the batch that is computed, only for the one before it, and is at most ``AHEAD`` batches ahead.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+AHEAD = 1
+"""Number of batches that the host queues while the device computes with another."""
+Finish = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """One process's part of a batch.
 
-    ``images`` [N, C, H, W] (or [N, T, C, H, W]), float32, or what becomes that on the device;
-    ``labels`` [N], int64 (of pixels [N, H, W]; numbers [N, D], float32), and ``indices`` [N] of the
-    source, which stay on the CPU. ``skipped`` samples are missing because they cannot be read, for
-    the reasons in ``unreadable``. ``wait`` is how long the batch was waited for, in seconds.
-    ``step`` counts the epoch's batches from 0; ``total`` is how many samples the batch of all
-    processes has, the skipped ones included.
+    ``images`` are [N, C, H, W] or [N, T, C, H, W], float32 or what becomes that on the device;
+    ``labels`` are classes [N], int64, maps [N, H, W] or numbers [N, D], float32. ``indices`` [N] are
+    the numbers of the samples in the source, on the CPU. ``unreadable`` holds a reason for each
+    sample that was skipped, ``wait`` the time in seconds until the batch was read. ``step`` counts the
+    batches of the epoch from 0, ``total`` the samples in the parts of all processes, skipped ones
+    included.
     """
 
     images: Tensor
@@ -36,13 +48,45 @@ class Batch:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory. (A DataLoader that pins calls this.)"""
+        """Return the batch in pinned memory. A DataLoader that pins calls this."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
-        """Images and labels on ``device``. Nothing waits for the copies where memory is pinned."""
+        """Copy images and labels to ``device``, without waiting if their memory is pinned."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
         )
+
+
+def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
+    """Yield each batch on ``device``, its images passed through ``finish`` there."""
+    if device.type == "cpu":
+        for batch in batches:
+            yield replace(batch, images=finish(batch.images))
+    else:
+        yield from streamed(batches, device, finish, torch.get_device_module(device))
+
+
+def streamed(
+    batches: Iterator[Batch], device: torch.device, finish: Finish, module: Any
+) -> Iterator[Batch]:
+    """Do the same with the streams and events of ``module``, such as ``torch.cuda``."""
+    copying = module.Stream()
+    # Copies are kept until the device has computed with them: the copying stream may reuse their
+    # memory as soon as it is free.
+    computing: deque[tuple[Any, Batch]] = deque()
+    try:
+        for batch in batches:
+            with module.stream(copying):
+                copied = batch.pin_memory().to(device)
+            module.current_stream().wait_stream(copying)
+            yield replace(copied, images=finish(copied.images))
+            done = module.Event()
+            done.record()
+            computing.append((done, copied))
+            if len(computing) > AHEAD:
+                computing.popleft()[0].synchronize()
+    finally:
+        module.synchronize()

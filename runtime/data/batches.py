@@ -1,8 +1,8 @@
-"""Batches whose content is a function of (seed, epoch, step): not of workers, ranks or a resume.
+"""Batches whose content depends on (seed, epoch, step) alone, not on workers, ranks or a resume.
 
-The global batch ``step`` of an epoch is a stretch of that epoch's order, and each process takes its
-part of it. A sample is augmented with random numbers that its own seed gives (``seeds.sample_seed``),
-so it does not matter which process does it, after which others, or whether it was done before.
+The global batch ``step`` of an epoch is a slice of that epoch's order, and each process takes its
+part of it. The random numbers of a sample's augmentation follow from its own seed
+(``seeds.sample_seed``), whichever process draws them, and after whichever other samples.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from danetc.runtime.data.augment import ImageTransform
-from danetc.runtime.data.batch import Batch
-from danetc.runtime.data.source import Memory, Source, number_of
-from danetc.runtime.data.transfer import on_device
+from danetc.dsl.recipe.item import Item
+from danetc.runtime.data.augment import ImageTransform, image_transform
+from danetc.runtime.data.batch import Batch, on_device
+from danetc.runtime.data.dataset import DataSet, Memory, Source, Split, number_of
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
 from danetc.runtime.system.user_code import failure_of_user
 
-PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
+PREFETCH = 4
+"""Number of batches that each worker reads ahead: enough for a few slow files."""
 
 
 class Batches:
     """The batches of this process (``rank`` of ``world``) over a source.
 
-    ``batch`` is the size of one process's part. In training the order is new in each epoch and
-    samples are augmented; else every sample comes once, in order, over all processes together.
+    ``batch`` is the size of one process's part. In training, each epoch has its own order and
+    samples are augmented; otherwise every sample comes once, in order, in one of the processes.
 
-    ``drop_last`` leaves out the end of an epoch that does not fill a batch. None is: only where a
-    process would get fewer than two of its samples, since a norm in training has no variance over
-    one. Evaluation drops nothing.
+    ``drop_last`` drops the end of a training epoch that does not fill a batch. None drops it only
+    if a process would get fewer than two samples, over which a norm has no variance.
 
-    ``workers`` processes read ahead; they are started by the first epoch and kept, until
-    ``close``. ``pin`` lets a thread put their batches where a GPU copies from without waiting.
+    ``workers`` processes read ahead. The first epoch starts them, ``close`` ends them. With ``pin``,
+    a thread moves their batches to pinned memory.
     """
 
     def __init__(
@@ -73,66 +73,66 @@ class Batches:
                 "processes; lower the batch"
             )
         self._finish = transform.finish
-        self._jobs = _Jobs(epoch_order(0, 0, 0), [], 0)
+        self._jobs: list[list[int]] = []
+        """For each batch of the epoch, the number of the epoch and those of the samples."""
         self._loader: DataLoader[Batch | str] | None = None
-        # (Rows of a tensor are taken faster than they are handed from process to process.)
+        # Indexing a tensor is faster than passing its rows between processes.
         if workers and not (self._fetcher.at_once and not transform.random):
             with warnings.catch_warnings():
-                # Of more workers than cores, which a training's plan tells in its own words.
+                # The plan of a training warns of more workers than cores in its own words.
                 warnings.filterwarnings("ignore", message="This DataLoader will create")
                 self._loader = DataLoader(
                     self._fetcher,
                     batch_sampler=self._jobs,
                     num_workers=workers,
-                    collate_fn=_same,
-                    worker_init_fn=_begin_worker,
+                    collate_fn=_identity,
+                    worker_init_fn=_ignore_signals,
                     persistent_workers=True,
                     prefetch_factor=PREFETCH,
                     pin_memory=pin,
-                    generator=torch.Generator().manual_seed(0),  # else it draws from the global one
+                    generator=torch.Generator().manual_seed(0),  # not the global one
                 )
         self.unreadable: dict[str, None] = {}
-        """The samples that were left out so far, each as the message that names it."""
+        """Messages of all samples that were skipped so far."""
         self.skipped = 0
-        """How many were left out in the epoch begun last, also where that left nothing of a batch."""
+        """Number of samples that were skipped in the latest epoch, in empty batches too."""
 
     def __len__(self) -> int:
-        """How many batches an epoch has in this process."""
+        """Number of batches of an epoch in this process."""
         return sum(self._part(stretch) is not None for stretch in self._stretches)
 
     def _part(self, stretch: range) -> range | None:
-        """This process's part of a stretch, or None where it has none (in evaluation only)."""
+        """Return this process's part of a batch; None if it is empty (in evaluation only)."""
         share, more = divmod(len(stretch), self._world)
         first = self._rank * share + min(self._rank, more)
-        part = stretch[first : first + share + (self._rank < more)]
-        return part or None
+        return stretch[first : first + share + (self._rank < more)] or None
 
     def epoch(
         self, epoch: int, start: int = 0, device: torch.device | None = None
     ) -> Iterator[Batch]:
-        """The batches of an epoch from batch ``start`` on, as they are in the whole epoch; images and
-        labels on ``device`` (None: the CPU).
+        """Yield the batches of an epoch from batch ``start`` on, which are those of the whole epoch,
+        with images and labels on ``device`` (None: the CPU).
 
-        torch's random state is left as it is. Beginning an epoch ends one that goes on. Raises
-        DataError where a sample cannot be read and the source's policy is to stop, where samples
-        of different sizes meet, or a worker has died.
+        The random state of torch is kept. Starting an epoch ends the previous one. Raises DataError
+        if a sample cannot be read and the source's policy is to stop, if samples have different
+        sizes, or if a worker has died.
         """
         place = device if device is not None else torch.device("cpu")
         return on_device(self._read(epoch, start), place, self._finish)
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The same with images that are not finished, on the CPU."""
+        """Yield the batches on the CPU, before ``finish``."""
         stretches = self._stretches[start:]
         parts = [part for part in map(self._part, stretches) if part is not None]
         length = len(self._fetcher.source)
         order = epoch_order(length, self._seed, epoch) if self._train else torch.arange(length)
-        # (Evaluations see the same: what a source draws for a test image is of no epoch.)
+        # Evaluations of all epochs see the same samples, also of sources that draw.
         seeding = epoch if self._train else 0
-        self._jobs.order, self._jobs.parts, self._jobs.epoch = order, parts, seeding
+        self._jobs[:] = [[seeding, *order[part.start : part.stop].tolist()] for part in parts]
         loaded: Iterator[Batch | str] = (
             iter(self._loader)
             if self._loader is not None
-            else (self._fetcher.__getitems__(job) for job in self._jobs)
+            else map(self._fetcher.__getitems__, self._jobs)
         )
         self.skipped = 0
         for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
@@ -158,26 +158,52 @@ class Batches:
             reason = worker_death(error)
             broken = isinstance(error, OSError | EOFError) and self._loader is not None
             if reason is None and broken and not str(error).startswith("Caught "):
-                # Its worker died while a batch was on its way: then it is a connection that breaks.
-                # (What a worker itself raises begins with "Caught".)
+                # The worker died while it sent a batch. (Messages of errors that a worker itself
+                # raised begin with "Caught".)
                 reason = _death(str(error) or "the connection to it is broken")
             if reason is None:
                 raise
             raise DataError(reason) from error
 
     def close(self) -> None:
-        """End the workers, if there are any; the next epoch would start new ones."""
+        """End the workers. The next epoch would start new ones."""
         try:
             end_workers(self._loader)
-        except RuntimeError as error:  # the news of a death; the workers have ended all the same
+        except RuntimeError as error:  # a worker had died; all have ended now
             if worker_death(error) is None:
                 raise
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set whose images go through ``steps``, those of a recipe's ``evaluate``."""
+
+    data: DataSet
+    steps: tuple[Item, ...]
+    transform: ImageTransform
+
+    def batches(
+        self, *, split: Split = "test", order: Tensor | None = None, **options: Any
+    ) -> Batches:
+        """Return the batches of a split in its order, or of the samples ``order`` [M].
+
+        ``options`` are those of ``Batches``. Raises DataError.
+        """
+        source = self.data.split(split)
+        if order is not None:
+            source = source.select(order, source.labels[order])
+        return Batches(source, self.transform, seed=0, train=False, **options)
+
+
+def prepared(data: DataSet, steps: Sequence[Item]) -> Prepared:
+    """Prepare ``data`` by the steps of a recipe's ``evaluate``. Raises DataError."""
+    return Prepared(data, tuple(steps), image_transform(steps, events=data.events))
 
 
 def _stretches(
     length: int, batch: int, world: int, train: bool, drop_last: bool | None
 ) -> Iterator[range]:
-    """The places in an epoch's order of each batch of all processes together."""
+    """Yield the places of each batch, of all processes together, in the order of an epoch."""
     whole = batch * world
     for start in range(0, length, whole):
         stretch = range(start, min(start + whole, length))
@@ -188,14 +214,12 @@ def _stretches(
 
 
 def worker_death(error: BaseException) -> str | None:
-    """What to tell where ``error`` says that a loader process has died, else None.
+    """Return the message for an error that reports the death of a worker, else None.
 
-    The news comes by a signal, so it is raised from whatever the main process does just then.
+    A signal brings the news, so the error is raised from whatever the main process does then.
     """
     text = str(error)
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return _death(text)
-    return None
+    return _death(text) if isinstance(error, RuntimeError) and "DataLoader worker" in text else None
 
 
 def _death(text: str) -> str:
@@ -203,22 +227,6 @@ def _death(text: str) -> str:
     return (
         f"a loader process has died ({reason}); if it was out of memory, lower workers or the batch"
     )
-
-
-@dataclass
-class _Jobs(Sampler[list[int]]):
-    """What is to be loaded in an epoch: for each batch the epoch's number, then its samples."""
-
-    order: Tensor
-    parts: list[range]
-    epoch: int
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for part in self.parts:
-            yield [self.epoch, *self.order[part.start : part.stop].tolist()]
 
 
 @dataclass(eq=False)
@@ -233,23 +241,22 @@ class _Fetcher(Dataset[Batch | str]):
 
     @property
     def at_once(self) -> bool:
-        """Whether a batch is made of rows of a tensor: the same bits as one after the other."""
+        """True if batches are rows of a tensor, with the same bits as samples one by one."""
         if not isinstance(self.source, Memory) or self.transform.vectorized is None:
             return False
-        return self.source.labels.dim() < 3 or not self.transform.steps  # masks change with images
+        return self.source.labels.dim() < 3 or not self.transform.steps  # maps move with images
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitems__(self, job: list[int]) -> Batch | str:
-        """A batch, or what to tell where there is none.
+        """Return a batch, or the message of the error that prevents it.
 
-        (As text, since a DataLoader puts a worker's traceback into an exception's message.)
+        A DataLoader would add a worker's traceback to the message of an exception.
         """
         epoch, *indices = job
         try:
-            make = self._at_once if self.at_once else self._one_by_one
-            return make(epoch, indices)
+            return (self._at_once if self.at_once else self._one_by_one)(epoch, indices)
         except DataError as error:
             return str(error)
         except Exception as error:
@@ -270,9 +277,11 @@ class _Fetcher(Dataset[Batch | str]):
         labels: list[Tensor] = []
         kept: list[int] = []
         unreadable: list[str] = []
-        with kept_random_state() as generator, self._seeding() as before, _one_thread():
+        drawing = drawn_anew() if self.source.draws else nullcontext()
+        with kept_random_state() as generator, drawing as seed_all, _one_thread():
             for index in indices:
-                before(epoch, index)
+                if seed_all is not None:
+                    seed_all(self.seed, epoch, number_of(self.source, index))
                 try:
                     sample, label = self.source[index]
                 except UnreadableError as error:
@@ -283,11 +292,11 @@ class _Fetcher(Dataset[Batch | str]):
                 if self.transform.random:
                     generator.manual_seed(sample_seed(self.seed, epoch, index))
                 image, target = self.transform.change_pair(sample, torch.as_tensor(label))
-                self._check_shape(image, index)
+                self._check_shape(tuple(image.shape), index)
                 images.append(image)
                 labels.append(target)
                 kept.append(index)
-            if len({image.dtype for image in images}) > 1:  # bytes beside floats
+            if len({image.dtype for image in images}) > 1:  # bytes and floats
                 images = [self.transform.floats(image) for image in images]
         return Batch(
             torch.stack(images) if images else torch.empty(0),
@@ -296,35 +305,25 @@ class _Fetcher(Dataset[Batch | str]):
             tuple(unreadable),
         )
 
-    @contextmanager
-    def _seeding(self) -> Iterator[Callable[[int, int], None]]:
-        """What seeds the reading of a sample in an epoch, where a source draws at random."""
-        if not self.source.draws:
-            yield lambda epoch, index: None
-            return
-        with drawn_anew() as seed:
-            yield lambda epoch, index: seed(self.seed, epoch, number_of(self.source, index))
-
-    def _check_shape(self, image: Tensor, index: int) -> None:
-        shape = tuple(image.shape)
+    def _check_shape(self, shape: tuple[int, ...], index: int) -> None:
         if self._shape is None:
             self._shape, self._first = shape, self.source.where(index)
         elif shape != self._shape:
             raise DataError(
                 f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
-                f"{self._first} is {size(self._shape)}; let a step give all one size, as "
+                f"{self._first} is {size(self._shape)}; let a step give all one size, such as "
                 "random_resized_crop in augment, and resize -> center_crop in evaluate"
             )
 
 
 def size(shape: tuple[int, ...]) -> str:
-    """A shape as an error says it: ``3 x 224 x 224``."""
+    """Return a shape as text: ``3 x 224 x 224``."""
     return " x ".join(map(str, shape))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in a worker: sums over an image would depend on how threads share it."""
+    """Use one thread, as in a worker: sums over an image depend on the number of threads."""
     before = torch.get_num_threads()
     if before == 1:
         yield
@@ -336,16 +335,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _begin_worker(number: int) -> None:
-    """Leave it to the main process to end a worker.
+def _ignore_signals(number: int) -> None:
+    """Let only the main process end a worker.
 
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group; a worker that died of one
-    would take with it the batch that the main process finishes before it saves.
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group, and a worker that they end would
+    take with it the batch that the main process finishes before it saves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _same(batch: Any) -> Any:
-    """Instead of a DataLoader's own way of making a batch: it is one already."""
+def _identity(batch: Any) -> Any:
+    """Replace the collation of a DataLoader: batches are complete."""
     return batch

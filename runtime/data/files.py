@@ -1,64 +1,70 @@
-"""Samples that lie in files and are read when they are asked for."""
+"""Samples in files, which are read when they are used, and folders of such files."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.datasets.folder import make_dataset
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.source import Selected, label_of
-from danetc.runtime.sources.request import Policy
+from danetc.runtime.data.arrays import held_out
+from danetc.runtime.data.class_folders import EXTENSIONS, ClassFolders, without_files
+from danetc.runtime.data.dataset import DataSet, Selected, Source, facts_fingerprint
+from danetc.runtime.data.request import DataRequest, Policy
 from danetc.runtime.system.errors import DataError, UnreadableError
+
+_SIZED = 1000
+"""Number of files whose sizes enter a fingerprint: the sizes of a million take minutes."""
 
 
 def read_numpy(
-    where: str, wanted: Callable[[Sequence[str]], Iterable[str]]
+    path: str, wanted: Callable[[Sequence[str]], Iterable[str]]
 ) -> np.ndarray | dict[str, np.ndarray]:
-    """Return the array of an npy file, or those arrays of an npz file that ``wanted`` chooses from
-    their names. Nothing is unpickled.
+    """Return the array of an npy file, or the arrays of an npz file that ``wanted`` selects from
+    their names. Pickles are refused.
 
-    Raises UnreadableError, which names the file and, of an npz file, the array.
+    Raises UnreadableError, which names the file and, in an npz file, the array.
     """
     found: dict[str, np.ndarray] = {}
-    place = where
+    place = path
     try:
-        with open_regular(where) as stream:
+        with open_regular(path) as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
             for name in wanted(loaded.files):
-                place = f"`{name}` of {where}"
+                place = f"`{name}` of {path}"
                 found[name] = loaded[name]
                 if not isinstance(found[name], np.ndarray):
                     raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
     except DataError:
         raise
-    except Exception as error:  # a damaged header raises whatever its text leads numpy to
+    except Exception as error:  # numpy evaluates damaged headers, which raises anything
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it holds Python objects, not numbers (what is pickled is not read)"
+            reason = "it holds Python objects, not numbers (pickles are not read)"
         raise UnreadableError(f"{place} cannot be read: {reason or 'it is damaged'}") from error
     return found
 
 
 class Strings(Sequence[str]):
-    """Many short texts in two buffers.
+    """Many short texts in two buffers, which processes share.
 
-    A list of a million paths is a million objects, and every loader process that touches their
-    reference counts gets a copy of its own; buffers stay shared.
+    A list of a million paths is a million objects, and every worker that touches their reference
+    counts gets a copy of its own.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         parts = [text.encode("utf-8", "surrogateescape") for text in texts]
-        ends = torch.tensor([0, *map(len, parts)], dtype=torch.int64).cumsum(0)
-        self._ends = ends
+        self._ends = torch.tensor([0, *map(len, parts)], dtype=torch.int64).cumsum(0)
         self._bytes = torch.frombuffer(bytearray(b"".join(parts) or b"\0"), dtype=torch.uint8)
 
     def __len__(self) -> int:
@@ -72,46 +78,84 @@ class Strings(Sequence[str]):
         return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
 
     def digest(self) -> str:
-        """A checksum of all the texts."""
+        """Return a checksum of all texts."""
         parts = (self._ends.numpy().data, self._bytes.numpy().data)
         return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
-class Files(ABC):
-    """Samples that are read when they are asked for."""
+class Files:
+    """Samples in files: ``read`` returns that of a path, or raises UnreadableError. The paths are
+    ``root`` and ``names``.
+    """
 
+    root: Path
     names: Strings
     labels: Tensor
+    read: Callable[[str], Tensor]
     on_unreadable: Policy
-
-    @property
-    def draws(self) -> bool:
-        return False
+    draws: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        return self.read(index), label_of(self.labels, index)
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.read(self.where(index)), int(self.labels[index])
 
-    @abstractmethod
-    def read(self, index: int) -> Tensor:
-        """A sample. Raises UnreadableError."""
-
-    @abstractmethod
     def where(self, index: int) -> str:
-        """The sample's file."""
+        return str(self.root / self.names[index])
 
     def select(self, indices: Tensor, labels: Tensor) -> Selected:
         return Selected(self, indices, labels)
 
 
-@dataclass(frozen=True, eq=False)
-class FilesBelow(Files):
-    """One sample a file, the names being paths below ``root``."""
+def class_files(split: Path, found: ClassFolders) -> tuple[Strings, Tensor]:
+    """Return the paths of all files below the class folders of ``split``, and their classes, in a
+    fixed order. Raises DataError if a class has no files.
+    """
+    table = {name: number for number, name in enumerate(found.classes)}
+    files = make_dataset(str(split), table, extensions=EXTENSIONS[found.content], allow_empty=True)
+    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
+    counts = labels.bincount(minlength=len(found.classes))
+    if not counts.all():
+        raise without_files(split / found.classes[int(counts.argmin())], found.content)
+    below = f"{split}{os.sep}"
+    return Strings(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
 
-    root: Path
 
-    def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
+def class_folder_set(
+    request: DataRequest,
+    found: ClassFolders,
+    train: tuple[Strings, Tensor],
+    read: Callable[[str], Tensor],
+    **facts: Any,
+) -> DataSet:
+    """Return a data set of class folders. ``train`` are the ``class_files`` of the training split;
+    ``facts`` are further fields of the data set. Raises DataError.
+    """
+    parts = ((found.train, train), (found.test, class_files(found.test, found)))
+    sides: Sequence[Source] = [
+        Files(root, names, labels, read, request.policy) for root, (names, labels) in parts
+    ]
+    fingerprint: list[object] = [found.classes]
+    if request.share is not None:
+        sides = held_out(sides[0], request.share)
+        fingerprint.append(request.share)
+    for root, (names, labels) in parts:
+        fingerprint += [names.digest(), labels.bincount().tolist()]
+        try:
+            fingerprint += [
+                (root / names[index]).stat().st_size
+                for index in range(0, len(names), max(1, len(names) // _SIZED))
+            ]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return DataSet(
+        name=request.name,
+        text=request.text,
+        class_names=found.classes,
+        train=sides[0],
+        test=sides[1],
+        fingerprint=facts_fingerprint(fingerprint),
+        **facts,
+    )

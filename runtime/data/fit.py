@@ -6,8 +6,8 @@ import torch
 
 from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import size
-from danetc.runtime.data.channels import COLOUR, GREY
-from danetc.runtime.data.source import DataSet, Source, Split, evenly
+from danetc.runtime.data.dataset import DataSet, Source, Split, evenly
+from danetc.runtime.data.registry import COLOUR, GREY
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import kept_random_state

@@ -1,4 +1,4 @@
-"""An image file as a tensor."""
+"""Image files as tensors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from danetc.dsl.files import open_regular
 from danetc.runtime.system.errors import UnreadableError
 
-# What Pillow raises on bytes that are no image, or only the beginning of one.
 DECODING = (
     OSError,
     SyntaxError,
@@ -28,26 +28,38 @@ DECODING = (
     struct.error,
     Image.DecompressionBombError,
 )
+"""Exceptions that Pillow raises for damaged images and other files."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are decoded, whatever the name of a file says. Pillow knows more, and starts another
-program for one of them (Ghostscript, for EPS)."""
-_DEEP = ("I", "F")  # and I;16, I;16B, ...: more than 8 bits a value
+"""Formats that are decoded, whatever the name of a file says. Pillow knows more, one of which starts
+another program (Ghostscript, for EPS)."""
+_DEEP = ("I", "F")
+"""Beginnings of Pillow's modes with more than 8 bits a value (I;16B is one of them)."""
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
-    """An image of one of ``FORMATS``. Raises what ``DECODING`` lists."""
+    """Open an image of one of ``FORMATS``. Raises one of ``DECODING``."""
     return Image.open(stream, formats=FORMATS)
 
 
-def decode_image(data: bytes, where: str) -> Tensor:
-    """A file's bytes as a colour image [3, H, W], uint8, as torchvision's ImageFolder gives it.
+def read_image(path: str) -> Tensor:
+    """Return the colour image [3, H, W] in a file, uint8. Raises UnreadableError."""
+    try:
+        with open_regular(path) as stream:
+            data = stream.read()
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+    return decode_image(data, path)
 
-    Grey images get three equal channels, palettes their colours; transparency is left out.
-    Raises UnreadableError, with ``where``, for what is no whole image of 8 bits a value.
+
+def decode_image(data: bytes, where: str) -> Tensor:
+    """Decode a colour image [3, H, W], uint8, as torchvision's ImageFolder does.
+
+    Grey images get three equal channels and palettes their colours; transparency is dropped. Raises
+    UnreadableError, which names ``where``, unless the image is complete and has 8 bits a value.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on EXIF data, which are not looked at
+            warnings.simplefilter("ignore")  # about EXIF data, which are not used
             with open_image(BytesIO(data)) as image:
                 if image.mode.startswith(_DEEP):
                     raise UnreadableError(
@@ -63,10 +75,10 @@ def decode_image(data: bytes, where: str) -> Tensor:
 
 
 def reason(error: BaseException, size: int | None = None) -> str:
-    """Why a file of so many bytes is no image."""
+    """Return why a file of ``size`` bytes cannot be decoded."""
     if size == 0:
         return "the file is empty"
     text = str(error).replace("\n", " ")
     if "cannot identify image file" in text:
-        return f"it is no image, or a damaged one (read are {', '.join(FORMATS)})"
+        return f"it is not an image, or a damaged one (formats are {', '.join(FORMATS)})"
     return text or type(error).__name__

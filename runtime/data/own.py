@@ -1,10 +1,10 @@
-"""A map-style Dataset that somebody else wrote: torch's, tonic's, one of Hugging Face."""
+"""Arrays and map-style Datasets of others: those of torch, tonic and Hugging Face, and users' own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,29 +12,92 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danetc.runtime.data.arrays import Learned, Reading, classes_of_pixels, images_of, learned_of
-from danetc.runtime.data.recordings import Cutting, is_recording
-from danetc.runtime.data.source import Selected, evenly, facts_fingerprint
-from danetc.runtime.sources.request import DataRequest, Policy
-from danetc.runtime.sources.target import Target
+from danetc.runtime.data.arrays import (
+    Labels,
+    class_names,
+    classes_of_pixels,
+    held_out,
+    images_of,
+    labels_of,
+)
+from danetc.runtime.data.dataset import (
+    DataSet,
+    Memory,
+    Selected,
+    Source,
+    evenly,
+    facts_fingerprint,
+    memory_fingerprint,
+)
+from danetc.runtime.data.recordings import Cutting, cutting, is_recording
+from danetc.runtime.data.request import DataRequest, Policy, Target
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import where_it_failed
 
 PROBES = 8
-"""Samples that are read to see what they are, evenly spread."""
-_SEED = 0
+"""Number of samples that are read to find out what a Dataset holds, evenly spread."""
+_MANY = 1000
+"""Number of samples above which the user is told that all were read for their labels."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleForm:
-    """How samples become tensors: images by their layout, recordings by being cut."""
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Images and labels of a split, with names for messages."""
 
-    layout: str | None = None
-    cutting: Cutting = Cutting(None, None)
+    x: np.ndarray
+    y: np.ndarray
+    x_name: str
+    y_name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """The samples of another's ``dataset``, whose ``[index]`` gives an image and a label.
+
+    Random numbers that it draws, of torch, numpy and ``random``, are seeded for each sample.
+    """
+
+    dataset: Any
+    labels: Tensor
+    target: Target
+    name: str
+    cutting: Cutting
+    layout: str | None
+    on_unreadable: Policy
+    draws: bool = field(default=True, init=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        where = self.where(index)
+        sample, label = self.read(index)
+        image = self.image(sample, where)
+        if self.target == "pixels":
+            return image, _map_of(label, where)
+        return image, self.labels[index] if self.target == "numbers" else int(self.labels[index])
+
+    def read(self, index: int) -> tuple[Any, Any]:
+        """Return an image and a label as the Dataset gives them.
+
+        Raises DataError, which names the line of the Dataset's code that failed.
+        """
+        where = self.where(index)
+        try:
+            sample = self.dataset[index]
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{where} cannot be read: {where_it_failed(error)}") from error
+        several = isinstance(sample, tuple | list)
+        if not several or len(sample) != 2:
+            what = f"{len(sample)} values" if several else type(sample).__name__
+            raise DataError(f"{where} is {what}, not a pair of an image and its label")
+        return sample[0], sample[1]
 
     def image(self, sample: Any, where: str) -> Tensor:
-        """A sample as an image [C, H, W], or as frames of events [T, C, H, W]. Raises DataError."""
+        """Return an image [C, H, W], or frames of events [T, C, H, W]. Raises DataError."""
         if is_recording(sample):
             return self.cutting.cut(sample, where)
         array = _array(sample)
@@ -43,27 +106,28 @@ class SampleForm:
                 f"{where} is an object of type {type(sample).__name__}; a sample is a pair of an "
                 "image (a tensor, an array or one of PIL) and its label"
             )
-        layout = self.layout
-        if layout is None and isinstance(sample, Image.Image):
-            layout = "hwc"
         if array.ndim == 1:
             array = array[:, None, None]
-        images, _ = images_of(array[None], where, layout)
-        return images[0]
+        layout = self.layout or ("hwc" if isinstance(sample, Image.Image) else None)
+        return images_of(array[None], where, layout)[0]
+
+    def where(self, index: int) -> str:
+        return f"sample {index} of {self.name}"
+
+    def select(self, indices: Tensor, labels: Tensor) -> Selected:
+        return Selected(self, indices, labels)
 
 
 def _array(value: Any) -> np.ndarray | None:
-    """Numbers as an array; None for what is none."""
+    """Return numbers or text as an array, or None for any other value."""
     match value:
         case Tensor():
             return value.detach().cpu().numpy()
-        case np.ndarray() | np.generic():
+        case np.ndarray() | np.generic() | bool() | int() | float() | str():
             return np.asarray(value)
         case Image.Image():
-            kept = value if value.mode in ("L", "RGB", "1", "P", "I", "F") else value.convert("RGB")
-            return np.asarray(kept.convert("RGB") if kept.mode == "P" else kept)
-        case bool() | int() | float() | str():
-            return np.asarray(value)
+            plain = value.mode in ("L", "RGB", "1", "I", "F")
+            return np.asarray(value if plain else value.convert("RGB"))
         case list() | tuple():
             try:
                 found = np.asarray(value)
@@ -73,94 +137,113 @@ def _array(value: Any) -> np.ndarray | None:
     return None
 
 
-@dataclass(frozen=True, eq=False)
-class Own:
-    """The samples of ``dataset``: what its ``[index]`` gives, an image and a label.
-
-    What it draws at random is seeded for each sample, by torch, numpy and random. An error of its
-    code is told with the place in that code.
-    """
-
-    dataset: Any
-    labels: Tensor
-    target: Target
-    names: tuple[str, ...]
-    name: str
-    form: SampleForm
-    on_unreadable: Policy = "stop"
-    draws: bool = field(default=True, init=False)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        where = self.where(index)
-        sample, label = read(self.dataset, index, where)
-        image = self.form.image(sample, where)
-        if self.target == "pixels":
-            return image, mask_of(label, where)
-        return image, self.labels[index] if self.target == "numbers" else int(self.labels[index])
-
-    def where(self, index: int) -> str:
-        return f"sample {index} of {self.name}"
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self, indices, labels)
-
-
-def read(dataset: Any, index: int, where: str) -> tuple[Any, Any]:
-    """An image and a label of another's Dataset. Raises DataError, with the place in its code."""
-    try:
-        sample = dataset[index]
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{where} cannot be read: {where_it_failed(error)}") from error
-    if not isinstance(sample, tuple | list) or len(sample) != 2:
-        what = (
-            f"{len(sample)} values" if isinstance(sample, tuple | list) else type(sample).__name__
-        )
-        raise DataError(f"{where} is {what}, not a pair of an image and its label")
-    return sample[0], sample[1]
-
-
-def mask_of(label: Any, where: str) -> Tensor:
-    """The classes of an image's pixels [H, W]. Raises DataError."""
+def _map_of(label: Any, where: str) -> Tensor:
+    """Return the classes of an image's pixels [H, W]. Raises DataError."""
     indices = isinstance(label, Image.Image) and label.mode == "P"
     array = np.asarray(label) if indices else _array(label)
     if array is not None and array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     if array is None or array.ndim != 2 or array.dtype.kind not in "bui":
-        raise DataError(f"the label of {where} is no map [H, W] of the classes of its pixels")
+        raise DataError(f"the label of {where} is not a map [H, W] of the classes of its pixels")
     return classes_of_pixels(torch.from_numpy(np.ascontiguousarray(array.astype(np.int64))), where)
-
-
-# -- what is known of a Dataset before it is read --------------------------------------------------
 
 
 @contextmanager
 def seeded() -> Iterator[Callable[[int], None]]:
-    """Reading outside of an epoch: what is drawn is always the same, and global states are kept."""
+    """Seed what is drawn outside of epochs, for each sample alike; keep the global states."""
     with drawn_anew() as seed:
-        yield lambda index: seed(_SEED, 0, index)
+        yield lambda index: seed(0, 0, index)
+
+
+# -- a data set of two splits ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """A source; the ``shape`` of its samples where all that were looked at have the same; whether they
-    are frames of events; and what to say of it.
+class _Side:
+    """A split: its source and labels, the common shape of its samples if there is one, and whether
+    they are frames of events.
     """
 
-    own: Own
+    source: Memory | Own
+    labels: Labels
     shape: tuple[int, ...] | None
     events: bool
-    notices: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
-def open_own(
-    dataset: Any, request: DataRequest, name: str, form: SampleForm, asked: Reading
-) -> Opened:
-    """A Dataset as a source. Raises DataError."""
+def own_set(
+    request: DataRequest,
+    train: Any,
+    test: Any | None,
+    name: str,
+    *,
+    classes: tuple[str, ...] = (),
+) -> DataSet:
+    """Return a data set of two splits, each ``Arrays`` or a Dataset.
+
+    Without ``test``, the share of ``train`` that ``request`` names is held out. ``classes`` are the
+    names of the classes unless the user lists others. Raises DataError if the splits do not fit.
+    """
+    request = replace(request, classes=request.classes or classes)
+    first = _side(train, request, f"{name} (train)")
+    last = first if test is None else _side(test, request, f"{name} (test)")
+    target = first.labels.target
+    in_memory = isinstance(first.source, Memory) and isinstance(last.source, Memory)
+    alike = (target, first.events) == (last.labels.target, last.events)
+    if not alike or (in_memory and first.shape != last.shape):
+        raise DataError(
+            f"{name}: samples to train on are {_facts(first)} and those to test on {_facts(last)}; "
+            "both must be alike"
+        )
+    sides: tuple[Source, Source] = first.source, last.source
+    share = request.share
+    if test is None:
+        assert share is not None
+        sides = held_out(first.source, share, target)
+    train_side, test_side = sides
+    if isinstance(train_side, Memory) and isinstance(test_side, Memory):
+        test_side = replace(test_side, name=f"{name} (test)")
+        fingerprint = memory_fingerprint(train_side, test_side)
+    else:
+        opened = (first,) if test is None else (first, last)
+        fingerprint = facts_fingerprint((share, *map(_digest, opened)))
+    shape = first.shape if first.shape == last.shape else None
+    told = () if test is None else last.notices
+    return DataSet(
+        name=name,
+        text=request.text,
+        class_names=class_names(request.classes, first.labels, last.labels, name),
+        train=train_side,
+        test=test_side,
+        shape=shape,
+        fingerprint=fingerprint,
+        events=first.events,
+        target=target,
+        details={} if shape is not None else {"channels": 3},
+        notices=(*first.notices, *told),
+    )
+
+
+def _facts(side: _Side) -> str:
+    shape = "of several sizes" if side.shape is None else f"[{', '.join(map(str, side.shape))}]"
+    return f"{shape} with {side.labels.target}"
+
+
+def _side(given: Any, request: DataRequest, name: str) -> _Side:
+    if not isinstance(given, Arrays):
+        return _dataset_side(given, request, name)
+    images = images_of(given.x, given.x_name, request.get("layout"))
+    labels = labels_of(given.y, given.y_name, request)
+    if len(images) != len(labels.values):
+        raise DataError(
+            f"{given.x_name} has {len(images)} samples and {given.y_name} {len(labels.values)} "
+            "labels; each sample has one"
+        )
+    source = Memory(images, labels.values, name)
+    return _Side(source, labels, tuple(images.shape[1:]), images.dim() == 5)
+
+
+def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
     try:
         count = len(dataset)
     except TypeError as error:
@@ -170,31 +253,30 @@ def open_own(
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
-    probes = evenly(count, PROBES)
-    shapes, labels = [], {}
+    nothing = torch.zeros(count, dtype=torch.int64)
+    layout, cut = request.get("layout"), cutting(request, dataset)
+    own = Own(dataset, nothing, "classes", name, cut, layout, request.policy)
+    shapes, seen = [], {}
     with seeded() as seed:
-        for index in probes:
+        for index in evenly(count, PROBES):
             seed(index)
-            where = f"sample {index} of {name}"
-            sample, labels[index] = read(dataset, index, where)
-            shapes.append(tuple(form.image(sample, where).shape))
-    known = _labels_known(dataset, count, labels)
+            sample, seen[index] = own.read(index)
+            shapes.append(tuple(own.image(sample, own.where(index)).shape))
+    known = _known_labels(dataset, count, seen)
     notices: tuple[str, ...] = ()
-    if known is None:
-        known = _read_all(dataset, count, name)
-        if count > 1000:
-            notices = (
-                f"all {count:,} samples of {name} were read once for their labels; an attribute "
-                "`targets` of the Dataset spares that",
-            )
-    learned, names = _learned(known, f"the labels of {name}", asked)
-    own = Own(dataset, learned.labels, learned.target, names, name, form, request.policy)
+    if known is None and count > _MANY:
+        notices = (
+            f"all {count:,} samples of {name} were read once for their labels; an attribute "
+            "`targets` of the Dataset saves that",
+        )
+    labels = _read_labels(own, count, request) if known is None else _labels(known, name, request)
+    own = replace(own, labels=labels.values, target=labels.target)
     shape = shapes[0] if len({*shapes}) == 1 else None
-    return Opened(own, shape, len(shapes[0]) == 4, notices)
+    return _Side(own, labels, shape, len(shapes[0]) == 4, notices)
 
 
-def _labels_known(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
-    """All labels by an attribute of the Dataset, where it agrees with those that were seen."""
+def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
+    """Return all labels from an attribute of the Dataset that agrees with the labels that were seen."""
     inner, indices = dataset, range(count)
     if isinstance(dataset, torch.utils.data.Subset):
         inner, indices = dataset.dataset, dataset.indices  # type: ignore[assignment]
@@ -204,78 +286,64 @@ def _labels_known(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] |
             values = list(found)[:] if found is not None and len(found) == len(inner) else None
         except TypeError:
             continue
-        if values is None:
-            continue
-        own = [values[index] for index in indices]
-        if all(_same(own[index], label) for index, label in seen.items()):
-            return own
+        if values is not None:
+            own = [values[index] for index in indices]
+            if all(_same_class(own[index], label) for index, label in seen.items()):
+                return own
     return None
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two labels are one class."""
+def _same_class(one: Any, other: Any) -> bool:
     first, second = _array(one), _array(other)
     if first is None or second is None or first.size != 1 or second.size != 1:
         return False
     return first.dtype.kind in "bui" and second.dtype.kind in "bui" and int(first) == int(second)
 
 
-def _read_all(dataset: Any, count: int, name: str) -> list[Any]:
-    found = []
+def _read_labels(own: Own, count: int, request: DataRequest) -> Labels:
+    """Read all samples for their labels; of maps only the largest class is kept."""
+    found, largest = [], []
     with seeded() as seed:
         for index in range(count):
             seed(index)
-            label = read(dataset, index, f"sample {index} of {name}")[1]
+            label = own.read(index)[1]
             array = _array(label)
             if array is not None and array.ndim >= 2:
-                found.append(_largest(mask_of(label, f"sample {index} of {name}")))
+                largest.append(int(_map_of(label, own.where(index)).max()))
             else:
                 found.append(label)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Mask:
-    """A map of classes was read, of which this is the largest."""
-
-    largest: int
-
-
-def _largest(mask: Tensor) -> _Mask:
-    return _Mask(int(mask.max()))
-
-
-def _learned(labels: Sequence[Any], where: str, asked: Reading) -> tuple[Learned, tuple[str, ...]]:
-    """What labels say, and names of the classes as far as the labels tell: of pixels, so many."""
-    masks = [each for each in labels if isinstance(each, _Mask)]
-    if masks:
-        if len(masks) < len(labels):
-            raise DataError(f"{where} are maps of classes for some samples, and not for others")
-        count = max(2, 1 + max(each.largest for each in masks))
-        names = asked.classes or tuple(map(str, range(count)))
-        if len(names) < count:
-            raise DataError(f"{where} go up to {count - 1}, and `classes` names {len(names)}")
-        return Learned("pixels", torch.zeros(len(labels), dtype=torch.int64)), names
-    arrays = [_array(each) for each in labels]
-    if any(each is None for each in arrays):
-        strange = next(each for each, array in zip(labels, arrays, strict=True) if array is None)
+    if not largest:
+        return _labels(found, own.name, request)
+    if found:
         raise DataError(
-            f"{where} are of type {type(strange).__name__}; give whole numbers or floats"
+            f"the labels of {own.name} are maps of classes for some samples, and not for others"
         )
-    if len({each.shape for each in arrays if each is not None}) > 1:
+    return Labels("pixels", torch.zeros(count, dtype=torch.int64), 1 + max(largest))
+
+
+def _labels(values: Sequence[Any], name: str, request: DataRequest) -> Labels:
+    where = f"the labels of {name}"
+    arrays = []
+    for value in values:
+        array = _array(value)
+        if array is None:
+            raise DataError(
+                f"{where} are of type {type(value).__name__}; give whole numbers or floats"
+            )
+        arrays.append(array)
+    if len({each.shape for each in arrays}) > 1:
         raise DataError(f"{where} are of several shapes; all must have as many numbers")
-    learned = learned_of(np.stack([each for each in arrays if each is not None]), where, asked)
-    return learned, learned.names
+    return labels_of(np.stack(arrays), where, request)
 
 
-def digest_of(own: Own) -> list[object]:
-    """Facts that tell a Dataset from another: its labels, and the values of some samples."""
-    count = len(own)
-    facts: list[object] = [count, own.target, own.labels.numpy().tobytes()]
+def _digest(side: _Side) -> str:
+    """Return a checksum of the labels and the values of some samples."""
+    source, target = side.source, side.labels.target
+    facts: list[object] = [len(source), target, source.labels.numpy().tobytes()]
     with seeded() as seed:
-        for index in evenly(count, PROBES):
+        for index in evenly(len(source), PROBES):
             seed(index)
-            image, label = own[index]
+            image, label = source[index]
             facts += [tuple(image.shape), image.numpy().tobytes()]
             facts.append(label if isinstance(label, int) else label.numpy().tobytes())
-    return [facts_fingerprint(facts)]
+    return facts_fingerprint(facts)

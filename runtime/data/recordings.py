@@ -1,31 +1,38 @@
-"""Events of a recording, counted in frames.
+"""Recordings of event cameras, as frames in which their events are counted, and their files.
 
-An event has a time, a column, a row and a polarity: t, x, y, p, as SpikingJelly and tonic call them.
+An event has a time, a column, a row and a polarity: t, x, y, p, as in SpikingJelly and tonic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.sources.options import Placed, parse_size
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.data.arrays import finite
+from danetc.runtime.data.files import Strings, read_numpy
+from danetc.runtime.data.request import DataRequest
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 _LARGEST = 2**53
-"""Bound of floating-point numbers that stand for whole ones: a float64 holds all of those below."""
+"""Bound below which float64 holds every whole number."""
+_COLUMNS = ("t", "x", "y", "p")
+_FRAMES = "frames"
+"""Name of the array of frames in an npz file, as in SpikingJelly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
     """How a recording becomes frames [T, P, H, W].
 
-    ``frames`` is T and ``size`` (H, W), None where they are not known. With one polarity events are
-    counted whatever theirs is. By ``number`` each frame holds equally many events, by ``time`` it
-    takes equally long.
+    ``frames`` is T and ``size`` is (H, W), None if unknown. With one polarity, all events count
+    alike. By ``number`` each frame has equally many events, by ``time`` it takes equally long.
     """
 
     frames: int | None
@@ -34,7 +41,11 @@ class Cutting:
     by: str = "number"
 
     def cut(self, events: Any, where: str) -> Tensor:
-        """Counts of the events (``events["x"]`` and so on, [M] each), float32. Raises DataError."""
+        """Return the counts of the events (``events["x"]`` and so on, [M] each), float32.
+
+        Frames begin where those of SpikingJelly do (``split_by``); the last one takes the rest. Raises
+        DataError.
+        """
         frames, _, height, width = self.shape(events, where)
         x, y = (column(events, name, where).astype(np.int64) for name in "xy")
         if len(x) < (frames if self.by == "number" else 1):
@@ -44,7 +55,16 @@ class Cutting:
                 f"{where} has events at x to {x.max()} and y to {y.max()}, outside of "
                 f"{height}x{width}; the size is height x width"
             )
-        cells = self._frame_of(events, frames, where)
+        if self.by == "number":
+            frame_of = np.arange(len(x)) // (len(x) // frames)
+        else:
+            times = column(events, "t", where)
+            whole = times.dtype.kind in "bui"
+            times = times.astype(np.int64 if whole else np.float64)
+            times -= times.min()
+            each = max(1, times.max() // frames) if whole else (times.max() or 1.0) / frames
+            frame_of = (times // each).astype(np.int64)
+        cells = np.minimum(frame_of, frames - 1)
         if self.polarities == 2:
             cells = cells * 2 + (column(events, "p", where).astype(np.int64) > 0)
         cells = (cells * height + y) * width + x
@@ -53,11 +73,11 @@ class Cutting:
         return torch.from_numpy(counts.astype(np.float32)).reshape(shape)
 
     def shape(self, events: Any, where: str) -> tuple[int, int, int, int]:
-        """That of the frames. Raises DataError where T or the size is not known."""
+        """Return the shape of the frames. Raises DataError if T or the size is unknown."""
         if self.frames is None:
             raise DataError(
-                f"{where} is a recording, and how many frames to make of one is not known; set steps "
-                "in the recipe or the network"
+                f"{where} is a recording, and the number of frames to make of it is not known; set "
+                "steps in the recipe or the network"
             )
         if self.size is None:
             y, x = (int(column(events, name, where).max(initial=0)) + 1 for name in "yx")
@@ -67,45 +87,32 @@ class Cutting:
             )
         return self.frames, self.polarities, *self.size
 
-    def _frame_of(self, events: Any, frames: int, where: str) -> np.ndarray:
-        """The frame [M] of each event, from 0.
 
-        Frames begin where SpikingJelly's do (``split_by``), the last one taking the rest.
-        """
-        count = len(events["x"])
-        if self.by == "number":
-            return np.minimum(np.arange(count) // (count // frames), frames - 1)
-        times = column(events, "t", where)
-        whole = times.dtype.kind in "bui"
-        times = times.astype(np.int64 if whole else np.float64)
-        times -= times.min()
-        each = max(1, times.max() // frames) if whole else (times.max() or 1.0) / frames
-        return np.minimum((times // each).astype(np.int64), frames - 1)
-
-
-def cutting(asked: Placed, frames: int | None, dataset: Any = None) -> Cutting:
-    """As the options ``size`` and ``by`` say, or as tonic's Datasets have their ``sensor_size``: width,
-    height and polarities; those in a cache have them too.
+def cutting(request: DataRequest, dataset: Any = None) -> Cutting:
+    """Return the cutting by the options ``size`` and ``by``, or by the ``sensor_size`` (width, height,
+    polarities) of a Dataset of tonic or of the one in its cache.
     """
-    text, by = asked.get("size"), asked.get("by") or "number"
-    found = getattr(dataset, "sensor_size", None)
-    if found is None:
-        found = getattr(getattr(dataset, "dataset", None), "sensor_size", None)
-    if text is not None or found is None:
-        return Cutting(frames, None if text is None else parse_size(text), by=by)
-    width, height, polarities = (int(each) for each in found)
-    return Cutting(frames, (height, width), 1 if polarities == 1 else 2, by)
+    by = request.get("by") or "number"
+    sensor = getattr(dataset, "sensor_size", None)
+    if sensor is None:
+        sensor = getattr(getattr(dataset, "dataset", None), "sensor_size", None)
+    if request.size is not None or sensor is None:
+        return Cutting(request.frames, request.size, by=by)
+    width, height, polarities = (int(each) for each in sensor)
+    return Cutting(request.frames, (height, width), 1 if polarities == 1 else 2, by)
 
 
 def is_recording(sample: object) -> bool:
-    """Whether a sample is an array of events with fields, as tonic has them."""
-    return isinstance(sample, np.ndarray) and {"t", "x", "p"} <= {*(sample.dtype.names or ())}
+    """True for events by their columns: an array with fields, as in tonic, or a dictionary."""
+    if isinstance(sample, np.ndarray):
+        return {"t", "x", "p"} <= {*(sample.dtype.names or ())}
+    return isinstance(sample, dict) and {"t", "x", "p"} <= sample.keys()
 
 
 def column(events: Any, name: str, where: str) -> np.ndarray:
-    """Return ``t``, ``x``, ``y`` or ``p`` of the events [M]; without ``y``, as of a cochlea, rows are 0.
+    """Return ``t``, ``x``, ``y`` or ``p`` of the events [M]. Without ``y``, as in a cochlea, rows are 0.
 
-    Raises DataError unless it holds one finite number for each event.
+    Raises DataError unless there is one finite number for each event.
     """
     x = np.asarray(events["x"])
     known = events.dtype.names if isinstance(events, np.ndarray) else tuple(events)
@@ -120,3 +127,74 @@ def column(events: Any, name: str, where: str) -> np.ndarray:
     if found.dtype.kind == "f" and not (np.abs(found) < _LARGEST).all():
         raise DataError(f"`{name}` of {where} has values that are not finite or above 2^53")
     return found
+
+
+def event_reader(
+    root: Path, names: Strings, request: DataRequest
+) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
+    """Return the shape of the samples in npz and npy files, and the function that reads them: frames
+    of one shape, or events that are cut into frames. The first file decides (the first that can be
+    read, if others are skipped). Raises DataError.
+    """
+    for name in names:
+        path = str(root / name)
+        try:
+            loaded = _loaded(path)
+            if is_recording(loaded):
+                cut = cutting(request)
+                return cut.shape(loaded, path), partial(_read_recording, cut)
+            shape = tuple(_frames(loaded, path).shape)
+            return shape, partial(_read_frames, shape)
+        except UnreadableError:
+            if request.policy == "stop":
+                raise
+    raise DataError(f"none of the {len(names)} recordings in {root} can be read")
+
+
+def _loaded(path: str) -> Any:
+    """Return the array of a file, or t, x, y and p in a dictionary. Raises UnreadableError."""
+
+    def wanted(names: Sequence[str]) -> Sequence[str]:
+        if {*_COLUMNS} <= {*names}:
+            return _COLUMNS
+        if _FRAMES not in names and len(names) != 1:
+            raise UnreadableError(
+                f"{path} holds no array `{_FRAMES}` (but {', '.join(names) or 'nothing'}), and "
+                "not just one array"
+            )
+        return [_FRAMES if _FRAMES in names else names[0]]
+
+    loaded = read_numpy(path, wanted)
+    return loaded.popitem()[1] if isinstance(loaded, dict) and len(loaded) == 1 else loaded
+
+
+def _read_recording(cut: Cutting, path: str) -> Tensor:
+    events = _loaded(path)
+    if not is_recording(events):
+        raise UnreadableError(f"{path} holds no events (t, x, y, p), but others do")
+    return cut.cut(events, path)
+
+
+def _read_frames(shape: tuple[int, ...], path: str) -> Tensor:
+    frames = _frames(_loaded(path), path)
+    if tuple(frames.shape) != shape:
+        raise DataError(
+            f"{path} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
+            f"recording are {list(shape)}; all must have the same T and size"
+        )
+    return frames
+
+
+def _frames(loaded: Any, path: str) -> Tensor:
+    if is_recording(loaded):
+        raise UnreadableError(f"{path} holds events, but others hold frames")
+    if loaded.ndim != 4 or not loaded.size:
+        raise UnreadableError(
+            f"{path} has an array of {list(loaded.shape)}, where frames [T, C, H, W] are needed"
+        )
+    if loaded.dtype.kind not in "buif":
+        raise UnreadableError(f"{path} has values of type {loaded.dtype}, which are not numbers")
+    try:
+        return finite(loaded, path)
+    except DataError as error:
+        raise UnreadableError(str(error)) from error

@@ -1,18 +1,20 @@
-"""Data sets opened by their names, those of ``danetc.runtime.sources``."""
+"""Data sets opened by name, with drawn classes and converted channels."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from importlib import import_module
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
-from danetc.runtime.data.channels import with_channels
-from danetc.runtime.data.source import DataSet, DrawnClasses, Source, facts_fingerprint
-from danetc.runtime.sources.request import DataRequest, Policy
-from danetc.runtime.sources.table import find
+from danetc.runtime.data.dataset import DataSet, DrawnClasses, Memory, Source, facts_fingerprint
+from danetc.runtime.data.request import Policy
+from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
+
+COLOUR, GREY = 3, 1
 
 
 def open_data(
@@ -24,30 +26,28 @@ def open_data(
     frames: int | None = None,
     channels: int | None = None,
 ) -> DataSet:
-    """The data set that ``text`` names: ``NAME`` or ``NAME:ARGUMENT``, as in ``sources.table.SOURCES``.
+    """Open the data set ``NAME`` or ``NAME:ARGUMENT`` (see ``sources.SOURCES``).
 
-    With ``classes``, so many classes drawn at random by ``subset_seed``, numbered anew. With
-    ``channels``, grey and colour are converted to that number (``with_channels``).
-    ``on_unreadable`` is for sources that read files while they train. ``frames`` is T for
-    recordings of events that are still to be cut into frames.
+    ``classes`` draws that many classes at random by ``subset_seed`` and numbers them anew.
+    ``channels`` converts between grey and colour (see ``with_channels``). ``on_unreadable``
+    concerns files that are read during training. ``frames`` is the T into which recordings of
+    events are cut.
 
-    Raises DataError where there is none, or it is not as it should be.
+    Raises DataError if there is no such data set, or it is damaged.
     """
-    row, name, argument = find(text)
-    module = import_module(f"danetc.runtime.data.{row.module}")
-    request = DataRequest(name, argument, on_unreadable, frames)
-    row.look(request)
-    data: DataSet = module.open_source(request)
+    source, argument = find(text)
+    request = source.request(argument, on_unreadable, frames)
+    data: DataSet = source.open(request, source.look(request))
     if classes is not None:
         data = draw_classes(data, classes, subset_seed)
     return data if channels is None else with_channels(data, channels)
 
 
 def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
-    """``count`` classes of ``data``, drawn at random, in their old order under new numbers.
+    """Draw ``count`` classes of ``data``, which keep their order and get new numbers.
 
     A class is drawn by its place in an order that depends on ``seed`` and the number of classes
-    alone, so the 5 of one seed are among its 20. Raises DataError for less than 2 or too many.
+    alone: the 5 classes of a seed are among its 20. Raises DataError for less than 2 or too many.
     """
     if data.target != "classes":
         raise DataError(
@@ -66,17 +66,88 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
     names = tuple(data.class_names[number] for number in drawn)
     renumbered = torch.full((data.classes,), -1, dtype=torch.int64)
     renumbered[list(drawn)] = torch.arange(count)
+
+    def only_drawn(source: Source) -> Source:
+        labels = renumbered[source.labels]
+        kept = (labels >= 0).nonzero().flatten()
+        return source.select(kept, labels[kept])
+
     return replace(
         data,
         class_names=names,
-        train=_only(data.train, renumbered),
-        test=_only(data.test, renumbered),
+        train=only_drawn(data.train),
+        test=only_drawn(data.test),
         drawn=DrawnClasses(seed, data.classes, drawn, names),
         fingerprint=facts_fingerprint((data.fingerprint, drawn)),
     )
 
 
-def _only(source: Source, renumbered: torch.Tensor) -> Source:
-    labels = renumbered[source.labels]
-    kept = (labels >= 0).nonzero().flatten()
-    return source.select(kept, labels[kept])
+def with_channels(data: DataSet, channels: int) -> DataSet:
+    """Convert grey images to 3 equal channels or colour images to grey, with a notice.
+
+    Grey is the luma of ITU-R BT.601. Frames of events, and images of other numbers of channels, are
+    returned unchanged: ``check_fit`` refuses them.
+    """
+    own = data.shape[0] if data.shape is not None else COLOUR
+    if data.events or own == channels or {own, channels} != {COLOUR, GREY}:
+        return data
+    message = (
+        f"the images of {data.name} are grey; each is given to the network's 3 channels"
+        if channels == COLOUR
+        else f"the images of {data.name} are in colour; the network gets their grey values"
+    )
+    train, test = (
+        replace(source, images=_convert(source.images, channels))
+        if isinstance(source, Memory)
+        else _Converted(source, channels)
+        for source in (data.train, data.test)
+    )
+    return replace(
+        data,
+        train=train,
+        test=test,
+        shape=(channels, *data.shape[1:]) if data.shape is not None else None,
+        notices=(*data.notices, message),
+        details={**data.details, "converted_to_channels": channels},
+    )
+
+
+def _convert(images: Tensor, channels: int) -> Tensor:
+    """Convert images [..., 1, H, W] to 3 equal channels, or [..., 3, H, W] to grey."""
+    if channels == COLOUR:
+        return images.expand(*images.shape[:-3], COLOUR, *images.shape[-2:])
+    grey: Tensor = F.rgb_to_grayscale(images, num_output_channels=GREY)
+    return grey
+
+
+@dataclass(frozen=True, eq=False)
+class _Converted:
+    """A source whose images are converted when they are read."""
+
+    source: Source
+    channels: int
+
+    @property
+    def labels(self) -> Tensor:
+        return self.source.labels
+
+    @property
+    def on_unreadable(self) -> Policy:
+        return self.source.on_unreadable
+
+    @property
+    def draws(self) -> bool:
+        return self.source.draws
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        image, label = self.source[index]
+        return _convert(image, self.channels), label
+
+    def where(self, index: int) -> str:
+        return self.source.where(index)
+
+    def select(self, indices: Tensor, labels: Tensor) -> _Converted:
+        return replace(self, source=self.source.select(indices, labels))

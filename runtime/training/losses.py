@@ -15,6 +15,7 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items.losses import LOSSES as ROWS
+from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
@@ -22,7 +23,6 @@ from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
-from danetc.runtime.sources.target import IGNORED, Target
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
 from danetc.runtime.training.own_losses import checked, function_of

@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.runtime.data import Batch
-from danetc.runtime.data.transfer import AHEAD
-from danetc.runtime.sources.target import IGNORED, Target
+from danetc.runtime.data.batch import AHEAD, Batch
+from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.training.distributed import World
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)

@@ -17,8 +17,8 @@ import torch
 
 import danetc as package
 from danetc.main import main
+from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.measure import MeasureOptions
-from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.system.files import read_record
 from danetc.runtime.training.signals import Stopped
 from tests.forked import forked, free_port

@@ -15,7 +15,7 @@ from PIL import Image
 import danetc
 from danetc.output.samples import in_terminal
 from danetc.runtime.data import open_data
-from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.data.sources import SOURCES
 
 from .conftest import Run
 from .datasets import SMALL_DATA

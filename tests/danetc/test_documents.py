@@ -10,7 +10,7 @@ import click
 import pytest
 
 from danetc.main import program
-from danetc.runtime.sources.table import find
+from danetc.runtime.data.sources import find
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -36,7 +36,7 @@ def commands(document: str) -> list[list[str]]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_are_understood(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # DIR stands for a folder of the reader's; the kinds of data must be known ones.
-    monkeypatch.setattr("danetc.runtime.sources.table.look_at", find)
+    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)
     if not (ROOT / document).is_file():
         pytest.skip("the documents are not beside the tests")
     lines = commands(document)

@@ -18,7 +18,7 @@ import danetc
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, Memory, open_data
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World, alone, joined
 from danetc.runtime.training.engine import Fitted, fit

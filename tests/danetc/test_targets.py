@@ -18,7 +18,7 @@ from danetc.dsl.recipe.schema import TARGETS
 from danetc.dsl.recipe.text import read_setting
 from danetc.runtime.data import open_data
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.sources.target import IGNORED
+from danetc.runtime.data.request import IGNORED
 from danetc.runtime.training.losses import LOSSES, Seen
 from danetc.runtime.training.totals import Totals
 from danetc.tasks.grid.plot import accuracy_figure, training_figure

@@ -23,7 +23,7 @@ from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.dsl.syntax.words import AXES
 from danetc.reference import SECTIONS, TOPICS, entries, entry_of, find, section, topic
-from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.data.sources import SOURCES
 
 
 def test_every_row_of_every_table_has_an_entry() -> None:

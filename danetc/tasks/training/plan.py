@@ -19,8 +19,8 @@ from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
+from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
-from danetc.runtime.sources.table import find
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
 from danetc.tasks.code import admit_functions
@@ -166,7 +166,7 @@ def find_recipe(
         raise UserError(
             f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
         )
-    kind = find(data)[1].replace("-", "_")
+    kind = find(data)[0].name.replace("-", "_")
     wanted = name or (own[0] if own else kind)
     found = module.names.get(wanted)
     if found is None or found.declaration.kind != "recipe":

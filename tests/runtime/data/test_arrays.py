@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from danetc.runtime.data import DataError, Memory, open_data
-from danetc.runtime.data.arrays import Reading, hold_out, images_of, learned_of
-from danetc.runtime.sources.target import IGNORED
+from danetc.runtime.data.arrays import Labels, held_out, images_of, labels_of
+from danetc.runtime.data.request import IGNORED
+from danetc.runtime.data.sources import npz
 
 DICE = np.random.default_rng(0)
 
@@ -63,23 +64,21 @@ def test_arrays_of_other_names_and_splits_are_chosen(tmp_path: Path) -> None:
 
 def test_layouts_and_types_become_those_of_images() -> None:
     last = DICE.random((5, 8, 9, 3))
-    found, events = images_of(last, "x")
+    found = images_of(last, "x")
     assert np.array_equal(found, np.moveaxis(last, -1, 1).astype(np.float32))
-    assert not events
-    assert images_of(np.zeros((5, 8, 9)), "x")[0].shape == (5, 1, 8, 9)
-    assert images_of(np.zeros((5, 7)), "x")[0].shape == (5, 7, 1, 1)
-    assert images_of(np.zeros((5, 3, 8, 3)), "x")[0].shape == (5, 3, 8, 3)  # first, where both can
-    assert images_of(np.zeros((5, 3, 8, 3)), "x", "hwc")[0].shape == (5, 3, 3, 8)
-    frames, events = images_of(np.full((2, 4, 2, 8, 8), 700), "x")
-    assert events
+    assert images_of(np.zeros((5, 8, 9)), "x").shape == (5, 1, 8, 9)
+    assert images_of(np.zeros((5, 7)), "x").shape == (5, 7, 1, 1)
+    assert images_of(np.zeros((5, 3, 8, 3)), "x").shape == (5, 3, 8, 3)  # first, where both can
+    assert images_of(np.zeros((5, 3, 8, 3)), "x", "hwc").shape == (5, 3, 3, 8)
+    frames = images_of(np.full((2, 4, 2, 8, 8), 700), "x")
     assert frames.dtype == torch.float32
     assert frames.max() == 700
-    assert images_of(np.arange(256).reshape(1, 16, 16), "x")[0].dtype == torch.uint8
+    assert images_of(np.arange(256).reshape(1, 16, 16), "x").dtype == torch.uint8
     for wrong, told in (
         (np.full((1, 8, 8), 300), "whole numbers from 300 to 300"),
         (np.full((1, 8, 8), np.nan), "not finite"),
         (np.full((1, 8, 8), 1e300), "not finite, or too large for float32"),
-        (np.array(["a"] * 64).reshape(1, 8, 8), "no numbers"),
+        (np.array(["a"] * 64).reshape(1, 8, 8), "not numbers"),
         (np.zeros(4), r"an array of [4]"),
         (np.zeros((0, 8, 8)), r"an array of [0, 8, 8]"),
     ):
@@ -87,10 +86,15 @@ def test_layouts_and_types_become_those_of_images() -> None:
             images_of(wrong, "x")
 
 
+def labels(y: np.ndarray, **options: str) -> Labels:
+    request = npz.SOURCE.request(",".join(["FILE", *(f"{k}={v}" for k, v in options.items())]))
+    return labels_of(y, "y", request)
+
+
 def test_labels_say_what_is_learned() -> None:
     def target(y: Any, **asked: Any) -> tuple[str, list[int]]:
-        found = learned_of(np.asarray(y), "y", Reading(**asked))
-        return found.target, list(found.labels.shape)
+        found = labels(np.asarray(y), **asked)
+        return found.target, list(found.values.shape)
 
     assert target([0, 2, 1]) == ("classes", [3])
     assert target([[0], [2], [1]]) == ("classes", [3])
@@ -100,17 +104,17 @@ def test_labels_say_what_is_learned() -> None:
     assert target([0, 2, 1], targets="numbers") == ("numbers", [3, 1])
     assert target([0.0, 2.0], targets="classes") == ("classes", [2])
     assert target(np.zeros((2, 4, 4), int)) == ("pixels", [2, 4, 4])
-    named = learned_of(np.array(["owl", "cat", "owl"]), "y", Reading())
-    assert (named.labels.tolist(), named.names) == ([1, 0, 1], ("cat", "owl"))
-    mask = learned_of(np.array([[[0, 255], [1, 2]]]), "y", Reading()).labels
+    named = labels(np.array(["owl", "cat", "owl"]))
+    assert (named.values.tolist(), named.names) == ([1, 0, 1], ("cat", "owl"))
+    mask = labels(np.array([[[0, 255], [1, 2]]])).values
     assert mask.tolist() == [[[0, IGNORED], [1, 2]]]
     for wrong, asked, told in (
         ([-1, 2], {}, "labels from -1 to 2"),
         ([10**6], {}, "targets=numbers"),
-        ([[1, 1], [0, 1]], {}, "several classes of one sample are not learned"),
+        ([[1, 1], [0, 1]], {}, "a sample cannot have several classes"),
         (np.zeros((2, 4, 4)), {}, "whole numbers [N, H, W] are classes of pixels"),
-        ([0.5], {"targets": "classes"}, "which are no classes"),
-        (["fox"], {"classes": ("cat", "owl")}, "`fox`, which is none of cat, owl"),
+        ([0.5], {"targets": "classes"}, "which are not classes"),
+        (["fox"], {"classes": "cat;owl"}, "`fox`, which is not one of cat, owl"),
         ([np.inf], {}, "not finite"),
     ):
         with pytest.raises(DataError, match=re.escape(told)):
@@ -118,15 +122,17 @@ def test_labels_say_what_is_learned() -> None:
 
 
 def test_a_share_is_held_out_of_each_class() -> None:
-    labels = torch.tensor([0] * 50 + [1] * 10)
-    learned = learned_of(labels.numpy(), "y", Reading())
-    train, test = hold_out(learned, 0.2)
-    assert labels[test].bincount().tolist() == [10, 2]
-    assert sorted([*train.tolist(), *test.tolist()]) == list(range(60))
+    source = Memory(torch.arange(60).reshape(60, 1, 1, 1), torch.tensor([0] * 50 + [1] * 10))
+    train, test = held_out(source, 0.2)
+    assert test.labels.bincount().tolist() == [10, 2]
+    numbers = [
+        int(image) for part in (train, test) for image, _ in (part[n] for n in range(len(part)))
+    ]  # type: ignore[arg-type]
+    assert sorted(numbers) == list(range(60))
     torch.manual_seed(7)
-    assert torch.equal(hold_out(learned, 0.2)[1], test)  # it depends on nothing else
+    assert torch.equal(held_out(source, 0.2)[1].images, test.images)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="leaves none to test on"):
-        hold_out(learned, 0.001)
+        held_out(source, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,7 @@ def test_what_is_not_said_is_asked_for(
 
 def test_files_that_are_damaged_or_would_run_code(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_text("no archive")
-    with pytest.raises(DataError, match=r"no.npz cannot be read: it is no file of numpy.savez"):
+    with pytest.raises(DataError, match=r"no.npz cannot be read: it is not a file of numpy.savez"):
         open_data(str(tmp_path / "no.npz"))
     objects = np.array([{}], dtype=object)
     text = save(tmp_path, x_train=objects, y_train=[0], x_test=objects, y_test=[0])
@@ -208,7 +214,7 @@ def test_names_that_are_no_text_are_refused(name: str, tmp_path: Path) -> None:
     x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
     for names in (np.full(4, 0x110000, np.uint32).view("<U1"), np.array([b"\xff"] * 4)):
         arrays = {"x_train": x, "y_train": y, "x_test": x, "y_test": y, name: names}
-        with pytest.raises(DataError, match=rf"`{name}` of .* holds names that are no text"):
+        with pytest.raises(DataError, match=rf"`{name}` of .* holds names that are not text"):
             open_data(save(tmp_path, **arrays))
 
 
@@ -218,7 +224,7 @@ def test_an_npy_file_in_front_of_an_archive_is_no_file_of_savez(tmp_path: Path) 
     path = Path(text.removeprefix("npz:"))
     np.save(tmp_path / "front.npy", x)
     path.write_bytes((tmp_path / "front.npy").read_bytes() + path.read_bytes())
-    with pytest.raises(DataError, match=r"cannot be read: it is no file of numpy.savez"):
+    with pytest.raises(DataError, match=r"cannot be read: it is not a file of numpy.savez"):
         open_data(text)
 
 

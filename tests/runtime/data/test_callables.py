@@ -12,7 +12,7 @@ import torch
 
 from danetc.runtime.data import Batches, DataError, DataSet, Memory, open_data
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.sources.table import look_at
+from danetc.runtime.data.sources import look_at
 
 CODE = """
 import random

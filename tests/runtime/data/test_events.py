@@ -20,7 +20,7 @@ import torch
 
 from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.sources.recordings import SETS
+from danetc.runtime.data.sources.events import SETS
 
 from .conftest import MakeEvents, pixels
 
@@ -114,7 +114,7 @@ def _longer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_objects, "Python objects, not numbers (what is pickled is not read)"),
+        (_objects, "Python objects, not numbers (pickles are not read)"),
         (_pickle, "cannot be read: "),
         (_cut, "cannot be read: "),
         (_empty, "cannot be read: "),

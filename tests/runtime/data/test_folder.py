@@ -169,7 +169,7 @@ def _pipe(file: Path) -> None:
 DAMAGE = {
     _truncated: "cannot be read",
     _empty: "the file is empty",
-    _text: "it is no image, or a damaged one",
+    _text: "it is not an image, or a damaged one",
     _flipped: "cannot be read",
     _deep: "more than 8 bits a value",
     _gone: "No such file",

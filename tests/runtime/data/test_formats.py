@@ -15,8 +15,8 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from danetc.runtime.data import DataError, open_data
-from danetc.runtime.data.events import SETS, _check_present
 from danetc.runtime.data.images import FORMATS, decode_image
+from danetc.runtime.data.sources.events import SETS, _check_downloads
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -87,7 +87,7 @@ def test_no_image_starts_a_program(
     tmp_path: Path, marker: Path, make: Callable[[Path], str]
 ) -> None:
     text = make(tmp_path / "data")
-    with pytest.raises(DataError, match=r"(1\.png|0\.png|row 0).* it is no image"):
+    with pytest.raises(DataError, match=r"(1\.png|0\.png|row 0).* it is not an image"):
         _ = open_data(text).train[0]
     assert not marker.exists()
     with suppress(OSError, subprocess.CalledProcessError), Image.open(io.BytesIO(EPS)) as image:
@@ -112,5 +112,5 @@ def test_unpacked_pickles_are_not_taken_for_those_of_a_checked_archive(
 
     (tmp_path / "extract").mkdir()
     with pytest.raises(DataError, match="would unpickle"):
-        _check_present(Kind, SETS["bullying10k"], tmp_path)
-    _check_present(Kind, SETS["nmnist"], tmp_path)
+        _check_downloads(Kind, SETS["bullying10k"], tmp_path)
+    _check_downloads(Kind, SETS["nmnist"], tmp_path)

@@ -77,7 +77,7 @@ def test_tonic_reads_what_is_there_and_downloads_nothing(tmp_path: Path) -> None
     assert frames.sum() == len(events)
     with pytest.raises(DataError, match="nothing is downloaded here: fetch https://"):
         open_data(f"tonic:NMNIST:{tmp_path / 'data'}", frames=3)
-    with pytest.raises(DataError, match="how many frames"):
+    with pytest.raises(DataError, match="number of frames"):
         open_data(text)
 
 
@@ -291,7 +291,9 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
     one, other = data.train[3][0], data.test[3][0]
     assert torch.equal(one, other)
     assert one.sum() == 40
-    with pytest.raises(DataError, match="how many frames to make of one is not known; set steps"):
+    with pytest.raises(
+        DataError, match="the number of frames to make of it is not known; set steps"
+    ):
         open_data(f"{tmp_path / 'own.py'}:make")
     kept = open_data(f"{tmp_path / 'own.py'}:kept", frames=4)
     assert len(list((tmp_path / "kept").glob("*.hdf5"))) == 8
@@ -321,7 +323,7 @@ def test_files_of_events_are_cut_into_frames(tmp_path: Path) -> None:
     for options, frames, told in (
         ("", 4, "say it: ,size=HxW (this one needs "),
         (",size=9", 4, "it is height x width"),
-        (",size=9x12", None, "how many frames to make of one is not known"),
+        (",size=9x12", None, "the number of frames to make of it is not known"),
     ):
         with pytest.raises(DataError, match=re.escape(told)):
             open_data(f"events:{tmp_path}{options}", frames=frames)

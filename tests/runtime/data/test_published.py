@@ -53,8 +53,8 @@ def test_fashion_mnist_may_be_packed_and_may_lie_in_the_folder_itself(
     [
         ("t10k-images-idx3-ubyte", None, "does not hold t10k-images-idx3-ubyte"),
         ("train-images-idx3-ubyte", lambda data: data[:-5], "should hold 23520 values and holds 23515"),
-        ("train-images-idx3-ubyte", lambda data: b"\x01" + data[1:], "no idx file of bytes in 3"),
-        ("train-images-idx3-ubyte", lambda data: b"", "no idx file"),
+        ("train-images-idx3-ubyte", lambda data: b"\x01" + data[1:], "not an idx file of bytes in 3"),
+        ("train-images-idx3-ubyte", lambda data: b"", "not an idx file"),
         ("train-labels-idx1-ubyte", lambda data: data[:-1] + b"\x0b", "has the label 11, but there are 10"),
         (
             "train-labels-idx1-ubyte",
@@ -139,7 +139,7 @@ def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("test_batch.bin", lambda data: data[:-1], "is no whole number of images of 3073"),
+        ("test_batch.bin", lambda data: data[:-1], "is not a whole number of images of 3073"),
         ("test_batch.bin", lambda data: b"", "has 0 bytes"),
         (
             "test_batch.bin",

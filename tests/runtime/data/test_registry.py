@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from danetc.runtime.data import DataError, DataSet, Memory, open_data
-from danetc.runtime.sources.table import SOURCES
+from danetc.runtime.data.sources import SOURCES
 
 
 def memory(data: DataSet) -> tuple[Memory, Memory]:
@@ -101,7 +101,7 @@ def test_synthetic_noise_of_100_percent_hides_the_classes() -> None:
         ("synthetic:size=0", "`0`; it must be a whole number from 1"),
         ("synthetic:size=big", "`big`; it must be a whole number from 1"),
         ("synthetic:count", "must be a whole number from 2"),
-        ("synthetic:count=10000000,size=500", "GiB would be kept in memory"),
+        ("synthetic:count=10000000,size=500", "GiB do not fit the limit of 8 GiB"),
         ("folder", "`folder` needs a folder: folder:DIR"),
         ("fashion-mnist", "`fashion-mnist` needs a folder"),
         ("cifar100:", "`cifar100` needs a folder"),
@@ -123,7 +123,7 @@ def test_a_folder_that_is_missing_empty_or_a_file_is_named(text: str, tmp_path: 
     for name, message in (
         ("missing", "there is no folder"),
         ("empty", "is empty"),
-        ("file", "is no folder"),
+        ("file", "is not a folder"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             open_data(f"{text}:{tmp_path / name}")

@@ -10,8 +10,8 @@ import pytest
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from danetc.runtime.data import DataError, open_data
-from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
-from danetc.runtime.sources.table import SOURCES, look_at
+from danetc.runtime.data.class_folders import EXTENSIONS
+from danetc.runtime.data.sources import SOURCES, look_at
 from tests.danetc.datasets import SMALL_DATA, make_folder
 
 FILES = ("npz", "python")
@@ -77,25 +77,25 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
             "csv:t.csv,label=a",
             "`csv:t.csv,label=a`: tables are not read: save their columns as arrays with",
         ),
-        ("notes.CSV,test=0.2", "for npz:FILE, or give a Dataset of your own, python:FILE.py:NAME"),
+        ("notes.CSV,test=0.2", "for npz:FILE, or write a Dataset, python:FILE.py:NAME"),
         (
             "masks:data",
-            "`masks:data`: folders of masks are not read: give a Dataset of your own, python:",
+            "`masks:data`: folders of masks are not read: write a Dataset, python:",
         ),
         ("", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
         (":x", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
         ("data/imags", "there is no file or folder `data/imags`; did you mean `data/images`?"),
         (
             "data/images",
-            "is a folder, and no data set says of what kind; write `folder:data/images` or ",
+            "is a folder of an unknown kind; write `folder:data/images` or ",
         ),
-        ("notes.txt", "`notes.txt` is a file that no kind of data set is made of. Data sets are"),
+        ("notes.txt", "`notes.txt` is a file that is not a data set. Data sets are"),
         ("folder:data/images/val", "has no folder `train`; did you mean `folder:data/images`?"),
         ("folder:data/images/train", "has no folder `train`; did you mean `folder:data/images`?"),
         ("events:data/images", "data/images/train/cat holds no recordings (.npz, .npy)"),
         ("webdataset:data/t-{0..99999999999}.tar", "stands for more than 100,000 shards"),
         ("webdataset:data/{0..999}{0..999}", "stands for more than 100,000 shards"),
-        ("synthetic:count=100000000", "GiB would be kept in memory"),
+        ("synthetic:count=100000000", "GiB do not fit the limit of 8 GiB"),
         ("nothing\x1b[2J", "there is no data set `nothing\\x1b[2J`"),
     ],
 )
@@ -129,4 +129,4 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_images_end_as_torchvision_has_them() -> None:
-    assert set(EXTENSIONS[IMAGES]) == set(IMG_EXTENSIONS)
+    assert set(EXTENSIONS["images"]) == set(IMG_EXTENSIONS)

@@ -13,7 +13,7 @@ from torch import Tensor
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data import Batch, Batches, Memory
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.transfer import streamed
+from danetc.runtime.data.batch import streamed
 
 CPU = torch.device("cpu")
 

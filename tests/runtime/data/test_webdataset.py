@@ -118,7 +118,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
     [
         ({"a.png": b"", "b.png": b"", "b.cls": b"0"}, r"the sample a in .* has no label \(.cls\)"),
         ({"a.cls": b"0", "a.txt": b""}, "the sample a in .* has no image"),
-        ({"a.png": b"", "a.cls": b"dog"}, "is `dog`; it must be a class's number"),
+        ({"a.png": b"", "a.cls": b"dog"}, "is `dog`; it must be a class number"),
         ({"a.png": b"", "a.cls": b"-1"}, "is `-1`; it must be"),
         ({"a.png": b"", "a.cls": b"1"}, "labels up to 1, but none of class 0"),
         ({}, "holds no samples"),

@@ -1,4 +1,4 @@
-"""What a data set is: two sources of samples with labels, and the facts that a run records."""
+"""Data sets: two sources of labelled samples, and the facts that a run records."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from danetc.runtime.sources.request import Policy
-from danetc.runtime.sources.target import Target
+from danetc.runtime.data.request import DataRequest, Policy, Target
 
 Split = Literal["test", "train"]
 
@@ -19,42 +19,39 @@ Split = Literal["test", "train"]
 class Source(Protocol):
     """The samples of one split.
 
-    A sample is an image [C, H, W], uint8 from 0 to 255 or float32, or, of events, frames
-    [T, C, H, W] of any real dtype; with it comes its class from 0, the classes of its pixels
-    [H, W], or numbers [D], float32.
+    A sample is an image [C, H, W], uint8 from 0 to 255 or float32, or frames of events
+    [T, C, H, W] of any real dtype. Its label is a class from 0, a map of classes [H, W], or numbers
+    [D], float32.
     """
 
     @property
     def labels(self) -> Tensor:
-        """Of all samples: classes [N], int64, or numbers [N, D], float32. Those of pixels [N, H, W],
-        or zeros [N] where they are in files that are read with the samples.
+        """Labels of all samples: classes [N], int64; numbers [N, D], float32; or maps [N, H, W].
+        Zeros [N] if the maps are only read with their samples.
         """
 
     @property
     def draws(self) -> bool:
-        """Whether a sample is drawn at random when it is read: then it is seeded before."""
+        """True if reading a sample draws random numbers, which are seeded before."""
 
     @property
-    def on_unreadable(self) -> Policy:
-        """What a sample that cannot be read does."""
+    def on_unreadable(self) -> Policy: ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        """A sample and its label. Raises UnreadableError."""
+        """Return a sample and its label. Raises UnreadableError."""
 
     def where(self, index: int) -> str:
-        """The sample's file, or what else tells a person which one it is."""
+        """Return the file of a sample, or what else identifies it in messages."""
 
     def select(self, indices: Tensor, labels: Tensor) -> Source:
-        """Of these samples [M] only, with these labels [M]."""
+        """Return the samples at ``indices`` [M] with ``labels`` [M]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Samples in memory: ``images`` [N, C, H, W] (or [N, T, C, H, W]), ``labels`` [N], of pixels
-    [N, H, W], of numbers [N, D].
-    """
+    """Samples in memory: ``images`` [N, C, H, W] or [N, T, C, H, W], and their labels."""
 
     images: Tensor
     labels: Tensor
@@ -77,13 +74,12 @@ class Memory:
 
 
 def label_of(labels: Tensor, index: int) -> int | Tensor:
-    """That of a sample: a class, the classes of pixels, or numbers."""
     return int(labels[index]) if labels.dim() == 1 else labels[index]
 
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """Some samples of another source; under ``labels`` of their own, where they have a class each."""
+    """Some samples of another source. Their classes may have new numbers."""
 
     source: Source
     indices: Tensor
@@ -112,22 +108,22 @@ class Selected:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most so many of ``count`` indices, evenly spread, the first and the last among them."""
+    """Return at most ``most`` of ``count`` indices, evenly spread, the first and the last included."""
     few = min(count, most)
     return [number * (count - 1) // max(1, few - 1) for number in range(few)]
 
 
 def number_of(source: Source, index: int) -> int:
-    """The number that a sample has in the whole set, of which ``source`` may be a selection."""
+    """Return the number of a sample in the whole set, of which ``source`` may be a selection."""
     if isinstance(source, Selected):
         return number_of(source.source, int(source.indices[index]))
-    inner: Source | None = getattr(source, "source", None)  # one that changes each sample
+    inner: Source | None = getattr(source, "source", None)  # of a source that converts samples
     return index if inner is None else number_of(inner, index)
 
 
 @dataclass(frozen=True)
 class DrawnClasses:
-    """Classes drawn at random: which ones, by their numbers and names in the whole set."""
+    """Classes drawn at random, with their numbers and names in the whole set."""
 
     seed: int
     out_of: int
@@ -139,10 +135,9 @@ class DrawnClasses:
 class DataSet:
     """A data set, opened.
 
-    ``shape`` is that of a raw sample, (C, H, W) or (T, C, H, W), where all have the same, else
-    None. ``class_names`` are those of the classes, or of the numbers where ``target`` says that
-    numbers are learned. ``details`` are facts of this kind of set for the record, ``notices`` what a person
-    should read once.
+    ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
+    ``class_names`` has a name for each class, or for each number if numbers are learned.
+    ``details`` are further facts for the record, ``notices`` are shown to the user once.
     """
 
     name: str
@@ -160,7 +155,7 @@ class DataSet:
 
     @property
     def classes(self) -> int:
-        """How many outputs a network of it has: one for each class, or for each number."""
+        """Number of outputs of a network: one for each class, or for each number."""
         return len(self.class_names)
 
     def split(self, name: Split) -> Source:
@@ -168,7 +163,7 @@ class DataSet:
 
     @property
     def subset(self) -> tuple[int, ...] | None:
-        """The numbers that the classes have in the whole set, where some were drawn from it."""
+        """Numbers of the drawn classes in the whole set; None if none were drawn."""
         return self.drawn.indices if self.drawn is not None else None
 
     @property
@@ -176,7 +171,7 @@ class DataSet:
         return self.train.on_unreadable
 
     def describe(self) -> dict[str, object]:
-        """Everything that tells this data set from another, as JSON data."""
+        """Return the facts that distinguish this data set from others, as JSON data."""
         facts: dict[str, object] = {
             "name": self.name,
             "text": self.text,
@@ -201,8 +196,39 @@ class DataSet:
         return facts
 
 
+def memory_set(
+    request: DataRequest,
+    class_names: tuple[str, ...],
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    **facts: Any,
+) -> DataSet:
+    """Return a data set of images [N, C, H, W] and classes [N] of each split, arrays or tensors.
+
+    ``facts`` are further fields of the data set.
+    """
+    sources = [
+        Memory(
+            torch.as_tensor(images).contiguous(),
+            torch.as_tensor(labels, dtype=torch.int64),
+            f"{request.text} ({split})",
+        )
+        for split, (images, labels) in (("train", train), ("test", test))
+    ]
+    return DataSet(
+        name=request.name,
+        text=request.text,
+        class_names=class_names,
+        train=sources[0],
+        test=sources[1],
+        shape=tuple(sources[0].images.shape[1:]),
+        fingerprint=memory_fingerprint(*sources),
+        **facts,
+    )
+
+
 def memory_fingerprint(*sources: Memory) -> str:
-    """Of every value of sources in memory."""
+    """Return a checksum of all images and labels."""
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
         for tensor in (source.images, source.labels):
@@ -212,7 +238,7 @@ def memory_fingerprint(*sources: Memory) -> str:
 
 
 def facts_fingerprint(facts: Iterable[object]) -> str:
-    """Of names, counts and sizes: what stands for files too many to read."""
+    """Return a checksum of names, counts and sizes, for files that are too many to read."""
     digest = hashlib.blake2b(digest_size=16)
     for fact in facts:
         digest.update(repr(fact).encode("utf-8", "backslashreplace") + b"\n")

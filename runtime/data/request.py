@@ -1,0 +1,190 @@
+"""Requests for data: a source, a place and options. Never imports torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from danetc.dsl.diagnostics.diagnostic import closest, did_you_mean, instead
+from danetc.runtime.system.errors import DataError
+
+Policy = Literal["stop", "skip"]
+"""Effect of an unreadable sample: it ends the run, or it is skipped and counted."""
+Target = Literal["classes", "pixels", "numbers"]
+"""Targets of training: a class for each sample, a class for each pixel, or real numbers."""
+IGNORED = -100
+"""Class of the pixels that losses ignore: torch's default. Files have 255 instead."""
+
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("val", "test", "validation", "valid")
+"""Usual names of splits, in the order in which they are tried."""
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "targets": ("classes", "numbers"),
+    "layout": ("chw", "hwc"),
+    "by": ("number", "time"),
+}
+"""Options with a fixed set of values."""
+_OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+_MOST_CLASSES = 100_000
+_MOST_ENTRIES = 10_000
+"""Number of folder entries that are compared with a misspelt name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """The data that a user asks for: ``NAME:PLACE,option=value,...``.
+
+    ``classes`` are the names that the option of that name lists. ``frames`` is the number of frames
+    T into which recordings of events are cut, None if unknown.
+    """
+
+    name: str
+    argument: str
+    place: str
+    options: Mapping[str, str]
+    classes: tuple[str, ...] = ()
+    policy: Policy = "stop"
+    frames: int | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+    def get(self, option: str) -> str | None:
+        return self.options.get(option)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the samples that ``test`` holds out; None if ``test`` names a split."""
+        try:
+            return float(self.options.get("test", ""))
+        except ValueError:
+            return None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of recordings, from the option ``size``. Raises DataError."""
+        text = self.options.get("size")
+        if text is None:
+            return None
+        match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", text)
+        if match is None:
+            raise DataError(f"the option `size` is `{text}`; it is height x width, as in 128x128")
+        return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A kind of data that ``--data`` takes.
+
+    ``look`` checks that the data exist without importing torch or reading them, and returns what it
+    has found; ``open`` takes that and returns the ``DataSet``. Both raise DataError.
+    """
+
+    name: str
+    usage: str
+    meaning: str
+    look: Callable[[DataRequest], Any]
+    open: Callable[[DataRequest, Any], Any]
+    options: tuple[str, ...] = ()
+    ending: str = ""
+    """Ending of the files that need no name in front, as in ``--data FILE.npz``."""
+
+    def request(
+        self, argument: str, policy: Policy = "stop", frames: int | None = None
+    ) -> DataRequest:
+        """Parse ``PLACE,key=value,...``. Raises DataError for unknown options and wrong values."""
+        options: dict[str, str] = {}
+        parts = argument.split(",")
+        while self.options and len(parts) > 1 and (match := _OPTION.fullmatch(parts[-1])):
+            key, value = match[1], match[2].strip()
+            if key not in self.options:
+                if Path(",".join(parts)).expanduser().exists():
+                    break  # the comma belongs to the path
+                raise DataError(
+                    f"`{self.name}` has no option `{key}`; {instead(key, self.options)}"
+                )
+            if key in options:
+                raise DataError(f"`{self.name}` has the option `{key}` twice; leave one out")
+            if not value:
+                raise DataError(f"the option `{key}` of `{self.name}` is empty; write {key}=VALUE")
+            if value not in (choices := CHOICES.get(key, (value,))):
+                hint = did_you_mean(value, choices) or f"it is {' or '.join(choices)}"
+                raise DataError(f"the option `{key}` of `{self.name}` is `{value}`; {hint}")
+            options[key] = value
+            parts.pop()
+        classes = class_list(options["classes"]) if "classes" in options else ()
+        place = ",".join(parts)
+        found = DataRequest(self.name, argument, place, options, classes, policy, frames)
+        if found.share is not None and not 0 < found.share < 1:
+            raise DataError(
+                f"the option `test` of `{self.name}` is {options['test']}; a share is between 0 and "
+                "1, as in test=0.2"
+            )
+        _ = found.size  # raises where it is malformed
+        return found
+
+
+def class_list(text: str) -> tuple[str, ...]:
+    """Return the class names ``A;B;C``, or the lines of a file. Raises DataError."""
+    if ";" in text:
+        names, where = [name.strip() for name in text.split(";")], "the option `classes`"
+    else:
+        path = existing(text, "classes:FILE", "the name of one class in each line")
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise DataError(f"{path} cannot be read: {reason}") from error
+        names, where = [line.strip() for line in lines if line.strip()], str(path)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{where} names the class `{twice}` twice; each has one number")
+    if not 2 <= len(names) <= _MOST_CLASSES or not all(names):
+        raise DataError(f"{where} holds {len(names)} names of classes; give 2 or more")
+    return tuple(names)
+
+
+def existing(place: str, form: str, holds: str) -> Path:
+    """Return the path of ``place``, which the user writes as ``form`` (``npz:FILE`` or ``folder:DIR``).
+
+    Raises DataError if it is missing, not of that kind, or an empty folder. ``holds`` describes
+    what it should hold.
+    """
+    name, _, variable = form.rpartition(":")
+    kind = "file" if variable == "FILE" else "folder"
+    if not place:
+        raise DataError(f"`{name}` needs a {kind}: {form}, where {variable} holds {holds}")
+    path = Path(place).expanduser()
+    takes = f"{form} takes one that holds {holds}"
+    if not path.exists():
+        raise DataError(f"there is no {kind} {path}; {near(path) or takes}")
+    if not (path.is_file() if kind == "file" else path.is_dir()):
+        raise DataError(f"{path} is not a {kind}; {takes}")
+    if kind == "folder" and not any(path.iterdir()):
+        raise DataError(f"the folder {path} is empty; {takes}")
+    return path
+
+
+def near(path: Path) -> str | None:
+    """Return ``did you mean ...`` for a missing path: an entry like its first missing part."""
+    missing = path.absolute()
+    while not missing.parent.exists() and missing != missing.parent:
+        missing = missing.parent
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [each.name for each in islice(entries, _MOST_ENTRIES)]
+    except OSError:
+        return None
+    close = closest(missing.name, names)
+    if close is None:
+        return None
+    there = missing.with_name(close)
+    whole = there / path.absolute().relative_to(missing)
+    found = whole if whole.exists() else there
+    return f"did you mean `{found if path.is_absolute() else os.path.relpath(found)}`?"

@@ -1,0 +1,176 @@
+"""Images in tar files, with an index of where each of them is.
+
+Shards are read in random order, not as a stream: their headers are read once, when the data set is
+opened, so that every process can read every image. Only images and ``.cls`` are read: nothing is
+unpickled and no shell command (``pipe:``) is run.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.data.class_folders import EXTENSIONS
+from danetc.runtime.data.dataset import DataSet, Selected, facts_fingerprint
+from danetc.runtime.data.files import Strings
+from danetc.runtime.data.images import decode_image
+from danetc.runtime.data.request import DataRequest, Policy
+from danetc.runtime.system.errors import DataError, UnreadableError
+
+_LABELS = ("cls", "cls.txt")
+_MAX_CLASSES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ShardImages:
+    """Images [3, H, W], uint8. ``places`` [N, 3] holds the shard, offset and length of each image, in
+    bytes.
+    """
+
+    names: Strings
+    labels: Tensor
+    places: Tensor
+    shards: Strings
+    on_unreadable: Policy
+    draws: bool = field(default=False, init=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        shard, offset, length = self.places[index].tolist()
+        where = self.where(index)
+        try:
+            with open(self.shards[shard], "rb") as file:
+                file.seek(offset)
+                data = file.read(length)
+        except OSError as error:
+            raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
+        return decode_image(data, where), int(self.labels[index])
+
+    def where(self, index: int) -> str:
+        return f"{self.names[index]} in {self.shards[int(self.places[index, 0])]}"
+
+    def select(self, indices: Tensor, labels: Tensor) -> Selected:
+        return Selected(self, indices, labels)
+
+
+def shard_set(
+    request: DataRequest, train_shards: Sequence[Path], test_shards: Sequence[Path]
+) -> DataSet:
+    """Return the samples of shards. A sample is an image and ``.cls`` with its class, a whole number
+    from 0. Raises DataError.
+    """
+    train, train_facts = _index(train_shards, request.policy)
+    test, test_facts = _index(test_shards, request.policy)
+    classes = int(train.labels.max()) + 1
+    counts = train.labels.bincount(minlength=classes)
+    if not counts.all():
+        raise DataError(
+            f"the shards for training have labels up to {classes - 1}, but none of class "
+            f"{int(counts.argmin())}; classes must be numbered from 0 without a gap"
+        )
+    if int(test.labels.max()) >= classes:
+        raise DataError(
+            f"the shards for testing have the class {int(test.labels.max())}, but those for "
+            f"training have {classes} classes (0 to {classes - 1})"
+        )
+    return DataSet(
+        name=request.name,
+        text=request.text,
+        class_names=tuple(map(str, range(classes))),
+        train=train,
+        test=test,
+        shape=None,
+        fingerprint=facts_fingerprint([*train_facts, "test", *test_facts]),
+        details={
+            "channels": 3,
+            "train_shards": len(train_shards),
+            "test_shards": len(test_shards),
+        },
+    )
+
+
+def _index(shards: Sequence[Path], policy: Policy) -> tuple[ShardImages, list[object]]:
+    """Return the images of shards, and the facts of them for the fingerprint."""
+    names: list[str] = []
+    labels: list[int] = []
+    places: list[tuple[int, int, int]] = []
+    facts: list[object] = []
+    for number, path in enumerate(shards):
+        seen = []
+        for image, label in _samples(path):
+            names.append(image.name)
+            labels.append(label)
+            places.append((number, image.offset_data, image.size))
+            seen.append((image.name, label, image.size))
+        if not seen:
+            raise DataError(f"the shard {path} holds no samples")
+        facts += [path.name, seen]
+    images = ShardImages(
+        Strings(names),
+        torch.tensor(labels),
+        torch.tensor(places),
+        Strings(map(str, shards)),
+        policy,
+    )
+    return images, facts
+
+
+def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """Yield the image and the label of each sample of a shard.
+
+    The files of a sample follow each other and share their names up to the first dot. Raises
+    DataError.
+    """
+    key: str | None = None
+    label: int | None = None
+    image: tarfile.TarInfo | None = None
+
+    def sample() -> tuple[tarfile.TarInfo, int]:
+        if label is None or image is None:
+            lacks = "no label (.cls)" if label is None else "no image"
+            raise DataError(f"the sample {key} in {path} has {lacks}")
+        return image, label
+
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                if not member.isfile():
+                    continue
+                folder, slash, file = member.name.rpartition("/")
+                stem, _, ending = file.partition(".")
+                own, ending = f"{folder}{slash}{stem}", ending.lower()
+                if own != key:
+                    if key is not None:
+                        yield sample()
+                    key, label, image = own, None, None
+                if ending in _LABELS:
+                    label = _label(shard, member, path)
+                elif image is None and f".{ending}".endswith(EXTENSIONS["images"]):
+                    image = member
+                shard.members = []  # type: ignore[attr-defined]  # it would keep every header
+        if key is not None:
+            yield sample()
+    except tarfile.TarError as error:
+        packed = path.suffix in (".gz", ".tgz", ".zst", ".bz2", ".xz")
+        hint = "unpack it to a plain tar file" if packed else "it is damaged, or not a tar file"
+        raise DataError(f"the shard {path} cannot be read ({error}); {hint}") from error
+    except OSError as error:
+        raise DataError(f"the shard {path} cannot be read: {error.strerror or error}") from error
+
+
+def _label(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
+    file = shard.extractfile(member)
+    assert file is not None, "a regular file"
+    text = file.read(32).decode("ascii", "replace").strip()
+    if not text.isdecimal() or int(text) >= _MAX_CLASSES:
+        raise DataError(
+            f"the label {member.name} in {path} is `{text}`; it must be a class number, from 0"
+        )
+    return int(text)

@@ -1,0 +1,127 @@
+"""THE table of data sets: one module each, which imports torch only to open it.
+
+The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch and numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.runtime.data.request import DataSource, near
+from danetc.runtime.data.sources import (
+    cifar,
+    digits,
+    events,
+    fashion_mnist,
+    folder,
+    huggingface,
+    npz,
+    python,
+    synthetic,
+    tonic,
+    webdataset,
+)
+from danetc.runtime.system.errors import DataError
+
+SOURCES: Mapping[str, DataSource] = {
+    source.name: source
+    for source in (
+        digits.SOURCE,
+        fashion_mnist.SOURCE,
+        cifar.CIFAR10,
+        cifar.CIFAR100,
+        folder.SOURCE,
+        webdataset.SOURCE,
+        npz.SOURCE,
+        python.SOURCE,
+        huggingface.SOURCE,
+        tonic.SOURCE,
+        events.SOURCE,
+        synthetic.SOURCE,
+    )
+}
+KNOWN = "Data sets are " + ", ".join(source.usage for source in SOURCES.values())
+_LONGEST = 200
+_ALIASES = {
+    "imagenet": "folder",
+    "imagefolder": "folder",
+    "tar": "webdataset",
+    "wds": "webdataset",
+} | {name: f"events:{name}" for name in events.SETS}
+"""Other names of data sets, for hints."""
+_DATASET = "write a Dataset, python:FILE.py:NAME, whose samples are"
+_NOT_READ = {
+    "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE, or "
+    f"{_DATASET} images and labels",
+    "masks": f"folders of masks are not read: {_DATASET} an image and its map of classes [H, W]",
+}
+"""Formats that are not read, with what to use instead."""
+
+
+def find(text: str) -> tuple[DataSource, str]:
+    """Return the source that ``text`` names, and its argument. Raises DataError.
+
+    Files with a known ending and code need no name.
+    """
+    name, _, argument = text.partition(":")
+    if name in SOURCES:
+        return SOURCES[name], argument
+    place = text.partition(",")[0]
+    ending = Path(place).suffix.lower()
+    unread = _NOT_READ.get(name) or _NOT_READ.get(ending.removeprefix("."))
+    if unread is not None and not Path(f"{name}.py").is_file():  # a module of that name
+        raise DataError(f"`{text}`: {unread}")
+    for source in SOURCES.values():
+        # `digits.npz` is a misspelt name unless there is such a file
+        misspelt = Path(place).name.partition(".")[0] in SOURCES and not Path(place).exists()
+        if source.ending and source.ending == ending and not misspelt:
+            return source, text
+    if python.names_code(text):
+        return python.SOURCE, text
+    message = _missing(text, name) if name else "no data set is named"
+    raise DataError(f"{message}{'' if message.endswith('?') else '.'} {KNOWN}")
+
+
+def look_at(text: str) -> None:
+    """Raise DataError unless the data that ``text`` names exist, as far as quick checks tell."""
+    try:
+        source, argument = find(text)
+        source.look(source.request(argument))
+    except DataError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        # a name that is too long or has a zero byte; no access; `~somebody` who does not exist
+        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        raise DataError(f"`{shown}`: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _missing(text: str, name: str) -> str:
+    """Return what is wrong with a text that names no data set, with a hint."""
+    place = Path(text).expanduser()
+    stem = name.partition(".")[0]
+    hint = did_you_mean(name, SOURCES) or did_you_mean(stem, SOURCES)
+    if stem in SOURCES and stem != name:
+        hint = f"did you mean `{stem}`?"
+    elif name.lower() in _ALIASES:
+        hint = f"did you mean `{_ALIASES[name.lower()]}:DIR`?"
+    message = f"there is no data set `{name}`"
+    if place.exists():
+        what = "a folder" if place.is_dir() else "a file"
+        kinds = [f"`{each}:{text}`" for each, source in SOURCES.items() if _takes(source, text)]
+        if kinds:
+            return f"`{text}` is {what} of an unknown kind; write {' or '.join(kinds)}"
+        message = f"`{text}` is {what} that is not a data set"
+    elif hint is None and ("/" in text or "\\" in text or place.suffix):
+        message, hint = f"there is no file or folder `{text}`", near(place)
+    return message if hint is None else f"{message}; {hint}"
+
+
+def _takes(source: DataSource, text: str) -> bool:
+    """True if the source accepts what is at a place."""
+    try:
+        source.look(source.request(text))
+    except (DataError, OSError):
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""``huggingface:PLACE``: data sets of the library ``datasets``, from files or by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from danetc.dsl.diagnostics.diagnostic import instead
+from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, near
+from danetc.runtime.system.errors import DataError
+
+_USAGE = (
+    "huggingface:DIR, which `save_to_disk` has written or holds parquet files, one such FILE, or NAME of "
+    "the hub"
+)
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_PARQUET = ".parquet"
+_SAVED = ("dataset_dict.json", "state.json")
+_IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
+_LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation", "mask")
+
+
+def _look(request: DataRequest) -> Path:
+    """Return the path of a folder or a file, or of the name of a data set of the hub."""
+    place = request.place
+    path = Path(place).expanduser()
+    if not place:
+        raise DataError(f"`huggingface` needs a place: {_USAGE}")
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise DataError(f"the folder {path} is empty; {_USAGE}")
+        return path
+    file = path.suffix.lower() == _PARQUET
+    if file and path.is_file():
+        if request.share is None:
+            raise DataError(
+                f"{path} is one split, and every epoch is tested on another: hold out a share "
+                "(,test=0.2), or name a folder with train.parquet and test.parquet"
+            )
+    elif file or path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
+        hint = near(path) or _USAGE
+        raise DataError(f"there is no {'file' if file else 'folder'} {path}; {hint}")
+    return path
+
+
+def _open(request: DataRequest, path: Path) -> Any:
+    """Return the columns of images and labels of two splits, whose rows are read when they are used.
+
+    The library downloads a data set of the hub unless its cache has it.
+    """
+    from danetc.runtime.data.own import own_set
+    from danetc.runtime.data.table_rows import Rows
+
+    tables = _tables(request.place, path, request.get("config"))
+    sides: list[Any] = [tables[_chosen("split", "train", request, tables, TRAIN_NAMES)], None]
+    columns = [
+        _chosen("column", option, request, sides[0].column_names, usual)
+        for option, usual in (("image", _IMAGES), ("label", _LABELS))
+    ]
+    if request.share is None:
+        sides[1] = tables[_chosen("split", "test", request, tables, TEST_NAMES)]
+    names = getattr(sides[0].features[columns[1]], "names", None)
+    classes = tuple(names) if isinstance(names, list) and len(names) > 1 else ()
+    train, test = (each and Rows(each, *columns) for each in sides)
+    data = own_set(request, train, test, Path(request.place).name, classes=classes)
+    return replace(data, details={**data.details, "columns": columns})
+
+
+def _chosen(
+    kind: str, option: str, request: DataRequest, there: Collection[str], usual: Collection[str]
+) -> str:
+    """Return the split or column that an option names, or the first with a usual name."""
+    given = request.get(option)
+    names = (given,) if given else usual
+    found = next((name for name in names if name in there), None)
+    if found is None:
+        name = next(iter(names))
+        hint = instead(name, there, f"its {kind}s are")
+        share = ", or hold out a share: ,test=0.2" if option == "test" else ""
+        raise DataError(f"there is no {kind} `{name}`; {hint} (say ,{option}=NAME{share})")
+    return found
+
+
+def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
+    """Return the tables of all splits by their names."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "`huggingface` needs the library datasets, which is not installed; "
+            "pip install 'danetc[huggingface]'"
+        ) from error
+    try:
+        with redirect_stderr(StringIO()):  # progress bars
+            if any((path / name).is_file() for name in _SAVED):
+                found = datasets.load_from_disk(str(path))
+            elif path.suffix.lower() == _PARQUET:
+                found = datasets.load_dataset("parquet", data_files={"train": str(path)})
+            else:
+                found = datasets.load_dataset(str(path) if path.is_dir() else place, config)
+    except ConnectionError as error:
+        raise DataError(
+            f"`{place}` is not in the cache of the library datasets ({datasets.config.HF_DATASETS_CACHE}), "
+            f"and the hub cannot be reached ({error}); where it can, "
+            f'datasets.load_dataset("{place}").save_to_disk(DIR) writes what huggingface:DIR takes'
+        ) from error
+    except Exception as error:  # of any of its readers
+        reason = str(error).strip()
+        if "Config name is missing" in reason:
+            reason = f"it has several configurations; say ,config=NAME: {' '.join(reason.split())}"
+        reason = reason.partition("\n")[0] or type(error).__name__
+        raise DataError(f"{place} cannot be opened by the library datasets: {reason}") from error
+    return found if isinstance(found, Mapping) else {"train": found}
+
+
+SOURCE = DataSource(
+    "huggingface",
+    "huggingface:DIR",
+    "a data set of the library datasets: a folder of save_to_disk or of parquet files, one such "
+    "file, or a name of the hub; FILE.parquet alone means it too; needs danetc[huggingface]",
+    _look,
+    _open,
+    ("train", "test", "image", "label", "classes", "targets", "layout", "config"),
+    _PARQUET,
+)

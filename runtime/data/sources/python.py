@@ -1,0 +1,128 @@
+"""``python:MODULE:NAME``: Datasets or arrays that a user's own code returns."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from danetc.runtime.data.request import DataRequest, DataSource, near
+from danetc.runtime.system.errors import DataError
+
+_PLACE = re.compile(r"(?P<home>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_][\w.]*)")
+_USAGE = "python:MODULE:NAME or python:FILE.py:NAME"
+
+
+def _look(request: DataRequest) -> str:
+    """Return ``MODULE:NAME`` after a check, by files alone, that the module exists."""
+    match = _PLACE.fullmatch(request.place)
+    if match is None:
+        raise DataError(
+            f"`python` needs a module or a file, and the name in it that gives the data: {_USAGE}; "
+            f"not `{request.place}`"
+        )
+    home = match["home"]
+    if home.endswith(".py"):
+        path, missing = Path(home).expanduser(), f"there is no file {home}"
+        exists = path.is_file()
+    else:
+        path = Path(*home.split(".")).with_suffix(".py")
+        missing = f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
+        exists = _is_module(home)
+    if not exists:
+        raise DataError(f"{missing}; {near(path) or f'it takes {_USAGE}'}")
+    return request.place
+
+
+def names_code(text: str) -> bool:
+    """True if ``text`` is ``MODULE:NAME``, and there is such a module."""
+    match = _PLACE.fullmatch(text.partition(",")[0])
+    if match is None:
+        return False
+    home = match["home"]
+    return Path(home).is_file() if home.endswith(".py") else _is_module(home)
+
+
+def _is_module(name: str) -> bool:
+    """True if a module or its package is found. Neither is imported, which would run its code."""
+    first = name.partition(".")[0]
+    path = Path(first)
+    if path.is_dir() or path.with_suffix(".py").is_file() or first in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(first) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _open(request: DataRequest, place: str) -> Any:
+    """Call the code, and return a data set of what it gives.
+
+    The SHA-256 of its file is part of the fingerprint. Errors of the code are DataErrors that name
+    its line.
+    """
+    from danetc.runtime.data.dataset import facts_fingerprint
+    from danetc.runtime.data.own import own_set, seeded
+    from danetc.runtime.data.returned import class_names, returned_by, splits_of
+    from danetc.runtime.system.files import DamagedError, file_digest
+    from danetc.runtime.system.locks import in_turn
+    from danetc.runtime.system.user_code import UserCodeError, file_of, found_at
+
+    try:
+        code = found_at(place)
+    except UserCodeError as error:
+        raise DataError(f"`{place}`: {error}") from error
+    # In turn: one process writes what the others then find, as the caches of tonic.
+    with _errors_of_code(place), in_turn(request.text):
+        with seeded() as seed:
+            seed(0)
+            given = returned_by(code, request)
+        train, test = splits_of(given, request)
+        data = own_set(request, train, test, place, classes=class_names(train))
+    file = file_of(code)
+    if file is None:
+        return data
+    try:
+        digest = file_digest(file)
+    except DamagedError:
+        return data
+    return replace(
+        data,
+        details={**data.details, "code": f"{file.name} (SHA-256 {digest})"},
+        fingerprint=facts_fingerprint((data.fingerprint, digest)),
+    )
+
+
+@contextmanager
+def _errors_of_code(place: str) -> Iterator[None]:
+    """Turn errors of the user's code into DataErrors, also those of the lengths and properties of
+    its Datasets.
+    """
+    from danetc.runtime.system.user_code import failure_of_user
+
+    try:
+        yield
+    except DataError:
+        raise
+    except (Exception, SystemExit) as error:
+        where = failure_of_user(error)
+        if where is None:
+            raise
+        raise DataError(f"`{place}` ends with an error: {where}") from error
+
+
+SOURCE = DataSource(
+    "python",
+    "python:MODULE:NAME",
+    "your own code: a function that returns train and test, Datasets or arrays; MODULE:NAME or "
+    "FILE.py:NAME alone mean it too",
+    _look,
+    _open,
+    ("train", "test", "classes", "targets", "layout", "size", "by"),
+)
