@@ -61,12 +61,10 @@ def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
     for split, side in (("train", train), ("test", test)):
         if isinstance(side, TensorDataset) and len(side.tensors) == 2:
             side = side.tensors
-        if _is_pair_of_arrays(side):
-            side = Arrays(
-                *map(_as_array, side),
-                f"the images of `{place}` ({split})",
-                f"the labels of `{place}` ({split})",
-            )
+        if side is not None and _is_pair_of_arrays(side):
+            x, y = map(_as_array, side)
+            of = f"`{place}` ({split})"
+            side = Arrays(x, y, f"the images of {of}", f"the labels of {of}")
         elif side is not None and not hasattr(side, "__getitem__"):
             raise DataError(
                 f"`{place}` gives a {type(side).__name__} for {split}, which cannot be read in random "
@@ -105,8 +103,8 @@ def _named(given: Mapping[Any, Any], request: DataRequest) -> tuple[Any, Any | N
     train = request.get("train") or next((name for name in TRAIN_NAMES if name in given), None)
     if train is None or train not in given:
         found = roles(names, request, f"what `{request.place}` gives")
-        test = found.test and [_as_array(given[name]) for name in found.test]
-        return [_as_array(given[name]) for name in found.train], test
+        test_pair = found.test and [_as_array(given[name]) for name in found.test]
+        return [_as_array(given[name]) for name in found.train], test_pair
     if request.share is not None:
         return given[train], None
     test = request.get("test") or next((name for name in TEST_NAMES if name in given), None)
