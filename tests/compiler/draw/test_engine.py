@@ -8,10 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from danetc.commands import draw as command
+from danetc.commands.networks import draw_command
+from danetc.commands.parser import make_command
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
@@ -19,6 +21,7 @@ from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
+from danetc.tasks import drawing
 from tests.compiler.draw.pictures import SVG, groups, read, texts
 from tests.compiler.emit.small import resnet
 
@@ -49,9 +52,12 @@ def test_the_gv_is_what_graphviz_draws(small: Graph) -> None:
 
 
 def test_what_there_is_to_choose_from_is_the_same_for_the_command() -> None:
-    assert tuple(LEVELS) == command.LEVELS
-    assert command.FORMATS == FORMATS
-    assert command.THEMES == THEMES
+    kinds: dict[str | None, Any] = {
+        item.name: item.type for item in make_command("draw", draw_command).params
+    }
+    assert list(kinds["level"].choices) == list(LEVELS)
+    assert list(kinds["theme"].choices) == list(THEMES)
+    assert FORMATS == drawing.FORMATS
 
 
 def test_unknown_levels_and_formats(small: Graph) -> None:
