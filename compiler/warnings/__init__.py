@@ -1,8 +1,7 @@
-"""Warnings, of what builds and is suspicious: a table of rules, and what they find. Needs no torch.
+"""Warnings about specs that build and look suspicious: a table of rules. Needs no torch.
 
-A rule sees a file, a lowered network or a recipe, all without errors: where there is an error,
-what looks suspicious may follow from it. A comment ``# allow CODE`` at a statement allows a warning
-there.
+Rules see files, lowered networks and recipes without errors, because suspicious code may follow
+from an error. A comment ``# allow CODE`` suppresses a warning at a statement.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = ["warnings_of", "warnings_of_network", "warnings_of_recipe"]
 
 
 def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
-    """All warnings of a file: its declarations, and its networks and recipes as they stand."""
+    """Return all warnings of a file, its networks and its recipes."""
     module, trees = checked.module, Trees(checked.module.program)
 
     def find() -> Iterator[Diagnostic]:
@@ -40,7 +39,9 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
             yield from _of_network(lowered, module.own[name], trees)
         for item in module.own.values():
             if item.kind == "recipe":
-                from danetc.dsl.recipe.resolve import resolve_recipe  # late: most files have none
+                from danetc.dsl.recipe.resolve import (
+                    resolve_recipe,
+                )  # deferred: most files have none
 
                 recipe = resolve_recipe(item, {}, Reporter(), module)
                 if recipe is not None:
@@ -50,7 +51,7 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
 
 
 def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic, ...]:
-    """The warnings of a file's declarations and of one of its networks, settings changed or not."""
+    """Return the warnings of a file's declarations and of one of its networks."""
     module, trees = checked.module, Trees(checked.module.program)
     declaration = module.own[lowered.graph.name]
     named = any(name in module.names for name in lowered.outside)
@@ -61,12 +62,12 @@ def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic,
 def warnings_of_recipe(
     recipe: Recipe, declaration: Declaration, module: Module
 ) -> tuple[Diagnostic, ...]:
-    """The warnings of a recipe, settings changed or not."""
+    """Return the warnings of a recipe."""
     return _bounded(_of_recipe(recipe, declaration, Trees(module.program)), module)
 
 
 def _bounded(finding: Iterator[Diagnostic], module: Module) -> tuple[Diagnostic, ...]:
-    """What is found within the bounds of a check; a last warning says where they were met."""
+    """Return the warnings found within the limits of a check; the last one reports the limit."""
     found: list[Diagnostic] = []
     cut: list[Diagnostic] = []
     with bounded() as work:
@@ -89,7 +90,7 @@ def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Ite
 
 
 def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
-    from danetc.compiler.warnings.recipes import RULES, Written  # late: most files have none
+    from danetc.compiler.warnings.recipes import RULES, Written  # deferred: most files have none
 
     return _found(RULES, Written(recipe, declaration), trees)
 
@@ -111,6 +112,6 @@ def _found(rules: Sequence[Rule[Subject]], subject: Subject, trees: Trees) -> It
 
 
 def _each_once(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Sorted, the first of each code and place."""
+    """Sort warnings, with the first of each code and place."""
     first = {(item.code, item.span): item for item in reversed(list(found))}
     return tuple(sorted(first.values(), key=order))

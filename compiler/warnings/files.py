@@ -1,4 +1,4 @@
-"""Warnings of a file's own text: what nothing reads, and what is written without effect."""
+"""Warnings about a file's text: unused names and statements without effect."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 ASKED_FOR = ("network", "recipe")
-"""The kinds of declarations that the command line names."""
+"""Kinds of declarations that the command line names."""
 
 
 @record(slots=False)
 class File:
-    """A module without errors, with the names that each of its declarations reads.
+    """A module without errors, and the names that its declarations read.
 
-    ``named_outside``: a setting of the command line names a declaration of the file. Then others
-    may be there to be named in its place, as in the cells of a grid.
+    ``named_outside`` is True if a setting of the command line names a declaration of the file, so
+    others may be alternatives, as in the cells of a grid.
     """
 
     module: Module
@@ -35,7 +35,7 @@ class File:
 
     @cached_property
     def readers(self) -> Mapping[str, int]:
-        """How many declarations read each name."""
+        """Number of declarations that read each name."""
         return Counter(name for names in self.reads.values() for name in names)
 
 
@@ -50,7 +50,7 @@ def _names(*nodes: s.Node | None) -> frozenset[str]:
 
 
 def _unused_import(file: File) -> Iterator[Finding]:
-    """The command line names recipes, so what brings one is left alone, as all of `std` does."""
+    """Imports of recipes are exempt, because the command line names recipes."""
 
     if file.named_outside:
         return
@@ -58,7 +58,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
     def is_recipe(name: str) -> bool:
         return file.module.names[name].declaration.kind == "recipe"
 
-    @cache  # a file may be used many times over
+    @cache  # a file may be used many times
     def are_used(names: frozenset[str]) -> bool:
         return not names.isdisjoint(file.readers) or any(map(is_recipe, names))
 
@@ -83,7 +83,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
 
 
 def _unused_declaration(file: File) -> Iterator[Finding]:
-    """In a file that declares a network; in a library, declarations are for others to use."""
+    """Only in files that declare a network; others are libraries."""
     own = file.module.own
     if file.named_outside or not any(item.kind == "network" for item in own.values()):
         return
@@ -121,14 +121,14 @@ def _unused_parameter(file: File) -> Iterator[Finding]:
 
 
 def _is_threshold(item: s.Declaration, param: s.Param) -> bool:
-    """tdBN reads a neuron's threshold, whether or not its equations do."""
+    """True for a neuron's threshold, which tdBN reads."""
     return item.kind == "neuron" and param.name == "v_threshold"
 
 
 def _repeats(file: File, item: s.Declaration, param: s.Param) -> bool:
-    """Whether a variant repeats a parameter of the networks it varies, with the same default.
+    """True if a variant repeats a parameter of its bases with the same default.
 
-    What is set from outside reaches all of them.
+    A setting from outside reaches all of them.
     """
     for base in islice(Resolved(item, file.module).lineage(), 1, None):
         same = next((each for each in base.declaration.params if each.name == param.name), None)
@@ -159,7 +159,7 @@ _RESULTS = {"neuron": ("s",), "surrogate": ("y", "dy")}
 
 
 def _idle_equation(file: File) -> Iterator[Finding]:
-    """An equation or a state that does not lead to what a neuron or surrogate gives."""
+    """An equation or a state that the output of a neuron or surrogate does not depend on."""
     for item in file.module.own.values():
         if item.kind not in _RESULTS or item.body is None:
             continue

@@ -1,4 +1,4 @@
-"""Warnings of layers: shapes that are suspicious, and weights without effect."""
+"""Warnings about layers: suspicious shapes, and weights without effect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint, replacing
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Name
 
-_LARGEST_EVEN = 4  # a larger even kernel is no kernel in PyTorch's order, but a width
+_LARGEST_EVEN = 4  # a larger even kernel suggests a width in PyTorch's order of arguments
 
 
 def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
-    """By what only PyTorch's order explains: the input's channels stand first, or as a weight."""
+    """Arguments in PyTorch's order: the input's channels first, or as the weight of a norm."""
     for node in network.of(*_convolutions()):
         call = _in_torch_order(network, node)
         if call is not None:
@@ -53,7 +53,7 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _in_torch_order(network: CheckedNetwork, node: Node) -> Call | None:
-    """The call of a convolution whose arguments are in PyTorch's order."""
+    """Return the call of a convolution whose arguments are in PyTorch's order, else None."""
     channels = network.source(node).value.shape[0]
     width, kernel, stride = (whole(node.attrs, name) for name in ("width", "kernel", "stride"))
     if width != channels or kernel % 2 or kernel <= _LARGEST_EVEN or kernel == stride:
@@ -96,13 +96,13 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _given(node: Node, call: Call) -> set[str]:
-    """The parameters of an operation that its call gives."""
+    """Return the parameters that the call of an operation sets."""
     names = [parameter.name for parameter in OPS[node.op].parameters]
     return {arg.name or names[index] for index, arg in enumerate(call.args)}
 
 
 def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
-    """The first window over a map of one pixel: all behind it have one too."""
+    """The first window over a map of one pixel; later maps have one pixel too."""
     graph = network.lowered.graph
     for node in graph.nodes.values():
         if OPS[node.op].window is None or network.source(node).value.shape[1:] != (1, 1):
@@ -122,7 +122,7 @@ def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _last_larger(network: CheckedNetwork, node: Node) -> tuple[Label, ...]:
-    """A label of the layer that made the map 1 x 1."""
+    """Return a label of the layer that made the map 1 x 1."""
     graph = network.lowered.graph
     current = network.source(node)
     while current.inputs:
@@ -137,7 +137,7 @@ def _last_larger(network: CheckedNetwork, node: Node) -> tuple[Label, ...]:
 
 
 def _skipped_pixels(network: CheckedNetwork) -> Iterator[Finding]:
-    """A kernel of 1 is left alone: a shortcut's stride skips pixels on purpose."""
+    """Kernels of 1 are exempt, because strides of shortcuts skip pixels on purpose."""
     for node in network.of(*_windows()):
         kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
         window = OPS[node.op].window
@@ -172,7 +172,7 @@ def _bias_before_norm(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
-    """Where something else reads the first norm too, such as a shortcut, both may be needed."""
+    """Norms with another reader, such as a shortcut, are exempt."""
 
     def undoes(node: Node) -> bool:
         before = network.source(node)
@@ -216,7 +216,7 @@ def _windows() -> list[str]:
 
 
 def _biased(node: Node) -> bool:
-    """Whether an operation has a bias where nothing else is said."""
+    """True if an operation has a bias by default."""
     return any(item.name == "bias" and item.default for item in OPS[node.op].parameters)
 
 
@@ -224,7 +224,7 @@ _PRIME = 2**61 - 1
 
 
 def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
-    """A label of a second place, where that is another one."""
+    """Return a label of a second place, unless it is the same."""
     return (Label(other, words),) if other != place else ()
 
 

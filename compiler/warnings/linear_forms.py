@@ -1,7 +1,7 @@
-"""A neuron's step while its spikes are held fixed: linear in its input and states, mostly.
+"""Linear forms of a neuron's step for fixed spikes.
 
-Between two spikes the membrane potential of most neurons is a sum of their input and states times
-constants. What holds of these sums holds of the neuron, whatever its input.
+Between two spikes, the membrane potential of most neurons is a linear function of their input and
+states, from which properties for all inputs follow.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.record import record
 from danetc.dsl.work import current
 
-MAX_STEPS_OF_SPIKES = 4  # heavisides, of which every combination is looked at
+MAX_STEPS_OF_SPIKES = 4  # heavisides; every combination is examined
 
 
 @record
 class Form:
-    """``constant`` plus each of the input and states times its factor."""
+    """``constant`` plus the input and states times their factors."""
 
     constant: float
     factors: Mapping[str, float]
@@ -31,23 +31,23 @@ class Form:
 
 
 Forms = Mapping[str, "Form | bool | None"]
-"""Every value of a step: a form, a condition that is known, or None where it is neither."""
+"""Values of a step: a form, a known condition, or None."""
 
 
 @record
 class Held:
-    """A step with the results of its heavisides held at ``spikes``."""
+    """A step whose heavisides have the results ``spikes``."""
 
     spikes: Mapping[str, float]
     values: Forms
     output: Form | None
-    after: Mapping[str, Form | None]  # the states at the end of the step
+    after: Mapping[str, Form | None]  # states at the end of the step
 
 
 def held(program: NeuronProgram) -> Iterator[Held]:
-    """The step of a neuron for every combination of its spikes; none where these are too many.
+    """Yield the step of a neuron for each combination of its spikes, if these are few.
 
-    What is learnt has its initial value.
+    Learnt values have their initial values.
     """
     steps = [op for op in program.ops if op.opcode == "heaviside"]
     if len(steps) > MAX_STEPS_OF_SPIKES:
@@ -118,7 +118,7 @@ def _times(a: Form, factor: float) -> Form:
 
 
 def _constant(op: Instruction, args: list[Form | bool | None]) -> Form | bool | None:
-    """The value of an operation on constants."""
+    """Return the result of an operation on constants."""
     numbers: list[float | bool] = []
     for arg in args:
         if arg is None or (isinstance(arg, Form) and arg.factors):
@@ -132,7 +132,7 @@ def _constant(op: Instruction, args: list[Form | bool | None]) -> Form | bool | 
 
 
 def bounds(form: Form, of: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """The least and the largest value of a form, where ``of`` has those of input and states."""
+    """Return the bounds of a form, given the bounds ``of`` input and states."""
     low = high = form.constant
     current().spend(1 + len(form.factors))
     for name, factor in form.factors.items():

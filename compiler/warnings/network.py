@@ -1,4 +1,4 @@
-"""A lowered network as the rules of layers and neurons see it."""
+"""Lowered networks as subjects of the rules of layers and neurons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from danetc.dsl.syntax.tree import Call, Declaration
 
 @record(slots=False)
 class CheckedNetwork:
-    """A network, its declaration, and the text that it came from."""
+    """A network, its declaration and its text."""
 
     lowered: Lowered
     declaration: Declaration
@@ -25,7 +25,7 @@ class CheckedNetwork:
 
     @cached_property
     def by_op(self) -> Mapping[str, list[Node]]:
-        """The nodes of each operation, in the order of the graph."""
+        """Nodes by operation, in the order of the graph."""
         found: dict[str, list[Node]] = {}
         for node in self.lowered.graph.nodes.values():
             found.setdefault(node.op, []).append(node)
@@ -36,8 +36,10 @@ class CheckedNetwork:
             yield from self.by_op.get(op, ())
 
     def wherever(self, holds: Callable[[Node], bool], *ops: str) -> Iterator[Node]:
-        """The nodes of some operations for which something holds, if it holds for all that the same
-        text has made: what has no effect in one block may have one in the next."""
+        """Yield the nodes of some operations for which ``holds`` is True for all of the same text.
+
+        A setting without effect in one block may have an effect in the next.
+        """
         places: dict[tuple[Span, Span], list[Node]] = {}
         for node in self.of(*ops):
             stands = self.lowered.stands.get(node.id, node.origin)
@@ -55,28 +57,28 @@ class CheckedNetwork:
         return self.lowered.graph.neurons
 
     def program(self, node: Node) -> NeuronProgram:
-        """The program of a neuron."""
+        """Return the program of a neuron."""
         return self.programs[str(node.attrs["neuron"])]
 
     def source(self, node: Node) -> Node:
-        """What a node of one operand reads."""
+        """Return the operand of a node."""
         return self.lowered.graph[node.inputs[0]]
 
     def is_output(self, node: Node) -> bool:
-        """Whether the network returns a node's value."""
+        """True if a node is an output of the network."""
         return node.id in self.lowered.graph.outputs.values()
 
     def place(self, node: Node) -> Span:
-        """Where the user wrote a node: its text, or the use of what the library has."""
+        """Return the user's text of a node, which for library code is its use."""
         if not is_library(node.origin.source):
             return node.origin
         return self.lowered.used.get(node.id, self.declaration.name_span)
 
     def stands(self, node: Node) -> Span:
-        """Where a node stands among other layers: `spike`, and not the neuron that it means."""
+        """Return the place of a node among the layers: `spike`, not the declaration of the neuron."""
         span = self.lowered.stands.get(node.id)
         return self.place(node) if span is None or is_library(span.source) else span
 
     def call(self, node: Node) -> Call | None:
-        """The call that a node was written as, where that is not the library's text."""
+        """Return the call of a node; None for text of the library."""
         return None if is_library(node.origin.source) else self.trees.call(node.origin)

@@ -1,4 +1,4 @@
-"""Warnings of neurons: what their equations do, and where they stand."""
+"""Warnings about neurons: their equations, and their places in the network."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 MAX_STEPS = 64
-"""Steps that are looked at one by one; for more, or as many as a recording brings, states have to
-settle by then."""
+"""Number of steps that are examined one by one; with more steps, states must converge by then."""
 
-_MARGIN = 1e-6  # what float32 may add up to something else
+_MARGIN = 1e-6  # tolerance of float32 sums
 _POINTS = [0.0, *(sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1))]
 _POINTS += [sign * step / 4 for step in range(1, 13) for sign in (-1, 1)]
 
 
 def _first_of_each(network: CheckedNetwork) -> Iterator[tuple[Node, NeuronProgram]]:
-    """Each neuron's program, with the first layer that it is."""
+    """Yield the program of each neuron with its first layer."""
     seen: set[str] = set()
     for node in network.of("neuron"):
         key = str(node.attrs["neuron"])
@@ -50,10 +49,9 @@ def _leak(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _outside(step: Held) -> Iterator[tuple[str, float]]:
-    """States that the input drives, of which a step keeps less than nothing or more than all.
+    """Yield the states driven by the input whose leak is outside of 0 .. 1.
 
-    Looked at without a spike. A state of a group that drive each other is left alone: it may turn,
-    and so change its sign.
+    Without spikes. States that drive each other are exempt, because they may oscillate.
     """
     if step.spikes and step.output != Form(0.0, {}):
         return
@@ -68,7 +66,7 @@ def _outside(step: Held) -> Iterator[tuple[str, float]]:
 
 
 def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
-    """What the next value of a state is made of, through other states too."""
+    """Return the names that the next value of a state depends on, also through other states."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -80,7 +78,7 @@ def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
 
 
 def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
-    """What a neuron gives at every step whatever its input, which is a count, or None."""
+    """Return the constant output of a neuron with integer input, or None if it varies."""
     kind = network.source(node).value.kind
     if not kind.is_integer:
         return None
@@ -92,7 +90,7 @@ def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
 
 @lru_cache(maxsize=1024)
 def _constant(program: NeuronProgram, low: float, high: float, steps: int | None) -> float | None:
-    """What a neuron gives for every input between two numbers, at every of so many steps."""
+    """Return the constant output for all inputs between two numbers over ``steps`` steps, or None."""
     if program.learnables:
         return None
     for step in held(program):
@@ -104,7 +102,7 @@ def _constant(program: NeuronProgram, low: float, high: float, steps: int | None
 
 
 def _stays(program: NeuronProgram, step: Held, x: tuple[float, float], steps: int | None) -> bool:
-    """Whether the spikes of a step are those of all steps, for every input between two numbers."""
+    """True if the spikes are the same at all steps for every input in the range ``x``."""
     arguments = {op.name: op.args[0] for op in program.ops if op.opcode == "heaviside"}
     known = dict.fromkeys(program.takes, x)
     known |= {state.name: (state.init, state.init) for state in program.states}
@@ -213,7 +211,7 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
-    """By what the network itself says: a variant may need what its base has no use for."""
+    """Only settings of the network itself: a variant may use what its base does not."""
     words = {"neuron": "spike", "norm": "norm"}
     for setting, word in words.items():
         place = network.lowered.says.get(setting)

@@ -1,4 +1,4 @@
-"""Warnings of recipes: settings that are suspicious."""
+"""Warnings about recipes: suspicious settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Written:
     declaration: Declaration
 
     def place(self, phase: Phase | None, *keys: str) -> Span:
-        """Where the first of some settings is written that is."""
+        """Return the place of the first of some settings that is written."""
         origins: dict[str, Origin] = dict(self.recipe.origins if phase is None else phase.origins)
         for key in keys:
             span = origins[key].span if key in origins else None

@@ -19,7 +19,7 @@ Subject = TypeVar("Subject", contravariant=True)
 
 @record
 class Finding:
-    """What a rule has found: the parts of a diagnostic besides its code."""
+    """A diagnostic without its code."""
 
     span: Span
     message: str
@@ -30,9 +30,9 @@ class Finding:
 
 @record
 class Rule(Generic[Subject]):
-    """A row of the table: a code, and what finds it.
+    """A code and the function that finds it.
 
-    ``find`` finds only what is certain: a rule that may be wrong about a spec is none.
+    ``find`` yields certain cases only.
     """
 
     code: str
@@ -44,7 +44,7 @@ _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 
 @record
 class Allowing:
-    """A comment that allows warnings. ``alone``: nothing else stands on its line."""
+    """A comment that allows warnings; ``alone`` if nothing else is on its line."""
 
     comment: s.Comment
     line: int
@@ -53,7 +53,7 @@ class Allowing:
 
 
 class Trees:
-    """The trees of the sources that are asked about, each read once."""
+    """Syntax trees of sources, parsed once."""
 
     def __init__(self, program: s.Program) -> None:
         self._programs: dict[SourceFile, s.Program] = {program.span.source: program}
@@ -61,13 +61,13 @@ class Trees:
         self._comments: dict[SourceFile, list[Allowing]] = {}
 
     def program(self, source: SourceFile) -> s.Program:
-        """The tree of a source that was read without errors before."""
+        """Return the tree of a source without errors."""
         if source not in self._programs:
             self._programs[source] = parse(source, Reporter())
         return self._programs[source]
 
     def call(self, span: Span) -> s.Call | None:
-        """The call that a span covers, or None where it covers something else."""
+        """Return the call that a span covers, or None."""
         if span.source not in self._calls:
             nodes = s.walk(self.program(span.source))
             self._calls[span.source] = {
@@ -76,14 +76,14 @@ class Trees:
         return self._calls[span.source].get((span.start, span.end))
 
     def allows(self, code: str, span: Span) -> bool:
-        """Whether a comment ``# allow CODE`` stands at the statement of a span.
+        """True if a comment ``# allow CODE`` is at the statement of a span.
 
-        It stands on one of the statement's lines, or on a line of its own right above.
+        It is on one of the statement's lines, or alone on the line above.
         """
         return any(code in item.codes for item in self.allowing(span))
 
     def allowing(self, span: Span) -> Iterator[Allowing]:
-        """The comments at the statement of a span that allow warnings."""
+        """Yield the comments at the statement of a span that allow warnings."""
         known = self._allowing(span.source)
         if not known:
             return
@@ -95,7 +95,7 @@ class Trees:
                 yield item
 
     def _allowing(self, source: SourceFile) -> list[Allowing]:
-        """Those of a source, in order."""
+        """Return the comments of a source that allow warnings, in order."""
         if source not in self._comments:
             found = self._comments[source] = []
             comments = self.program(source).comments if "allow" in source.text else ()
@@ -110,7 +110,7 @@ class Trees:
 
 
 def _lines(program: s.Program, span: Span) -> tuple[int, int]:
-    """The lines of the innermost statement around a span; of a body's owner, those of its head."""
+    """Return the lines of the innermost statement around a span; the head's lines if it has a body."""
     first, last = span.line, span.source.position(span.end)[0]
     for node in _around(program, span):
         end = node.span.end
@@ -122,12 +122,12 @@ def _lines(program: s.Program, span: Span) -> tuple[int, int]:
             if body and body[0].span.line == last > first:
                 last -= 1
                 while last > first and span.source.line(last).lstrip()[:1] in ("", "#"):
-                    last -= 1  # what stands above the first statement belongs to that
+                    last -= 1  # comments above the first statement belong to it
     return first, last
 
 
 def _around(program: s.Program, span: Span) -> Iterator[s.Use | s.Declaration | s.Stmt]:
-    """The statements that hold a span, the outermost first."""
+    """Yield the statements that contain a span, the outermost first."""
     items: tuple[s.Use | s.Declaration | s.Stmt, ...] = program.items
     while items:
         index = bisect_right(items, span.start, key=lambda item: item.span.start) - 1

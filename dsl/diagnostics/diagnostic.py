@@ -1,4 +1,4 @@
-"""Diagnostics are data: a code, a message, places, a hint. Wording of the frame lives here alone."""
+"""Diagnostics: a code, a message, spans and a hint; how they are collected and printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danetc.dsl.syntax.source import Span
 
 @record
 class Label:
-    """A second place that matters, with what to say about it."""
+    """A related span with a text."""
 
     span: Span
     text: str
@@ -24,8 +24,11 @@ class Label:
 
 @record
 class Diagnostic:
-    """An error or a warning. ``label`` stands under the marked span, ``hint`` says what to do,
-    ``fixes`` do it: each by itself, the likeliest first."""
+    """An error or a warning.
+
+    ``label`` is printed below the marked span. ``hint`` says what to do, and each of ``fixes`` does
+    it, the most likely first.
+    """
 
     code: str
     message: str
@@ -37,7 +40,7 @@ class Diagnostic:
     fixes: tuple[Fix, ...] = field(default=(), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, object]:
-        """The object that ``--json`` prints: lines and columns counted from 1, end exclusive."""
+        """Return the object that ``--json`` prints, with lines and columns from 1 and exclusive ends."""
         end_line, end_column = self.span.source.position(self.span.end)
         return {
             "code": self.code,
@@ -61,7 +64,7 @@ class Diagnostic:
 
 
 class SpecError(Exception):
-    """A spec is wrong. ``diagnostics`` says where and how; ``str()`` is the rendered text."""
+    """A spec has errors: ``diagnostics``, or ``str()`` as text."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__(diagnostics)
@@ -71,23 +74,23 @@ class SpecError(Exception):
         return render_all(self.diagnostics)
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it."""
+        """Return the lines that a notebook shows."""
         return str(self).splitlines()
 
 
 class Reported(Exception):
-    """An error was reported; what depends on this value is left alone."""
+    """An error was reported; code that depends on the value stops."""
 
 
 class TooManyErrors(Exception):
-    """A reporter has as many errors as it takes: what follows is not looked for."""
+    """A reporter has reached its limit of errors."""
 
 
 @record(frozen=False)
 class Reporter:
-    """Collects errors, each place and code once. The one beyond ``most`` raises TooManyErrors.
+    """Collects errors, each place and code once. More than ``most`` raise TooManyErrors.
 
-    ``met`` counts errors, those too that were reported before: of another network, or as an unknown name.
+    ``met`` counts all errors, including repeated ones.
     """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -97,17 +100,17 @@ class Reporter:
     _unknown: set[tuple[int, int, str]] = field(default_factory=set)
 
     def knows_unknown(self, declaration: Span, name: str) -> bool:
-        """Whether a declaration's text was reported to read a name that it does not have."""
+        """True if the unknown name was reported for this declaration."""
         known = (id(declaration.source), declaration.start, name) in self._unknown
         self.met += known
         return known
 
     def knows_any_unknown(self, declaration: Span) -> bool:
-        """Whether a declaration's text was reported to read some name that it does not have."""
+        """True if any unknown name was reported for this declaration."""
         return any(key[:2] == (id(declaration.source), declaration.start) for key in self._unknown)
 
     def note_unknown(self, declaration: Span, name: str) -> None:
-        """Keep that such a name was reported, so that one cause gives one error."""
+        """Record an unknown name as reported, so that one cause gives one error."""
         self._unknown.add((id(declaration.source), declaration.start, name))
 
     def error(
@@ -121,7 +124,7 @@ class Reporter:
         hint: str | None = None,
         fixes: tuple[Fix, ...] = (),
     ) -> None:
-        """Keep an error. What its ``hint`` says to do counts among its ``fixes``."""
+        """Add an error; ``fixes`` default to those of its ``hint``."""
         self.met += 1
         key = (code, id(span.source), span.start, span.end)
         if key in self._seen:
@@ -141,7 +144,7 @@ class Reporter:
         )
 
     def add(self, found: Diagnostic) -> None:
-        """Take an error that was made elsewhere."""
+        """Add an existing error."""
         self.error(
             found.code,
             found.message,
@@ -158,26 +161,26 @@ class Reporter:
 
 
 def order(diagnostic: Diagnostic) -> tuple[str, int, str]:
-    """The key that diagnostics are sorted by: file, place, code."""
+    """Return the sort key of a diagnostic: file, place, code."""
     return diagnostic.span.source.name, diagnostic.span.start, diagnostic.code
 
 
 def did_you_mean(name: str, likely: Iterable[str], others: Iterable[str] = ()) -> str | None:
-    """``did you mean `x`?`` for the nearest candidate, or None where none is near.
+    """Return ``did you mean `x`?`` for the nearest candidate, or None if none is near.
 
-    Several that are equally near are named together. See ``suggestions.nearest``.
+    Names several candidates if they are equally near. See ``suggestions.nearest``.
     """
     return meant(name, nearest(name, likely, others, words=True))
 
 
 def instead(name: str, known: Iterable[str], there: str = "there is") -> str:
-    """What to take in place of a name that is not known: ``did you mean ...``, else all that are."""
+    """Return the hint for an unknown name: ``did you mean ...``, else all known names."""
     names = [*known]
     return did_you_mean(name, names) or f"{there} {', '.join(names)}"
 
 
 def meant(name: str, near: Sequence[str]) -> str | None:
-    """The question about the names that are near one, or None where there is none."""
+    """Return the question about names that are near one, or None without any."""
     if not near:
         return None
     *some, last = (f"`{candidate}`" for candidate in near)
@@ -186,7 +189,7 @@ def meant(name: str, near: Sequence[str]) -> str | None:
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that was probably meant by a name, or None where none is near."""
+    """Return the candidate nearest to a name, or None if none is near."""
     return next(iter(nearest(name, candidates)), None)
 
 
@@ -203,19 +206,19 @@ _MAX_LABELS = 8
 
 
 def _shortened(text: str) -> str:
-    """A text that may hold any of the user's, with its middle left out where it is long."""
+    """Return a text with its middle omitted if it is long."""
     if len(text) <= _MAX_MESSAGE:
         return text
     return f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"
 
 
 def render_all(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:
-    """All diagnostics as text, one blank line between them."""
+    """Render diagnostics, separated by blank lines."""
     return "\n\n".join(render(item, colour) for item in diagnostics)
 
 
 def render(diagnostic: Diagnostic, colour: bool = False) -> str:
-    """One diagnostic as text: message, place, source lines with the span marked, labels, hint."""
+    """Render a diagnostic: message, place, source lines with marked spans, labels, hint."""
 
     def paint(text: str, style: str) -> str:
         return f"{_COLOURS[style]}{text}\033[0m" if colour else text
@@ -233,7 +236,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
             where = str(place.span) if place.span.source.text else visible(place.span.source.name)
             lines.append(paint(f"{' ' * margin}{arrow} ", "place") + where)
         if not place.span.source.text:
-            continue  # a file that could not be read has no line to show
+            continue  # an unreadable file has no lines
         style = severity if number == 0 else "place"
         mark = "^" if number == 0 else "-"
         lines += _excerpt(place, margin, mark, style, paint)
@@ -247,7 +250,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
 def _excerpt(
     place: Label, margin: int, mark: str, style: str, paint: Callable[[str, str], str]
 ) -> list[str]:
-    """The line of a place, and a line with its marks and its text in a style."""
+    """Return the source line of a place, and a line with its mark and text."""
     span = place.span
     text = span.source.line(span.line)
     first = span.column - 1
@@ -257,7 +260,7 @@ def _excerpt(
     shown = "".join(
         (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
         if HIDDEN.match(ch) or not ch.isprintable()
-        else ch  # each as wide as it was, so that the mark below stands right
+        else ch  # replaced by characters of equal width, so the mark stays aligned
         for ch in shown
     )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))

@@ -1,7 +1,7 @@
-"""What an editor offers to do about an error: edits of the text, by the hints that say so in words.
+"""Fixes of errors: edits that editors offer, and the hints that describe them.
 
-A hint that can be followed is a ``Hint``, a text with its fixes. One that suggests names,
-``did you mean `x`?``, is a ``Suggestion``: where the wrong name stands is known when it is reported.
+A ``Hint`` is a text with its fixes. A ``Suggestion`` names candidates for a wrong name, whose place
+is known when the error is reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from danetc.dsl.syntax.tree import Declaration
 
 @record
 class Edit:
-    """A text in place of a span; an empty span inserts it."""
+    """Replace a span by a text."""
 
     span: Span
     text: str
@@ -24,14 +24,14 @@ class Edit:
 
 @record
 class Fix:
-    """Edits that belong together, and what they do in a few words: ``write `conv` ``."""
+    """Edits of one correction, with a title such as ``write `conv` ``."""
 
     title: str
     edits: tuple[Edit, ...]
 
 
 class Hint(str):
-    """A hint with the fixes that follow it, the likeliest first."""
+    """A hint with its fixes, the most likely first."""
 
     __slots__ = ("fixes",)
     fixes: tuple[Fix, ...]
@@ -43,7 +43,7 @@ class Hint(str):
 
 
 class Suggestion(str):
-    """A hint that names what was probably meant by a wrong name."""
+    """A hint that names candidates for a wrong name."""
 
     __slots__ = ("candidates", "name")
     name: str
@@ -56,7 +56,7 @@ class Suggestion(str):
 
 
 def fixes_of(hint: str | None, span: Span) -> tuple[Fix, ...]:
-    """The fixes that a hint of an error at a span says."""
+    """Return the fixes of a hint for an error at a span."""
     match hint:
         case Hint():
             return hint.fixes
@@ -69,7 +69,7 @@ def fixes_of(hint: str | None, span: Span) -> tuple[Fix, ...]:
 
 
 def _place_of(name: str, span: Span) -> Span | None:
-    """Where a name stands in a span: first where it begins, else anywhere."""
+    """Return the first occurrence of a name in a span."""
     found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", span.text) if name else None
     if found is None:
         return None
@@ -77,22 +77,22 @@ def _place_of(name: str, span: Span) -> Span | None:
 
 
 def replacing(span: Span, text: str) -> Fix:
-    """Another text in place of one."""
+    """Return the fix that replaces a span by a text."""
     return Fix(f"write `{text.strip()}`", (Edit(span, text),))
 
 
 def removing(span: Span) -> Fix:
-    """Nothing in place of a text."""
+    """Return the fix that removes a span."""
     return Fix(f"remove `{span.text.strip()}`", (Edit(span, ""),))
 
 
 def inserting(source: SourceFile, offset: int, text: str) -> Fix:
-    """A text at an offset."""
+    """Return the fix that inserts a text at an offset."""
     return Fix(f"insert `{text.strip()}`", (Edit(Span(source, offset, offset), text),))
 
 
 def in_braces(colon: Span, indent: int) -> Fix:
-    """Braces around the lines behind a colon that stand further in than ``indent``."""
+    """Return the fix that puts the lines after a colon, indented more than ``indent``, in braces."""
     text = colon.source.text
     last = place = text.find("\n", colon.end) + 1 or len(text)
     for line in text[place:].splitlines(keepends=True):
@@ -114,17 +114,17 @@ def in_braces(colon: Span, indent: int) -> Fix:
 
 
 def write(text: str, span: Span) -> Hint:
-    """``write `text` ``, in place of a span."""
+    """Return the hint to write a text in place of a span."""
     return Hint(f"write `{text}`", replacing(span, text))
 
 
 def remove(span: Span, hint: str = "remove it") -> Hint:
-    """The hint that something is too much."""
+    """Return the hint to remove a span."""
     return Hint(hint, removing(span))
 
 
 def line_removed(span: Span) -> Fix:
-    """A statement taken away, with its line where nothing else stands there."""
+    """Return the fix that removes a statement, with its line if nothing else is on it."""
     text = span.source.text
     start = text.rfind("\n", 0, span.start) + 1
     end = text.find("\n", span.end)
@@ -140,7 +140,7 @@ def line_removed(span: Span) -> Fix:
 
 
 def add(declaration: Declaration, line: str, behind: str = "") -> Hint | str:
-    """``add `line` `` to the body of a declaration, and what the hint says behind it."""
+    """Return the hint to add a line to the body of a declaration; ``behind`` ends its text."""
     text = f"add `{line}`{behind}"
     if declaration.body is None:
         return text
@@ -149,7 +149,7 @@ def add(declaration: Declaration, line: str, behind: str = "") -> Hint | str:
 
 
 def using_std(source: SourceFile) -> Fix:
-    """`use std` in front of what a file begins with, behind its comments."""
+    """Return the fix that adds `use std` after the leading comments of a file."""
     at = 0
     for line in source.text.splitlines(keepends=True):
         if line.strip() and not line.startswith("#"):
@@ -159,8 +159,7 @@ def using_std(source: SourceFile) -> Fix:
 
 
 def line_added(line: str, body: Span, last: Span | None) -> Fix:
-    """A statement at the end of a body in braces. ``body`` ends behind its ``}``, ``last`` is its last
-    statement, if it has one."""
+    """Return the fix that adds a statement to a body, which ends with ``}``, after its ``last`` one."""
     source, text = body.source, body.source.text
     if last is None:
         at = body.end - 1
@@ -169,11 +168,11 @@ def line_added(line: str, body: Span, last: Span | None) -> Fix:
     start = text.rfind("\n", 0, last.start) + 1
     indent = text[start : last.start]
     here = Span(source, last.end, last.end)
-    if indent.strip():  # a body on one line
+    if indent.strip():  # body on one line
         return Fix(f"add `{line}`", (Edit(here, f"; {line}"),))
     end = text.find("\n", last.end)
     end = len(text) if end < 0 else end
     rest = text[last.end : end]
-    if not rest.strip(" \t;") or rest.lstrip(" \t;").startswith("#"):  # behind a comment
+    if not rest.strip(" \t;") or rest.lstrip(" \t;").startswith("#"):  # after a comment
         here = Span(source, end, end)
     return Fix(f"add `{line}`", (Edit(here, f"\n{indent}{line}"),))

@@ -1,4 +1,4 @@
-"""What this language has for the names of others: the table ``habits.toml``, looked up."""
+"""Equivalents for names of other libraries, from the table ``habits.toml``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Where = Literal[
 
 @record
 class Habit:
-    """A name of another language, where it stands, and what to write instead.
+    """A name of another library, where it occurs, and what to write instead.
 
-    ``of`` is the call whose parameter it is, or the family of an item; "" is any.
+    ``of`` is the call of a parameter, or the family of an item; "" for any.
     """
 
     where: Where
@@ -31,8 +31,8 @@ class Habit:
 
 @cache
 def habits() -> tuple[Habit, ...]:
-    """The table, a name a row."""
-    import tomllib  # not where nothing is wrong
+    """Return the table with one row per name."""
+    import tomllib  # deferred: only for errors
 
     table = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
     assert table.keys() == set(get_args(Where))
@@ -47,7 +47,7 @@ def habits() -> tuple[Habit, ...]:
 
 
 def _parts(table: Mapping[str, str | Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
-    """The rows of one place by the calls that they are for."""
+    """Return the rows of one place by call."""
     general = {names: text for names, text in table.items() if isinstance(text, str)}
     return {"": general} | {of: rows for of, rows in table.items() if not isinstance(rows, str)}
 
@@ -58,9 +58,9 @@ def _answers() -> Mapping[tuple[Where, str, str], str]:
 
 
 def answer(where: Where, name: str, *of: str) -> str | None:
-    """What to write for a name of another language, or None where the table does not know it.
+    """Return what to write for a name of another library, or None for unknown names.
 
-    ``of`` are the call and its kind, of which the first with a row counts.
+    ``of`` are the call and its kind; the first with a row counts.
     """
     rows = (_answers().get((where, item, fold(name))) for item in (*of, ""))
     row = next((row for row in rows if row is not None), None)
@@ -72,10 +72,10 @@ def answer(where: Where, name: str, *of: str) -> str | None:
 
 
 def items() -> Iterator[Habit]:
-    """The rows of optimizers, schedules, losses and steps for images, of any family."""
+    """Return the rows of items of all families: optimizers, schedules, losses, augmentations."""
     return (row for row in habits() if row.where == "item")
 
 
 def fold(name: str) -> str:
-    """What two spellings of one name share."""
+    """Normalise the spelling of a name."""
     return name.casefold().replace("_", "")

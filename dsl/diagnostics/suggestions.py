@@ -1,9 +1,9 @@
-"""Which known names are near a name that is not known.
+"""Known names that are near an unknown one.
 
-Names are compared without regard to case and to ``_``, ``-`` and ``.``, by optimal string
-alignment: a letter too many, a letter too few, another letter and two neighbours swapped are one
-edit each (Damerau, 1964; no part is edited twice). Few edits are allowed, so that nothing is suggested where nothing is near:
-``mean`` is not ``learn``. This is our own, so that ``check`` needs nothing compiled.
+Names are compared by optimal string alignment (Damerau, 1964), without regard to case, ``_``, ``-``
+and ``.``: inserting, deleting, replacing a letter and swapping two neighbours are one edit each.
+Few edits are allowed, so ``mean`` does not suggest ``learn``. Own code, so that ``check`` needs no
+compiled package.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from itertools import islice
 
 from danetc.dsl.work import current
 
-MAX_NAME = 64  # longer names are compared with none
-MAX_CANDIDATES = 1_000  # of one pool; the rest is not looked at
+MAX_NAME = 64  # longer names have no suggestions
+MAX_CANDIDATES = 1_000  # compared in one pool
 MAX_TIES = 3
 
 _NO_LETTER = re.compile(r"[\W_]+")
@@ -25,14 +25,13 @@ _NO_LETTER = re.compile(r"[\W_]+")
 def nearest(
     name: str, likely: Iterable[str], others: Iterable[str] = (), *, words: bool = False
 ) -> tuple[str, ...]:
-    """The candidates that were probably meant by a name: one, several that are equally near, or none.
+    """Return the candidate nearest to a name, several if they are equally near, or none.
 
-    ``likely`` are the names that may stand where this one stands; ``others`` are asked where none
-    of these is near, and only for a single edit. With ``words``, a name also means a candidate
-    that has all of its words or whose words it has all: ``kernel_size`` means ``kernel``.
+    ``likely`` are the names allowed at this place; ``others`` are compared if none of these is near,
+    with one edit at most. With ``words``, a name also matches a candidate whose words include its
+    own or are included in them: ``kernel_size`` matches ``kernel``.
 
-    The cost is bounded: at most MAX_CANDIDATES of each pool are compared, and in one check no more
-    than ``work`` allows; then nothing is suggested.
+    At most MAX_CANDIDATES of each pool are compared, and in one check no more than ``work`` allows.
     """
     if len(name) > MAX_NAME:
         return ()
@@ -49,7 +48,7 @@ def nearest(
 
 
 def edits(a: str, b: str, limit: int) -> int:
-    """The fewest edits from one text to the other; ``limit + 1`` where there are more."""
+    """Return the least number of edits between two texts, at most ``limit + 1``."""
     if abs(len(a) - len(b)) > limit:
         return limit + 1
     start = _shared(a, b)
@@ -68,14 +67,14 @@ def edits(a: str, b: str, limit: int) -> int:
             row[j] = min(cost, far)
         if (
             min(row[low - 1 : high + 1], default=far) == far
-        ):  # a swap reaches back two rows and still passes through this one
+        ):  # a swap skips a row but never passes a row without values below the limit
             return far
         two_before, before = before, row
     return before[-1]
 
 
 def _shared(a: str, b: str) -> int:
-    """How many letters two texts begin with alike."""
+    """Return the length of the common prefix."""
     return next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
@@ -87,8 +86,7 @@ def _pool(name: str, candidates: Iterable[str]) -> list[str]:
 
 
 def _by_edits(name: str, candidates: Sequence[str], most: int) -> tuple[str, ...]:
-    """The candidates with the fewest edits: those with the same letters, else those first that have
-    a letter more, of which one was left out."""
+    """Return the candidates with the fewest edits, those with the same letters first, then longer ones."""
     name = name.casefold()
     plain, letters = _NO_LETTER.sub("", name), Counter(name)
     best, found = most, list[tuple[bool, bool, bool, int]]()
@@ -103,22 +101,22 @@ def _by_edits(name: str, candidates: Sequence[str], most: int) -> tuple[str, ...
         swapped, shorter = Counter(other) == letters, len(other) <= len(name)
         found.append((not swapped, shorter, other[:1] != name[:1], number))
     if not found or (best > 1 and len(found) > MAX_TIES):
-        return ()  # far from it, and so many alike that none was meant
+        return ()  # too many distant candidates
     found.sort()
-    kept = [item for item in found if item[0] == found[0][0]]  # a swap before another letter
+    kept = [item for item in found if item[0] == found[0][0]]  # swaps before replacements
     return tuple(candidates[number] for *_, number in kept[:MAX_TIES])
 
 
 def _allowed(a: str, b: str) -> int:
-    """How many edits still mean the same name."""
+    """Return the number of allowed edits."""
     if min(len(a), len(b)) < 2:
-        return int(a == 2 * b or b == 2 * a)  # one letter, doubled
+        return int(a == 2 * b or b == 2 * a)  # a doubled letter
     longer = max(len(a), len(b))
     return 1 if longer < 7 else 2 if longer < 12 else 3
 
 
 def _by_words(name: str, candidates: Sequence[str]) -> tuple[str, ...]:
-    """The candidates that say the same in fewer or in more words, if they are few."""
+    """Return the candidates with a subset or superset of the words, if they are few."""
     words = set(_NO_LETTER.split(name.casefold())) - {""}
     found = []
     for candidate in candidates:

@@ -1,8 +1,7 @@
-"""Texts that others wrote, made safe to show.
+"""Safe display of untrusted text.
 
-A name of a file, a folder or an output may hold what a terminal obeys (escape sequences, bells), what
-changes the order in which text is read (bidirectional overrides), what parts lines, and what cannot
-be seen at all. All of these are shown as what they are: ``\\x1b``, ``<U+202E>``.
+Names of files, folders and outputs may contain escape sequences, bidirectional overrides, line
+breaks and invisible characters. These are written out: ``\\x1b``, ``<U+202E>``.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ _HIDDEN = (
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 HIDDEN = re.compile(f"[{_HIDDEN}]")
-"""A character that is not seen as itself, or that a terminal obeys. Line ends and tabs are among them."""
+"""An invisible or control character, including line ends and tabs."""
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with its hidden characters written out, but for those in ``keep``.
+    """Write out the hidden characters of a text, except those in ``keep``.
 
-    A byte of a file name that is no UTF-8 (a surrogate, in Python) is written ``\\xff``.
+    A byte of a file name that is not UTF-8 (a surrogate in Python) becomes ``\\xff``.
     """
 
     def shown(match: re.Match[str]) -> str:
@@ -36,7 +35,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same for a text of several lines: their ends and tabs stay."""
+    """Write out hidden characters except line ends and tabs."""
     return visible(text, keep="\n\t")
 
 

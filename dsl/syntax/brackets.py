@@ -1,4 +1,4 @@
-"""Which bracket belongs to which: paired before parsing, so that it is known what is open."""
+"""Pairs of brackets, found before parsing so that open brackets are known."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
 @record(slots=False)
 class Brackets:
-    """``partner[i]`` is the index of the bracket that token i pairs with.
+    """Pairs of brackets by token index.
 
-    ``inside[i]`` is the index of the innermost bracket open at token i, or -1. A bracket that
-    nothing closes has no partner, and neither has one that closes nothing. ``too_deep`` is the
-    first bracket beyond the limit.
+    ``partner[i]`` is the bracket that token i pairs with; unmatched brackets have none.
+    ``inside[i]`` is the innermost bracket open at token i, or -1. ``too_deep`` is the first bracket
+    beyond the limit of nesting.
     """
 
     partner: dict[int, int]
@@ -37,8 +37,7 @@ _OPERATORS = frozenset(
 
 
 def strays(tokens: Sequence[Token]) -> list[int]:
-    """Braces that are one too many: those of the kind that the file has more of, at places where
-    none can stand. At most as many as there are too many, in order."""
+    """Return surplus braces: of the kind that is more frequent, at places where none is allowed."""
     counts = Counter(token.type for token in tokens)
     surplus = counts["LBRACE"] - counts["RBRACE"]
     kind = "LBRACE" if surplus > 0 else "RBRACE"
@@ -59,7 +58,7 @@ def strays(tokens: Sequence[Token]) -> list[int]:
 
 
 def pair(tokens: Sequence[Token]) -> Brackets:
-    """Pair the brackets of a file. Braces outrank the others: ``}`` ends what is open inside."""
+    """Pair the brackets of a file. A ``}`` closes all other brackets that are open inside."""
     partner: dict[int, int] = {}
     inside: list[int] = []
     stack: list[int] = []
@@ -94,7 +93,7 @@ def _drop_round(tokens: Sequence[Token], stack: list[int]) -> None:
 
 
 def _find(tokens: Sequence[Token], stack: list[int], opening: str) -> int | None:
-    """The place on the stack of the innermost such bracket, not looking beyond a brace."""
+    """Return the stack index of the innermost ``opening`` bracket inside of the current brace."""
     for place in range(len(stack) - 1, -1, -1):
         found = tokens[stack[place]].type
         if found == opening:

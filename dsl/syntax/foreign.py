@@ -1,6 +1,6 @@
-"""Forms of other languages in a spec: signs, dotted names, lines of Python, bodies after a colon.
+"""Syntax of other languages in a spec: signs, dotted names, lines of Python, bodies after a colon.
 
-Each is named and made what was meant, so that it costs one error.
+Each gives one error and is then read as its equivalent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEANT: Mapping[str, tuple[str, str]] = {
     "?": ("IF", "if"), ":=": ("EQUAL", "="), ":": ("EQUAL", "="),
     "+=": ("EQUAL", "="), "-=": ("EQUAL", "="), "*=": ("EQUAL", "="), "/=": ("EQUAL", "="),
 }  # fmt: skip
-"""What other languages write, with the token that is meant here."""
+"""Signs of other languages, with the equivalent token."""
 
 SIGN = "|".join(re.escape(word) for word in sorted(MEANT, key=len, reverse=True))
 DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
@@ -37,11 +37,11 @@ HINTS: Mapping[str, str] = {
     "%": "there is no remainder; indices and widths use `+ - * /`",
     "\\": "line ends have no meaning: a value may continue on the next line",
 }
-"""What to write for a character that has no place in the language."""
+"""Hints for characters that are not part of the language."""
 
 
 def sign(word: str, before: str) -> tuple[str, str, str]:
-    """The code, the message and the hint for a sign of another language, behind the name ``before``."""
+    """Return the code, message and hint for a sign of another language after the name ``before``."""
     if word in ("**", "^"):
         return "E0110", f"there is no power operator `{word}`", _POWER
     if len(word) == 2 and word[1] == "=" and word[0] in "+-*/":
@@ -56,7 +56,7 @@ def sign(word: str, before: str) -> tuple[str, str, str]:
 
 
 def dotted(word: str) -> tuple[str, str]:
-    """The message and the hint for `nn.Conv2d`: a name in a module or an object."""
+    """Return the message and the hint for a dotted name, as `nn.Conv2d`."""
     parts = word.split(".")
     hint = answer("name", parts[0]) if parts[0] == "self" else None
     for where in ("dotted", "name", "equation"):
@@ -68,7 +68,7 @@ def dotted(word: str) -> tuple[str, str]:
 
 
 def alone(name: str) -> str:
-    """The hint where nothing is known of a dotted name but that this is its last part."""
+    """Return the hint for the last part of an unknown dotted name."""
     return f"write the name alone: `{name}`"
 
 
@@ -96,12 +96,11 @@ _HEADS = frozenset(
     ]
 )
 PYTHON = _HEADS | {"import", "from"}
-"""The words that a line of Python may begin with."""
+"""Words that begin a line of Python."""
 
 
 def python(source: SourceFile, start: int, word: str) -> tuple[Diagnostic, int] | None:
-    """What to say about a line of Python that begins with one of PYTHON, and where it ends: behind
-    the lines of its body. None where it is none."""
+    """Return the error for a line of Python and the end of its body, or None for other lines."""
     text = source.text
     line = text.rfind("\n", 0, start) + 1
     if text[line:start].strip():
@@ -118,7 +117,7 @@ def python(source: SourceFile, start: int, word: str) -> tuple[Diagnostic, int] 
 
 
 def _end_of_body(text: str, end: int, indent: int) -> int:
-    """Where the lines end that are indented deeper than their head. Braces are not Python's."""
+    """Return the end of the lines that are indented deeper than their head."""
     while end < len(text):
         after = text.find("\n", end + 1)
         after = len(text) if after < 0 else after
@@ -137,7 +136,7 @@ _REST = re.compile(r":[ \t]*(?:(?:#[^\n]*)?(?=\n|\Z)|[A-Za-z_]\w*[ \t]*=(?!=))")
 
 
 def colon_body(text: str, start: int) -> int | None:
-    """The indentation of a head whose body begins with the colon at ``start``; None where none does."""
+    """Return the indentation of a head whose body begins with the colon at ``start``, else None."""
     line = text.rfind("\n", 0, start) + 1
     head = text[line:start]
     if _REST.match(text, start) is None or _COLON_BODY.fullmatch(head.split("(")[0]) is None:

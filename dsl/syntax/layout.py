@@ -1,4 +1,4 @@
-"""Expressions as text: the parentheses that precedence asks for, on one line or over several."""
+"""Expressions as text on one or several lines, with the parentheses that precedence requires."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ INDENT = 2
 
 @record
 class Text:
-    """Text that no line ends in."""
+    """Text without line breaks."""
 
     flat: str
 
 
 @record
 class Bracketed:
-    """``before(item, item)``; over lines it has one item a line."""
+    """``before(item, item)``, broken into one item per line."""
 
     before: str
     items: tuple[Doc, ...]
@@ -31,9 +31,9 @@ class Bracketed:
 
 @record
 class Chain:
-    """Operands with what stands before each, as ``-> ``; over lines as many a line as fit.
+    """Operands with a prefix each, as ``-> ``, broken into as many per line as fit.
 
-    The steps of a flow, over lines, stand one a line.
+    The steps of a flow are broken into one per line.
     """
 
     items: tuple[tuple[str, Doc], ...]
@@ -45,14 +45,14 @@ Doc: TypeAlias = Text | Bracketed | Chain
 
 
 def print_expr(expr: Expr) -> str:
-    """An expression on one line."""
+    """Return an expression on one line."""
     return document(expr).flat
 
 
 def render(doc: Doc, column: int, indent: int, reserve: int = 0) -> str:
-    """Text that begins at a column of a line with that indent, broken where it has to be.
+    """Return the text of a document that starts at a column, with line breaks where needed.
 
-    ``reserve`` is the width of what must still follow on the last line.
+    ``reserve`` is the width of the text that follows on the last line.
     """
     if column + len(doc.flat) + reserve <= WIDTH:
         return doc.flat
@@ -94,9 +94,9 @@ def _fill(chain: Chain, column: int, indent: int, reserve: int) -> str:
     return out
 
 
-# The levels of the grammar, the loosest first. An operand looser than its place asks for is put
-# in parentheses.
-STEP = 9  # the level of a step of a flow
+# Levels of the grammar, lowest precedence first. An operand below the level of its place gets
+# parentheses.
+STEP = 9  # level of a step of a flow
 _VALUE, _EITHER, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _PART, _POSTFIX = range(11)
 _BINARY = {
     "or": (_OR, _AND), "and": (_AND, _NOT),
@@ -125,9 +125,9 @@ def _level(expr: Expr) -> int:
 
 
 def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
-    """An operand in a place that takes the level ``least`` and what binds tighter.
+    """Return an operand at a place that requires at least the level ``least``.
 
-    ``tight`` leaves out the blanks around arithmetic, as in ``out[0 .. i-1]``.
+    ``tight`` omits spaces around arithmetic, as in ``out[0 .. i-1]``.
     """
     if _level(expr) < least:
         return bracketed("(", [document(expr, _VALUE, tight)], ")")
@@ -170,7 +170,7 @@ def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
 
 
 def index(expr: Expr) -> Doc:
-    """What stands in square brackets: arithmetic, or a range of it."""
+    """Return an index: arithmetic, or a range."""
     return document(expr, _VALUE if isinstance(expr, syntax.Range) else _SUM, tight=True)
 
 
@@ -200,7 +200,7 @@ def _each(expr: syntax.Each, tight: bool) -> Doc:
 
 
 def _binary(expr: syntax.Binary, tight: bool) -> Doc:
-    """A chain of one level, as ``a + b - c``, is one list of operands."""
+    """Return operators of one level, as in ``a + b - c``, as one chain."""
     level, right = _BINARY.get(expr.op, (_COMPARE, _SUM))
     chains = level != _COMPARE
     operands: list[tuple[str, Expr]] = []
@@ -218,7 +218,7 @@ def _binary(expr: syntax.Binary, tight: bool) -> Doc:
 
 
 def _wiring(expr: syntax.Via | syntax.By | syntax.With, tight: bool) -> Doc:
-    """``backbone via connection by rule with (...)``."""
+    """Return ``backbone via connection by rule with (...)``."""
     items: list[tuple[str, Doc]] = []
     node: Expr = expr
     while isinstance(node, syntax.Via | syntax.By | syntax.With):

@@ -1,8 +1,7 @@
-"""Tokens to the tree, with every syntax error of a file in one run.
+"""Parser: tokens to the tree, reporting all syntax errors of a file.
 
-The loop drives lark's LALR table by hand. On an error the stack goes back to where a statement (or
-a declaration) may begin, and tokens are skipped to the next place where one does. One statement
-gives one error, and what follows from it is not reported.
+The loop runs lark's LALR table. After an error it cuts the stack back to a state where a statement
+or declaration may begin, and skips tokens to the next one. A statement gives one error at most.
 """
 
 from __future__ import annotations
@@ -108,8 +107,7 @@ def _start(error: Diagnostic) -> int:
 
 
 def _touched(error: Diagnostic, others: list[Diagnostic]) -> bool:
-    """Whether one of other errors, which are in order, stands in the span of an error or beside it:
-    what was read there may not be what was meant."""
+    """True if one of the sorted ``others`` overlaps or touches an error, which then may follow from it."""
     place = bisect_left(others, error.span.start - 1, key=_start)
     return place < len(others) and others[place].span.start <= error.span.end + 1
 
@@ -133,22 +131,22 @@ class _Run:
         self.brackets = brackets
         self.lexical = lexical
         self.errors: list[Diagnostic] = []
-        self.lost: dict[int, syntax.Lost] = {}  # by their first tokens
+        self.lost: dict[int, syntax.Lost] = {}  # by first token
         self.builders = Builders(source)
         self.states = [table().start]
         self.values: list[Any] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.recoveries = 0
-        self.bad_region = -1  # the token that began the last statement with an error
-        self.inserted_before = -1  # the token that a missing one was put before
+        self.bad_region = -1  # first token of the last statement with an error
+        self.inserted_before = -1  # token before which a missing one was inserted
         self.rules: list[tuple[str, int, Callable[..., Any] | None, tuple[int, ...]]] = [
             (origin, length, getattr(self.builders, name) if name else None, places)
             for origin, length, name, places in table().rules
         ]
 
     def run(self) -> list[syntax.Use | syntax.Declaration]:
-        """Parse all tokens; the items of the program."""
+        """Parse all tokens and return the items of the program."""
         i = 0
         last = len(self.tokens) - 1
         while True:
@@ -156,7 +154,7 @@ class _Run:
             if not self.feed(token):
                 self.recoveries += 1
                 if len(self.errors) > MAX_ERRORS or self.recoveries > MAX_RECOVERIES:
-                    return []  # not worth reading on
+                    return []  # too many errors to continue
                 i = self.recover(i)
             elif i == last:
                 return list(self.values[0].items)
@@ -164,7 +162,7 @@ class _Run:
                 i += 1
 
     def feed(self, token: Token) -> bool:
-        """Reduce by what the token ends, then shift it. False if it cannot stand here."""
+        """Reduce what the token completes, then shift it; False if the token is not allowed here."""
         actions = table().actions
         kind = token.type
         while True:
@@ -198,7 +196,7 @@ class _Run:
         states.append(table().gotos[states[-1]][origin])
 
     def settle(self) -> None:
-        """Reduce what is complete whatever follows it, so that it does not count as begun."""
+        """Make all reductions that do not depend on the next token."""
         while True:
             actions = set(table().actions[self.states[-1]].values())
             action = actions.pop()
@@ -209,8 +207,8 @@ class _Run:
     # Recovery
 
     def recover(self, i: int) -> int:
-        """Report the error at token i and get back to a safe place; the index to continue from."""
-        from danetc.dsl.syntax.errors.case import Situation  # late: most texts have no error
+        """Report the error at token i, and return the index of the token to continue from."""
+        from danetc.dsl.syntax.errors.case import Situation  # deferred: most texts have no error
         from danetc.dsl.syntax.errors.messages import diagnose
 
         self.settle()
@@ -243,7 +241,7 @@ class _Run:
         return self.resume(base, in_body, stop)
 
     def lose(self, begin: int, stop: int) -> None:
-        """Keep the name of what is dropped, the tokens from begin to stop, if it defines one."""
+        """Record the name that the skipped tokens from begin to stop define, if any."""
         tokens, kind = self.tokens, ""
         if starts_declaration(tokens, begin):
             kind = tokens[begin].text
@@ -258,7 +256,7 @@ class _Run:
         )
 
     def fixes(self, found: Found, i: int) -> tuple[Fix, ...]:
-        """What the hint says, else how reading goes on, where that is what was surely meant."""
+        """Return the fixes of the hint, else the correction that the parser continues with."""
         said = fixes_of(found.diagnostic.hint, found.diagnostic.span)
         token, before = self.tokens[i], self.tokens[max(i - 1, 0)]
         here = Span(self.source, token.start, token.end)
@@ -274,7 +272,7 @@ class _Run:
         return ()
 
     def report(self, error: Diagnostic, begin: int, stop: int) -> None:
-        """Keep an error unless its statement, the tokens from begin to stop, has one already."""
+        """Add an error unless its statement, the tokens from begin to stop, has one already."""
         start = min(self.tokens[begin].start, error.span.start)
         end = self.tokens[stop].start
         place = bisect_left(self.lexical, start, key=_start)
@@ -284,7 +282,7 @@ class _Run:
         self.bad_region = begin
 
     def base(self) -> int:
-        """The place on the stack of the innermost state where a statement or item may begin."""
+        """Return the stack index of the innermost state where a statement or item may begin."""
         for place in range(len(self.states) - 1, -1, -1):
             if self.begins(place, "stmt") or self.begins(place, "declaration"):
                 return place
@@ -294,13 +292,13 @@ class _Run:
         return nonterminal in table().gotos[self.states[place]]
 
     def region_start(self, base: int, i: int) -> int:
-        """The index of the token that began the statement or declaration being read."""
+        """Return the first token of the current statement or declaration."""
         if base == len(self.values):
             return i
         return bisect_left(self.tokens, self.starts[base], key=lambda token: token.start)
 
     def is_complete(self, in_body: bool, i: int) -> bool:
-        """Whether what was read before token i ended there, though no token has said so yet."""
+        """True if the statement or item before token i is complete."""
         before = self.tokens[max(i - 1, 0)].type
         if in_body:
             return before in ("SEMICOLON", "RBRACE") and self.accepts("RBRACE")
@@ -308,7 +306,7 @@ class _Run:
         return ends and self.accepts("$END")
 
     def accepts(self, kind: str) -> bool:
-        """Whether such a token could stand here."""
+        """True if a token of this type is allowed here."""
         states = list(self.states)
         while True:
             action = table().actions[states[-1]].get(kind)
@@ -319,13 +317,13 @@ class _Run:
             states.append(table().gotos[states[-1]][origin])
 
     def is_unclosed(self, begin: int, i: int) -> bool:
-        """Whether the file ends or another declaration begins while a body is open."""
+        """True if the file ends or another declaration begins while a body is open."""
         if begin == i - 1 and starts_declaration(self.tokens, begin):
-            return self.tokens[begin].text != self.tokens[i].text  # else it stands here twice
+            return self.tokens[begin].text != self.tokens[i].text  # else it is repeated
         return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
 
     def begins_use(self, i: int) -> bool:
-        """Whether token i begins a ``use`` that no body around it closes after."""
+        """True if token i begins a ``use`` outside of all closed bodies."""
         follows = self.tokens[min(i + 1, len(self.tokens) - 1)].type
         return (
             self.tokens[i].type == "USE"
@@ -335,8 +333,10 @@ class _Run:
         )
 
     def close_bodies(self, base: int, at: int) -> int:
-        """Report the braces still open at the token, close them; the index to continue from."""
-        from danetc.dsl.syntax.errors.statements import unclosed  # late: most texts have no error
+        """Report and close the open braces, and return the index of the token to continue from."""
+        from danetc.dsl.syntax.errors.statements import (
+            unclosed,
+        )  # deferred: most texts have no error
 
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
         self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
@@ -348,7 +348,7 @@ class _Run:
         return at
 
     def sync(self, i: int, in_body: bool) -> int:
-        """The first token from i on where reading can continue."""
+        """Return the first token from i on where parsing can continue."""
         tokens, partner = self.tokens, self.brackets.partner
         while True:
             around = self.brackets.inside[i]
@@ -363,7 +363,7 @@ class _Run:
                 and i in partner
                 and tokens[i - 1].type in ("EQUAL", "LPAR", "COMMA")
             ):
-                i = partner[i] + 1  # braces where a value should stand
+                i = partner[i] + 1  # braces in place of a value
                 continue
             if kind in ("$END", "LBRACE") or starts_declaration(tokens, i):
                 return i
@@ -376,7 +376,7 @@ class _Run:
             i += 1
 
     def parts_statements(self, i: int) -> bool:
-        """Whether token i is a ``;`` after which a statement or nothing comes."""
+        """True if token i is a ``;`` before a statement or the end of the body."""
         return self.tokens[i].type == "SEMICOLON" and (
             self.tokens[i + 1].type == "RBRACE"
             or starts_statement(self.tokens, i + 1)
@@ -384,17 +384,17 @@ class _Run:
         )
 
     def resume(self, base: int, in_body: bool, stop: int) -> int:
-        """Drop what was being read and continue at a token that `sync` found."""
+        """Discard the current statement and continue at a token that `sync` found."""
         self.cut(base)
         token = self.tokens[stop]
         if token.type == "SEMICOLON":
             return stop + 1
-        if token.type == "LBRACE":  # the body of something whose head has an error
+        if token.type == "LBRACE":  # a body whose head has an error
             if not in_body:
                 self.feed(Token("KIND", "network", token.start, token.start))
             self.feed(Token("NAME", "unnamed", token.start, token.start))
         return stop
 
     def cut(self, base: int) -> None:
-        """Cut the stacks back to where a statement or item may begin."""
+        """Cut the stacks back to a place."""
         del self.states[base + 1 :], self.values[base:], self.starts[base:], self.ends[base:]

@@ -1,9 +1,9 @@
-"""The tree to canonical text: the formatter.
+"""Formatter: the tree to canonical text.
 
-A body that was written on one line stays on one line if it fits; every other body has one
-statement a line, with the ``=`` signs of neighbours aligned. Blank lines between statements are
-kept, one at a time. A comment on a line of its own stays before what it preceded, one at the end
-of a line at the end of that line; one inside an expression moves before the statement.
+A body on one line stays on one line if it fits; other bodies have one statement per line, with
+aligned ``=``. Single blank lines between statements are kept. Comments on their own line stay
+before the same item, and comments at the end of a line stay there; those inside of an expression
+move before the statement.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from danetc.dsl.syntax.tree import (
 
 __all__ = ["format_source", "print_expr", "print_program"]
 
-_LONGEST_ALIGNED = 20  # a longer name would push the values of its neighbours too far out
+_LONGEST_ALIGNED = 20  # longer names are not aligned
 
 
 def format_source(program: Program) -> str:
-    """The canonical text of a program that was read without errors, with its comments.
+    """Return the canonical text, with comments, of a program that was parsed without errors.
 
-    The text is read again. Raises SpecError if it has an error, as where it is longer than a file
-    may be: such a text must not replace the file.
+    Parses the result again, and raises SpecError if it has an error (if it is too long, for
+    example), because it must not replace the file.
     """
     text = _Formatter(program).run()
     reporter = Reporter()
@@ -70,9 +70,9 @@ def _head(span: Span) -> Span:
 
 
 def print_program(program: Program) -> str:
-    """The text of a program without its comments, every body spread over lines.
+    """Return the text of a program without comments, with every body on several lines.
 
-    Asks nothing of the spans: it also prints a program that was never text.
+    Does not use spans, so programs need not come from text.
     """
     return _Formatter(replace(program, comments=(), span=NOWHERE)).run()
 
@@ -89,10 +89,10 @@ class _Formatter:
         self.text = program.span.source.text
         self.was_text = program.span.source is not NOWHERE.source
         self.comments = sorted(program.comments, key=_start)
-        self.next = 0  # the first comment not yet printed
-        self.between: list[Comment] = []  # comments between the steps of the flow to be printed
+        self.next = 0  # index of the next comment to print
+        self.between: list[Comment] = []  # comments between the steps of the next flow
         self.lines: list[_Line] = []
-        self.block = 0  # the first line of the innermost body
+        self.block = 0  # first line of the innermost body
 
     def run(self) -> str:
         was_long = False
@@ -121,14 +121,14 @@ class _Formatter:
     # Comments and blank lines
 
     def taken(self, end: int) -> list[Comment]:
-        """The comments not yet printed that begin before an offset; they count as printed."""
+        """Take the remaining comments that begin before an offset."""
         first = self.next
         while self.next < len(self.comments) and self.comments[self.next].span.start < end:
             self.next += 1
         return self.comments[first : self.next]
 
     def leading(self, item: Use | Declaration | Stmt, indent: int) -> bool:
-        """Print what stands before an item; whether that begins with a blank line."""
+        """Print the comments before an item; return True if they begin with a blank line."""
         first = len(self.lines)
         self.own_lines(self.taken(item.span.start), indent)
         self.blank_line(item.span.start)
@@ -144,7 +144,7 @@ class _Formatter:
             self.lines.append(_Line(" " * indent + comment.text))
 
     def trailing(self, end: int) -> None:
-        """Put the comment behind an offset, on the same line there, behind the last line."""
+        """Append the comment that follows an offset on its line to the last printed line."""
         if self.next < len(self.comments):
             comment = self.comments[self.next]
             if not self.text[end : comment.span.start].strip(" \t;"):
@@ -152,12 +152,12 @@ class _Formatter:
                 self.lines[-1].comment = comment.text
 
     def ends_line(self, comment: Comment) -> bool:
-        """Whether a comment has something before it on its line."""
+        """True if a comment is not alone on its line."""
         start = self.text.rfind("\n", 0, comment.span.start) + 1
         return bool(self.text[start : comment.span.start].strip())
 
     def blank_line(self, offset: int) -> None:
-        """Keep a blank line that stands before an offset, unless a body begins there."""
+        """Keep a blank line before an offset, except at the start of a body."""
         may_be = len(self.lines) > self.block and self.lines[-1].text != ""
         if may_be and self.has_blank_line(offset):
             self.lines.append(_Line(""))
@@ -171,13 +171,13 @@ class _Formatter:
         return self.text.count("\n", start, offset) > 1
 
     def head_end(self, item: Use | Declaration | Stmt) -> int:
-        """Where an item ends, or where its body begins."""
+        """Return the offset where an item ends, or where its body begins."""
         if isinstance(item, Declaration | Group) and item.body is not None:
             return self.brace(item)
         return item.span.end
 
     def brace(self, item: Declaration | Group) -> int:
-        """The offset of the opening brace of a body; 0 for what was never text."""
+        """Return the offset of the opening brace of a body; 0 without text."""
         if not self.was_text:
             return 0
         end = item.name_span.end
@@ -251,7 +251,7 @@ class _Formatter:
             self.put(prefix + render(document(item.value), indent + len(prefix), indent), indent)
 
     def flow(self, value: Expr, prefix: str, indent: int, following: int) -> None:
-        """A flow with comments between its steps: one step a line."""
+        """Print a flow with comments between its steps, one step per line."""
         assert isinstance(value, Flow)
         comments, self.between = self.between, []
         for number, step in enumerate(value.steps):
@@ -269,7 +269,7 @@ class _Formatter:
                     self.lines.append(_Line(" " * following + comment.text))
 
     def target_widths(self, body: tuple[Stmt, ...]) -> Iterator[int]:
-        """For each statement the width to which its target is padded."""
+        """Yield for each statement the width of its padded target."""
         run: list[Stmt] = []
         for statement in body:
             if run and not self.are_neighbours(run[-1], statement):
@@ -279,7 +279,7 @@ class _Formatter:
         yield from _widths(run)
 
     def are_neighbours(self, left: Stmt, right: Stmt) -> bool:
-        """Whether two statements will stand on adjacent lines and have their ``=`` aligned."""
+        """True if two statements are printed on adjacent lines with aligned ``=``."""
         if not (isinstance(left, Define) and isinstance(right, Define)):
             return False
         if self.has_blank_line(right.span.start):
@@ -301,7 +301,7 @@ def _start(comment: Comment) -> int:
 
 
 def _is_between_steps(item: Use | Declaration | Stmt, comment: Comment) -> bool:
-    """Whether a comment inside an item stands between two steps of the flow that is its value."""
+    """True if a comment is between two steps of the flow that is the item's value."""
     if isinstance(item, Use | Group) or not isinstance(item.value, Flow):
         return False
     if isinstance(item, Declaration) and item.body is not None:
@@ -355,7 +355,7 @@ def _use(item: Use) -> Doc:
 
 
 def _aligned_comments(lines: Sequence[_Line]) -> Iterator[str]:
-    """The lines with their comments, those of neighbouring lines aligned where that fits."""
+    """Yield the lines with their comments, aligned on neighbouring lines if they fit."""
     run: list[_Line] = []
     for line in [*lines, None]:
         if line is not None and line.comment:

@@ -1,4 +1,4 @@
-"""Source files and the places in them."""
+"""Source files, and spans of their text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danetc.dsl.record import record
 
 @record(slots=False, eq=False)
 class SourceFile:
-    """A named text. Two files are the same only if they are the same object."""
+    """A named text, compared by identity."""
 
     name: str
     text: str = field(repr=False)
@@ -25,16 +25,16 @@ class SourceFile:
 
     @cached_property
     def words(self) -> Counter[str]:
-        """How often each word stands in the text."""
+        """Number of occurrences of each word."""
         return Counter(re.findall(r"\w+", self.text))
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of an offset, both counted from 1."""
+        """Return line and column of an offset, counted from 1."""
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (counted from 1) without its line end."""
+        """Return the text of a line (counted from 1) without its line end."""
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
         return self.text[start:] if end < 0 else self.text[start:end]
@@ -61,7 +61,7 @@ class Span:
         return self.source.position(self.start)[1]
 
     def to(self, other: Span) -> Span:
-        """The range from this span's start to the other's end."""
+        """Return the span from the start of this one to the end of the other."""
         return Span(self.source, self.start, max(self.end, other.end))
 
     def __str__(self) -> str:
@@ -72,6 +72,6 @@ NOWHERE = Span(SourceFile("<nowhere>", ""), 0, 0)
 
 
 def shorten(text: str, limit: int = 40) -> str:
-    """A piece of a source on one line, its end left out where it is long."""
+    """Return a text on one line, cut at the end if it is long."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 4] + " ..."

@@ -1,5 +1,4 @@
-"""Text to tokens. Forms of other languages are reported and corrected, so that one typing error
-costs one error."""
+"""Scanner: text to tokens. Syntax of other languages is reported and replaced by its equivalent."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from danetc.dsl.syntax.tree import Comment
 
 
 class Token(NamedTuple):
-    """A terminal of the grammar and the offsets it was read from."""
+    """A terminal of the grammar with its text and offsets."""
 
     type: str
     text: str
@@ -39,9 +38,9 @@ class Token(NamedTuple):
 
 @record(frozen=False)
 class Scan:
-    """All tokens of a file, ending with ``$END``; its comments; what was wrong with its words.
+    """Tokens of a file, ending with ``$END``, its comments, and errors of single words.
 
-    ``is_text`` is false where so much was wrong that the rest was not read.
+    ``is_text`` is False if there were so many errors that the rest was not read.
     """
 
     tokens: list[Token] = field(default_factory=list)
@@ -52,12 +51,12 @@ class Scan:
 
 MAX_WRONG_WORDS = 200
 JOINERS = "\u200c\u200d"
-"""Hidden characters that comments and strings may hold: writing in some scripts needs them."""
+"""Invisible characters that comments and strings may contain, because some scripts need them."""
 
 
 @cache
 def _scanner() -> re.Pattern[str]:
-    """One pattern: wrong forms that begin like right ones, the grammar's terminals, the rest."""
+    """Return one pattern for foreign syntax, the terminals of the grammar, and invalid words."""
     parts = [
         ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
         ("FOREIGN", f"(?!!=(?!=))(?:{foreign.SIGN})"),
@@ -73,7 +72,7 @@ def _scanner() -> re.Pattern[str]:
 
 
 def scan(source: SourceFile, part: Span | None = None) -> Scan:
-    """Read a whole file, or a part of it from the start of a line. Never fails: what cannot be read is an error and is left out."""
+    """Read a file, or a part of it from the start of a line; text that is not a token is an error."""
     out = Scan()
     text = source.text
     ignored = table().ignored
@@ -82,7 +81,7 @@ def scan(source: SourceFile, part: Span | None = None) -> Scan:
     forms = _Forms(source, out)
     begin, stop = (0, len(text)) if part is None else (part.start, part.end)
     if text.startswith("\ufeff", begin):
-        begin += 1  # a byte order mark is no part of the text
+        begin += 1  # skip a byte order mark
 
     for match in _scanner().finditer(text, begin, stop):
         if len(out.errors) > MAX_WRONG_WORDS:
@@ -123,8 +122,7 @@ def scan(source: SourceFile, part: Span | None = None) -> Scan:
 
 
 def _drop_beside_open_strings(out: Scan) -> None:
-    """Drop other errors of lines with a string that is not closed: a quote too many or too few makes
-    a string of what is none."""
+    """Drop other errors of lines with an unclosed string, which follow from the missing quote."""
     opened = {error.span.line for error in out.errors if error.code == "E0106"}
     out.errors[:] = [
         error for error in out.errors if error.code == "E0106" or error.span.line not in opened
@@ -132,18 +130,18 @@ def _drop_beside_open_strings(out: Scan) -> None:
 
 
 class _Forms:
-    """Forms of other languages that reach over several tokens."""
+    """Syntax of other languages that spans several tokens."""
 
     def __init__(self, source: SourceFile, out: Scan) -> None:
         self.source = source
         self.out = out
-        self.skip = 0  # the end of lines of Python
+        self.skip = 0  # end of the lines of Python that are skipped
         self.seen: set[str] = set()
-        self.bodies: list[int] = []  # indentations of heads whose bodies began with a colon
-        self.choosing = False  # whether a `?` has been read whose `:` may follow
+        self.bodies: list[int] = []  # indentations of heads whose bodies begin with a colon
+        self.choosing = False  # True after a `?` whose `:` may follow
 
     def takes(self, kind: str, word: str, start: int) -> bool:
-        """Whether a token is part of such a form, which is reported, and is not to be read."""
+        """Report such syntax; return True if the token belongs to it and is skipped."""
         if start < self.skip:
             return True
         if self.bodies:
@@ -152,12 +150,12 @@ class _Forms:
             found = foreign.python(self.source, start, word)
             if found is not None:
                 error, self.skip = found
-                if word not in self.seen:  # a file of Python is one mistake
+                if word not in self.seen:  # once per word
                     self.out.errors.append(error)
                 self.seen.add(word)
                 return True
         if kind == "DOTTED" and word.startswith("self."):
-            if "self" in self.seen:  # once is enough
+            if "self" in self.seen:  # once per file
                 self.out.tokens.append(Token("NAME", word[5:], start, start + len(word)))
                 return True
             self.seen.add("self")
@@ -173,7 +171,7 @@ class _Forms:
         return False
 
     def opens(self, start: int) -> bool:
-        """Whether a colon opens a body, as a brace does."""
+        """Return True if a colon opens a body, which is reported."""
         indent = foreign.colon_body(self.source.text, start)
         if indent is None:
             return False
@@ -188,7 +186,7 @@ class _Forms:
         return True
 
     def close(self, start: int) -> None:
-        """Close the bodies that end before a token by its indentation."""
+        """Close the bodies that the indentation of a token ends."""
         line = self.source.text.rfind("\n", 0, start) + 1
         if self.source.text[line:start].strip() == "":
             while self.bodies and self.bodies[-1] >= start - line:
@@ -197,7 +195,7 @@ class _Forms:
 
 
 def _multiplied(out: Scan, power: Span) -> Fix | None:
-    """`x * x` in place of a power of a name by 2 or 3; None where it is of something else."""
+    """Return the fix `x * x` for the square or cube of a name, else None."""
     base = out.tokens[-1] if out.tokens else None
     exponent = re.compile(r"\s*([23])(?![\w.])").match(power.source.text, power.end)
     if base is None or base.type != "NAME" or exponent is None:
@@ -207,7 +205,7 @@ def _multiplied(out: Scan, power: Span) -> Fix | None:
 
 
 def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
-    """Report a wrong form and pass on what was meant."""
+    """Report an invalid word and add its equivalent."""
     meant: tuple[str, str] | None
     hint: str | None
     match kind:
@@ -300,7 +298,7 @@ def _bad_characters(span: Span) -> Diagnostic:
 
 
 def _lone_return(source: SourceFile, at: int) -> Diagnostic:
-    """A line end of very old editors: the comment would reach to the end of the file."""
+    """Return the error of a carriage return as line end, which would extend a comment."""
     return Diagnostic(
         "E0105",
         "a carriage return without a line feed inside a comment",
@@ -310,9 +308,7 @@ def _lone_return(source: SourceFile, at: int) -> Diagnostic:
 
 
 def _report_hidden(out: Scan, source: SourceFile, text: str, start: int, what: str) -> None:
-    """Report the first character of a comment or a string that shows itself as nothing, or that
-    changes how the rest of the line is shown: the text would not be what a reader sees.
-    """
+    """Report the first character of a comment or string that is invisible or reorders the line."""
     found = next((m for m in HIDDEN.finditer(text) if m.group() not in f"\t{JOINERS}"), None)
     if found is not None:
         place = Span(source, start + found.start(), start + found.end())
@@ -340,7 +336,7 @@ NAME_LIKE = frozenset(["NAME", "KIND", "IN", "STATE"])
 
 
 def starts_declaration(tokens: Sequence[Token], i: int) -> bool:
-    """Whether token i begins ``KIND name {``, ``KIND name (`` or ``KIND name =``."""
+    """True if token i begins ``KIND name {``, ``KIND name (`` or ``KIND name =``."""
     return (
         tokens[i].type == "KIND"
         and tokens[i + 1].type in NAME_LIKE
@@ -349,7 +345,7 @@ def starts_declaration(tokens: Sequence[Token], i: int) -> bool:
 
 
 def starts_statement(tokens: Sequence[Token], i: int) -> bool:
-    """Whether token i begins ``name =``, ``name[...] =``, ``state name =`` or a group."""
+    """True if token i begins ``name =``, ``name[...] =``, ``state name =`` or a group."""
     kinds = [token.type for token in tokens[i : i + 3]]
     if kinds[0] not in NAME_LIKE:
         return False

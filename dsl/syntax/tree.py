@@ -1,7 +1,7 @@
-"""The syntax tree: frozen data, each node with the span it was read from.
+"""Syntax tree: immutable nodes with their spans.
 
-Spans take no part in equality, so that ``parse(print(tree)) == tree`` says what it means.
-Parentheses are not kept: the printer puts back those that precedence asks for.
+Equality ignores spans, so ``parse(print(tree)) == tree``. Parentheses are not stored; the printer
+writes those that precedence requires.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Name:
 
 @record
 class Word:
-    """A name that means itself, as an argument: ``over = time`` (``words`` says where)."""
+    """A name as a literal argument, as in ``over = time`` (see ``words``)."""
 
     id: str
     span: Span = _span()
@@ -47,7 +47,7 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        whole = self.text.isdigit() and len(self.text) < 400  # else infinite, as a float
+        whole = self.text.isdigit() and len(self.text) < 400  # a longer one is infinite
         return int(self.text) if whole else float(self.text)
 
 
@@ -68,7 +68,7 @@ class Arg:
 
 @record
 class Each:
-    """``value for variable in low .. high if condition``, an argument of ``sum`` and its like."""
+    """``value for variable in low .. high if condition``, an argument of ``sum`` and similar."""
 
     value: Expr
     variable: str
@@ -202,7 +202,7 @@ class Group:
     name: str | None
     body: tuple[Stmt, ...]
     span: Span = _span()
-    name_span: Span = _span()  # of the name, or of the kind where there is none
+    name_span: Span = _span()  # of the name, or of the kind without one
 
 
 Stmt = Union[Define, State, Group]
@@ -242,7 +242,7 @@ class UseName:
 class Use:
     """``use std``, ``use "file.danet"``, either with ``(names)``.
 
-    ``names`` is None where everything is taken.
+    ``names`` is None if everything is imported.
     """
 
     module: str
@@ -253,15 +253,15 @@ class Use:
 
 @record
 class Comment:
-    text: str  # from the # to the end of the line, trailing blanks removed
+    text: str  # from # to the end of the line, without trailing spaces
     span: Span = _span()
 
 
 @record
 class Lost:
-    """A statement or declaration that could not be read, but for the name that it defines.
+    """The name of a statement or declaration that could not be parsed.
 
-    ``kind`` is that of a declaration, and empty of a statement.
+    ``kind`` is that of a declaration; empty for statements.
     """
 
     kind: str
@@ -272,7 +272,7 @@ class Lost:
 
 @record
 class Program:
-    """``lost`` is what errors have kept out of it."""
+    """A file: declarations, comments, and names ``lost`` to errors."""
 
     items: tuple[Use | Declaration, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
@@ -293,13 +293,13 @@ _FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in get_args(
 
 
 def called(expr: Expr | None) -> Name | None:
-    """The name that an expression is, or that it calls: of ``LIF`` and of ``LIF(tau = 3)``."""
+    """Return the name of ``LIF`` and of ``LIF(tau = 3)``; None for other expressions."""
     name = expr.function if isinstance(expr, Call) else expr
     return name if isinstance(name, Name) else None
 
 
 def children(node: Node) -> Iterator[Node]:
-    """The nodes directly below a node, in the order of the text."""
+    """Iterate over the children of a node, in the order of the text."""
     for name in _FIELDS[type(node)]:
         value = getattr(node, name)
         for child in value if isinstance(value, tuple) else (value,):
@@ -308,7 +308,7 @@ def children(node: Node) -> Iterator[Node]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """A node and all below it, in the order of the text."""
+    """Iterate over a node and its descendants, in the order of the text."""
     stack = [node]
     while stack:
         current = stack.pop()

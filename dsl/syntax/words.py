@@ -1,8 +1,8 @@
-"""Words: names that mean themselves where an operation's parameter takes them.
+"""Words: names that are literals as arguments of some parameters.
 
-``sum(over = channels)``, ``conv(8, padding = same)``: in these places a name of the list is a word,
-whatever else of that name there is, and other names are read as anywhere. The reader of a spec
-sees it by the parameter alone, so the tree has a node of its own for a word.
+In ``sum(over = channels)`` and ``conv(8, padding = same)``, a listed name is a word, whatever else
+has that name; other names are read as anywhere. The parameter alone decides, so the tree has a
+node for words.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
 
 AXES = ("channels", "rows", "columns", "pixels", "time")
-"""The axes of a value; ``pixels`` are rows and columns together."""
+"""Axes of a value; ``pixels`` are rows and columns together."""
 
 LEARNT_PER = ("layer", "channel", "step", "neuron")
-"""What ``learn`` has a number of its own for."""
+"""Units for which ``learn`` has separate numbers."""
 
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
@@ -26,6 +26,6 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "statistics": ("step", "cumulative"),
     "order": ("exact", "keys_first", "queries_first"),
 }
-"""By the names of parameters."""
+"""Words by name of the parameter."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
-"""By the names of functions, whose arguments have no names."""
+"""Words by name of the function, for arguments without names."""

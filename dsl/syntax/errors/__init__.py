@@ -1,1 +1,1 @@
-"""What to say about a token that cannot stand where it stands."""
+"""Messages for unexpected tokens."""

@@ -1,4 +1,4 @@
-"""A token that cannot stand where it stands, with what is known about its place."""
+"""An unexpected token and its context."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ STATEMENT = "a statement is `name = value`"
 
 @record(slots=False)
 class Situation:
-    """Token i cannot stand here. Its statement, or declaration's head, began at token ``begin``.
+    """Context of the unexpected token i; its statement or head of a declaration begins at ``begin``.
 
-    ``accepts`` says whether a token of some type could stand here instead.
+    ``accepts`` returns True for token types that are allowed in its place.
     """
 
     source: SourceFile
@@ -58,7 +58,7 @@ class Situation:
 
     @property
     def before(self) -> Token:
-        """The token before; the one itself at the start of the file."""
+        """The previous token, or token i itself at the start of the file."""
         return self.tokens[max(self.i - 1, 0)]
 
     @property
@@ -67,7 +67,7 @@ class Situation:
 
     @property
     def begins(self) -> bool:
-        """Whether nothing of a statement or declaration has been read yet."""
+        """True if the token is the first of its statement or declaration."""
         return self.begin == self.i
 
     def span(self, first: int, last: int | None = None) -> Span:
@@ -81,7 +81,7 @@ class Situation:
         return first_on_line(self.source, self.tokens, i)
 
     def opening(self) -> int | None:
-        """The index of the round or square bracket open before the token, in this statement."""
+        """Return the round or square bracket of this statement that is open before the token."""
         around = self.i - 1
         if self.before.type not in CLOSING:
             around = self.brackets.inside[self.i - 1] if self.i > 0 else -1
@@ -90,7 +90,7 @@ class Situation:
         return around
 
     def lone_parenthesis(self) -> int | None:
-        """The index of a `)` further on in this line that nothing opens."""
+        """Return an unmatched `)` later on this line."""
         for j in range(self.i, len(self.tokens) - 1):
             kind = self.tokens[j].type
             if kind in ("LBRACE", "RBRACE", "SEMICOLON") or (j > self.i and self.first_on_line(j)):
@@ -100,7 +100,7 @@ class Situation:
         return None
 
     def line_start(self) -> int | None:
-        """The index of a statement that begins on a line of its own and was read as a value."""
+        """Return the first token of a statement on its own line that was read as a value."""
         candidates = [self.i - 1, self.i - 2]
         if self.before.type == "RSQB":
             candidates.append(self.brackets.partner.get(self.i - 1, 0) - 1)
@@ -116,8 +116,8 @@ class Situation:
 
 @record(slots=False)
 class Found:
-    """The error, and how to continue: with another token in its place, with tokens put before it,
-    without it, or else from the next statement at or after ``resume``."""
+    """An error, and how to continue: with a replaced, inserted or dropped token, or else from the
+    next statement at or after ``resume``."""
 
     diagnostic: Diagnostic
     replace: tuple[str, str] | None = None
@@ -148,13 +148,13 @@ def name_of(token: Token) -> str:
 
 
 def count_names(case: Situation) -> int:
-    """How many names the statement consists of so far; 0 if it is more than names."""
+    """Return the number of names in the statement so far; 0 if it has other tokens."""
     words = case.tokens[case.begin : case.i]
     return len(words) if all(word.type in NAME_LIKE for word in words) else 0
 
 
 def no_operator(case: Situation, right: int) -> Diagnostic:
-    """Between token right and the one before it."""
+    """Return the error of a missing operator before token ``right``."""
     left, token = case.tokens[right - 1], case.tokens[right]
     in_brackets = case.opening() is not None
     hint: str | None

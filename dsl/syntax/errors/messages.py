@@ -1,8 +1,8 @@
 """What to say about a token that cannot stand where it stands.
 
-``diagnose`` asks the rules of ``RULES`` in turn, from the particular to the general; a rule is a
-function, and what it recognises is its docstring. Where none knows the case, the message says what
-could stand there. What each rule is worth is measured in docs/decisions.md.
+``diagnose`` tries the functions of ``RULES`` from the specific to the general; the docstring of a
+rule says what it recognises. Without a match, the message lists the expected tokens.
+docs/decisions.md measures the effect of each rule.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _anything(case: Situation) -> Found:
 
 
 def _wanted(case: Situation) -> str:
-    """What could stand here, in words, the likeliest first."""
+    """List the expected tokens in words, the most likely first."""
     if case.accepts("RBRACE") and case.accepts("SEMICOLON"):
         return "an operator or the end of the statement"
     words = []

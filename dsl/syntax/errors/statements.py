@@ -1,4 +1,4 @@
-"""Errors of what holds values: files, declarations, bodies and statements."""
+"""Errors of files, declarations, bodies and statements."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
 _MISSING = "a `}` is missing here"
 _NEAR_RESERVED = ("width",)
-"""Parameters that are a reserved word where one letter is missing."""
+"""Parameters that are one letter longer than a reserved word."""
 
 # Files and heads of declarations
 
 
 def top_of_file(case: Situation) -> Found | None:
-    """What begins here is neither `use` nor a declaration."""
+    """The start of an item that is neither `use` nor a declaration."""
     if case.in_body or not case.begins:
         return None
     token, i = case.token, case.i
@@ -72,7 +72,7 @@ def top_of_file(case: Situation) -> Found | None:
 
 
 def _missing_brace(case: Situation) -> Found | None:
-    """A body without its ``{``: its ``}`` pairs with nothing."""
+    """A body without ``{``, whose ``}`` is unmatched."""
     before = case.before
     if case.i == 0 or before.type == "RBRACE" or not case.accepts("LBRACE"):
         return None
@@ -205,7 +205,7 @@ def statement(case: Situation) -> Found | None:
 
 
 def _bad_beginning(case: Situation) -> Found:
-    """Nothing of the statement has been read, and the token cannot begin one."""
+    """Return the error of a token that cannot begin a statement."""
     i, token = case.i, case.token
     if token.type in RESERVED and case.after.type in ("EQUAL", "LSQB"):
         return Found(_reserved(case), replace=("NAME", token.text))
@@ -230,7 +230,7 @@ def misplaced_use(case: Situation) -> Found | None:
 
 
 def name_wanted(case: Situation) -> Found | None:
-    """A reserved word or a value where only a name can stand."""
+    """A reserved word or a value where a name is required."""
     goes_on = case.before.type in ENDS_VALUE and not case.first_on_line(case.i)
     is_set = case.after.type == "EQUAL" and case.before.type in ("LPAR", "COMMA")
     wants_name = case.accepts("NAME") and not goes_on and (is_set or not case.accepts("NUMBER"))
@@ -269,10 +269,10 @@ def unclosed(
     opened: Sequence[Token],
     at: int,
 ) -> Diagnostic:
-    """A declaration's body is still open at the end of the file or where another one begins.
+    """Return the error of a body that is open at the end of the file or at the next declaration.
 
-    ``opened`` is the stack's tokens, the outermost declaration's first. Where the indentation
-    says that another brace inside was forgotten, that one is shown too.
+    ``opened`` are the tokens on the stack, the outermost declaration's first. A label marks an
+    inner brace that is unclosed according to the indentation.
     """
     what = f"{opened[0].text} {opened[1].text}"
     braces = [token for token in opened if token.type == "LBRACE"]
@@ -298,7 +298,7 @@ def unclosed(
 
 
 def _closing(source: SourceFile, before: Token, token: Token, missing: Span | None) -> Fix:
-    """A `}` where one is missing: on the empty line there, else on a line behind what was read."""
+    """Return the fix that inserts `}`: on the empty line there, else on a new line."""
     if missing is not None and not source.line(missing.line).strip():
         return inserting(source, missing.start, "}")
     end = source.text.find("\n", before.end)
@@ -308,7 +308,7 @@ def _closing(source: SourceFile, before: Token, token: Token, missing: Span | No
 
 
 def _line_after(source: SourceFile, before: Token, token: Token) -> list[Label]:
-    """A label on the line below a token, if the next token does not stand there."""
+    """Return a label on the line below a token, if the next token is further down."""
     line_end = source.text.find("\n", before.end)
     end = len(source.text) if token.type == "$END" else token.start
     if line_end < 0 or "\n" not in source.text[line_end + 1 : end]:
@@ -319,8 +319,8 @@ def _line_after(source: SourceFile, before: Token, token: Token) -> list[Label]:
 def _by_indentation(
     source: SourceFile, tokens: Sequence[Token], brackets: Brackets, outer: Token, end: int
 ) -> tuple[int, int] | None:
-    """A brace inside whose ``}`` is indented less than its line, and the token before which the
-    indentation goes back."""
+    """Return an inner brace whose ``}`` is indented less than its line, and the token where the
+    indentation decreases."""
 
     def indent(token: Token) -> int:
         start = source.text.rfind("\n", 0, token.start) + 1

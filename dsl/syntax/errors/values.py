@@ -24,7 +24,7 @@ from danetc.dsl.syntax.tokens import NAME_LIKE, starts_statement
 
 
 def open_bracket(case: Situation) -> Found | None:
-    """A bracket that is never closed, noticed where its statement ends."""
+    """An unclosed bracket, found at the end of its statement."""
     opening = case.opening()
     if opening is None or opening in case.brackets.partner:
         return None
@@ -49,7 +49,7 @@ def open_bracket(case: Situation) -> Found | None:
 
 
 def stray_brace(case: Situation) -> Found | None:
-    """A `{` inside a line that begins no body."""
+    """A `{` that does not begin a body."""
     if case.token.type != "LBRACE" or case.begins or starts_statement(case.tokens, case.i + 1):
         return None
     is_empty = case.after.type == "RBRACE"
@@ -63,7 +63,7 @@ def stray_brace(case: Situation) -> Found | None:
 
 
 def stray_bracket(case: Situation) -> Found | None:
-    """A closing bracket that nothing opens, at the token or where an opening one is missing."""
+    """An unmatched closing bracket, or a missing opening one."""
     i, token, partner = case.i, case.token, case.brackets.partner
     if token.type in ("RPAR", "RSQB") and i not in partner:
         return found("E0104", f"this `{token.text}` closes nothing", case.span(i), drop=True)
@@ -102,7 +102,7 @@ def tuples(case: Situation) -> Found | None:
 
 
 def comma(case: Situation) -> Found | None:
-    """Separators with nothing on one side."""
+    """Separators without an item on one side."""
     i, token, before = case.i, case.token, case.before
     if token.type == "COMMA" and case.opening() is None and case.in_body and not case.begins:
         if not case.accepts("SEMICOLON"):
@@ -133,7 +133,7 @@ def comma(case: Situation) -> Found | None:
 
 
 def missing_value(case: Situation) -> Found | None:
-    """An operator with nothing after it; the next statement may have been read as its operand."""
+    """An operator without a value after it; the next statement may have been read as its operand."""
     start = case.line_start()
     if start is not None and case.tokens[start - 1].type in (*WANTS_VALUE, "USE"):
         operator = case.tokens[start - 1]
@@ -179,7 +179,7 @@ def missing_value(case: Situation) -> Found | None:
 
 
 def equals(case: Situation) -> Found | None:
-    """`=` where values are compared, `==` where a name gets its value."""
+    """`=` in a comparison, or `==` in a definition."""
     i, token = case.i, case.token
     if token.type == "CMP" and token.text == "==" and case.accepts("EQUAL"):
         hint = f"write `{case.before.text} = ...`; `==` compares two values"
@@ -238,7 +238,7 @@ def comparison(case: Situation) -> Found | None:
 
 
 def choice(case: Situation) -> Found | None:
-    """`if` without `else`, and the reverse."""
+    """`if` without `else`, or `else` without `if`."""
     hint = "a choice is written `a if condition else b`"
     if case.token.type == "ELSE":
         message = "this `else` has no `if`"
@@ -255,14 +255,14 @@ def choice(case: Situation) -> Found | None:
 
 
 def side_by_side(case: Situation) -> Found | None:
-    """Two values with nothing between them, inside a value."""
+    """Two values without an operator between them."""
     i, token = case.i, case.token
     if case.begins or case.before.type not in ENDS_VALUE or token.type not in STARTS_VALUE:
         return None
     if case.in_body and count_names(case):
         return None
     if not case.in_body and case.accepts("EQUAL") and case.accepts("LBRACE"):
-        return None  # `network a b`: the head has its own messages
+        return None  # `network a b` has its own message
     if case.opening() is not None and case.after.type == "EQUAL":
         message = f"a `,` is missing before `{token.text} = ...`"
         return found("E0108", message, case.span(i), insert=("COMMA", ","))
