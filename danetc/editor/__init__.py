@@ -1,8 +1,8 @@
-"""Language services for editors: functions of a text. No torch, no server, no editor needed.
+"""Language services for editors, as functions of a text. They need neither torch nor a server.
 
-``analyse`` reads a text once; each service takes what it gives. Places are ``Span``s: offsets into the
-text, counted in characters (code points) from 0, the end exclusive. ``positions.TextLines`` converts
-them to the lines and columns of the Language Server Protocol. ``danetc.editor.server`` is that server.
+``analyse`` returns the ``Analysis`` of a text, which each service takes. Places are ``Span``s: offsets
+in characters (code points) from 0, with an exclusive end. ``protocol.TextLines`` converts them to
+lines and columns of the Language Server Protocol, which ``danetc.editor.server`` serves.
 """
 
 from danetc.editor.analysis import Analysis, analyse

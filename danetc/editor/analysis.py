@@ -1,4 +1,4 @@
-"""What is known of a text, worked out once and asked by every service."""
+"""Analysis of a text, computed once for all services."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from danetc.editor.meanings import Meanings
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """A text with what follows from it; each part is worked out when it is first asked for.
+    """A text and its analysis, whose parts are computed on first use.
 
-    ``texts`` stand in place of files that it uses, by their real paths. ``earlier`` is what was known
-    of the file before an edit.
+    ``texts`` replace files that it uses, by their real paths. ``earlier`` is the survey of the file
+    before an edit.
     """
 
     source: SourceFile
@@ -41,35 +41,35 @@ class Analysis:
 
     @cached_property
     def module(self) -> Module | None:
-        """The file with the names that it sees; None where reading it came to a bound."""
+        """The module of the file; None if it exceeds a limit."""
         return self._checking.read()
 
     @cached_property
     def survey(self) -> Survey:
-        """What the check has found: errors, and the values of the networks."""
+        """Errors, and the values of the networks."""
         return self._checking.survey(self.earlier)
 
     @property
     def known(self) -> Survey | None:
-        """What has been found by now, of this text or of an earlier one."""
+        """The survey of this text if it exists, else the earlier one."""
         found = self.__dict__.get("survey", self.earlier)
         assert found is None or isinstance(found, Survey)
         return found
 
     @cached_property
     def program(self) -> Program:
-        """The tree, without what syntax errors kept out."""
+        """Syntax tree of the file, without statements that have syntax errors."""
         module = self.module
         return parse(self.source, Reporter()) if module is None else module.program
 
     @cached_property
     def meanings(self) -> Meanings | None:
-        """What the names of the file mean; None where it came to a bound."""
+        """Meanings of the names of the file; None if it exceeds a limit."""
         return None if self.module is None else Meanings(self.module)
 
     @cached_property
     def scanned(self) -> Scan:
-        """All tokens, the last of which is the end."""
+        """Tokens of the file, with the end as the last one."""
         return scan(self.source)
 
     @cached_property
@@ -77,17 +77,17 @@ class Analysis:
         return [token.end for token in self.scanned.tokens]
 
     def token_at(self, offset: int) -> int:
-        """The index of the first token that ends behind an offset; the last is the end of the file."""
+        """Return the index of the first token that ends after an offset."""
         return min(bisect_right(self._ends, offset), len(self._ends) - 1)
 
     @cached_property
     def brackets(self) -> Brackets:
-        """Which bracket belongs to which, by the indices of tokens."""
+        """Pairs of brackets, by token index."""
         return pair(self.scanned.tokens)
 
     @cached_property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """All errors, or, where there is none, all warnings; of this file and of those it uses."""
+        """Errors of this file and of those it uses, or warnings if there are no errors."""
         checked = self.survey.checked
         return self.survey.errors if checked is None else warnings_of(checked)
 
@@ -98,10 +98,10 @@ def analyse(
     texts: Mapping[str, str] | None = None,
     after: Analysis | None = None,
 ) -> Analysis:
-    """Begin to read a text. Never raises for what it says.
+    """Return the analysis of a text. Never raises for its content.
 
-    ``name`` is the path of its file, from which what it uses is found. ``texts`` are those of other
-    files as an editor has them, by their real paths; what is not there is read from disk. ``after`` is
-    the file before an edit, of which what the edit left alone is not worked out again.
+    ``name`` is the path of its file, relative to which other files are found. ``texts`` are open
+    files by their real paths; other files are read from disk. ``after`` is the analysis before an
+    edit, whose unchanged parts are reused.
     """
     return Analysis(SourceFile(name, text), texts or {}, None if after is None else after.known)

@@ -1,4 +1,4 @@
-"""Where the boxes of a picture stand in the text: a click leads there, and the cursor leads back."""
+"""Places of a picture's boxes in the text, for clicks on a box and for highlighting at the cursor."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span
 
 _WHOLE = ("network", "stage")
-"""Levels whose boxes are stages and blocks: these stand where a stage is called, not where its
-operations do."""
+"""Levels whose boxes are stages and blocks, which are placed at the call of the stage."""
 
 
 @dataclass(frozen=True)
 class BoxPlaces:
     """Places of a box.
 
-    ``place`` is where it stands in the file itself, ``written`` in another file that it comes from;
-    at the cursor is what has the shortest of its ``spans`` (in the file itself) around it. ``named``
-    says that ``place`` is a declaration's name, since the file has nothing else of the box.
+    ``place`` is its place in the file itself, ``written`` its place in another file. The box at the
+    cursor is the one with the shortest of its ``spans`` (in the file itself) around the cursor.
+    ``named`` is True if ``place`` is just the name of a declaration.
     """
 
     place: Span | None
@@ -36,9 +35,9 @@ class BoxPlaces:
 
 
 def box_places(checked: Checked, network: str, graph: Graph, level: str) -> Mapping[str, BoxPlaces]:
-    """The places of each box of a network's picture that has any, by the key of the box.
+    """Return the places of the boxes of a network's picture, by the key of the box.
 
-    ``graph`` is that of the network after the passes. Raises DrawError as the level itself does.
+    ``graph`` is that of the network after the passes. Raises DrawError like the level itself.
     """
     finder = _Finder(checked.module, checked.lowered[network], network)
     if level == "neuron":
@@ -80,7 +79,7 @@ class _Finder:
         return self._places([*best, *rest, *lines], [*best, *around, *lines])
 
     def of_equation(self, neuron: str, name: str) -> BoxPlaces:
-        """The line of a neuron's body that a box shows; the neuron itself where it shows no line."""
+        """Return the line of a neuron's body that a box shows, or the neuron itself."""
         resolved = self.module.names.get(neuron)
         if resolved is None:
             return BoxPlaces(None, None, ())
@@ -93,7 +92,7 @@ class _Finder:
         return self._places([*reversed(lines), declaration.span], lines)
 
     def _places(self, best: list[Span], spans: list[Span]) -> BoxPlaces:
-        """Of places, the best first, those that count here."""
+        """Select the places of a box from candidates, the best first."""
         best = [span for span in best if span.start < span.end]
         own = [span for span in best if span.source is self.source]
         called = [span for span in own if span not in self.names]
@@ -103,7 +102,7 @@ class _Finder:
         return BoxPlaces(place, elsewhere, tuple(dict.fromkeys(around)), named=not called)
 
     def _of_node(self, node: Node) -> Iterator[Span]:
-        """The places of an operation: where it is written, and in this file what led there."""
+        """Yield the places of an operation: its text, and its use in this file."""
         stands = self.lowered.stands.get(node.id)
         if stands is not None:
             yield stands
@@ -118,7 +117,7 @@ class _Finder:
         )
 
     def _around(self, stage: Stage) -> Iterator[Span]:
-        """What a stage is made of: its call, and what of its declarations this file has."""
+        """Yield the call of a stage, and its declarations in this file."""
         yield stage.origin
         for name in (stage.block, stage.connection, stage.rule):
             declaration = self.module.own.get(name)
@@ -126,13 +125,13 @@ class _Finder:
                 yield declaration.span
 
     def _line_names(self, nodes: Iterable[Node]) -> Iterator[str]:
-        """The lines of the network that operations belong to, by the names of their modules."""
+        """Yield the names of the network's lines that operations belong to."""
         for node in nodes:
             yield node.scope[0] if node.scope else node.name
 
 
 def _lines(module: Module, network: str) -> Mapping[str, Span]:
-    """The lines of a network by name, and of those that it is a variant of."""
+    """Return the lines of a network and its bases by name."""
     found: dict[str, Span] = {}
     own = module.own.get(network)
     for level in Resolved(own, module).lineage() if own is not None else ():

@@ -1,7 +1,7 @@
-"""A spec for a page in a browser: one function, JSON in and JSON out.
+"""Interface for the browser: one function from JSON to JSON.
 
-The page of ``editors/playground`` calls ``answer`` in a web worker, where Python has neither torch
-nor click nor processes. Offsets are those of JavaScript's strings: UTF-16 code units.
+The page of ``editors/playground`` calls ``answer`` in a web worker, without torch, click and
+processes. Offsets are in UTF-16 code units, as in JavaScript's strings.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ from danetc.editor.problems import CodeFix, code_fixes, problems
 from danetc.errors import UserError
 
 Request = Mapping[str, Any]
-"""A method's arguments. ``text`` is a spec and ``name`` its file's, which `use "..."` starts from."""
+"""Arguments of a method. ``text`` is a spec, and ``name`` the path of its file."""
 
 Render = Callable[[str, str, str], str]
-"""A graph in Graphviz's language, a layout engine and a format, to what Graphviz writes."""
+"""Function from a graph in Graphviz's language, a layout engine and a format to Graphviz's output."""
 
 
 def draw_with(render: Render) -> None:
-    """Let a function draw in place of Graphviz's program, as that of @viz-js/viz does."""
+    """Use a function in place of Graphviz's program, as that of @viz-js/viz."""
 
     def layout(texts: Any, engine: str, form: str, dpi: int | None) -> bytes:
         try:
             return "\n".join(render(text, engine, form) for text in texts).encode("utf-8")
-        except Exception as error:  # an error of JavaScript is of a class that is there alone
+        except Exception as error:  # errors of JavaScript have a class of their own
             raise pictures.GraphvizError(f"Graphviz failed: {error}") from error
 
     pictures.use_layout(layout)
 
 
 def answer(request: str) -> str:
-    """The reply to ``{"method": ..., ...}``: ``{"result": ...}``, or ``{"error": text}`` for what
-    cannot be answered: a spec with errors where a network is needed, a picture that shows nothing.
+    """Return the reply to ``{"method": ..., ...}``: ``{"result": ...}`` or ``{"error": text}``.
+
+    Errors are specs with errors if a network is needed, and pictures without content.
     """
     arguments = json.loads(request)
     try:
@@ -80,7 +81,7 @@ def _asked(request: Request) -> Analysis:
 
 
 def _network(request: Request) -> tuple[Checked, str]:
-    """The network of a request, else the first of its file. Raises SpecError."""
+    """Return the network of a request, or the first of its file. Raises SpecError."""
     survey = _asked(request).survey
     checked, wanted = survey.checked, request.get("network")
     if checked is None:
@@ -91,13 +92,13 @@ def _network(request: Request) -> tuple[Checked, str]:
 
 
 def _graph(request: Request) -> Graph:
-    """The network of a request after the passes. Raises SpecError."""
+    """Return the graph of a request's network after the passes. Raises SpecError."""
     _, network = _network(request)
     return _after_passes(request["name"], request["text"], network)
 
 
 def _written(request: Request) -> Graph:
-    """The network of a request as it is written. Raises SpecError."""
+    """Return the graph of a request's network before the passes. Raises SpecError."""
     checked, network = _network(request)
     return checked.graphs[network]
 
@@ -106,8 +107,7 @@ def _written(request: Request) -> Graph:
 
 
 def _check(request: Request) -> object:
-    """Errors or warnings with what mends them, the networks of a spec without errors, and hints of
-    shapes and kinds."""
+    """Return errors or warnings with their fixes, the networks, and hints of shapes and kinds."""
     asked = _asked(request)
     checked, source = asked.survey.checked, asked.source
     fixes = code_fixes(asked, 0, len(asked.text))
@@ -128,7 +128,7 @@ def _check(request: Request) -> object:
 
 
 def _draw(request: Request) -> object:
-    """A picture as SVG, and where in the text each box comes from."""
+    """Return a picture as SVG, and the places of its boxes in the text."""
     checked, network = _network(request)
     graph, level = _after_passes(request["name"], request["text"], network), request["level"]
     svg = pictures.draw(graph, level, theme=request.get("theme", "auto")).decode("utf-8")
@@ -138,14 +138,14 @@ def _draw(request: Request) -> object:
 
 
 def _hover(request: Request) -> object:
-    """What the name at a place is, as Markdown, or null."""
+    """Return the documentation of the name at a place as Markdown, or null."""
     asked = _asked(request)
     found = hover(asked, _character(asked.text, request["at"]))
     return found and {"range": _range(found.span), "markdown": found.markdown}
 
 
 def _complete(request: Request) -> object:
-    """What may stand at a place, the likeliest first."""
+    """Return the completions at a place, the most likely first."""
     asked = _asked(request)
     return [
         {
@@ -161,14 +161,14 @@ def _complete(request: Request) -> object:
 
 
 def _definition(request: Request) -> object:
-    """Where the name at a place is defined: a range of the text, or a place in another file."""
+    """Return the definition of the name at a place."""
     asked = _asked(request)
     span = definition(asked, _character(asked.text, request["at"]))
     return span and _place(span, asked.source)
 
 
 def _compare(request: Request) -> object:
-    """How two networks wire their blocks, side by side, as SVG."""
+    """Return the wirings of the blocks of two networks, side by side, as SVG."""
     graphs = [_graph(request["left"]), _graph(request["right"])]
     return {"svg": pictures.compare(graphs, theme=request.get("theme", "auto")).decode("utf-8")}
 
@@ -178,14 +178,16 @@ def _summary(request: Request) -> object:
 
 
 def _prove(request: Request) -> object:
-    """The propositions as facts of the topology; nothing is checked by numbers."""
-    from danetc.tasks.proofs import prove  # late, as below: the page's first picture needs none
+    """Check the propositions on the topology, without numerical checks."""
+    from danetc.tasks.proofs import (
+        prove,
+    )  # deferred: the first picture of the page does not need it
 
     return prove(_written(request), numbers=False).as_dict()
 
 
 def _equiv(request: Request) -> object:
-    """Whether two specs are one network, by their graphs alone."""
+    """Compare two specs by their graphs."""
     from danetc.tasks.equivalence import equivalence
 
     verdict = equivalence(_written(request["left"]), _written(request["right"]), numbers=False)
@@ -199,7 +201,7 @@ def _model(request: Request) -> object:
 
 
 def _format(request: Request) -> object:
-    """The text in the canonical style. Raises SpecError where it has a syntax error."""
+    """Return the formatted text. Raises SpecError for syntax errors."""
     reporter = Reporter()
     program = parse(SourceFile(request["name"], request["text"]), reporter)
     reporter.raise_if_errors()
@@ -238,7 +240,7 @@ def _diagnostic(item: Diagnostic, source: SourceFile) -> dict[str, object]:
 
 
 def _fix(fix: CodeFix, source: SourceFile) -> dict[str, object]:
-    """A title and edits of the text; those of other files are left out."""
+    """Return the title of a fix and its edits of this file."""
     own = (edit for edit in fix.edits if edit.span.source is source)
     return {
         "title": fix.title,
@@ -247,12 +249,12 @@ def _fix(fix: CodeFix, source: SourceFile) -> dict[str, object]:
 
 
 def _places(box: BoxPlaces) -> dict[str, object]:
-    """Where a box stands in the text, and all that it stands for there."""
+    """Return the ranges of a box."""
     return {"range": box.place and _range(box.place), "spans": [_range(s) for s in box.spans]}
 
 
 def _place(span: Span, source: SourceFile) -> dict[str, object]:
-    """A place in words, with its range where it is in the text itself."""
+    """Return a place in words, with its range if it is in this file."""
     words = f"{span.source.name}:{span.line}"
     return {"place": words, "range": _range(span) if span.source is source else None}
 
@@ -267,7 +269,7 @@ def _offset(source: SourceFile, offset: int) -> int:
 
 
 def _character(text: str, at: int) -> int:
-    """The offset in characters of one in UTF-16 code units."""
+    """Convert an offset in UTF-16 code units to characters."""
     if text.isascii():
         return at
     return len(text.encode("utf-16-le", "surrogatepass")[: 2 * at].decode("utf-16-le", "ignore"))

@@ -1,7 +1,7 @@
-"""What may stand where the cursor is: names, parameters, settings and words, with documentation.
+"""Completion at the cursor: names, parameters, settings and words, with documentation.
 
-What stands before the cursor is read from the tokens, since a line that is being written is seldom
-one that can be parsed; what the names mean, from the rest of the file.
+The context before the cursor is read from tokens, because an incomplete line rarely parses. The
+meanings of names come from the rest of the file.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from danetc.editor.proposals import (
 
 
 def complete(analysis: Analysis, offset: int, *, unasked: bool = False) -> tuple[Proposal, ...]:
-    """What may stand at an offset, the likeliest first; nothing in comments.
+    """Return the completions at an offset, the most likely first; none in comments.
 
-    ``unasked``: a space was typed and nobody asked. Then nothing is proposed but where something has to
-    follow, as behind `->`.
+    With ``unasked``, a typed space triggered the request; then there are proposals only where a name
+    must follow, as after `->`.
     """
     if any(item.span.start < offset <= item.span.end for item in analysis.program.comments):
         return ()
@@ -96,7 +96,7 @@ def _proposals(cursor: Cursor) -> Iterator[Proposal]:
             yield from _keywords(cursor, ("use", *s.DECLARATION_KINDS))
         return
     if last is None or cursor.head == cursor.before or cursor.head == cursor.before - 1:
-        return  # a name of its own choice
+        return  # a new name
     starts = last.type in ("LBRACE", "SEMICOLON") or (
         cursor.on_new_line and last.type in (*ENDS, "RBRACE")
     )
@@ -127,7 +127,7 @@ def _in_parentheses(cursor: Cursor, opening: int) -> Iterator[Proposal]:
         )
         return
     if opening == (cursor.head or 0) + 2 and cursor.head is not None:
-        if last.type not in ("LPAR", "COMMA", *ENDS):  # a default
+        if last.type not in ("LPAR", "COMMA", *ENDS):  # a default value
             yield from _values(cursor, "", "any")
         return
     if last.type in ENDS:
@@ -153,7 +153,7 @@ def _in_parentheses(cursor: Cursor, opening: int) -> Iterator[Proposal]:
 
 
 def _argument_want(cursor: Cursor, target: Meaning | None, name: str | None) -> Want:
-    """What an argument is asked for."""
+    """Return what an argument must be."""
     last = cursor.last
     if last is not None and last.type == "ARROW":
         return "layer"
@@ -167,7 +167,7 @@ def _argument_want(cursor: Cursor, target: Meaning | None, name: str | None) -> 
 
 
 def _words(target: Meaning | None, parameter: str | None) -> tuple[tuple[str, ...], bool]:
-    """The words that an argument takes, and whether it takes nothing else."""
+    """Return the words that an argument accepts, and True if it accepts nothing else."""
     if target is not None and target.name in OF_CALL:
         return OF_CALL[target.name], True
     if parameter is None or target is None:
@@ -197,7 +197,7 @@ def _after_value(cursor: Cursor) -> Iterator[Proposal]:
 
 
 def _statements(cursor: Cursor) -> Iterator[Proposal]:
-    """What a line of a body may begin with."""
+    """Yield the possible starts of a line of a body."""
     taken = {name for name, _ in local_names(cursor)}
     match cursor.kind:
         case "network":
@@ -235,7 +235,7 @@ def _statements(cursor: Cursor) -> Iterator[Proposal]:
 
 
 def _values(cursor: Cursor, line: str, want: Want) -> Iterator[Proposal]:
-    """The names that may stand in a value."""
+    """Yield the names allowed in a value."""
     match cursor.kind:
         case "recipe" if cursor.in_body:
             yield from setting_values(cursor, line)
@@ -264,13 +264,13 @@ def _values(cursor: Cursor, line: str, want: Want) -> Iterator[Proposal]:
 
 
 def _known(cursor: Cursor, want: Want) -> Iterator[Proposal]:
-    """What lowering would look a name up among, the names of the file first."""
+    """Yield the names that lowering would resolve, those of the file first."""
     module = cursor.analysis.module
     if module is None:
         return
     line = line_of(cursor)[0] if cursor.in_body else ""
     if cursor.opened and cursor.tokens[cursor.opened[-1]].type == "LPAR":
-        line = ""  # in parentheses it may read itself, through a delay
+        line = ""  # in parentheses a line may read itself through a delay
     local: dict[str, Meaning] = {}
     for name, meaning in local_names(cursor):
         if name != line or meaning.kind == "parameter":  # `steps = steps` reads a parameter
@@ -278,7 +278,10 @@ def _known(cursor: Cursor, want: Want) -> Iterator[Proposal]:
     reader = MeaningReader(module)
     own = module.own.get(cursor.tokens[(cursor.head or 0) + 1].text)
     if own is not None and own.kind == cursor.kind == "network":
-        lines = {**reader.base_lines(own), **dict(reader.lines(own))}  # those of its base, inputs
+        lines = {
+            **reader.base_lines(own),
+            **dict(reader.lines(own)),
+        }  # lines of its base, and inputs
         local |= {name: lines[name] for name in lines if name not in local and name != line}
     ports = ("in",) if cursor.kind == "network" else PORTS.get(cursor.kind, ())
     if not cursor.in_body or want not in ("any", "number"):
@@ -295,11 +298,11 @@ def _known(cursor: Cursor, want: Want) -> Iterator[Proposal]:
 
 
 _LAYERS = {"word": 1, "operation": 2, "block": 3, "neuron": 4, "function": 5, "backbone": 6}
-"""The order in which layers are proposed, behind the names of the file."""
+"""Order of proposed layers after the names of the file."""
 
 
 def _fits(meaning: Meaning, want: Want) -> bool:
-    """Whether a name can stand where something is wanted at all."""
+    """True if a name is allowed where ``want`` is expected."""
     match meaning.kind:
         case "network" | "recipe":
             return want == meaning.kind
@@ -315,11 +318,11 @@ _READ: Mapping[Want, tuple[str, ...]] = {
     "layer": ("stem", "stages", "head"),
     "number": ("steps",),
 }
-"""The settings of a network that a line may read, by what is wanted in it."""
+"""Settings of a network that a line may read, by what is expected in it."""
 
 
 def _called(cursor: Cursor, callee: Token, opening: int) -> Meaning | None:
-    """What the call around the cursor calls."""
+    """Return the meaning of the callee of the call around the cursor."""
     module = cursor.analysis.module
     if module is None:
         return None
@@ -339,7 +342,7 @@ def _called(cursor: Cursor, callee: Token, opening: int) -> Meaning | None:
 
 
 def _network_neuron(cursor: Cursor, module: Module) -> Meaning | None:
-    """The neuron of the network around the cursor."""
+    """Return the neuron of the network around the cursor."""
     tokens = cursor.tokens
     for i in range(cursor.head or 0, len(tokens) - 3):
         if [token.text for token in tokens[i : i + 2]] == ["neuron", "="]:
@@ -348,7 +351,7 @@ def _network_neuron(cursor: Cursor, module: Module) -> Meaning | None:
 
 
 def _parameters(cursor: Cursor, target: Meaning, opening: int) -> Iterator[Proposal]:
-    """The parameters of what is called, those that are not given yet, as ``name = ``."""
+    """Yield the parameters of the callee that are not given yet, as ``name = ``."""
     tokens = cursor.tokens
     given = {
         tokens[i].text

@@ -1,4 +1,4 @@
-"""What stands before the cursor, from the tokens: a line that is being written seldom parses."""
+"""Context before the cursor, from tokens, because an incomplete line rarely parses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from danetc.editor.analysis import Analysis
 from danetc.editor.meanings import Meaning
 
 ENDS = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "KIND", "IN", "STATE"))
-"""Tokens that a value may end with."""
+"""Tokens that may end a value."""
 WANTS_NAME = frozenset(("ARROW", "EQUAL", "VIA", "BY", "COMMA", "LPAR", "USE"))
-"""Tokens behind which a name is looked for."""
+"""Tokens that a name must follow."""
 OPENING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 """Opening brackets by the closing ones."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What stands before the cursor. ``head`` is the token that begins the declaration around it,
-    ``opened`` the brackets that are open, ``before`` the token before what is being written."""
+    """Context of the cursor.
+
+    ``head`` is the first token of the declaration around it, ``opened`` are the open brackets, and
+    ``before`` is the token before the word at the cursor.
+    """
 
     analysis: Analysis
     offset: int
@@ -44,7 +47,7 @@ class Cursor:
 
     @property
     def kind(self) -> str:
-        """The kind of the declaration around the cursor."""
+        """Kind of the declaration around the cursor."""
         return "" if self.head is None else self.tokens[self.head].text
 
     @property
@@ -58,7 +61,7 @@ class Cursor:
 
 
 def read_cursor(analysis: Analysis, offset: int) -> Cursor:
-    """What stands before an offset; the word that it stands in counts as not written yet."""
+    """Return the context of an offset, without the word at the offset."""
     tokens = analysis.scanned.tokens
     start = offset
     text = analysis.text
@@ -75,7 +78,7 @@ def read_cursor(analysis: Analysis, offset: int) -> Cursor:
             break
         before = i
         if starts_declaration(tokens, i) and first_on_line(analysis.source, tokens, i):
-            head, opened = i, []  # a body that was left open ends here
+            head, opened = i, []  # ends an unclosed body
         elif starts_declaration(tokens, i) and not opened:
             head = i
         if token.type in OPENING.values():
@@ -89,7 +92,7 @@ def read_cursor(analysis: Analysis, offset: int) -> Cursor:
 
 
 def argument_name(cursor: Cursor, opening: int) -> str | None:
-    """The name of the argument whose value is being written: ``over = |``."""
+    """Return the name of the argument at the cursor, as in ``over = |``, or None."""
     depth = 0
     for i in range(cursor.before, opening, -1):
         kind = cursor.tokens[i].type
@@ -102,7 +105,7 @@ def argument_name(cursor: Cursor, opening: int) -> str | None:
 
 
 def line_of(cursor: Cursor) -> tuple[str, Want]:
-    """The line that the cursor stands in, and what its value is asked for there."""
+    """Return the name of the line at the cursor, and what is expected in its value."""
     tokens, last = cursor.tokens, cursor.last
     assert last is not None
     name = ""
@@ -130,7 +133,7 @@ def line_of(cursor: Cursor) -> tuple[str, Want]:
 
 
 def want_of(cursor: Cursor, number: int) -> Want:
-    """What is asked for where a token begins a value of a line."""
+    """Return what is expected where a token begins a value of a line."""
     before = cursor.tokens[number - 1].type if number else ""
     if before == "EQUAL" and cursor.in_body:
         return WANTED.get(cursor.kind, {}).get(line_of(cursor)[0], "layer")
@@ -138,7 +141,7 @@ def want_of(cursor: Cursor, number: int) -> Want:
 
 
 def phases_before(cursor: Cursor) -> Iterator[str]:
-    """The phases of a recipe that stand before the one around the cursor."""
+    """Yield the phases of a recipe before the one around the cursor."""
     tokens = cursor.tokens
     for i in range(cursor.head or 0, max(cursor.before - 1, 0)):
         group = [token.type for token in tokens[i : i + 3]] == ["NAME", "NAME", "LBRACE"]
@@ -147,8 +150,7 @@ def phases_before(cursor: Cursor) -> Iterator[str]:
 
 
 def local_names(cursor: Cursor) -> Iterator[tuple[str, Meaning]]:
-    """The parameters and lines of the declaration around the cursor, in order; not the name of a line
-    that the cursor stands in."""
+    """Yield the parameters and lines of the declaration around the cursor, in order."""
     if cursor.head is None:
         return
     tokens, source = cursor.tokens, cursor.analysis.source
@@ -181,5 +183,5 @@ def local_names(cursor: Cursor) -> Iterator[tuple[str, Meaning]]:
 
 
 def closing_of(cursor: Cursor, opening: int) -> int:
-    """The token that closes a bracket, or that behind the cursor where none does."""
+    """Return the token that closes a bracket, or the one after the cursor."""
     return cursor.analysis.brackets.partner.get(opening, cursor.before + 1)

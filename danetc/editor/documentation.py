@@ -1,4 +1,4 @@
-"""What is known of a name, from the reference, as the Markdown that hover and completion show."""
+"""Documentation of names from the reference, as Markdown for hover and completion."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "item": ("items",),
     "choice": ("words", "first-weights"),
 }
-"""Where the reference has what a name means, by the kind of that."""
+"""Sections of the reference by the kind of a meaning."""
 MOST_LINES = 30
 
 
 def entry_for(meaning: Meaning) -> Entry | None:
-    """What the reference has of a meaning, or the comments of the file that declares it."""
+    """Return the entry of the reference, or one of the comments of the declaring file."""
     if meaning.resolved is not None:
         return entry_of(meaning.resolved.module, meaning.resolved.declaration)
     entries = [
@@ -43,7 +43,7 @@ def entry_for(meaning: Meaning) -> Entry | None:
 
 
 def parameter_of(meaning: Meaning) -> EntryParameter | None:
-    """What the reference has of an argument of what the language has."""
+    """Return the reference of an argument of a built-in."""
     for name in ("operations", "first-weights", "items", "functions"):
         for entry in section(name):
             if entry.name == meaning.owner:
@@ -54,7 +54,7 @@ def parameter_of(meaning: Meaning) -> EntryParameter | None:
 
 
 def markdown(entry: Entry, *, parameters: bool = True) -> str:
-    """An entry as Markdown: signature, summary, parameters, text, source."""
+    """Return an entry as Markdown: signature, summary, parameters, text, source."""
     return "\n\n".join(_parts(entry, parameters))
 
 
@@ -73,7 +73,7 @@ def _parts(entry: Entry, parameters: bool) -> Iterator[str]:
 
 
 def parameter_text(row: EntryParameter) -> str:
-    """``` `kernel = 3`: height and width of the kernel (a whole number from 1 to 4096)```."""
+    """Return ``` `kernel = 3`: height and width of the kernel (a whole number from 1 to 4096)```."""
     text = f"`{row.usage}`"
     if row.meaning:
         text += f": {row.meaning}"
@@ -83,7 +83,7 @@ def parameter_text(row: EntryParameter) -> str:
 
 
 def equations(declaration: s.Declaration) -> str:
-    """The text of a declaration without its head, for those that are equations; "" for others."""
+    """Return the text of a declaration, shortened; "" for kinds that are documented otherwise."""
     if declaration.kind not in ("neuron", "surrogate", "connection", "rule", "block", "backbone"):
         return ""
     lines = declaration.span.text.splitlines()
@@ -93,7 +93,7 @@ def equations(declaration: s.Declaration) -> str:
 
 
 def declared_text(meaning: Meaning) -> str:
-    """A declaration as Markdown: its text, which has its signature, and what its comments say."""
+    """Return a declaration as Markdown: its text and its comments."""
     assert meaning.resolved is not None
     entry = entry_for(meaning)
     assert entry is not None
@@ -105,5 +105,5 @@ def declared_text(meaning: Meaning) -> str:
 
 
 def signature(declaration: s.Declaration) -> str:
-    """``LIF(tau = 2.0)``."""
+    """Return a signature: ``LIF(tau = 2.0)``."""
     return call(declaration.name, [param.span.text for param in declaration.params])

@@ -20,12 +20,12 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
 
 MOST = 500
-"""Uses of one place that are looked at."""
+"""Limit of the uses of one place."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A value at a place in one network. ``before`` is what flows into the layer there."""
+    """A value at a place in one network; ``before`` is the input of the layer there."""
 
     network: str
     trace: Trace
@@ -42,11 +42,11 @@ class Reached:
 
     @property
     def scope(self) -> str:
-        """Where the node stands in its network: ``stages.0.blocks.1.branch``."""
+        """Scope of the node: ``stages.0.blocks.1.branch``."""
         return ".".join(self.trace.nodes[self.id].scope)
 
     def neurons(self) -> tuple[int, int]:
-        """How many layers of neurons lie between the input and here, and how many neurons they have."""
+        """Return the numbers of layers of neurons and of neurons from the input to here."""
         nodes, carries = self.trace.nodes, self.trace.carries
         seen, waiting, layers, units = {self.id}, [self.id], 0, 0
         while waiting:
@@ -63,7 +63,7 @@ class Reached:
 
 
 class PlaceValues:
-    """The values at the places of a file, by the networks of ``analysis`` or of a file that uses it."""
+    """Values at the places of a file, in its own networks or those of a file that uses it."""
 
     def __init__(self, analysis: Analysis, others: Sequence[Analysis] = ()) -> None:
         self.source = analysis.source
@@ -71,7 +71,7 @@ class PlaceValues:
 
     @cached_property
     def _found(self) -> Mapping[tuple[int, int], list[tuple[str, Trace, int]]]:
-        """The numbers of notes by places; of the first analysis that has any."""
+        """Notes of traces by place, from the first analysis that has any."""
         found: defaultdict[tuple[int, int], list[tuple[str, Trace, int]]] = defaultdict(list)
         for analysis in self._analyses:
             same: dict[SourceFile, bool] = {}
@@ -87,7 +87,7 @@ class PlaceValues:
         return found
 
     def at(self, span: Span) -> tuple[Reached, ...]:
-        """The values at a place, those of the first network first; MOST at most."""
+        """Return at most MOST values at a place, those of the first network first."""
         found: list[Reached] = []
         seen: set[tuple[int, int]] = set()
 
@@ -112,7 +112,7 @@ def _is_same(a: SourceFile, b: SourceFile) -> bool:
 
 @dataclass(frozen=True)
 class InlayHint:
-    """A text to show behind what stands before ``offset``, and more to show on demand."""
+    """A text to show at ``offset``, and a tooltip."""
 
     offset: int
     text: str
@@ -120,7 +120,7 @@ class InlayHint:
 
 
 def shown(value: Value) -> str:
-    """``64 x 112 x 112 spike``, ``64 x 56 x 56 in 0 .. 2``."""
+    """Return ``64 x 112 x 112 spike`` or ``64 x 56 x 56 in 0 .. 2``."""
     kind = str(value.kind)
     size = " x ".join(map(str, value.shape))
     return f"{size} in {kind}" if ".." in kind else f"{size} {kind}"
@@ -129,7 +129,7 @@ def shown(value: Value) -> str:
 def inlay_hints(
     analysis: Analysis, others: Sequence[Analysis] = (), within: Span | None = None
 ) -> tuple[InlayHint, ...]:
-    """The hints of a file, or of a part of it. ``others`` are files that may use this one."""
+    """Return the hints of a file, or ``within`` a part. ``others`` are files that may use this one."""
     values = PlaceValues(analysis, others)
     found: dict[int, InlayHint] = {}
     for place, offset in _places(analysis):
@@ -142,7 +142,7 @@ def inlay_hints(
 
 
 def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
-    """The hints without those that say the same again behind a parenthesis."""
+    """Yield the hints without repetitions after a closing parenthesis."""
     for number, hint in enumerate(hints):
         after = hints[number + 1] if number + 1 < len(hints) else None
         between = "" if after is None else text[hint.offset : after.offset]
@@ -151,8 +151,7 @@ def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
 
 
 def _tells(reached: Reached, place: Span) -> bool:
-    """Whether a value is another than the one before the layer, as far as a hint shows it; what a
-    flow begins with is no layer, and its name alone says nothing new."""
+    """True if a hint shows a difference to the input of the layer; False for a name at a flow's start."""
     before = reached.before
     if before is None:
         return not place.text.isidentifier()
@@ -169,7 +168,7 @@ def _hint(offset: int, reached: Sequence[Reached]) -> InlayHint:
 
 
 def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
-    """The places of values that hints may tell of, each with the offset where the hint stands."""
+    """Yield the places of values with the offsets of their hints."""
     for item in analysis.program.declarations:
         roots = [line.value for line in item.body or () if isinstance(line, s.Define)]
         if item.value is not None and item.body is None:
@@ -184,7 +183,7 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
 
 
 def _step(analysis: Analysis, step: s.Expr, flow: Span) -> Iterator[tuple[Span, int]]:
-    """The place of a step of a flow. What is wired or changed is noted at what it is made of."""
+    """Yield the place of a step of a flow; wired steps are traced at their subject."""
     end = _behind_brackets(analysis, step.span, flow)
     while isinstance(step, s.Via | s.By | s.With):
         step = step.subject
@@ -192,7 +191,7 @@ def _step(analysis: Analysis, step: s.Expr, flow: Span) -> Iterator[tuple[Span, 
 
 
 def _behind_brackets(analysis: Analysis, span: Span, flow: Span) -> int:
-    """The end of a step with the parentheses around it."""
+    """Return the end of a step, including the parentheses around it."""
     tokens, partner, end = analysis.scanned.tokens, analysis.brackets.partner, span.end
     number = analysis.token_at(end)
     while tokens[number].type == "RPAR" and number in partner:

@@ -1,4 +1,4 @@
-"""What a name is and what value stands there, as Markdown."""
+"""Hover texts: documentation of a name, and the value at its place, as Markdown."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from danetc.editor.meanings import Meaning
 from danetc.editor.navigation import at
 
 LISTED = 6
-"""Different values of one place that are listed."""
+"""Limit of the different values that are listed."""
 
 
 @dataclass(frozen=True)
 class HoverText:
-    """What to show of a span, in Markdown."""
+    """Markdown to show for a span."""
 
     span: Span
     markdown: str
 
 
 def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> HoverText | None:
-    """What the name at an offset is, and the value that stands there; None where nothing does."""
+    """Return the text for the name and the value at an offset, or None."""
     found = at(analysis, offset)
     parts = [] if found is None else list(_meaning(analysis, found.meaning))
     place = found.span if found is not None else None
@@ -50,7 +50,7 @@ def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> H
 
 
 def _keyword(analysis: Analysis, offset: int) -> tuple[Span, str] | None:
-    """The reserved word at an offset, and what it says."""
+    """Return the reserved word at an offset with its documentation."""
     token = analysis.scanned.tokens[analysis.token_at(offset)]
     if not token.start <= offset < token.end or not token.text.isalpha():
         return None
@@ -83,11 +83,11 @@ def _meaning(analysis: Analysis, meaning: Meaning) -> Iterator[str]:
 
 
 def _line_of(meaning: Meaning) -> str:
-    """The text that defines a name, on one line."""
+    """Return the text that defines a name, on one line."""
     place = meaning.place
     assert place is not None
     text = place.source.line(place.line).strip()
-    if meaning.kind == "parameter":  # of a head, which has others too
+    if meaning.kind == "parameter":  # one of several in the head
         rest = place.source.text[place.end :].lstrip()
         end = _end_of_default(rest) if rest.startswith("=") else 0
         return shorten(f"{place.text} {rest[:end].strip()}".strip(), 80)
@@ -95,7 +95,7 @@ def _line_of(meaning: Meaning) -> str:
 
 
 def _end_of_default(text: str) -> int:
-    """Where a default ends: at a comma or a parenthesis that belongs to the head."""
+    """Return the end of a default value: a comma or parenthesis of the head."""
     depth = 0
     for i, ch in enumerate(text):
         depth += (ch in "([") - (ch in ")]")
@@ -110,8 +110,7 @@ def _end_of_default(text: str) -> int:
 def _value(
     analysis: Analysis, offset: int, others: Sequence[Analysis]
 ) -> tuple[Span, tuple[Reached, ...]] | None:
-    """The value of the innermost place around an offset that has one. Of a name it is its own value
-    or that of its call."""
+    """Return the value of the innermost place around an offset; for a name, its own or its call's."""
     values = PlaceValues(analysis, others)
     name = at(analysis, offset)
     for span in _around(analysis, offset):
@@ -124,8 +123,7 @@ def _value(
 
 
 def _around(analysis: Analysis, offset: int) -> list[Span]:
-    """The expressions around an offset in a body, the innermost first; for the name that a line
-    defines, the line's value."""
+    """Return the expressions around an offset, the innermost first; at a line's name, its value."""
     for item in analysis.program.declarations:
         if not item.span.start <= offset <= item.span.end:
             continue
@@ -145,7 +143,7 @@ def _around(analysis: Analysis, offset: int) -> list[Span]:
 
 
 def _values_text(reached: Sequence[Reached]) -> str:
-    """The value of a place, or the different ones with how often each is there."""
+    """Describe the value of a place, or its different values with their numbers of uses."""
     first = reached[0]
     different: dict[str, list[Reached]] = {}
     for each in reached:

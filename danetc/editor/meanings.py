@@ -52,13 +52,13 @@ from danetc.dsl.syntax.source import Span
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name means.
+    """Meaning of a name.
 
-    ``kind`` is that of a declaration; or ``parameter``, ``line``, ``state``, ``variable``, ``phase``,
-    which a file defines at ``place``; or what the language has: ``word`` (also what a place knows,
-    as `in`), ``network setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``,
-    ``neuron function``, ``first weights``, ``choice`` (a word as an argument), ``argument`` of the
-    call ``owner``, ``library``. ``owner`` of what stands in a declaration is that declaration's name.
+    ``kind`` is that of a declaration; ``parameter``, ``line``, ``state``, ``variable`` or ``phase``,
+    which a file defines at ``place``; or a name of the language: ``word`` (such as `in`), ``network
+    setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``, ``neuron function``,
+    ``first weights``, ``choice`` (a word as an argument), ``argument`` of the call ``owner``,
+    ``library``. Names inside of a declaration have its name as ``owner``.
     """
 
     kind: str
@@ -69,14 +69,14 @@ class Meaning:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The same for the same thing, in whatever file and reading of it a name stands."""
+        """Identity of the meaning across files and analyses."""
         at = None if self.place is None else (self.place.source.name, self.place.start)
         return (self.name, at) if at else (self.kind, self.name, self.owner)
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A name in the text of a file. ``defines`` where it gets its meaning there."""
+    """A name in the text of a file; ``defines`` if it is defined there."""
 
     span: Span
     meaning: Meaning
@@ -85,7 +85,7 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Names:
-    """What names mean where an expression stands, nearest first."""
+    """Names in scope of an expression, the nearest first."""
 
     what: str
     local: Mapping[str, Meaning]
@@ -93,13 +93,13 @@ class Names:
 
 
 def declared(resolved: Resolved) -> Meaning:
-    """What the name of a declaration means."""
+    """Return the meaning of a declaration's name."""
     item = resolved.declaration
     return Meaning(item.kind, item.name, item.name_span, resolved=resolved)
 
 
 def changed_part(name: str) -> Meaning:
-    """What has a parameter that a recipe changes: a setting of the network, or an operation."""
+    """Return the meaning of the owner of a parameter that a recipe changes."""
     kind = "operation" if name in SCHEDULED_OPERATIONS else "network setting"
     return Meaning(kind, name)
 
@@ -112,7 +112,7 @@ EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
 
 
 class Meanings:
-    """All names of a file that mean something, in the order of the text."""
+    """Names of a file with their meanings, in the order of the text."""
 
     def __init__(self, module: Module) -> None:
         found = sorted(
@@ -126,19 +126,19 @@ class Meanings:
         self._starts = [one.span.start for one in self.occurrences]
 
     def at(self, offset: int) -> Occurrence | None:
-        """The name that an offset stands in or right behind."""
+        """Return the name at an offset, or right before it."""
         number = bisect_right(self._starts, offset) - 1
         if number < 0 or offset > self.occurrences[number].span.end:
             return None
         return self.occurrences[number]
 
     def of(self, meaning: Meaning) -> tuple[Occurrence, ...]:
-        """Where a file says something."""
+        """Return the occurrences of a meaning."""
         return tuple(one for one in self.occurrences if one.meaning.key == meaning.key)
 
 
 class MeaningReader:
-    """Reads a file's names, with what each of them means where it stands."""
+    """Resolves the names of a file."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -186,7 +186,7 @@ class MeaningReader:
             yield from self.recipe(item, local)
             return
         own, based = dict(self.lines(item)), self.base_lines(item)
-        # a line of a variant is that of its base, changed
+        # a line of a variant overrides that of its base
         kept = {name: one for name, one in based.items() if one.kind == "line" or name not in own}
         names = Names(item.kind, local, {**own, **kept})
         if item.value is not None:
@@ -196,7 +196,7 @@ class MeaningReader:
             yield from self.line(line, item, names)
 
     def lines(self, item: s.Declaration) -> Iterator[tuple[str, Meaning]]:
-        """The names that the lines of a body define."""
+        """Yield the names that the lines of a body define."""
         first: dict[str, Meaning] = {}
         for line in item.body or ():
             if isinstance(line, s.Group) or line.name in first:
@@ -210,7 +210,7 @@ class MeaningReader:
         yield from first.items()
 
     def inputs(self, item: s.Declaration) -> Iterator[tuple[str, Span]]:
-        """The names of a network's inputs, where it has several: values as its lines are."""
+        """Yield the names of a network's inputs, if it has several."""
         for line in item.body or ():
             value = line.value if isinstance(line, s.Define) and line.name == "input" else None
             match value:
@@ -221,7 +221,7 @@ class MeaningReader:
                             yield arg.name, Span(arg.span.source, start, start + len(arg.name))
 
     def kind_of_line(self, kind: str, name: str, state: bool = False) -> str:
-        """What a line of a body is: one that the language reads by its name, or the user's own."""
+        """Return the kind of a line: one with a fixed name, or the user's own."""
         if state:
             return "state"
         if kind == "network" and name in NETWORK_SETTINGS:
@@ -232,7 +232,7 @@ class MeaningReader:
         return "word" if name in fixed else "line"
 
     def base_lines(self, item: s.Declaration) -> dict[str, Meaning]:
-        """The lines of the networks that one is a variant of."""
+        """Return the lines of the networks that one is a variant of."""
         found: dict[str, Meaning] = {}
         for base in islice(Resolved(item, self.module).lineage(), 1, None):
             found = {**dict(self.lines(base.declaration)), **found}
@@ -265,7 +265,7 @@ class MeaningReader:
             yield Occurrence(each.name_span, meaning, True)
 
         def around(span: Span) -> Names:
-            """What names mean inside the loops that a place stands in."""
+            """Add the variables of the loops around a place."""
             inner = {
                 each.variable: meaning
                 for each, meaning in variables
@@ -292,7 +292,7 @@ class MeaningReader:
                         yield Occurrence(span, Meaning("network setting", arg.name))
 
     def name(self, id: str, names: Names, want: Want) -> Meaning | None:
-        """What a name means where something is wanted."""
+        """Return the meaning of a name where ``want`` is expected."""
         if id in names.local:
             return names.local[id]
         if names.what in EQUATION_PORTS:
@@ -326,7 +326,7 @@ class MeaningReader:
         return self.name(id, names, want)
 
     def arguments(self, call: s.Call, target: Meaning | None, names: Names) -> Iterator[Occurrence]:
-        """The names of a call's arguments: parameters of what is called."""
+        """Yield the names of a call's arguments, which are parameters of the callee."""
         for arg in call.args:
             if arg.name is None or target is None:
                 continue
@@ -342,7 +342,7 @@ class MeaningReader:
                 if found is not None:
                     meaning = Meaning("parameter", arg.name, found.name_span, target.name)
             elif target.place is not None or target.name == "spike":
-                meaning = None  # those of whatever the line or the network's neuron is
+                meaning = None  # the callee is not known here
             if meaning is not None:
                 yield Occurrence(span, meaning)
 
@@ -372,7 +372,7 @@ class MeaningReader:
     def setting(
         self, expr: s.Expr, kind: Type, phases: Mapping[str, Meaning]
     ) -> Iterator[Occurrence]:
-        """The names in a value of a setting or of an item's argument."""
+        """Yield the names in a value of a setting or of an item's argument."""
         match kind, expr:
             case (PhaseType(), s.Name(id)):
                 if id in phases:
@@ -420,7 +420,7 @@ class MeaningReader:
 
 
 def argument_of(item: ItemSpec, name: str | None) -> Argument | None:
-    """The argument of an item by its name, or what those without a name are."""
+    """Return the argument of an item by name, or the one for unnamed arguments."""
     if name is None:
         return item.many or (item.arguments[0] if item.arguments else None)
     return next((row for row in item.arguments if row.name == name), None)

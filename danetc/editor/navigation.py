@@ -1,4 +1,4 @@
-"""Where a name is defined, where it is used, and other names for it."""
+"""Definitions, references and renaming."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.meanings import Meaning, Occurrence
 
 OWN = (*s.DECLARATION_KINDS, "parameter", "line", "state", "variable", "phase")
-"""The kinds of what a file defines under a name of its choice."""
+"""Kinds of meanings whose names a file chooses."""
 
 
 class RenameRefused(Exception):
-    """A name cannot be changed, or not to this one: the message says why."""
+    """A name cannot be changed, or not to this one; the message has the reason."""
 
 
 def definition(analysis: Analysis, offset: int) -> Span | None:
-    """Where the name at an offset is defined, in this file, another or the library (``std/...``).
+    """Return the definition of the name at an offset, in this file, another or ``std/...``.
 
-    Of `spike` and `norm` in a network it is the line that says which. Of the path of a `use` it is
-    the beginning of that file, a span without text whose source has its path as its name.
+    For `spike` and `norm` in a network it is the line that sets them. For the path of a `use` it is
+    the start of that file, as an empty span whose source has the path as its name.
     """
     for use in analysis.program.uses:
         if use.is_path and use.span.start <= offset <= use.span.end and use.names is None:
@@ -42,7 +42,7 @@ def definition(analysis: Analysis, offset: int) -> Span | None:
 
 
 def at(analysis: Analysis, offset: int) -> Occurrence | None:
-    """The name at an offset, or right before it."""
+    """Return the name at an offset, or right before it."""
     return None if analysis.meanings is None else analysis.meanings.at(offset)
 
 
@@ -52,7 +52,7 @@ def _file(analysis: Analysis, use: s.Use) -> Span:
 
 
 def _setting(analysis: Analysis, name: str, offset: int) -> Span | None:
-    """The line of the network around an offset that sets something."""
+    """Return the line of the network around an offset that defines a setting."""
     for item in analysis.program.declarations:
         if item.kind == "network" and item.span.start <= offset < item.span.end:
             return next((each.name_span for each in item.body or () if each.name == name), None)
@@ -62,7 +62,7 @@ def _setting(analysis: Analysis, name: str, offset: int) -> Span | None:
 def references(
     analysis: Analysis, offset: int, others: Sequence[Analysis] = (), *, definitions: bool = True
 ) -> tuple[Span, ...]:
-    """Where the name at an offset stands, in this file and others; with its definitions, or without."""
+    """Return the places of the name at an offset in this file and others."""
     found = at(analysis, offset)
     if found is None:
         return ()
@@ -86,7 +86,7 @@ def _each_once(analysis: Analysis, others: Sequence[Analysis]) -> list[Analysis]
 
 
 def renameable(analysis: Analysis, offset: int) -> Span:
-    """The name at an offset that may be changed. Raises RenameRefused."""
+    """Return the span of the name at an offset. Raises RenameRefused if it cannot be renamed."""
     found = at(analysis, offset)
     if found is None:
         raise RenameRefused("there is no name here")
@@ -101,10 +101,10 @@ def renameable(analysis: Analysis, offset: int) -> Span:
 def rename(
     analysis: Analysis, offset: int, name: str, others: Sequence[Analysis] = ()
 ) -> tuple[Edit, ...]:
-    """The edits, in this file and others, that give the name at an offset another one.
+    """Return the edits in this file and others that rename the name at an offset.
 
-    ``others`` are all files that may use this one. Raises RenameRefused where the new name is none,
-    where it would mean something else at one of the places, or where an error would follow.
+    ``others`` are all files that may use this one. Raises RenameRefused if the new name is invalid,
+    has another meaning at one of the places, or causes an error.
     """
     span = renameable(analysis, offset)
     if name == span.text:
@@ -125,14 +125,14 @@ def rename(
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
-    """A text after edits, whose spans do not overlap."""
+    """Apply non-overlapping edits to a text."""
     for edit in sorted(edits, key=lambda edit: edit.span.start, reverse=True):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
     return text
 
 
 def _check(files: Sequence[Analysis], edits: Sequence[Edit], old: str, new: str) -> None:
-    """Refuse a renaming after which a name means another thing than before, or an error arises."""
+    """Raise RenameRefused if the edits change the meaning of a name or cause an error."""
     after = {
         each.source.name: edited(
             each.text, [edit for edit in edits if edit.span.source is each.source]

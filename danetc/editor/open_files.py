@@ -1,4 +1,4 @@
-"""The files that an editor has open: their texts go before those on disk, also where others use them."""
+"""Open files of an editor, whose texts take precedence over those on disk."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.outline import OutlineSymbol, symbols
 
 MOST_FILES = 1_000
-"""Files of the folders that are looked at."""
+"""Limit of the files of folders."""
 _SKIPPED = frozenset(("node_modules", "build", "__pycache__"))
 
 
 class OpenFiles:
-    """Open texts by the paths of their files, and what is known of each; read again when one changes.
+    """Open texts by path, with their analyses.
 
-    ``folders`` are those that the editor works in: names are looked for in their files too.
+    ``folders`` are those of the workspace, whose files are searched for names too.
     """
 
     def __init__(self, folders: Iterable[str] = ()) -> None:
         self.folders = list(folders)
         self.texts: dict[str, str] = {}  # by real paths
-        self._names: dict[str, str] = {}  # the real paths of open files, by their names
-        self._known: dict[str, tuple[int, Analysis]] = {}  # by names, with the generation
+        self._names: dict[str, str] = {}  # real paths of open files, by name
+        self._known: dict[str, tuple[int, Analysis]] = {}  # by name, with the generation
         self._generation = 0
 
     def change(self, name: str, text: str) -> None:
-        """A file is opened, or its text is another one."""
+        """Open a file, or replace its text."""
         key = os.path.realpath(name)
         if self.texts.get(key) != text or name not in self._names:
             self._names[name] = key
@@ -37,7 +37,7 @@ class OpenFiles:
             self._generation += 1
 
     def close(self, name: str) -> None:
-        """What is on disk counts again."""
+        """Close a file; its text on disk counts again."""
         key = self._names.pop(name, "")
         if key not in self._names.values():  # a file may be open under several names
             self.texts.pop(key, None)
@@ -45,19 +45,19 @@ class OpenFiles:
         self._generation += 1
 
     def disk_changed(self) -> None:
-        """Files that are not open may be others now."""
+        """Discard analyses after a change of other files."""
         self._generation += 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The open files."""
+        """Names of the open files."""
         return tuple(self._names)
 
     def is_open(self, name: str) -> bool:
         return name in self._names
 
     def analysis(self, name: str) -> Analysis:
-        """What is known of a file that is open, or on disk. Raises OSError, UnicodeDecodeError."""
+        """Return the analysis of a file, open or on disk. Raises OSError, UnicodeDecodeError."""
         key = self._names.get(name)
         text = self.texts[key] if key is not None else _read(name)
         generation, known = self._known.get(name, (-1, None))
@@ -74,17 +74,17 @@ class OpenFiles:
         return found
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """The open files that use files, so that a change of another one may concern them."""
+        """Return the other open files that use files, which a change may affect."""
         return tuple(
             other for other in self._names if other != name and _uses_files(self.analysis(other))
         )
 
     def others(self, name: str) -> tuple[Analysis, ...]:
-        """What is known of the other open files."""
+        """Return the analyses of the other open files."""
         return tuple(self.analysis(other) for other in self._names if other != name)
 
     def mentioning(self, word: str) -> Iterator[Analysis]:
-        """The open files and those of the folders in whose text a word stands."""
+        """Yield the analyses of open files and files of the folders that contain a word."""
         seen = set(self.texts)
         for name, key in self._names.items():
             if word in self.texts[key]:
@@ -100,7 +100,7 @@ class OpenFiles:
                     continue
 
     def workspace_symbols(self, query: str) -> Iterator[OutlineSymbol]:
-        """The declarations of all files whose names have the letters of a query, in this order."""
+        """Yield the declarations of all files whose names contain the letters of a query in order."""
         for analysis in self.mentioning(""):
             for symbol in symbols(analysis):
                 if _has_in_order(symbol.name.casefold(), query.casefold()):

@@ -18,8 +18,11 @@ from danetc.editor.meanings import Occurrence
 
 @dataclass(frozen=True)
 class OutlineSymbol:
-    """Something that has a name. ``kind`` is that of a declaration, ``parameter``, ``line``,
-    ``state``, ``phase`` or another group's word. ``span`` holds all of it, ``name_span`` its name."""
+    """A named item of the outline.
+
+    ``kind`` is that of a declaration, ``parameter``, ``line``, ``state``, ``phase`` or the word of
+    another group. ``span`` covers all of it.
+    """
 
     name: str
     kind: str
@@ -31,7 +34,7 @@ class OutlineSymbol:
 
 @dataclass(frozen=True)
 class Fold:
-    """Lines that can be folded, from the line of ``start`` to that of ``end`` (offsets).
+    """Foldable lines, from the line of offset ``start`` to that of ``end``.
 
     ``kind`` is ``comment``, ``imports`` or ``region``.
     """
@@ -42,7 +45,7 @@ class Fold:
 
 
 def symbols(analysis: Analysis) -> tuple[OutlineSymbol, ...]:
-    """The declarations of a file in order, each with its parameters and lines."""
+    """Return the declarations of a file in order, with their parameters and lines."""
     program = analysis.program
     lost = [item for item in program.lost if item.kind]
     found = [_declared(item, program) for item in program.declarations if item.name_span.text]
@@ -73,7 +76,7 @@ def _declared(item: s.Declaration, program: s.Program) -> OutlineSymbol:
 
 
 def _head(item: s.Declaration) -> str:
-    """The kind of a declaration, and what it is a variant of."""
+    """Return the kind of a declaration, with its base if it is a variant."""
     base = item.value
     if base is not None and item.body is not None:
         return f"{item.kind} = {shorten(base.span.text)}"
@@ -103,7 +106,7 @@ def _lines(body: tuple[s.Stmt, ...]) -> Iterator[OutlineSymbol]:
 
 
 def folds(analysis: Analysis) -> tuple[Fold, ...]:
-    """Bodies, calls and flows over several lines, comments in a row and the `use` lines in a row."""
+    """Return multi-line bodies, calls and flows, and runs of comments and `use` lines."""
     source, program = analysis.source, analysis.program
     found: list[Fold] = []
 
@@ -135,7 +138,7 @@ TYPES = (
     "class", "interface", "struct", "namespace", "function", "parameter", "variable", "property",
     "enumMember", "keyword", "number", "string", "comment", "operator",
 )  # fmt: skip
-"""The types of tokens, by names of the Language Server Protocol."""
+"""Types of tokens, by their names in the Language Server Protocol."""
 MODIFIERS = ("declaration", "defaultLibrary", "readonly")
 
 _OF_MEANING = {
@@ -158,7 +161,7 @@ _OWN = frozenset({"parameter", "line", "variable", "state", "phase"})
 
 @dataclass(frozen=True)
 class SemanticToken:
-    """A word with its type and modifiers, which are names of TYPES and MODIFIERS."""
+    """A token with its type (of TYPES) and modifiers (of MODIFIERS)."""
 
     span: Span
     type: str
@@ -166,7 +169,7 @@ class SemanticToken:
 
 
 def semantic_tokens(analysis: Analysis) -> tuple[SemanticToken, ...]:
-    """The tokens of a file in order, none over a line end."""
+    """Return the tokens of a file in order; none spans several lines."""
     named = (
         {}
         if analysis.meanings is None

@@ -21,10 +21,9 @@ from danetc.editor.boxes import BoxPlaces, box_places
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture (SVG), or in ``problem`` why there is none; ``networks`` are those of the file with
-    their declarations.
+    """A picture (SVG), or the ``problem`` that prevents it, and the networks of the file.
 
-    In the SVG the boxes have the keys of ``boxes`` as ids.
+    The keys of ``boxes`` are ids in the SVG.
     """
 
     networks: Mapping[str, Span] = field(default_factory=dict)
@@ -42,9 +41,9 @@ def preview(
     theme: Theme = "auto",
     network: str | None = None,
 ) -> Preview:
-    """Draw the network that an offset stands in; elsewhere ``network``, or the first of the file.
+    """Draw the network at an offset, else ``network``, else the first of the file.
 
-    Raises nothing for what the text says. A level that is not there is the default one.
+    Never raises for the content of the text. An unknown level means the default.
     """
     level = level if level in LEVELS else DEFAULT_LEVEL
     checked = analysis.survey.checked
@@ -78,7 +77,7 @@ DRAW = "danetc/draw"
 
 
 class Client(Protocol):
-    """How places are said to whoever asks."""
+    """Converts places for the client."""
 
     def range(self, span: Span) -> object: ...
     def uri(self, source: SourceFile) -> str: ...
@@ -87,9 +86,9 @@ class Client(Protocol):
 async def answer(
     client: Client, analysis: Analysis, offset: int, level: str, theme: str, network: str | None
 ) -> Mapping[str, object]:
-    """Draw in a thread: what is typed does not wait for it."""
+    """Draw in a thread, so that typing does not wait."""
     known: Theme = next((each for each in THEMES if each == theme), "auto")
-    _ = analysis.survey  # worked out here, since it is kept and is not for two threads at once
+    _ = analysis.survey  # computed here, because it is cached and not thread-safe
     found = await asyncio.to_thread(preview, analysis, offset, level, known, network)
     networks = [
         {"name": name, "range": client.range(span)} for name, span in found.networks.items()
@@ -107,7 +106,7 @@ async def answer(
 
 
 def _box(client: Client, places: BoxPlaces) -> Mapping[str, object]:
-    """The places of a box; a bare name is one where there is no other."""
+    """Return the places of a box; the name of a declaration only without another place."""
     place, written = places.place, places.written
     if written is not None and places.named:
         place = None

@@ -17,9 +17,9 @@ from danetc.editor.analysis import Analysis
 
 
 def problems(analysis: Analysis) -> tuple[Diagnostic, ...]:
-    """All errors of a file, or its warnings where there is none; ``span`` is in this file.
+    """Return the errors of a file, or its warnings if there are none, with spans in this file.
 
-    What is wrong in a file that it uses stands at the `use`, with the place there as a label.
+    Errors of other files are placed at the `use`, with their own place as a label.
     """
     return tuple(
         item if item.span.source is analysis.source else _elsewhere(analysis, item)
@@ -35,7 +35,7 @@ def _elsewhere(analysis: Analysis, item: Diagnostic) -> Diagnostic:
 
 
 def _use_of(analysis: Analysis, source: SourceFile) -> Span:
-    """The `use` that brings a file, or brings one that does."""
+    """Return the `use` that imports a file, directly or indirectly."""
     uses = [use for use in analysis.program.uses if use.is_path]
     folder = os.path.dirname(analysis.source.name)
     for use in uses:
@@ -46,8 +46,7 @@ def _use_of(analysis: Analysis, source: SourceFile) -> Span:
 
 @dataclass(frozen=True)
 class CodeFix:
-    """Edits that an editor offers for an error or a warning. The ``preferred`` one of an error is
-    surely meant, or the nearest of several names."""
+    """Edits for an error or a warning; ``preferred`` for the most likely fix of an error."""
 
     title: str
     edits: tuple[Edit, ...]
@@ -56,7 +55,7 @@ class CodeFix:
 
 
 def code_fixes(analysis: Analysis, start: int, end: int) -> tuple[CodeFix, ...]:
-    """What can be done about the problems that touch a range of offsets."""
+    """Return the fixes of the problems that touch a range of offsets."""
     return tuple(
         fix
         for problem in problems(analysis)
@@ -77,7 +76,7 @@ def _of(analysis: Analysis, problem: Diagnostic) -> Iterator[CodeFix]:
 
 
 def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
-    """The comment that allows a warning, at the end of its line."""
+    """Return the fix that adds a comment which allows a warning."""
     line, _ = analysis.source.position(problem.span.start)
     text = analysis.source.line(line).rstrip()
     at = problem.span.start - (problem.span.column - 1) + len(text)
@@ -86,7 +85,7 @@ def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
         said = f"  # allow {problem.code}"
     elif comment.text.lstrip("# ").startswith("allow W"):
         said = f", {problem.code}"
-    else:  # another comment: a line of its own above
+    else:  # after another comment: on a new line above
         at = problem.span.start - (problem.span.column - 1)
         indent = text[: len(text) - len(text.lstrip())]
         said = f"{indent}# allow {problem.code}\n"
@@ -95,7 +94,7 @@ def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
 
 
 def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
-    """The edits that ``danetc fmt`` makes; none where it makes none because of an error."""
+    """Return the edits of ``danetc fmt``; none if the file has errors."""
     reporter = Reporter()
     program = parse(analysis.source, reporter)
     try:

@@ -35,8 +35,10 @@ from danetc.reference import Entry, entry_of, section
 
 @dataclass(frozen=True)
 class Proposal:
-    """A name that may stand at the cursor. ``text`` goes in place of ``span``, the part that is
-    written. ``kind`` is that of a ``Meaning``, or ``keyword``, ``file``. ``detail`` is a signature."""
+    """A completion: ``text`` replaces ``span``, the word at the cursor.
+
+    ``kind`` is that of a ``Meaning``, ``keyword`` or ``file``. ``detail`` is a signature.
+    """
 
     name: str
     kind: str
@@ -47,7 +49,7 @@ class Proposal:
 
 
 def files_named(analysis: Analysis, string: Token, offset: int) -> Iterator[Proposal]:
-    """The specs that the path in a `use` may lead to."""
+    """Yield the specs and folders that complete the path of a `use`."""
     number = analysis.scanned.tokens.index(string)
     if number == 0 or analysis.scanned.tokens[number - 1].type != "USE":
         return
@@ -66,13 +68,13 @@ def files_named(analysis: Analysis, string: Token, offset: int) -> Iterator[Prop
 
 
 def names_of_library(cursor: Cursor) -> Iterator[Proposal]:
-    """The declarations of the standard library."""
+    """Yield the declarations of the standard library."""
     for entry in sorted(section("std"), key=lambda entry: entry.name):
         yield _declaration(cursor, entry)
 
 
 def names_of_file(cursor: Cursor, quoted: str) -> Iterator[Proposal]:
-    """The declarations of another file, as it is open or on disk."""
+    """Yield the declarations of another file, open or on disk."""
     texts = cursor.analysis.texts
     name = os.path.join(os.path.dirname(cursor.analysis.source.name), quoted.strip('"'))
     name = os.path.normpath(name)
@@ -112,7 +114,7 @@ def named(cursor: Cursor, meaning: Meaning, *, suffix: str = "", detail: str = "
 
 
 def setting_values(cursor: Cursor, line: str) -> Iterator[Proposal]:
-    """What the setting of a line may be."""
+    """Yield the possible values of a setting."""
     row = RECIPE_SETTINGS.get(line)
     if row is None:
         return
@@ -122,7 +124,7 @@ def setting_values(cursor: Cursor, line: str) -> Iterator[Proposal]:
 
 
 def _of_type(cursor: Cursor, kind: Type) -> Iterator[Proposal]:
-    """The names that a value of a type may be."""
+    """Yield the names that are values of a type."""
     match kind:
         case BoolType():
             for name in ("true", "false"):
@@ -152,7 +154,7 @@ def _items(cursor: Cursor, family: str) -> Iterator[Proposal]:
 
 
 def takes_items(cursor: Cursor, target: Meaning | None) -> bool:
-    """Whether the call around the cursor is of an item, or changes a setting by one."""
+    """True if the call around the cursor is of an item, or takes one."""
     if target is not None:
         return target.owner in ITEMS
     setting = RECIPE_SETTINGS.get(line_of(cursor)[0])
@@ -160,7 +162,7 @@ def takes_items(cursor: Cursor, target: Meaning | None) -> bool:
 
 
 def item_arguments(cursor: Cursor, opening: int, target: Meaning | None) -> Iterator[Proposal]:
-    """The arguments of an optimizer, a loss and their like, or of what a setting changes."""
+    """Yield the arguments of an item, or of a parameter that a setting changes."""
     name = argument_name(cursor, opening)
     if target is None:
         kind = RECIPE_SETTINGS[line_of(cursor)[0]].type

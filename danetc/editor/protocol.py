@@ -20,11 +20,10 @@ from danetc.dsl.syntax.source import Span
 
 
 class TextLines:
-    """The lines of a text. An offset counts characters (code points) from 0.
+    """Lines of a text, to convert offsets in characters (code points) to positions.
 
-    A position is a line and a column, both from 0; columns count the units that client and server
-    have agreed upon: of UTF-16, of which characters beyond U+FFFF have two, unless they say otherwise.
-    Lines end with ``\\n``, ``\\r\\n`` or ``\\r``, as the protocol has it.
+    A position is a line and a column, both from 0. Columns count units of the encoding that client
+    and server agreed on, by default UTF-16. Lines end with ``\\n``, ``\\r\\n`` or ``\\r``.
     """
 
     def __init__(self, text: str, encoding: str = "utf-16") -> None:
@@ -36,13 +35,13 @@ class TextLines:
                 self.starts.append(i + 1)
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of an offset; one beyond the text is its end."""
+        """Return line and column of an offset, clamped to the text."""
         offset = max(0, min(offset, len(self.text)))
         line = bisect_right(self.starts, offset) - 1
         return line, self._units(self.text[self.starts[line] : offset])
 
     def offset(self, line: int, column: int) -> int:
-        """The offset of a position; what lies beyond a line or the text is its end."""
+        """Return the offset of a position, clamped to its line and the text."""
         if line < 0:
             return 0
         if line >= len(self.starts):
@@ -60,7 +59,7 @@ class TextLines:
         return start + len(here)
 
     def range(self, span: Span) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The positions where a span of this text starts and ends."""
+        """Return the start and end positions of a span."""
         return self.position(span.start), self.position(span.end)
 
     def _units(self, text: str) -> int:
@@ -73,13 +72,13 @@ class TextLines:
 
 @dataclass(frozen=True)
 class Mistyped:
-    """A message whose parameters are not of the types that the protocol has for its method."""
+    """A message whose parameters do not have the types of its method."""
 
     message: Mapping[str, Any]
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls' protocol, which leaves invalid messages without an answer."""
+    """pygls' protocol, with answers to invalid messages."""
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         try:
@@ -121,11 +120,11 @@ class Protocol(LanguageServerProtocol):
                 super().handle_message(message)
                 return
         if "method" in fields and "id" not in fields:
-            return  # a notification has no answer
+            return  # notifications have no answer
         self.refuse(error, fields.get("id"))
 
     def refuse(self, error: JsonRpcException, id: object = None) -> None:
-        """Answer a message with an error; ``id`` is that of the message, None where it has none."""
+        """Answer a message with an error; ``id`` is that of the message, or None."""
         known = id if isinstance(id, str | int) and not isinstance(id, bool) else None
         answer = {"code": error.code, "message": error.message}
         self._send_data({"jsonrpc": self.VERSION, "id": known, "error": answer})

@@ -1,6 +1,6 @@
-"""``danetc lsp``: the language services over the Language Server Protocol, by pygls.
+"""``danetc lsp``: a server of the Language Server Protocol, based on pygls.
 
-Thin: each feature asks a service, and a session converts positions and paths.
+Each feature calls a service; a session converts positions and paths.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _COMPLETIONS = {
 
 
 def make_server() -> DanetServer:
-    """A server with all features, which is not started yet."""
+    """Return a server with all features, not started."""
     server = DanetServer()
     for register in (_synchronisation, _reading, _navigating, _writing, _drawing):
         register(server)
@@ -169,7 +169,7 @@ def _reading(server: DanetServer) -> None:
 
 def _navigating(server: DanetServer) -> None:
     def mentioning(analysis: Analysis, offset: int) -> list[Analysis]:
-        """All files that may have the name at an offset."""
+        """Return the analyses of all files that may contain the name at an offset."""
         found = at(analysis, offset)
         return [] if found is None else list(server.open.mentioning(found.meaning.name))
 
@@ -289,11 +289,11 @@ def _drawing(server: DanetServer) -> None:
 
 
 def serve() -> int:
-    """Answer a client on standard input and output until it says that it is done.
+    """Serve a client on standard input and output until it exits.
 
-    Returns the exit status: 0 where the client has asked to shut down before it left.
+    Returns the exit status, 0 if the client requested a shutdown first.
     """
-    if os.environ.get("DANETC_DEBUG") != "1":  # else tracebacks of what is answered with an error
+    if os.environ.get("DANETC_DEBUG") != "1":  # hide tracebacks of errors that are answered
         logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
     server = make_server()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:  # pygls closes it at `exit`

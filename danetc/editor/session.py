@@ -1,7 +1,7 @@
-"""A client's session: its open files, positions and paths as it has them, and the problems it is sent.
+"""Session of a client: open files, conversion of positions and paths, and published problems.
 
-A text is read again at the first request after a change, and its problems are sent once nothing has
-changed for a moment, so that typing never waits.
+A text is analysed at the first request after a change. Its problems are published after a short
+pause, so that typing does not wait.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from danetc.editor.problems import problems
 from danetc.editor.protocol import Protocol, TextLines
 
 PAUSE = 0.1
-"""Seconds without a change after which problems are sent."""
+"""Seconds without a change before problems are published."""
 
 _SYMBOLS = {
     "network": lsp.SymbolKind.Class,
@@ -51,12 +51,12 @@ _SYMBOLS = {
 
 
 def symbol_kind(kind: str) -> lsp.SymbolKind:
-    """What the protocol calls a declaration or a line of this kind."""
+    """Return the protocol's kind for a kind of declarations or lines."""
     return _SYMBOLS.get(kind, lsp.SymbolKind.Variable)
 
 
 class DanetServer(LanguageServer):
-    """A language server with the files that its client has open."""
+    """A language server with the open files of its client."""
 
     protocol: Protocol
 
@@ -68,9 +68,9 @@ class DanetServer(LanguageServer):
             protocol_cls=Protocol,
         )
         self.status = 1
-        """Exit status: 0 once the client has asked to shut down."""
+        """Exit status; 0 after the client has requested a shutdown."""
         self.open = OpenFiles()
-        self.uris: dict[str, str] = {}  # of open files, as the client has them, by their names
+        self.uris: dict[str, str] = {}  # URIs of open files by name
         self.waiting: set[str] = set()
         self.timer: asyncio.TimerHandle | None = None
         self._lines: dict[SourceFile, TextLines] = {}
@@ -78,7 +78,7 @@ class DanetServer(LanguageServer):
     # -- paths and positions ------------------------------------------------------------------------
 
     def path(self, uri: str) -> str:
-        """The path of a file, by which the services know it; of a text without one its URI."""
+        """Return the path of a file, or the URI of a text without one."""
         path = uris.to_fs_path(uri)
         name = os.path.normpath(path) if path else uri
         if self.open.is_open(name):
@@ -86,14 +86,14 @@ class DanetServer(LanguageServer):
         return name
 
     def uri(self, source: SourceFile) -> str:
-        """Where the client finds a source; of the library its file in the package."""
+        """Return the URI of a source; for the library, its file in the package."""
         if source.name in self.uris:
             return self.uris[source.name]
         file = library_file(source)
         return str(uris.from_fs_path(os.path.abspath(source.name if file is None else str(file))))
 
     def lines(self, source: SourceFile) -> TextLines:
-        """The lines of a source; those of the last few are kept."""
+        """Return the lines of a source, with a cache."""
         found = self._lines.get(source)
         if found is None:
             if len(self._lines) > 50:
@@ -110,7 +110,7 @@ class DanetServer(LanguageServer):
         return lsp.Location(self.uri(span.source), self.range(span))
 
     def place(self, params: Any) -> tuple[Analysis, int]:
-        """The file and the offset that a request is about."""
+        """Return the analysis and the offset of a request."""
         analysis = self.analysis(params)
         position = params.position
         return analysis, self.lines(analysis.source).offset(position.line, position.character)
@@ -119,11 +119,11 @@ class DanetServer(LanguageServer):
         uri = params.text_document.uri
         try:
             return self.open.analysis(self.path(uri))
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL, or no UTF-8
+        except (OSError, ValueError) as error:  # ValueError for NUL in a path and invalid UTF-8
             raise JsonRpcInvalidParams(f"{uri} is not open and cannot be read: {error}") from error
 
     def report_server_error(self, error: Exception, source: Any) -> None:
-        """Answer what is no JSON; log what a notification could not do, which has no answer."""
+        """Answer invalid JSON with an error; log errors of notifications, which have no answer."""
         if source is JsonRpcException:
             self.protocol.refuse(JsonRpcParseError(f"the message cannot be read: {error}"))
         elif source is FeatureNotificationError:
@@ -142,7 +142,7 @@ class DanetServer(LanguageServer):
         return [lsp.TextEdit(self.range(edit.span), edit.text) for edit in edits]
 
     def workspace_edit(self, edits: Sequence[Edit]) -> lsp.WorkspaceEdit:
-        """Edits of one file or several."""
+        """Group edits by file."""
         changes: dict[str, list[lsp.TextEdit]] = {}
         for edit in edits:
             changes.setdefault(self.uri(edit.span.source), []).extend(self.edits([edit]))
@@ -151,7 +151,7 @@ class DanetServer(LanguageServer):
     # -- problems -----------------------------------------------------------------------------------
 
     def changed(self, uri: str) -> None:
-        """A text is another one: send its problems, and those of files that may use it, soon."""
+        """Update a text, and schedule the problems of affected files."""
         document = self.workspace.get_text_document(uri)
         name = self.path(uri)
         self.open.change(name, document.source)
