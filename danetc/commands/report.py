@@ -60,7 +60,7 @@ def command(
         raise UserError(f"{output}: there is no folder {output.parent}")
     runs = open_runs(paths, measures, allow_changed)
     if data is not None:
-        from danetc.tasks.reporting.measuring import measured
+        from danetc.tasks.reporting.runs import measured
 
         runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
     page = make_page(runs, note, grid_figures(paths, allow_changed, note))

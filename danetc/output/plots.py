@@ -30,13 +30,17 @@ def check_plot(path: Path) -> None:
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines by name as (x, y), and what their axes are; with ``from_zero`` both axes begin at 0."""
+    """Lines by name as (x, y), and their axes.
+
+    Both axes begin at 0 with ``from_zero``; the y axis is logarithmic with ``log``.
+    """
 
     across: str
     up: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     title: str = ""
     from_zero: bool = False
+    log: bool = False
 
 
 def line_figure(panels: Sequence[LinePanel]) -> Any:
@@ -54,5 +58,7 @@ def line_figure(panels: Sequence[LinePanel]) -> Any:
             highest = max((value for _, y in panel.lines.values() for value in y), default=1)
             axes.set_ylim(0, 1.06 * highest)
             axes.set_xlim(left=0)
+        if panel.log:
+            axes.set_yscale("log")
         axes.legend(fontsize="small")
     return figure

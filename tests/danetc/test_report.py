@@ -6,21 +6,32 @@ import json
 import os
 import re
 import shutil
+import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import engine
 from danetc.runtime.system.files import read_record, save_record
-from danetc.tasks.reporting import ShownRun, make_page, open_runs
-from danetc.tasks.reporting.chart import Chart, Point, Series, layer_charts
-from danetc.tasks.reporting.highlight import pieces
-from danetc.tasks.reporting.layer_values import MEASURES, Scale, of_nodes, scale_of
-from danetc.tasks.reporting.topology import colours, pictures
+from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
+from danetc.tasks.reporting.figures import short_names, training_curves
+from danetc.tasks.reporting.layer_values import (
+    MEASURES,
+    Scale,
+    layer_name,
+    neurons_in_order,
+    of_nodes,
+    scale_of,
+)
+from danetc.tasks.reporting.page import highlighted
+from danetc.tasks.reporting.tables import curves
+from danetc.tasks.reporting.topology import _place, colours, pictures
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_compare import comparison
@@ -28,7 +39,7 @@ from tests.danetc.test_main import modules_after
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
 MEASURED = '{{"format": 1, "measured": [{{{}"network": "other", "source": "run"}}]}}'
-STANDARD = sorted((Path(__file__).parents[2] / "dsl" / "std").glob("*.danet"))
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +126,7 @@ def test_a_run_without_measures_says_how_to_get_them(
     assert f"danetc measure {built} --data DATA" in page
     assert "firing rate" not in _Texts(page).texts  # a column of nothing
     assert "built, not trained" in page
-    assert "<option" not in page.split('id="topology"')[1]  # there is nothing to choose from
+    assert 'name="measure"' not in page  # there is nothing to choose from
 
 
 @pytest.mark.thorough
@@ -299,35 +310,116 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     assert stability.joined([0.0, 1.0]) == 0.0
 
 
-def test_boxes_are_named_by_their_layers() -> None:
-    run = ShownRun("a", Path("a"), graph_of(check_file("danet_c_small")), "")
-    names = {
-        picture.level: [part["name"] for part in picture.parts.values()]
-        for picture in pictures(run, ())
-    }
-    assert names["network"] == [
-        "input", "stem", *(f"stages.{n}.blocks.0 to 2" for n in range(3)), "head",
+def test_boxes_have_colours_numbers_and_tooltips() -> None:
+    """On each level: for each measure the step of its scale, the number, and a line of the tooltip."""
+    graph = graph_of(check_file("danet_c_small"))
+    rates = {layer_name(node): n / 10 for n, node in enumerate(neurons_in_order(graph))}
+    layers = [{"layer": name, "rate": rate, "silent": 0.5} for name, rate in rates.items()]
+    run = ShownRun("a", Path("a"), graph, "", measures={"firing_rate": {"layers": layers}})
+    firing, _, silent, _ = MEASURES
+    scales = [(each, scale) for each in (firing, silent) if (scale := scale_of(each, [run]))]
+    of = {picture.level: picture for picture in pictures(run, scales)}
+    assert [level for level, picture in of.items() if picture.why_not] == []
+    block = next(
+        group
+        for group in ET.fromstring(of["stage"].svg).iter(f"{SVG}g")
+        if "stages.0.blocks.1" in (group.findtext(f"{SVG}title") or "").partition("\n")[0]
+    )
+    one, other = (rates[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
+    mean = f"{(one + other) / 2:.3f}"
+    numbers = [each for each in block.findall(f"{SVG}text") if "value" in each.get("class", "")]
+    assert [(each.get("data-measure"), each.text) for each in numbers] == [
+        ("firing", mean), ("silent", "0.500"),
     ]  # fmt: skip
-    assert names["stage"][:4] == ["input", "stem", "stages.0.blocks.0", "stages.0.blocks.1"]
-    assert names["op"][:4] == ["input", "stem.conv", "stem.norm", "stem.spike"]
-    assert names["op"][4] == "stages.0.blocks.0.branch.conv1 to stages.0.blocks.2.branch.conv1"
+    assert block.get("data-firing") == str(scales[0][1].step((one + other) / 2))
+    assert (block.findtext(f"{SVG}title") or "").splitlines()[-2:] == [
+        f"firing rate {mean} (2 layers, {one:.3f} to {other:.3f})",
+        "silent neurons 0.500 (2 layers, 0.500 to 0.500)",
+    ]
+    stem = next(
+        group
+        for group in ET.fromstring(of["op"].svg).iter(f"{SVG}g")
+        if "stem.spike" in (group.findtext(f"{SVG}title") or "").partition("\n")[0]
+    )
+    assert (stem.findtext(f"{SVG}title") or "").endswith("\nsilent neurons 0.500")
+    assert "data-firing" not in of["neuron"].svg
+
+
+@pytest.mark.parametrize(
+    ("shapes", "beside", "expected"),
+    [
+        ('<path d="M0,-20 10,-20 100,0"/><text x="2" y="-10">ab</text><text x="2" y="0"/>', False,
+         ("value inside", "95.0", "-10.0", "end")),
+        ('<path d="M0,-20 10,-20 20,0"/><text x="2" y="-10">ab</text><text x="2" y="0"/>', False,
+         ("value", "20.0", "-22.5", "end")),
+        ('<polygon points="0,-20 90,0"/><text x="2" y="-10">ab</text>', True,
+         ("value", "93.0", "-7.0", "start")),
+        ('<path d="M0,-20 99,0"/><text x="60" y="-10" text-anchor="middle">abcdefgh</text><text y="0"/>',
+         False, ("value", "99.0", "-22.5", "end")),
+        ('<ellipse cx="5" cy="5" rx="2" ry="1"/>', False, ("value", "7.0", "1.5", "end")),
+    ],
+)  # fmt: skip
+def test_numbers_have_a_place(shapes: str, beside: bool, expected: tuple[str, ...]) -> None:
+    group = ET.fromstring(f'<g xmlns="{SVG[1:-1]}">{shapes}</g>')
+    found = _place(group, group.findall(f"{SVG}text"), "0.123", beside=beside)
+    assert tuple(found[name] for name in ("class", "x", "y", "text-anchor")) == expected
 
 
 def test_layers_have_their_names_where_all_runs_agree() -> None:
-    """Only the first layers of neurons of the two networks have the same name."""
-    shown = []
-    for name in ("danet_c_small", "sew_r18"):
-        graph = graph_of(check_file(name))
-        paths = [node.path for node in graph.nodes.values() if node.op == "neuron"][:3]
-        layers = [{"layer": path, "rate": 0.5, "stability": 0.5} for path in paths]
-        measures = {"firing_rate": {"layers": layers}}
-        shown.append(ShownRun(name, Path(name), graph, "", measures=measures))
-    firing = MEASURES[:1]
-    (alone,) = layer_charts(shown[:1], firing)
-    assert list(alone.names.values()) == ["stem.spike", "0.0.branch.spike", "0.0.spike"]
-    (both,) = layer_charts(shown, firing)
-    assert [line.name for line in both.series] == ["danet_c_small", "sew_r18"]
-    assert both.names == {1: "stem.spike", 2: "2", 3: "3"}
+    one = ["stem.spike", "stages.0.blocks.0.branch.spike", "stages.0.blocks.0.spike"]
+    other = ["stem.spike", "stages.0.blocks.0.spike1"]
+    places = [1, 2, 3]
+    assert [*short_names([one], places).values()] == ["stem.spike", "0.0.branch.spike", "0.0.spike"]
+    assert short_names([one, other], places) == {1: "stem.spike", 2: "2", 3: "0.0.spike"}
+
+
+def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no finite number has no point."""
+    pytest.importorskip("matplotlib")
+    graph = graph_of(check_file("danet_c_small"))
+    names = [layer_name(node) for node in neurons_in_order(graph)]
+    layers = [{"layer": name, "stability": 0.5 + n} for n, name in enumerate(names)]
+    losses = (1.0, float("nan"), 0.25)
+    epochs = tuple({"train_loss": loss, "test_accuracy": 0.5, "test_loss": "x"} for loss in losses)
+    measures = {"gradient_stability": {"layers": layers}}
+    runs = [ShownRun("a", Path("a"), graph, "", epochs=epochs), ShownRun("b", Path("b"), graph, "",
+            measures=measures)]  # fmt: skip
+    assert training_curves(runs) == {
+        "loss": {"a, train": [(1, 1.0), (3, 0.25)]},
+        "accuracy": {"a, test": [(1, 0.5), (2, 0.5), (3, 0.5)]},
+    }
+    table = curves(runs)
+    assert table is not None
+    assert table.heads == ("epoch", "a, train, loss", "a, test, accuracy")
+    assert [row.cells for row in table.rows] == [
+        ("1.0000", "0.5000"), ("-", "0.5000"), ("0.2500", "0.5000"),
+    ]  # fmt: skip
+    assert curves(runs[1:]) is None
+    drawn: list[Any] = []
+    plain = figures._page_figure
+    monkeypatch.setattr(
+        figures, "_page_figure", lambda title, made: drawn.append(made) or plain(title, made)
+    )
+    shown = [*figures.training_figures(runs), *figures.layer_figures(runs)]
+    assert [each.title for each in shown] == [
+        "Loss", "Accuracy (top-1)", "Gradient stability by layer",
+    ]  # fmt: skip
+    assert all(each.data.startswith("data:image/svg+xml;base64,") for each in shown)
+    (line,) = drawn[0].axes[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 3], [1.0, 0.25])
+    axes = drawn[2].axes[0]
+    assert axes.get_yscale() == "log"
+    assert [each.get_text() for each in axes.get_xticklabels()][:2] == [
+        "stem.spike",
+        "0.0.branch.spike",
+    ]
+
+
+def test_a_page_without_matplotlib_says_so(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.tasks.reporting.page.can_plot", lambda: False)
+    notes: list[str] = []
+    assert "<img" not in make_page(open_runs([built]), notes.append)
+    assert notes == ["the page has no curves: drawing needs matplotlib: pip install 'danetc[plot]'"]
 
 
 def test_scales_are_common_to_all_runs_and_ordered() -> None:
@@ -353,22 +445,25 @@ def test_scales_are_common_to_all_runs_and_ordered() -> None:
 # -- highlighting ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SHIPPED[:4] + STANDARD, ids=lambda path: path.stem)
-def test_a_spec_is_itself_in_pieces(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    found = pieces(text)
-    assert "".join(piece.text for piece in found) == text
-    comments = [line[line.index("#") :].rstrip() for line in text.split("\n") if "#" in line]
-    assert [piece.text for piece in found if piece.kind == "comment"] == comments
-    declared = re.findall(
-        r"^(?:network|block|rule|connection|neuron|surrogate|backbone|recipe) (\w+)", text, re.M
-    )
-    assert [piece.text for piece in found if piece.kind == "declared"][: len(declared)] == declared
+@pytest.mark.parametrize(
+    "text",
+    [
+        SHIPPED[0].read_text("utf-8"),
+        "",
+        "use std",
+        "a ** b 'x' 3abc \"open",
+        runs.SCRIPT,
+        "a\nb\n\n",
+    ],
+)
+def test_a_spec_is_itself_with_colours(text: str) -> None:
+    shown = highlighted(text)
+    assert unescape(re.sub(r"<[^>]*>", "", shown)).rstrip("\n") == text.rstrip("\n")
+    assert set(re.findall(r"<(/?\w+)", shown)) <= {"span", "/span"}
 
 
-@pytest.mark.parametrize("text", ["", "\ufeffuse std", "a ** b 'x' \x00 3abc \"open", runs.SCRIPT])
-def test_wrong_text_is_kept_whole(text: str) -> None:
-    assert "".join(piece.text for piece in pieces(text)) == text
+def test_hidden_characters_of_a_spec_are_shown() -> None:
+    assert "\u202e" not in highlighted("a # \u202e")
 
 
 # -- colours --------------------------------------------------------------------------------------
@@ -391,8 +486,8 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
     css = (Path(__file__).parents[2] / "danetc/tasks/reporting/page.css").read_text(
         encoding="utf-8"
     )
-    blocks = re.findall(r":root[^{]*\{([^}]*)\}", css)
-    of = dict(re.findall(r"--([\w-]+):\s*(#\w{6})", blocks[dark] + colours(dark)))
+    pairs = re.findall(r"--([\w-]+):\s*light-dark\((#\w{6}),\s*(#\w{6})\)", css + colours())
+    of = {name: pair[dark] for name, *pair in pairs}
     heats = [of[f"heat-{i}"] for i in range(7)]
     for heat in heats:
         assert _contrast(of["t-ink"], heat) >= 4.5
@@ -403,40 +498,7 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
         assert _contrast(of[text], of["page"]) >= 4.5
         assert _contrast(of[text], of["panel"]) >= 4.5
     assert _contrast(of["note-text"], of["note"]) >= 4.5
-    for i in range(8):
-        assert _contrast(of[f"line-{i}"], of["page"]) >= 3
     assert _contrast(of["edge"], of["page"]) >= 3
-
-
-@pytest.mark.parametrize(
-    ("values", "logarithmic", "labels"),
-    [
-        ((0.0, 1.0), False, ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
-        ((40.0, 100.0), False, ["0", "20", "40", "60", "80", "100"]),
-        ((90.0, 100.0), False, ["90", "92", "94", "96", "98", "100"]),
-        ((0.001, 1000.0), True, ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
-        ((1e-6, 1e6), True, ["1e-06", "0.0001", "0.01", "1", "100", "10000", "1e+06"]),
-        ((1.0, 20.0), True, ["1", "3", "10"]),
-        ((1.0, 8.0), True, ["1", "2", "5"]),
-        ((3.0, 6.0), True, ["3", "4", "5", "6"]),
-        ((1.0, 1.5), True, ["1", "1.2", "1.4"]),
-    ],
-)
-def test_axes_have_round_numbers(
-    values: tuple[float, ...], logarithmic: bool, labels: list[str]
-) -> None:
-    points = tuple(Point(number, value, "") for number, value in enumerate(values, 1))
-    chart = Chart("k", "t", "epoch", "loss", (Series("a", 0, points),), logarithmic)
-    assert [text for _, text in chart.ticks_up] == labels
-    heights = [height for height, _ in chart.ticks_up]
-    assert heights == sorted(heights, reverse=True)
-    assert [text for _, text in chart.ticks_across] == ["1", "2"]
-    last = chart.up_at(values[-1])
-    assert chart.path(chart.series[0]).split()[-1] == f"{chart.across_at(2):.1f},{last:.1f}"
-    assert chart.up_at(values[0]) > last
-    named = replace(chart, names={1: "a", 2: "b"})
-    assert [text for _, text in named.ticks_across] == ["a", "b"]
-    assert named.height > chart.height > chart.up_at(values[0])
 
 
 @pytest.mark.thorough

@@ -1,21 +1,19 @@
-"""``danetc report``: runs as one HTML page that needs no network and works from a file.
+"""``danetc report``: runs as one HTML page that works from a file, without scripts or a network.
 
 =============== ==================================================================
-runs.py         what stands in the directories of runs
+runs.py         the records in the directories of runs
 layer_values.py a measure's value for each layer, and for each box of a picture
-topology.py     pictures of ``danetc.compiler.draw`` as parts of a page
-chart.py        curves: lines, ticks, and the words of each point
-grids.py        the figures of a grid
+topology.py     pictures of ``danetc.compiler.draw`` with measures as colours
+figures.py      curves, and the figures of a grid, by matplotlib
 tables.py       results, stages, layers, settings, facts
-highlight.py    the text of a spec by its tokens
-page.py         all of it in page.html.j2, with page.css and page.js inside
+page.py         all of it in page.html.j2, with page.css inside
 =============== ==================================================================
 
-Whatever comes from a spec or a file is escaped by jinja2 or by the XML writer, and the page's
-Content-Security-Policy allows its own script and style alone, by their hashes.
+jinja2 or the XML writer escapes all text of specs and files, and the page's Content-Security-Policy
+allows its own style sheet only, by its hash.
 """
 
-from danetc.tasks.reporting.grids import grid_figures
+from danetc.tasks.reporting.figures import grid_figures
 from danetc.tasks.reporting.page import make_page
 from danetc.tasks.reporting.runs import ShownRun, open_runs
 

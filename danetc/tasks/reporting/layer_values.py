@@ -1,7 +1,7 @@
-"""A measure's value for each layer of neurons, and for each box of a picture; the scale of colours.
+"""A measure's value for each neuron layer and for each box of a picture, and the scale of colours.
 
-What a box shows of several layers is their mean: arithmetic for shares, geometric for factors, so
-that a box's value can be compared with a layer's.
+A box of several layers shows their mean: arithmetic for shares, geometric for factors, so that it can
+be compared with the value of a layer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from danetc.compiler.analysis.summary import on_main_path
 from danetc.compiler.emit.names import dotted
@@ -21,7 +21,7 @@ STEPS = 7  # colours of the scale
 
 @dataclass(frozen=True)
 class LayerMeasure:
-    """A figure of a layer of neurons. ``part`` and ``rows`` say where measures.json has it."""
+    """A figure of a neuron layer: ``value`` of the ``rows`` of a ``part`` of measures.json."""
 
     key: str
     title: str
@@ -32,7 +32,7 @@ class LayerMeasure:
     mean: Literal["arithmetic", "geometric"]
 
     def of(self, measures: Mapping[str, Any] | None) -> dict[str, float]:
-        """Its value by the name of the layer; empty where it was not measured."""
+        """Return the value of each measured layer by its name."""
         part = (measures or {}).get(self.part)
         if not isinstance(part, Mapping):
             return {}
@@ -40,7 +40,7 @@ class LayerMeasure:
         return {layer: value for layer, value in found.items() if math.isfinite(value)}
 
     def joined(self, values: Sequence[float]) -> float:
-        """What several layers have in common."""
+        """Return the mean of several layers."""
         if self.mean == "arithmetic":
             return sum(values) / len(values)
         if min(values) <= 0:
@@ -53,33 +53,32 @@ class LayerMeasure:
 
 MEASURES = (
     LayerMeasure(
-        "firing", "firing rate", "spikes of a neuron at a time step",
+        "firing", "firing rate", "spikes of a neuron per time step",
         "firing_rate", "layers", "rate", "arithmetic",
     ),
     LayerMeasure(
         "stability", "gradient stability",
-        "dO/dV of a layer, whose product over layers says whether gradients vanish or explode",
+        "dO/dV of a layer; the product over the layers says whether gradients vanish or explode",
         "gradient_stability", "layers", "stability", "geometric",
     ),
     LayerMeasure(
-        "silent", "silent neurons", "the share of neurons that never spike",
+        "silent", "silent neurons", "share of the neurons that never spike",
         "firing_rate", "layers", "silent", "arithmetic",
     ),
     LayerMeasure(
-        "gradient", "gradient norm", "the norm of the loss's gradient at the neurons' input",
+        "gradient", "gradient norm", "norm of the gradient of the loss at the neurons' input",
         "gradients", "neurons", "whole", "geometric",
     ),
 )  # fmt: skip
 
 
 def layer_name(node: Node) -> str:
-    """The name of a node's module, as measures have it."""
+    """Return the name of a node's module, which measures use."""
     return dotted(*node.scope, node.name)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a box shows of a measure: the mean, the range of its ``count`` layers, the colour."""
+class Shown(NamedTuple):
+    """A measure in a box: the mean and the range of its ``count`` layers."""
 
     value: float
     least: float
@@ -90,21 +89,17 @@ class Shown:
 def of_nodes(
     measure: LayerMeasure, values: Mapping[str, float], nodes: Iterable[Node]
 ) -> Shown | None:
-    """What a measure says of some nodes; None where none of them was measured.
+    """Return a measure of the layers among some nodes, or None if none was measured.
 
-    As in the measure's own totals, layers in shortcuts do not count beside those of the main path.
+    As in the totals of measures, layers in shortcuts do not count beside those of the main path.
     """
     known = [(node, values[layer_name(node)]) for node in nodes if layer_name(node) in values]
     found = [value for node, value in known if on_main_path(node)] or [value for _, value in known]
-    if not found:
-        return None
-    return Shown(measure.joined(found), min(found), max(found), len(found))
+    return Shown(measure.joined(found), min(found), max(found), len(found)) if found else None
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Colours for values from ``low`` to ``high``: ``STEPS`` equal steps, of the logarithm where
-    the measure is a factor."""
+class Scale(NamedTuple):
+    """Colours for values from ``low`` to ``high`` in ``STEPS`` equal steps, maybe of the logarithm."""
 
     low: float
     high: float
@@ -117,7 +112,7 @@ class Scale:
         return max(0, min(STEPS - 1, int((at - low) / (high - low) * STEPS)))
 
     def edges(self) -> list[float]:
-        """The values between which the steps lie, STEPS + 1 of them."""
+        """Return the STEPS + 1 values between which the steps lie."""
         low, high = self._place(self.low), self._place(self.high)
         between = [low + (high - low) * i / STEPS for i in range(STEPS + 1)]
         return [math.exp(each) for each in between] if self.logarithmic else between
@@ -127,14 +122,15 @@ class Scale:
 
 
 def scale_of(measure: LayerMeasure, runs: Sequence[ShownRun]) -> Scale | None:
-    """One scale for all runs, so that their colours can be compared; None without values."""
-    values = [value for run in runs for value in measure.of(run.measures).values()]
+    """Return one scale for all runs, so that their colours can be compared; None without values."""
     logarithmic = measure.mean == "geometric"
-    if logarithmic:
-        values = [value for value in values if value > 0]
-    if not values:
-        return None
-    return Scale(min(values), max(values), logarithmic)
+    values = [
+        value
+        for run in runs
+        for value in measure.of(run.measures).values()
+        if value > 0 or not logarithmic
+    ]
+    return Scale(min(values), max(values), logarithmic) if values else None
 
 
 def neurons_in_order(graph: Graph) -> list[Node]:

@@ -1,9 +1,9 @@
-"""What stands in the directories of runs. Never imports torch."""
+"""The records in the directories of runs. torch is imported only to measure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.output.figures import percent
 from danetc.output.labels import unique_labels
+from danetc.output.text import note
+from danetc.runtime.system.files import save_record
 from danetc.tasks.measuring.record import FORMAT
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -29,9 +31,12 @@ from danetc.tasks.trained import trials_in
 class ShownRun:
     """A run, or a network that was built and never trained.
 
-    ``record`` is run.json, ``epochs`` the figures of training.json, ``measures`` what ``danetc
-    measure`` found (None where nobody has measured), ``measured_on`` on which data. ``notes`` tell
-    the reader of the page what is missing.
+    Attributes:
+        record: Contents of run.json.
+        epochs: Epochs in training.json.
+        measures: Results of ``danetc measure``, if there are any.
+        measured_on: Data on which they were measured.
+        notes: What the page lacks, for its reader.
     """
 
     label: str
@@ -42,20 +47,20 @@ class ShownRun:
     epochs: Sequence[Mapping[str, Any]] = ()
     measures: Mapping[str, Any] | None = None
     measured_on: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
-    @property
-    def trained(self) -> bool:
-        return bool(self.epochs)
+
+Entry = tuple[Path, Mapping[str, Any], str]
+"""A file of measures, the entry of a network in it, and the data that it was measured on."""
 
 
 def open_runs(
     paths: Sequence[Path], measures: Sequence[Path] = (), allow_changed: Collection[str] = ()
 ) -> list[ShownRun]:
-    """The runs in these directories; one of trials stands for each of them, and so does a grid's.
+    """Return the runs in these directories; that of trials or of a grid stands for each run in it.
 
-    ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
-    run's directory is taken from there first. Raises UserError.
+    ``measures`` are more files or directories of ``danetc measure``, which are used first. Raises
+    UserError.
     """
     found = [run for path in paths for run in _trials(path, allow_changed)]
     if len({path.resolve() for path in found}) < len(found):
@@ -72,27 +77,20 @@ def open_runs(
 
 
 def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
-    if (path / GRID).is_file():
-        return _of_grid(path, allow_changed)
-    return trials_in(path, allow_changed)
-
-
-def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:
-    """The runs of a grid that are begun, in its order."""
-    record = record_in(folder / GRID, allow_changed)
+    """Return the runs in a directory; of a grid those that have begun."""
+    if not (path / GRID).is_file():
+        return trials_in(path, allow_changed)
+    record = record_in(path / GRID, allow_changed)
     try:
         places = [
-            inside(folder, run["directory"]) for cell in record["cells"] for run in cell["runs"]
+            inside(path, run["directory"]) for cell in record["cells"] for run in cell["runs"]
         ]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / GRID} is damaged: it names no runs") from error
+        raise UserError(f"{path / GRID} is damaged: it names no runs") from error
     found = [place for place in places if (place / RUN).is_file()]
     if not found:
-        raise UserError(f"{folder} holds no run yet")
+        raise UserError(f"{path} holds no run yet")
     return found
-
-
-Entry = tuple[Path, Mapping[str, Any], str]
 
 
 def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> ShownRun:
@@ -104,7 +102,7 @@ def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) ->
     if not epochs:
         run = replace(run, notes=(f"There are no curves: {_why_no_curves(run, allow_changed)}.",))
     own = [entry for entry in given if _same(entry[1], path)]
-    return with_measures(run, own, allow_changed)
+    return _with_measures(run, own, allow_changed)
 
 
 def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
@@ -123,10 +121,33 @@ def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
         raise UserError(f"{run.path / CONVERSION} is damaged: {error}") from error
 
 
-def with_measures(
+def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> ShownRun:
+    """Measure a run as ``danetc measure`` does by default, and save the measures in its directory.
+
+    They are not saved beside a built model, since ``danetc build`` replaces no directory with files
+    of others. Imports torch. Raises UserError.
+    """
+    from danetc.runtime.measure import MeasureOptions
+    from danetc.tasks.measuring.data import open_subject
+    from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
+
+    asked = MeasuredOn(data=data)
+    subject = open_subject(str(run.path), None, {}, 0, allow_changed)
+    for notice in subject.notices:
+        note(f"{run.label}: {notice}")
+    options = MeasureOptions(subject.statistics, output=subject.output)
+    _, entry = measure_subject(run.label, subject, asked, options)
+    if (run.path / RUN).is_file():
+        save_record(whole_record(asked, [entry]), run.path / MEASURES)
+        return _with_measures(run)
+    note(f"measures are not kept in {run.path}, which holds no run")
+    return _with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({asked.split})")])
+
+
+def _with_measures(
     run: ShownRun, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
 ) -> ShownRun:
-    """The run with its measures: those that are ``given``, else those in its directory."""
+    """Return the run with the ``given`` measures, or else those in its directory."""
     file = run.path / MEASURES
     entries = list(given) or (_entries(file, allow_changed) if file.is_file() else [])
     if not entries:
@@ -135,7 +156,7 @@ def with_measures(
     if entry.get("network") != run.graph.name:
         raise UserError(
             f"{source} holds measures of {entry.get('network')}, not of {run.graph.name}, which "
-            f"stands in {run.path}"
+            f"is in {run.path}"
         )
     notes = run.notes
     weights = run.path / WEIGHTS
@@ -154,17 +175,16 @@ def _file(path: Path) -> Path:
 
 
 def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
-    """Each network that was measured, and on what. Raises UserError."""
+    """Return the entry of each network in a file of measures. Raises UserError."""
     record = record_in(path, allow_changed)
-    measured = record.get("measured")
-    if not isinstance(measured, list) or not all(isinstance(each, dict) for each in measured):
+    entries = record.get("measured")
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise UserError(f"{path} is damaged, or not written by `danetc measure`")
     if record.get("format", 0) != FORMAT:
         raise UserError(f"{path} was written by another version of danetc; measure again")
     data = record.get("data")
     data = data if isinstance(data, dict) else {}
-    source = f"{data.get('text')} ({data.get('split')})"
-    return [(path, each, source) for each in measured]
+    return [(path, each, f"{data.get('text')} ({data.get('split')})") for each in entries]
 
 
 def _same(entry: Mapping[str, Any], path: Path) -> bool:

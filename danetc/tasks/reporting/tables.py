@@ -1,36 +1,34 @@
-"""What the page says in tables: results, stages, layers of neurons, settings and facts of runs."""
+"""The tables of a page: results, curves, stages, layers, settings and facts of runs."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
+from danetc.tasks.reporting.figures import training_curves
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
 from danetc.tasks.reporting.runs import ShownRun
 
 
-@dataclass(frozen=True)
-class PageRow:
-    """A row under the head ``name``. ``run`` is its run's index where it is of one; ``marked`` says
-    that the runs differ in it."""
+class PageRow(NamedTuple):
+    """A row and its heading. ``marked`` is True if the runs differ in it."""
 
     name: str
     cells: tuple[str, ...]
-    run: int | None = None
     marked: bool = False
 
 
-@dataclass(frozen=True)
-class PageTable:
+class PageTable(NamedTuple):
+    """A table. Its ``rows`` or its ``columns`` may be those of the runs, in their order."""
+
     caption: str
     heads: tuple[str, ...]
     rows: tuple[PageRow, ...]
-    by_run: bool = False  # each column behind the first is of a run
+    of_runs: Literal["rows", "columns"] | None = None
 
 
 _RESULTS = (
@@ -40,10 +38,9 @@ _RESULTS = (
 
 
 def results(runs: Sequence[ShownRun]) -> PageTable:
-    """A row a run: its results. ``-`` stands where something was not trained or measured;
-    what is known of no run has no column."""
+    """Return a row for each run: ``-`` if unknown, and no column for what is unknown of all."""
     rows = []
-    for index, run in enumerate(runs):
+    for run in runs:
         facts = summarise(run.graph)
         last: Mapping[str, Any] = run.epochs[-1] if run.epochs else {}
         measures = run.measures or {}
@@ -66,12 +63,27 @@ def results(runs: Sequence[ShownRun]) -> PageTable:
             _cell("{:,.0f}", counted.get("macs")),
             _cell("{:.4g}", None if energy is None else 1e6 * energy),
         )
-        rows.append(PageRow(run.label, cells, index))
-    known = [place for place, cells in enumerate(zip(*(r.cells for r in rows), strict=True))
-             if set(cells) != {"-"}]  # fmt: skip
+        rows.append(PageRow(run.label, cells))
+    columns = list(zip(*(row.cells for row in rows), strict=True))
+    known = [place for place, cells in enumerate(columns) if set(cells) != {"-"}]
     heads = (_RESULTS[0], *(_RESULTS[place + 1] for place in known))
-    kept = (replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows)
-    return PageTable("Results", heads, tuple(kept))
+    kept = (PageRow(row.name, tuple(row.cells[place] for place in known)) for row in rows)
+    return PageTable("Results", heads, tuple(kept), "rows")
+
+
+def curves(runs: Sequence[ShownRun]) -> PageTable | None:
+    """Return the values in the figures of training, a row for each epoch."""
+    columns = {
+        f"{name}, {key}": dict(points)
+        for key, lines in training_curves(runs).items()
+        for name, points in lines.items()
+    }
+    epochs = sorted({epoch for points in columns.values() for epoch in points})
+    rows = tuple(
+        PageRow(str(epoch), tuple(_cell("{:.4f}", each.get(epoch)) for each in columns.values()))
+        for epoch in epochs
+    )
+    return PageTable("Curves", ("epoch", *columns), rows) if rows else None
 
 
 def _cell(form: str, value: object) -> str:
@@ -93,7 +105,7 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def stages(run: ShownRun) -> PageTable:
-    """A row a stage: how it is wired, what it passes on, and what was measured there."""
+    """Return a row for each stage: its wiring, its values, and what was measured there."""
     facts = summarise(run.graph)
     values = {
         stage["stage"]: stage
@@ -124,8 +136,7 @@ def stages(run: ShownRun) -> PageTable:
     return PageTable(f"Stages of {run.label}", heads, tuple(rows))
 
 
-@dataclass(frozen=True)
-class LayerGroup:
+class LayerGroup(NamedTuple):
     """The layers of a part of a network, which the page shows on demand."""
 
     title: str
@@ -133,7 +144,7 @@ class LayerGroup:
 
 
 def layers(run: ShownRun) -> list[LayerGroup]:
-    """Every layer of neurons with its measures, by stage, then every layer of weights."""
+    """Return the neuron layers with their measures by stage, then the weight layers."""
     measured = [(measure, measure.of(run.measures)) for measure in MEASURES]
     shown = [(measure, values) for measure, values in measured if values]
     columns = [(m.title, {n: m.words(v) for n, v in values.items()}) for m, values in shown]
@@ -145,7 +156,10 @@ def layers(run: ShownRun) -> list[LayerGroup]:
     for part, nodes in grouped.items():
         heads = ("layer", *(head for head, _ in columns))
         rows = tuple(
-            PageRow(_titled(node), tuple(by.get(layer_name(node), "-") for _, by in columns))
+            PageRow(
+                layer_name(node) + ("" if on_main_path(node) else " (shortcut)"),
+                tuple(by.get(layer_name(node), "-") for _, by in columns),
+            )
             for node in nodes
         )
         means = []
@@ -167,15 +181,11 @@ def _part(run: ShownRun, node: Node) -> str:
     return ".".join(node.scope[:1]) or "network"
 
 
-def _titled(node: Node) -> str:
-    return layer_name(node) if on_main_path(node) else f"{layer_name(node)} (shortcut)"
-
-
 Column = tuple[str, dict[str, str]]  # a head, and a cell for each layer
 
 
 def _distributions(run: ShownRun) -> list[Column]:
-    """Membrane potentials V and inputs X of each layer of neurons: mean and deviation."""
+    """Return mean and deviation of each neuron layer's membrane potential V and input X."""
     measures = run.measures or {}
     found: list[Column] = []
     for part, letter in (("potential", "V"), ("input", "X")):
@@ -195,7 +205,7 @@ def _distributions(run: ShownRun) -> list[Column]:
 
 
 def _weights(run: ShownRun) -> LayerGroup | None:
-    """Operations and gradients of convolutions and linear layers; None where not measured."""
+    """Return operations and gradients of convolutions and linear layers, if they were measured."""
     measures = run.measures or {}
     counted = (measures.get("operations") or {}).get("layers", ())
     if not counted:
@@ -223,12 +233,12 @@ def _weights(run: ShownRun) -> LayerGroup | None:
 
 
 def settings(runs: Sequence[ShownRun]) -> PageTable | None:
-    """What was set, beside each other: rows in which runs differ first."""
+    """Return the settings, those in which the runs differ first."""
     return _compared("Settings of the runs", runs, "settings", {"spec"})
 
 
 def facts(runs: Sequence[ShownRun]) -> PageTable | None:
-    """Where and by what the runs were made."""
+    """Return where and by what the runs were made."""
     return _compared("Facts of the runs", runs, "facts", set())
 
 
@@ -241,14 +251,14 @@ def _compared(
         if key in without:
             continue
         cells = tuple(each.get(key, "-") for each in flat)
-        rows.append(PageRow(key, cells, marked=len(set(cells)) > 1))
+        rows.append(PageRow(key, cells, len(set(cells)) > 1))
     rows.sort(key=lambda row: not row.marked)
     heads = ("name", *(run.label for run in runs))
-    return PageTable(caption, heads, tuple(rows), by_run=True) if rows else None
+    return PageTable(caption, heads, tuple(rows), "columns") if rows else None
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Every leaf of a record by its path, in words."""
+    """Return every leaf of a record by its path, as text."""
     if isinstance(value, Mapping) and value:
         found: dict[str, str] = {}
         for key, item in value.items():

@@ -1,0 +1,151 @@
+"""Figures of a page, drawn by matplotlib: curves of runs, measures by layer, figures of grids."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from danetc.errors import UserError
+from danetc.output.plots import LinePanel, line_figure
+from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes, in_figure
+from danetc.tasks.model_directory import GRID
+from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order
+from danetc.tasks.reporting.runs import ShownRun
+
+Note = Callable[[str], object]
+_TITLES = {
+    "accuracy": "Test accuracy over the epochs, and after the last one",
+    "training": "Training loss and accuracy over the epochs",
+    "front": "Trials of the search: test accuracy against operations",
+}
+_MOST_NAMES = 34  # names of layers on an axis
+_PLAIN = {"stages", "blocks"}  # parts of a layer's name for which an axis has no room
+
+
+class PageFigure(NamedTuple):
+    """A figure in a page. ``data`` is a URI."""
+
+    title: str
+    data: str
+
+
+def _page_figure(title: str, figure: Any) -> PageFigure:
+    data = base64.b64encode(figure_bytes(figure, "svg")).decode("ascii")
+    return PageFigure(title, f"data:image/svg+xml;base64,{data}")
+
+
+def _figure(title: str, panel: LinePanel, names: Mapping[int, str] | None = None) -> PageFigure:
+    figure = line_figure([panel])
+    figure.set_size_inches(6.4, 3.4)
+    (axes,) = figure.axes
+    if names is None:
+        axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+    else:
+        shown = [*names.items()][:: math.ceil(len(names) / _MOST_NAMES)]
+        axes.set_xticks(
+            [place for place, _ in shown], [in_figure(name) for _, name in shown],
+            rotation=60, ha="right", rotation_mode="anchor", fontsize="x-small",
+        )  # fmt: skip
+    return _page_figure(title, figure)
+
+
+def training_curves(runs: Sequence[ShownRun]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return loss and accuracy of each run's training and test data: points (epoch, value) by name."""
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for key in ("loss", "accuracy"):
+        for run in runs:
+            for split in ("train", "test"):
+                points = [
+                    (number, float(value))
+                    for number, epoch in enumerate(run.epochs, 1)
+                    if isinstance(value := epoch.get(f"{split}_{key}"), (int, float))
+                    and math.isfinite(value)
+                ]
+                if points:
+                    found.setdefault(key, {})[f"{run.label}, {split}"] = points
+    return found
+
+
+def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
+    return [
+        _figure(
+            "Accuracy (top-1)" if key == "accuracy" else "Loss",
+            LinePanel("epoch", key, {name: _columns(points) for name, points in curves.items()}),
+        )
+        for key, curves in training_curves(runs).items()
+    ]
+
+
+def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
+    """Draw each measure by neuron layer, in the order of the forward pass (Figs. 8 to 10)."""
+    found = []
+    names = [[layer_name(node) for node in neurons_in_order(run.graph)] for run in runs]
+    for measure in MEASURES:
+        lines = {}
+        for run, layers in zip(runs, names, strict=True):
+            values = measure.of(run.measures)
+            points = [(n, values[name]) for n, name in enumerate(layers, 1) if name in values]
+            if points:
+                lines[run.label] = _columns(points)
+        if lines:
+            title = f"{measure.title.capitalize()} by layer"
+            panel = LinePanel("layer", measure.title, lines, log=measure.mean == "geometric")
+            places = sorted({place for x, _ in lines.values() for place in x})
+            found.append(_figure(title, panel, short_names(names, places)))
+    return found
+
+
+def short_names(names: Sequence[Sequence[str]], places: Sequence[int]) -> dict[int, str]:
+    """Return short names of the layers at these places; the place itself if runs differ there."""
+    found = {}
+    for place in places:
+        there = {layers[place - 1] for layers in names if place <= len(layers)}
+        short = ".".join(part for part in min(there).split(".") if part not in _PLAIN)
+        found[place] = short if len(there) == 1 else str(place)
+    return found
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def grid_figures(
+    paths: Sequence[Path], allow_changed: Collection[str] = (), note: Note = lambda text: None
+) -> list[PageFigure]:
+    """Draw the figures of `danetc compare` and `danetc search` for each folder of a grid.
+
+    ``note`` is told why there are none.
+    """
+    folders = [path for path in paths if (path / GRID).is_file()]
+    if not folders:
+        return []
+    if not can_plot():
+        note(f"the page has no figures of the grid: {WITHOUT}")
+        return []
+    from danetc.tasks.grid.plot import FIGURES  # late: only for a grid
+    from danetc.tasks.grid.results import read_results
+    from danetc.tasks.searching.results import front_figure, read_search
+    from danetc.tasks.searching.study import STORAGE
+
+    found = []
+    for folder in folders:
+        try:
+            results = read_results(folder, "last", allow_changed)
+        except UserError as error:
+            note(f"the page has no figures of {folder}: {error}")
+            continue
+        figures = {name: draw(results, None) for name, draw in FIGURES.items()}
+        if (folder / STORAGE).is_file():
+            try:
+                figures["front"] = front_figure(read_search(folder))
+            except UserError as error:
+                note(f"the page has no figure of the search: {error}")
+        for name, figure in figures.items():
+            if figure is not None:
+                title = _TITLES[name] + (f", {folder.name}" if len(folders) > 1 else "")
+                found.append(_page_figure(title, figure))
+    return found
