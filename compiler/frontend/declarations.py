@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from itertools import chain
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import numbers_in
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
-from danetc.compiler.lowering.evaluator import is_known
+from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter

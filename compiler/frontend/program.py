@@ -13,9 +13,9 @@ from danetc.compiler.frontend.declarations import check_declarations
 from danetc.compiler.frontend.reuse import Earlier, Reuse
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering.builder import Trace
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
-from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import Constant
 from danetc.dsl.diagnostics.diagnostic import (
     Diagnostic,

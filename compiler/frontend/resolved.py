@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
-from danetc.compiler.lowering.variants import argument_set
+from danetc.compiler.lowering.networks import argument_set
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.rule import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter

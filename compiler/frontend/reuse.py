@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from danetc.compiler.ir.graph import Node
+from danetc.compiler.lowering.builder import PlacedValue, Trace
 from danetc.compiler.lowering.networks import Lowered
-from danetc.compiler.lowering.trace import PlacedValue, Trace
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module

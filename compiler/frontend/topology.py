@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
-from danetc.compiler.lowering.variants import SETTINGS
+from danetc.compiler.lowering.networks import SETTINGS
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s

@@ -5,27 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS, norm_names
-from danetc.compiler.lowering.arguments import MAX_DEPTH
+from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import LAYER_SETTINGS, Env, is_op
+from danetc.compiler.lowering.evaluator import MAX_DEPTH
 from danetc.compiler.lowering.loops import LoopsOverTime
-from danetc.compiler.lowering.values import (
-    Backbone,
-    Bound,
-    Choice,
-    Drawn,
-    Failed,
-    Identity,
-    Invalid,
-    Layer,
-    Named,
-    OpLayer,
-    Sequence,
-    StageOf,
-    Value,
-    Wire,
-    describe,
-    is_layer,
-)
 from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -38,7 +21,7 @@ ITEM = 3  # steps of work for each stage or layer of a backbone that is changed 
 class Backbones(LoopsOverTime):
     """Values of flows and of expressions of backbones."""
 
-    def unfold(self, bound: Bound, span: Span) -> Backbone:
+    def unfold(self, bound: v.Bound, span: Span) -> v.Backbone:
         """Return the stages of a declared backbone with its arguments."""
         declaration = bound.declaration
         self.unfolding.append(declaration)
@@ -52,8 +35,8 @@ class Backbones(LoopsOverTime):
             with self.site(span):
                 env = self.complete(replace(bound, span=span))
                 value = self.valid(declaration.value, env, "backbone")
-            if not isinstance(value, Backbone):
-                message = f"backbone `{bound.name}` is {describe(value)}, not stages"
+            if not isinstance(value, v.Backbone):
+                message = f"backbone `{bound.name}` is {v.describe(value)}, not stages"
                 raise self.error("E0403", message, declaration.value.span)
             self.work.spend(UNFOLDING + ITEM * len(value.items), span)
             stages = [replace(item, use_sites=(span, *item.use_sites)) for item in value.stages]
@@ -61,70 +44,70 @@ class Backbones(LoopsOverTime):
         finally:
             self.unfolding.pop()
 
-    def flow_value(self, flow: s.Flow, env: Env) -> Value:
+    def flow_value(self, flow: s.Flow, env: Env) -> v.Value:
         """Evaluate ``a -> b``: a value that layers are applied to, a flow, or a backbone."""
         cut = self.cut_of(flow, env)
         if cut is not None:
-            first: Value = self.carried(flow, cut, env)
+            first: v.Value = self.carried(flow, cut, env)
         else:
             first = self.evaluate(flow.steps[0], env, "layer")
-        if isinstance(first, (Wire, Invalid)):
-            wire: Wire | Invalid = first
+        if isinstance(first, (v.Wire, v.Invalid)):
+            wire: v.Wire | v.Invalid = first
             for step in flow.steps[1 if cut is None else cut + 1 :]:
                 wire = self.apply(self.layer_of(step, env), wire, step.span)
             return wire
         steps = [self._as_layer(first, flow.steps[0].span)]
         steps += [self.layer_of(step, env) for step in flow.steps[1:]]
-        if not any(isinstance(step, Backbone) for step in steps):
-            return Sequence(tuple(steps), flow.span)
-        items: list[StageOf | Layer] = []
+        if not any(isinstance(step, v.Backbone) for step in steps):
+            return v.Sequence(tuple(steps), flow.span)
+        items: list[v.StageOf | v.Layer] = []
         for layer in steps:
-            items.extend(layer.items if isinstance(layer, Backbone) else (layer,))
+            items.extend(layer.items if isinstance(layer, v.Backbone) else (layer,))
         if len(items) > MAX_ITEMS:
             message = f"a backbone of more than {MAX_ITEMS:,} stages and layers"
             raise self.error("E0903", message, flow.span)
-        return Backbone(tuple(items), flow.span)
+        return v.Backbone(tuple(items), flow.span)
 
-    def layer_of(self, step: s.Expr, env: Env) -> Layer:
+    def layer_of(self, step: s.Expr, env: Env) -> v.Layer:
         """Evaluate an expression that must be a layer (E0401)."""
         return self._as_layer(self.valid(step, env, "layer"), step.span)
 
-    def _as_layer(self, value: Value, span: Span) -> Layer:
-        if isinstance(value, Bound) and is_op(value.name, value.kind, "layer") and not value.args:
+    def _as_layer(self, value: v.Value, span: Span) -> v.Layer:
+        if isinstance(value, v.Bound) and is_op(value.name, value.kind, "layer") and not value.args:
             return self.operation(value.name, (), Env(value.module, "flow"), span)
-        if not is_layer(value):
+        if not v.is_layer(value):
             hint = None
             match value:
-                case Wire():
+                case v.Wire():
                     hint = "only layers can follow `->`; join values by `+` or `concat` first"
-                case Bound(kind="connection"):
+                case v.Bound(kind="connection"):
                     hint = f"a connection wires a backbone: `BACKBONE via {value.name}`"
-                case Bound(kind="rule"):
+                case v.Bound(kind="rule"):
                     hint = f"a rule feeds a backbone's blocks: `BACKBONE by {value.name}`"
-            raise self.error("E0401", f"{describe(value)} is not a layer", span, hint=hint)
+            raise self.error("E0401", f"{v.describe(value)} is not a layer", span, hint=hint)
         return value
 
-    def _as_backbone(self, value: Value, subject: s.Expr, word: str) -> Backbone:
-        if isinstance(value, Named):
+    def _as_backbone(self, value: v.Value, subject: s.Expr, word: str) -> v.Backbone:
+        if isinstance(value, v.Named):
             value = value.layer
-        if isinstance(value, Backbone):
+        if isinstance(value, v.Backbone):
             return value
-        message = f"`{word}` wires a backbone, not {describe(value)}"
+        message = f"`{word}` wires a backbone, not {v.describe(value)}"
         hint = None
-        if isinstance(value, Bound) and value.kind == "block":
+        if isinstance(value, v.Bound) and value.kind == "block":
             message = f"`{word}` wires the blocks of a backbone, and `{value.name}` is a block"
             hint = f"write `stage({value.name}(...), 1) {word} ...`"
         raise self.error("E0403", message, subject.span, hint=hint)
 
-    def wire_stages(self, expr: s.Via | s.By, env: Env) -> Backbone:
+    def wire_stages(self, expr: s.Via | s.By, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE via CONNECTION` or `BACKBONE by RULE`."""
         word, kind = ("via", "connection") if isinstance(expr, s.Via) else ("by", "rule")
         by = expr.connection if isinstance(expr, s.Via) else expr.rule
         subject = self.valid(expr.subject, env, "backbone")
         backbone = self._as_backbone(subject, expr.subject, word)
         value = self.valid(by, env, kind)
-        if not isinstance(value, Bound) or value.kind != kind:
-            raise self.error("E0403", f"`{word}` takes a {kind}, not {describe(value)}", by.span)
+        if not isinstance(value, v.Bound) or value.kind != kind:
+            raise self.error("E0403", f"`{word}` takes a {kind}, not {v.describe(value)}", by.span)
         self.work.spend(ITEM * len(backbone.items), by.span)
         if any(getattr(stage, kind) is not None for stage in backbone.stages):
             raise self.error("E0302", f"the {kind} of this backbone is given twice", by.span)
@@ -133,12 +116,12 @@ class Backbones(LoopsOverTime):
             return backbone.with_stages([replace(stage, connection=value) for stage in stages])
         return backbone.with_stages([replace(stage, rule=value) for stage in stages])
 
-    def change_settings(self, expr: s.With, env: Env) -> Backbone:
+    def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""
         backbone = self._as_backbone(
             self.valid(expr.subject, env, "backbone"), expr.subject, "with"
         )
-        changes: dict[str, Value] = {}
+        changes: dict[str, v.Value] = {}
         for arg in expr.settings:
             if arg.name not in LAYER_SETTINGS:
                 message = f"`with` cannot change `{arg.name or 'a bare value'}`"
@@ -151,27 +134,27 @@ class Backbones(LoopsOverTime):
             [replace(stage, settings={**stage.settings, **changes}) for stage in backbone.stages]
         )
 
-    def check_setting(self, name: str, value: Value, span: Span) -> Value:
+    def check_setting(self, name: str, value: v.Value, span: Span) -> v.Value:
         """Check a value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``."""
-        if isinstance(value, Invalid):
-            raise Failed
-        if isinstance(value, Named):
+        if isinstance(value, v.Invalid):
+            raise v.Failed
+        if isinstance(value, v.Named):
             value = value.layer
-        if name == "init" and isinstance(value, Choice):
+        if name == "init" and isinstance(value, v.Choice):
             value = self.drawn(value.id, span)
-        code, message = "E0403", f"{describe(value)} is not a {name}"
+        code, message = "E0403", f"{v.describe(value)} is not a {name}"
         hint: str | None = None
         match name:
             case "norm":
-                is_norm = isinstance(value, OpLayer) and OPS[value.op].norm is not None
-                if is_norm or isinstance(value, Identity):
+                is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
+                if is_norm or isinstance(value, v.Identity):
                     return value
                 hint = f"norms are {', '.join(norm_names())} and none"
             case "init":
-                if isinstance(value, Drawn):
+                if isinstance(value, v.Drawn):
                     return value
                 code = "E0304"
-                message = f"init is what weights start from, not {describe(value)}"
+                message = f"init is what weights start from, not {v.describe(value)}"
                 hint = (
                     "write `init = xavier_uniform`, `init = normal(0.02)`; `danetc list operations` "
                     "lists them"
@@ -179,21 +162,21 @@ class Backbones(LoopsOverTime):
             case "zero_init":
                 if isinstance(value, bool):
                     return value
-                code, message = "E0304", f"zero_init is true or false, not {describe(value)}"
-            case _ if isinstance(value, Bound) and value.kind == name:
+                code, message = "E0304", f"zero_init is true or false, not {v.describe(value)}"
+            case _ if isinstance(value, v.Bound) and value.kind == name:
                 return value
-            case "surrogate" if isinstance(value, OpLayer):
+            case "surrogate" if isinstance(value, v.OpLayer):
                 if not self.complete_names:
-                    raise Failed
+                    raise v.Failed
                 hint = Hint("did you forget `use std`?", using_std(span.source))
             case _ if isinstance(value, str) and value.isidentifier():
                 hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
         raise self.error(code, message, span, hint=hint)
 
-    def part_of(self, expr: s.At, env: Env) -> Backbone | Wire | Invalid:
+    def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Wire | v.Invalid:
         """Evaluate `BACKBONE[i]` or `BACKBONE[i .. j]`, or the channels of a value."""
         value = self.valid(expr.base, env, "backbone")
-        if isinstance(value, Wire):
+        if isinstance(value, v.Wire):
             return self.channels_of(value, expr, env)
         backbone = self._as_backbone(value, expr.base, "[...]")
         low, high = self.indices(expr, env, "backbone", "stage", len(backbone.stages))

@@ -1,26 +1,33 @@
-"""Blocks that wire themselves, and bodies of definitions."""
+"""Blocks: those that wire themselves, and those inside of a connection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from danetc.compiler.lowering.arguments import MAX_DEPTH
+from danetc.compiler.ir.graph import Attribute
+from danetc.compiler.ir.ops import OPS, text
+from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
-from danetc.compiler.lowering.evaluator import is_known
-from danetc.compiler.lowering.layers import LayerCalls
-from danetc.compiler.lowering.values import Bound, Invalid, Value, Wire, describe
+from danetc.compiler.lowering.evaluator import MAX_DEPTH, is_known
+from danetc.compiler.lowering.layers import LayerCalls, operations
 from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, meant
+from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 MAX_REPEATS = 7  # of a block in itself, which may end by a condition
+CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
+Parts = Mapping[str, s.Define]
 
 
-class Blocks(LayerCalls):
+class Connections(LayerCalls):
     """Application of blocks that wire themselves."""
 
-    def apply_block(self, bound: Bound, wire: Wire) -> Wire | Invalid:
+    def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Wire | v.Invalid:
         """Apply a block as a layer."""
         block = self.follow_alias(bound)
         if block.declaration.body is None:
@@ -30,7 +37,9 @@ class Blocks(LayerCalls):
         with self.within(self.fresh(bound.name)), self.site(bound.span):
             return self.self_wired(block, wire, {})
 
-    def self_wired(self, block: Bound, wire: Wire, extra: Mapping[str, Value]) -> Wire | Invalid:
+    def self_wired(
+        self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]
+    ) -> v.Wire | v.Invalid:
         """Return the ``out`` of a block's body."""
         declaration = block.declaration
         self.inside.append(declaration)
@@ -54,8 +63,8 @@ class Blocks(LayerCalls):
             out = env.definitions["out"]
             result = self.defined("out", env, out.span)
             self.report_unused(env, declaration)
-            if not isinstance(result, (Wire, Invalid)):
-                message = f"`out` of block `{block.name}` is {describe(result)}, not a value"
+            if not isinstance(result, (v.Wire, v.Invalid)):
+                message = f"`out` of block `{block.name}` is {v.describe(result)}, not a value"
                 hint = "a value starts at `in`: `out = in -> ...`"
                 raise self.error("E0402", message, out.value.span, hint=hint)
             return result
@@ -125,6 +134,280 @@ class Blocks(LayerCalls):
             for name in self.names_in(definition.value)
         )
 
+    # -- connections ----------------------------------------------------------------------------------
+
+    def connected(
+        self,
+        stage: v.StageOf,
+        block: v.Bound,
+        connection: v.Bound,
+        wire: v.Wire,
+        i: int,
+        stride: int,
+        start: v.Wire | None = None,
+    ) -> v.Joined:
+        """Apply block i; the shortcut begins at ``start``, by default at the block's input."""
+        wires_itself = block.declaration.body is not None
+        parts = self.parts_of(connection)
+        if wires_itself and not parts.keys().isdisjoint(("each", "last")):
+            bad = parts["each" if "each" in parts else "last"]
+            raise self.error(
+                "E0604",
+                f"block `{block.name}` wires itself, so `{bad.name}` of connection "
+                f"`{connection.name}` would have no effect",
+                stage.connection.span if stage.connection else stage.span,
+                labels=(
+                    Label(bad.name_span, f"`{bad.name}` stands here"),
+                    Label(block.declaration.name_span, "the block says `out = ...` itself"),
+                ),
+                hint="take a connection without `each`, or write the block as a flow of its weights",
+            )
+        values: dict[str, v.Value] = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
+        for param in connection.declaration.params:
+            name = param.name
+            if name in (*values, "channels", "branch", "shortcut"):
+                message = f"a connection knows `{name}` already"
+                hint = f"`{name}` can be read without a parameter; rename yours, or leave it out"
+                raise self.error("E0302", message, param.name_span, hint=hint)
+        env = self.complete(connection)
+        env.values.update(values)
+        env.scope = self.scope
+        env.block_conv = True
+        plain = replace(env, block_conv=False)
+        for name, part in parts.items():
+            own = env if name in CONNECTION_PARTS and name != "out" else plain
+            env.definitions[name] = Definition(part.value, own, part.span)
+        within = (*stage.use_sites, stage.span)
+        if wires_itself:
+            with self.within("branch"), self.site(*within):
+                branch = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
+        else:
+            with self.site(*within):
+                layers = self._block_layers(block)
+            width = layers[-1].attrs["width"] if isinstance(layers[-1], v.OpLayer) else None
+            if isinstance(width, int):
+                env.values["channels"] = width
+            branch = self._build_branch(layers, connection, parts, env, wire, within)
+        if isinstance(branch, v.Invalid):
+            return v.Joined(v.INVALID, v.INVALID, ())
+        env.values["channels"] = self.value(branch).shape[0]
+        env.values["branch"] = branch
+        out = parts["out"].value
+        if start is not None and "shortcut" not in self._names_read(out, parts):
+            raise self.no_shortcut(stage, f"connection `{connection.name}`")
+        while isinstance(out, s.IfElse):
+            out = out.then if self.condition(out.condition, env) else out.otherwise
+        if "shortcut" in self._names_read(out, parts):
+            env.values["shortcut"] = self._build_shortcut(
+                connection, parts, env, start or wire, branch, stride, within
+            )
+        return self._joined(out, plain)
+
+    def no_shortcut(self, stage: v.StageOf, what: str) -> v.Failed:
+        """Report a rule that says what a shortcut begins at, where there is none."""
+        rule = stage.rule.name if stage.rule is not None else "chain"
+        return self.error(
+            "E0610",
+            f"rule `{rule}` says `shortcut[i]`, and {what} has no `shortcut`",
+            stage.rule.span if stage.rule is not None else stage.span,
+            hint="join `branch` and `shortcut` in the `out` of a connection, or take a rule without it",
+        )
+
+    def parts_of(self, connection: v.Bound) -> dict[str, s.Define]:
+        """Return the definitions of a connection by name; ``out`` is one, and all are used."""
+        declaration = connection.declaration
+        self.work.spend(5 * len(declaration.body or ()), connection.span)
+        parts: dict[str, s.Define] = {}
+        for item in declaration.body or ():
+            if not isinstance(item, s.Define) or item.index is not None:
+                raise self.error("E0601", "a connection holds definitions alone", item.span)
+            parts[item.name] = item
+        if "out" not in parts:
+            raise self.error(
+                "E0601",
+                f"connection `{connection.name}` does not define `out`",
+                declaration.name_span,
+                labels=misnamed(declaration, "out"),
+                hint=add(declaration, "out = branch + shortcut"),
+            )
+        used = {name for part in parts.values() for name in self.names_in(part.value)}
+        for name, part in parts.items():
+            if name in (*PORTS["connection"], *CONNECTION_PARTS, *used):
+                continue  # a definition of a port was reported
+            local = (*parts, *PORTS["connection"], *(param.name for param in declaration.params))
+            env = Env(connection.module, "connection", dict.fromkeys(local, 0))
+            if not all(is_known(other, env) for other in used):
+                continue  # it may be what a name, reported as unknown, was meant to be
+            hint = answer("part", name) or did_you_mean(name, CONNECTION_PARTS)
+            raise self.error(
+                "E0308",
+                f"nothing uses `{name}` of connection `{connection.name}`",
+                part.name_span,
+                hint=hint or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
+            )
+        return parts
+
+    def _block_layers(self, block: v.Bound) -> list[v.Layer]:
+        """Return the layers of a block that is a flow; the last one has weights."""
+        env, expr = self.complete(block), block.declaration.value
+        assert expr is not None
+        value = self.valid(expr, env, "layer")
+        layers = self.flat_layers(value, expr.span) if v.is_layer(value) else []
+        if not any(map(_is_weighted, layers)):
+            message = f"block `{block.name}` is {v.describe(value)}, not a flow of weighted layers"
+            hint = "write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`"
+            raise self.error("E0408", message, expr.span, hint=hint)
+        if not _is_weighted(layers[-1]):
+            message = f"block `{block.name}` must end with a weighted layer"
+            hint = "put what follows into the connection's `out`, or between the stages"
+            raise self.error("E0408", message, expr.span, hint=hint)
+        return layers
+
+    def _build_branch(
+        self,
+        layers: list[v.Layer],
+        connection: v.Bound,
+        parts: Parts,
+        env: Env,
+        wire: v.Wire,
+        within: tuple[Span, ...],
+    ) -> v.Wire | v.Invalid:
+        """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``.
+
+        ``within`` are the uses of the block, to which its errors lead.
+        """
+        declaration = connection.declaration
+        if "each" not in parts:
+            message = f"connection `{connection.name}` does not say what is around each layer"
+            hint = add(declaration, "each = conv -> norm -> spike")
+            raise self.error("E0606", message, declaration.name_span, hint=hint)
+        result: v.Wire | v.Invalid = wire
+        first = len(self.nodes)  # of the last weighted layer
+        with self.within("branch"):
+            for layer in layers:
+                if not (isinstance(layer, v.OpLayer) and _is_weighted(layer)):
+                    result = self.apply(layer, result, connection.span)
+                    continue
+                name = "last" if layer is layers[-1] and "last" in parts else "each"
+                around = self._around(name, parts, env)
+                first = len(self.nodes)
+                with self.site(*within, layer.span):
+                    result = self._apply_around(layer, around, result, parts[name].span)
+        if self.settings.get("zero_init") and not isinstance(result, v.Invalid):
+            norms = [id for id in range(first, len(self.nodes)) if OPS[self.nodes[id].op].norm]
+            if not norms:
+                raise self.error(
+                    "E0503",
+                    f"zero_init: the branch of connection `{connection.name}` does not end with a norm",
+                    parts.get("last", parts["each"]).span,
+                    hint="a norm that starts at 0 after the join would silence the block; "
+                    "leave `zero_init` out",
+                )
+            node = self.nodes[norms[-1]]
+            self.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
+        return result
+
+    def _apply_around(
+        self, layer: v.OpLayer, around: v.Layer, wire: v.Wire | v.Invalid, span: Span
+    ) -> v.Wire | v.Invalid:
+        """Apply a part of a connection, in which `conv` is a layer of the block."""
+        self.block_layers.append(layer)
+        try:
+            return self.apply(around, wire, span)
+        finally:
+            self.block_layers.pop()
+
+    def _around(self, name: str, parts: Parts, env: Env) -> v.Layer:
+        """Return ``each`` or ``last``, which must have one place for the block's layer."""
+        around = self.defined_layer(name, env, parts[name].span)
+        flat = self.flat_layers(around, parts[name].value.span)
+        places = sum(isinstance(layer, v.BlockConv) for layer in flat)
+        if places != 1:
+            some = f"{places or 'no'} place{'s' if places > 1 else ''}"
+            message = f"`{name}` has {some} for the block's layer"
+            hint = "write `conv` without a width once: `conv -> norm -> spike`"
+            raise self.error("E0606", message, parts[name].value.span, hint=hint)
+        return around
+
+    def _build_shortcut(
+        self,
+        connection: v.Bound,
+        parts: Parts,
+        env: Env,
+        wire: v.Wire,
+        branch: v.Wire,
+        stride: int,
+        within: tuple[Span, ...],
+    ) -> v.Wire | v.Invalid:
+        """Apply ``projection`` if the shape changes, else ``identity``, to the shortcut's start."""
+        shape, wanted = self.value(wire).shape, self.value(branch).shape
+        name = "identity" if shape == wanted else "projection"
+        own = [Label(at, "for a block from here") for at in within if not is_library(at.source)]
+        if name not in parts:
+            if name == "identity":
+                return wire
+            change = f"the shape changes from {text(shape)} to {text(wanted)}"
+            line, more = "projection = conv -> norm", ", or keep widths and strides"
+            raise self.error(
+                "E0602",
+                f"{change}, and connection `{connection.name}` has no projection",
+                parts["out"].span,
+                labels=tuple(own[-1:]),
+                hint=add(connection.declaration, line, more),
+            )
+        span = parts[name].span
+        layer = self.defined_layer(name, env, span)
+        attrs: dict[str, Attribute] = {"width": self.value(branch).shape[0]}
+        op = "linear"
+        if len(shape) == 3:
+            op = "conv"
+            attrs |= {"kernel": 1, "stride": stride}
+        with self.within("shortcut"):
+            result = self._apply_around(v.OpLayer(op, attrs, span, op), layer, wire, span)
+        if isinstance(result, v.Wire) and self.value(result).shape != wanted:
+            gives = f"gives {text(self.value(result).shape)}, and the branch {text(wanted)}"
+            self.error(
+                "E0602",
+                f"`{name}` of connection `{connection.name}` {gives}",
+                span,
+                labels=tuple(own[-1:]),
+                hint="the shortcut must end with the branch's shape",
+            )
+            return v.INVALID
+        return result
+
+    def _names_read(self, expr: s.Expr, parts: Parts) -> set[str]:
+        """Return the names that an expression and the parts that it names are made of."""
+        found: set[str] = set()
+        waiting = list(self.names_in(expr))
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self.names_in(parts[name].value) if name in parts else ()
+        return found
+
+    def _joined(self, expr: s.Expr, env: Env) -> v.Joined:
+        """Evaluate ``out``, and distinguish the join from the layers after it."""
+        if isinstance(expr, s.Flow):
+            join = self.evaluate(expr.steps[0], env, "layer")
+            if isinstance(join, (v.Wire, v.Invalid)):
+                result: v.Wire | v.Invalid = join
+                after: list[str] = []
+                for step in expr.steps[1:]:
+                    layer = self.layer_of(step, env)
+                    result = self.apply(layer, result, step.span)
+                    after += operations(layer)
+                if self.trace is not None and isinstance(result, v.Wire):
+                    self.trace.note(expr.span, result.id)
+                return v.Joined(result, join, tuple(after))
+        value = self.evaluate(expr, env)
+        if not isinstance(value, (v.Wire, v.Invalid)):
+            message = f"`out` is {v.describe(value)}, not a value"
+            hint = "join `branch` and `shortcut` in it: `out = branch + shortcut`"
+            raise self.error("E0402", message, expr.span, hint=hint)
+        return v.Joined(value, value, ())
+
 
 def _defines(declaration: s.Declaration) -> list[s.Define]:
     return [item for item in declaration.body or () if isinstance(item, s.Define)]
@@ -135,3 +418,7 @@ def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
     places = {item.name: item.name_span for item in declaration.body or () if item.name}
     close = closest(wanted, places)
     return () if close is None else (Label(places[close], f"did you mean `{wanted}`?"),)
+
+
+def _is_weighted(layer: v.Layer) -> bool:
+    return isinstance(layer, v.OpLayer) and OPS[layer.op].weighted

@@ -1,11 +1,11 @@
-"""Construction of a graph's nodes: inference, names, limits, and errors at the user's own text."""
+"""Construction of a graph's nodes: inference, names, limits, errors, and a trace for editors."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from math import prod
 from operator import add, sub
 
@@ -31,6 +31,53 @@ MAX_STEPS = 4096
 _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # pickle takes no mapping proxy
 NODE, COPY, LAYER, FINISHED = 22, 8, 2, 2
 """Steps of work for an operation, a copied one, a layer, and an operation of a finished network."""
+
+
+@record
+class PlacedValue:
+    """Node of a place of the text: of an expression, or of a layer, which ``before`` flows into.
+
+    A place in a block has a node for each use of the block.
+    """
+
+    span: Span
+    id: int
+    before: int | None = None
+
+
+@record
+class CopiedNotes:
+    """Notes repeated for copied ``nodes``: ``feed`` became ``new_feed``, ids grew by ``shift``."""
+
+    notes: range
+    nodes: range
+    shift: int
+    feed: int
+    new_feed: int
+
+    def moved(self, id: int) -> int:
+        """Node of this copy that corresponds to one of the first block."""
+        return self.new_feed if id == self.feed else id + self.shift if id in self.nodes else id
+
+    def moved_value(self, note: PlacedValue) -> PlacedValue:
+        """Note of this copy that corresponds to one of the first block."""
+        before = None if note.before is None else self.moved(note.before)
+        return PlacedValue(note.span, self.moved(note.id), before)
+
+
+@record(frozen=False)
+class Trace:
+    """Values at the places of one network's text, including those made before an error."""
+
+    nodes: Mapping[int, Node]
+    carries: Mapping[int, int]
+    notes: list[PlacedValue] = field(default_factory=list)
+    copies: list[CopiedNotes] = field(default_factory=list)
+
+    def note(self, span: Span, id: int, before: int | None = None) -> None:
+        """Record the value at a place of the user's own text."""
+        if not is_library(span.source):
+            self.notes.append(PlacedValue(span, id, before))
 
 
 @record(frozen=False)

@@ -1,15 +1,16 @@
-"""State of a lowering, numbers in expressions, and names that mean nothing."""
+"""State of a lowering; numbers, unknown names and arguments of calls."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 
 from danetc.compiler.ir.graph import Node, Stage
-from danetc.compiler.ir.ops import OPS, norm_names
-from danetc.compiler.lowering.builder import Builder, CopyableRange
+from danetc.compiler.ir.ops import OPS, REQUIRED, norm_names
+from danetc.compiler.lowering import values as v
+from danetc.compiler.lowering.builder import Builder, CopyableRange, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     MATH,
@@ -20,32 +21,18 @@ from danetc.compiler.lowering.environment import (
     Want,
     rounded,
 )
-from danetc.compiler.lowering.trace import Trace
-from danetc.compiler.lowering.values import (
-    ArgumentOrigin,
-    Failed,
-    Invalid,
-    Joined,
-    Layer,
-    OpLayer,
-    SharedLayer,
-    Value,
-    Wire,
-    describe,
-    is_number,
-    labels_of,
-)
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, meant
-from danetc.dsl.diagnostics.fixes import Hint, using_std
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
+from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.kinds import Kind
 from danetc.dsl.loading import std_names
 from danetc.dsl.modules import Module
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import Span, shorten
 from danetc.dsl.syntax.words import OF_PARAMETER
 
 MAX_CONSTANT = 1e15
@@ -82,8 +69,8 @@ class LoweredBlock:
     """
 
     built: CopyableRange
-    feed: Wire
-    joined: Joined
+    feed: v.Wire
+    joined: v.Joined
     use_sites: tuple[Span, ...]
     settings: tuple[object, ...]
     kind: Kind | None = None
@@ -103,6 +90,10 @@ class Mark:
     copies: int
 
 
+MAX_DEPTH = 60
+"""Limit of the depth to which declarations may be made of each other."""
+
+
 class Evaluator(Builder):
     """State of the lowering of one network, and the values of its numeric expressions.
 
@@ -116,7 +107,7 @@ class Evaluator(Builder):
         super().__init__(reporter)
         self.shared = shared or Shared()
         self.trace = Trace(self.nodes, self.carries) if traced else None  # requested by an editor
-        self.settings: dict[str, Value] = {}
+        self.settings: dict[str, v.Value] = {}
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
         self.asked: set[str] = set()  # settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # backbones being unfolded
@@ -128,25 +119,25 @@ class Evaluator(Builder):
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # number of stages by scope
         self.programs: dict[object, str] = {}  # keys of the neurons needed so far
-        self.block_layers: list[OpLayer] = []  # meaning of `conv` in a connection, innermost last
+        self.block_layers: list[v.OpLayer] = []  # meaning of `conv` in a connection, innermost last
         self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
         self.known_blocks: dict[object, LoweredBlock] = {}  # see ``Repeats``
-        self.made_once: dict[SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
+        self.made_once: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
         self.stands: dict[int, Span] = {}  # places of `spike` and `norm`, by node
-        self.resets: dict[int, tuple[ArgumentOrigin, ...]] = {}  # see ``Lowered``
+        self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
 
     @abstractmethod
-    def apply(self, layer: Layer, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
+    def apply(self, layer: v.Layer, wire: v.Wire | v.Invalid, span: Span) -> v.Wire | v.Invalid:
         """Apply a layer to a value; new nodes are placed in the current scope."""
 
     @abstractmethod
-    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
         """Evaluate an expression; ``want`` selects among the meanings of a name."""
 
-    def valid(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
+    def valid(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
         """Evaluate an expression. Raises Failed if its error was reported."""
-        if isinstance(value := self.evaluate(expr, env, want), Invalid):
-            raise Failed
+        if isinstance(value := self.evaluate(expr, env, want), v.Invalid):
+            raise v.Failed
         return value
 
     def mark(self) -> Mark:
@@ -182,18 +173,18 @@ class Evaluator(Builder):
             if item.built.nodes.stop > mark.nodes:
                 del self.known_blocks[key]
 
-    def bounded(self, value: Value, span: Span) -> Value:
+    def bounded(self, value: v.Value, span: Span) -> v.Value:
         """Return the value. Raises Failed for a number that is too large (E0306)."""
-        if is_number(value) and not abs(value) <= MAX_CONSTANT:
+        if v.is_number(value) and not abs(value) <= MAX_CONSTANT:
             raise self.error("E0306", f"a constant larger than {MAX_CONSTANT:g}", span)
         return value
 
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
         """Evaluate an expression that must be a number (E0304)."""
         value = self.valid(expr, env, "number")
-        if not is_number(value):
+        if not v.is_number(value):
             needed = f"{what} must be a number" if what else "a number is needed here"
-            raise self.reject("E0304", f"{needed}, not {describe(value)}", expr, env)
+            raise self.reject("E0304", f"{needed}, not {v.describe(value)}", expr, env)
         return value
 
     def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
@@ -213,26 +204,26 @@ class Evaluator(Builder):
         """Evaluate an expression that must be true or false (E0304)."""
         return self.truth(self.valid(expr, env, "number"), expr, env)
 
-    def truth(self, value: Value, expr: s.Expr, env: Env) -> bool:
+    def truth(self, value: v.Value, expr: s.Expr, env: Env) -> bool:
         """Return the truth of an expression's value (E0304)."""
         if not isinstance(value, (bool, int, float)):
-            hint = "it is decided before the network runs" if isinstance(value, Wire) else None
-            message = f"a condition compares numbers, not {describe(value)}"
+            hint = "it is decided before the network runs" if isinstance(value, v.Wire) else None
+            message = f"a condition compares numbers, not {v.describe(value)}"
             raise self.reject("E0304", message, expr, env, hint)
         return bool(value)
 
     def reject(
         self, code: str, message: str, expr: s.Expr, env: Env, hint: str | None = None
-    ) -> Failed:
+    ) -> v.Failed:
         """Report an error of an expression's value, with the places it comes from."""
         return self.error(code, message, expr.span, blame=self.blame(expr, env), hint=hint)
 
     def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
         """Labels of the places where the parameters and definitions in an expression got values."""
-        return labels_of(self._origins(expr, env), MAX_BLAMED)
+        return v.labels_of(self._origins(expr, env), MAX_BLAMED)
 
-    def _origins(self, expr: s.Expr, env: Env) -> tuple[ArgumentOrigin, ...]:
-        found: dict[str, ArgumentOrigin] = {}
+    def _origins(self, expr: s.Expr, env: Env) -> tuple[v.ArgumentOrigin, ...]:
+        found: dict[str, v.ArgumentOrigin] = {}
         for id in self.names_in(expr):
             if id in env.given:
                 found[id] = env.given[id]
@@ -242,9 +233,9 @@ class Evaluator(Builder):
                     found[id] = self.origin(id, value, definition.value, definition.env)
         return tuple(found.values())
 
-    def origin(self, name: str, value: Value, expr: s.Expr, env: Env) -> ArgumentOrigin:
+    def origin(self, name: str, value: v.Value, expr: s.Expr, env: Env) -> v.ArgumentOrigin:
         """Origin of a parameter's value, and of the values it was computed from."""
-        return ArgumentOrigin(expr.span, name, value, partial(self._origins, expr, env))
+        return v.ArgumentOrigin(expr.span, name, value, partial(self._origins, expr, env))
 
     def names_in(self, node: s.Node) -> tuple[str, ...]:
         """Return the names in a piece of the tree, each once, in order; read once per check."""
@@ -267,7 +258,7 @@ class Evaluator(Builder):
             known = self.shared.certain[id(expr)] = (expr, names)
         return known[1]
 
-    def unknown(self, id: str, env: Env, span: Span, want: Want = "any") -> Failed:
+    def unknown(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Failed:
         """Report an unknown name (E0210), unless a reported error explains it.
 
         Names of what is wanted are suggested first.
@@ -276,12 +267,12 @@ class Evaluator(Builder):
             return self.error("E0303", f"`{id}` takes no arguments", span)
         reporter, declaration = self.reporter, env.module.declaration_at(span)
         if reporter.knows_unknown(declaration, id):
-            return Failed()
+            return v.Failed()
         likely, others = candidates(env, want)
         self.work.spend((len(likely) + len(others)) // 4, span)
         near = nearest(id, likely, others)
         if env.module.excuses(id) and not self._misspelt(id, near, env.module):
-            return Failed()
+            return v.Failed()
         reporter.note_unknown(declaration, id)
         hint = env.elsewhere.get(id)
         labels: tuple[Label, ...] = ()
@@ -310,6 +301,187 @@ class Evaluator(Builder):
             if code.startswith("E020") or (code.startswith("E01") and line.startswith("use")):
                 return False
         return True
+
+    # -- arguments of calls ---------------------------------------------------------------------------
+
+    def assign(
+        self,
+        args: tuple[s.Arg, ...],
+        names: list[str],
+        what: str,
+        span: Span,
+        *of: str,
+        unnamed: int | None = None,
+    ) -> dict[str, s.Arg]:
+        """Return the arguments of a call by the names of their parameters.
+
+        The first ``unnamed`` parameters (default: all) take arguments without names. ``of`` are the
+        name and the kind of what is called, for suggestions.
+        """
+        given: dict[str, s.Arg] = {}
+        position, places = 0, len(names) if unnamed is None else unnamed
+        listed = f"its parameters: {', '.join(names)}" if names else ""
+        known = frozenset(names)
+        for arg in args:
+            self._no_each(arg)
+            name = arg.name
+            if name is None:
+                if position >= places:
+                    most = f"{places} argument{'s' if places != 1 else ''}"
+                    most += " without a name at most" if places < len(names) else " at most"
+                    message = f"{what} takes {most if names else 'no arguments'}"
+                    hint = _called(args, span) or listed or "leave it out"
+                    raise self.error("E0303", message, arg.span, hint=hint)
+                name = names[position]
+                position += 1
+            elif name not in known:
+                found = answer("parameter", name, *of) or did_you_mean(name, names)
+                hint = found or listed or "it takes none"
+                raise self.error("E0301", f"{what} has no parameter `{name}`", arg.span, hint=hint)
+            if name in given:
+                raise self.error(
+                    "E0302",
+                    f"{what} is given `{name}` twice",
+                    arg.span,
+                    labels=(Label(given[name].span, "given here already"),),
+                    hint=_called(args, span),
+                )
+            given[name] = arg
+        return given
+
+    def assign_declared(
+        self, args: tuple[s.Arg, ...], declaration: s.Declaration, span: Span
+    ) -> dict[str, s.Arg]:
+        """``assign`` for a declaration. Raises Failed for a parameter reported as unknown in its text."""
+        kind, id = declaration.kind, declaration.name
+        names = [param.name for param in declaration.params]
+        reporter, text = self.reporter, declaration.span
+        named = [arg.name for arg in args if arg.name is not None]
+        too_many = len(args) - len(named) > len(names)
+        if any(name not in names and reporter.knows_unknown(text, name) for name in named) or (
+            too_many and reporter.knows_any_unknown(text)
+        ):
+            raise v.Failed
+        return self.assign(args, names, f"{kind} `{id}`", span, id, kind)
+
+    def assign_special(self, id: str, args: tuple[s.Arg, ...], span: Span) -> dict[str, s.Arg]:
+        """``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
+        names = SPECIAL[id].parameters
+        if names is not None:
+            return self.assign(args, list(names), f"`{id}`", span, id)
+        for arg in args:
+            self._no_each(arg)
+            if arg.name is not None:
+                hint = answer("parameter", arg.name, id) or f"write `{SPECIAL[id].usage}`"
+                message = f"`{id}` has no parameter `{arg.name}`"
+                raise self.error("E0301", message, arg.span, hint=hint)
+        return {}
+
+    def _no_each(self, arg: s.Arg) -> None:
+        if isinstance(arg.value, s.Each):
+            raise self.error("E0405", "`for` is allowed only in the joins of a rule", arg.span)
+
+    def bind(self, bound: v.Bound, args: tuple[s.Arg, ...], env: Env, span: Span) -> v.Bound:
+        """Return a declaration with the arguments of a call; ``complete`` adds the defaults."""
+        declaration = bound.declaration
+        self.work.spend(10 + 2 * len(declaration.params), span)
+        values, given = dict(bound.args), dict(bound.given)
+        for name, arg in self.assign_declared(args, declaration, span).items():
+            value = values[name] = own_numbers(self.evaluate(arg.value, env))
+            given[name] = self.origin(name, value, arg.value, env)
+            hint = flows_in(
+                arg, args, span, is_value=isinstance(value, v.Wire) or v.is_layer(value)
+            )
+            if bound.kind == "neuron" and isinstance(value, v.Wire):
+                if arg.name is not None:
+                    continue  # an input
+                if any(p.name == name and p.default is None for p in declaration.params):
+                    call = f"{bound.name}({name} = ...)"
+                    hint = f"an input besides `x` is given by its name: `{call}`"
+            self._check_number(bound, name, value, arg.value, env, hint)
+        return v.Bound(declaration, bound.module, values, span, given, bound.at)
+
+    def _check_number(
+        self,
+        bound: v.Bound,
+        name: str,
+        value: v.Value,
+        expr: s.Expr,
+        env: Env,
+        hint: str | None = None,
+    ) -> None:
+        """Report an argument of equations that is no number."""
+        equations = bound.kind in ("neuron", "surrogate", "rule")
+        if not equations or bound.declaration.body is None:
+            return
+        if not isinstance(value, (bool, int, float, Learn, v.Invalid)):
+            what = f"`{name}` of {bound.kind} `{bound.name}`"
+            message = f"{what} must be a number, not {v.describe(value)}"
+            raise self.reject("E0304", message, expr, env, hint)
+
+    def complete(self, bound: v.Bound) -> Env:
+        """Return the environment of a declaration's text: parameters, given or by default."""
+        declaration = bound.declaration
+        self.work.spend(4 + 4 * len(declaration.params), bound.span)
+        given = dict(bound.given)
+        places = {param.name: param.name_span for param in declaration.params}
+        env = Env(bound.module, declaration.kind, given=given, places=places)
+        for param in declaration.params:
+            name = param.name
+            if name in bound.args:
+                env.values[name] = bound.args[name]
+            elif param.default is not None:
+                value = env.values[name] = own_numbers(self.evaluate(param.default, env))
+                given[name] = self.origin(name, value, param.default, env)
+                self._check_number(bound, name, value, param.default, env)
+            else:
+                raise self.error(
+                    "E0307",
+                    f"{bound.kind} `{bound.name}` needs `{name}`",
+                    bound.span,
+                    labels=(Label(param.name_span, "this parameter has no default"),),
+                    hint=f"write `{bound.name}({name} = ...)`",
+                )
+        if any(isinstance(value, v.Invalid) for value in env.values.values()):
+            raise v.Failed
+        return env
+
+    def follow_alias(self, bound: v.Bound) -> v.Bound:
+        """Follow ``kind name = other(...)`` to the declaration that has a body."""
+        seen: list[s.Declaration] = []
+        kind = bound.kind
+        while bound.declaration.body is None and bound.declaration.value is not None:
+            value = bound.declaration.value
+            if kind == "block":
+                name = s.called(value)
+                named = bound.module.names.get(name.id) if name is not None else None
+                if named is None or named.declaration.kind != "block":
+                    return bound
+            if len(seen) > MAX_DEPTH:
+                raise self.too_deep(bound, seen)
+            seen.append(bound.declaration)
+            target = self.evaluate(value, self.complete(bound), kind)
+            if not isinstance(target, v.Bound) or target.kind != kind:
+                message = f"{kind} `{bound.name}` is {v.describe(target)}"
+                raise self.error("E0403", message, value.span, hint=f"it must name another {kind}")
+            bound = replace(target, span=bound.span)
+        if bound.declaration.body is not None and bound.declaration.value is not None:
+            raise self.error(
+                "E0408",
+                f"a {kind} is either written out or names another, not both",
+                bound.declaration.name_span,
+                hint="only networks and recipes have variants `= base { ... }`",
+            )
+        return bound
+
+    def too_deep(self, bound: v.Bound, path: list[s.Declaration]) -> v.Failed:
+        """Report a declaration that is made of itself, or of others too many levels deep."""
+        kind, place = bound.kind, bound.declaration.name_span
+        if any(declaration is bound.declaration for declaration in path):
+            message = f"{kind} `{bound.name}` is made of itself"
+            return self.error("E0211", message, place, hint="repeat by a number: `stage(BLOCK, N)`")
+        message = f"{kind}s that are made of each other, more than {MAX_DEPTH} deep"
+        return self.error("E0902", message, place)
 
 
 def is_known(id: str, env: Env) -> bool:
@@ -389,3 +561,48 @@ def _place(id: str, env: Env) -> Span | None:
         return env.definitions[id].span
     declaration = env.module.own.get(id)
     return None if declaration is None or id in env.values else declaration.name_span
+
+
+def flows_in(arg: s.Arg, args: tuple[s.Arg, ...], span: Span, *, is_value: bool) -> str | None:
+    """Hint for a layer that is called with a value, as in ``spike(shortcut)``; ``span`` is the call."""
+    if arg.name is not None or not is_value:
+        return None
+    name = span.text.partition("(")[0].strip()
+    others = ", ".join(other.span.text for other in args if other is not arg)
+    if not others and name in OPS:
+        others = "..." if any(row.default is REQUIRED for row in OPS[name].parameters) else ""
+    in_parentheses = not isinstance(arg.value, s.Name | s.Call | s.Flow)
+    text, value = shorten(arg.value.span.text), arg.value.span.text
+    if in_parentheses:
+        text, value = f"({text})", f"({value})"
+    call = f"{name}({others})" if others else name
+    hint = f"a value flows into a layer by `->`: write `{text} -> {shorten(call)}`"
+    return hint if others == "..." else Hint(hint, replacing(span, f"({value} -> {call})"))
+
+
+def _called(args: tuple[s.Arg, ...], span: Span) -> str | None:
+    """``flows_in`` by the text alone, for the first argument of a call."""
+    match args[0].value:
+        case s.Name(id):
+            is_value = id in ("in", "x", "branch", "shortcut")
+        case s.Call(s.Name(id)):
+            is_value = id not in (*MATH, "channels")
+        case value:
+            is_value = isinstance(value, s.Flow)
+    return flows_in(args[0], args, span, is_value=is_value)
+
+
+def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:
+    """Return the parameters of equations, all of which are numbers (see ``complete``)."""
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, (bool, int, float, Learn))
+    }
+
+
+def own_numbers(value: v.Value) -> v.Value:
+    """Return an argument of a declaration; learnt numbers become the declaration's own."""
+    if isinstance(value, v.LearntValue):
+        return value.learn if value.is_plain else replace(value, name="", scope=())
+    return value

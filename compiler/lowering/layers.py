@@ -11,26 +11,10 @@ from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, Context, OpError, text
 from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.unknown import is_known
-from danetc.compiler.lowering.arguments import numbers_in
-from danetc.compiler.lowering.calls import Calls
+from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import Env
-from danetc.compiler.lowering.values import (
-    INVALID,
-    ArgumentOrigin,
-    Bound,
-    Drawn,
-    Failed,
-    Invalid,
-    Layer,
-    Named,
-    Number,
-    OpLayer,
-    Sequence,
-    SharedLayer,
-    Value,
-    Wire,
-    describe,
-)
+from danetc.compiler.lowering.evaluator import numbers_in
+from danetc.compiler.lowering.names import NamedValues
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
@@ -42,29 +26,33 @@ MAX_LAYERS = 10_000
 COMPILATION = 600  # steps of work for a neuron, besides those of its operations
 
 
-class LayerCalls(Calls):
+class LayerCalls(NamedValues):
     """Application of operations, neurons and shared layers."""
 
-    def apply_operation(self, layer: OpLayer, wire: Wire | Invalid) -> Wire | Invalid:
+    def apply_operation(self, layer: v.OpLayer, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
         """Apply an operation, or those that it stands for."""
-        if isinstance(wire, Invalid):
-            return INVALID
+        if isinstance(wire, v.Invalid):
+            return v.INVALID
         row, place = OPS[layer.op], layer.at
         if row.random and row.same(layer.attrs):
             return wire
         start = self.settings.get("init")
-        if isinstance(start, Drawn) and START in row.parameters and layer.attrs.get("init") is None:
+        if (
+            isinstance(start, v.Drawn)
+            and START in row.parameters
+            and layer.attrs.get("init") is None
+        ):
             layer = layer.having(init=start.text)
         try:
             if row.stands_for is not None:
                 op, attrs = row.stands_for(layer.attrs, lambda: self._threshold(layer.span))
-                layer = OpLayer(op, dict(attrs), layer.span, layer.role)
+                layer = v.OpLayer(op, dict(attrs), layer.span, layer.role)
             if row.chosen is not None:
                 *first, layer = _operations_of(layer, self.value(wire), self.steps)
                 for step in first:
                     made = self.add(step.op, (wire,), step.attrs, step.span, step.role)
-                    if isinstance(made, Invalid):
-                        return INVALID
+                    if isinstance(made, v.Invalid):
+                        return v.INVALID
                     wire = made
         except OpError as error:
             raise self.error("E0501", error.message, layer.span, hint=error.hint) from None
@@ -76,12 +64,12 @@ class LayerCalls(Calls):
         attrs = {name: value for name, value in layer.attrs.items() if name not in said}
         made = self.add(layer.op, (wire,), attrs if said else layer.attrs, layer.span, layer.role)
         for name in said & layer.attrs.keys():
-            if isinstance(made, Wire):
+            if isinstance(made, v.Wire):
                 self._check_shape(layer, name, made)
         self._note_place(made, place)
         return made
 
-    def _check_shape(self, layer: OpLayer, name: str, made: Wire) -> None:
+    def _check_shape(self, layer: v.OpLayer, name: str, made: v.Wire) -> None:
         """Report a value whose shape is not that of the value an argument names."""
         shape = self.value(made).shape
         wanted = str(layer.attrs[name]).split("x")
@@ -90,9 +78,9 @@ class LayerCalls(Calls):
             hint = f"leave `{name}` out: the shape follows from what flows in"
             self.error("E0501", message, layer.span, hint=hint)
 
-    def _note_place(self, made: Wire | Invalid, at: Span | None) -> None:
+    def _note_place(self, made: v.Wire | v.Invalid, at: Span | None) -> None:
         """Record the place of the `spike` or `norm` that made a node, in the user's own text."""
-        if at is not None and isinstance(made, Wire):
+        if at is not None and isinstance(made, v.Wire):
             site = self.own_site() if is_library(at.source) else None
             self.stands[made.id] = site or at
 
@@ -101,7 +89,7 @@ class LayerCalls(Calls):
     def _threshold(self, span: Span) -> float:
         """Return V_th of the network's neuron, by which tdBN scales."""
         setting = self.setting_of("neuron", span)
-        assert isinstance(setting, Bound)  # checked where it is set
+        assert isinstance(setting, v.Bound)  # checked where it is set
         neuron = self.follow_alias(setting)
         value = self.complete(neuron).values.get("v_threshold")
         if isinstance(value, Learn):
@@ -110,26 +98,29 @@ class LayerCalls(Calls):
             return float(value)
         message = f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
-        if isinstance(value, Wire):
+        if isinstance(value, v.Wire):
             message = "tdbn scales by the neuron's threshold, which is a value here"
             hint = "choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
-    def apply_neuron(self, bound: Bound, wire: Wire) -> Wire | Invalid:
+    def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Wire | v.Invalid:
         """Apply a neuron; its equations are compiled once for each set of arguments."""
         span, at = bound.span, bound.at
         bound = self.follow_alias(bound)
         own = self.complete(bound)
-        others = [value for value in own.values.values() if isinstance(value, Wire)]
-        args = {n: Wired.INPUT if isinstance(v, Wire) else v for n, v in own.values.items()}
+        others = [value for value in own.values.values() if isinstance(value, v.Wire)]
+        args = {
+            name: Wired.INPUT if isinstance(value, v.Wire) else value
+            for name, value in own.values.items()
+        }
         setting = self.settings.get("surrogate")
         if setting is None and "heaviside" in self.names_in(bound.declaration):
             self.setting_of("surrogate", span)
-        if isinstance(setting, Invalid):
-            raise Failed
+        if isinstance(setting, v.Invalid):
+            raise v.Failed
         surrogate, stand_in = None, Env(own.module, "surrogate")
         if setting is not None:
-            assert isinstance(setting, Bound)  # checked where it is set
+            assert isinstance(setting, v.Bound)  # checked where it is set
             surrogate = self.follow_alias(setting)
             stand_in = self.complete(surrogate)
         key = (
@@ -144,32 +135,32 @@ class LayerCalls(Calls):
                 programs[key] = self._compiled(bound, own, args, surrogate, stand_in, span)
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
-        taken: Wire | Invalid = wire
+        taken: v.Wire | v.Invalid = wire
         if others:
             taken = self.join("beside", (wire, *others), span)
             attrs["inputs"] = 1 + len(others)
         made = self.add("neuron", (taken,), attrs, span, "spike")
         self._note_place(made, at)
-        if at is None and isinstance(made, Wire) and (reset := self._reset_settings(bound, own)):
+        if at is None and isinstance(made, v.Wire) and (reset := self._reset_settings(bound, own)):
             self.resets[made.id] = reset
         return made
 
     def _compiled(
         self,
-        bound: Bound,
+        bound: v.Bound,
         own: Env,
-        args: Mapping[str, Value | Wired],
-        surrogate: Bound | None,
+        args: Mapping[str, v.Value | Wired],
+        surrogate: v.Bound | None,
         stand_in: Env,
         span: Span,
     ) -> NeuronProgram:
         """Compile a neuron; ``own`` and ``stand_in`` are its and its surrogate's environments."""
-        numbers: dict[str, Number | Learn | Wired] = {}
+        numbers: dict[str, v.Number | Learn | Wired] = {}
         for name, value in args.items():
             if not isinstance(value, (bool, int, float, Learn, Wired)):
                 place = own.given[name].span if name in own.given else span
                 message = f"`{name}` of neuron `{bound.name}` must be a number"
-                raise self.error("E0304", f"{message}, not {describe(value)}", place)
+                raise self.error("E0304", f"{message}, not {v.describe(value)}", place)
             numbers[name] = value
         found = Reporter()
         self.work.spend(COMPILATION, span)
@@ -185,13 +176,13 @@ class LayerCalls(Calls):
         with self.site(span):
             self.report(found.diagnostics)
         if program is None:
-            raise Failed
+            raise v.Failed
         return program
 
-    def _reset_settings(self, bound: Bound, own: Env) -> tuple[ArgumentOrigin, ...]:
+    def _reset_settings(self, bound: v.Bound, own: Env) -> tuple[v.ArgumentOrigin, ...]:
         """Return the arguments of the network's neuron that a layer naming it leaves at defaults."""
         network = self.settings.get("neuron")
-        if not isinstance(network, Bound):
+        if not isinstance(network, v.Bound):
             return ()
         network = self.follow_alias(network)
         if network.declaration is not bound.declaration:
@@ -204,18 +195,18 @@ class LayerCalls(Calls):
 
     # -- flows and shared layers ------------------------------------------------------------------
 
-    def flat_layers(self, layer: Layer, span: Span) -> list[Layer]:
+    def flat_layers(self, layer: v.Layer, span: Span) -> list[v.Layer]:
         """Return the layers of a flow, including those inside of names and parentheses."""
         layers = list(islice(_flatten(layer), MAX_LAYERS + 1))
         if len(layers) > MAX_LAYERS:
             raise self.error("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
         return layers
 
-    def apply_shared(self, part: SharedLayer, wire: Wire, span: Span) -> Wire | Invalid:
+    def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Wire | v.Invalid:
         """Apply a shared layer: where it stands first its weights are made, elsewhere reused."""
         first = len(self.nodes)
         made = self.apply(part.layer, wire, span)
-        if isinstance(made, Invalid):
+        if isinstance(made, v.Invalid):
             return made
         new = (self.nodes[id] for id in range(first, len(self.nodes)))
         own = tuple(node.id for node in new if self._weights(node) or self._buffers(node))
@@ -263,7 +254,7 @@ class LayerCalls(Calls):
         return values, Context(self.steps, self.neurons)
 
 
-def _operations_of(layer: OpLayer, value: NodeValue, steps: int) -> list[OpLayer]:
+def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpLayer]:
     """Return the operations that a layer consists of for its operand."""
     row = OPS[layer.op]
     assert row.chosen is not None
@@ -272,7 +263,7 @@ def _operations_of(layer: OpLayer, value: NodeValue, steps: int) -> list[OpLayer
     last = len(chosen) - 1
     named = next((i for i, (op, _) in enumerate(chosen) if OPS[op].weighted), last)
     return [
-        OpLayer(op, dict(attrs), layer.span, layer.role if i == named else OPS[op].role)
+        v.OpLayer(op, dict(attrs), layer.span, layer.role if i == named else OPS[op].role)
         for i, (op, attrs) in enumerate(chosen)
     ]
 
@@ -283,30 +274,30 @@ def _own_places(env: Env) -> dict[str, Span]:
     return {name: span for name, span in places.items() if not is_library(span.source)}
 
 
-def _flatten(layer: Layer) -> Iterator[Layer]:
+def _flatten(layer: v.Layer) -> Iterator[v.Layer]:
     match layer:
-        case Sequence(steps):
+        case v.Sequence(steps):
             for step in steps:
                 yield from _flatten(step)
-        case Named(_, inner):
+        case v.Named(_, inner):
             yield from _flatten(inner)
         case _:
             yield layer
 
 
-def operations(layer: Layer) -> list[str]:
+def operations(layer: v.Layer) -> list[str]:
     """Return the operations that a layer of ``out`` puts after the join, except those without effect."""
     result: list[str] = []
     for part in _flatten(layer):
         match part:
-            case OpLayer(op=op, attrs=attrs):
+            case v.OpLayer(op=op, attrs=attrs):
                 stands_for = OPS[op].stands_for
                 with suppress(OpError):  # which is reported where the layer is applied
                     if stands_for is not None:
                         op, attrs = stands_for(attrs, lambda: 1.0)
                 result += [] if OPS[op].same(attrs) else [op]
-            case Bound(kind="neuron"):
+            case v.Bound(kind="neuron"):
                 result.append("neuron")
-            case Bound(name=name):
+            case v.Bound(name=name):
                 result.append(f"block {name}")
     return result

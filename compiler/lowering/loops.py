@@ -15,15 +15,15 @@ from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.kinds import ZERO, or_zero
 from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
+from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import EarlierValue, Env, Loops, RecurrentState, is_op
-from danetc.compiler.lowering.operations import OperationCalls
-from danetc.compiler.lowering.values import Failed, Invalid, OpLayer, Value, Wire, describe
+from danetc.compiler.lowering.operations import OperationValues
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.syntax import tree as s
 
 
-class LoopsOverTime(OperationCalls):
+class LoopsOverTime(OperationValues):
     """Definitions that depend on their own values of earlier steps."""
 
     def has_delays(self, env: Env) -> bool:
@@ -71,12 +71,12 @@ class LoopsOverTime(OperationCalls):
             env.loops.circles = {name: i for i, part in enumerate(circles) for name in part}
         return env.loops.circles
 
-    def carried(self, flow: s.Flow, cut: int, env: Env) -> Wire | Invalid:
+    def carried(self, flow: s.Flow, cut: int, env: Env) -> v.Wire | v.Invalid:
         """Return the delayed value at step ``cut`` of a flow, whose source may not be known yet."""
         before, step = flow.steps[:cut], flow.steps[cut]
         layer = self.evaluate(step, env, "layer")
-        if not isinstance(layer, OpLayer):
-            raise Failed
+        if not isinstance(layer, v.OpLayer):
+            raise v.Failed
         steps, like = layer.attrs["steps"], layer.attrs.get("like")
         assert isinstance(steps, int)
         only = before[0] if len(before) == 1 else None
@@ -85,14 +85,14 @@ class LoopsOverTime(OperationCalls):
         )
         reader = env.pending[-1]
 
-        def read() -> Value:
+        def read() -> v.Value:
             env.pending.append(reader)
             try:
                 found = self.evaluate(before[0], env, "layer")
-                if isinstance(found, Invalid):
+                if isinstance(found, v.Invalid):
                     return found
-                if not isinstance(found, Wire):
-                    message = f"{describe(found)} is delayed here, not a value"
+                if not isinstance(found, v.Wire):
+                    message = f"{v.describe(found)} is delayed here, not a value"
                     hint = "a value starts at `in`: `in -> ...`"
                     raise self.error("E0402", message, before[0].span, hint=hint)
                 for each in before[1:]:
@@ -107,7 +107,7 @@ class LoopsOverTime(OperationCalls):
         earlier = EarlierValue(key, steps, read, step.span, hint, layer.role, shape)
         return self.carry(env.loops, earlier)
 
-    def carry(self, loops: Loops, earlier: EarlierValue) -> Wire:
+    def carry(self, loops: Loops, earlier: EarlierValue) -> v.Wire:
         """Return the node of a value of earlier steps, placed in the scope that first reads it."""
         carries = loops.carries
         assert carries is not None
@@ -116,12 +116,12 @@ class LoopsOverTime(OperationCalls):
             value = loops.known.get(earlier.key) or NodeValue(shape, ZERO, varies=True)
             attrs = {"steps": earlier.steps}
             wire = self.add("carry", (), attrs, earlier.span, earlier.role, value)
-            assert isinstance(wire, Wire)
+            assert isinstance(wire, v.Wire)
             sites = tuple(self.use_sites)
             carries[earlier.key] = RecurrentState(wire.id, earlier, self.scope, sites)
-        return Wire(carries[earlier.key].id)
+        return v.Wire(carries[earlier.key].id)
 
-    def converged(self, env: Env, read: Callable[[], Value]) -> Value:
+    def converged(self, env: Env, read: Callable[[], v.Value]) -> v.Value:
         """Read a definition until its loops give the shapes and kinds that they take."""
         loops = env.loops
         errors = self.reporter.met
@@ -152,7 +152,7 @@ class LoopsOverTime(OperationCalls):
                             raise self.error("E0507", message, state.of.span, hint=state.of.hint)
                         self.carries[state.id] = found[key].id
                     return value
-            except Failed as failed:  # what was read depends on what does not hold
+            except v.Failed as failed:  # what was read depends on what does not hold
                 env.cache.update(dict.fromkeys(list(env.cache)[before:], failed))
                 raise
             loops.known = known
@@ -165,9 +165,9 @@ class LoopsOverTime(OperationCalls):
         states = (state for loops in self.readings for state in (loops.carries or {}).values())
         return any(not is_known(self.nodes[state.id].value.shape) for state in states)
 
-    def _sources(self, carries: dict[object, RecurrentState]) -> dict[object, Wire]:
+    def _sources(self, carries: dict[object, RecurrentState]) -> dict[object, v.Wire]:
         """Read what is delayed, after all else; reading may add to ``carries``."""
-        found: dict[object, Wire] = {}
+        found: dict[object, v.Wire] = {}
         while len(found) < len(carries):
             state = list(carries.values())[len(found)]
             outer, outer_sites = self.scope, self.use_sites
@@ -176,12 +176,12 @@ class LoopsOverTime(OperationCalls):
                 value = state.of.read()
             finally:
                 self.scope, self.use_sites = outer, outer_sites
-            if not isinstance(value, Wire):
-                raise Failed
+            if not isinstance(value, v.Wire):
+                raise v.Failed
             found[state.of.key] = value
         return found
 
-    def _next(self, state: RecurrentState, source: Wire, readings: int) -> NodeValue:
+    def _next(self, state: RecurrentState, source: v.Wire, readings: int) -> NodeValue:
         """Return what the next reading takes for a delayed value: the same, if it holds."""
         taken, found = self.nodes[state.id].value, self.value(source)
         told = is_known(taken.shape)

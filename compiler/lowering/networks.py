@@ -6,43 +6,55 @@ time at the input. Passes make it fast; ``verify`` compares it with the spec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.builder import MAX_STEPS
-from danetc.compiler.lowering.environment import CONSTANTS, LAYER_SETTINGS, Env, Want
-from danetc.compiler.lowering.evaluator import Shared
-from danetc.compiler.lowering.trace import Trace
-from danetc.compiler.lowering.values import (
-    INVALID,
-    ArgumentOrigin,
-    Backbone,
-    BlockConv,
-    Bound,
-    Choice,
-    Failed,
-    Identity,
-    Inputs,
-    Invalid,
-    Layer,
-    Named,
-    OpLayer,
-    Outputs,
-    Sequence,
-    SharedLayer,
-    Value,
-    Wire,
-    describe,
-    placed,
+from danetc.compiler.ir.ops.row import Parameter
+from danetc.compiler.lowering import values as v
+from danetc.compiler.lowering.builder import MAX_STEPS, Trace
+from danetc.compiler.lowering.environment import (
+    CONSTANTS,
+    LAYER_SETTINGS,
+    SPECIAL,
+    Definition,
+    Env,
+    Want,
 )
-from danetc.compiler.lowering.variants import SETTINGS, Level, Variants, is_parameter
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter
+from danetc.compiler.lowering.evaluator import MAX_DEPTH, Shared
+from danetc.compiler.lowering.stages import Stages
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import add
-from danetc.dsl.modules import Module
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.overrides import with_argument
 from danetc.dsl.syntax.source import Span
+
+SETTINGS = (
+    "input",
+    "steps",
+    "neuron",
+    "surrogate",
+    "norm",
+    "init",
+    "stem",
+    "stages",
+    "head",
+    "out",
+    "zero_init",
+)
+
+
+@record
+class Level:
+    """A network, or one that it is a variant of, and the environment of its parameters."""
+
+    declaration: s.Declaration
+    env: Env
+
 
 TOO_NESTED = "what this is made of is nested too deeply"
 FLATTEN = "put fewer definitions, blocks and parentheses into each other"
@@ -63,25 +75,153 @@ class Lowered:
     graph: Graph
     used: Mapping[int, Span]
     stands: Mapping[int, Span]
-    resets: Mapping[int, tuple[ArgumentOrigin, ...]]
+    resets: Mapping[int, tuple[v.ArgumentOrigin, ...]]
     says: Mapping[str, Span]
     asked: frozenset[str]
     outside: frozenset[str]
 
 
-class Lowering(Variants):
-    """Lowers one network."""
+class Lowering(Stages):
+    """Networks with the networks that they are variants of."""
 
-    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
+    def levels(
+        self, declaration: s.Declaration, module: Module, settings: Mapping[str, s.Expr]
+    ) -> list[Level]:
+        """Return a network and its bases, outermost first, with shared definitions and parameters.
+
+        Parameters are taken from ``settings``. A name has the meaning that the outermost network
+        which has it gives it: a variant's line goes before a parameter of its base, and a variant's
+        arguments for its base are made of the variant's own parameters.
+        """
+        closed: dict[str, str] = {}
+        outside = Env(module, "--set", elsewhere=closed)
+        claimed: set[str] = set()
+        shared = Env(module, "network")
+        result: list[Level] = []
+        bound = v.Bound(declaration, module, {}, declaration.name_span)
+        elsewhere: dict[str, str] = {}
+        while True:
+            name, place = declaration.name, declaration.name_span
+            if any(level.declaration is declaration for level in result):
+                message = f"network `{name}` is a variant of itself"
+                hint = "a variant changes a network that is written out: `network NAME { ... }`"
+                raise self.error("E0211", message, place, hint=hint)
+            if len(result) > MAX_DEPTH:
+                raise self.error(
+                    "E0902", f"variants of variants, more than {MAX_DEPTH} deep", place
+                )
+            params = [param.name for param in declaration.params]
+            self.work.spend(4 * len(params) + len(declaration.body or ()))
+            for param in params:
+                closed[param] = "the value of a parameter that is set from outside reads no other"
+            given = {
+                param: self.evaluate(settings[param], outside)
+                for param in params
+                if param in settings and param not in claimed
+            }
+            env = replace(
+                self.complete(replace(bound, args={**bound.args, **given})),
+                what="network",
+                definitions=shared.definitions,
+                cache=shared.cache,
+                pending=shared.pending,
+                used=shared.used,
+                loops=shared.loops,
+                elsewhere=elsewhere,
+            )
+            for param in params:
+                own = f"network NAME({param} = ...) = {name}({param}) {{ ... }}"
+                message = f"`{param}` is a parameter of `{name}`; a variant reads its own: `{own}`"
+                elsewhere.setdefault(param, message)
+            result.append(Level(declaration, env))
+            for item in declaration.body or ():
+                if not isinstance(item, s.Define) or item.index is not None:
+                    message = "a network holds definitions `name = value` alone"
+                    raise self.error("E0408", message, item.span)
+                definition = Definition(item.value, env, item.name_span)
+                shared.definitions.setdefault(item.name, definition)
+            claimed.update(_names(declaration))
+            value = declaration.value
+            if value is None:
+                return result
+            base = self._base(declaration, value, module)
+            bound = v.Bound(base.declaration, base.module, {}, value.span)
+            if isinstance(value, s.Call):
+                bound = self.bind(bound, value.args, env, value.span)
+            declaration, module = base.declaration, base.module
+
+    def _base(self, declaration: s.Declaration, value: s.Expr, module: Module) -> Resolved:
+        """Return the network that another is a variant of."""
+        name = s.called(value)
+        resolved = module.names.get(name.id) if name is not None else None
+        if resolved is not None and resolved.declaration.kind == "network":
+            return resolved
+        what = "something else"
+        if name is not None:
+            id = name.id
+            if resolved is None and id not in SPECIAL and not (id in OPS and OPS[id].public):
+                if module.excuses(id):
+                    raise v.Failed
+                networks = [n for n, r in module.names.items() if r.declaration.kind == "network"]
+                hint = did_you_mean(id, networks)
+                raise self.error("E0210", f"unknown name `{id}`", name.span, hint=hint)
+            what = f"the {resolved.declaration.kind if resolved else 'layer'} `{id}`"
+        raise self.error(
+            "E0403",
+            f"network `{declaration.name}` must be a variant of a network, not of {what}",
+            value.span,
+            hint="write its settings between braces: `network NAME { ... }`",
+        )
+
+    def override(self, path: str, value: s.Expr, env: Env, parameters: Collection[str]) -> None:
+        """Set a definition from outside, as its line in the body of the network would (E0309).
+
+        ``env`` is that of the requested network: an expression reads its parameters and definitions,
+        those of its bases by the rules of variants. The value of an argument, as of ``neuron.tau``,
+        is read where the call is written.
+        """
+        known = {*SETTINGS, *env.definitions}
+        name, dot, argument = path.partition(".")
+        place = Span(value.span.source, 0, len(path))
+        if name not in known and not (argument and name in parameters):
+            near = [f"{each}{dot}{argument}" for each in (*parameters, *known)]
+            raise self.error(
+                "E0309",
+                f"the network has no parameter and no setting `{path}`",
+                place,
+                hint=answer("setting", path)
+                or did_you_mean(path, near)
+                or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
+            )
+        if not argument:
+            env.definitions[name] = Definition(value, env, value.span)
+            return
+        written = env.definitions.get(name)
+        changed = None
+        if written is not None:
+            changed = argument_set(written.value, argument, value, written.env.module)
+        if written is None or changed is None:
+            raise self.error(
+                "E0309",
+                f"`{name}` has no arguments, so none is called `{argument}`",
+                place,
+                labels=(Label(written.value.span, "what it is"),) if written else (),
+                hint=f"set `{name}` as a whole: --set {name}=...",
+            )
+        env.definitions[name] = replace(written, value=changed)
+
+    # -- networks -------------------------------------------------------------------------------------
+
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
         self.work.spend(EVALUATION, expr.span)
-        value: Value
+        value: v.Value
         match expr:
             case s.Number():
                 return self.bounded(expr.value, expr.span)
             case s.String(text):
                 return text
             case s.Word(id):
-                return Choice(id)
+                return v.Choice(id)
             case s.Name(id):
                 value = self.meaning(id, env, expr.span, want)
             case s.Call():
@@ -101,41 +241,41 @@ class Lowering(Variants):
                 value = self.change_settings(expr, env)
             case _:
                 raise self.error("E0405", "this cannot be used here", expr.span)
-        if self.trace is not None and isinstance(value, Wire):
+        if self.trace is not None and isinstance(value, v.Wire):
             self.trace.note(expr.span, value.id)
         return value
 
-    def apply(self, layer: Layer, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
-        if isinstance(wire, Invalid):
-            return INVALID
+    def apply(self, layer: v.Layer, wire: v.Wire | v.Invalid, span: Span) -> v.Wire | v.Invalid:
+        if isinstance(wire, v.Invalid):
+            return v.INVALID
         self.count_layer(span)
-        made: Wire | Invalid = wire
+        made: v.Wire | v.Invalid = wire
         match layer:
-            case Identity():
+            case v.Identity():
                 pass
-            case Sequence(steps):
+            case v.Sequence(steps):
                 for step in steps:
                     made = self.apply(step, made, span)
-            case Named(name, inner):
+            case v.Named(name, inner):
                 with self.within(self.fresh(name)):
                     made = self.apply(inner, wire, span)
-            case SharedLayer():
+            case v.SharedLayer():
                 made = self.apply_shared(layer, wire, span)
-            case OpLayer():
+            case v.OpLayer():
                 made = self.apply_operation(layer, wire)
-            case BlockConv(changes):
+            case v.BlockConv(changes):
                 made = self.apply_operation(self.block_layers[-1].having(**changes), wire)
-            case Backbone():
+            case v.Backbone():
                 made = self.apply_backbone(layer, wire)
-            case Bound(kind="neuron"):
+            case v.Bound(kind="neuron"):
                 made = self.apply_neuron(layer, wire)
-            case Bound(kind="block"):
+            case v.Bound(kind="block"):
                 made = self.apply_block(layer, wire)
             case _:
-                raise self.error("E0401", f"{describe(layer)} is not a layer", span)
-        if self.trace is not None and isinstance(made, Wire):
-            self.trace.note(placed(layer), made.id, wire.id)
-            if isinstance(layer, BlockConv):  # and in the block, where the layer is written
+                raise self.error("E0401", f"{v.describe(layer)} is not a layer", span)
+        if self.trace is not None and isinstance(made, v.Wire):
+            self.trace.note(v.placed(layer), made.id, wire.id)
+            if isinstance(layer, v.BlockConv):  # and in the block, where the layer is written
                 self.trace.note(self.block_layers[-1].span, made.id, wire.id)
         return made
 
@@ -153,48 +293,48 @@ class Lowering(Variants):
                 try:
                     value = self.defined(setting, env, definition.span)
                     value = self.check_setting(setting, value, definition.value.span)
-                except Failed:
-                    value = INVALID
+                except v.Failed:
+                    value = v.INVALID
                 self.settings[setting] = value
             elif setting == "norm":
-                self.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
+                self.settings[setting] = v.OpLayer("batchnorm", {}, span, "norm")
         self.settings["steps"] = self.steps
         self.report_unused(env, declaration, SETTINGS)
         if "input" not in env.definitions:
             if "input" in self.misspelt:
-                raise Failed
+                raise v.Failed
             message = f"network `{name}` does not define its input"
             hint = add(declaration, "input = image(3, 224, 224)")
             raise self.error("E0404", message, span, hint=hint)
         source = env.cache["input"] = self._input_of(env)
-        if isinstance(source, Inputs):
+        if isinstance(source, v.Inputs):
             self._name_inputs(chain, source)
         else:
             for level in chain:
                 level.env.values["in"] = source
         outputs = self._outputs_of(env, name, span, source)
-        ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
+        ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, v.Wire)}
         if len(ids) < len(outputs):
             return None
         stem = self.stages[0].entry if self.stages else next(iter(self.nodes))
         return self.finish(name, ids, tuple(self.stages), stem)
 
-    def _input_of(self, env: Env) -> Wire | Inputs | Invalid:
+    def _input_of(self, env: Env) -> v.Wire | v.Inputs | v.Invalid:
         """Evaluate ``input``."""
         definition = env.definitions["input"]
         try:
             self.scope = ()
             value = self.evaluate(definition.value, definition.env)
-        except Failed:
-            return INVALID
-        if not isinstance(value, (Wire, Inputs, Invalid)):
-            message = f"`input` is {describe(value)}, not an image or events"
+        except v.Failed:
+            return v.INVALID
+        if not isinstance(value, (v.Wire, v.Inputs, v.Invalid)):
+            message = f"`input` is {v.describe(value)}, not an image or events"
             hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
             self.error("E0502", message, definition.value.span, hint=hint)
-            return INVALID
+            return v.INVALID
         return value
 
-    def _name_inputs(self, chain: list[Level], source: Inputs) -> None:
+    def _name_inputs(self, chain: list[Level], source: v.Inputs) -> None:
         """Make each of several inputs a value by its name, in place of `in`."""
         env = chain[0].env
         hint = (
@@ -217,46 +357,74 @@ class Lowering(Variants):
                 level.env.values[name] = wire
 
     def _outputs_of(
-        self, env: Env, name: str, span: Span, source: Wire | Inputs | Invalid
-    ) -> Mapping[str, Wire | Invalid]:
+        self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Invalid
+    ) -> Mapping[str, v.Wire | v.Invalid]:
         """Return the outputs by name: ``out``, or what stem, stages and head make of the input."""
         parts = ("stem", "stages", "head")
         if "out" in env.definitions:
             out = env.definitions["out"]
             try:
                 value = self.defined("out", env, out.span)
-            except Failed:
-                return {"out": INVALID}
-            if isinstance(value, Outputs):
+            except v.Failed:
+                return {"out": v.INVALID}
+            if isinstance(value, v.Outputs):
                 return value.wires
-            if not isinstance(value, (Wire, Invalid)):
-                message = f"`out` is {describe(value)}, not a value"
+            if not isinstance(value, (v.Wire, v.Invalid)):
+                message = f"`out` is {v.describe(value)}, not a value"
                 hint = "a value starts at `in`: `out = in -> stem -> stages -> head`"
                 raise self.error("E0402", message, out.value.span, hint=hint)
             return {"out": value}
         if not any(part in env.definitions for part in parts):
             if self.misspelt & {*parts, "out"}:
-                raise Failed
+                raise v.Failed
             message = f"network `{name}` does not define what it computes"
             hint = "add `stem`, `stages` and `head`, or `out = in -> ...`"
             raise self.error("E0404", message, span, hint=hint)
-        if isinstance(source, Inputs):
+        if isinstance(source, v.Inputs):
             message = f"network `{name}` has several inputs and does not say what becomes of them"
             hint = f"add `out = ...`, made of `{'`, `'.join(source.wires)}`"
             raise self.error("E0404", message, span, hint=hint)
         wire = source
         for part in parts:
             if part in self.misspelt:
-                wire = INVALID
+                wire = v.INVALID
             if part not in env.definitions:
                 continue
             place = env.definitions[part].value.span
             try:
                 layer = self.defined_layer(part, env, env.definitions[part].span)
-                wire = self.apply(Named(part, layer, place), wire, place)
-            except Failed:
-                wire = INVALID
+                wire = self.apply(v.Named(part, layer, place), wire, place)
+            except v.Failed:
+                wire = v.INVALID
         return {"out": wire}
+
+
+def _names(declaration: s.Declaration) -> set[str]:
+    """Return the parameters and the lines of a network."""
+    lines = {item.name for item in declaration.body or () if isinstance(item, s.Define)}
+    return {*lines, *(param.name for param in declaration.params)}
+
+
+def is_parameter(name: str, chain: list[Level]) -> bool:
+    """True if the outermost network that has a name has it as a parameter."""
+    owner = next((level for level in chain if name in _names(level.declaration)), None)
+    return owner is not None and any(name == param.name for param in owner.declaration.params)
+
+
+def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
+    """Return ``LIF`` as ``LIF(tau = 3)``; None if what is written neither calls nor names anything."""
+    function = s.called(written)
+    if function is None:
+        return None
+    known = module.names.get(function.id)
+    positions: Iterable[s.Param | Parameter] = ()
+    if known is not None:
+        positions = known.declaration.params
+    elif function.id in OPS:
+        positions = OPS[function.id].parameters
+    place = Span(value.span.source, 0, value.span.end)
+    arg = s.Arg(name, value, span=place)
+    return with_argument(written, arg, [item.name for item in positions])
 
 
 def lower(
@@ -286,7 +454,7 @@ def lower(
             if not is_parameter(name, chain):
                 lowering.override(name, settings[name], env, parameters)
         graph = lowering.build(chain, declaration)
-    except Failed:
+    except v.Failed:
         return None
     except RecursionError:
         lowering.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)

@@ -1,36 +1,54 @@
-"""Operations that are called: their attributes, checked against the parameters of their row."""
+"""Operators on values, and calls of operations.
+
+The number of learnt numbers, ``learn(...)``, follows from the value that they meet: one for a layer,
+or one for each of its channels, pixels or steps. Written in place they are new at each use; a name
+(``a = learn(0.5)``, a parameter of a block) stands for the same numbers wherever it is read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from danetc.compiler.ir.graph import Attribute
-from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
+from danetc.compiler.ir.graph import Attribute, Node, Shape
+from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter, text
 from danetc.compiler.ir.ops.scheduled import scheduled
-from danetc.compiler.lowering.arguments import flows_in
-from danetc.compiler.lowering.environment import SPECIAL, Env, rounded
-from danetc.compiler.lowering.operators import Arithmetic
-from danetc.compiler.lowering.values import (
-    INVALID,
-    Choice,
-    Drawn,
-    Failed,
-    Invalid,
-    LearntValue,
-    OpLayer,
-    Value,
-    Wire,
-    describe,
-    is_layer,
-)
+from danetc.compiler.ir.ops.unknown import AnyShape
+from danetc.compiler.lowering import values as v
+from danetc.compiler.lowering.environment import SPECIAL, Env, Want, rounded
+from danetc.compiler.lowering.evaluator import Evaluator, flows_in
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
+BODIES = ("network", "block", "connection")
+"""Declarations in which names stand for values."""
+
+
+def _divide(a: float, b: float) -> int | float:
+    """Return the quotient, an integer if integers divide."""
+    if isinstance(a, int) and isinstance(b, int) and a % b == 0:
+        return a // b
+    return a / b
+
+
+_ARITHMETIC: Mapping[str, Callable[[v.Number, v.Number], v.Number]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _divide,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _WANTED = {
     bool: "true or false",
     int: "a whole number",
@@ -41,18 +59,230 @@ _WANTED = {
 """Types of parameters in the words of an error."""
 
 
-class OperationCalls(Arithmetic):
-    """Calls of operations."""
+class OperationValues(Evaluator):
+    """Values of operators."""
 
-    def operation(self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span) -> OpLayer:
+    def operate(self, expr: s.Binary | s.Unary, env: Env, want: Want = "any") -> v.Value:
+        """Evaluate an operator: compute numbers, join values of the network."""
+        if isinstance(expr, s.Unary):
+            return self._unary(expr, env, want)
+        if expr.op in ("and", "or"):
+            left = self.condition(expr.left, env)
+            return left if left == (expr.op == "or") else self.condition(expr.right, env)
+        steps: list[tuple[str, s.Expr]] = []  # a long chain of operators costs no recursion
+        node: s.Expr = expr
+        while isinstance(node, s.Binary) and node.op not in ("and", "or"):
+            steps.append((node.op, node.right))
+            node = node.left
+        result = self.evaluate(node, env, want)
+        for op, operand in reversed(steps):
+            right = self.evaluate(operand, env, want)
+            result = self._combine(op, result, right, expr, operand, env)
+        return result
+
+    def _unary(self, expr: s.Unary, env: Env, want: Want) -> v.Value:
+        value = self.evaluate(expr.operand, env, want)
+        if isinstance(value, v.Invalid):
+            return v.INVALID
+        if expr.op == "not":
+            return not self.truth(value, expr.operand, env)
+        if isinstance(value, v.Wire):
+            return self.add("affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span)
+        if isinstance(value, (Learn, v.LearntValue)):
+            return self._calculated("*", -1, value, expr.span)
+        if not v.is_number(value):
+            message = f"`-` takes a number or a value, not {v.describe(value)}"
+            raise self.error("E0406", message, expr.span)
+        return -value
+
+    def _combine(
+        self, op: str, left: v.Value, right: v.Value, expr: s.Binary, operand: s.Expr, env: Env
+    ) -> v.Value:
+        if isinstance(left, v.Wire):
+            right = self.met(right, left, expr.span)
+        elif isinstance(right, v.Wire):
+            left = self.met(left, right, expr.span)
+        if isinstance(left, v.Invalid) or isinstance(right, v.Invalid):
+            return v.INVALID
+        if isinstance(left, v.Wire) or isinstance(right, v.Wire):
+            return self._join(op, left, right, expr.span)
+        if any(isinstance(value, (Learn, v.LearntValue)) for value in (left, right)):
+            return self._calculated(op, left, right, expr.span)
+        numbers: list[v.Number] = []
+        for value in (left, right):
+            if not isinstance(value, (bool, int, float)):
+                message = f"`{op}` joins numbers or values, not {v.describe(value)}"
+                raise self.reject("E0406", message, expr, env, _hint(value))
+            numbers.append(value)
+        try:
+            return self.bounded(_ARITHMETIC[op](*numbers), expr.span)
+        except ZeroDivisionError:
+            raise self.reject("E0306", "division by zero", operand, env) from None
+        except OverflowError:
+            raise self.error("E0306", "a constant too large", expr.span) from None
+
+    def _join(self, op: str, left: v.Value, right: v.Value, span: Span) -> v.Value:
+        ops = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+        if op not in ops:
+            message = f"`{op}` compares numbers that are known before the network runs"
+            raise self.error("E0406", message, span)
+        if isinstance(left, v.Wire) and isinstance(right, v.Wire):
+            return self.join(ops[op], (left, right), span)
+        wire, number = (left, right) if isinstance(left, v.Wire) else (right, left)
+        assert isinstance(wire, v.Wire)
+        if not v.is_number(number):
+            message = f"`{op}` joins values and numbers, not {v.describe(number)}"
+            raise self.error("E0406", message, span, hint=_hint(number))
+        match op, wire is left:
+            case ("+", _):
+                factor, offset = 1.0, float(number)
+            case ("-", True):
+                factor, offset = 1.0, -float(number)
+            case ("-", False):
+                factor, offset = -1.0, float(number)
+            case ("*", _):
+                factor, offset = float(number), 0.0
+            case ("/", True) if number != 0:
+                factor, offset = 1 / float(number), 0.0
+            case ("/", True):
+                raise self.error("E0306", "division by zero", span)
+            case _:
+                raise self.error("E0406", "a number cannot be divided by a value", span)
+        return self.add("affine", (wire,), {"factor": factor, "offset": offset}, span)
+
+    def join(
+        self, op: str, operands: tuple[v.Wire | v.Invalid, ...], span: Span
+    ) -> v.Wire | v.Invalid:
+        """Join values. A vector of C entries joins a map as C x 1 x 1."""
+        wires = [wire for wire in operands if isinstance(wire, v.Wire)]
+        shapes = [self.value(wire).shape for wire in wires]
+        shapes = [shape for shape in shapes if not isinstance(shape, AnyShape)]
+        longest = max(shapes, key=len, default=())
+        fits = all(len(shape) == 3 or shape[0] in (1, longest[0]) for shape in shapes)
+        if len(longest) == 3 and fits:
+            operands = tuple(
+                self.add("as_map", (wire,), {}, span)
+                if isinstance(wire, v.Wire) and len(self.value(wire).shape) == 1
+                else wire
+                for wire in operands
+            )
+        return self.add(op, operands, {}, span)
+
+    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Wire | v.Invalid:
+        """Return the channels of a value, ``a[i]`` or ``a[i .. j]``."""
+        first, last = self.indices(expr, env, "value", "channel", self.value(wire).shape[0])
+        return self.add("slice", (wire,), {"first": first, "last": last}, expr.span)
+
+    def indices(self, expr: s.At, env: Env, whole: str, part: str, count: int) -> tuple[int, int]:
+        """Return the ends, both included, of an index or range of ``count`` parts (E0409)."""
+        if len(expr.indices) != 1:
+            message = f"a {whole} takes one {part} or one range of them"
+            raise self.error("E0409", message, expr.span)
+        index, last = expr.indices[0], count - 1
+        ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
+        low, high = (
+            self.whole(end, env, f"the number of a {part}", -(2**20), 2**20) for end in ends
+        )
+        for number, end in zip((low, high), ends, strict=True):
+            if not 0 <= number <= last:
+                has = f"the {whole} has {part}s 0 .. {last}"
+                raise self.reject("E0409", f"there is no {part} {number}: {has}", end, env)
+        if low > high:
+            message = f"the range of {part}s {low} .. {high} is empty"
+            hint = "a range `a .. b` goes from the lower to the higher, both included"
+            raise self.error("E0409", message, index.span, hint=hint)
+        return low, high
+
+    # -- learnt numbers ---------------------------------------------------------------------------
+
+    def _calculated(self, op: str, left: v.Value, right: v.Value, span: Span) -> v.LearntValue:
+        """Return a learnt number changed by a constant, as in ``1 - a``."""
+        first = isinstance(left, (Learn, v.LearntValue))
+        learnt, number = (left, right) if first else (right, left)
+        assert isinstance(learnt, (Learn, v.LearntValue))
+        fits = op in ("+", "-", "*") or (op == "/" and first and number)
+        if not v.is_number(number) or not fits:
+            both = isinstance(number, (Learn, v.LearntValue))
+            raise self.error(
+                "E0410",
+                f"`{op}` of two learnt numbers: nothing tells how many there are"
+                if both
+                else f"`{op}` cannot be applied to learnt numbers here",
+                span,
+                hint="each takes its size from a value that it meets: "
+                "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "
+                "`2 * learn(...)` and `learn(...) / 2`",
+            )
+        found = as_learnt(learnt)
+        match op:
+            case "+":
+                return replace(found, offset=found.offset + number)
+            case "-" if first:
+                return replace(found, offset=found.offset - number)
+            case "-":
+                return replace(found, factor=-found.factor, offset=number - found.offset)
+        scale = number if op == "*" else 1 / number
+        return replace(found, factor=scale * found.factor, offset=scale * found.offset)
+
+    def met(self, value: v.Value, wire: v.Wire, span: Span) -> v.Value:
+        """Return learnt numbers in the size that a value requires; other values unchanged."""
+        if not isinstance(value, (Learn, v.LearntValue)):
+            return value
+        found = as_learnt(value)
+        made = self._parameter(found, self.value(wire).shape, span)
+        if found.is_plain or isinstance(made, v.Invalid):
+            return made
+        attrs: dict[str, Attribute] = {"factor": found.factor, "offset": found.offset}
+        return self.add("affine", (made,), attrs, span)
+
+    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Wire | v.Invalid:
+        """Return the node of the numbers, made where their name is first met."""
+        if not found.learn.trained:
+            raise self.error(
+                "E0410",
+                "`scheduled` joins no value: it is given to a parameter of a neuron, of a surrogate or of "
+                "a layer that takes it",
+                span,
+                hint="write `neuron = LIF(tau = scheduled(2.0))`, and `x * 2.0` with a constant",
+            )
+        ones = (1,) * (len(meets) - 1)
+        sizes = {"channel": (meets[0], *ones), "neuron": meets}
+        size: Shape = sizes.get(found.learn.per, (1, *ones))
+        key = (found.scope, found.name)
+        known: Node | None = self.learnt.get(key) if found.name else None
+        if known is None or self.nodes.get(known.id) is not known:
+            outer = self.scope
+            self.scope = found.scope if found.name else outer
+            try:
+                attrs = _attrs(found.learn, size)
+                made = self.add("parameter", (), attrs, span, found.name or "learn")
+            finally:
+                self.scope = outer
+            if found.name and isinstance(made, v.Wire):
+                self.learnt[key] = self.nodes[made.id]
+            return made
+        if known.value.shape != size:
+            here, there = text(size), text(known.value.shape)
+            raise self.error(
+                "E0410",
+                f"`{found.name}` is learnt as {there}, and {here} are needed here",
+                span,
+                hint="a name stands for the same numbers everywhere; write `learn(...)` in place for "
+                "others",
+            )
+        return v.Wire(known.id)
+
+    # -- calls of operations --------------------------------------------------------------------------
+
+    def operation(self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span) -> v.OpLayer:
         """Return an operation of the table as a layer, with the arguments of a call."""
         if OPS[id].arguments:
             shown = ", ".join(OPS[id].arguments[: OPS[id].operands[0]])
             message = f"`{id}` is a function of values, and no layer"
             raise self.error("E0405", message, span, hint=f"write `{id}({shown})`")
         if OPS[id].bare and not args:
-            return OpLayer(OPS[id].bare, {}, span, id)
-        return OpLayer(id, self.attributes(id, args, env, span), span, OPS[id].role)
+            return v.OpLayer(OPS[id].bare, {}, span, id)
+        return v.OpLayer(id, self.attributes(id, args, env, span), span, OPS[id].role)
 
     def attributes(
         self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span, *, partial: bool = False
@@ -105,26 +335,26 @@ class OperationCalls(Arithmetic):
         name = parameter.name
         if parameter.shape_of:
             value = self.valid(arg.value, env)
-            if isinstance(value, Wire):
+            if isinstance(value, v.Wire):
                 return "x".join(map(str, self.value(value).shape))
-            message = f"`{name}` of `{id}` must be a value, not {describe(value)}"
+            message = f"`{name}` of `{id}` must be a value, not {v.describe(value)}"
             raise self.reject("E0304", message, arg.value, env)
         is_map = parameter.type is tuple
         value = self.evaluate(
             arg.value, env, name if parameter.words else "any" if is_map else "number"
         )
-        is_value = not is_map and (isinstance(value, Wire) or is_layer(value))
+        is_value = not is_map and (isinstance(value, v.Wire) or v.is_layer(value))
         hint = flows_in(arg, args, span, is_value=is_value)
-        if parameter.type is str and isinstance(value, Wire):
+        if parameter.type is str and isinstance(value, v.Wire):
             layer = f"{id}({name} = {parameter.words[0]})"
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
 
-    def product_of(self, id: str, call: s.Call, env: Env) -> Wire | Invalid:
+    def product_of(self, id: str, call: s.Call, env: Env) -> v.Wire | v.Invalid:
         """Apply an operation that is a function of values: its operands, then its parameters."""
         row, span = OPS[id], call.span
         given = self.assign(call.args, [*row.names], f"`{id}`", span, id)
-        wires: list[Wire | Invalid] = []
+        wires: list[v.Wire | v.Invalid] = []
         for place, name in enumerate(row.arguments):
             if name in given:
                 wires.append(self.operand(given[name], env, f"`{name}` of `{id}` is a value"))
@@ -133,12 +363,12 @@ class OperationCalls(Arithmetic):
                 hint = f"write `{id}({shown})`"
                 raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
         attrs: Mapping[str, Attribute] = self._attributes(id, given, call.args, env, span)
-        if any(isinstance(wire, Invalid) for wire in wires):
-            return INVALID
+        if any(isinstance(wire, v.Invalid) for wire in wires):
+            return v.INVALID
         way = row.regrouped
         if way is not None and way.asked(attrs):
             first, *others = wires
-            assert isinstance(first, Wire)
+            assert isinstance(first, v.Wire)
             made = self.nodes[first.id]
             if made.op != way.before:
                 raise self.error(
@@ -149,38 +379,38 @@ class OperationCalls(Arithmetic):
                     hint="leave `order` out, or what stands between",
                 )
             attrs = way.attrs(made.attrs, attrs)
-            return self.add(way.into, (*map(Wire, made.inputs), *others), attrs, span)
+            return self.add(way.into, (*map(v.Wire, made.inputs), *others), attrs, span)
         return self.add(id, tuple(wires), attrs, span)
 
-    def operand(self, arg: s.Arg, env: Env, needs: str) -> Wire | Invalid:
+    def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Wire | v.Invalid:
         """Evaluate an argument that must be a value of the network (E0402)."""
         value = self.evaluate(arg.value, env)
-        if not isinstance(value, (Wire, Invalid)):
+        if not isinstance(value, (v.Wire, v.Invalid)):
             hint = "a value starts at `in` or at the name of one"
-            message = f"{needs}, not {describe(value)}"
+            message = f"{needs}, not {v.describe(value)}"
             raise self.reject("E0402", message, arg.value, env, hint)
         return value
 
     def _checked(
         self,
         parameter: Parameter,
-        value: Value,
+        value: v.Value,
         expr: s.Expr,
         env: Env,
         what: str,
         hint: str | None,
     ) -> Attribute:
         """Check an argument against the type, the bounds and the words of its parameter."""
-        if isinstance(value, Invalid):
-            raise Failed
+        if isinstance(value, v.Invalid):
+            raise v.Failed
         words = parameter.words
-        if isinstance(value, Choice) and value.id in words:
+        if isinstance(value, v.Choice) and value.id in words:
             return self.drawn(value.id, expr.span).text if value.id in FIRST_WEIGHTS else value.id
-        if isinstance(value, Drawn) and value.id in words:
+        if isinstance(value, v.Drawn) and value.id in words:
             return value.text
         start = _start_of(value) if parameter.schedule else None
         value = value if start is None else start
-        if parameter.type is tuple and isinstance(value, Wire):
+        if parameter.type is tuple and isinstance(value, v.Wire):
             shape: tuple[int, ...] = self.value(value).shape
             if len(shape) == 3:
                 return shape  # type: ignore[return-value]  # sugar, of which numbers are left
@@ -191,7 +421,7 @@ class OperationCalls(Arithmetic):
             value = parameter.type(value)
         wanted = _WANTED[parameter.type]
         if type(value) is not parameter.type or not isinstance(value, (bool, int, float)):
-            code, shown = "E0304", describe(value)
+            code, shown = "E0304", v.describe(value)
             if isinstance(value, float):
                 shown, hint = f"{value:g}", rounded(expr)
             elif isinstance(value, str) and value in words:
@@ -217,7 +447,7 @@ class OperationCalls(Arithmetic):
         span: Span,
         given: Mapping[str, s.Arg] = MappingProxyType({}),
         env: Env | None = None,
-    ) -> Drawn:
+    ) -> v.Drawn:
         """Return the initial weights of a row's name and arguments."""
         row = FIRST_WEIGHTS[id]
         numbers: dict[str, float | str] = {}
@@ -230,17 +460,50 @@ class OperationCalls(Arithmetic):
                 numbers[name] = default
             elif isinstance(default, str):
                 value = self.evaluate(given[name].value, env, name)
-                if not (isinstance(value, Choice) and value.id in MODES):
+                if not (isinstance(value, v.Choice) and value.id in MODES):
                     wanted = f"one of `{'`, `'.join(MODES)}`"
-                    message = f"{what} must be {wanted}, not {describe(value)}"
+                    message = f"{what} must be {wanted}, not {v.describe(value)}"
                     raise self.error("E0304", message, given[name].span)
                 numbers[name] = value.id
             else:
                 numbers[name] = float(self.number(given[name].value, env, what))
-        return Drawn(id, row.text(numbers))
+        return v.Drawn(id, row.text(numbers))
 
 
-def _start_of(value: Value) -> float | None:
+def _hint(value: v.Value) -> str | None:
+    """Hint for an operand that is a layer."""
+    if isinstance(value, v.Identity):
+        return "the block's input is `shortcut` in the `out` of a connection, `in` in a block"
+    flow_in = "a layer makes a value when something flows into it: `(in -> ...)`"
+    return flow_in if v.is_layer(value) else None
+
+
+def named(value: v.Value, id: str, env: Env) -> v.Value:
+    """Return the value of a name; learnt numbers of a body are the same wherever it is read."""
+    if not isinstance(value, (Learn, v.LearntValue)) or env.what not in BODIES:
+        return value
+    found = as_learnt(value)
+    return found if found.name else replace(found, name=id, scope=env.scope)
+
+
+def as_learnt(value: Learn | v.LearntValue) -> v.LearntValue:
+    return value if isinstance(value, v.LearntValue) else v.LearntValue(value)
+
+
+def _attrs(learn: Learn, size: Shape) -> dict[str, Attribute]:
+    channels, height, width = (*size, None, None)[:3]
+    return {
+        "init": learn.init,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "per_step": learn.per_step,
+        "above": learn.above,
+        "below": learn.below,
+    }
+
+
+def _start_of(value: v.Value) -> float | None:
     """Return the number at which a scheduled one starts."""
-    learn = value.learn if isinstance(value, LearntValue) and value.is_plain else value
+    learn = value.learn if isinstance(value, v.LearntValue) and value.is_plain else value
     return learn.init if isinstance(learn, Learn) and not learn.trained else None

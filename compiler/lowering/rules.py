@@ -20,16 +20,9 @@ from danetc.compiler.ir.rule_forms import (
     ScaledByLearnt,
     StageInput,
 )
+from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.loops import cuts
-from danetc.compiler.lowering.operators import as_learnt
-from danetc.compiler.lowering.values import (
-    Failed,
-    LearntValue,
-    OpLayer,
-    Value,
-    describe,
-    is_number,
-)
+from danetc.compiler.lowering.operations import as_learnt
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of, replacing, write
 from danetc.dsl.diagnostics.habits import answer
@@ -38,8 +31,8 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import current
 
-Fail = Callable[..., Failed]
-Constant = Callable[[s.Expr, dict[str, int]], Value]
+Fail = Callable[..., v.Failed]
+Constant = Callable[[s.Expr, dict[str, int]], v.Value]
 
 FEEDS = ("in", "shortcut")
 """Values that a rule defines for each block."""
@@ -68,7 +61,7 @@ class RuleReader:
         self.constant = constant
         self.fail = fail
         self.work = current()
-        self.learnt: dict[str, LearntValue] = {}
+        self.learnt: dict[str, v.LearntValue] = {}
         self._ports: Mapping[str, Sequence[Form]] = {
             "in": [*map(InputOf, range(blocks))],
             "out": [*map(OutputOf, range(blocks))],
@@ -171,7 +164,7 @@ class RuleReader:
     def _multiple(self, factor: s.Expr, expr: s.Expr, env: dict[str, int]) -> Form:
         """Return the product of a value and a number, or learnt numbers."""
         value, form = self.constant(factor, env), self._form(expr, env)
-        if not isinstance(value, (Learn, LearntValue)):
+        if not isinstance(value, (Learn, v.LearntValue)):
             return Scaled(self._factor(value, factor), form)
         found = as_learnt(value)
         if found.offset:
@@ -183,9 +176,9 @@ class RuleReader:
         product = ScaledByLearnt(name, form)
         return product if found.is_plain else Scaled(found.factor, product)
 
-    def _factor(self, value: Value, expr: s.Expr) -> float:
-        if not is_number(value):
-            raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
+    def _factor(self, value: v.Value, expr: s.Expr) -> float:
+        if not v.is_number(value):
+            raise self.fail("E0608", f"a factor is a number, not {v.describe(value)}", expr.span)
         return float(value)
 
     def _steps(self, delay: s.Expr, env: dict[str, int]) -> int:
@@ -197,13 +190,13 @@ class RuleReader:
                     message = "in a rule a delay has the shape of what it delays"
                     raise self.fail("E0608", message, arg.span, hint="leave `like` out")
             layer = self.constant(delay, env)
-            steps = layer.attrs["steps"] if isinstance(layer, OpLayer) else None
+            steps = layer.attrs["steps"] if isinstance(layer, v.OpLayer) else None
             if isinstance(steps, int):  # else the name is another declaration's
                 return steps
         hint = "layers belong in a connection or a block; a rule says what feeds a block"
         raise self.fail("E0608", "a rule holds no layers but `delay`", delay.span, hint=hint)
 
-    def _unsayable(self, expr: s.Expr) -> Failed:
+    def _unsayable(self, expr: s.Expr) -> v.Failed:
         message = "a rule cannot say this"
         hint: str | None = (
             "rules join `in[...]` and `out[...]`, at this step or an earlier one (`-> delay(1)`), by "
@@ -304,7 +297,7 @@ class RuleReader:
     def _holds(self, expr: s.Expr, env: dict[str, int]) -> bool:
         value = self.constant(expr, env)
         if not isinstance(value, (bool, int, float)):
-            message = f"a condition compares numbers, not {describe(value)}"
+            message = f"a condition compares numbers, not {v.describe(value)}"
             raise self.fail("E0304", message, expr.span)
         return bool(value)
 
@@ -313,7 +306,7 @@ class RuleReader:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            shown = f"{value:g}" if isinstance(value, float) else describe(value)
+            shown = f"{value:g}" if isinstance(value, float) else v.describe(value)
             hint = "round it: `floor(...)`" if isinstance(value, float) else None
             message = f"an index must be a whole number, not {shown}"
             raise self.fail("E0609", message, expr.span, hint=hint)

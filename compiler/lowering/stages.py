@@ -28,24 +28,12 @@ from danetc.compiler.ir.rule_forms import (
     shown,
     sources,
 )
-from danetc.compiler.lowering.connections import Connections
+from danetc.compiler.lowering import values as v
+from danetc.compiler.lowering.blocks import Connections
+from danetc.compiler.lowering.builder import CopiedNotes
 from danetc.compiler.lowering.environment import EarlierValue, Env, Loops
 from danetc.compiler.lowering.evaluator import LoweredBlock
 from danetc.compiler.lowering.rules import RuleReader
-from danetc.compiler.lowering.trace import CopiedNotes
-from danetc.compiler.lowering.values import (
-    INVALID,
-    Backbone,
-    Bound,
-    Failed,
-    Invalid,
-    Joined,
-    StageOf,
-    Value,
-    Wire,
-    describe,
-    is_number,
-)
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -62,7 +50,7 @@ _ALIKE = "the two are values of one shape: make widths and strides equal"
 class Stages(Connections):
     """Application of backbones."""
 
-    def apply_backbone(self, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
+    def apply_backbone(self, backbone: v.Backbone, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
         """Apply the stages of a backbone and the layers between them, in order."""
         if not self.scope:
             with self.within(self.fresh("stages")):
@@ -75,7 +63,7 @@ class Stages(Connections):
         scope = self.scope
         use_sites = backbone.stages[0].use_sites if backbone.stages else ()
         for item in backbone.items:
-            if not isinstance(item, StageOf):
+            if not isinstance(item, v.StageOf):
                 with self.site(*use_sites):
                     wire = self.apply(item, wire, backbone.span)
                 continue
@@ -88,12 +76,12 @@ class Stages(Connections):
                 self.site(*use_sites),
             ):
                 before, wire = wire, self._build_stage(item, wire)
-                if self.trace is not None and isinstance(wire, Wire):
-                    assert isinstance(before, Wire)
+                if self.trace is not None and isinstance(wire, v.Wire):
+                    assert isinstance(before, v.Wire)
                     self.trace.note(item.span, wire.id, before.id)
         return wire
 
-    def _check_wired(self, stage: StageOf, backbone: Backbone) -> None:
+    def _check_wired(self, stage: v.StageOf, backbone: v.Backbone) -> None:
         """Report a stage without a connection whose blocks do not wire themselves."""
         if stage.connection is not None:
             return
@@ -117,7 +105,7 @@ class Stages(Connections):
             )
 
     @contextmanager
-    def _with_settings(self, settings: Mapping[str, Value]) -> Iterator[None]:
+    def _with_settings(self, settings: Mapping[str, v.Value]) -> Iterator[None]:
         outer = self.settings
         self.settings = {**outer, **settings}
         try:
@@ -125,13 +113,13 @@ class Stages(Connections):
         finally:
             self.settings = outer
 
-    def _build_stage(self, stage: StageOf, wire: Wire | Invalid) -> Wire | Invalid:
+    def _build_stage(self, stage: v.StageOf, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
         """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
-        if isinstance(wire, Invalid):
-            return INVALID
+        if isinstance(wire, v.Invalid):
+            return v.INVALID
         if stage.rule is None:
             builder = StageBuilder(self, stage, wire, stage.span)
-            result: Value = builder.build()
+            result: v.Value = builder.build()
         else:
             place = stage.rule.span
             rule = self.follow_alias(stage.rule)
@@ -139,27 +127,29 @@ class Stages(Connections):
             with self.site(place):
                 reader = self.rule_reader(rule, env, stage.blocks)
 
-            def read() -> Value:
+            def read() -> v.Value:
                 nonlocal builder
                 builder = StageBuilder(self, stage, wire, place, reader, env.loops)
                 return builder.build()
 
             result = self.converged(env, read)
-        if not isinstance(result, Wire):
-            return INVALID
+        if not isinstance(result, v.Wire):
+            return v.INVALID
         self.stages.append(builder.finish(result))
         return result
 
-    def rule_reader(self, rule: Bound, env: Env, blocks: int) -> RuleReader:
+    def rule_reader(self, rule: v.Bound, env: Env, blocks: int) -> RuleReader:
         """Return a reader of a rule's equations, with the rule's parameters in ``env``."""
 
-        def constant(expr: s.Expr, values: dict[str, int]) -> Value:
+        def constant(expr: s.Expr, values: dict[str, int]) -> v.Value:
             inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
             return self.evaluate(expr, inner)
 
         return RuleReader(rule.declaration, blocks, constant, self.error)
 
-    def build_block(self, stage: StageOf, wire: Wire, i: int, shortcut: Wire | None) -> Joined:
+    def build_block(
+        self, stage: v.StageOf, wire: v.Wire, i: int, shortcut: v.Wire | None
+    ) -> v.Joined:
         """Apply block i; the rule may say what its shortcut begins at."""
         block, stride = stage.block, stage.stride if i == 0 else 1
         names = [param.name for param in block.declaration.params]
@@ -170,16 +160,16 @@ class Stages(Connections):
         if "stride" in names and "stride" not in block.args:
             block = replace(block, args={**block.args, "stride": stride})
         given = block.args.get("stride", stride)
-        if not is_number(given):
+        if not v.is_number(given):
             place = block.given["stride"].span if "stride" in block.given else block.span
-            message = f"`stride` of block `{block.name}` must be a number, not {describe(given)}"
+            message = f"`stride` of block `{block.name}` must be a number, not {v.describe(given)}"
             raise self.error("E0304", message, place)
         block = self.follow_alias(block)
         if stage.connection is None:
             if shortcut is not None:
                 raise self.no_shortcut(stage, f"block `{block.name}`, which wires itself,")
             output = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
-            return Joined(output, output, ())
+            return v.Joined(output, output, ())
         with self.site(stage.connection.span):
             connection = self.follow_alias(stage.connection)
             return self.connected(stage, block, connection, wire, i, int(given), shortcut)
@@ -196,8 +186,8 @@ class StageBuilder:
     def __init__(
         self,
         lowering: Stages,
-        stage: StageOf,
-        entry: Wire,
+        stage: v.StageOf,
+        entry: v.Wire,
         place: Span,
         reader: RuleReader | None = None,
         loops: Loops | None = None,
@@ -209,16 +199,16 @@ class StageBuilder:
         self.reader = reader
         self.loops = loops  # of the rule's body
         self.scope = lowering.scope
-        self.inputs: list[Wire] = []
-        self.outputs: list[Wire] = []
+        self.inputs: list[v.Wire] = []
+        self.outputs: list[v.Wire] = []
         self.blocks: list[Block] = []
-        self.delayed: dict[Delayed, Wire] = {}  # values of earlier steps
+        self.delayed: dict[Delayed, v.Wire] = {}  # values of earlier steps
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
         self._parts: tuple[object, ...] | None = None
         if not any(map(self._varies, used)):
             self._parts = (stage.blocks, *map(_part, used))
 
-    def build(self) -> Wire | Invalid:
+    def build(self) -> v.Wire | v.Invalid:
         """Build all blocks; return the result of the stage."""
         lowering, stage = self.lowering, self.stage
         first = len(lowering.nodes)
@@ -227,11 +217,11 @@ class StageBuilder:
                 nodes = (len(lowering.nodes) - first) // 2
                 lowering.foresee(nodes * (stage.blocks - 2), stage.span)
             if not self._block(i):
-                return INVALID
+                return v.INVALID
         with lowering.site(self.place), lowering.within("blocks"):
             return self._emit(self._result())
 
-    def finish(self, result: Wire) -> Stage:
+    def finish(self, result: v.Wire) -> Stage:
         """Return the stage that was built."""
         stage = self.stage
         return Stage(
@@ -262,13 +252,13 @@ class StageBuilder:
             with lowering.within("blocks"):
                 feed = self._emit(form)
                 start = None if second is None else self._emit(second)
-        if isinstance(feed, Invalid) or isinstance(start, Invalid):
+        if isinstance(feed, v.Invalid) or isinstance(start, v.Invalid):
             return False
         self.inputs.append(feed)
         with lowering.within("blocks", str(i)), lowering.site(self.stage.span):
             scope = lowering.scope
             joined = self._joined(feed, i, start)
-        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
+        if isinstance(joined.output, v.Invalid) or isinstance(joined.join, v.Invalid):
             return False
         self.outputs.append(joined.output)
         shortcut = None if start is None or second is None else (start.id, second)
@@ -279,7 +269,7 @@ class StageBuilder:
 
     # -- copies -----------------------------------------------------------------------------------
 
-    def _varies(self, bound: Bound) -> bool:
+    def _varies(self, bound: v.Bound) -> bool:
         """True if a block or connection may differ from one block of the stage to the next."""
         lowering = self.lowering
         declarations = bound.declaration, lowering.follow_alias(bound).declaration
@@ -288,7 +278,7 @@ class StageBuilder:
             not isinstance(value, (bool, int, float, str)) for value in bound.args.values()
         )
 
-    def _joined(self, feed: Wire, i: int, start: Wire | None) -> Joined:
+    def _joined(self, feed: v.Wire, i: int, start: v.Wire | None) -> v.Joined:
         """Build block i in the current scope, or copy one like it."""
         lowering = self.lowering
         if self._parts is None or start is not None:
@@ -321,7 +311,7 @@ class StageBuilder:
         it = self.lowering
         return len(it.stages), len(it.made_once), len(it.shares), it.reporter.met
 
-    def _copied(self, known: LoweredBlock, feed: Wire) -> Joined:
+    def _copied(self, known: LoweredBlock, feed: v.Wire) -> v.Joined:
         lowering, nodes = self.lowering, known.built.nodes
         use_sites = dict(zip(known.use_sites, lowering.use_sites, strict=True))
         shift = lowering.copy(known.built, known.feed, feed, use_sites)
@@ -335,22 +325,22 @@ class StageBuilder:
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
 
-        def moved(wire: Wire | Invalid) -> Wire:
-            assert isinstance(wire, Wire)
+        def moved(wire: v.Wire | v.Invalid) -> v.Wire:
+            assert isinstance(wire, v.Wire)
             if wire == known.feed:
                 return feed
-            return Wire(wire.id + shift) if wire.id in nodes else wire
+            return v.Wire(wire.id + shift) if wire.id in nodes else wire
 
         joined = known.joined
-        return Joined(moved(joined.output), moved(joined.join), joined.after)
+        return v.Joined(moved(joined.output), moved(joined.join), joined.after)
 
     # -- forms of the rule ------------------------------------------------------------------------
 
-    def _emit(self, form: Form) -> Wire | Invalid:
+    def _emit(self, form: Form) -> v.Wire | v.Invalid:
         """Add the nodes of a form in the current scope."""
         return folded(form, self._source, self._made_of)
 
-    def _source(self, source: Source) -> Wire | Invalid:
+    def _source(self, source: Source) -> v.Wire | v.Invalid:
         match source:
             case OutputOf(block):
                 return _of(self.outputs, block)
@@ -367,7 +357,7 @@ class StageBuilder:
                 return self.delayed[source]
         assert_never(source)
 
-    def _made_of(self, form: Made, parts: list[Wire | Invalid]) -> Wire | Invalid:
+    def _made_of(self, form: Made, parts: list[v.Wire | v.Invalid]) -> v.Wire | v.Invalid:
         lowering = self.lowering
         match form:
             case Join(name):
@@ -378,24 +368,24 @@ class StageBuilder:
                 return lowering.add("affine", tuple(parts), attrs, self.place)
             case ScaledByLearnt(name):
                 (wire,) = parts
-                if isinstance(wire, Invalid):
-                    return INVALID
+                if isinstance(wire, v.Invalid):
+                    return v.INVALID
                 assert self.reader is not None
                 *place, leaf = name.split(".")  # their path below the stage
                 scope = (*lowering.scope[:-1], *place)
                 learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
                 numbers = lowering.met(learnt, wire, self.place)
-                assert isinstance(numbers, (Wire, Invalid))
+                assert isinstance(numbers, (v.Wire, v.Invalid))
                 return lowering.add("mul", (numbers, wire), {}, self.place)
         assert_never(form)
 
-    def _check_delayed(self, form: Join, parts: list[Wire | Invalid]) -> None:
+    def _check_delayed(self, form: Join, parts: list[v.Wire | v.Invalid]) -> None:
         """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
         if not self.delayed:
             return
         late = (i for i, part in enumerate(form.parts) if _is_late(part))
         place = next(late, None)
-        wires = [part.id for part in parts if isinstance(part, Wire)]
+        wires = [part.id for part in parts if isinstance(part, v.Wire)]
         if place is None or len(wires) < len(parts):
             return
         lowering = self.lowering
@@ -418,7 +408,7 @@ class StageBuilder:
             ) from None
 
 
-def _in_parentheses(backbone: Backbone) -> tuple[Fix, ...]:
+def _in_parentheses(backbone: v.Backbone) -> tuple[Fix, ...]:
     """Fix for a flow of which the last stage alone has a connection: parentheses around it."""
     first, last = backbone.stages[0].span, backbone.stages[-1]
     if last.connection is None or any(each.connection for each in backbone.stages[:-1]):
@@ -432,7 +422,7 @@ def _in_parentheses(backbone: Backbone) -> tuple[Fix, ...]:
     return (Fix("put the whole flow in parentheses", edits),)
 
 
-def _part(bound: Bound) -> tuple[object, ...]:
+def _part(bound: v.Bound) -> tuple[object, ...]:
     """Key of a block or connection with its arguments (`1` is not `true`)."""
     args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
     return id(bound.declaration), *args
@@ -442,8 +432,8 @@ def _is_late(form: Form) -> bool:
     return any(isinstance(source, Delayed) for source in sources(form))
 
 
-def _of(wires: list[Wire], block: int) -> Wire:
+def _of(wires: list[v.Wire], block: int) -> v.Wire:
     """Return the value of a block. Raises Failed if an error, which was reported, came before it."""
     if block >= len(wires):
-        raise Failed
+        raise v.Failed
     return wires[block]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import LAYER_SETTINGS, PORTS, SPECIAL, WANTED, Env, Want
 from danetc.compiler.lowering.evaluator import candidates
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.functions import CONSTANTS, functions, is_smooth
 from danetc.dsl.recipe.items import ITEMS

@@ -14,7 +14,7 @@ from math import prod
 
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.trace import PlacedValue, Trace
+from danetc.compiler.lowering.builder import PlacedValue, Trace
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis

@@ -13,7 +13,7 @@ from itertools import islice
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering import rules
-from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     MATH,
@@ -25,8 +25,8 @@ from danetc.compiler.lowering.environment import (
     is_op,
     wants,
 )
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import FEEDS
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.neuron.functions import CONSTANTS as EQUATION_CONSTANTS

@@ -9,10 +9,10 @@ import pytest
 
 from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.loading import std_names

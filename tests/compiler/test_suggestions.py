@@ -17,10 +17,10 @@ import pytest
 
 from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import MATH
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest

@@ -10,7 +10,7 @@ import pytest
 from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import CONSTANTS, PORTS
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Reporter
