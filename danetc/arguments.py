@@ -123,6 +123,32 @@ def _deny(value: bool) -> None:
         deny_warnings()
 
 
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_memory(text: str) -> str | int:
+    """Return ``none``, ``recompute``, or the bytes of ``8GB``, ``512 MiB``, ``1.5G``.
+
+    Raises ValueError.
+    """
+    from danetc.compiler.passes.recompute import POLICIES  # late: `--help` does without passes
+
+    if text in POLICIES:
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
+    factor = _UNITS.get(match[2].upper()) if match else None
+    if match is None or factor is None:
+        raise ValueError(
+            f"{text!r} is no size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
+            f"{', '.join(POLICIES)}"
+        )
+    size = int(float(match[1]) * factor)
+    if not size:
+        raise ValueError(f"a size of 0 holds nothing; name a policy: {', '.join(POLICIES)}")
+    return size
+
+
 # -- arguments that several commands take ----------------------------------------------------------
 
 SPECS = late("danetc.dsl.reading", "shipped_specs")
@@ -172,10 +198,9 @@ Memory: TypeAlias = Annotated[
     str | int,
     Option(
         "What is saved for the backward pass. `recompute` runs blocks again instead; a SIZE, as in "
-        "8GB or 512MB, selects the faster policy with which a training step fits. The step is "
-        "measured on this machine.",
+        "8GB or 512MB, selects the faster policy with which a training step fits.",
         "none|recompute|SIZE",
-        parse=late("danetc.compiler.plans.memory", "parse_memory"),
+        parse=parse_memory,
     ),
 ]
 Evaluate: TypeAlias = Annotated[
@@ -214,15 +239,6 @@ Plot: TypeAlias = Annotated[Path, Option("", "OUT.svg|OUT.png")]
 Force: TypeAlias = Annotated[bool, Option("Replace an existing file.")]
 Quiet: TypeAlias = Annotated[bool, Option("Show no progress.", flags=("-q",))]
 DenyWarnings: TypeAlias = Annotated[bool, Option("Exit with 1 if there is a warning.", apply=_deny)]
-DryRunSeconds: TypeAlias = Annotated[
-    float,
-    Option(
-        "Time limit for timing the steps of a network in a dry run, including the compilation of "
-        "kernels. What is unfinished by then is reported.",
-        "S",
-        above=0,
-    ),
-]
 Form: TypeAlias = Annotated[
     Literal["table", "markdown", "latex", "csv", "json"],
     Option("Format of the result; --json is short for --format json.", flags=("--format",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,12 @@ from torch import nn
 from danetc.compiler.analysis.validate import validate
 from danetc.compiler.emit.bodies import resolve
 from danetc.compiler.emit.emitter import Emitter
-from danetc.compiler.ir.at_node import operands, same_kinds
+from danetc.compiler.ir.at_node import operands, same_kinds, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loop_of
 from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
-from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
-from danetc.compiler.plans.memory import POLICIES
-from danetc.compiler.plans.saved_bytes import saves_parts
+from danetc.compiler.passes.recompute import NO_SEGMENTS, POLICIES, plan_segments
 from danetc.dsl.neuron.spikingjelly import match_neuron
 from danetc.runtime.model.built import Model
 
@@ -34,7 +32,7 @@ class FusedEmitter(Emitter):
             assert isinstance(call, TorchFunction)
             target = "danetc.runtime.layers.joined.to_be_joined"
             return replace(call, target=target, layout="beside")
-        if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
+        if saves_parts(self.graph, node, self.users.get(node.id, ())):
             return replace(call, target="danetc.runtime.layers.joined.joined")
         row = OPS[node.op]
         if row.fused is not None:
@@ -66,6 +64,18 @@ class FusedEmitter(Emitter):
         output = self.whole[group.neuron].value.kind
         program, steps, rank, *size = call.args
         return FusedNeuron(program, steps, rank, norms, kinds, output, size)  # type: ignore[arg-type]
+
+
+def saves_parts(graph: Graph, node: Node, readers: Iterable[int]) -> bool:
+    """True for a concatenation whose parts are saved for backward instead of the result.
+
+    Both would be saved if the result were read by a layer of weights, a norm or a function that is
+    not linear.
+    """
+    return OPS[node.op].rule == "concat" and all(
+        reader.op == "neuron" or (OPS[reader.op].linear and not weights(graph, reader))
+        for reader in map(graph.__getitem__, readers)
+    )
 
 
 def packed(

@@ -35,11 +35,6 @@ def _buffers(graph: Graph, node: Node) -> int:
     return OPS[node.op].buffers(node.attrs, operands(graph, node), Context.of(graph))
 
 
-def packs(graph: Graph, node: Node) -> bool:
-    """Whether the fused backend keeps what a node takes in bits."""
-    return same_kinds(graph, node) and OPS[node.op].packs(operands(graph, node))
-
-
 def same_kinds(graph: Graph, node: Node) -> bool:
     """Whether a layer takes values of the same kinds at all places where its weights are."""
     if not graph.shares:

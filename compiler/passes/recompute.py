@@ -16,6 +16,9 @@ from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
+POLICIES = ("none", "recompute")
+"""Memory policies, the cheapest in time first."""
+
 Path = tuple[str, ...]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import dry_run_seconds_option, form_option, quiet_option
+from danetc.options import form_option, quiet_option
 from danetc.options.grid import axes_option, grid_options, grid_subjects
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
@@ -60,7 +60,6 @@ def _columns(
     is_flag=True,
     help="Print the cells and, after some timed steps of each, the time; write nothing.",
 )
-@dry_run_seconds_option
 @click.option(
     "--columns",
     metavar="NAME,...",
@@ -87,7 +86,6 @@ def command(
     asked: GridRequest[Axis],
     print_commands: bool,
     dry_run: bool,
-    dry_run_seconds: float,
     only_report: bool,
     columns: tuple[str, ...],
     x: str | None,
@@ -126,7 +124,7 @@ def command(
     if dry_run:
         from danetc.tasks.grid.dry_run import dry_run_grid
 
-        dry_run_grid(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
+        dry_run_grid(runs, quiet=quiet, as_json=form == "json")
         return
     if print_commands:
         lines = commands(runs, asked)

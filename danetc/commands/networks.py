@@ -24,14 +24,14 @@ from danetc.arguments import (
     Spec,
 )
 from danetc.commands.parser import Answer, json_wanted
-from danetc.dsl.recipe.items.optimizers import COPIES
+from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.output.echo import echo
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph, Node
-    from danetc.compiler.plans.memory import StepMemory
     from danetc.tasks.benchmark import Benchmark
     from danetc.tasks.equivalence import Verdict
+    from danetc.tasks.memory import StepMemory
     from danetc.tasks.proofs import Proof
 
 SHOWN = 10
@@ -45,29 +45,34 @@ def summary_command(
     set: Settings,
     batch: Batch | None = None,
     precision: PrecisionName = "float32",
-    optimizer: Annotated[str, Option(choices=tuple(COPIES))] = "sgd_momentum",
+    optimizer: Annotated[str, Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
     deny_warnings: DenyWarnings = False,
 ) -> Answer:
     """Print parameters, operations and memory of a network.
 
     For each stage: kinds of its blocks' inputs and outputs and of its own output (spikes, integers,
     reals), the smallest number of neurons between the stem and its end, and parameters; operations
-    per image. With --batch, also the bytes of tensors that a training step holds at the end of its
-    forward pass (its peak is higher: `danetc train --dry-run` measures it).
+    per image. With --batch, also the bytes of tensors in a training step, computed without running it.
 
     Args:
-        batch: Also print what a training step of this many images saves for its backward pass, for
-            each backend and memory policy.
+        batch: Also print the memory of a training step of this many images, for each backend and
+            memory policy.
         precision: Precision of that step.
         optimizer: Optimizer of that step.
     """
-    from danetc.tasks.memory_budget import DTYPES, step_memories
     from danetc.tasks.networks import compile_spec
 
     compiled = compile_spec(spec, network=network, settings=set)
     record, plans = compiled.summary.as_dict(), []
     if batch is not None:
-        plans = step_memories(compiled.graph, batch, DTYPES[precision], optimizer)
+        from danetc.compiler.passes.recompute import POLICIES
+        from danetc.tasks.memory import plain_step, step_memory
+
+        plans = [
+            step_memory(plain_step(compiled.graph, backend, batch, precision, optimizer), policy)
+            for backend in ("eager", "fused")
+            for policy in POLICIES
+        ]
         record = {**record, "memory": [plan.as_dict() for plan in plans]}
 
     def show() -> None:
@@ -81,25 +86,26 @@ def summary_command(
 
 
 def _print_memory(plans: Collection[StepMemory], optimizer: str) -> None:
-    """Print what training steps hold, one step a line."""
-    from danetc.compiler.plans.memory import show_size
+    """Print the memory of training steps, one step a line."""
+    from danetc.output.figures import show_size
     from danetc.output.summary import print_table
 
     rows = [
         (
             each.backend,
             each.policy,
-            *map(show_size, (each.saved, each.weights, each.optimizer, each.total)),
+            *map(show_size, (each.saved, each.weights, each.optimizer, each.peak)),
         )
         for each in plans
     ]
     echo()
-    heads = ("backend", "policy", "saved", "weights", "optimizer", "together")
+    heads = ("backend", "policy", "saved", "weights", "optimizer", "peak")
     print_table(heads, rows, right=range(2, len(heads)))
     first = next(iter(plans))
     echo(
-        f"tensors held when the forward pass of a training step ends: batch {first.batch}, "
-        f"{first.dtype}, {optimizer}; the peak of the step is more"
+        f"tensors of a training step (batch {first.batch}, {first.dtype}, {optimizer}); saved: held "
+        "from the forward to the backward pass; peak: the most at a time, without the workspace of "
+        "operators"
     )
 
 

@@ -14,7 +14,6 @@ from danetc.arguments import look_at_data
 from danetc.errors import UserError
 from danetc.options import (
     data_option,
-    dry_run_seconds_option,
     json_option,
     missing_data,
     network_option,
@@ -76,13 +75,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the whole plan and, after ten timed steps of each phase, the time; write nothing.",
 )
-@dry_run_seconds_option
 @quiet_option
 @json_option
 def command(
     again: Path | None,
     dry_run: bool,
-    dry_run_seconds: float,
     min_accuracy: float | None,
     quiet: bool,
     as_json: bool,
@@ -118,7 +115,7 @@ def command(
     keep_freed_memory()
     if dry_run:
         with _endings():
-            _dry_run(request, dry_run_seconds, quiet=quiet, as_json=as_json)
+            _dry_run(request, quiet=quiet, as_json=as_json)
         return
     stream = sys.stderr if as_json else sys.stdout
     with TrainingProgress(stream, quiet=quiet, silent=as_json) as progress, _endings():
@@ -144,7 +141,7 @@ def command(
 
 
 WITH_FROM = (
-    "again", "data", "output", "fresh", "allow_changed", "no_code", "allow_code", "dry_run", "dry_run_seconds",
+    "again", "data", "output", "fresh", "allow_changed", "no_code", "allow_code", "dry_run",
     "min_accuracy", "quiet",
     "as_json",
 )  # fmt: skip
@@ -193,38 +190,27 @@ def _endings() -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-def _dry_run(request: TrainingRequest, seconds: float, *, quiet: bool, as_json: bool) -> None:
+def _dry_run(request: TrainingRequest, *, quiet: bool, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
     from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
     from danetc.runtime.training.signals import Stopped
-    from danetc.tasks.training.dry_run import dry_run
-    from danetc.tasks.training.dry_run_report import print_plan, print_time
-    from danetc.tasks.training.timed_steps import TIMED
+    from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan, print_time
 
     def planned(record: dict[str, Any]) -> None:
         if not as_json:
             print_plan(record)
         if not quiet:
-            note(f"{TIMED} steps of each phase are timed, for {seconds:g} s at most")
-
-    def show(record: dict[str, Any]) -> None:
-        if as_json:
-            echo(json_text(record))
-        else:
-            print_time(record)
+            note(f"timing {TIMED} steps of each phase")
 
     try:
         with announced_by(Silent() if quiet or as_json else announcer()):
-            record = dry_run(
-                request,
-                note=note,
-                planned=planned,
-                late=show,
-                seconds=seconds,
-            )
+            record = dry_run(request, note=note, planned=planned)
     except Stopped as stopped:
         if is_first():
             echo("danetc: stopped before the time was known", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
     if is_first():
-        show(record)
+        if as_json:
+            echo(json_text(record))
+        else:
+            print_time(record)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from danetc.arguments import BACKENDS, look_at_data
+from danetc.arguments import BACKENDS, look_at_data, parse_memory
 from danetc.options.completion import complete_data, complete_specs
 from danetc.setting import Setting, parse_setting
 
@@ -63,7 +63,6 @@ backend_option = click.option(
 def _memory(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | int | None:
-    from danetc.compiler.plans.memory import parse_memory
 
     try:
         return None if text is None else parse_memory(text)
@@ -131,15 +130,6 @@ deny_warnings_option = click.option(
     help="Exit with 1 if there is a warning.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-dry_run_seconds_option = click.option(
-    "--dry-run-seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="How long a dry run times the steps of a network at most, compilation of kernels included; "
-    "what is unfinished then is reported.",
-)
 init_option = click.option(
     "--init",
     metavar="WEIGHTS",

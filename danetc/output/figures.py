@@ -22,3 +22,12 @@ def score(name: str, value: float) -> str:
 def scores(found: Mapping[str, float]) -> str:
     """All scores in a line, each with its name: ``mIoU 41.20%``."""
     return ", ".join(f"{NAMES[name]} {score(name, value)}" for name, value in found.items())
+
+
+def show_size(size: int) -> str:
+    """Return a size in bytes with three digits: ``8.00 GB``, ``33.2 MB``."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            digits = 2 if size < 10 * factor else 1 if size < 100 * factor else 0
+            return f"{size / factor:.{digits}f} {unit}"
+    return f"{size} B"

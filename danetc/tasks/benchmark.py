@@ -12,8 +12,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from torch import Tensor
 
+from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.plans.memory import Memory
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
 from danetc.runtime.bench.memory import peak_bytes

@@ -1,117 +1,365 @@
-"""The memory policy of a network: by its name, or by a budget and a training step that is measured."""
+"""Memory of a training step, computed without running it.
+
+``step_memory`` runs a forward and a backward pass under torch's ``FakeTensorMode``, where tensors
+have shapes and no values, and counts the storages that are alive. The counts of what is held equal
+those of a real step; workspace inside an operator is not part of a peak.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.plans.memory import COUNTED, POLICIES, Memory, StepMemory, step_memory
-from danetc.dsl.recipe.items.optimizers import MOMENTUM
+from danetc.compiler.passes.recompute import POLICIES
+from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
-from danetc.runtime.kernels.torch_internals import MissingInternal
-from danetc.runtime.model.built import Model
+from danetc.output.figures import show_size
+from danetc.runtime.kernels.torch_internals import MissingInternal, find, watching
+from danetc.runtime.layers.segments import SEGMENT, Recomputed
+from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system import machine
-from danetc.runtime.training.distributed import alone, device_name
-from danetc.runtime.training.guards import is_out_of_memory
-from danetc.runtime.training.losses import over_time
-from danetc.runtime.training.peak import Step
+from danetc.runtime.training.backward import LossFunction, Part, make_backward
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.losses import Objective, over_time
+from danetc.runtime.training.optim import make_optimizer
+from danetc.runtime.training.settings import autocast
+from danetc.runtime.training.state import random_state
 from danetc.tasks.inputs import taken
-from danetc.tasks.memory_budget import DTYPES, Chosen, Measured, fitting
+
+DTYPES = {"float32": "float32", "mixed": "float16", "bf16": "bfloat16"}
+"""Type of activations by a recipe's ``precision``."""
 
 
-def choose(graph: Graph, memory: Memory, *, batch: int, backend: str) -> Chosen:
-    """The policy of this name, or the cheapest one with which a step fits into a budget.
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes of tensors in a training step of ``batch`` samples, computed in ``accumulate`` parts.
 
-    The step is of float32 and SGD with momentum, on the GPU where there is one. Raises UserError
-    where nothing fits.
+    ``weights`` (``parameters`` and buffers) and the state of the ``optimizer`` are held all the
+    time, ``gradients`` while the parts after the first run. ``saved`` is held from the forward to
+    the backward pass, without the outputs. ``peak`` is the most at a time, ``fixed`` the share of it
+    that does not depend on the batch.
     """
-    if isinstance(memory, str):
-        return Chosen(memory)
-    device = alone().device
 
-    def least(policy: str = "none", dtype: str = "float32") -> StepMemory:
-        counted = backend if backend in COUNTED else "eager"
-        return step_memory(graph, batch, counted, policy, dtype, "sgd" + MOMENTUM)
+    policy: str
+    backend: str
+    dtype: str
+    batch: int
+    accumulate: int
+    weights: int
+    parameters: int
+    optimizer: int
+    gradients: int
+    saved: int
+    fixed: int
+    peak: int
 
-    def measure(policy: str) -> Measured | None:
-        return measured_step(
-            graph, backend, policy, lambda model: plain_step(graph, batch, device), "float32"
+    @property
+    def total(self) -> int:
+        """Bytes held when the forward pass ends."""
+        return self.weights + self.optimizer + self.gradients + self.saved
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "total": self.total}
+
+    def __str__(self) -> str:
+        parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
+        return (
+            f"{show_size(self.peak)} at the peak of a step (batch of {self.batch}{parts}, "
+            f"{self.backend}, {self.dtype})"
         )
 
-    return fitting(graph, memory, backend, least, measure, free_for(device))
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Training step of a network in one of ``processes``.
+
+    Args:
+        batch: samples of this process.
+        loss: makes the loss function of a model and its teachers.
+        gradient: way of gradients through time, as in a recipe.
+        accumulate: number of parts that the batch is computed in.
+        averaged: True if a running mean of the weights is kept.
+        on_cpu: True if the step is one of a training on a CPU, where the batches read meanwhile,
+            copies of the weights and the checkpoint being written lie in the same memory.
+    """
+
+    graph: Graph
+    backend: str
+    batch: int
+    loss: Callable[[Model, Mapping[str, Model]], LossFunction]
+    optimizer: Item
+    precision: str = "float32"
+    gradient: Item = Item("bptt")
+    accumulate: int = 1
+    averaged: bool = False
+    processes: int = 1
+    on_cpu: bool = False
+    channels_last: bool = False
+    teachers: Callable[[], Mapping[str, Model]] = dict
 
 
-def plain_step(graph: Graph, batch: int, device: torch.device) -> Step:
-    """A step of SGD with momentum: of the cross entropy where the one output is of classes, else of
-    the squares of all outputs."""
+def plain_step(
+    graph: Graph,
+    backend: str,
+    batch: int,
+    precision: str = "float32",
+    optimizer: str = "sgd_momentum",
+) -> Step:
+    """Return a step on the cross entropy if the only output is a vector of classes, else on the
+    squares of all outputs. ``optimizer`` is a name in recipes, or ``sgd_momentum``."""
+    name = optimizer.removesuffix("_momentum")
+    momentum = () if name == optimizer else (("momentum", 0.9),)
+    item = Item(name, (("lr", 0.1), *momentum))
     values = [graph[id].value for id in graph.outputs.values()]
     classes = len(values) == 1 and len(values[0].shape) == 1
 
-    def loss(output: Any, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def loss(output: Any, labels: Tensor, images: Tensor) -> Tensor:
         if classes:
             return F.cross_entropy(over_time(output), labels)
         return torch.stack([each.float().square().mean() for each in outputs_of(output)]).sum()
 
-    return Step(
-        random_images(graph, batch, device),
-        torch.zeros(batch, dtype=torch.int64, device=device),
-        loss,
-        lambda model: torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9),
-        frames=taken(graph).varies,
+    return Step(graph, backend, batch, lambda model, teachers: loss, item, precision)
+
+
+class _Live:
+    """Bytes of the storages that operators have made since and that are alive."""
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        self.now = self.peak = 0
+        self._known = {x.untyped_storage()._cdata for x in before}
+
+    def see(self, x: Tensor) -> None:
+        storage = x.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, key, size).atexit = False
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def step_memory(step: Step, policy: str = "none") -> StepMemory:
+    """Return the memory of a training step under a memory policy.
+
+    Raises UserError if the backend is missing, or if the step needs the values of tensors.
+    """
+    teachers = step.teachers()
+    with _without_values():
+        model = emit(step.graph, 0, step.backend, policy).train()
+        if step.channels_last:
+            to_channels_last(model)
+        value = taken(step.graph)
+        images = torch.empty(*[step.graph.steps] * value.varies, step.batch, *value.shape)
+        loss = step.loss(model, teachers)
+        pixels = loss.shape[1:] if isinstance(loss, Objective) else ()
+        labels = torch.zeros(step.batch, *pixels, dtype=torch.int64)
+        optimizer = make_optimizer(model, step.optimizer)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # makes its state
+        weights = [*model.parameters(), *model.buffers()]
+        state = [x for each in optimizer.state.values() for x in each.values()]
+        if step.averaged:
+            state += [torch.empty_like(x) for x in weights]
+            state.append(torch.zeros((), dtype=torch.int64))  # the number of averages
+        held = [*weights, *filter(torch.is_tensor, state)]
+        gathered = step.processes > 1
+        if gathered:  # gradients that processes add up are never freed
+            held += [x.grad for x in model.parameters() if x.grad is not None]
+        optimizer.zero_grad(set_to_none=not gathered)
+        live = _Live([*held, images, labels])
+        with watching(live.see):
+            saved = _run(step, model, loss, images, labels, live) + _random_states(model)
+            optimizer.step()
+        parameters, standing = size_of(model.parameters()), size_of(held)
+        batch = size_of([images, labels])
+        optimizer_bytes = size_of(held) - size_of(weights) - parameters * gathered
+    if step.on_cpu:
+        batch *= 3  # the one before, and the next
+        standing = 2 * standing + size_of(weights)
+        standing += 2 * size_of(random_state(torch.device("cpu")).values())
+    return StepMemory(
+        policy,
+        step.backend,
+        DTYPES[step.precision],
+        step.batch,
+        step.accumulate,
+        size_of(weights),
+        parameters,
+        optimizer_bytes,
+        parameters if gathered or step.accumulate > 1 else 0,
+        saved,
+        standing + (0 if gathered else parameters),
+        standing + batch + live.peak,
     )
 
 
-def random_images(graph: Graph, batch: int, device: torch.device) -> torch.Tensor:
-    """Images [N, C, H, W] of 0 to 1, or frames [T, N, C, H, W]; whole where the network's are."""
-    value = taken(graph)
-    steps = (graph.steps,) if value.varies else ()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(*steps, batch, *value.shape, generator=generator)
-    return (images.round() if value.kind.is_integer else images).to(device)
+def _run(
+    step: Step, model: Model, loss: LossFunction, images: Tensor, labels: Tensor, live: _Live
+) -> int:
+    """Run forward and backward passes; return the bytes that the first forward pass saves."""
+    saved: list[int] = []
+    other = 0
+
+    def loss_of(outputs: Any, labels: Tensor, images: Tensor) -> Tensor:
+        nonlocal other
+        value = loss(outputs, labels, images)
+        other = size_of([*outputs_of(outputs), value])
+        return value
+
+    def lap(what: str) -> None:
+        if what == "forward":
+            gc.collect()
+            saved.append(live.now - other)
+
+    backward = make_backward(step.gradient)
+    for part in zip(
+        images.tensor_split(step.accumulate, int(taken(step.graph).varies)),
+        labels.tensor_split(step.accumulate),
+        strict=True,
+    ):
+        backward(
+            Part(
+                model,
+                model,
+                *part,
+                loss_of,
+                lambda: autocast(step.precision, torch.device("cpu")),
+                lambda loss: loss / step.accumulate,
+                lap,
+            )
+        )
+    return saved[0]
 
 
-def measured_step(
-    graph: Graph,
-    backend: str,
-    policy: str,
-    make_step: Callable[[Model], Step],
-    precision: str,
-) -> Measured | None:
-    """What a step takes under a policy; None where the device's memory runs out.
+def _random_states(model: Model) -> int:
+    """Return the bytes of random states that segments keep to run again: no operator makes them."""
+    drawing = {
+        (module, node.meta[SEGMENT].index)
+        for module in model.modules()
+        if isinstance(module, Recomputed)
+        for node in module.graph.nodes
+        if SEGMENT in node.meta and node.meta[SEGMENT].random
+    }
+    return len(drawing) * torch.get_rng_state().nbytes
 
-    Raises UserError where this torch does not say what it allocates.
-    """
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Tensors of shapes alone. Raises UserError for what cannot be computed with them."""
     try:
-        model = emit(graph, 0, backend, policy)
-    except (ImportError, ValueError) as error:  # a library, or a backend, that is not there
+        with find("FakeTensorMode")(allow_non_fake_inputs=True):
+            yield
+    except (ImportError, ValueError) as error:  # a library or a backend that is missing
         raise UserError(str(error)) from error
-    try:
-        step = make_step(model)
-        peak = step.peak(model)
     except MissingInternal as error:
         raise UserError(f"{error}; name a policy: {', '.join(POLICIES)}") from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except RuntimeError as error:
+        if type(error).__module__ != "torch._subclasses.fake_tensor":
             raise
-        return None
-    return Measured(
-        peak.total,
-        peak.fixed,
-        device_name(step.images.device),
-        len(step.labels),
-        step.parts,
-        backend,
-        DTYPES[precision],
+        raise UserError(
+            f"the memory of a step is not known, as its loss reads values of tensors ({error}); name "
+            f"a policy: {', '.join(POLICIES)}"
+        ) from error
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors, counting a shared storage once."""
+    storages = {x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in tensors}
+    return sum(storages.values())
+
+
+# -- choosing a policy -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A memory policy, and the step and budget that it was chosen for (None if it was named)."""
+
+    policy: str
+    step: StepMemory | None = None
+    budget: int | None = None
+
+    def __str__(self) -> str:
+        if self.step is None or self.budget is None:
+            return self.policy
+        return f"{self.policy}: {self.step}; the budget is {show_size(self.budget)}"
+
+    def as_dict(self) -> dict[str, object]:
+        step = None if self.step is None else self.step.as_dict()
+        return {"policy": self.policy, "budget": self.budget, "step": step}
+
+
+def choose(graph: Graph, memory: Memory, *, batch: int, backend: str) -> Chosen:
+    """Return the policy for a plain step in float32 with SGD and momentum, as ``fitting`` does."""
+    return fitting(plain_step(graph, backend, batch), memory, free_for(alone().device))
+
+
+def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:
+    """Return the named policy, or the cheapest one whose step fits into a budget and into ``free``
+    bytes (None if not known).
+
+    Raises UserError, which says what might fit, if nothing does.
+    """
+    if isinstance(memory, str):
+        return Chosen(memory)
+    room = memory if free is None else min(memory, free)
+    tried = []
+    for policy in POLICIES:
+        found = step_memory(step, policy)
+        if found.peak <= room:
+            return Chosen(policy, found, memory)
+        tried.append(found)
+    best = min(tried, key=lambda each: each.peak)
+    parts = f" in {step.accumulate} parts" if step.accumulate > 1 else ""
+    raise UserError(
+        f"{step.graph.name} does not fit into {show_size(room)}"
+        f"{', all that this machine has free' if room < memory else ''}: for a batch of {step.batch}"
+        f"{parts}, {step.backend}, {best.dtype}, a step takes {show_size(best.peak)} with the policy "
+        f"{best.policy}; take {_advice(step, best, room)}"
     )
+
+
+def _advice(step: Step, best: StepMemory, room: int) -> str:
+    """Return what might fit."""
+    part = -(-step.batch // step.accumulate)
+    fitting = int(part * (room - best.fixed) / max(1, best.peak - best.fixed))
+    found = []
+    if fitting > 0:
+        found.append(f"a batch of about {min(part - 1, fitting) * step.accumulate}")
+        if fitting < part:
+            found.append(
+                f"accumulate = {-(-step.batch // fitting)}, the same batch in smaller parts"
+            )
+    if step.precision == "float32" and best.fixed < room:
+        half = step_memory(replace(step, precision="bf16"), best.policy)
+        if half.peak < best.peak:
+            found.append(f"precision = bf16, which takes {show_size(half.peak)}")
+    if not found:
+        found.append(
+            "a smaller network or image, or fewer steps: not even a batch of 1 fits (the weights, "
+            f"their gradients and the optimizer alone are {show_size(best.fixed)})"
+        )
+    return ", or ".join(found)
 
 
 def free_for(device: torch.device, processes: int = 1) -> int | None:
-    """What each process could have of a CPU's memory, which ends by killing processes. (A GPU's
-    ends in an error.)"""
+    """Return the share of a CPU's free memory that each process can have; None on a GPU, which
+    reports that its memory is exhausted instead of ending processes."""
     return machine.free_memory() // processes if device.type == "cpu" else None

@@ -285,7 +285,7 @@ def _is_plain(entry: tuple[str, Any]) -> bool:
 
 
 def _policy(noted: object) -> str | None:
-    from danetc.compiler.plans.memory import POLICIES
+    from danetc.compiler.passes.recompute import POLICIES
 
     policy = noted.get("policy") if isinstance(noted, dict) else None
     return policy if policy in POLICIES else None

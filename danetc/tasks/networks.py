@@ -64,7 +64,7 @@ def build(
         memory: what is saved for the backward pass. ``none`` saves all that it needs;
             ``recompute`` saves the input of each block and runs the block again, with the same
             results bit for bit; a size, as in ``"8GB"``, takes the cheaper one with which a training
-            step fits: a step is run with each and its peak measured, on the GPU if there is one.
+            step fits, by its peak as computed without running it.
         batch: how many samples that step has (float32, SGD with momentum).
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
@@ -74,7 +74,7 @@ def build(
     what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there,
     for what is no policy or size, and where nothing fits into a size.
     """
-    from danetc.compiler.plans.memory import parse_memory
+    from danetc.arguments import parse_memory
     from danetc.tasks.memory import choose
 
     try:
@@ -170,7 +170,7 @@ def network_of(
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
     """The model of a graph. Raises UserError for a backend or a memory policy that is not there."""
     from danetc.compiler.emit.fx import BACKENDS, emit
-    from danetc.compiler.plans.memory import POLICIES
+    from danetc.compiler.passes.recompute import POLICIES
 
     if backend not in BACKENDS:
         raise UserError(f"there is no backend {backend}; there are {', '.join(BACKENDS)}")

@@ -59,14 +59,11 @@ class ItemSpec:
 class OptimizerSpec(ItemSpec):
     """An optimizer: ``torch`` is its class in ``torch.optim``, which takes the arguments by name.
 
-    Above ``largest_rate`` no network trains. ``copies`` of the weights are kept beside them,
-    ``momentum_copies`` where its ``momentum`` is not 0.
+    Above ``largest_rate`` no network trains.
     """
 
     torch: str
     largest_rate: float
-    copies: int
-    momentum_copies: int | None = None
 
 
 TARGETS = ("classes", "pixels", "numbers")

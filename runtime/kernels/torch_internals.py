@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, lru_cache
@@ -141,6 +141,8 @@ TABLE = _table(
         ),
     ),
     (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
+    (InternalUse.ALLOCATIONS, "torch.utils._python_dispatch", ("TorchDispatchMode",)),
+    (InternalUse.ALLOCATIONS, "torch.utils._pytree", ("tree_leaves",)),
     (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
     (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
     (InternalUse.PASSES, "torch", ("_C._current_graph_task_id",)),
@@ -475,6 +477,35 @@ def allocations(recorder: profile) -> list[tuple[int, int, int]]:
             fields: Any = event.extra_fields
             if fields.device.type == "cpu" and fields.ptr is not None:
                 found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
+    return found
+
+
+def watching(see: Callable[[Tensor], None]) -> AbstractContextManager[object]:
+    """Return a context in which ``see`` gets each tensor that an operator returns.
+
+    Statistics of norms are float32, as those of real tensors are: fake kernels give them the type
+    of the input. Raises MissingInternal.
+    """
+    tree_leaves = find("tree_leaves")
+    aten = torch.ops.aten
+    norms = {
+        norm.default
+        for norm in (aten.native_batch_norm, aten.native_group_norm, aten.native_layer_norm)
+    }
+
+    class Watching(find("TorchDispatchMode")):  # type: ignore[misc]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if func in norms:
+                result = (result[0], *(value.float() for value in result[1:]))
+            for value in tree_leaves(result):
+                if isinstance(value, Tensor):
+                    see(value)
+            return result
+
+    found: AbstractContextManager[object] = Watching()
     return found
 
 

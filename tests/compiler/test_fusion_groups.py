@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from danetc.compiler.emit.fx import saves_parts
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
-from danetc.compiler.plans.saved_bytes import saves_parts
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small, variety
 
@@ -177,5 +177,5 @@ def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
     assert joined
     for node in joined:
         readers = [graph[id] for id in users[node.id]]
-        assert saves_parts(node, readers) is parts
+        assert saves_parts(graph, node, users[node.id]) is parts
         assert (not parts) is any(reader.op == "conv" for reader in readers)

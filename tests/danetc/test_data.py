@@ -135,5 +135,5 @@ def test_what_a_file_has_beside_its_data_is_said(danetc: Run, small: Path, tmp_p
     assert report.record["notices"] == [told]
     assert report.record["augment"] is None
     planned = danetc("train", small, "--recipe", "digits", "--data", "npz:a.npz", "--dry-run", "-q",
-                     "--set", "recipe.batch=10", "--dry-run-seconds", "0.001")  # fmt: skip
+                     "--set", "recipe.batch=10")  # fmt: skip
     assert told in planned.err

@@ -189,10 +189,10 @@ def test_a_dry_run_tells_cells_cost_and_time(
     text = danetc(*arguments, *grid)
     assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
     assert "3 new" in text.out
-    monkeypatch.setattr("danetc.tasks.training.dry_run.free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
     untimed = danetc(*arguments, *grid)
     assert untimed.status == 0
-    assert "phase train: not timed: a step holds at least" in untimed.out
+    assert "phase train is not timed: a step takes " in untimed.out
     assert "the runs take about" not in untimed.out
     record = json.loads(danetc(*arguments, *grid, "--json").out)
     assert record["seconds"] is record["cells"][0]["seconds"] is None
@@ -227,9 +227,6 @@ def planned(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
 
     def dry_run(request: TrainingRequest, **rest: Any) -> dict[str, Any]:
-        if rest["seconds"] < 1:
-            short = {"name": "train", "not_timed": "time was over"}
-            return {"seconds": None, "phases": [short, {"name": "last", "not_waited_for": "some"}]}
         assert (request.seeds, request.output is not None) == (None, True)
         return {"seconds": 30.0 * request.settings["steps"], "phases": [{"name": "train"}]}
 
@@ -259,13 +256,17 @@ def test_a_dry_run_adds_up_the_times_of_runs(planned: Callable[..., Result]) -> 
     assert "timing steps" not in planned("--dry-run", "--quiet").err
 
 
-def test_a_dry_run_says_what_it_could_not_time(planned: Callable[..., Result]) -> None:
-    arguments = ("--dry-run", "--dry-run-seconds", "0.5")
-    reason = "phase train: not timed: time was over; phase last: some"
-    shown = planned(*arguments)
+def test_a_dry_run_says_what_it_could_not_time(
+    planned: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = [{"name": "train", "not_timed": "it is too large"}, {"name": "last"}]
+    record = {"seconds": None, "phases": phases}
+    monkeypatch.setattr("danetc.tasks.grid.dry_run.dry_run", lambda request, **rest: record)
+    reason = "phase train is not timed: it is too large"
+    shown = planned("--dry-run")
     assert f"small,steps=1: {reason}" in shown.out
     assert "the runs take about" not in shown.out
-    record = json.loads(planned(*arguments, "--json").out)
+    record = json.loads(planned("--dry-run", "--json").out)
     assert record["seconds"] is None
     assert [cell["not_timed"] for cell in record["cells"]] == [reason, reason]
 

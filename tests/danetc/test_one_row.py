@@ -23,10 +23,9 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import OPS, Op, Parameter, TorchFunction, TorchModule, kinds, shapes
 from danetc.compiler.ir.ops.forms import function
-from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import OPCODES, OpInfo
 from danetc.dsl.ranges import REAL, NumberRange
-from tests.compiler.test_memory import check_exact
+from tests.differential.test_step_memory import check_exact
 
 from .conftest import Run
 
@@ -59,7 +58,7 @@ def plain(dice: Random, name: str) -> Op:
     """A function of each number."""
     target = dice.choice([f"torch.nn.functional.{name}" for name in ("silu", "mish", "selu")])
     emit = function(target, layout="any")
-    return Op(name, "bends", shapes.same, kinds.analog, emit, saved=Saved(inputs=True))
+    return Op(name, "bends", shapes.same, kinds.analog, emit)
 
 
 def sized(dice: Random, name: str) -> Op:
@@ -72,7 +71,6 @@ def sized(dice: Random, name: str) -> Op:
         kinds.analog,
         lambda attrs, values, value, context: TorchFunction(target, (attrs["bend"],), layout="any"),
         (Parameter("bend", float, "the slope below 0", 0.1, 0.0, 1.0),),
-        saved=Saved(inputs=True),
     )
 
 
@@ -90,14 +88,14 @@ def heavy(dice: Random, name: str) -> Op:
         return Op(
             name, "a slope for each channel", shapes.same, kinds.analog,
             lambda attrs, values, value, context: TorchModule("torch.nn.PReLU", values[0].shape[:1]),
-            weights=prelu, saved=Saved(inputs=True),
+            weights=prelu,
         )  # fmt: skip
     return Op(
         name, "mixes the channels of each pixel", shapes.same, kinds.analog,
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.Conv2d", (values[0].shape[0],) * 2, {"kernel_size": 1}
         ),
-        weights=square, saved=Saved(inputs=True, half=True),
+        weights=square,
         macs=lambda attrs, values, shape: shape[0] * math.prod(shape),
     )  # fmt: skip
 

@@ -16,8 +16,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.plans.memory import step_memory
-from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
@@ -211,19 +209,6 @@ network n(blocks = 1) {
 
     few, many = (len(build(checked, settings={"blocks": n}).nodes) for n in (10, 1000))
     assert (few - 2) * 100 == many - 2
-
-
-@pytest.mark.parametrize("memory", ["none", "recompute"])
-@pytest.mark.parametrize("backend", ["eager", "fused"])
-@pytest.mark.parametrize("name", CASES)
-def test_saved_bytes_are_those_of_the_summary(name: str, backend: str, memory: str) -> None:
-    graph = graph_of(name, 3)
-    if backend == "fused" and name == "delays":
-        pytest.skip("its neuron stands outside of a loop, and would be compiled")
-    model = emit(graph, 0, backend, memory).train()
-    x, labels = frames(3).float(), torch.tensor([0, 1, 2])
-    found = saved_bytes(lambda: F.cross_entropy(model(x), labels))
-    assert found == step_memory(graph, 3, backend, memory).saved
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "delays"])

@@ -22,7 +22,6 @@ from danetc.compiler.ir.ops.row import (
     whole,
     word,
 )
-from danetc.compiler.ir.ops.saved import WIDE, Saved, Sizes
 from danetc.compiler.ir.ops.scheduled import at_start, is_scheduled
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import constant
@@ -217,20 +216,6 @@ def _hides(attrs: Attrs) -> bool:
     return attrs["window"] is not None and attrs["masked"] == 1.0
 
 
-def _masked(sizes: Sizes) -> int:
-    """The weights as the window leaves them, for the gradient of what they multiply, and where it
-    hides a share the factors that make them.
-
-    In half precision the first are the copy of the weights that any layer has.
-    """
-    attrs = sizes.node.attrs
-    if attrs["window"] is None:
-        return 0
-    factors = 0 if _hides(attrs) else 1
-    made = sizes.computed >= WIDE and sizes.trained
-    return WIDE * whole(attrs, "steps") ** 2 * (factors + made)
-
-
 def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
     if attrs["window"] is None:
         return "linear over T", ""
@@ -241,13 +226,6 @@ def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
 
 def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
     return 0.0 if x == 0.0 and not attrs["bias"] else None
-
-
-def _padded_steps(sizes: Sizes) -> int:
-    """What is convolved: a copy with time inside, padded."""
-    attrs = sizes.node.attrs
-    steps = sizes.steps + whole(attrs, "before") + whole(attrs, "after")
-    return sizes.inputs[0] // sizes.steps * steps * sizes.computed
 
 
 def _padded(attrs: Attrs, values: Values) -> Shape:
@@ -347,7 +325,6 @@ ROWS = (
         weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
         onnx=onnx.conv_transposed,
-        saved=Saved(inputs=True, half=True),
         example="conv_transposed(4)",
     ),
     Op(
@@ -362,7 +339,6 @@ ROWS = (
         start=_zero_without_bias,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
         nir="conv", onnx=onnx.conv,
-        saved=Saved(inputs=True, half=True), packs=lambda values: bool(values[0].kind.bits),
     ),
     Op(
         "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog, _time_conv,
@@ -375,7 +351,6 @@ ROWS = (
         weights=_weights(("kernel",)), weighted=True, macs=_macs, linear=True,
         start=_zero_without_bias, label=_time_label,
         onnx=onnx.conv_over_time,
-        saved=Saved(extra=_padded_steps, half=True),
     ),
     Op(
         "linear_over_time", "of T steps T others", shapes.same, kinds.analog, _time_linear,
@@ -387,11 +362,10 @@ ROWS = (
             Parameter("masked", float, "how far the window hides other steps, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),
         public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
-        buffers=lambda attrs, values, context: WIDE * is_scheduled(attrs["masked"]),
+        buffers=lambda attrs, values, context: 4 * is_scheduled(attrs["masked"]),
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
         linear=True, start=_zero_without_bias, label=_time_linear_label,
         onnx=onnx.linear_over_time,
-        saved=Saved(inputs=True, extra=_masked, half=True, product=True),
     ),
     Op(
         "pad", "a border of 0", _padded, _with_zero, _pad,
@@ -402,7 +376,7 @@ ROWS = (
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
         linear=True, start=starts.zero,
-        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad, saved=Saved(),
+        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad,
         example="pad(1)",
     ),
 )  # fmt: skip

@@ -27,7 +27,6 @@ from danetc.compiler.ir.ops.row import (
     whole,
     word,
 )
-from danetc.compiler.ir.ops.saved import Saved, for_others
 from danetc.dsl import ranges
 from danetc.dsl.kinds import PRECISIONS, Kind
 from danetc.dsl.ranges import NumberRange
@@ -216,10 +215,6 @@ _FACTORS = {"Scores": 2, "Mix": 2, "KeysFirst": 3}
 """How many operands the modules multiply."""
 
 
-def _packs(values: Values) -> bool:
-    return any(value.kind.bits for value in values)
-
-
 def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     args = tuple(attrs[name] for name in ("before", "after", "outside"))
     return TorchFunction("danetc.runtime.layers.attention.band", args, layout="any")
@@ -245,7 +240,6 @@ _ORDER = word(
     EXACT,
     (EXACT, KEYS_FIRST, QUERIES_FIRST),
 )
-_SAVED = Saved(inputs=True, half=True, wanted=for_others)
 
 ROWS = (
     Op(
@@ -255,7 +249,7 @@ ROWS = (
         fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
         absorbing=0.0, products=_products_of_scores, pixels=False,
         label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
-        onnx=onnx.scores, saved=_SAVED, packs=_packs,
+        onnx=onnx.scores,
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
@@ -263,7 +257,7 @@ ROWS = (
         _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
         absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
-        onnx=onnx.mix, saved=_SAVED, packs=_packs,
+        onnx=onnx.mix,
         example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
@@ -273,7 +267,7 @@ ROWS = (
         fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
         size_of=3, public=False, absorbing=0.0, products=_products_at_once,
         label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
-        onnx=onnx.keys_first, saved=_SAVED, packs=_packs,
+        onnx=onnx.keys_first,
     ),
     Op(
         "band", "keeps what is near the diagonal of rows and columns: a mask of scores",
@@ -286,7 +280,6 @@ ROWS = (
         linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
         label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),
         onnx=onnx.band,
-        saved=Saved(extra=lambda sizes: prod(sizes.node.value.shape[1:])),
         example="scores(a, b) -> band(before = 8, after = 0)",
     ),
 )  # fmt: skip

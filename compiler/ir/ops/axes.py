@@ -27,7 +27,6 @@ from danetc.compiler.ir.ops.row import (
     whole,
     word,
 )
-from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
 from danetc.dsl.syntax.words import AXES
@@ -203,47 +202,45 @@ def _as_map(attrs: Attrs, values: Values) -> Shape:
 ROWS = (
     Op(
         "sum", "sum over an axis", shapes.reduced, _summed, nothing, _OVER,
-        stands_for=_reduced("sum"), saved=Saved(),
+        stands_for=_reduced("sum"),
         example="sum(over = channels, groups = 2)",
     ),
     Op(
         "mean", "mean over an axis", shapes.reduced, _averaged, nothing, _OVER,
-        stands_for=_reduced("mean", "global_avgpool"), saved=Saved(),
+        stands_for=_reduced("mean", "global_avgpool"),
         example="mean(over = rows)",
     ),
     Op(
         "max", "the greatest over an axis; equal ones share the gradient", shapes.reduced, kinds.kept,
-        nothing, _OVER, stands_for=_reduced("max"), saved=Saved(),
+        nothing, _OVER, stands_for=_reduced("max"),
         example="max(over = time)",
     ),
     Op(
         "sum_over", "sum over an axis", shapes.reduced, _summed,
         axis_function("sum_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=starts.zero, label=_label("Σ"), onnx=onnx.reduced("ReduceSum"), saved=Saved(),
+        start=starts.zero, label=_label("Σ"), onnx=onnx.reduced("ReduceSum"),
     ),
     Op(
         "mean_over", "mean over an axis", shapes.reduced, _averaged,
         axis_function("mean_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=starts.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"), saved=Saved(),
+        start=starts.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"),
     ),
     Op(
         "max_over", "the greatest over an axis", shapes.reduced, kinds.kept,
         axis_function("max_over", "over", "groups"), _OVER_AXIS, public=False,
-        start=starts.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"), saved=Saved(inputs=True, output=True),
+        start=starts.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"),
     ),
     Op(
         "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
         ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
         ahead=lambda attrs: True, linear=True, start=starts.zero, label=_over_time("Σ"),
         onnx=general.over_time("ReduceSum"),
-        saved=Saved(),
     ),
     Op(
         "max_over_time", "the greatest of the time steps", shapes.same, kinds.kept,
         ours("max_over_time", steps=False), public=False, time="reduces",
         ahead=lambda attrs: True, start=starts.unchanged, label=_over_time("max"),
         onnx=general.over_time("ReduceMax"),
-        saved=Saved(inputs=True, output=True),
     ),
     Op(
         "swap", "two axes change places", _swapped, kinds.kept, _swap,
@@ -252,40 +249,40 @@ ROWS = (
             word("b", "the other", words=(*shapes.AXES, "time")),
         ),
         chosen=_swap_chosen, linear=True, start=starts.unchanged,
-        label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap, saved=Saved(),
+        label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
         example="swap(channels, rows)",
     ),
     Op(
         "steps_as_axis", "the time steps side by side, as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("steps_as_axis"), _TIMED, public=False, time="reduces", whole_run=True,
         ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
-        label=_swap_label, onnx=onnx.steps_as_axis, saved=Saved(),
+        label=_swap_label, onnx=onnx.steps_as_axis,
     ),
     Op(
         "axis_as_steps", "an axis as time steps", _with_extent(lambda attrs: 1),
         kinds.kept, _with_time("axis_as_steps"), _TIMED, public=False, time="creates",
         ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
-        label=_swap_label, onnx=onnx.axis_as_steps, saved=Saved(),
+        label=_swap_label, onnx=onnx.axis_as_steps,
     ),
     Op(
         "swap_with_time", "time and an axis change places", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("swap_with_time"), _TIMED, public=False, time="mixes",
         ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
-        label=_swap_label, onnx=onnx.swap_with_time, saved=Saved(),
+        label=_swap_label, onnx=onnx.swap_with_time,
     ),
     Op(
         "repeat_channels", "each channel several times", _upsampled, kinds.kept,
         axis_function("repeat_channels", "scale"),
         (integer("scale", "how many times each channel stands there", high=2**16),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
-        label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels, saved=Saved(),
+        label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels,
     ),
     Op(
         "slice", "channels of a value, from one to another", _sliced, kinds.kept,
         axis_function("slice_channels", "first", "last"),
         (integer("first", "the first channel", low=0), integer("last", "the last channel", low=0)),
         public=False, linear=True, start=starts.unchanged,
-        label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels, saved=Saved(),
+        label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
     ),
     Op(
         "shuffle", "channel shuffle: a channel of each group in turn", _shuffled, kinds.kept,
@@ -293,7 +290,7 @@ ROWS = (
         (integer("groups", "groups that the channels are taken from in turn"),),
         linear=True, start=starts.unchanged,
         same=lambda attrs: attrs["groups"] == 1,
-        label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle, saved=Saved(),
+        label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle,
         example="shuffle(2)", source="Zhang et al., CVPR 2018",
     ),
     Op(
@@ -306,13 +303,12 @@ ROWS = (
         ),
         linear=True, start=starts.unchanged,
         label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
-        onnx=onnx.reshape, saved=Saved(view=True), example="reshape(8, 256)",
+        onnx=onnx.reshape, example="reshape(8, 256)",
     ),
     Op(
         "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,
         lambda attrs, values, value, context: TorchFunction(f"{_MODULE}.as_map", layout="any"),
         public=False, same=lambda attrs: True, linear=True, start=starts.unchanged,
         onnx=onnx.as_map,
-        saved=Saved(view=True),
     ),
 )  # fmt: skip

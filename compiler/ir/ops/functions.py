@@ -12,7 +12,6 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import functions as onnx
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
-from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
@@ -48,27 +47,25 @@ def _above_zero(attrs: Attrs, values: Values) -> Kind:
 ROWS = (
     Op(
         "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
-        start=lambda attrs, x: max(x, 0.0), onnx=general.operator("Relu"), saved=Saved(output=True),
+        start=lambda attrs, x: max(x, 0.0), onnx=general.operator("Relu"),
         example="conv(16) -> relu",
     ),
     Op(
         "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
-        linear=True, nir="same", onnx=general.same, saved=Saved(),
+        linear=True, nir="same", onnx=general.same,
         example="a * (a -> detach)",
     ),
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
         onnx=general.operator("Sigmoid"),
-        saved=Saved(output=True),
         example="conv(16) -> sigmoid",
     ),
     Op(
         "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
         function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
         onnx=general.operator("Tanh"),
-        saved=Saved(output=True),
         example="conv(16) -> tanh",
     ),
     Op(
@@ -76,7 +73,6 @@ ROWS = (
         function("torch.nn.functional.softplus", layout="any"),
         start=lambda attrs, x: softplus(x),
         onnx=general.operator("Softplus"),
-        saved=Saved(inputs=True),
         example="conv(16) -> softplus",
     ),
     Op(
@@ -84,21 +80,18 @@ ROWS = (
         function("torch.nn.functional.gelu", layout="any"),
         start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
         onnx=general.operator("Gelu"),
-        saved=Saved(inputs=True),
         example="conv(16) -> gelu", source="Hendrycks and Gimpel, 2016",
     ),
     Op(
         "sqrt", "square root", shapes.same, kinds.analog,
         function("torch.sqrt", layout="any"), public=False, start=lambda attrs, x: math.sqrt(x),
         onnx=general.operator("Sqrt"),
-        saved=Saved(output=True),
     ),
     Op(
         "softmax", "shares along an axis: positive, of sum 1", _softmax_shape, kinds.analog, _softmax,
         (word("over", "the axis along which the sum is 1", "channels", (*shapes.AXES, "time")),),
         stands_for=_softmax_over,
         onnx=onnx.softmax,
-        saved=Saved(output=True),
         example="scores(a, b) -> softmax(over = columns)",
     ),
     Op(
@@ -106,6 +99,5 @@ ROWS = (
         _softmax_over_time, public=False, time="mixes", ahead=lambda attrs: True,
         label=lambda attrs: ("softmax over T", ""),
         onnx=onnx.softmax_over_time,
-        saved=Saved(output=True),
     ),
 )  # fmt: skip

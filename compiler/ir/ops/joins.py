@@ -11,7 +11,6 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.onnx import joins as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
-from danetc.compiler.ir.ops.saved import Saved, factor_of, for_others, for_quotient
 from danetc.dsl import ranges
 
 
@@ -48,11 +47,6 @@ def _affine_constant(attrs: Attrs) -> float | None:
     return number(attrs, "offset") if attrs["factor"] == 0 else None
 
 
-def _packs(values: Values) -> bool:
-    alike = len({(value.shape, value.varies) for value in values}) == 1
-    return len(values) == 2 and alike and any(value.kind.bits for value in values)
-
-
 def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     alike = len({operand.varies for operand in values}) == 1
     # else the static ones are the same at each step
@@ -71,41 +65,35 @@ ROWS = (
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
         nir="sum", onnx=general.folded("Add"),
-        saved=Saved(),
     ),
     Op(
         "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
         function("operator.sub", fold=True), public=False, operands=(2, 2),
         linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
         nir="sum", onnx=general.folded("Sub"),
-        saved=Saved(),
     ),
     Op(
         "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
         function("operator.mul", fold=True), public=False, operands=(2, None),
         numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
         onnx=general.folded("Mul"),
-        saved=Saved(inputs=True, wanted=for_others), packs=_packs,
     ),
     Op(
         "div", "quotient", shapes.joined, kinds.analog,
         function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
         onnx=general.folded("Div"),
-        saved=Saved(inputs=True, wanted=for_quotient),
     ),
     Op(
         "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),
         function("torch.maximum", fold=True), public=False, operands=(2, None),
         numbers=max, commutes=True, rule="max", sign="max",
         onnx=general.folded("Max"),
-        saved=Saved(inputs=True),
     ),
     Op(
         "minimum", "elementwise minimum", shapes.joined, kinds.folded(ranges.smaller),
         function("torch.minimum", fold=True), public=False, operands=(2, None),
         numbers=min, commutes=True, rule="min", sign="min",
         onnx=general.folded("Min"),
-        saved=Saved(inputs=True),
     ),
     Op(
         "affine", "factor * x + offset", shapes.same, kinds.scaled, _affine,
@@ -117,18 +105,15 @@ ROWS = (
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
         equation=_affine_equation,
         nir="scale", onnx=onnx.affine,
-        saved=Saved(small=factor_of),
     ),
     Op(
         "beside", "what a neuron of several inputs takes", shapes.beside, kinds.either, _beside,
         public=False, operands=(2, None), linear=True, sign="[]",
         onnx=onnx.beside,
-        saved=Saved(),
     ),
     Op(
         "concat", "channels side by side", shapes.concatenated, kinds.either, _concat,
         public=False, operands=(2, None), linear=True, rule="concat", sign="cat",
         onnx=onnx.concat,
-        saved=Saved(),
     ),
 )  # fmt: skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.onnx import learnt as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, whole
-from danetc.compiler.ir.ops.saved import Saved, share_of_way, way
 from danetc.dsl.neuron.learn import Learn
 
 BOUNDS = ("above", "below")
@@ -45,10 +44,6 @@ def _label(attrs: Attrs) -> tuple[str, str]:
     )
 
 
-def _is_weight(node: Node) -> bool:
-    return not _is_bounded(node.attrs)
-
-
 ROWS = (
     Op(
         "parameter", "numbers that are trained by themselves", _shape, kinds.analog, _module,
@@ -64,6 +59,5 @@ ROWS = (
         public=False, operands=(0, 0), for_samples=False, weights=_weights,
         constant=lambda attrs: number(attrs, "init"), label=_label,
         onnx=onnx.parameter,
-        saved=Saved(small=way, extra=share_of_way, is_weight=_is_weight),
     ),
 )  # fmt: skip

@@ -21,14 +21,6 @@ from danetc.compiler.ir.ops.row import (
     whole,
     word,
 )
-from danetc.compiler.ir.ops.saved import (
-    Saved,
-    batch_statistics,
-    copied,
-    group_statistics,
-    pixel_statistics,
-    statistics,
-)
 
 _INIT = Parameter("init", float, "what its weights start at", 1.0, 0.0, 1e3)
 _NUMBER = 4
@@ -207,13 +199,6 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
     )
 
 
-_SAVED = Saved(
-    inputs=True,
-    small=batch_statistics,
-    copies=copied,
-    extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
-)
-
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N together, or per step", _batch_shape, kinds.analog, _batch_module,
@@ -222,16 +207,14 @@ ROWS = (
         all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         nir="norm", onnx=onnx.batchnorm,
-        saved=_SAVED,
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
     Op(
         "batchnorm_with", "batch norm with another eps, without a bias or with a border",
         _bordered, kinds.analog, _batch_with, (_INIT, _PER_STEP, *_WITH),
         public=False, weights=_weights_with, norm="channel", affine=_is_plain, all_steps=_all_steps,
-        reads_moved=lambda attrs: not attrs["per_step"] and not _is_plain(attrs),
         buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
-        nir="norm", onnx=onnx.batchnorm_with, saved=_SAVED,
+        nir="norm", onnx=onnx.batchnorm_with,
     ),
     Op(
         "tebn", "batch norm over T and N together, times a learnt factor for each time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
@@ -239,9 +222,6 @@ ROWS = (
         buffers=_statistics, constant=_silent, start=starts.zero,
         label=_label("TEBN"),
         onnx=onnx.tebn,
-        saved=Saved(  # what is normed but not yet scaled, by factors of float32
-            inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True
-        ),
         example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
     ),
     Op(
@@ -250,7 +230,6 @@ ROWS = (
         weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         onnx=onnx.groupnorm,
-        saved=Saved(inputs=True, extra=group_statistics),
         example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
     Op(
@@ -258,14 +237,12 @@ ROWS = (
         (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("LN", ""),
         onnx=onnx.layernorm,
-        saved=Saved(inputs=True, extra=pixel_statistics),
         example="conv(16) -> layernorm", source="Ba et al., 2016",
     ),
     Op(
         "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,
         (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
-        saved=Saved(inputs=True, small=statistics),
         example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",
     ),
 )  # fmt: skip

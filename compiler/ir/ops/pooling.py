@@ -21,7 +21,6 @@ from danetc.compiler.ir.ops.row import (
     integer,
     whole,
 )
-from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
 from danetc.dsl.kinds import Kind
 
@@ -107,11 +106,6 @@ ROWS = (
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         onnx=onnx.pooling("MaxPool"),
-        saved=Saved(inputs=True, extra=lambda sizes: PLACE * sizes.output),
-        saved_fused=Saved(
-            small=lambda sizes: sizes.output if distance(sizes) == 1 else 0,
-            extra=lambda sizes: 2 * sizes.output if distance(sizes) == 2 else 0,
-        ),
         example="maxpool(3, stride = 2)",
     ),
     Op(
@@ -122,7 +116,6 @@ ROWS = (
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         nir="avgpool", onnx=onnx.pooling("AveragePool", count_include_pad=1),
-        saved=Saved(inputs=True), saved_fused=Saved(),
         example="avgpool(2)",
     ),
     Op(
@@ -131,7 +124,6 @@ ROWS = (
         public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
         nir="avgpool", onnx=general.operator("GlobalAveragePool"),
-        saved=Saved(),
     ),
     Op(
         "upsample", "a larger map: each pixel several times, or bilinear", shapes.scaled, kinds.kept,
@@ -149,7 +141,7 @@ ROWS = (
             Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, onnx=onnx.upsample, saved=Saved(),
+        start=starts.unchanged, onnx=onnx.upsample,
         example="upsample(2)",
     ),
     Op(
@@ -161,7 +153,6 @@ ROWS = (
         public=False, same_shape=True, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
         onnx=onnx.resize,
-        saved=Saved(),
     ),
     Op(
         "bilinear", "a map larger by a factor, each pixel of four", shapes.scaled, kinds.analog,
@@ -170,13 +161,12 @@ ROWS = (
         ),
         (integer("scale", "how many times as high and wide", 2, high=2**12),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize, saved=Saved(),
+        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize,
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=starts.unchanged,
         nir="flatten", onnx=general.operator("Flatten", axis=1),
-        saved=Saved(view=True),
         example="flatten",
     ),
 )  # fmt: skip

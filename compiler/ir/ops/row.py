@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
@@ -153,8 +152,6 @@ class Op:
     emit: Emit
     """What it becomes in a model; None of one that no model has."""
     parameters: tuple[Parameter, ...] = ()
-    saved: Saved = field(kw_only=True)
-    """What it keeps for the backward pass, operation by operation."""
 
     # -- in the language
     public: bool = True
@@ -225,19 +222,12 @@ class Op:
     """A norm that is one factor and one offset a channel where nothing is trained."""
     buffers: Callable[[Attrs, Values, Context], int] = lambda attrs, values, context: 0
     """Bytes of what it holds beside weights: running means and variances."""
-    reads_moved: Callable[[Attrs], bool] = lambda attrs: False
-    """What it gives in training depends on those as it has just moved them, so that a segment that
-    runs again keeps them as they were."""
-    saved_fused: Saved | None = None
-    """The same under the fused backend, where that is another (of neurons the plan says it)."""
     fused: Emit | None = None
     """What it becomes under the fused backend, where that is another and the row says it."""
     onnx: OnnxForm | None = None
     """What it becomes in a file of ONNX; None of one that has no form there."""
     nir: str = ""
     """What it becomes in a graph of NIR (``compiler.emit.nir``); empty of one that NIR has not."""
-    packs: Callable[[Values], bool] = lambda values: False
-    """Whether the fused backend keeps spikes and counts that it takes in bits."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
     """Multiply-accumulates of one sample at one step, of an operation that multiplies its first
     operand."""
@@ -310,10 +300,6 @@ class Op:
             return self.products(attrs, values, shape)
         macs = self.macs(attrs, values, shape)
         return (Product(macs, (values[0].kind,)),) if macs else ()
-
-    def saves(self, fused: bool) -> Saved:
-        """What it keeps under a backend."""
-        return self.saved if self.saved_fused is None or not fused else self.saved_fused
 
     def per_step(self, attrs: Attrs) -> bool:
         """Whether it has parameters for each time step, by its attributes (a neuron's program says

@@ -7,7 +7,6 @@ from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import norms as onnx
 from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, integer, whole
-from danetc.compiler.ir.ops.saved import Saved
 
 _NUMBER, _COUNTER = 4, 8
 """Bytes of a number (float32), and of the count of batches (int64)."""
@@ -40,10 +39,8 @@ ROWS = (
         ),
         time="constant", gradient=False,
         buffers=lambda attrs, values, context: _NUMBER * whole(attrs, "groups") + _COUNTER,
-        reads_moved=lambda attrs: True,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
         onnx=onnx.running_mean,
-        saved=Saved(),
         example="a - (a -> running_mean)",
     ),
 )  # fmt: skip

@@ -11,7 +11,6 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.onnx import time as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
-from danetc.compiler.ir.ops.saved import Saved, Sizes, mask
 
 
 def _never(attrs: Attrs) -> bool:
@@ -52,19 +51,12 @@ def _sample_dropout(attrs: Attrs, values: Values, value: Value, context: Context
     return TorchModule("danetc.runtime.layers.time.SampleDropout", args, layout="seq")
 
 
-def _one_step(sizes: Sizes) -> int:
-    """A factor for each number of one step."""
-    node = sizes.node
-    return sizes.output // (sizes.steps if node.value.varies else 1) * sizes.width
-
-
 ROWS = (
     Op(
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
         numbers=lambda x: x[0], start=starts.unchanged,
         nir="same", onnx=general.repeat,
-        saved=Saved(),  # a view, which who reads it copies
     ),
     # regularisation: analog in training, so analog here
     Op(
@@ -78,7 +70,6 @@ ROWS = (
         random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
-        saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
     ),
     Op(
@@ -87,7 +78,6 @@ ROWS = (
         public=False, random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
         nir="same", onnx=general.same,
-        saved=Saved(extra=_one_step),
     ),
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
@@ -95,7 +85,6 @@ ROWS = (
         random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
-        saved=Saved(extra=mask),
         example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
     Op(
@@ -104,27 +93,23 @@ ROWS = (
         (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
         time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
         onnx=onnx.delay,
-        saved=Saved(),
         example="delay(1)",
     ),
     Op(
         "carry", "what a value of the loop was some steps before", shapes.same, kinds.with_zero, _carried,
         (_STEPS,), public=False, operands=(0, 0), time="mixes", cuts=True, label=_delay_label,
-        saved=Saved(),
     ),
     Op(
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
         ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
         label=lambda attrs: ("mean over T", ""),
         nir="mean", onnx=general.over_time("ReduceMean"),
-        saved=Saved(),
         example="mean_over_time",
     ),
     Op(
         "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
         onnx=onnx.poisson,
-        saved=Saved(),
         example="in -> poisson -> conv(8) -> norm -> spike",
     ),
     Op(
@@ -133,7 +118,6 @@ ROWS = (
         (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
         time="creates", whole_run=True, gradient=False,
         onnx=onnx.latency,
-        saved=Saved(),
         example="in -> latency(tau = 6) -> conv(8) -> norm -> spike",
     ),
 )  # fmt: skip

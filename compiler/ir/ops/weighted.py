@@ -13,7 +13,6 @@ from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import weighted as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
-from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.syntax.words import AXES
 
 
@@ -52,10 +51,6 @@ def windows(attrs: Attrs, size: str = "") -> str:
     forms = (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}"))
     shown = [form.format(attrs[name]) for name, form in forms if attrs.get(name) not in (None, 1)]
     return " ".join([*([size] if size else []), *shown])
-
-
-def _packs(values: Values) -> bool:
-    return bool(values[0].kind.bits)
 
 
 def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -99,7 +94,6 @@ ROWS = (
     Op(
         "input", "the network's input", lambda attrs, values: (), kinds.analog, nothing,
         operands=(0, 0), public=False,
-        saved=Saved(),
     ),
     Op(
         "conv", "2-D convolution", shapes.convolved, kinds.analog, _conv_module,
@@ -122,7 +116,6 @@ ROWS = (
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
         linear=True, start=_zero_without_bias, label=_conv_label,
         nir="conv", onnx=onnx.conv,
-        saved=Saved(inputs=True, half=True), packs=_packs,
         example="conv(16, kernel = 5, stride = 2)",
     ),
     Op(
@@ -147,13 +140,12 @@ ROWS = (
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
         nir="linear", onnx=onnx.linear,
-        saved=Saved(inputs=True, half=True, product=True),
         example="flatten -> linear(10)",
     ),
     Op(
         "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,
         public=False, time="neuron", weights=_neuron_weights, buffers=_neuron_buffers,
         label=lambda attrs: (str(attrs["neuron"]), ""),
-        nir="neuron", saved=Saved(inputs=True),
+        nir="neuron",
     ),
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from danetc.output.echo import echo, json_text
 from danetc.output.summary import print_table
@@ -16,9 +15,8 @@ from danetc.tasks.training.dry_run import dry_run
 from danetc.tasks.training.progress import show_time
 
 
-def dry_run_grid(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_json: bool) -> None:
-    """Print the cells, and the time that their runs will take by some timed steps of each, taken for
-    ``seconds`` at most."""
+def dry_run_grid(runs: Sequence[GridRun], *, quiet: bool, as_json: bool) -> None:
+    """Print the cells, and the time that their runs will take by some timed steps of each."""
     grouped: dict[str, list[GridRun]] = {}
     for run in runs:
         grouped.setdefault(run.cell.name, []).append(run)
@@ -28,16 +26,10 @@ def dry_run_grid(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_jso
     timed: list[tuple[float | None, str | None]] = []
     for number, (cell, own) in enumerate(cells, 1):
         todo = [run for run in own if run.state != "done"]
-        if not todo:
-            timed.append((0.0, None))
-            continue
-        if not quiet:
+        if todo and not quiet:
             note(f"timing steps of {cell.name}, {number} of {len(cells)}")
         with announced_by(Silent() if quiet or as_json else announcer()):
-            whole, reason = _time(todo[0], seconds)
-        total = sum(todo[0].facts.epochs)
-        share = sum(1 - _done(run) / total for run in todo)
-        timed.append((None if whole is None else whole * share, reason))
+            timed.append(_time(todo))
     known = [each for each, _ in timed if each is not None]
     whole = sum(known) if len(known) == len(timed) else None
     if as_json:
@@ -70,24 +62,23 @@ def dry_run_grid(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_jso
         echo(f"one after the other, the runs take about {show_time(whole)}")
 
 
-def _time(run: GridRun, seconds: float) -> tuple[float | None, str | None]:
-    """Seconds of a whole run, by ten steps of each of its phases, and what was not waited for."""
-    request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
-
-    def ignored(message: Any) -> None:
-        pass
-
-    record = dry_run(request, note=ignored, planned=ignored, late=ignored, seconds=seconds)
-    reasons = [
-        f"phase {phase['name']}: {'not timed: ' if 'not_timed' in phase else ''}{reason}"
-        for phase in record["phases"]
-        if (reason := phase.get("not_timed") or phase.get("not_waited_for")) is not None
-    ]
-    return record["seconds"], "; ".join(reasons) or None
-
-
-def _done(run: GridRun) -> int:
-    return 0 if run.state == "changed" else run.epochs
+def _time(runs: Sequence[GridRun]) -> tuple[float | None, str | None]:
+    """Return the seconds that runs of a cell will take, by some steps of one; or why not known."""
+    if not runs:
+        return 0.0, None
+    first = runs[0]
+    request = replace(first.cell.request, output=first.path, seed=first.seed, seeds=None)
+    record = dry_run(request, note=lambda text: None, planned=lambda record: None)
+    if record["seconds"] is None:
+        reasons = (
+            f"phase {phase['name']} is not timed: {phase['not_timed']}"
+            for phase in record["phases"]
+            if "not_timed" in phase
+        )
+        return None, "; ".join(reasons)
+    total = sum(first.facts.epochs)
+    done = (0 if run.state == "changed" else run.epochs for run in runs)
+    return record["seconds"] * sum(1 - each / total for each in done), None
 
 
 def _print_cells(cells: Sequence[tuple[GridCell, list[GridRun]]]) -> None:

@@ -13,9 +13,7 @@ printing.py        its results, as tables
 train.py           `danetc.train`, from Python
 callbacks.py       what it calls between steps and epochs
 repeat.py          a run repeated from its run.json
-dry_run.py         the plan and its time, with nothing written
-dry_run_report.py  the same, printed
-chart.py           a curve as lines of text
+dry_run.py         the plan of a training and its time, with nothing written
 ================== ===============================================================
 
 The loop over epochs and steps is ``danetc.runtime.training``.

@@ -1,71 +1,60 @@
-"""``danetc train --dry-run``: what a training would be, and how long it would take.
+"""``danetc train --dry-run``: the plan of a training, and how long it would take.
 
-Nothing is written. The plan is that of the training itself; the time is that of a few real steps of
-its loop, on its data, with its processes.
+Nothing is written. The time is that of a few real steps of the training loop, on its data and with
+its processes.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.plans.memory import COUNTED, show_size
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.text import write_setting
+from danetc.dsl.recipe.value_types import ChangeType, SumType
+from danetc.errors import UserError
+from danetc.output.echo import echo
+from danetc.output.figures import show_size
+from danetc.output.summary import print_table
 from danetc.output.text import Note
 from danetc.runtime.data import Batches
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.kernels.announcing import announced_by, announcer
-from danetc.runtime.system.machine import free_memory
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
+from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.tasks.memory import free_for, step_memory
 from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import phase_step, with_steps
+from danetc.tasks.training.printing import HEADS
+from danetc.tasks.training.progress import show_time
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.teachers import teachers_of
-from danetc.tasks.training.timed_steps import (
-    TIMED,
-    WARM,
-    Compiling,
-    Deadline,
-    OutOfTime,
-    Stopwatch,
-    interrupted,
-)
 from danetc.tasks.training.trials import Trial, with_plan
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.settings import Phase
 
-PATIENCE = 10.0
-"""Seconds for which a process that waits for others is given, beyond that, to find them gone."""
-MORE = 4
-"""How many steps' time must be left for two steps whose allocations are recorded."""
+TIMED = 10
+"""Number of steps that are timed in each phase."""
+WARM = 2
+"""Number of steps before them, in which kernels are compiled and memory is allocated."""
 SAMPLES = 256
-"""Points of a phase's schedule."""
+"""Number of learning rates in the record of a phase."""
 
 Record = dict[str, Any]
 
 
-def dry_run(
-    request: TrainingRequest,
-    *,
-    note: Note,
-    planned: Callable[[Record], None],
-    late: Callable[[Record], None],
-    seconds: float,
-) -> Record:
-    """The plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
+def dry_run(request: TrainingRequest, *, note: Note, planned: Callable[[Record], None]) -> Record:
+    """Return the plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
 
-    ``planned`` gets the plan before anything is timed. What is not over after ``seconds`` is not
-    waited for, but for a layer, or a kernel being compiled, that has begun. Under torchrun every
-    process calls this; where one of them runs out of time in the middle of a step, they cannot
-    agree on anything any more: rank 0 hands the record to ``late``, and all end, with status 0.
+    ``planned`` gets the plan before anything is timed. Under torchrun every process calls this.
     Raises as ``danetc.tasks.training.trials.run`` does.
     """
 
@@ -73,51 +62,19 @@ def dry_run(
         record = describe(plan, world)
         if world.first:
             planned(record)
-        world.from_first(None)  # all begin at once
-        whole, over = Deadline(seconds), f"the {seconds:g} s for timing were over"
-        phases: list[Record] = []
-        for index, described in enumerate(record["phases"]):
-            reason = over if whole.over else _too_large(described["memory"], world)
-            reason = world.from_first(reason)
-            if reason:
-                phases.append({**described, "not_timed": reason})
-                continue
-            bound = Deadline(whole.left / (len(record["phases"]) - index))
-
-            def leave(found: Record, index: int = index, described: Record = described) -> NoReturn:
-                rest = [{**each, "not_timed": over} for each in record["phases"][index + 1 :]]
-                known = _with_whole_phase(plan, plan.recipe.phases[index], described, found)
-                now = [*phases, {**described, **known}, *rest]
-                if world.first:
-                    late(_summed(record, now, plan))
-                _end(world)
-
-            timed = {**described, **_timed(plan, index, described, world, bound, leave)}
-            phases.append(_with_peak(plan, plan.recipe.phases[index], timed, world, bound))
-        return _summed(record, phases, plan)
+        phases = [
+            {**phase, **_time_phase(plan, index, phase, world)}
+            for index, phase in enumerate(record["phases"])
+        ]
+        known = [phase["seconds"] for phase in phases if "seconds" in phase]
+        seconds = sum(known) * len(plan.seeds) if len(known) == len(phases) else None
+        return {**record, "phases": phases, "seconds": seconds}
 
     return with_plan(request, note, work)
 
 
-def _end(world: World) -> NoReturn:
-    """End this process, whatever its other threads wait for."""
-    if world.heartbeat is not None:
-        world.heartbeat.done()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _summed(record: Record, phases: list[Record], plan: TrainingPlan) -> Record:
-    """The record with its phases, and the seconds of all of them where they are known."""
-    seconds: float | None = None
-    if all("seconds" in phase for phase in phases):
-        seconds = sum(phase["seconds"] for phase in phases) * len(plan.seeds)
-    return {**record, "phases": phases, "seconds": seconds}
-
-
 def describe(plan: TrainingPlan, world: World) -> Record:
-    """What is known without a step. Raises DataError, TrainingError."""
+    """Return what is known without a step. Raises DataError, TrainingError."""
     recipe = plan.recipe.as_dict()
     origins: Any = recipe["origins"]
     if plan.request.seed is not None:
@@ -146,7 +103,7 @@ def describe(plan: TrainingPlan, world: World) -> Record:
 
 
 def _state(plan: TrainingPlan) -> str:
-    """What a training would find in its directory."""
+    """Return what a training would find in its directory."""
     paths = [plan.directory]
     if plan.several:
         paths = [plan.directory / f"seed-{seed}" for seed in plan.seeds]
@@ -160,16 +117,21 @@ def _state(plan: TrainingPlan) -> str:
 def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
     part = split_evenly(phase.batch, world, "a batch")
     augment = image_transform(phase.augment, events=plan.data.events)
-    steps = len(
-        Batches(plan.data.train, augment, batch=part, seed=0, rank=world.rank, world=world.size,
-                train=True)
-    )  # fmt: skip
+    batches = Batches(
+        plan.data.train, augment, batch=part, seed=0, rank=world.rank, world=world.size, train=True
+    )
+    steps = len(batches)
     rate = phase.optimizer.number("lr")
     times = [phase.epochs * sample / SAMPLES for sample in range(SAMPLES)]
-    graph = with_steps(plan.compiled, phase).graph
+    chosen = plan.policies[phase.name]
+    step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
+    try:
+        memory = (chosen.step or step_memory(step, chosen.policy)).as_dict()
+    except UserError as error:
+        memory = {"policy": chosen.policy, "peak": None, "not_known": str(error)}
     return {
         "name": phase.name,
-        "time_steps": graph.steps,
+        "time_steps": with_steps(plan.compiled, phase).graph.steps,
         "epochs": phase.epochs,
         "steps_per_epoch": steps,
         "images_per_step": phase.batch,
@@ -177,139 +139,210 @@ def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
         "parts": phase.accumulate,
         "schedule": phase.schedule.name,
         "learning_rates": [[epoch, rate * schedule(phase, epoch, 1 / steps)] for epoch in times],
-        "memory": _memory(plan, phase, world),
+        "memory": memory,
     }
-
-
-def _memory(plan: TrainingPlan, phase: Phase, world: World) -> Record:
-    """What a process's training step holds, and its peak where that was measured."""
-    step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
-    chosen = plan.policies[phase.name]
-    held = step.held(chosen.policy).as_dict() if plan.backend in COUNTED else None
-    peak = None if chosen.measured is None else chosen.measured.peak
-    return {"policy": chosen.policy, "held": held, "peak": peak}
-
-
-def _too_large(memory: Record, world: World) -> str | None:
-    """Why steps had better not be tried: on a CPU, whose memory runs out by killing processes."""
-    if memory["held"] is None or world.device.type != "cpu":
-        return None
-    total, free = memory["held"]["total"] * world.size, free_memory()
-    if total <= free:
-        return None
-    return f"a step holds at least {show_size(total)} and this machine has {show_size(free)} free"
-
-
-def _with_peak(
-    plan: TrainingPlan, phase: Phase, described: Record, world: World, bound: Deadline
-) -> Record:
-    """With the peak of a step, measured by two more steps where there is time for them."""
-    seconds = described.get("seconds_per_step")
-    if described["memory"]["peak"] is not None or seconds is None:
-        return described
-    wanted = world.from_first(bound.left > MORE * seconds)
-    if not wanted:
-        return described
-    step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
-    measured = step.measure(described["memory"]["policy"])
-    peak = None if measured is None else measured.peak
-    return {**described, "memory": {**described["memory"], "peak": peak}}
 
 
 # -- time ------------------------------------------------------------------------------------------
 
 
-def _timed(
-    plan: TrainingPlan,
-    index: int,
-    described: Record,
-    world: World,
-    bound: Deadline,
-    leave: Callable[[Record], NoReturn],
-) -> Record:
-    """Seconds of a step and of the whole phase, by steps that are taken and forgotten.
+class Stopwatch(Observer):
+    """Times steps from one report to the next, and asks for a stop after enough of them."""
 
-    A test image takes the share of a training image that its forward pass has. Where there are
-    other processes and time is over in the middle of a step, what there is to say is given to
-    ``leave``.
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._last: tuple[int, float] | None = None
+        self._images = 0  # in the first step of an epoch
+        self.seconds: list[float] = []
+        self.shares: Mapping[str, float] = {}
+
+    def begin(self, plan: PhasePlan) -> None:
+        self._images = min(plan.batch, plan.images)
+
+    def step(self, report: StepReport) -> None:
+        now = time.perf_counter()
+        if self._last is not None:
+            epoch, before = self._last
+            first = self._images / max(report.images_per_second, 1e-9)  # a test lies in between
+            self.seconds.append(now - before if epoch == report.epoch else first)
+        self._last = report.epoch, now
+        self.shares = report.shares
+        if len(self.seconds) >= WARM + TIMED:
+            self._stop.request(signal.SIGINT)
+
+
+def _time_phase(plan: TrainingPlan, index: int, described: Record, world: World) -> Record:
+    """Return the seconds of a step and of the whole phase, from steps whose results are dropped.
+
+    A test image is taken to need the share of a training image that its forward pass has.
     """
+    free, peak = free_for(world.device, world.size), described["memory"]["peak"]
+    if world.from_first(None not in (free, peak) and peak > free):
+        return {
+            "not_timed": f"a step takes {show_size(peak)} and this machine has {show_size(free or 0)} free"
+        }
     stop = StopRequest()
-    watch = Stopwatch(stop, bound)
-    compiling = Compiling(announcer(), bound)
+    watch = Stopwatch(stop)
     trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
     phase = plan.recipe.phases[index]
-    # Two epochs are enough where they are short, and what they are worth does not matter.
-    short = replace(
-        phase, epochs=min(phase.epochs, 1 + -(-(WARM + TIMED) // described["steps_per_epoch"]))
-    )
+    # Two epochs are enough if they are short; the weights do not matter.
+    enough = 1 + -(-(WARM + TIMED) // described["steps_per_epoch"])
+    short = replace(phase, epochs=min(phase.epochs, enough))
     model, _ = trial.model(replace(phase, start=None))
-
-    def found() -> Record:
-        return _found(watch, compiling, bound)
-
-    with ExitStack() as stack:
-        stack.enter_context(announced_by(compiling))
-        stack.enter_context(interrupted(model, bound))
-        if world.size > 1:  # one that waits for a process that has left does not ask for the time
-            timer = threading.Timer(max(bound.left, 0) + PATIENCE, lambda: leave(found()))
-            timer.daemon = True
-            timer.start()
-            stack.callback(timer.cancel)
-        try:
-            # Not `with stop`: there is nothing to save, so a signal ends it at once.
-            with suppress(Stopped):
-                fit(model, plan.data, short, trial.settings(index), observer=watch, world=world,
-                    stop=stop, teachers=teachers_of(short, plan.backend))  # fmt: skip
-        except OutOfTime:
-            if world.size > 1:
-                leave(found())
-        except RuntimeError:
-            if world.size == 1 or bound.left > PATIENCE:
-                raise
-            leave(found())  # another process has left, as this one would have
-    return _with_whole_phase(plan, phase, described, world.from_first(found()))
-
-
-def _found(watch: Stopwatch, compiling: Compiling, bound: Deadline) -> Record:
-    """What the steps that were taken say."""
-    record: Record = {"timed_steps": watch.timed, "kernels_compiled": compiling.done}
-    missed = _missed(watch, compiling, bound)
-    if watch.seconds is None:
-        return {**record, "not_timed": missed}
-    return {
-        **record,
-        "seconds_per_step": watch.seconds,
-        "shares": dict(watch.shares),
-        "not_waited_for": missed,
-    }
-
-
-def _with_whole_phase(plan: TrainingPlan, phase: Phase, described: Record, found: Record) -> Record:
-    """With the time that the phase takes, where that of a step is known."""
-    if "seconds_per_step" not in found:
-        return found
-    seconds, shares = found["seconds_per_step"], found["shares"]
+    with suppress(
+        Stopped
+    ):  # without `with stop`, a signal ends it at once: there is nothing to save
+        fit(
+            model,
+            plan.data,
+            short,
+            trial.settings(index),
+            observer=watch,
+            world=world,
+            stop=stop,
+            teachers=teachers_of(short, plan.backend),
+        )
+    timed = watch.seconds[WARM : WARM + TIMED] or watch.seconds
+    if not timed:
+        return {"not_timed": "it has a single step, and a first one is not timed"}
+    seconds = world.from_first(statistics.median(timed))
+    shares = world.from_first(dict(watch.shares))
     tests = len(plan.data.test) / phase.batch
     epoch = seconds * (described["steps_per_epoch"] + tests * shares.get("forward", 0.0))
     return {
-        **found,
+        "timed_steps": len(timed),
+        "seconds_per_step": seconds,
+        "shares": shares,
         "images_per_second": phase.batch / seconds,
         "seconds": epoch * phase.epochs,
     }
 
 
-def _missed(watch: Stopwatch, compiling: Compiling, bound: Deadline) -> str | None:
-    """What there was no time for, in words. None where everything is as it was to be."""
-    within = f"in the {max(bound.seconds, 0):.3g} s for it"
-    if watch.timed >= TIMED or (watch.timed and not bound.over):
-        return None
-    if watch.timed:
-        return f"{watch.timed} of {TIMED} steps were timed {within}"
-    if compiling.unfinished:
-        again = "; another dry run continues from there" if compiling.done else ""
-        return f"{compiling.done} of {compiling.total} kernels were compiled {within}{again}"
-    if not bound.over:
-        return "it has a single step, and a first one is not timed"
-    kernels = f" and {compiling.done} kernels were compiled" if compiling.done else ""
-    steps = "one step was" if watch.taken else "no step was"
-    return f"{steps} over{kernels} {within}, and none was timed"
+# -- text ------------------------------------------------------------------------------------------
+
+
+def print_plan(record: Record) -> None:
+    """Print what is known before a step is timed."""
+    data = record["data"]
+    images = f"{data['train']:,} images to train on, {data['test']:,} to test"
+    processes = f"{record['processes']} process{'es' if record['processes'] > 1 else ''}"
+    changed = ", ".join(f"{name} = {value}" for name, value in record["settings"].items())
+    for what, value in (
+        ("network", record["network"] + (f" with {changed} from --set" if changed else "")),
+        ("parameters", f"{record['parameters']:,}"),
+        ("data", f"{data['text']}: {images}, {data['classes']} classes"),
+        ("runs on", f"{processes}, {record['device']}, backend {record['backend']}"),
+        ("directory", f"{record['directory']} ({record['state']})"),
+        ("seeds", ", ".join(map(str, record["seeds"]))),
+        ("recipe", record["recipe"]["name"]),
+    ):
+        echo(f"{what:<11} {value}")
+    echo()
+    print_table(("setting", "value", "from"), list(settings(record["recipe"])), right=set())
+    echo()
+    heads = (
+        "phase", "T", "epochs", "images/step", "per process", "steps/epoch", "steps", "peak memory"
+    )  # fmt: skip
+    rows = [
+        (
+            phase["name"],
+            str(phase["time_steps"]),
+            str(phase["epochs"]),
+            f"{phase['images_per_step']:,}"
+            + (f" in {phase['parts']} parts" if phase["parts"] > 1 else ""),
+            str(phase["images_per_process"]),
+            f"{phase['steps_per_epoch']:,}",
+            f"{phase['steps_per_epoch'] * phase['epochs']:,}",
+            ("not known" if phase["memory"]["peak"] is None else show_size(phase["memory"]["peak"]))
+            + ("" if phase["memory"]["policy"] == "none" else f" ({phase['memory']['policy']})"),
+        )
+        for phase in record["phases"]
+    ]
+    print_table(heads, rows, right=set(range(1, len(heads))))
+    echo()
+
+
+def print_time(record: Record) -> None:
+    """Print the times of the steps."""
+    for phase in record["phases"]:
+        if "not_timed" in phase:
+            echo(f"phase {phase['name']} is not timed: {phase['not_timed']}")
+    timed = [phase for phase in record["phases"] if "not_timed" not in phase]
+    if timed:
+        parts = list(timed[0]["shares"])
+        heads = (
+            "phase", "timed steps", "s/step", "images/s",
+            *(HEADS.get(part, part) for part in parts), "whole phase",
+        )  # fmt: skip
+        rows = [
+            (
+                phase["name"],
+                str(phase["timed_steps"]),
+                f"{phase['seconds_per_step']:.3g}",
+                f"{phase['images_per_second']:,.0f}",
+                *(f"{phase['shares'][part]:.1%}" for part in parts),
+                show_time(phase["seconds"]),
+            )
+            for phase in timed
+        ]
+        print_table(heads, rows, right=set(range(1, len(heads))))
+    if record["seconds"] is not None:
+        trials = len(record["seeds"])
+        several = f" for {trials} trials" if trials > 1 else ""
+        echo(f"the whole training takes about {show_time(record['seconds'])}{several}")
+
+
+def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting, its value and its origin; once if all phases agree."""
+    origins = recipe["origins"]
+    phases = recipe["phases"]
+    for key in (key for key in phases[0] if key != "name"):
+        rows = [
+            (_setting(key, phase[key]), _origin(origins, f"{phase['name']}.{key}"))
+            for phase in phases
+        ]
+        if len(set(rows)) == 1:
+            yield key, *rows[0]
+            continue
+        for phase, row in zip(phases, rows, strict=True):
+            yield f"{phase['name']}.{key}", *row
+    for key in (key for key in recipe if key not in ("name", "phases", "origins")):
+        yield key, show_value(recipe[key]), _origin(origins, key)
+
+
+def _setting(key: str, value: object) -> str:
+    """Return a setting of a phase, sums as a recipe writes them."""
+    sums = isinstance(SETTINGS[key].type, SumType | ChangeType)
+    return write_setting(key, value) if sums else show_value(value)
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    """Return where a setting comes from, and its arguments that come from elsewhere."""
+    changed = [
+        f"{name.removeprefix(key + '.')} from {origin}"
+        for name, origin in origins.items()
+        if name.startswith(f"{key}.")
+    ]
+    return ", ".join([origins[key], *changed])
+
+
+def show_value(value: object) -> str:
+    """Return a value of a resolved recipe as a recipe writes it."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case Mapping():
+            given = [(k, v) for k, v in value.items() if k != "name"]
+            listed = ", ".join(f"{key} = {show_value(item)}" for key, item in given)
+            return f"{value['name']}({listed})" if given else str(value["name"])
+        case [Mapping(), *_]:
+            return " -> ".join(map(show_value, value))
+        case []:
+            return "none"
+        case list() | tuple():
+            return ", ".join(map(show_value, value))
+    return str(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,18 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
-from danetc.runtime.data import DataSet, open_data
+from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
+from danetc.runtime.model.built import Model
 from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.training.losses import Objective, main_output
 from danetc.setting import Setting
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
+from danetc.tasks.memory import Chosen, Step, fitting, free_for
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
-from danetc.tasks.training.phase_step import PhaseStep
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.teachers import teachers_of
@@ -76,14 +77,16 @@ def make_plan(
     compiled = changing(compiled, recipe)
     backend = request.backend or default_backend(note)
     policies = {
-        phase.name: phase_step(request, compiled, phase, backend, world).choose(request.memory)
+        phase.name: _policy(
+            phase_step(request, compiled, phase, backend, world), request, phase, world
+        )
         for phase in recipe.phases
     }
     if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
         note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
     _tell_of_workers(recipe.workers, note)
     for name, chosen in policies.items():
-        if chosen.measured is not None:
+        if chosen.step is not None:
             note(f"memory of phase {name}: {chosen}")
     data = opening(
         request.data,
@@ -112,18 +115,40 @@ def make_plan(
 
 def phase_step(
     request: TrainingRequest, compiled: CompiledNetwork, phase: Phase, backend: str, world: World
-) -> PhaseStep:
-    """The training step of a phase, in this process, to know its memory by."""
-    return PhaseStep(
+) -> Step:
+    """Return the training step of a phase, in one of its processes."""
+
+    def loss(model: Model, teachers: Mapping[str, Model]) -> Objective:
+        outputs = model.signature.outputs
+        shape = outputs[main_output(phase.loss, model.signature, request.train_output)]
+        target: Target = "pixels" if len(shape) > 1 else "classes"  # numbers take as much memory
+        return Objective(phase.loss, model.signature, request.train_output, model, teachers, target)
+
+    return Step(
         with_steps(compiled, phase).graph,
-        phase,
         backend,
-        world,
-        request.train_output,
-        request.channels_last,
-        request.deterministic,
-        partial(teachers_of, phase, backend),
+        max(1, phase.batch // world.size),
+        loss,
+        phase.optimizer,
+        phase.precision,
+        phase.gradient,
+        phase.accumulate,
+        averaged=phase.ema is not None,
+        processes=world.size,
+        on_cpu=world.device.type == "cpu",
+        channels_last=request.channels_last,
+        teachers=lambda: teachers_of(phase, backend),
     )
+
+
+def _policy(step: Step, request: TrainingRequest, phase: Phase, world: World) -> Chosen:
+    """Return the memory policy of a phase. Raises UserError, which names the phase."""
+    free = world.from_first(free_for(world.device, world.size))
+    try:
+        return fitting(step, request.memory, free)
+    except UserError as error:
+        place = f", in each of {world.size} processes" if world.size > 1 else ""
+        raise UserError(f"phase `{phase.name}`{place}: {error}") from error
 
 
 def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:

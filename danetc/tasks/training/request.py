@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from danetc.arguments import BACKENDS, check_choice, check_whole
-from danetc.compiler.plans.memory import Memory
+from danetc.arguments import BACKENDS, Memory, check_choice, check_whole
 from danetc.dsl.files import open_regular
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.dsl.syntax.overrides import override_text
@@ -18,7 +17,7 @@ from danetc.pretrained import directory_of, weights_of
 from danetc.runtime.data import DataSet, Policy
 from danetc.runtime.system.files import digest, naming
 from danetc.setting import Setting
-from danetc.tasks.memory_budget import Chosen
+from danetc.tasks.memory import Chosen
 from danetc.tasks.model_directory import WEIGHTS
 from danetc.tasks.networks import CompiledNetwork
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.plans.memory import parse_memory
+from danetc.arguments import parse_memory
 from danetc.errors import UserError
 from danetc.output.curves import epochs_html, html_table, training_curves
 from danetc.output.data_frames import frame

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from danetc.dsl.recipe.items.arguments import DECAY, DECAYED, FRACTION, RATE
 from danetc.dsl.recipe.schema import Argument, OptimizerSpec, family
@@ -22,8 +21,6 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         ),
         torch="SGD",
         largest_rate=30.0,  # linear scaling of 0.1 gives 25.6 for a batch of 65,536
-        copies=0,
-        momentum_copies=1,
         example="sgd(lr = 0.1, momentum = 0.9)",
     ),
     OptimizerSpec(
@@ -38,22 +35,6 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         ),
         torch="AdamW",
         largest_rate=1.0,  # each weight changes by about the rate at each step
-        copies=2,
         example="adamw(lr = 0.01)",
     ),
 )
-
-
-MOMENTUM = "_momentum"
-COPIES: Mapping[str, int] = MappingProxyType(
-    {
-        name: copies
-        for row in OPTIMIZERS.values()
-        for name, copies in (
-            (row.name, row.copies),
-            (row.name + MOMENTUM, row.momentum_copies),
-        )
-        if copies is not None
-    }
-)
-"""Copies of the weights that an optimizer keeps, ``sgd`` without momentum and ``sgd_momentum``."""

@@ -1,1 +1,0 @@
-"""How a training step will use memory, from the graph alone."""

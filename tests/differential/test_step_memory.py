@@ -1,0 +1,168 @@
+"""The memory of a training step, computed without values, against that of a real step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.frontend.program import check_file, check_text, graph_of
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.passes.recompute import POLICIES
+from danetc.runtime.bench.memory import peak_bytes, saved_bytes
+from danetc.runtime.layers.segments import Recomputed
+from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
+from danetc.runtime.training.settings import autocast
+from danetc.tasks.inputs import taken
+from danetc.tasks.memory import plain_step, size_of, step_memory
+from tests.differential.helpers import text
+from tests.differential.networks import small, variety
+from tests.differential.plain_loops import CASES
+from tests.differential.plain_loops import graph_of as loop
+
+CONSTANTS = 128
+"""Bytes of the numbers that torch saves as tensors of 8 bytes, which no operator makes."""
+EVERY = [(backend, policy) for backend in ("eager", "fused") for policy in POLICIES]
+
+
+def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
+    """Compare what a forward pass saves under a backend, a policy and a precision, byte for byte."""
+    loss = plain_step(graph, "eager", batch).loss
+    steps = [graph.steps] * taken(graph).varies
+    x = torch.rand(*steps, batch, *taken(graph).shape)
+    labels = torch.zeros(batch, dtype=torch.int64)
+    outputs: list[Any] = []
+
+    def forward(model: Model, precision: str) -> Tensor:
+        outputs[:] = []
+        with autocast(precision, torch.device("cpu")):
+            outputs.append(model(x))
+            return loss(model, {})(outputs[0], labels, x)
+
+    for backend, policy, precision in cases:
+        step = plain_step(graph, backend, batch, precision)
+        model = emit(graph, backend=backend, memory=policy)
+        found = step_memory(step, policy)
+        real = saved_bytes(partial(forward, model, precision)) - size_of(outputs_of(outputs[0]))
+        assert 0 <= real - found.saved <= CONSTANTS, (backend, policy, precision)
+        assert found.weights == size_of([*model.parameters(), *model.buffers()])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_what_is_saved_is_exact(precision: str) -> None:
+    graph = text(small("stage(basic(4), 2) via origin"))
+    check_exact(graph, *((*each, precision) for each in EVERY))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("precision", ["float32", "bf16", "mixed"])
+def test_what_a_resnet_saves_is_exact(precision: str) -> None:
+    graph = graph_of(check_file("danet_c_r18"), None, {"image": 32, "width": 16, "steps": 2})
+    check_exact(graph, *((*each, precision) for each in EVERY))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tdbn",  # a norm of spikes saves bits
+        "tebn",  # saves what it has normed before it is scaled, and gives float32
+        "per_step",  # saves a copy, with time among the channels
+        "cumulative",
+        "by_step",
+        "scheduled",
+        "groupnorm",  # statistics of each sample
+        "dropped",  # saves random states
+        "own_neurons",
+        "bottleneck",
+        "densenet",  # saves the parts of a concatenation
+        "sew_iand",
+        "attention",
+        "functions",  # constants, as float64
+        "axes",
+        "swapped",
+        "over_time",
+        "along",
+        "ordinary",
+        "causal",
+        "windows",
+        "learnt_in_blocks",
+        "learnt_values",
+        "unet",  # segments that several scopes run; several outputs
+        "poisson",
+    ],
+)
+def test_what_is_rare_is_exact(name: str) -> None:
+    check_exact(variety(name), *((*each, p) for each in EVERY for p in ("float32", "bf16")))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", CASES)
+def test_what_loops_save_is_exact(name: str) -> None:
+    check_exact(loop(name, 3), *((*each, "float32") for each in EVERY), batch=3)
+
+
+FIRST = """
+use std
+network first {
+  input = events(2, 4, 4)
+  steps = 3
+  neuron = IF
+  surrogate = atan
+  out = in -> LAYER -> spike -> linear(5) -> mean_over_time
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "layer", ["linear(12)", "linear(over = time)", "linear(over = time, window = 2)"]
+)
+def test_a_layer_of_the_images_is_exact(layer: str) -> None:
+    """Images need no gradient, so that the weights of the layer are not saved."""
+    graph = graph_of(check_text(FIRST.replace("LAYER", layer)))
+    check_exact(graph, ("eager", "none", "float32"), ("fused", "none", "bf16"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("backend", "policy"), EVERY)
+def test_the_peak_is_that_of_a_step(backend: str, policy: str) -> None:
+    """Without the workspace of convolutions, which is largest where all else is recomputed."""
+    graph = graph_of(check_file("sew_r18"), None, {"image": 64})
+    step = plain_step(graph, backend, 8)
+    model = emit(graph, backend=backend, memory=policy)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x, labels = torch.rand(8, *taken(graph).shape), torch.zeros(8, dtype=torch.int64)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        step.loss(model, {})(model(x), labels, x).backward()
+        optimizer.step()
+
+    run()
+    optimizer.zero_grad()
+    found = step_memory(step, policy)
+    held = found.weights + found.optimizer + size_of([x, labels])
+    assert found.peak == pytest.approx(
+        held + peak_bytes(run), rel=0.2 if backend == "eager" else 0.02
+    )
+
+
+@pytest.mark.parametrize(("backend", "policy"), EVERY)
+def test_a_step_without_values_leaves_nothing_behind(backend: str, policy: str) -> None:
+    """Neither the random state nor a later step differs."""
+    graph = text(small("stage(basic(4), 1) via sew"))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    x = torch.rand(2, *taken(graph).shape)
+    plain = emit(graph, backend=backend, memory=policy)(x)
+    torch.set_rng_state(before)
+    step_memory(plain_step(graph, backend, 2), policy)
+    assert torch.equal(torch.get_rng_state(), before)
+    model = emit(graph, backend=backend, memory=policy)
+    assert torch.equal(model(x), plain)
+    assert any(isinstance(module, Recomputed) for module in model.modules()) is (policy != "none")
