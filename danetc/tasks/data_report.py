@@ -19,7 +19,7 @@ from danetc.output.returned import Returned
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
-from danetc.runtime.data.dataset import evenly, number_of
+from danetc.runtime.data.dataset import evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import TrainingError, UnreadableError
@@ -220,7 +220,7 @@ def _look(source: Source, data: DataSet) -> _Look:
 
 def _read(source: Source, index: int) -> tuple[Tensor, int | Tensor]:
     with drawn_anew() as seed:
-        seed(0, 0, number_of(source, index))
+        seed(0, 0, source.number(index))
         return source[index]
 
 
@@ -253,7 +253,7 @@ def _samples(
     found: list[tuple[Tensor, Tensor]] = []
     for index in chosen:
         with drawn_anew() as draw:
-            draw(seed, 0, number_of(source, index))
+            draw(seed, 0, source.number(index))
             try:
                 sample, label = source[index]
             except UnreadableError:

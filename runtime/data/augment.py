@@ -1,6 +1,6 @@
 """The augmentation of a recipe: of one image, of a batch at once, and the mixing of a batch.
 
-All random numbers are torch's, from its CPU generator: whoever seeds it decides what is drawn.
+All random numbers are from torch's CPU generator, which the caller seeds.
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.augment_steps import MIXING_STEPS, STEPS
+from danetc.runtime.data.augment_steps import MIXING_STEPS, STEPS, Vectorized
 from danetc.runtime.data.request import IGNORED
-from danetc.runtime.data.vectorized import DeterministicStep, VectorizedStep, apply_vectorized
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
 
 BatchTransform = Callable[..., tuple[Tensor, Tensor]]
-"""Images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""
+"""Maps images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTransform:
-    """The steps that change one image, and how its values become the network's.
+    """The steps that change one image, and the conversion of its values to those of a network.
 
-    ``random`` says that a step uses random numbers. ``vectorized`` are the same steps for a batch,
-    where all of them have that form, else None. ``last`` are the steps behind them that change each
-    value by itself: ``finish`` takes them, for a batch at once and on whatever device it is, so that
-    images travel there as the bytes that they are.
+    ``vectorized`` are the same steps for a batch, or None unless all of them have that form.
+    ``last`` are the final steps, which change each value by itself: ``finish`` applies them to a
+    batch, on any device, so that images travel there as bytes. ``random`` is true if a step uses
+    random numbers.
     """
 
     steps: tuple[tuple[str, nn.Module], ...]
-    vectorized: tuple[VectorizedStep, ...] | None
+    vectorized: tuple[Vectorized, ...] | None
     last: tuple[tuple[str, nn.Module], ...]
     events: bool
     random: bool
 
     def __call__(self, image: Tensor) -> Tensor:
-        """An image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W],
-        through all steps; gives floats. Raises DataError where a step cannot be applied to it.
+        """Pass an image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W]
+        through all steps. Returns floats. Raises DataError if a step cannot be applied.
         """
         return self.finish(self.change(image))
 
     def change(self, image: Tensor) -> Tensor:
-        """An image through all steps but ``last``, its values as they come out of them."""
+        """Pass an image through all steps but ``last``."""
         return _through(self.steps, image)
 
     def change_pair(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """An image through the steps of ``change``, and its label: classes of pixels [H, W] go where
-        the pixels go, the nearest of them where an image is resized; another label stays.
+        """Pass an image and its label through the steps of ``change``.
+
+        The classes in a map [H, W] move with the pixels (the nearest ones if the image is resized);
+        any other label stays.
         """
         if label.dim() != 2 or not self.steps:
             return self.change(image), label
-        # Counted from 1, so that the zeros of a padding are pixels of no class.
+        # Classes count from 1, so that the zeros of a padding are pixels without a class.
         shifted = torch.where(label == IGNORED, 0, label + 1)
         pair: Any = tv_tensors.Image(image), tv_tensors.Mask(shifted[None])
         for name, step in self.steps:
@@ -71,27 +71,37 @@ class ImageTransform:
         return pair[0].as_subclass(Tensor), torch.where(mask == 0, IGNORED, mask - 1)
 
     def change_batch(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Images [N, ...] of one size as ``change`` gives them one by one, each after torch's CPU
-        generator is given its seed. Only where the steps are ``vectorized``.
+        """Return images [N, ...] of one size as ``change`` returns each of them after torch's CPU
+        generator has got its seed. Requires ``vectorized``.
         """
-        assert self.vectorized is not None, "steps that have no form for batches"
+        steps = self.vectorized
+        assert steps is not None, "steps that have no form for batches"
         try:
-            return apply_vectorized(self.vectorized, images, seeds if self.random else ())
+            sizes = [(images.shape[-2], images.shape[-1])]
+            for step in steps:
+                sizes.append(step.after(sizes[-1]))
         except ValueError as error:
             names = " -> ".join(name for name, _ in self.steps)
             raise _unfit(names, images[0], error) from error
+        drawn: list[list[Sequence[int]]] = [[] for _ in steps]
+        with kept_random_state() as generator:
+            for seed in seeds if self.random else ():
+                generator.manual_seed(seed)
+                for step, size, rows in zip(steps, sizes, drawn, strict=False):
+                    rows.append(step.draw(size))
+        for step, rows in zip(steps, drawn, strict=True):
+            images = step.apply(images, torch.tensor(rows, dtype=torch.int64))
+        return images
 
     def finish(self, images: Tensor) -> Tensor:
-        """Values as numbers of a network [..., C, H, W], through the steps of ``last``."""
+        """Pass images [..., C, H, W] as floats through the steps of ``last``."""
         return _through(self.last, self.floats(images))
 
     def floats(self, images: Tensor) -> Tensor:
-        """Bytes from 0 to 255 as float32 from 0 to 1, or, where they count events, as what they are;
-        floats stay.
-        """
+        """Convert bytes to float32: from 0 to 1, or counts of events as they are. Floats stay."""
         if images.is_floating_point():
             return images
-        floats: Tensor = F.to_dtype(images, torch.float32, scale=not self.events)
+        floats: Tensor = v2.functional.to_dtype(images, torch.float32, scale=not self.events)
         return floats
 
 
@@ -113,10 +123,10 @@ def _unfit(name: str, image: Tensor, error: Exception) -> DataError:
 
 
 def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:
-    """The steps of ``items`` that change one image; ``events`` are frames, whose steps share what
-    is drawn for them.
+    """Return the steps of ``items`` that change one image.
 
-    Raises DataError for a step that makes no sense of events.
+    With ``events``, images are frames, which share the draws of a step. Raises DataError for a
+    step that makes no sense for events.
     """
     rows = [(item, STEPS[item.name]) for item in items if item.name not in MIXING_STEPS]
     for item, row in rows:
@@ -131,10 +141,10 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     steps = [(item.name, row.make(item)) for item, row in rows]
     vectorized = [row.vectorized(item) for item, row in rows[:last] if row.vectorized is not None]
     every = len(vectorized) == last
-    if events and last:  # as floats: a resize would round counts to whole ones
+    if events and last:  # a resize would round whole counts
         floats = v2.ToDtype(torch.float32)
         steps.insert(0, ("events", floats))
-        vectorized.insert(0, DeterministicStep(floats))
+        vectorized.insert(0, Vectorized(floats))
         last += 1
     return ImageTransform(
         tuple(steps[:last]),
@@ -146,22 +156,22 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
 
 
 def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | None:
-    """The steps that mix images [N, ...] and labels [N] of a batch, or None.
+    """Return the steps that mix images [N, ...] and labels [N] of a batch, or None without any.
 
-    The labels become shares [N, classes]. Given a ``seed``, what is drawn depends on that alone
-    and torch's random state is left as it is.
+    Labels become shares [N, classes]. With a ``seed``, the draws depend on it alone and torch's
+    random state is kept.
     """
     steps = [MIXING_STEPS[item.name](item, classes) for item in items if item.name in MIXING_STEPS]
     if not steps:
         return None
-    # Mixing takes labels as numbers, so two steps cannot follow each other: one of them is drawn.
+    # A mixing step takes numbers of classes and returns shares, so one of several is drawn.
     chosen = steps[0] if len(steps) == 1 else v2.RandomChoice(steps)
 
     def mix(images: Tensor, labels: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
         with kept_random_state() if seed is not None else nullcontext() as generator:
             if generator is not None and seed is not None:
                 generator.manual_seed(seed)
-            # Frames [N, T, C, H, W] share what is drawn for their recording, as channels do.
+            # The frames [N, T, C, H, W] of a recording share a draw, as channels do.
             mixed, shares = chosen(images.flatten(1, -3), labels)
         return mixed.reshape(images.shape), shares
 

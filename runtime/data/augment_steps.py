@@ -1,77 +1,160 @@
-"""THE table of a recipe's steps that change images: each as torchvision's transform.
+"""THE table of the steps of a recipe that change images, as transforms of torchvision.
 
 Their arguments, with bounds and defaults, are in ``dsl.recipe.items``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import AutoAugmentPolicy, v2
-from torchvision.transforms.v2 import functional as F
+from torchvision.transforms.v2.functional import to_dtype
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.vectorized import (
-    DeterministicStep,
-    VectorizedCrop,
-    VectorizedFlip,
-    VectorizedStep,
-)
 from danetc.runtime.system.errors import DataError
+
+STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "fashion_mnist": ((0.2860,), (0.3530,)),
+}
+"""Mean and standard deviation of each channel over the training images, of values 0 .. 1."""
+Size = tuple[int, int]
+
+
+class Vectorized:
+    """A step for a batch of equal images at once, with a draw of random numbers for each.
+
+    Draws are made one image at a time, in the order of torchvision's transforms: the bits are those
+    of the transforms of single images, in a third of the time for small ones. This class is for
+    steps that draw nothing: ``step`` moves values, to images of ``size`` if given, or changes each
+    by itself.
+    """
+
+    def __init__(self, step: nn.Module | None = None, size: int | None = None) -> None:
+        self.step, self.size = step, size
+
+    def draw(self, size: Size) -> Sequence[int]:
+        """Return whole numbers for one image of a size."""
+        return ()
+
+    def after(self, size: Size) -> Size:
+        """Return the size after the step. Raises ValueError if it cannot be applied."""
+        return size if self.size is None else (self.size, self.size)
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Return images [N, ..., H, W] after the step; ``drawn`` [N, ...] are their draws."""
+        assert self.step is not None
+        result: Tensor = self.step(images)
+        return result
+
+
+class VectorizedCrop(Vectorized):
+    """``v2.RandomCrop``: a window at a random place of the image and ``padding`` zeros around it."""
+
+    def __init__(self, size: int, padding: int) -> None:
+        self.window, self.padding = size, padding
+
+    def _places(self, size: Size) -> list[int]:
+        return [extent + 2 * self.padding - self.window + 1 for extent in size]
+
+    def draw(self, size: Size) -> Sequence[int]:
+        return [
+            int(torch.randint(0, count, size=())) if count > 1 else 0
+            for count in self._places(size)
+        ]
+
+    def after(self, size: Size) -> Size:
+        if min(self._places(size)) < 1:
+            raise ValueError(f"a window of {self.window} does not fit in the image")
+        return self.window, self.window
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        size = self.window
+        padded = F.pad(images.flatten(1, -3), [self.padding] * 4)
+        windows = padded.unfold(-2, size, 1).unfold(-2, size, 1)  # [N, C, H', W', h, w]
+        chosen = windows[torch.arange(len(images)), :, drawn[:, 0], drawn[:, 1]]
+        return chosen.reshape(*images.shape[:-2], size, size)
+
+
+class VectorizedFlip(Vectorized):
+    """``v2.RandomHorizontalFlip``."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def draw(self, size: Size) -> Sequence[int]:
+        return (int(not torch.rand(1) >= self.p),)
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        chosen = drawn[:, 0].bool().view(-1, *[1] * (images.dim() - 1))
+        return torch.where(chosen, images.flip(-1), images)
+
+
+class _Normalize(nn.Module):
+    """``v2.ToDtype(torch.float32, scale=True)`` and ``v2.Normalize``, with the same bits.
+
+    ``v2.Normalize`` silently broadcasts grey images to three channels, and makes tensors of its
+    statistics in each call, which waits for a GPU. This module keeps them on each device.
+    """
+
+    def __init__(self, statistics: str) -> None:
+        super().__init__()
+        self.statistics = statistics
+        self._known: dict[torch.device, list[Tensor]] = {}
+
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Any:
+        statistics = STATISTICS[self.statistics]
+        if image.shape[-3] != len(statistics[0]):
+            raise DataError(
+                f"normalize({self.statistics}) has the statistics of {len(statistics[0])} channels, "
+                f"but the images have {image.shape[-3]}"
+            )
+        values = image.as_subclass(Tensor)
+        if values.device not in self._known:
+            self._known[values.device] = [
+                torch.tensor(each, device=values.device).view(-1, 1, 1) for each in statistics
+            ]
+        mean, deviation = self._known[values.device]
+        floats: Tensor = to_dtype(values, torch.float32, scale=True)
+        normalized = floats.sub(mean).div_(deviation)
+        return normalized if mask is None else (normalized, mask)
 
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """A step that changes one image.
 
-    ``make`` gives the transform of an item. ``vectorized`` gives the same for a batch at once, where
-    there is such a form. ``draws`` says that it uses random numbers, ``colours`` that it changes
-    colours, so that frames of events cannot go through it. ``by_value`` says that it draws nothing
-    and changes each value by itself: at the end of a recipe's steps it is left to the device.
+    ``make`` returns the transform of an item, ``vectorized`` the same for a batch, if there is one.
+    ``draws`` is true if it uses random numbers, ``colours`` if it changes colours and so cannot be
+    used for frames of events. ``by_value`` is true if it draws nothing and changes each value by
+    itself: at the end of the steps of a recipe it is left to the device.
     """
 
     make: Callable[[Item], nn.Module]
-    vectorized: Callable[[Item], VectorizedStep] | None = None
+    vectorized: Callable[[Item], Vectorized] | None = None
     draws: bool = True
     colours: bool = False
     by_value: bool = False
 
 
-def _resized_crop(item: Item) -> nn.Module:
-    step: nn.Module = v2.RandomResizedCrop(
-        item.integer("size"), scale=(item.number("smallest"), 1.0)
-    )
-    return step
-
-
-def _crop(item: Item) -> nn.Module:
-    step: nn.Module = v2.RandomCrop(item.integer("size"), item.integer("padding") or None)
-    return step
-
-
-def _jitter(item: Item) -> nn.Module:
-    names = ("brightness", "contrast", "saturation", "hue")
-    step: nn.Module = v2.ColorJitter(*(item.number(name) for name in names))
-    return step
-
-
-def _center_crop(item: Item) -> nn.Module:
-    step: nn.Module = v2.CenterCrop(item.integer("size"))
-    return step
-
-
-def _normalize(item: Item) -> nn.Module:
-    return _Normalize(item.choice("statistics"))
-
-
+_JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
-    "random_resized_crop": StepRow(_resized_crop),
+    "random_resized_crop": StepRow(
+        lambda item: v2.RandomResizedCrop(
+            item.integer("size"), scale=(item.number("smallest"), 1.0)
+        )
+    ),
     "random_crop": StepRow(
-        _crop, lambda item: VectorizedCrop(item.integer("size"), item.integer("padding"))
+        lambda item: v2.RandomCrop(item.integer("size"), item.integer("padding") or None),
+        lambda item: VectorizedCrop(item.integer("size"), item.integer("padding")),
     ),
     "horizontal_flip": StepRow(
         lambda item: v2.RandomHorizontalFlip(item.number("p")),
@@ -84,17 +167,19 @@ STEPS: Mapping[str, StepRow] = {
     "rand_augment": StepRow(
         lambda item: v2.RandAugment(item.integer("n"), item.integer("m")), colours=True
     ),
-    "color_jitter": StepRow(_jitter, colours=True),
+    "color_jitter": StepRow(
+        lambda item: v2.ColorJitter(*map(item.number, _JITTERED)), colours=True
+    ),
     "random_erasing": StepRow(lambda item: v2.RandomErasing(item.number("p"))),
     "resize": StepRow(lambda item: v2.Resize(item.integer("size")), draws=False),
     "center_crop": StepRow(
-        _center_crop,
-        lambda item: DeterministicStep(_center_crop(item), item.integer("size")),
+        lambda item: v2.CenterCrop(item.integer("size")),
+        lambda item: Vectorized(v2.CenterCrop(item.integer("size")), item.integer("size")),
         draws=False,
     ),
     "normalize": StepRow(
-        _normalize,
-        lambda item: DeterministicStep(_normalize(item)),
+        lambda item: _Normalize(item.choice("statistics")),
+        lambda item: Vectorized(_Normalize(item.choice("statistics"))),
         draws=False,
         colours=True,
         by_value=True,
@@ -105,48 +190,4 @@ MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
     "mixup": lambda item, classes: v2.MixUp(alpha=item.number("alpha"), num_classes=classes),
     "cutmix": lambda item, classes: v2.CutMix(alpha=item.number("alpha"), num_classes=classes),
 }
-"""Steps that mix the images of a batch of so many classes, and their labels."""
-
-STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "fashion_mnist": ((0.2860,), (0.3530,)),
-}
-"""Mean and standard deviation of each channel over the training images, of values 0 .. 1."""
-
-
-class _Normalize(nn.Module):
-    """``v2.ToDtype(torch.float32, scale=True)``, then ``v2.Normalize``: the same bits.
-
-    ``v2.Normalize`` silently broadcasts a grey image to three channels, and makes a tensor of its
-    statistics in each call, for which a GPU is waited. This one keeps them on each device.
-    """
-
-    def __init__(self, statistics: str) -> None:
-        super().__init__()
-        self.statistics = statistics
-        self.channels = len(STATISTICS[statistics][0])
-        self._known: dict[torch.device, tuple[Tensor, Tensor]] = {}
-
-    def forward(self, image: Tensor, mask: Tensor | None = None) -> Any:
-        if image.shape[-3] != self.channels:
-            raise DataError(
-                f"normalize({self.statistics}) has the statistics of {self.channels} channels, but "
-                f"the images have {image.shape[-3]}"
-            )
-        values = image.as_subclass(Tensor)
-        mean, deviation = self._on(values.device)
-        floats: Tensor = F.to_dtype(values, torch.float32, scale=True)
-        normalized = floats.sub(mean).div_(deviation)
-        return normalized if mask is None else (normalized, mask)
-
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [C, 1, 1]."""
-        if device not in self._known:
-            mean, deviation = STATISTICS[self.statistics]
-            self._known[device] = (
-                torch.tensor(mean, device=device).view(-1, 1, 1),
-                torch.tensor(deviation, device=device).view(-1, 1, 1),
-            )
-        return self._known[device]
+"""Steps that mix the images of a batch, and their labels of that many classes."""

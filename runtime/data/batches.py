@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batch import Batch, on_device
-from danetc.runtime.data.dataset import DataSet, Memory, Source, Split, number_of
+from danetc.runtime.data.dataset import DataSet, Memory, Source, Split
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
@@ -281,7 +281,7 @@ class _Fetcher(Dataset[Batch | str]):
         with kept_random_state() as generator, drawing as seed_all, _one_thread():
             for index in indices:
                 if seed_all is not None:
-                    seed_all(self.seed, epoch, number_of(self.source, index))
+                    seed_all(self.seed, epoch, self.source.number(index))
                 try:
                     sample, label = self.source[index]
                 except UnreadableError as error:

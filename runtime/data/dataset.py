@@ -16,42 +16,63 @@ from danetc.runtime.data.request import DataRequest, Policy, Target
 Split = Literal["test", "train"]
 
 
-class Source(Protocol):
-    """The samples of one split.
+class Reader(Protocol):
+    """Reads samples by their numbers.
 
     A sample is an image [C, H, W], uint8 from 0 to 255 or float32, or frames of events
-    [T, C, H, W] of any real dtype. Its label is a class from 0, a map of classes [H, W], or numbers
-    [D], float32.
+    [T, C, H, W] of any real dtype.
     """
 
-    @property
-    def labels(self) -> Tensor:
-        """Labels of all samples: classes [N], int64; numbers [N, D], float32; or maps [N, H, W].
-        Zeros [N] if the maps are only read with their samples.
+    def read(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """Return a sample, and the map of its classes [H, W] if pixels are learned.
+
+        Raises UnreadableError.
         """
 
-    @property
-    def draws(self) -> bool:
-        """True if reading a sample draws random numbers, which are seeded before."""
+    def where(self, number: int) -> str:
+        """Return the file of a sample, or what else identifies it in messages."""
 
-    @property
-    def on_unreadable(self) -> Policy: ...
 
-    def __len__(self) -> int: ...
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples that are read when they are used.
+
+    ``labels`` are classes [N], int64, or numbers [N, D], float32 (zeros [N] for maps, which are read
+    with their samples); ``numbers`` [N] are those of the reader. ``draws`` is true if reading draws
+    random numbers, which are seeded before.
+    """
+
+    reader: Reader
+    labels: Tensor
+    numbers: Tensor
+    on_unreadable: Policy = "stop"
+    draws: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Return a sample and its label. Raises UnreadableError."""
+        sample, classes = self.reader.read(self.number(index))
+        return sample, label_of(self.labels, index) if classes is None else classes
+
+    def number(self, index: int) -> int:
+        """Return the number of a sample in the whole set, of which this may be a selection."""
+        return int(self.numbers[index])
 
     def where(self, index: int) -> str:
-        """Return the file of a sample, or what else identifies it in messages."""
+        return self.reader.where(self.number(index))
 
-    def select(self, indices: Tensor, labels: Tensor) -> Source:
+    def select(self, indices: Tensor, labels: Tensor) -> Samples:
         """Return the samples at ``indices`` [M] with ``labels`` [M]."""
+        return replace(self, labels=labels, numbers=self.numbers[indices])
 
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Samples in memory: ``images`` [N, C, H, W] or [N, T, C, H, W], and their labels."""
+    """Samples in memory: ``images`` [N, C, H, W] or [N, T, C, H, W], and labels as those of
+    ``Samples`` or maps [N, H, W].
+    """
 
     images: Tensor
     labels: Tensor
@@ -66,6 +87,9 @@ class Memory:
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         return self.images[index], label_of(self.labels, index)
 
+    def number(self, index: int) -> int:
+        return index
+
     def where(self, index: int) -> str:
         return f"image {index} of {self.name}"
 
@@ -73,52 +97,18 @@ class Memory:
         return replace(self, images=self.images[indices], labels=labels)
 
 
+Source = Memory | Samples
+"""The samples of one split."""
+
+
 def label_of(labels: Tensor, index: int) -> int | Tensor:
     return int(labels[index]) if labels.dim() == 1 else labels[index]
-
-
-@dataclass(frozen=True, eq=False)
-class Selected:
-    """Some samples of another source. Their classes may have new numbers."""
-
-    source: Source
-    indices: Tensor
-    labels: Tensor
-
-    @property
-    def on_unreadable(self) -> Policy:
-        return self.source.on_unreadable
-
-    @property
-    def draws(self) -> bool:
-        return self.source.draws
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        sample, label = self.source[int(self.indices[index])]
-        return sample, label if isinstance(label, Tensor) else int(self.labels[index])
-
-    def where(self, index: int) -> str:
-        return self.source.where(int(self.indices[index]))
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self.source, self.indices[indices], labels)
 
 
 def evenly(count: int, most: int) -> list[int]:
     """Return at most ``most`` of ``count`` indices, evenly spread, the first and the last included."""
     few = min(count, most)
     return [number * (count - 1) // max(1, few - 1) for number in range(few)]
-
-
-def number_of(source: Source, index: int) -> int:
-    """Return the number of a sample in the whole set, of which ``source`` may be a selection."""
-    if isinstance(source, Selected):
-        return number_of(source.source, int(source.indices[index]))
-    inner: Source | None = getattr(source, "source", None)  # of a source that converts samples
-    return index if inner is None else number_of(inner, index)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torchvision.datasets.folder import make_dataset
 from danetc.dsl.files import open_regular
 from danetc.runtime.data.arrays import held_out
 from danetc.runtime.data.class_folders import EXTENSIONS, ClassFolders, without_files
-from danetc.runtime.data.dataset import DataSet, Selected, Source, facts_fingerprint
-from danetc.runtime.data.request import DataRequest, Policy
+from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint
+from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 _SIZED = 1000
@@ -85,28 +85,17 @@ class Strings(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Samples in files: ``read`` returns that of a path, or raises UnreadableError. The paths are
-    ``root`` and ``names``.
-    """
+    """Reads the samples in the files ``names`` below ``root``, by ``load``."""
 
     root: Path
     names: Strings
-    labels: Tensor
-    read: Callable[[str], Tensor]
-    on_unreadable: Policy
-    draws: bool = field(default=False, init=False)
+    load: Callable[[str], Tensor]
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def read(self, number: int) -> tuple[Tensor, None]:
+        return self.load(self.where(number)), None
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.read(self.where(index)), int(self.labels[index])
-
-    def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self, indices, labels)
+    def where(self, number: int) -> str:
+        return str(self.root / self.names[number])
 
 
 def class_files(split: Path, found: ClassFolders) -> tuple[Strings, Tensor]:
@@ -127,7 +116,7 @@ def class_folder_set(
     request: DataRequest,
     found: ClassFolders,
     train: tuple[Strings, Tensor],
-    read: Callable[[str], Tensor],
+    load: Callable[[str], Tensor],
     **facts: Any,
 ) -> DataSet:
     """Return a data set of class folders. ``train`` are the ``class_files`` of the training split;
@@ -135,7 +124,8 @@ def class_folder_set(
     """
     parts = ((found.train, train), (found.test, class_files(found.test, found)))
     sides: Sequence[Source] = [
-        Files(root, names, labels, read, request.policy) for root, (names, labels) in parts
+        Samples(Files(root, names, load), labels, torch.arange(len(labels)), request.policy)
+        for root, (names, labels) in parts
     ]
     fingerprint: list[object] = [found.classes]
     if request.share is not None:

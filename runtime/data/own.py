@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,14 @@ from danetc.runtime.data.arrays import (
 from danetc.runtime.data.dataset import (
     DataSet,
     Memory,
-    Selected,
+    Samples,
     Source,
     evenly,
     facts_fingerprint,
     memory_fingerprint,
 )
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
-from danetc.runtime.data.request import DataRequest, Policy, Target
+from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import where_it_failed
@@ -53,39 +53,33 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Own:
-    """The samples of another's ``dataset``, whose ``[index]`` gives an image and a label.
+    """Reads the samples of another's ``dataset``, whose ``[index]`` gives an image and a label.
 
-    Random numbers that it draws, of torch, numpy and ``random``, are seeded for each sample.
+    With ``pixels``, the labels are maps of classes.
     """
 
     dataset: Any
-    labels: Tensor
-    target: Target
     name: str
     cutting: Cutting
     layout: str | None
-    on_unreadable: Policy
-    draws: bool = field(default=True, init=False)
+    pixels: bool = False
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def read(self, number: int) -> tuple[Tensor, Tensor | None]:
+        sample, label = self.pair(number)
+        where = self.where(number)
+        return self.image(sample, where), _map_of(label, where) if self.pixels else None
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        where = self.where(index)
-        sample, label = self.read(index)
-        image = self.image(sample, where)
-        if self.target == "pixels":
-            return image, _map_of(label, where)
-        return image, self.labels[index] if self.target == "numbers" else int(self.labels[index])
+    def where(self, number: int) -> str:
+        return f"sample {number} of {self.name}"
 
-    def read(self, index: int) -> tuple[Any, Any]:
+    def pair(self, number: int) -> tuple[Any, Any]:
         """Return an image and a label as the Dataset gives them.
 
         Raises DataError, which names the line of the Dataset's code that failed.
         """
-        where = self.where(index)
+        where = self.where(number)
         try:
-            sample = self.dataset[index]
+            sample = self.dataset[number]
         except DataError:
             raise
         except Exception as error:
@@ -110,12 +104,6 @@ class Own:
             array = array[:, None, None]
         layout = self.layout or ("hwc" if isinstance(sample, Image.Image) else None)
         return images_of(array[None], where, layout)[0]
-
-    def where(self, index: int) -> str:
-        return f"sample {index} of {self.name}"
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self, indices, labels)
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -164,7 +152,7 @@ class _Side:
     they are frames of events.
     """
 
-    source: Memory | Own
+    source: Source
     labels: Labels
     shape: tuple[int, ...] | None
     events: bool
@@ -253,14 +241,12 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
-    nothing = torch.zeros(count, dtype=torch.int64)
-    layout, cut = request.get("layout"), cutting(request, dataset)
-    own = Own(dataset, nothing, "classes", name, cut, layout, request.policy)
+    own = Own(dataset, name, cutting(request, dataset), request.get("layout"))
     shapes, seen = [], {}
     with seeded() as seed:
         for index in evenly(count, PROBES):
             seed(index)
-            sample, seen[index] = own.read(index)
+            sample, seen[index] = own.pair(index)
             shapes.append(tuple(own.image(sample, own.where(index)).shape))
     known = _known_labels(dataset, count, seen)
     notices: tuple[str, ...] = ()
@@ -270,9 +256,10 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
             "`targets` of the Dataset saves that",
         )
     labels = _read_labels(own, count, request) if known is None else _labels(known, name, request)
-    own = replace(own, labels=labels.values, target=labels.target)
+    own = replace(own, pixels=labels.target == "pixels")
+    source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
     shape = shapes[0] if len({*shapes}) == 1 else None
-    return _Side(own, labels, shape, len(shapes[0]) == 4, notices)
+    return _Side(source, labels, shape, len(shapes[0]) == 4, notices)
 
 
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
@@ -306,7 +293,7 @@ def _read_labels(own: Own, count: int, request: DataRequest) -> Labels:
     with seeded() as seed:
         for index in range(count):
             seed(index)
-            label = own.read(index)[1]
+            label = own.pair(index)[1]
             array = _array(label)
             if array is not None and array.ndim >= 2:
                 largest.append(int(_map_of(label, own.where(index)).max()))

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from danetc.runtime.data.dataset import DataSet, DrawnClasses, Memory, Source, facts_fingerprint
+from danetc.runtime.data.dataset import (
+    DataSet,
+    DrawnClasses,
+    Memory,
+    Reader,
+    Source,
+    facts_fingerprint,
+)
 from danetc.runtime.data.request import Policy
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
@@ -99,7 +106,7 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
     train, test = (
         replace(source, images=_convert(source.images, channels))
         if isinstance(source, Memory)
-        else _Converted(source, channels)
+        else replace(source, reader=_Converted(source.reader, channels))
         for source in (data.train, data.test)
     )
     return replace(
@@ -122,32 +129,14 @@ def _convert(images: Tensor, channels: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Converted:
-    """A source whose images are converted when they are read."""
+    """A reader whose images are converted."""
 
-    source: Source
+    reader: Reader
     channels: int
 
-    @property
-    def labels(self) -> Tensor:
-        return self.source.labels
+    def read(self, number: int) -> tuple[Tensor, Tensor | None]:
+        image, classes = self.reader.read(number)
+        return _convert(image, self.channels), classes
 
-    @property
-    def on_unreadable(self) -> Policy:
-        return self.source.on_unreadable
-
-    @property
-    def draws(self) -> bool:
-        return self.source.draws
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        image, label = self.source[index]
-        return _convert(image, self.channels), label
-
-    def where(self, index: int) -> str:
-        return self.source.where(index)
-
-    def select(self, indices: Tensor, labels: Tensor) -> _Converted:
-        return replace(self, source=self.source.select(indices, labels))
+    def where(self, number: int) -> str:
+        return self.reader.where(number)

@@ -1,10 +1,13 @@
-"""Requests for data: a source, a place and options. Never imports torch."""
+"""Requests for data: a source, a place and options. Never imports torch.
+
+Functions of this room raise DataError, whose message is for the user.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +24,7 @@ IGNORED = -100
 """Class of the pixels that losses ignore: torch's default. Files have 255 instead."""
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("val", "test", "validation", "valid")
+TEST_NAMES = ("val", "test", "validation", "valid", "testing")
 """Usual names of splits, in the order in which they are tried."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "targets": ("classes", "numbers"),
@@ -68,7 +71,7 @@ class DataRequest:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of recordings, from the option ``size``. Raises DataError."""
+        """Height and width of recordings, from the option ``size``."""
         text = self.options.get("size")
         if text is None:
             return None
@@ -77,13 +80,28 @@ class DataRequest:
             raise DataError(f"the option `size` is `{text}`; it is height x width, as in 128x128")
         return int(match[1]), int(match[2])
 
+    def chosen(
+        self, option: str, usual: Sequence[str], there: Collection[str], kind: str, where: str
+    ) -> str:
+        """Return the name ``there`` that an option gives, by default the first usual one."""
+        given = self.options.get(option)
+        names = usual if given is None else (given,)
+        for name in names:
+            if name in there:
+                return name
+        known = [name for name in there if name]
+        hint = f"; {instead(names[0], known, 'it has')}" if known else ""
+        share = "; every epoch is tested on one, or on a share: ,test=0.2" * (option == "test")
+        missing = " or ".join(f"`{name}`" for name in names[:2])
+        raise DataError(f"{where} has no {kind} {missing}{hint} (say ,{option}=NAME{share})")
+
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
     """A kind of data that ``--data`` takes.
 
     ``look`` checks that the data exist without importing torch or reading them, and returns what it
-    has found; ``open`` takes that and returns the ``DataSet``. Both raise DataError.
+    has found; ``open`` takes that and returns the ``DataSet``.
     """
 
     name: str
@@ -98,7 +116,7 @@ class DataSource:
     def request(
         self, argument: str, policy: Policy = "stop", frames: int | None = None
     ) -> DataRequest:
-        """Parse ``PLACE,key=value,...``. Raises DataError for unknown options and wrong values."""
+        """Parse ``PLACE,key=value,...``."""
         options: dict[str, str] = {}
         parts = argument.split(",")
         while self.options and len(parts) > 1 and (match := _OPTION.fullmatch(parts[-1])):
@@ -131,7 +149,7 @@ class DataSource:
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Return the class names ``A;B;C``, or the lines of a file. Raises DataError."""
+    """Return the class names ``A;B;C``, or the lines of a file."""
     if ";" in text:
         names, where = [name.strip() for name in text.split(";")], "the option `classes`"
     else:
@@ -153,8 +171,8 @@ def class_list(text: str) -> tuple[str, ...]:
 def existing(place: str, form: str, holds: str) -> Path:
     """Return the path of ``place``, which the user writes as ``form`` (``npz:FILE`` or ``folder:DIR``).
 
-    Raises DataError if it is missing, not of that kind, or an empty folder. ``holds`` describes
-    what it should hold.
+    It must not be missing, of another kind, or an empty folder. ``holds`` describes what it should
+    hold.
     """
     name, _, variable = form.rpartition(":")
     kind = "file" if variable == "FILE" else "folder"

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from danetc.runtime.data.array_names import roles
 from danetc.runtime.data.own import Arrays
 from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest
+from danetc.runtime.data.sources.npz import roles
 from danetc.runtime.system.errors import DataError
 
 GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
@@ -107,12 +107,7 @@ def _named(given: Mapping[Any, Any], request: DataRequest) -> tuple[Any, Any | N
         return [_as_array(given[name]) for name in found.train], test_pair
     if request.share is not None:
         return given[train], None
-    test = request.get("test") or next((name for name in TEST_NAMES if name in given), None)
-    if test is None or test not in given:
-        raise DataError(
-            f"`{request.place}` gives {', '.join(names)}, and none of them to test on: say ,test=NAME, "
-            "or hold out a share: ,test=0.2"
-        )
+    test = request.chosen("test", TEST_NAMES, names, "split", f"what `{request.place}` gives")
     return given[train], given[test]
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from danetc.runtime.data.class_folders import EXTENSIONS
-from danetc.runtime.data.dataset import DataSet, Selected, facts_fingerprint
+from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
 from danetc.runtime.data.files import Strings
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.request import DataRequest, Policy
@@ -27,37 +27,28 @@ _MAX_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class ShardImages:
-    """Images [3, H, W], uint8. ``places`` [N, 3] holds the shard, offset and length of each image, in
-    bytes.
+class Shards:
+    """Reads images [3, H, W], uint8. ``places`` [N, 3] has the shard, offset and length of each image,
+    in bytes.
     """
 
     names: Strings
-    labels: Tensor
     places: Tensor
     shards: Strings
-    on_unreadable: Policy
-    draws: bool = field(default=False, init=False)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        shard, offset, length = self.places[index].tolist()
-        where = self.where(index)
+    def read(self, number: int) -> tuple[Tensor, None]:
+        shard, offset, length = self.places[number].tolist()
+        where = self.where(number)
         try:
             with open(self.shards[shard], "rb") as file:
                 file.seek(offset)
                 data = file.read(length)
         except OSError as error:
             raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
-        return decode_image(data, where), int(self.labels[index])
+        return decode_image(data, where), None
 
-    def where(self, index: int) -> str:
-        return f"{self.names[index]} in {self.shards[int(self.places[index, 0])]}"
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self, indices, labels)
+    def where(self, number: int) -> str:
+        return f"{self.names[number]} in {self.shards[int(self.places[number, 0])]}"
 
 
 def shard_set(
@@ -96,7 +87,7 @@ def shard_set(
     )
 
 
-def _index(shards: Sequence[Path], policy: Policy) -> tuple[ShardImages, list[object]]:
+def _index(shards: Sequence[Path], policy: Policy) -> tuple[Samples, list[object]]:
     """Return the images of shards, and the facts of them for the fingerprint."""
     names: list[str] = []
     labels: list[int] = []
@@ -112,14 +103,8 @@ def _index(shards: Sequence[Path], policy: Policy) -> tuple[ShardImages, list[ob
         if not seen:
             raise DataError(f"the shard {path} holds no samples")
         facts += [path.name, seen]
-    images = ShardImages(
-        Strings(names),
-        torch.tensor(labels),
-        torch.tensor(places),
-        Strings(map(str, shards)),
-        policy,
-    )
-    return images, facts
+    reader = Shards(Strings(names), torch.tensor(places), Strings(map(str, shards)))
+    return Samples(reader, torch.tensor(labels), torch.arange(len(labels)), policy), facts
 
 
 def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:

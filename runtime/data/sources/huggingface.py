@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, near
 from danetc.runtime.system.errors import DataError
 
@@ -57,33 +56,19 @@ def _open(request: DataRequest, path: Path) -> Any:
     from danetc.runtime.data.table_rows import Rows
 
     tables = _tables(request.place, path, request.get("config"))
-    sides: list[Any] = [tables[_chosen("split", "train", request, tables, TRAIN_NAMES)], None]
+    where = f"`{request.place}`"
+    sides: list[Any] = [tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)], None]
     columns = [
-        _chosen("column", option, request, sides[0].column_names, usual)
+        request.chosen(option, usual, sides[0].column_names, "column", where)
         for option, usual in (("image", _IMAGES), ("label", _LABELS))
     ]
     if request.share is None:
-        sides[1] = tables[_chosen("split", "test", request, tables, TEST_NAMES)]
+        sides[1] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
     names = getattr(sides[0].features[columns[1]], "names", None)
     classes = tuple(names) if isinstance(names, list) and len(names) > 1 else ()
     train, test = (each and Rows(each, *columns) for each in sides)
     data = own_set(request, train, test, Path(request.place).name, classes=classes)
     return replace(data, details={**data.details, "columns": columns})
-
-
-def _chosen(
-    kind: str, option: str, request: DataRequest, there: Collection[str], usual: Collection[str]
-) -> str:
-    """Return the split or column that an option names, or the first with a usual name."""
-    given = request.get(option)
-    names = (given,) if given else usual
-    found = next((name for name in names if name in there), None)
-    if found is None:
-        name = next(iter(names))
-        hint = instead(name, there, f"its {kind}s are")
-        share = ", or hold out a share: ,test=0.2" if option == "test" else ""
-        raise DataError(f"there is no {kind} `{name}`; {hint} (say ,{option}=NAME{share})")
-    return found
 
 
 def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:

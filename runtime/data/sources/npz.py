@@ -1,15 +1,83 @@
-"""``npz:FILE``: named arrays, as numpy.savez writes them."""
+"""``npz:FILE``: arrays as numpy.savez writes them, whose names say which split they belong to."""
 
 from __future__ import annotations
 
+import re
 import zipfile
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.array_names import Roles, roles
-from danetc.runtime.data.request import DataRequest, DataSource, existing
+from danetc.dsl.diagnostics.diagnostic import instead
+from danetc.runtime.data.request import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    DataRequest,
+    DataSource,
+    existing,
+)
 from danetc.runtime.system.errors import DataError
+
+_SPLITS = "training|train|validation|valid|val|testing|test"
+_ROLE = re.compile(
+    rf"(?:(?P<before>{_SPLITS})[\W_]*)?"
+    r"(?:(?P<images>images?|x|data|inputs?|features?|frames|samples)|labels?|y|targets?|masks?)"
+    rf"(?:[\W_]*(?P<behind>{_SPLITS}))?",
+    re.IGNORECASE,
+)
+_CLASSES = re.compile(r"(class|label|target)_?names?|classes|names|categories", re.IGNORECASE)
+
+Pair = tuple[str, str]
+"""Names of the images and the labels of a split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Names of the arrays to train and to test on (None if a share is held out), of the array of
+    class names, and of the arrays of other splits.
+    """
+
+    train: Pair
+    test: Pair | None
+    classes: str | None
+    unused: tuple[str, ...] = ()
+
+
+def roles(names: Collection[str], request: DataRequest, where: str) -> Roles:
+    """Find the roles of arrays by their names; the options ``train`` and ``test`` override them."""
+    classes = next((name for name in names if _CLASSES.fullmatch(name)), None)
+    pairs = _pairs(names)
+
+    def pair(option: str, usual: tuple[str, ...]) -> Pair:
+        given = [name.strip() for name in (request.get(option) or "").split(";")]
+        if len(given) == 1 and pairs:
+            return pairs[request.chosen(option, usual, pairs, "images and labels of", where)]
+        missing = [name for name in given if name not in names]
+        if len(given) != 2 or missing:
+            hint = instead("".join(missing[:1]), names, "it holds")
+            raise DataError(
+                f"{where} needs arrays of images and labels for {option}: ,{option}=IMAGES;LABELS ({hint})"
+            )
+        return given[0], given[1]
+
+    train = pair("train", (*TRAIN_NAMES, ""))
+    if request.share is not None:
+        return Roles(train, None, classes)
+    test = pair("test", TEST_NAMES)
+    unused = (name for each in pairs.values() for name in each if name not in (*train, *test))
+    return Roles(train, test, classes, tuple(unused))
+
+
+def _pairs(names: Collection[str]) -> dict[str, Pair]:
+    """Return images and labels by the split in their names, "" for names without one."""
+    found: dict[str, dict[bool, str]] = {}
+    for name in names:
+        match = _ROLE.fullmatch(name)
+        if match is not None and not (match["before"] and match["behind"]):
+            split = (match["before"] or match["behind"] or "").lower()
+            found.setdefault(split, {}).setdefault(match["images"] is not None, name)
+    return {split: (each[True], each[False]) for split, each in found.items() if len(each) == 2}
 
 
 def _look(request: DataRequest) -> tuple[Path, Roles]:

@@ -138,7 +138,11 @@ def test_a_share_is_held_out_of_each_class() -> None:
 @pytest.mark.parametrize(
     ("arrays", "options", "told"),
     [
-        ({"x": 1, "y": 1}, "", "no arrays to test on; every epoch is tested on some"),
+        (
+            {"x": 1, "y": 1},
+            "",
+            "has no images and labels of `val` or `test` (say ,test=NAME; every epoch is tested on one",
+        ),
         ({"x": 1, "y": 1}, ",test=1.5", "a share is between 0 and 1"),
         (
             {"pictures": 1, "kinds": 1},

@@ -192,7 +192,7 @@ def test_an_attribute_spares_reading_all_and_is_not_believed_blindly() -> None:
     data = opened("tagged")
     assert data.train.labels.tolist() == [0, 1, 2] * 3
     assert data.test.labels.tolist() == [1, 2]
-    assert data.train.dataset.read < 30  # type: ignore[attr-defined]
+    assert data.train.reader.dataset.read < 30  # type: ignore[attr-defined, union-attr]
     assert opened("wrong").train.labels.tolist() == [2, 1, 0] * 3
 
 
@@ -253,7 +253,7 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("needs", "needs root, and is called without arguments"),
         ("stream", "has no length"),
         ("bot", "own.py has no `bot`; it has"),
-        ("splits,test=vall", "and none of them to test on"),
+        ("splits,test=vall", "has no split `vall`; did you mean `val`? (say ,test=NAME; every epoch is tested"),
         ("both,classes=a;b", "`classes` names 2"),
     ],
 )  # fmt: skip

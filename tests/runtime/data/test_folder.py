@@ -115,11 +115,17 @@ def _empty_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_no_val, "has `train` but no folder `val` or `test`"),
+        (_no_val, "has no folder `val` or `test`; it has train"),
         (_no_train, "has no folder `train`"),
         (_flat_val, r"val holds 12 files but no class folders; put the images of each class into"),
-        (_other_class, r"val/cats is a class that .*train does not have .*did you mean `cat`\?"),
-        (_lacking_class, r"val lacks 1 of the 3 classes of .*train: owl"),
+        (
+            _other_class,
+            r"val has no class folder `cat` \(1 of 4 are missing\); did you mean `cats`\?",
+        ),
+        (
+            _lacking_class,
+            r"val has no class folder `owl` \(1 of 3 are missing\); both splits must have",
+        ),
         (_empty_class, r"train/dog holds no images \(.jpg"),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_share_of_one_folder_is_held_out(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("", "has no folder `train`; there is exam, learn: name two, as in folder:DIR,train=NAME"),
+        ("", "has no folder `train` or `training`; it has exam, learn (say ,train=NAME)"),
         (",train=learn", "no folder `val` or `test`"),
         (",train=laern,test=exam", "has no folder `laern`; did you mean `learn`?"),
         (",train=learn,test=exams", "has no folder `exams`; did you mean `exam`?"),

@@ -227,8 +227,8 @@ def test_a_name_of_the_hub_that_is_not_here(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (",test=vaild", "there is no split `vaild`; its splits are train, test"),
-        (",image=imag", "there is no column `imag`; did you mean `image`?"),
+        (",test=vaild", "has no split `vaild`; it has train, test (say ,test=NAME"),
+        (",image=imag", "has no column `imag`; did you mean `image`?"),
         (",lable=x", "`huggingface` has no option `lable`; did you mean `label`?"),
     ],
 )

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 import danetc
-from danetc.runtime.data import DataSet, Memory, Policy, Source
+from danetc.runtime.data import DataSet, Memory, Source
+from danetc.runtime.data.dataset import Samples
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.system.errors import DataError, TrainingError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
@@ -114,36 +115,26 @@ def train(job: Job, rank: int = 0) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Holed:
-    """Samples of which one cannot be read."""
+    """Reads samples of which one cannot be read."""
 
     source: Source
     hole: int
-    on_unreadable: Policy = "stop"
-    draws: bool = False
 
-    @property
-    def labels(self) -> torch.Tensor:
-        return self.source.labels
+    def read(self, number: int) -> tuple[torch.Tensor, None]:
+        if number == self.hole:
+            raise UnreadableError(f"{self.where(number)} cannot be read")
+        return self.source[number][0], None
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        if index == self.hole:
-            raise UnreadableError(f"image {index} cannot be read")
-        return self.source[index]
-
-    def where(self, index: int) -> str:
-        return f"image {index}"
-
-    def select(self, indices: torch.Tensor, labels: torch.Tensor) -> Source:
-        raise NotImplementedError
+    def where(self, number: int) -> str:
+        return f"image {number}"
 
 
 def _data(job: Job) -> DataSet:
     data = digits(job.images)
     if job.hole is not None:
-        return replace(data, train=Holed(data.train, job.hole))
+        train = data.train
+        samples = Samples(Holed(train, job.hole), train.labels, torch.arange(len(train)))
+        return replace(data, train=samples)
     if job.infinite is None:
         return data
     assert isinstance(data.train, Memory)
