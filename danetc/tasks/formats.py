@@ -298,19 +298,14 @@ def _nir(content: Content) -> bytes:
 
 def _run_nir(data: bytes, content: Content) -> Run:
     """Run a graph in forward Euler steps, averaged over time where the model's output is."""
-    import nir
-    import torch
+    from danetc.tasks.nir_graphs import read_graph
 
-    from danetc.tasks.nir_steps import nir_program
-
-    program = nir_program(nir.read(io.BytesIO(data)))
-    graph = content.graph
+    read, graph = read_graph(io.BytesIO(data)), content.graph
     (end,) = graph.outputs.values()
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         (x,) = inputs
-        frames = x if graph.input.value.varies else [x] * graph.steps
-        y = torch.stack([values["output"] for values in program.run("input", frames)])
+        y = read.run(x if graph.input.value.varies else [x] * graph.steps)
         return [y if graph[end].value.varies else y.mean(0)]
 
     return run

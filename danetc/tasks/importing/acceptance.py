@@ -21,7 +21,6 @@ from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
-from danetc.tasks.importing.modules import tensors
 from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import Takes, is_spiking
 
@@ -206,14 +205,11 @@ class TorchRunner:
             functional.reset_net(self.model)
 
     def weights(self) -> Weights:
-        state, found = self.model.state_dict(), {}
-        for id, names in self.source.weights.items():
-            if (places := self.source.places.get(id)) is not None:
-                found[id] = {key: state[path] for key, path in places.items()}
-                continue
-            held = tensors(self.model.get_submodule(self.source.names[id]))
-            found[id] = {**names, **{key: value for key, value in held.items() if key in names}}
-        return found
+        state, places = self.model.state_dict(), self.source.places
+        return {
+            id: {**held, **{key: state[path] for key, path in places[id].items()}}
+            for id, held in self.source.weights.items()
+        }
 
     def varied(self, seed: int, inputs: Tensor) -> TorchRunner:
         """Return a copy whose layers have outputs of deviation 1, and norms the statistics of these."""

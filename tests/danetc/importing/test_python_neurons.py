@@ -119,7 +119,7 @@ def test_a_network_of_plain_code_is_read() -> None:
     ("what", "more", "why"),
     [
         ("learnt", {}, "decay is used more than once"),
-        ("steps", {"steps": 3}, "equations are the same at each step"),
+        ("steps", {"steps": 3}, "with the same equations at each step"),
         ("", {"steps": 5}, "run for 3 time steps: --steps 3"),
     ],
 )

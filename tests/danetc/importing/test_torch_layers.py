@@ -177,7 +177,7 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), None, "other than its window's size"),
         (lambda x: F.adaptive_avg_pool2d(x, 4), None, "whose windows have several sizes"),
         (lambda x, conv: F.conv2d(x, 2 * conv.weight), CONV, "danetc reads those of layers"),
-        (lambda x, held: F.linear(x, held.weight), nn.Linear(6, 5), "a linear layer of a map"),
+        (lambda x, held: F.linear(x, held.weight), nn.Linear(6, 5), "and no vector; flatten it"),
         (lambda x, norm: normed(x, norm, training=True), NORM, "statistics of its input"),
         (lambda x, norm: normed(x, norm, weight=None), NORM, "a norm without weights"),
         (lambda x, held: held(x), nn.GroupNorm(2, 4, eps=1e-3), "another eps than 1e-5"),

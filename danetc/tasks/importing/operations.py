@@ -1,0 +1,397 @@
+"""Functions and methods of tensors as operations of a graph.
+
+Readers have the parameters of torch's functions. Those of layers also read modules (``modules``) and
+nodes of NIR (``nir_file``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from danetc.compiler.ir.graph import Attribute
+from danetc.errors import UserError
+from danetc.tasks.importing.source import SourceBuilder
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that was read, and its node.
+
+    ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N, or for
+    both in one dimension (``flat``).
+    """
+
+    node: int
+    leading: int = 1
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A parameter or buffer; ``path`` is empty for one of a file."""
+
+    tensor: Tensor
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a function or module.
+
+    Attributes:
+        path: place of the call, for messages.
+        before: shape of the first operand.
+        after: shape of the result.
+        sequence: True if the network is called with all time steps, [T, N, ...].
+    """
+
+    build: SourceBuilder
+    path: str
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    sequence: bool = False
+
+    def refuse(self, why: str) -> UserError:
+        return UserError(f"{self.path}: {why}")
+
+    def shape(self, x: Value) -> tuple[int, ...]:
+        return self.build.shape_of(x.node)
+
+    def add(self, op: str, x: Value, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> Value:  # fmt: skip
+        """Add an operation on a value; weights that are None are those that the layer lacks."""
+        held = {name: item for name, item in weights.items() if item is not None}
+        if not all(isinstance(item, Stored) for item in held.values()):
+            raise self.refuse("its weights are computed, and not stored")
+        tensors = {name: item.tensor for name, item in held.items()}
+        node = self.build.add(op, [x.node], attrs or {}, self.path, tensors)
+        self.build.places[node] = {name: item.path for name, item in held.items() if item.path}
+        return Value(node, x.leading, x.flat)
+
+    def square(self, **sizes: Any) -> dict[str, int]:
+        """Return sizes that are the same in both directions as one number each."""
+        found = {}
+        for name, value in sizes.items():
+            each = {value} if isinstance(value, int) else {*value}
+            if len(each) != 1:
+                raise self.refuse(
+                    f"its {name} is {tuple(value)}; danetc has one for both directions"
+                )
+            found[name] = int(each.pop())
+        return found
+
+
+Reader = Callable[..., Value]
+
+
+def read(reader: Reader, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
+    """Read a call. Raises UserError if the reader has no such arguments."""
+    try:
+        inspect.signature(reader).bind(call, *args, **kwargs)
+    except TypeError as error:
+        raise call.refuse(f"danetc cannot read it with these arguments: {error}") from error
+    return reader(call, *args, **kwargs)
+
+
+# -- layers ----------------------------------------------------------------------------------------
+
+
+def conv2d(
+    call: Call, x: Value, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: int = 1, padding_mode: str = "zeros",
+) -> Value:  # fmt: skip
+    if padding_mode != "zeros":
+        raise call.refuse(f"its padding is {padding_mode}, and danetc pads with zeros")
+    if not isinstance(weight, Stored):
+        raise call.refuse("its weight is computed, and not stored")
+    width, _, *kernel = weight.tensor.shape
+    sizes = call.square(kernel=kernel, stride=stride, dilation=dilation)
+    if padding == "same":
+        reach = sizes["dilation"] * (sizes["kernel"] - 1)
+        if reach % 2:
+            raise call.refuse("an even kernel with padding='same' pads one side more")
+        padding = reach // 2
+    sizes |= call.square(padding=0 if padding == "valid" else padding)
+    attrs = {**sizes, "width": width, "groups": groups, "bias": bias is not None}
+    return call.add("conv", x, attrs, weight=weight, bias=bias)
+
+
+def linear(call: Call, x: Value, weight: Any, bias: Any = None) -> Value:
+    if not isinstance(weight, Stored):
+        raise call.refuse("its weight is computed, and not stored")
+    if len(call.shape(x)) != 1:
+        raise call.refuse(f"a linear layer reads {call.shape(x)} and no vector; flatten it")
+    attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
+    return call.add("linear", x, attrs, weight=weight, bias=bias)
+
+
+def batch_norm(
+    call: Call, x: Value, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5, **counter: Any,
+) -> Value:  # fmt: skip
+    if training or None in (running_mean, running_var, weight, bias):
+        raise call.refuse("a norm without weights, or with the statistics of its input")
+    op, attrs = ("batchnorm", {}) if eps == 1e-5 else ("batchnorm_with", {"eps": eps})
+    return call.add(
+        op, x, attrs, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
+        **counter,
+    )  # fmt: skip
+
+
+def _torch_batch_norm(
+    call: Call, x: Value, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+    training: bool, momentum: float, eps: float, cudnn_enabled: bool,
+) -> Value:  # fmt: skip
+    return batch_norm(call, x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _pool(op: str, call: Call, x: Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Value:  # fmt: skip
+    stride = stride or kernel  # also () of torch.max_pool2d
+    attrs = call.square(kernel=kernel, stride=stride, padding=padding)
+    k, s, p = attrs.values()
+    if ceil_mode and any((size + 2 * p - k) % s for size in call.shape(x)[1:]):
+        raise call.refuse("ceil_mode pools a part of a window, which danetc does not")
+    return call.add(op, x, attrs)
+
+
+def max_pool2d(
+    call: Call, x: Value, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Value:  # fmt: skip
+    if return_indices:
+        raise call.refuse("a max pooling with indices")
+    if call.square(dilation=dilation)["dilation"] != 1:
+        raise call.refuse("a pooling with a dilation")
+    return _pool("maxpool", call, x, kernel_size, stride, padding, ceil_mode)
+
+
+def avg_pool2d(
+    call: Call, x: Value, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
+) -> Value:  # fmt: skip
+    padded = call.square(padding=padding)["padding"] != 0
+    if divisor_override or (padded and not count_include_pad):
+        raise call.refuse("an average pooling that divides by other than its window's size")
+    return _pool("avgpool", call, x, kernel_size, stride, padding, ceil_mode)
+
+
+def adaptive_avg_pool2d(call: Call, x: Value, output_size: Any) -> Value:
+    """Read a global pooling, none, one of whole windows, or an upsampling."""
+    _, *size = call.shape(x)
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    wanted = [s if w is None else w for s, w in zip(size, wanted, strict=True)]
+    if wanted == [1, 1]:
+        return call.add("global_avgpool", x)
+    if wanted == size:
+        return x
+    (rows, columns), (height, width) = wanted, size
+    if height == width and rows == columns and height % rows == 0:
+        return avg_pool2d(call, x, height // rows)
+    if height == width and rows == columns and rows % height == 0:
+        return call.add("upsample", x, {"scale": rows // height})
+    raise call.refuse(
+        f"adaptive pooling of {height}x{width} to {rows}x{columns}, whose windows have several "
+        "sizes; give an image size that it divides with --input"
+    )
+
+
+def dropout(call: Call, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:  # fmt: skip
+    return call.add("dropout", x, {"p": float(p)})
+
+
+def function(op: str) -> Reader:
+    return lambda call, x, inplace=False: call.add(op, x)
+
+
+relu = function("relu")
+"""A ReLU, which is the neuron of a network without others (``torch_model``)."""
+
+
+def vector(call: Call, x: Value) -> Value:
+    """A map as a vector."""
+    return x if len(call.shape(x)) == 1 else call.add("flatten", x)
+
+
+# -- shapes ----------------------------------------------------------------------------------------
+
+
+def same(call: Call, x: Value) -> Value:
+    return x
+
+
+def flatten(call: Call, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
+    rank = len(call.before)
+    first, last = start_dim % rank, end_dim % rank
+    if first == last:
+        return x
+    if (first, last) == (0, 1) and x.leading == 2:
+        return Value(x.node, 1, flat=True)
+    if first == x.leading and last == rank - 1:
+        return vector(call, x)
+    raise call.refuse(f"flatten of the dimensions {first} to {last} of {call.before}")
+
+
+def _view(call: Call, x: Value, *size: Any, **named: Any) -> Value:
+    """Read another shape: T and N as one or two dimensions, a map as a vector, or the same shape."""
+    before, after, sample = call.before, call.after, call.shape(x)
+    lead = before[: x.leading]
+    if before == after:
+        return x
+    if x.flat and after[2:] == sample and after[0] * after[1] == before[0]:
+        return Value(x.node, 2)
+    if x.leading == 2 and after == (lead[0] * lead[1], *sample):
+        return Value(x.node, 1, flat=True)
+    if after == (*lead, math.prod(sample)):
+        return vector(call, x)
+    raise call.refuse(f"a change of shape from {before} to {after}")
+
+
+def _unsqueeze(call: Call, x: Value, dim: int) -> Value:
+    """Read a dimension for time before an image, which is then repeated."""
+    if dim == 0 and x.leading == 1 and not x.flat and not call.sequence:
+        return Value(x.node, 2)
+    raise call.refuse("a new dimension")
+
+
+def _repeat(call: Call, x: Value, *times: Any) -> Value:
+    """Read an image that is repeated at each time step."""
+    first, *rest = times[0] if isinstance(times[0], (tuple, list)) else times
+    before = [*call.before]
+    others_stay = all(item in (1, -1) for item in rest) or rest in (before, before[1:])
+    steps = call.build.steps
+    if not others_stay or first != steps:
+        raise call.refuse(f"a repetition by {(first, *rest)}; T is {steps} (--steps)")
+    if x.leading == 2 and before[0] == 1:
+        return x
+    if x.leading == 1 and len(rest) == len(before):
+        return Value(x.node, 2)
+    raise call.refuse(f"a repetition by {(first, *rest)}")
+
+
+def _part(call: Call, *args: Any, **kwargs: Any) -> Value:
+    raise call.refuse(
+        "a part of a value, or one of its time steps; code that runs step by step is read if it is a "
+        "neuron with the same equations at each step"
+    )
+
+
+# -- several values --------------------------------------------------------------------------------
+
+
+def _concat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Value:
+    first = tensors[0]
+    all_read = all(isinstance(item, Value) for item in tensors)
+    if not all_read or dim % len(call.after) != first.leading:
+        raise call.refuse("concatenation along another axis than channels")
+    if len({(item.leading, item.flat) for item in tensors}) > 1:
+        raise call.refuse("concatenation of values with time steps and without")
+    if len(tensors) == 1:
+        return first  # type: ignore[no-any-return]
+    node = call.build.add("concat", [item.node for item in tensors], {}, call.path)
+    return Value(node, first.leading, first.flat)
+
+
+_FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]]] = {
+    "add": (lambda c: (1.0, c), lambda c: (1.0, c)),
+    "sub": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
+    "mul": (lambda c: (c, 0.0), lambda c: (c, 0.0)),
+    "div": (lambda c: (1.0 / c, 0.0),),
+}
+"""``x + c`` and ``c + x``, and so on, as a factor and an offset of x."""
+
+
+def _arithmetic(op: str) -> Reader:
+    """Read an operation on two values, or on a value and a number."""
+
+    def arithmetic(call: Call, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> Value:  # fmt: skip
+        if alpha != 1 or rounding_mode:
+            raise call.refuse(f"`{op}` with a factor or a rounding")
+        if isinstance(a, Value) and isinstance(b, Value):
+            if a.flat != b.flat:
+                raise call.refuse("it joins a value with T and N as one dimension and another one")
+            node = call.build.add(op, [a.node, b.node], {}, call.path)
+            return Value(node, max(a.leading, b.leading), a.flat)  # an image may meet time steps
+        x, number = (a, b) if isinstance(a, Value) else (b, a)
+        if not isinstance(number, (int, float)):
+            raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
+        forms = _FACTOR_AND_OFFSET[op]
+        if x is b and len(forms) == 1:
+            raise call.refuse(f"`{op}` of a number by a value")
+        factor, offset = forms[x is b](float(number))
+        return call.add("affine", x, {"factor": factor, "offset": offset})
+
+    return arithmetic
+
+
+_sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", "div"))
+
+
+def _greatest(op: str) -> Reader:
+    def greatest(call: Call, a: Any, b: Any) -> Value:
+        if not (isinstance(a, Value) and isinstance(b, Value)):
+            raise call.refuse(f"`{op}` of a value and a number")
+        node = call.build.add(op, [a.node, b.node], {}, call.path)
+        return Value(node, a.leading, a.flat)
+
+    return greatest
+
+
+def _mean(call: Call, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    if dim is None:
+        raise call.refuse("a mean over everything, samples too")
+    rank = len(call.before)
+    axes = {axis % rank for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
+    if axes == {0} and x.leading == 2 and not keepdim:
+        return Value(call.add("mean_over_time", x).node, 1)
+    if axes == {rank - 1, rank - 2} and rank - x.leading == 3:
+        pooled = call.add("global_avgpool", x)
+        return pooled if keepdim else vector(call, pooled)
+    raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
+
+
+def _sum_over(call: Call, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    if dim == 0 and x.leading == 2 and not keepdim:
+        return Value(call.add("sum_over_time", x).node, 1)
+    raise call.refuse(f"a sum over {dim} of {call.before}")
+
+
+WEIGHTED: Mapping[Any, Reader] = {
+    F.conv2d: conv2d, torch.conv2d: conv2d, F.linear: linear,
+    F.batch_norm: batch_norm, torch.batch_norm: _torch_batch_norm,
+}  # fmt: skip
+"""Functions that read parameters and buffers of the model."""
+
+FUNCTIONS: Mapping[Any, Reader] = {
+    **WEIGHTED,
+    operator.add: _sum, operator.iadd: _sum, torch.add: _sum,
+    operator.sub: _difference, operator.isub: _difference, torch.sub: _difference,
+    torch.rsub: lambda call, a, b, alpha=1: _difference(call, b, a, alpha),
+    operator.mul: _product, operator.imul: _product, torch.mul: _product,
+    operator.truediv: _quotient, torch.div: _quotient,
+    torch.cat: _concat, torch.concat: _concat, torch.concatenate: _concat,
+    operator.getitem: _part, torch.stack: _part,
+    torch.flatten: flatten, torch.reshape: _view, torch.unsqueeze: _unsqueeze,
+    torch.relu: relu, F.relu: relu,
+    torch.sigmoid: function("sigmoid"), F.sigmoid: function("sigmoid"),
+    torch.tanh: function("tanh"), F.tanh: function("tanh"),
+    torch.mean: _mean, torch.sum: _sum_over,
+    torch.maximum: _greatest("maximum"), torch.minimum: _greatest("minimum"),
+    F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
+    F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.dropout: dropout,
+}  # fmt: skip
+
+METHODS: Mapping[str, Reader] = {
+    "add": _sum, "add_": _sum, "sub": _difference, "mul": _product, "mul_": _product,
+    "div": _quotient, "flatten": flatten, "view": _view, "reshape": _view, "unflatten": _view,
+    "relu": relu, "relu_": relu, "sigmoid": function("sigmoid"), "tanh": function("tanh"),
+    "mean": _mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
+    "contiguous": same, "clone": same, "float": same,
+}  # fmt: skip
