@@ -23,11 +23,11 @@ from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
 from danetc.tasks.reporting.figures import short_names, training_curves
 from danetc.tasks.reporting.layer_values import (
     MEASURES,
-    Scale,
     layer_name,
     neurons_in_order,
     of_nodes,
     scale_of,
+    step_of,
 )
 from danetc.tasks.reporting.page import highlighted
 from danetc.tasks.reporting.tables import curves
@@ -333,7 +333,7 @@ def test_boxes_have_colours_numbers_and_tooltips() -> None:
     assert [(each.get("data-measure"), each.text) for each in numbers] == [
         ("firing", mean), ("silent", "0.500"),
     ]  # fmt: skip
-    assert block.get("data-firing") == str(scales[0][1].step((one + other) / 2))
+    assert block.get("data-firing") == str(step_of((one + other) / 2, scales[0][1]))
     assert (block.findtext(f"{SVG}title") or "").splitlines()[-2:] == [
         f"firing rate {mean} (2 layers, {one:.3f} to {other:.3f})",
         "silent neurons 0.500 (2 layers, 0.500 to 0.500)",
@@ -387,16 +387,15 @@ def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None
     runs = [ShownRun("a", Path("a"), graph, "", epochs=epochs), ShownRun("b", Path("b"), graph, "",
             measures=measures)]  # fmt: skip
     assert training_curves(runs) == {
-        "loss": {"a, train": [(1, 1.0), (3, 0.25)]},
-        "accuracy": {"a, test": [(1, 0.5), (2, 0.5), (3, 0.5)]},
+        "loss": {"a, train": ((1, 3), (1.0, 0.25))},
+        "accuracy": {"a, test": ((1, 2, 3), (0.5, 0.5, 0.5))},
     }
     table = curves(runs)
-    assert table is not None
     assert table.heads == ("epoch", "a, train, loss", "a, test, accuracy")
     assert [row.cells for row in table.rows] == [
         ("1.0000", "0.5000"), ("-", "0.5000"), ("0.2500", "0.5000"),
     ]  # fmt: skip
-    assert curves(runs[1:]) is None
+    assert curves(runs[1:]).rows == ()
     drawn: list[Any] = []
     plain = figures._page_figure
     monkeypatch.setattr(
@@ -434,14 +433,16 @@ def test_scales_are_common_to_all_runs_and_ordered() -> None:
 
     stability = MEASURES[1]
     scale = scale_of(stability, [measured(0.01, 1.0), measured(100.0, 0.0, float("nan"))])
-    assert scale == Scale(0.01, 100.0, True)
-    assert [scale.step(v) for v in (0.0, 0.01, 1.0, 99.0, 100.0)] == [0, 0, 3, 6, 6]
-    edges = scale.edges()
-    assert edges == sorted(edges)
-    assert (edges[0], edges[-1]) == (pytest.approx(0.01), pytest.approx(100.0))
-    assert all(scale.step(edge * 1.001) == i for i, edge in enumerate(edges[:-1]))
+    assert scale is not None
+    assert scale == pytest.approx([10 ** (n * 4 / 7 - 2) for n in range(8)])
+    assert [step_of(v, scale) for v in (0.0, 0.01, 1.0, 99.0, 100.0)] == [0, 0, 3, 6, 6]
+    assert all(step_of(edge * 1.001, scale) == i for i, edge in enumerate(scale[:-1]))
     assert scale_of(stability, [run]) is None
-    assert Scale(0.5, 0.5, False).step(0.5) == 3
+    shares = replace(
+        run, measures={"firing_rate": {"layers": [{"layer": str(r), "rate": r} for r in (0, 7)]}}
+    )
+    assert scale_of(MEASURES[0], [shares]) == tuple(range(8))
+    assert step_of(0.5, (0.5,) * 8) == 3
 
 
 # -- highlighting ---------------------------------------------------------------------------------

@@ -53,9 +53,13 @@ def _figure(title: str, panel: LinePanel, names: Mapping[int, str] | None = None
     return _page_figure(title, figure)
 
 
-def training_curves(runs: Sequence[ShownRun]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Return loss and accuracy of each run's training and test data: points (epoch, value) by name."""
-    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+Lines = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
+"""Curves by name, as their x and their y values."""
+
+
+def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
+    """Return loss and accuracy of each run's training and test data over the epochs."""
+    found: dict[str, Lines] = {}
     for key in ("loss", "accuracy"):
         for run in runs:
             for split in ("train", "test"):
@@ -66,15 +70,15 @@ def training_curves(runs: Sequence[ShownRun]) -> dict[str, dict[str, list[tuple[
                     and math.isfinite(value)
                 ]
                 if points:
-                    found.setdefault(key, {})[f"{run.label}, {split}"] = points
+                    xs, ys = zip(*points, strict=True)
+                    found.setdefault(key, {})[f"{run.label}, {split}"] = xs, ys
     return found
 
 
 def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
     return [
         _figure(
-            "Accuracy (top-1)" if key == "accuracy" else "Loss",
-            LinePanel("epoch", key, {name: _columns(points) for name, points in curves.items()}),
+            "Accuracy (top-1)" if key == "accuracy" else "Loss", LinePanel("epoch", key, curves)
         )
         for key, curves in training_curves(runs).items()
     ]
@@ -85,12 +89,13 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
     found = []
     names = [[layer_name(node) for node in neurons_in_order(run.graph)] for run in runs]
     for measure in MEASURES:
-        lines = {}
+        lines: Lines = {}
         for run, layers in zip(runs, names, strict=True):
             values = measure.of(run.measures)
             points = [(n, values[name]) for n, name in enumerate(layers, 1) if name in values]
             if points:
-                lines[run.label] = _columns(points)
+                xs, ys = zip(*points, strict=True)
+                lines[run.label] = xs, ys
         if lines:
             title = f"{measure.title.capitalize()} by layer"
             panel = LinePanel("layer", measure.title, lines, log=measure.mean == "geometric")
@@ -107,10 +112,6 @@ def short_names(names: Sequence[Sequence[str]], places: Sequence[int]) -> dict[i
         short = ".".join(part for part in min(there).split(".") if part not in _PLAIN)
         found[place] = short if len(there) == 1 else str(place)
     return found
-
-
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
 
 
 def grid_figures(

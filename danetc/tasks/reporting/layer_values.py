@@ -7,9 +7,12 @@ be compared with the value of a layer.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from danetc.compiler.analysis.summary import on_main_path
 from danetc.compiler.emit.names import dotted
@@ -98,39 +101,30 @@ def of_nodes(
     return Shown(measure.joined(found), min(found), max(found), len(found)) if found else None
 
 
-class Scale(NamedTuple):
-    """Colours for values from ``low`` to ``high`` in ``STEPS`` equal steps, maybe of the logarithm."""
-
-    low: float
-    high: float
-    logarithmic: bool
-
-    def step(self, value: float) -> int:
-        low, high, at = map(self._place, (self.low, self.high, max(value, self.low)))
-        if high <= low:
-            return STEPS // 2
-        return max(0, min(STEPS - 1, int((at - low) / (high - low) * STEPS)))
-
-    def edges(self) -> list[float]:
-        """Return the STEPS + 1 values between which the steps lie."""
-        low, high = self._place(self.low), self._place(self.high)
-        between = [low + (high - low) * i / STEPS for i in range(STEPS + 1)]
-        return [math.exp(each) for each in between] if self.logarithmic else between
-
-    def _place(self, value: float) -> float:
-        return math.log(value) if self.logarithmic else value
+Scale = tuple[float, ...]
+"""The ``STEPS`` + 1 values between which the colours lie."""
 
 
 def scale_of(measure: LayerMeasure, runs: Sequence[ShownRun]) -> Scale | None:
     """Return one scale for all runs, so that their colours can be compared; None without values."""
-    logarithmic = measure.mean == "geometric"
+    factors = measure.mean == "geometric"
     values = [
         value
         for run in runs
         for value in measure.of(run.measures).values()
-        if value > 0 or not logarithmic
+        if value > 0 or not factors
     ]
-    return Scale(min(values), max(values), logarithmic) if values else None
+    if not values:
+        return None
+    space = np.geomspace if factors else np.linspace
+    return tuple(space(min(values), max(values), STEPS + 1).tolist())
+
+
+def step_of(value: float, scale: Scale) -> int:
+    """Return the number of a value's colour; the middle one if all values are equal."""
+    if scale[0] == scale[-1]:
+        return STEPS // 2
+    return min(max(bisect_right(scale, value) - 1, 0), STEPS - 1)
 
 
 def neurons_in_order(graph: Graph) -> list[Node]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
@@ -31,147 +31,135 @@ class PageTable(NamedTuple):
     of_runs: Literal["rows", "columns"] | None = None
 
 
-_RESULTS = (
-    "run", "network", "T", "parameters", "epochs", "test top-1", "best top-1", "test top-5",
-    "test loss", "firing rate", "gradient stability", "additions", "MACs", "energy, uJ",
-)  # fmt: skip
+Cells = Mapping[str, str | None]
+"""The cells of a row by the heads of their columns; None if unknown."""
 
 
-def results(runs: Sequence[ShownRun]) -> PageTable:
-    """Return a row for each run: ``-`` if unknown, and no column for what is unknown of all."""
-    rows = []
-    for run in runs:
-        facts = summarise(run.graph)
-        last: Mapping[str, Any] = run.epochs[-1] if run.epochs else {}
-        measures = run.measures or {}
-        firing = measures.get("firing_rate") or {}
-        stability = measures.get("gradient_stability") or {}
-        counted = measures.get("operations") or {}
-        energy = counted.get("energy")
-        cells = (
-            run.graph.name,
-            str(run.graph.steps),
-            f"{facts.parameters:,}",
-            str(len(run.epochs)) if run.epochs else "-",
-            _cell("{:.2%}", last.get("test_accuracy")),
-            _best(run.epochs),
-            _cell("{:.2%}", last.get("test_top5")),
-            _cell("{:.4f}", last.get("test_loss")),
-            _cell("{:.4f}", firing.get("mean_of_layers")),
-            _cell("{:.3g}", stability.get("overall")),
-            _cell("{:,.0f}", counted.get("additions")),
-            _cell("{:,.0f}", counted.get("macs")),
-            _cell("{:.4g}", None if energy is None else 1e6 * energy),
-        )
-        rows.append(PageRow(run.label, cells))
-    columns = list(zip(*(row.cells for row in rows), strict=True))
-    known = [place for place, cells in enumerate(columns) if set(cells) != {"-"}]
-    heads = (_RESULTS[0], *(_RESULTS[place + 1] for place in known))
-    kept = (PageRow(row.name, tuple(row.cells[place] for place in known)) for row in rows)
-    return PageTable("Results", heads, tuple(kept), "rows")
+def _table(
+    caption: str,
+    first: str,
+    rows: Sequence[tuple[str, Cells]],
+    of_runs: Literal["rows", "columns"] | None = None,
+) -> PageTable:
+    """Return a table of rows with their names under ``first``, and without columns that are unknown."""
+    heads = [
+        head
+        for head in dict.fromkeys(head for _, cells in rows for head in cells)
+        if any(cells.get(head) is not None for _, cells in rows)
+    ]
+    made = (PageRow(name, tuple(cells.get(head) or "-" for head in heads)) for name, cells in rows)
+    return PageTable(caption, (first, *heads), tuple(made), of_runs)
 
 
-def curves(runs: Sequence[ShownRun]) -> PageTable | None:
-    """Return the values in the figures of training, a row for each epoch."""
-    columns = {
-        f"{name}, {key}": dict(points)
-        for key, lines in training_curves(runs).items()
-        for name, points in lines.items()
-    }
-    epochs = sorted({epoch for points in columns.values() for epoch in points})
-    rows = tuple(
-        PageRow(str(epoch), tuple(_cell("{:.4f}", each.get(epoch)) for each in columns.values()))
-        for epoch in epochs
-    )
-    return PageTable("Curves", ("epoch", *columns), rows) if rows else None
-
-
-def _cell(form: str, value: object) -> str:
+def _cell(form: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "-"
+        return None
     return form.format(value) if math.isfinite(value) else str(value)
 
 
-def _best(epochs: Sequence[Mapping[str, Any]]) -> str:
+def results(runs: Sequence[ShownRun]) -> PageTable:
+    """Return a row for each run."""
+    rows = []
+    for run in runs:
+        last: Mapping[str, Any] = run.epochs[-1] if run.epochs else {}
+        measures = run.measures or {}
+        firing, stability, counted = (
+            measures.get(part) or {} for part in ("firing_rate", "gradient_stability", "operations")
+        )
+        energy = counted.get("energy")
+        cells = {
+            "network": run.graph.name,
+            "T": str(run.graph.steps),
+            "parameters": f"{summarise(run.graph).parameters:,}",
+            "epochs": str(len(run.epochs)) if run.epochs else None,
+            "test top-1": _cell("{:.2%}", last.get("test_accuracy")),
+            "best top-1": _best(run.epochs),
+            "test top-5": _cell("{:.2%}", last.get("test_top5")),
+            "test loss": _cell("{:.4f}", last.get("test_loss")),
+            "firing rate": _cell("{:.4f}", firing.get("mean_of_layers")),
+            "gradient stability": _cell("{:.3g}", stability.get("overall")),
+            "additions": _cell("{:,.0f}", counted.get("additions")),
+            "MACs": _cell("{:,.0f}", counted.get("macs")),
+            "energy, uJ": _cell("{:.4g}", None if energy is None else 1e6 * energy),
+        }
+        rows.append((run.label, cells))
+    return _table("Results", "run", rows, "rows")
+
+
+def _best(epochs: Sequence[Mapping[str, Any]]) -> str | None:
     known = [
-        (float(value), number)
+        (float(value), -number)
         for number, epoch in enumerate(epochs, 1)
         if isinstance(value := epoch.get("test_accuracy"), (int, float))
     ]
     if not known:
-        return "-"
-    value, number = max(known, key=lambda each: (each[0], -each[1]))
-    return f"{value:.2%} in {number}"
+        return None
+    value, number = max(known)
+    return f"{value:.2%} in {-number}"
+
+
+def curves(runs: Sequence[ShownRun]) -> PageTable:
+    """Return the values in the figures of training, a row for each epoch."""
+    columns = {
+        f"{name}, {key}": dict(zip(*points, strict=True))
+        for key, lines in training_curves(runs).items()
+        for name, points in lines.items()
+    }
+    rows = [
+        (str(epoch), {head: _cell("{:.4f}", points.get(epoch)) for head, points in columns.items()})
+        for epoch in sorted({epoch for points in columns.values() for epoch in points})
+    ]
+    return _table("Curves", "epoch", rows)
 
 
 def stages(run: ShownRun) -> PageTable:
     """Return a row for each stage: its wiring, its values, and what was measured there."""
-    facts = summarise(run.graph)
-    values = {
-        stage["stage"]: stage
-        for stage in ((run.measures or {}).get("values") or {}).get("stages", ())
-    }
+    values = (run.measures or {}).get("values") or {}
+    measured = {stage["stage"]: stage for stage in values.get("stages", ())}
     rows = []
-    for stage in facts.stages:
-        measured = values.get(stage.name)
-        span = f"{measured['least']:.3g} to {measured['most']:.3g}" if measured else "-"
-        cells = (
-            stage.connection or "its blocks",
-            stage.rule,
-            str(stage.blocks),
-            "×".join(map(str, stage.shape)),
-            stage.block_reads,
-            stage.block_gives,
-            span,
-            stage.gives,
-            str(stage.fewest_neurons),
-            f"{stage.parameters:,}",
-        )
-        rows.append(PageRow(stage.name, cells))
-    heads = (
-        "stage", "connection", "rule", "blocks", "C×H×W", "block reads", "block gives", "measured",
-        "stage gives",
-        "fewest neurons", "parameters",
-    )  # fmt: skip
-    return PageTable(f"Stages of {run.label}", heads, tuple(rows))
+    for stage in summarise(run.graph).stages:
+        span = measured.get(stage.name)
+        cells = {
+            "connection": stage.connection or "its blocks",
+            "rule": stage.rule,
+            "blocks": str(stage.blocks),
+            "C×H×W": "×".join(map(str, stage.shape)),
+            "block reads": stage.block_reads,
+            "block gives": stage.block_gives,
+            "measured": f"{span['least']:.3g} to {span['most']:.3g}" if span else None,
+            "stage gives": stage.gives,
+            "fewest neurons": str(stage.fewest_neurons),
+            "parameters": f"{stage.parameters:,}",
+        }
+        rows.append((stage.name, cells))
+    return _table(f"Stages of {run.label}", "stage", rows)
 
 
-class LayerGroup(NamedTuple):
-    """The layers of a part of a network, which the page shows on demand."""
-
-    title: str
-    table: PageTable
-
-
-def layers(run: ShownRun) -> list[LayerGroup]:
+def layers(run: ShownRun) -> list[PageTable]:
     """Return the neuron layers with their measures by stage, then the weight layers."""
-    measured = [(measure, measure.of(run.measures)) for measure in MEASURES]
-    shown = [(measure, values) for measure, values in measured if values]
-    columns = [(m.title, {n: m.words(v) for n, v in values.items()}) for m, values in shown]
-    columns += _distributions(run)
+    shown = [(measure, measure.of(run.measures)) for measure in MEASURES]
+    columns = {m.title: {n: m.words(v) for n, v in values.items()} for m, values in shown}
+    columns |= _distributions(run.measures or {})
     grouped: dict[str, list[Node]] = {}
     for node in neurons_in_order(run.graph):
         grouped.setdefault(_part(run, node), []).append(node)
     found = []
     for part, nodes in grouped.items():
-        heads = ("layer", *(head for head, _ in columns))
-        rows = tuple(
-            PageRow(
+        rows = [
+            (
                 layer_name(node) + ("" if on_main_path(node) else " (shortcut)"),
-                tuple(by.get(layer_name(node), "-") for _, by in columns),
+                {head: by.get(layer_name(node)) for head, by in columns.items()},
             )
             for node in nodes
-        )
-        means = []
-        for measure, values in shown:
-            joined = of_nodes(measure, values, nodes)
-            if joined is not None:
-                means.append(f"{measure.title} {measure.words(joined.value)}")
-        count = f"{len(nodes)} layer{'s' * (len(nodes) != 1)} of neurons"
-        title = "; ".join([f"{part}: {count}", *means])
-        found.append(LayerGroup(title, PageTable(f"Layers of {run.label} in {part}", heads, rows)))
-    weights = _weights(run)
-    return [*found, weights] if weights is not None else found
+        ]
+        title = [f"{part}: {len(nodes)} layer{'s' * (len(nodes) != 1)} of neurons"]
+        title += [
+            f"{measure.title} {measure.words(joined.value)}"
+            for measure, values in shown
+            if (joined := of_nodes(measure, values, nodes)) is not None
+        ]
+        found.append(_table("; ".join(title), "layer", rows))
+    return [*found, *_weights(run.measures or {})]
 
 
 def _part(run: ShownRun, node: Node) -> str:
@@ -181,105 +169,72 @@ def _part(run: ShownRun, node: Node) -> str:
     return ".".join(node.scope[:1]) or "network"
 
 
-Column = tuple[str, dict[str, str]]  # a head, and a cell for each layer
-
-
-def _distributions(run: ShownRun) -> list[Column]:
+def _distributions(measures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return mean and deviation of each neuron layer's membrane potential V and input X."""
-    measures = run.measures or {}
-    found: list[Column] = []
+    found: dict[str, dict[str, str]] = {}
     for part, letter in (("potential", "V"), ("input", "X")):
-        rows = (measures.get(part) or {}).get("layers", ())
-        spread = {}
-        for row in rows:
-            of = row["distribution"]
-            spread[str(row["layer"])] = (
-                f"{_cell('{:.3f}', of['mean'])} ± {_cell('{:.3f}', of['std'])}"
-            )
-        if spread:
-            found.append((f"{letter}, mean ± deviation", spread))
-        if part == "input" and spread:
-            distance = {str(row["layer"]): _cell("{:.3f}", row.get("distance")) for row in rows}
-            found.append(("X to N(0, V_th²)", distance))
+        for row in (measures.get(part) or {}).get("layers", ()):
+            mean, deviation = (_cell("{:.3f}", row["distribution"][key]) for key in ("mean", "std"))
+            spread = found.setdefault(f"{letter}, mean ± deviation", {})
+            spread[str(row["layer"])] = f"{mean} ± {deviation}"
+            if part == "input" and (distance := _cell("{:.3f}", row.get("distance"))):
+                found.setdefault("X to N(0, V_th²)", {})[str(row["layer"])] = distance
     return found
 
 
-def _weights(run: ShownRun) -> LayerGroup | None:
+def _weights(measures: Mapping[str, Any]) -> list[PageTable]:
     """Return operations and gradients of convolutions and linear layers, if they were measured."""
-    measures = run.measures or {}
     counted = (measures.get("operations") or {}).get("layers", ())
-    if not counted:
-        return None
-    norms = {
-        str(row["parameter"]): row
-        for row in (measures.get("gradients") or {}).get("parameters", ())
-    }
+    gradients = (measures.get("gradients") or {}).get("parameters", ())
+    norms = {str(row["parameter"]): row for row in gradients}
     rows = []
     for row in counted:
         norm = norms.get(f"{row['layer']}.weight", {})
-        cells = (
-            str(row["kind"]),
-            _cell("{:.1%}", row["active"]),
-            _cell("{:,.0f}", row["additions"]),
-            _cell("{:,.0f}", row["macs"]),
-            *(_cell("{:.2e}", norm.get(part)) for part in ("whole", "spatial", "temporal")),
-        )
-        rows.append(PageRow(str(row["layer"]), cells))
-    heads = (
-        "layer", "input", "active", "additions", "MACs", "|dL/dW|", "spatial part", "temporal part",
-    )  # fmt: skip
+        cells = {
+            "input": str(row["kind"]),
+            "active": _cell("{:.1%}", row["active"]),
+            "additions": _cell("{:,.0f}", row["additions"]),
+            "MACs": _cell("{:,.0f}", row["macs"]),
+            "|dL/dW|": _cell("{:.2e}", norm.get("whole")),
+            "spatial part": _cell("{:.2e}", norm.get("spatial")),
+            "temporal part": _cell("{:.2e}", norm.get("temporal")),
+        }
+        rows.append((str(row["layer"]), cells))
     title = f"{len(rows)} layers of weights: operations of an image, and gradients"
-    return LayerGroup(title, PageTable(f"Weights of {run.label}", heads, tuple(rows)))
+    return [_table(title, "layer", rows)] if rows else []
 
 
-def settings(runs: Sequence[ShownRun]) -> PageTable | None:
-    """Return the settings, those in which the runs differ first."""
-    return _compared("Settings of the runs", runs, "settings", {"spec"})
-
-
-def facts(runs: Sequence[ShownRun]) -> PageTable | None:
-    """Return where and by what the runs were made."""
-    return _compared("Facts of the runs", runs, "facts", set())
-
-
-def _compared(
-    caption: str, runs: Sequence[ShownRun], part: str, without: set[str]
-) -> PageTable | None:
+def compared(
+    caption: str, runs: Sequence[ShownRun], part: str, without: Collection[str] = ()
+) -> PageTable:
+    """Return the entries of a part of run.json, those in which the runs differ first."""
     flat = [_flat((run.record or {}).get(part) or {}) for run in runs]
     rows = []
-    for key in dict.fromkeys(key for each in flat for key in each):
-        if key in without:
-            continue
+    for key in dict.fromkeys(key for each in flat for key in each if key not in without):
         cells = tuple(each.get(key, "-") for each in flat)
         rows.append(PageRow(key, cells, len(set(cells)) > 1))
     rows.sort(key=lambda row: not row.marked)
-    heads = ("name", *(run.label for run in runs))
-    return PageTable(caption, heads, tuple(rows), "columns") if rows else None
+    return PageTable(caption, ("name", *(run.label for run in runs)), tuple(rows), "columns")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     """Return every leaf of a record by its path, as text."""
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        value = {
+            str(item.get("name", i)) if isinstance(item, Mapping) else str(i): item
+            for i, item in enumerate(value)
+        }
     if isinstance(value, Mapping) and value:
         found: dict[str, str] = {}
         for key, item in value.items():
             found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
         return found
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        named = {
-            str(item.get("name", i)) if isinstance(item, Mapping) else str(i): item
-            for i, item in enumerate(value)
-        }
-        return _flat(named, prefix)
-    return {prefix: _words(value)}
-
-
-def _words(value: object) -> str:
     match value:
         case str():
-            return value
+            return {prefix: value}
         case None:
-            return "none"
+            return {prefix: "none"}
         case list() if all(isinstance(item, str) for item in value):
-            return " ".join(value) or "none"
+            return {prefix: " ".join(value) or "none"}
         case _:
-            return json.dumps(value)
+            return {prefix: json.dumps(value)}

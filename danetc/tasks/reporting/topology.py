@@ -12,7 +12,7 @@ from markupsafe import Markup
 from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw, members
 from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.errors import UserError
-from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_nodes
+from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_nodes, step_of
 from danetc.tasks.reporting.runs import ShownRun
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -79,7 +79,7 @@ def _with_measures(
             shown = of_nodes(measure, values, nodes)
             if shown is None:
                 continue
-            group.set(f"data-{measure.key}", str(scale.step(shown.value)))
+            group.set(f"data-{measure.key}", str(step_of(shown.value, scale)))
             words = measure.words(shown.value)
             place = _place(group, texts, words, beside=level == "block")
             ET.SubElement(
