@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STANDING
-from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.loading import std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.items import ITEMS
