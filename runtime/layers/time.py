@@ -28,18 +28,15 @@ class Delay(Leaf):
         late = min(self.steps, x.shape[0])
         return torch.cat([torch.zeros_like(x[:late]), x[: x.shape[0] - late]])
 
-    def step(self, x: Tensor, before: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
-        """One time step of [N, ...]: the output, and the inputs that later steps give."""
+    def advance(
+        self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One time step of [N, ...]: the output, and the inputs that later steps return."""
+        (x,) = inputs
         kept = [*(before or []), x]
         if len(kept) <= self.steps:
             return torch.zeros_like(x), kept
         return kept[0], kept[1:]
-
-    def advance(
-        self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        (x,) = inputs
-        return self.step(x, before)
 
     def extra_repr(self) -> str:
         return f"{self.steps}"
@@ -76,18 +73,15 @@ class SampleDropout(DropPath):
         draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
         return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
 
-    def step(self, x: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """One time step of [N, ...], with what was drawn at the first."""
+    def advance(
+        self, inputs: Sequence[Tensor], drawn: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One time step of [N, ...]; the state is the mask of the first step."""
+        (x,) = inputs
         if not self.training or self.p == 0.0:
             return x, drawn
         drawn = self.forward(torch.ones_like(x)) if drawn is None else drawn
         return x * drawn, drawn
-
-    def advance(
-        self, inputs: Sequence[Tensor], before: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        (x,) = inputs
-        return self.step(x, before)
 
 
 class TimeConv(Leaf, nn.Conv1d):

@@ -30,7 +30,7 @@ class NodeWriter:
         self.type = np.float16 if half else np.float32
         self.steps: int | str = graph.steps
         self.step = ""
-        self.memory: Memory | None = None
+        self.memory: StepMemory | None = None
         self.constants: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
         self.names: set[str] = set()
@@ -163,7 +163,7 @@ class NodeWriter:
 
 
 @record
-class Carried:
+class CarriedValue:
     """A value that a step takes from the step before: its name, its shape and its start."""
 
     name: str
@@ -175,7 +175,7 @@ class Carried:
 
 
 @record(frozen=False)
-class Memory:
+class StepMemory:
     """Values that a step leaves to the next, by name.
 
     Without ``batch`` a step takes them as inputs and returns them as outputs, as one step alone and
@@ -184,7 +184,7 @@ class Memory:
 
     to: NodeWriter
     batch: str | None = None
-    carried: dict[str, Carried] = field(default_factory=dict)
+    carried: dict[str, CarriedValue] = field(default_factory=dict)
     next: dict[str, str] = field(default_factory=dict)
 
     def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
@@ -203,7 +203,7 @@ class Memory:
             lead: list[int | str] = [steps, "N"] if steps > 1 else ["N"]
             label = self.to.claim(name)
             info = helper.make_tensor_value_info(label, kind, [*lead, *shape])
-            self.carried[name] = Carried(label, info, shape, steps, start, single)
+            self.carried[name] = CarriedValue(label, info, shape, steps, start, single)
         return self.carried[name].name
 
     def filled(self, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:

@@ -427,9 +427,9 @@ def loop_method(
         if isinstance(writer.calls[id], TorchFunction):
             operands = [f"({text})" if " if " in text else text for text in operands]
         if id in states:
-            layer = access((*node.scope, node.name), depth)
-            both = f"{names[id]}, {states[id]}"
-            body.append(f"{both} = {layer}.step({sequence([*operands, states[id]])})")
+            layer, values = access((*node.scope, node.name), depth), sequence(operands)
+            call = f"step({values}" if node.op == "neuron" else f"advance([{values}]"
+            body.append(f"{names[id]}, {states[id]} = {layer}.{call}, {states[id]})")
         else:
             body.append(f"{names[id]} = {writer.expression(node, operands, depth)}")
     body += [f"{label}.append({names[id]})" for id, label in outputs.items()]

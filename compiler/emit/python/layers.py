@@ -75,7 +75,7 @@ class Layers:
     def steps(self, module: TorchModule) -> bool:
         """True if a layer carries a state from one time step to the next."""
         target = module.target.rpartition(".")[2]
-        return module.target == _NEURON or "def step(" in self.prelude.source.get(target, "")
+        return module.target == _NEURON or "def advance(" in self.prelude.source.get(target, "")
 
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
         """Return the constructor call of a module, which is ``stepping`` in a loop over time."""

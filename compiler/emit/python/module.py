@@ -109,12 +109,18 @@ class _Emitter:
     def _imports(self, text: str) -> Iterable[str]:
         """The imports of names that the file reads: the standard library, then others."""
         read = {part.id for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name)}
-        known = {**self.layers.prelude.imports, "math": "import math"}
-        needed = {line for label, line in known.items() if label in read}
-        lines = sorted(needed, key=lambda line: (line.startswith("from"), line))
-        torch = [line for line in lines if "torch" in line or "spikingjelly" in line]
-        standard = [line for line in lines if line not in torch]
-        return ("\n".join(part) for part in (standard, torch) if part)
+        known = {**self.layers.prelude.imports, "math": ""}
+        lines = [
+            f"import {label}" for label, module in known.items() if not module and label in read
+        ]
+        for module in {*known.values()} - {""}:
+            names = (label for label in known if known[label] == module and label in read)
+            if found := sorted(names, key=lambda label: (label.islower(), label)):
+                lines.append(f"from {module} import {sequence(found)}")
+        lines.sort(key=lambda line: (line.startswith("from"), line))
+        other = [line for line in lines if line.split()[1].startswith(("torch", "spikingjelly"))]
+        standard = [line for line in lines if line not in other]
+        return ("\n".join(part) for part in (standard, other) if part)
 
     # -- scopes -----------------------------------------------------------------------------------
 

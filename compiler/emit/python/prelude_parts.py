@@ -1,7 +1,7 @@
-"""The layers that ``model.py`` may be made of: their texts, and what each of them needs.
+"""The definitions that ``model.py`` may contain: their texts and dependencies.
 
-Those of ``prelude`` are written for ``model.py``: the runtime has the same arithmetic as operators of
-torch. All others are the runtime's own layers, copied without what serves the runtime alone.
+``prelude`` has layers in a short form for ``model.py``. All others are layers and operators of the
+runtime, copied without the bases and methods that only the runtime uses.
 """
 
 from __future__ import annotations
@@ -14,31 +14,40 @@ from importlib.resources import files
 from danetc.dsl.record import record
 
 PRELUDE = "danetc.compiler.emit.python.prelude"
+KERNELS = "danetc.runtime.kernels"
 LAYERS = "danetc.runtime.layers"
-SOURCES: tuple[tuple[str, str, frozenset[str] | None], ...] = (
-    (PRELUDE, "frames", None),
-    (PRELUDE, "norms", None),
-    (PRELUDE, "layers", None),
-    (LAYERS, "norm", frozenset({"BorderedBatchNorm2d", "RunningMean", "ChannelLayerNorm"})),
-    (LAYERS, "learnt", None),
+SOURCES: tuple[tuple[str, str, str], ...] = (
+    (PRELUDE, "frames", ""),
+    (LAYERS, "norm", "StepBatchNorm2d"),
+    (PRELUDE, "norms", ""),
+    (PRELUDE, "attention", ""),
     (
         LAYERS,
-        "time",
-        frozenset({"Delay", "SampleDropout", "TimeConv", "TimeLinear", "MaskedTimeLinear"}),
+        "norm",
+        "TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean ChannelLayerNorm",
     ),
-    (LAYERS, "attention", frozenset({"tokens", "band"})),
-    (LAYERS, "axes", None),
-    (PRELUDE, "loading", None),
+    (LAYERS, "learnt", ""),
+    (LAYERS, "time", "Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
+    (LAYERS, "attention", "tokens band"),
+    (LAYERS, "axes", ""),
+    (
+        KERNELS,
+        "composed_operators",
+        "is_static mean_over_time sum_over_time max_over_time _steps aligned beside concat per_step "
+        "batch_norm_steps scale_steps _check_steps _batch_norm drop_path poisson latency",
+    ),
+    (PRELUDE, "loading", ""),
 )
-"""Files in the order in which a model has their definitions: package, module, and which (None: all)."""
-_FIRST = "frames"  # the module whose definitions stand before the network; others stand behind it
+"""Package, module and definitions (all, if empty), in the order of their text in a model."""
+_FIRST = "frames"  # the module whose definitions precede the network; others follow it
 _RUNTIME_BASES = frozenset({"Leaf", "ReadsWhatItMoves"})
-_RUNTIME_METHODS = frozenset({"advance", "at", "extra_repr"})
+_RUNTIME_METHODS = frozenset({"at", "extra_repr"})
 
 
 @record
 class _Definition:
-    """``needs`` are the names in it; ``parameters`` those of a function; ``first``: before the network."""
+    """A definition: the names that it ``needs``, the parameters of a function, and whether it
+    precedes the network."""
 
     text: str
     needs: frozenset[str]
@@ -50,14 +59,15 @@ class Prelude:
     """The definitions by name, in order."""
 
     def __init__(self) -> None:
-        definitions, self.imports = _read()
+        definitions, imports = _read()
+        self.imports = dict(imports)
         self.source = {name: item.text for name, item in definitions.items()}
         self.needs = {name: item.needs for name, item in definitions.items()}
         self.parameters = {name: item.parameters for name, item in definitions.items()}
         self.first = {name for name, item in definitions.items() if item.first}
 
     def framed(self, name: str, target: str, rank: int) -> None:
-        """Add the class ``name``: a module of torch that is applied to each frame."""
+        """Add the class ``name``, which applies a module of torch to each frame."""
         rest = ": ..." if rank == 3 else f":\n    rank = {rank}"
         added = f"class {name}(Frames, nn.{target}){rest}"
         after = [*self.source].index("Frames") + 1
@@ -67,7 +77,7 @@ class Prelude:
         self.first.add(name)
 
     def chosen(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
-        """The texts of ``names`` and what they need: what stands before the network, and behind."""
+        """Return the texts of ``names`` and their dependencies: those before the network, and others."""
         found: set[str] = set()
         todo = list(names)
         while todo:
@@ -82,25 +92,24 @@ class Prelude:
 
 @cache
 def _read() -> tuple[Mapping[str, _Definition], Mapping[str, str]]:
-    """All definitions, and the lines that import what they use, by the names imported."""
+    """All definitions, and the modules of imported names; empty for a module itself."""
     found: dict[str, _Definition] = {}
     imports: dict[str, str] = {}
     for package, module, names in SOURCES:
         text: str = files(package).joinpath(f"{module}.py").read_text("utf-8")
         for item in ast.parse(text).body:
             match item:
-                case ast.Import() | ast.ImportFrom():
-                    line = ast.unparse(item)
-                    if "danetc" not in line:
-                        for alias in item.names:
-                            imports[alias.name] = min(line, imports.get(alias.name, line), key=len)
+                case ast.Import():
+                    imports |= {alias.name: "" for alias in item.names}
+                case ast.ImportFrom(module=str(origin)) if not origin.startswith("danetc"):
+                    imports |= {alias.name: origin for alias in item.names}
                 case (
                     ast.ClassDef(name=name)
                     | ast.FunctionDef(name=name)
                     | ast.Assign(targets=[ast.Name(id=name)])
-                ) if names is None or name in names:
+                ) if not names or name in names.split():
                     found[name] = _definition(_standalone(text, item), module == _FIRST)
-    del found["Model"]  # stands for what is written
+    del found["Model"]  # a placeholder
     return found, imports
 
 
@@ -112,8 +121,8 @@ def _definition(text: str, first: bool) -> _Definition:
 
 
 def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) -> str:
-    """The text of a definition, without the bases and methods that serve the runtime alone."""
-    lines = text.split("\n")
+    """The text of a definition, without the bases and methods that only the runtime uses."""
+    lines = text.replace("torch.ops.danetc.", "").split("\n")
     assert item.end_lineno is not None
     if not isinstance(item, ast.ClassDef):
         return "\n".join(lines[item.lineno - 1 : item.end_lineno])
@@ -125,12 +134,12 @@ def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) ->
     for part in item.body:
         if isinstance(part, ast.FunctionDef) and part.name in _RUNTIME_METHODS:
             assert part.end_lineno is not None
-            left_out |= {*range(part.lineno - 2, part.end_lineno)}  # with the empty line before
+            left_out |= {*range(part.lineno - 2, part.end_lineno)}  # and the empty line before
     own = range(item.lineno - 1, item.end_lineno)
     return "\n".join(lines[number] for number in own if number not in left_out)
 
 
 def _grouped(texts: list[str]) -> list[str]:
-    """The texts, with classes of one line together."""
+    """The texts, with one-line classes in one block."""
     short = [text for text in texts if "\n" not in text]
     return [*(text for text in texts if "\n" in text), *(["\n".join(short)] if short else [])]

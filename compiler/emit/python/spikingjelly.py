@@ -50,8 +50,7 @@ class SpikingJellyLayers(Layers):
         super().__init__(graph)
         modules = ("layer", "neuron", "surrogate")
         self.names |= {*modules}
-        lines = (f"from spikingjelly.activation_based import {each}" for each in modules)
-        self.prelude.imports = {**self.prelude.imports, **dict(zip(modules, lines, strict=True))}
+        self.prelude.imports |= dict.fromkeys(modules, "spikingjelly.activation_based")
 
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
         if node.op == "neuron":

@@ -1,4 +1,4 @@
-"""What the network is written with: layers of each frame, containers, functions of neurons."""
+"""Layers of frames, containers, and autograd functions of neurons."""
 
 from collections import OrderedDict
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Frames(nn.Module):
-    """A layer of torch for each frame: all dimensions before a sample's become one."""
+    """A layer of torch for each frame: the dimensions before those of a sample become one."""
 
     rank = 3
 
@@ -17,7 +17,7 @@ class Frames(nn.Module):
 
 
 class Chain(nn.Sequential):
-    """Modules under their names, one after the other."""
+    """Modules in sequence, by name."""
 
     def __init__(self, **modules: nn.Module) -> None:
         super().__init__(OrderedDict(modules))
@@ -31,7 +31,7 @@ class Numbered(nn.Module):
 
 
 class Group(Numbered):
-    """Modules under their names, called by the module around them."""
+    """Modules by name, which the module around them calls."""
 
     def __init__(self, **modules: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class UpsamplingNearest2d(Frames, nn.UpsamplingNearest2d): ...
 
 
 class Heaviside(torch.autograd.Function):
-    """1 where x >= 0, else 0; backward a surrogate stands for its derivative."""
+    """1 where x >= 0, else 0; a surrogate replaces the derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: nn.Module) -> Tensor:
@@ -87,7 +87,7 @@ class Heaviside(torch.autograd.Function):
 
 
 class Round(torch.autograd.Function):
-    """The nearest whole number (halves to even), with slope 1."""
+    """The nearest integer (halves to even), with derivative 1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What stands around the network: weights that are shared, checks of inputs, loading."""
+"""Shared layers, checks of inputs, and loading."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def share_layers(model: nn.Module, layers: dict[str, str]) -> None:
-    """Let layers be others: one module, whose weights the state dict has once."""
+    """Make layers the same module as others. The state dict contains their weights once."""
     same: dict[str, str] = {}
     for later, first in layers.items():
         holder, _, name = later.rpartition(".")
@@ -32,11 +32,11 @@ def share_layers(model: nn.Module, layers: dict[str, str]) -> None:
 
 
 class Model(nn.Module):
-    """Stands for the model in this file; it is not copied."""
+    """Placeholder for the model in the file; it is not copied."""
 
 
 def check_input(model: nn.Module, x: Tensor, size: tuple[int, ...], sequence: bool = False) -> None:
-    """Raise an error that says what the model takes, where x is something else."""
+    """Raise an error if the model does not take x."""
     if torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy):
         return
     sizes = ", ".join(map(str, size))
@@ -53,7 +53,7 @@ def check_input(model: nn.Module, x: Tensor, size: tuple[int, ...], sequence: bo
 
 
 def check_alike(steps: int, *given: tuple[Tensor, int]) -> None:
-    """Raise an error where inputs, each with the rank of a sample, differ in T or N."""
+    """Raise an error if inputs, each with the rank of a sample, differ in T or N."""
     if torch.compiler.is_compiling() or any(isinstance(x, torch.fx.Proxy) for x, _ in given):
         return
     leads = [[*[steps] * (x.dim() == rank + 1), *x.shape[:-rank]] for x, rank in given]
@@ -62,7 +62,7 @@ def check_alike(steps: int, *given: tuple[Tensor, int]) -> None:
 
 
 def load(path: str = "weights.safetensors") -> Model:
-    """The network with the weights of a safetensors file; a SHA-256 in its header is checked."""
+    """Load the network from a safetensors file. A SHA-256 in its header is checked."""
     file = bytearray(Path(path).read_bytes())
     start = 8 + int.from_bytes(file[:8], "little")
     header = json.loads(file[8:start])

@@ -1,21 +1,22 @@
-"""Norms that know time, and first weights."""
+"""Norms of values that vary over time, and first weights."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.emit.python.prelude.layers import per_step
+from danetc.runtime.kernels.composed_operators import per_step
+from danetc.runtime.layers.norm import StepBatchNorm2d
 
 
 def starting_at(weight: float, norm: nn.Module) -> nn.Module:
-    """A norm whose weights start at another value than 1."""
+    """Set the first weights of a norm."""
     nn.init.constant_(norm.weight, weight)
     return norm
 
 
 def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
-    """A layer whose weights start from a function of nn.init, and whose bias starts at 0."""
+    """Draw the first weights of a layer by a function of nn.init; its bias starts at 0."""
     getattr(nn.init, how)(layer.weight, **given)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -26,8 +27,10 @@ def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
 class StaticBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
 
-    def __init__(self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5) -> None:
-        super().__init__(channels, eps=eps)
+    def __init__(
+        self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
         self.steps = steps
         self.rank = rank
 
@@ -39,12 +42,12 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
             raise ValueError("training needs more than one value a channel")
         counted = self.training and steps > 1 and count > 0
         variance = torch.zeros_like(self.running_var) if counted else self.running_var
-        stats = (self.running_mean, variance, self.training, 0.1, self.eps)
+        stats = (self.running_mean, variance, self.training, self.momentum, self.eps)
         y = torch.batch_norm(flat, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
         if self.training:
             self.num_batches_tracked.add_(1)
         if counted:
-            self.running_var.mul_(1 - 0.1)
+            self.running_var.mul_(1 - self.momentum)
         if counted and count > 1:
             share = (count - 1) / count * (count * steps) / (count * steps - 1)
             self.running_var.add_(variance, alpha=share)
@@ -52,7 +55,7 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
 
 
 class StepwiseBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with the statistics of each time step by itself, and one set of weights."""
+    """Batch norm with statistics of each time step and one set of weights."""
 
     def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
         super().__init__(channels)
@@ -66,12 +69,12 @@ class StepwiseBatchNorm2d(nn.BatchNorm2d):
             return torch.stack([self.normalised(each, 1) for each in x])
         return self.normalised(x.flatten(0, 1), 1).view(x.shape)
 
-    def step(self, x: Tensor, before: None) -> tuple[Tensor, None]:
+    def advance(self, inputs: list[Tensor], before: None) -> tuple[Tensor, None]:
         """One time step of [N, ...]."""
-        return self.normalised(x, 1), None
+        return self.normalised(*inputs, 1), None
 
     def normalised(self, x: Tensor, steps: int) -> Tensor:
-        """Of so many equal steps, each of which moves the running statistics."""
+        """Normalise ``steps`` equal steps, each of which moves the running statistics."""
         if self.training:
             if x.numel() == x.shape[1]:
                 raise ValueError("training needs more than one value a channel")
@@ -79,78 +82,6 @@ class StepwiseBatchNorm2d(nn.BatchNorm2d):
         share = 0.1 if steps == 1 else 1 - (1 - 0.1) ** steps
         stats = (self.running_mean, self.running_var, self.training, share, self.eps)
         return torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
-
-
-class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
-    """Batch norm, then a learnt factor for each time step (TEBN)."""
-
-    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
-        super().__init__(channels, steps, rank)
-        self.scale = nn.Parameter(torch.ones(steps))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == self.rank + 2 and len(x) != self.steps:
-            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
-        return super().forward(x) * self.scale.view(-1, *[1] * (self.rank + 1))
-
-
-class StepBatchNorm2d(nn.Module):
-    """Batch norm with weights and statistics of its own at each time step."""
-
-    bias: nn.Parameter | None
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-
-    def __init__(
-        self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5, bias: bool = True
-    ) -> None:
-        super().__init__()
-        self.steps = steps
-        self.rank = rank
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(steps, channels))
-        self.bias = nn.Parameter(torch.zeros(steps, channels)) if bias else None
-        self.register_buffer("running_mean", torch.zeros(steps, channels))
-        self.register_buffer("running_var", torch.ones(steps, channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = per_step(x, self.steps, self.rank)
-        if len(x) != self.steps:
-            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
-        flat = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, ...]
-        if self.training:
-            if flat.numel() == flat.shape[1]:
-                raise ValueError("training needs more than one value a channel")
-            self.num_batches_tracked.add_(1)
-        y: Tensor = torch.batch_norm(
-            flat,
-            self.weight.view(-1),
-            None if self.bias is None else self.bias.view(-1),
-            self.running_mean.view(-1),
-            self.running_var.view(-1),
-            self.training,
-            0.1,
-            self.eps,
-            torch.backends.cudnn.enabled,
-        )
-        y = y.unflatten(1, (self.steps, -1))
-        return y.transpose(0, 1)
-
-    def step(self, x: Tensor, now: int | None) -> tuple[Tensor, int]:
-        """One time step of [N, ...], which is the next after ``now``."""
-        t = now or 0
-        if t >= self.steps:
-            raise ValueError(f"the norm knows {self.steps} time steps, not more")
-        if self.training:
-            if x.numel() == x.shape[1]:
-                raise ValueError("training needs more than one value a channel")
-            self.num_batches_tracked.add_(1)
-        stats = (self.running_mean[t], self.running_var[t], self.training, 0.1, self.eps)
-        bias = None if self.bias is None else self.bias[t]
-        cudnn = torch.backends.cudnn.enabled
-        return torch.batch_norm(x, self.weight[t], bias, *stats, cudnn), t + 1
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
@@ -163,15 +94,16 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
             return super().forward(x)
         x = per_step(x, self.steps, self.rank)
         if len(x) != self.steps or x.numel() == x.shape[2]:
-            return super().forward(x)  # which says what is wrong
+            return super().forward(x)  # raises an error
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
         variance, mean = torch.var_mean(wide, [1, *range(3, x.dim())], correction=0)
         return self.normalised(x, mean, variance, slice(0, self.steps))
 
-    def step(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
+    def advance(self, inputs: list[Tensor], before: Any) -> tuple[Tensor, Any]:
         """One time step of [N, ...]. In training the state is the mean and variance so far."""
         if not self.training:
-            return super().step(x, before)
+            return super().advance(inputs, before)
+        (x,) = inputs
         wide, axes = x.to(self.weight.dtype), [0, *range(2, x.dim())]
         variance, mean = (each[None] for each in torch.var_mean(wide, axes, correction=0))
         if before is not None:
@@ -181,7 +113,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         return y[0], [mean, variance]
 
     def normalised(self, x: Tensor, mean: Tensor, variance: Tensor, part: slice) -> Tensor:
-        """Some steps [T, N, ...], from mean and variance of each step up to the last of them."""
+        """Normalise steps [T, N, ...] by the mean and variance of each step up to the last."""
         counts = torch.arange(1, len(mean) + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
         means = mean.cumsum(0) / counts
         past = torch.ones_like(mean[:, :1]).expand(-1, len(mean)).tril()
