@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, StepMemory, proto_type
+from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, StepStates, proto_type
 from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree, schedule
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
@@ -80,7 +80,7 @@ class _Emitter:
 
     def model(self, about: Mapping[str, str]) -> onnx.ModelProto:
         graph, to = self.graph, self.to
-        memory = StepMemory(to)
+        memory = StepStates(to)
         self._take_inputs()
         regions = [] if self.time == "step" else self._regions()
         within = {id for region in regions for id in region.members}
@@ -150,7 +150,7 @@ class _Emitter:
                 helper.make_tensor_value_info(name, kind, [*lead, *node.value.shape])
             )
 
-    def _give_memory(self, memory: StepMemory, notes: dict[str, str]) -> None:
+    def _give_memory(self, memory: StepStates, notes: dict[str, str]) -> None:
         """Add the values that a step leaves to the next as inputs and outputs."""
         to = self.to
         if any(to.step in node.input for node in to.nodes):
@@ -245,7 +245,7 @@ class _Emitter:
         for id in taken:
             if self.graph[id].value.varies and steps > 1:
                 frames[id] = to.nodes_of("Split", [self.values[id]], steps, axis=0, num_outputs=steps)  # fmt: skip
-        to.memory = StepMemory(to, self._batch() if len(members) > 1 else "")
+        to.memory = StepStates(to, self._batch() if len(members) > 1 else "")
         given: dict[int, list[str]] = {id: [] for id in made}
         for t in range(steps):
             to.step, to.suffix = to.ints(t), f"/t{t}"
@@ -274,7 +274,7 @@ class _Emitter:
         near = next((v for id, v in steps.items() if id not in self.shared), None)
         # read N from the nearest value: a picture has no edge from the input to each loop then
         batch = self._batch() if near is None else to.node("Shape", near, start=1, end=2)
-        memory = StepMemory(to)
+        memory = StepStates(to)
         index, going = to.claim(f"{to.path}/step"), to.claim(f"{to.path}/going")
         label = to.path
         with to.inside() as nodes:

@@ -30,7 +30,7 @@ class NodeWriter:
         self.type = np.float16 if half else np.float32
         self.steps: int | str = graph.steps
         self.step = ""
-        self.memory: StepMemory | None = None
+        self.memory: StepStates | None = None
         self.constants: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
         self.names: set[str] = set()
@@ -175,7 +175,7 @@ class CarriedValue:
 
 
 @record(frozen=False)
-class StepMemory:
+class StepStates:
     """Values that a step leaves to the next, by name.
 
     Without ``batch`` a step takes them as inputs and returns them as outputs, as one step alone and
