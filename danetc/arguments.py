@@ -10,6 +10,7 @@ Positional parameters are arguments on the command line, keyword-only ones are o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -156,7 +157,8 @@ PRETRAINED = late("danetc.pretrained", "pretrained_sources")
 SOURCES = "danetc.runtime.data.sources"
 SPEC = Option("", "FILE|NAME", complete=SPECS, files=True)
 Spec: TypeAlias = Annotated[str, SPEC]
-Directory: TypeAlias = Annotated[str, Option("", "DIR", complete=PRETRAINED, files=True)]
+DIRECTORY = Option("", "DIR", complete=PRETRAINED, files=True)
+RUN = Option("", "RUN", complete=PRETRAINED, files=True)
 Network: TypeAlias = Annotated[
     str, Option("Network to use if the file has several.", "NAME", ("-n",))
 ]
@@ -170,17 +172,21 @@ Settings: TypeAlias = Annotated[
         parse=parse_setting,
     ),
 ]
+Place: TypeAlias = str | os.PathLike[str]
 Count: TypeAlias = Annotated[int, Option(least=1)]
 Seed: TypeAlias = Annotated[int, Option("Seed of all random numbers.", least=0, most=2**63 - 1)]
 Batch: TypeAlias = Annotated[int, Option("Images per batch.", least=1)]
 Workers: TypeAlias = Annotated[int, Option("Processes that read images.", least=0, most=1024)]
-Data: TypeAlias = Annotated[
-    str,
-    Option(
-        "Data set, as in digits or folder:DIR.", "NAME[:DIR]", ("--data",),
-        parse=look_at_data, complete=late(SOURCES, "SOURCES"), explicit=True, missing=late(SOURCES, "KNOWN"),
-    ),
-]  # fmt: skip
+DATA = Option(
+    "Data set, as in digits or folder:DIR.",
+    "NAME[:DIR]",
+    ("--data",),
+    parse=look_at_data,
+    complete=late(SOURCES, "SOURCES"),
+    missing=late(SOURCES, "KNOWN"),
+    explicit=True,
+)
+Data: TypeAlias = Annotated[str, DATA]
 Classes: TypeAlias = Annotated[
     int, Option("Use this many classes of the data set, drawn at random.", least=2)
 ]
@@ -305,7 +311,11 @@ def type_text(hint: Any) -> str:
     hint = _plain(hint)
     if get_origin(hint) in (Union, UnionType):
         return " | ".join(map(type_text, get_args(hint)))
-    return "None" if hint is type(None) else inspect.formatannotation(hint)
+    return (
+        "None"
+        if hint is type(None)
+        else re.sub(r"\b(collections\.abc|danetc[\w.]*)\.", "", inspect.formatannotation(hint))
+    )
 
 
 def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], Callable[P, R]]:
@@ -389,6 +399,16 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     checked.__module__ = "danetc"
     return checked
+
+
+def check_fields(request: Any) -> None:
+    """Raise UserError if a field of a request does not fit its annotation."""
+    hints = hints_of(type(request))
+    for field in dataclasses.fields(request):
+        value, hint = getattr(request, field.name), hints[field.name]
+        if not _fits(value, hint):
+            raise WrongType(f"`{field.name}` is {type_text(hint)}, not {value!r}")
+        _check_value(field.name, value, hint)
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:

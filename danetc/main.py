@@ -52,6 +52,8 @@ COMMANDS = {
 FILES = {
     "texts": ("check", "fmt", "explain", "list", "new", "show", "completion", "lsp"),
     "networks": ("summary", "build", "draw", "prove", "equiv", "bench"),
+    "trainings": ("data", "train", "eval", "measure", "convert", "export", "import"),
+    "grids": ("compare", "search", "report"),
 }
 """Files of ``danetc.commands``, each with the commands whose functions ``NAME_command`` it holds."""
 
@@ -72,9 +74,6 @@ class LazyGroup(click.Group):
             return None
         file = next((file for file, names in FILES.items() if cmd_name in names), cmd_name)
         module = importlib.import_module(f"danetc.commands.{file}")
-        if hasattr(module, "command"):
-            command: click.Command = module.command
-            return command
         from danetc.commands.parser import make_command  # late: `--help` needs none
 
         return make_command(cmd_name, getattr(module, f"{cmd_name}_command"))

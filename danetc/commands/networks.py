@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
 
-from danetc.arguments import (
-    SPEC,
-    Batch,
-    Count,
-    DenyWarnings,
-    Init,
-    Memory,
-    Network,
-    Option,
-    PrecisionName,
-    Seed,
-    Settings,
-    Spec,
-)
+from danetc import arguments as arg
 from danetc.commands.parser import Answer, json_wanted
 from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.output.echo import echo
@@ -39,14 +26,14 @@ SHOWN = 10
 
 
 def summary_command(
-    spec: Spec,
+    spec: arg.Spec,
     *,
-    network: Network | None = None,
-    set: Settings,
-    batch: Batch | None = None,
-    precision: PrecisionName = "float32",
-    optimizer: Annotated[str, Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
-    deny_warnings: DenyWarnings = False,
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    batch: arg.Batch | None = None,
+    precision: arg.PrecisionName = "float32",
+    optimizer: Annotated[str, arg.Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
+    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Print parameters, operations and memory of a network.
 
@@ -120,18 +107,18 @@ def _pass(text: str) -> str:
 
 
 def build_command(
-    spec: Spec,
+    spec: arg.Spec,
     *,
-    network: Network | None = None,
-    set: Settings,
-    output: Annotated[Path | None, Option("", "DIR", ("-o",))] = None,
-    seed: Seed = 0,
-    init: Init | None = None,
-    memory: Memory = "none",
-    batch: Batch | None = None,
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    output: Annotated[Path | None, arg.Option("", "DIR", ("-o",))] = None,
+    seed: arg.Seed = 0,
+    init: arg.Init | None = None,
+    memory: arg.Memory = "none",
+    batch: arg.Batch | None = None,
     backend: Literal["eager", "fused"] = "eager",
-    print_after: Annotated[tuple[str, ...], Option("", "PASS|all", parse=_pass)] = (),
-    deny_warnings: DenyWarnings = False,
+    print_after: Annotated[tuple[str, ...], arg.Option("", "PASS|all", parse=_pass)] = (),
+    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Compile a network into a model directory and print its summary.
 
@@ -183,17 +170,17 @@ def build_command(
 
 
 def draw_command(
-    specs: Annotated[tuple[str, ...], SPEC],
+    specs: Annotated[tuple[str, ...], arg.SPEC],
     *,
-    output: Annotated[Path | None, Option("", "OUT.svg", ("-o",))] = None,
+    output: Annotated[Path | None, arg.Option("", "OUT.svg", ("-o",))] = None,
     level: Annotated[
-        Literal["network", "stage", "block", "op", "neuron"] | None, Option(flags=("-l",))
+        Literal["network", "stage", "block", "op", "neuron"] | None, arg.Option(flags=("-l",))
     ] = None,
     compare: bool = False,
     theme: Literal["auto", "light", "dark"] = "auto",
-    network: Network | None = None,
-    set: Settings,
-    deny_warnings: DenyWarnings = False,
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Draw a network's topology as SVG, PNG, PDF or .gv.
 
@@ -226,12 +213,12 @@ def draw_command(
 
 
 def prove_command(
-    spec: Spec,
+    spec: arg.Spec,
     *,
-    network: Network | None = None,
-    set: Settings,
+    network: arg.Network | None = None,
+    set: arg.Settings,
     numbers: bool = True,
-    deny_warnings: DenyWarnings = False,
+    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Check the paper's propositions on a network.
 
@@ -285,13 +272,13 @@ def print_proof(proof: Proof, *, numbers: bool = True) -> None:
 
 
 def equiv_command(
-    left: Annotated[str, Option(metavar="A")],
-    right: Annotated[str, Option(metavar="B")],
+    left: Annotated[str, arg.Option(metavar="A")],
+    right: Annotated[str, arg.Option(metavar="B")],
     *,
-    networks: Annotated[tuple[str, ...], Option("", "NAME", ("-n", "--network"))] = (),
-    set: Settings,
+    networks: Annotated[tuple[str, ...], arg.Option("", "NAME", ("-n", "--network"))] = (),
+    set: arg.Settings,
     numbers: bool = True,
-    deny_warnings: DenyWarnings = False,
+    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Check whether two specs describe the same network.
 
@@ -383,15 +370,15 @@ def _print_numbers(verdict: Verdict) -> None:
 
 
 def bench_command(
-    spec: Spec,
+    spec: arg.Spec,
     *,
-    network: Network | None = None,
-    set: Settings,
-    batch: Batch = 4,
-    memory: Memory = "none",
-    rounds: Count = 7,
-    threads: Count | None = None,
-    deny_warnings: DenyWarnings = False,
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    batch: arg.Batch = 4,
+    memory: arg.Memory = "none",
+    rounds: arg.Count = 7,
+    threads: arg.Count | None = None,
+    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Measure time and memory of a network: a training step and a forward pass, eager and fused.
 

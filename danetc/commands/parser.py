@@ -56,23 +56,24 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     functions return an exit status or None.
     """
     hints = hints_of(function)
-    answer_kind = hints.pop("return")
+    result = hints.pop("return")
     requests = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
     own = _parameters(function)
     params = [*chain(*requests.values()), *own]
     form = "form" in hints
-    if form or answer_kind is Answer:
+    if form or Answer in (result, *get_args(result)):
         text = "Short for --format json." if form else "Print JSON."
         params.append(click.Option(["--json"], is_flag=True, help=text))
 
-    def call(**values: Any) -> None:
+    def call(**given: Any) -> None:
+        values = {name: value for name, value in given.items() if value is not None}
         json = values.pop("json", False)
         if form and json:
             values["form"] = "json"
         for key, fields in requests.items():
-            given = {each.name: values.pop(each.name) for each in fields}
+            names = [each.name for each in fields if each.name in values]
             try:
-                values[key] = hints[key](**{k: v for k, v in given.items() if v is not None})
+                values[key] = hints[key](**{name: values.pop(name) for name in names})
             except UserError as error:
                 raise click.UsageError(str(error)) from error
         answer = function(**values)

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.output.text import Note
-
-if TYPE_CHECKING:
-    from danetc.tasks.training.request import TrainingRequest
+from danetc.requests import RepeatedTraining, TrainingRequest
 
 
 def refuse_recorded_data(text: str, record: Path) -> None:
@@ -44,7 +41,7 @@ def admit_functions(recipe: Recipe, request: TrainingRequest, note: Note) -> Non
             raise UserError(
                 f"the recipe `{recipe.name}` runs code, {visible(place)}, which --no-code refuses"
             )
-        if request.repeated is not None and place not in request.allow_code:
+        if isinstance(request, RepeatedTraining) and place not in request.allow_code:
             raise _refusal(Path("run.json"), place, "--allow-code")
         file, _, name = place.rpartition(":")
         note(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +12,27 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from danetc.arguments import MOST_STEPS, check_whole
+from danetc.arguments import takes
 from danetc.compiler import check_text
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
+from danetc.output.console import image_bar
 from danetc.output.curves import html_table
 from danetc.output.data_frames import frame
 from danetc.output.figures import percent
+from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
 from danetc.output.returned import Returned
-from danetc.output.text import Note
+from danetc.output.text import Note, note
+from danetc.requests import ConversionRequest, EvaluationRequest
+from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.setting import Setting
 from danetc.tasks.evaluate import Bar, no_bar
-from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
+from danetc.tasks.evaluator import DirectoryEvaluator, Figures
 from danetc.tasks.measuring.data import batches_of, open_set
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -65,21 +69,11 @@ surrogate {surrogate} {{
 """
 """What a converted spec has beside what it had. (Its surrogate counts where it is trained further.)"""
 
+HOW = ("steps", "percentile", "channels", "batches", "batch")
+"""Arguments that the record of a conversion has."""
+
 LEAST = 1e-6
 """The threshold of a layer, or a channel, that is silent on the data."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConversionRequest:
-    """How thresholds are found. Each is the ``percentile`` of a layer's, or with ``channels`` a
-    channel's, activations in a batch: the largest of ``batches`` batches of training images.
-    """
-
-    steps: int = 32
-    percentile: float = 99.9
-    channels: bool = False
-    batches: int = 10
-    batch: int = 64
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +99,7 @@ class Converted(Returned):
             "directory": str(self.directory),
             "source": self.source,
             "network": self.network,
-            **asdict(self.how),
+            **{name: getattr(self.how, name) for name in HOW},
             "data": self.data,
             "ann": self.ann.as_dict(),
             "over_time": [item.as_dict() for item in self.over_time],
@@ -144,20 +138,8 @@ class Converted(Returned):
         return html_table(("T", "top-1", "loss"), rows)
 
 
-def convert(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    data: str | None = None,
-    steps: int = 32,
-    percentile: float = 99.9,
-    channels: bool = False,
-    batches: int = 10,
-    batch: int = 64,
-    allow_changed: Collection[str] = (),
-    bar: Bar = no_bar,
-    note: Note = lambda text: None,
-) -> Converted:
+@takes(ConversionRequest)
+def convert(request: ConversionRequest) -> Converted:
     """Convert a trained ANN to a spiking network, as ``danetc convert`` does (Rueckauer et al., 2017).
 
     ``ReLU`` becomes an integrate-and-fire neuron with a soft reset, whose threshold is the greatest
@@ -165,34 +147,25 @@ def convert(
     threshold, so that their mean over time approaches the activation, up to the threshold. Weights
     stay as they are.
 
-    Args:
-        source: a directory that ``danetc.train`` has written, or ``pretrained:NAME``: of a network
-            whose neurons are ``ReLU``.
-        output: the model directory to write, for ``danetc.load``, ``evaluate`` and ``export``.
-        data: the data set; by default what the network was trained on.
-        steps: T, at most 10,000.
-        percentile: of the activations, from 50 to 100; 100 takes the greatest.
-        channels: a threshold for each channel, in place of one for a layer.
-        batches: of training images that are looked at.
-        batch: images of each.
-        allow_changed: files of the directory that were changed on purpose.
-        bar, note: show the progress, and get notes.
-
     Raises UserError where something of the network cannot be converted, with its path in the
     network, and where the directory or an argument is wrong.
     """
-    check_whole("steps", steps, 1, MOST_STEPS)
-    check_whole("batches", batches, 1)
-    check_whole("batch", batch, 1)
-    if not 50 <= percentile <= 100:
-        raise UserError(f"percentile is a number from 50 to 100, not {percentile!r}")
-    how = ConversionRequest(
-        steps=steps, percentile=percentile, channels=channels, batches=batches, batch=batch
-    )
+    if in_notebook() if request.progress is None else request.progress:
+        return convert_trained(request, bar=image_bar, note=note)
+    with announced_by(Silent()):
+        return convert_trained(request)
+
+
+def convert_trained(
+    how: ConversionRequest, *, bar: Bar = no_bar, note: Note = lambda text: None
+) -> Converted:
+    """Convert a network. ``bar`` shows the progress of its tests. Raises as ``convert``."""
+    source, steps = how.source, how.steps
+    opened = open_directory(source, how.allow_changed)
+    output = how.output or f"build/{opened.network}-converted"
     place = Path(output)
     refuse_unless_replaceable(place)
-    trained = open_trained(os.fspath(source), allow_changed)
-    opened = open_directory(source, allow_changed)
+    trained = open_trained(os.fspath(source), how.allow_changed)
     if place.resolve() == opened.path.resolve():
         raise UserError(
             f"{output} is the network to convert, which would be replaced; name another"
@@ -205,7 +178,7 @@ def convert(
             "rates; before the neuron (maxpool -> spike) the same network loses less"
         )
     compiled = _with_neurons(before, how)
-    text = data or data_of(trained)
+    text = how.data or data_of(trained)
     ann = opened.model("eager", "none").eval()
     images = open_set(text, ann.signature, trained, split="train")
     seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
@@ -216,7 +189,7 @@ def convert(
     )
     named = os.fspath(source)
     write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
-    asked = EvaluationRequest(data=text, backend="eager")
+    asked = EvaluationRequest(place, data=text, backend="eager")
     of_ann = DirectoryEvaluator(trained, asked, note)
     with bar(f"{before.graph.name}, ReLU", of_ann.images()) as done:
         figures = of_ann.at(of_ann.steps, done)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from danetc.arguments import BACKENDS, MOST_STEPS, PRECISIONS, check_choice, check_whole
-from danetc.dsl.recipe.text import read_setting
+from danetc.arguments import takes
 from danetc.errors import UserError
 from danetc.output.console import image_bar
 from danetc.output.curves import html_table
@@ -21,10 +20,10 @@ from danetc.output.plots import LinePanel, line_figure
 from danetc.output.returned import Returned
 from danetc.output.text import Note, note
 from danetc.pretrained import directory_of
-from danetc.runtime.data import Split
+from danetc.requests import EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
+from danetc.tasks.evaluator import DirectoryEvaluator, Figures
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
 
@@ -108,90 +107,24 @@ class Evaluated(Returned):
         return html_table(("T", "top-1", "top-5", "loss", ""), rows)
 
 
-def evaluate(
-    directory: str | os.PathLike[str],
-    *,
-    data: str | None = None,
-    steps: Sequence[int] = (),
-    over_time: bool = False,
-    split: Split = "test",
-    classes: int | None = None,
-    subset_seed: int = 0,
-    prepare: str | None = None,
-    batch: int | None = None,
-    workers: int = 0,
-    checkpoint: str | None = None,
-    train_output: str | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
-    seed: int | None = None,
-    allow_changed: Collection[str] = (),
-    progress: bool | None = None,
-) -> Evaluated:
+@takes(EvaluationRequest)
+def evaluate(request: EvaluationRequest) -> Evaluated:
     """Evaluate the weights in a directory on a data set, as ``danetc eval`` does.
 
     What is left out is as in the tests of the training, whose last test accuracy comes out again.
 
-    Args:
-        directory: one that ``danetc.train`` or ``danetc build`` has written, or ``pretrained:NAME``.
-        data: the data set, as in ``"digits"``; by default what the run was trained on.
-        steps: numbers of time steps T to run the network at; by default its own.
-        over_time: the accuracy at every T up to the largest, from one run, where the head permits
-            it: of the mean output of the first T steps.
-        split: ``test`` or ``train``; never augmented.
-        classes: how many classes of the data set to draw at random.
-        subset_seed: by which these classes are drawn.
-        prepare: what is done to images, as a recipe's ``evaluate`` says it:
-            ``"resize(256) -> center_crop(224)"``.
-        batch: images at once.
-        workers: processes that read images.
-        checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
-        train_output: the output to evaluate, where the network has several.
-        backend: ``fused``, ``eager`` or ``spikingjelly``.
-        precision: of the arithmetic, ``float32``, ``mixed`` or ``bf16``.
-        seed: of what a network draws, such as random spikes.
-        allow_changed: files of the directory that were changed on purpose.
-        progress: show bars and notes, as the command does; by default in a notebook alone. Else
-            nothing is printed.
-
-    Returns loss, top-1 and top-5 accuracy (from 0 to 1) at each T. Raises UserError where the
+    Return loss, top-1 and top-5 accuracy (from 0 to 1) at each T. Raises UserError where the
     directory, the data or an argument is wrong, SpecError for a spec.danet that was changed.
     """
-    check_choice("split", split, ("test", "train"))
-    check_choice("backend", backend, BACKENDS)
-    check_choice("precision", precision, PRECISIONS)
-    check_whole("classes", classes, 2)
-    check_whole("subset_seed", subset_seed, 0)
-    check_whole("batch", batch, 1)
-    check_whole("workers", workers, 0, 1024)
-    check_whole("seed", seed, 0, 2**63 - 1)
-    for number in steps:
-        check_whole("T", number, 1, MOST_STEPS)
-    if (directory_of(directory) / TRIALS).is_file():
-        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
-    items = None
-    if prepare is not None:
-        items = read_setting("evaluate", prepare, "prepare")
-    trained = open_trained(os.fspath(directory), allow_changed)
-    asked = EvaluationRequest(
-        data=data or data_of(trained),
-        classes=classes,
-        subset_seed=subset_seed,
-        split=split,
-        evaluate=items,
-        batch=batch,
-        workers=workers,
-        checkpoint=checkpoint,
-        train_output=train_output,
-        backend=backend,
-        precision=precision,
-        seed=seed,
-    )
-    chosen = tuple(dict.fromkeys(steps))
-    if in_notebook() if progress is None else progress:
-        return evaluate_trained(trained, asked, chosen, over_time, bar=image_bar, say=note)
+    if (directory_of(request.directory) / TRIALS).is_file():
+        raise UserError(
+            f"{request.directory} holds trials; choose one of {request.directory}/seed-..."
+        )
+    trained = open_trained(os.fspath(request.directory), request.allow_changed)
+    if in_notebook() if request.progress is None else request.progress:
+        return evaluate_trained(trained, request, bar=image_bar, say=note)
     with announced_by(Silent()):
-        return evaluate_trained(trained, asked, chosen, over_time)
+        return evaluate_trained(trained, request)
 
 
 @contextmanager
@@ -203,16 +136,16 @@ def no_bar(label: str, images: int) -> Iterator[Callable[[int], None]]:
 def evaluate_trained(
     trained: Trained,
     asked: EvaluationRequest,
-    steps: Sequence[int],
-    over_time: bool,
     *,
     bar: Bar = no_bar,
     say: Note = lambda text: None,
 ) -> Evaluated:
-    """The figures at each of ``steps``, else at the network's own T, and over time.
+    """Return the figures at each of the requested T, else at the network's own, and over time.
 
     ``bar`` shows the progress of each run, ``say`` gets notes as they arise. Raises as ``evaluate``.
     """
+    asked = replace(asked, data=asked.data or data_of(trained))
+    steps = tuple(dict.fromkeys(asked.steps))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     notes: list[str] = []
 
@@ -224,12 +157,12 @@ def evaluate_trained(
         tell(f"{trained.path} holds no training: its weights are taken as they are")
     each = DirectoryEvaluator(trained, asked, tell)
     line: list[Figures] = []
-    if over_time:
+    if asked.over_time:
         most = max((*steps, each.steps))
         with bar(f"{each.graph.name}, T = 1 .. {most}", each.images(most)) as done:
             line = each.up_to(most, done)
     results = []
-    for number in steps or (() if over_time else (each.steps,)):
+    for number in steps or (() if asked.over_time else (each.steps,)):
         with bar(f"{each.graph.name}, T = {number}", each.images(number)) as done:
             results.append(each.at(number, done))
     for notice in each.notices:
@@ -241,7 +174,7 @@ def evaluate_trained(
         unlike = [*unlike, f"T = {', '.join(others)} (was: T = {each.steps})"]
     return Evaluated(
         trained.path,
-        asked.data,
+        str(asked.data),
         each.graph.name,
         each.steps,
         asked.checkpoint,

@@ -15,11 +15,12 @@ from torch import Tensor
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.output.figures import percent, scores
 from danetc.output.text import Note
-from danetc.runtime.data import DataError, Prepared, Split, Target
+from danetc.requests import EvaluationRequest
+from danetc.runtime.data import DataError, Prepared, Target
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.machine import usable_cores
@@ -32,7 +33,7 @@ from danetc.runtime.training.totals import Sums, Totals, added_up
 from danetc.tasks.exporting import open_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
 from danetc.tasks.model_directory import load
-from danetc.tasks.trained import Trained
+from danetc.tasks.trained import Trained, data_of
 from danetc.tasks.training.plan import default_backend
 
 Progress = Callable[[int], None]
@@ -60,24 +61,6 @@ class Figures:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationRequest:
-    """What a person asks of an evaluation. None is "as in the training"."""
-
-    data: str
-    classes: int | None = None
-    subset_seed: int = 0
-    split: Split = "test"
-    evaluate: Sequence[Item] | None = None
-    batch: int | None = None
-    workers: int = 0
-    checkpoint: str | None = None
-    train_output: str | None = None
-    backend: str | None = None
-    precision: str | None = None
-    seed: int | None = None
 
 
 class DirectoryEvaluator:
@@ -219,12 +202,14 @@ class DirectoryEvaluator:
             if known == steps or not images.data.events:
                 return images
         found = open_set(
-            asked.data,
+            asked.data or data_of(self.trained),
             model.signature,
             self.trained,
             classes=asked.classes,
             subset_seed=asked.subset_seed,
-            evaluate=asked.evaluate,
+            evaluate=None
+            if asked.prepare is None
+            else read_setting("evaluate", asked.prepare, "--evaluate"),
             output=self._output(model),
             split=asked.split,
         )

@@ -76,8 +76,8 @@ def small(tmp_path: Path) -> Path:
 @pytest.fixture
 def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of a grid are trained here, as its processes train them (those are tested in test_compare)."""
+    from danetc.requests import TrainingRequest
     from danetc.runtime.training.observer import Observer
-    from danetc.tasks.training.request import TrainingRequest
     from danetc.tasks.training.trials import run
 
     def train(request: str, *rest: Any, **options: Any) -> int:

@@ -152,9 +152,7 @@ def test_without_a_run_that_ends_well_the_status_is_1(
     """Python is started for it, as for people. (An option that there is not ends a training before
     torch is imported.)"""
     (tmp_path / "a.danet").write_text(SMALL + SGD)
-    monkeypatch.setattr(
-        "danetc.tasks.training.request.TrainingRequest.to_json", lambda request: "no request"
-    )
+    monkeypatch.setattr("danetc.requests.TrainingRequest.to_json", lambda request: "no request")
     result = danetc(
         "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
     )

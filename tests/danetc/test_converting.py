@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import danetc as package
 from danetc.errors import UserError
+from danetc.requests import ConversionRequest
 from danetc.runtime.data import open_data
-from danetc.tasks.converting import LEAST, ConversionRequest, convert, thresholds_of
+from danetc.tasks.converting import LEAST, convert, convert_trained, thresholds_of
 from danetc.tasks.model_directory import write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model
 
@@ -96,7 +97,7 @@ def test_it_is_what_spikingjelly_converts_to(
     plain.eval()
     assert torch.allclose(plain(test), model(test), atol=1e-12)
 
-    how = ConversionRequest(steps=STEPS, percentile=percentile, channels=channels)
+    how = ConversionRequest("", steps=STEPS, percentile=percentile, channels=channels)
     thresholds = thresholds_of(model, compiled.graph, iter([train]), how)
     convert(trained, tmp_path / "snn", data="digits", steps=STEPS, channels=channels, batches=1)
     spiking = package.load(tmp_path / "snn", backend="eager").double().eval()
@@ -154,7 +155,7 @@ def test_a_silent_channel_stays_silent(trained: Path) -> None:
     model = package.load(trained, backend="eager").eval()
     with torch.no_grad():
         model.get_submodule("stem.norm").bias[0] = -100.0
-    how = ConversionRequest(channels=True)
+    how = ConversionRequest("", channels=True)
     graph = compile_spec(text=ANN).graph
     found = thresholds_of(model, graph, iter([images_of("train", 32)]), how)
     assert float(found["stem.spike"][0]) == pytest.approx(LEAST)
@@ -241,7 +242,7 @@ def test_maxima_of_spikes_are_noted(tmp_path: Path) -> None:
     model = emit_model(compiled.graph, 0, "eager")
     write_model_directory(tmp_path / "net", compiled, model, seed=0, note=lambda text: None)
     notes: list[str] = []
-    convert(
-        tmp_path / "net", tmp_path / "snn", data="digits", steps=1, batches=1, note=notes.append
-    )
+    place = tmp_path / "snn"
+    request = ConversionRequest(tmp_path / "net", place, data="digits", steps=1, batches=1)
+    convert_trained(request, note=notes.append)
     assert any("`stem.maxpool` takes the maximum of spikes" in note for note in notes)

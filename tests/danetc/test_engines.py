@@ -17,12 +17,11 @@ import psutil
 import pytest
 
 from danetc.errors import UserError
+from danetc.requests import GridRequest, TrainingRequest
 from danetc.tasks.grid import process
 from danetc.tasks.grid.engines import LocalProcesses, start_engine
 from danetc.tasks.grid.plan import GridRun
-from danetc.tasks.grid.request import ENGINES, GridRequest
 from danetc.tasks.grid.run import GridProgress
-from danetc.tasks.training.request import TrainingRequest
 
 from .conftest import SMALL, Run
 
@@ -192,22 +191,21 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_request_is_the_same_as_json_and_as_a_command(tmp_path: Path) -> None:
     request = TrainingRequest(
-        spec="a b.danet", data="digits", settings={"steps": 2, "neuron": "LIF(tau = 4.0)", "on": True},
+        spec="a b.danet", data="digits", set={"steps": 2, "neuron": "LIF(tau = 4.0)", "on": True},
         output=tmp_path / "x", seed=3, memory=10**9, channels_last=True, deterministic=False,
         allow_changed=("run.json", "grid.json"), override=True,
     )  # fmt: skip
     assert TrainingRequest.from_json(request.to_json()) == request
     assert request.command() == [
-        "danetc", "train", "--data", "digits", "--output", str(tmp_path / "x"), "--seed", "3",
-        "--memory", "1000000000", "--channels-last", "--override", "--allow-changed", "run.json",
-        "--allow-changed", "grid.json", "--set", "steps=2", "--set", "neuron=LIF(tau = 4.0)", "--set",
+        "danetc", "train", "--seed", "3", "--memory", "1000000000", "--channels-last", "--allow-changed",
+        "run.json", "--allow-changed", "grid.json", "--data", "digits", "--output", str(tmp_path / "x"),
+        "--override", "--set", "steps=2", "--set", "neuron=LIF(tau = 4.0)", "--set",
         "on=true", "--fastest", "--", "a b.danet",
     ]  # fmt: skip
 
 
-def of_ray(**values: Any) -> GridRequest[Any]:
-    training = TrainingRequest(spec="", data="digits", settings={})
-    return GridRequest(specs=("a",), training=training, engine="ray", **values)
+def of_ray(**values: Any) -> GridRequest:
+    return GridRequest("a", output="grid", engine="ray", **values)
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,11 +239,7 @@ def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert closed
 
 
-def test_every_engine_has_its_place_in_the_command(danetc: Run) -> None:
-    from danetc.commands.compare import command
-
-    (option,) = [each for each in command.params if each.name == "engine"]
-    assert list(option.type.choices) == list(ENGINES)  # type: ignore[attr-defined]
+def test_the_options_of_a_cluster_are_for_a_cluster(danetc: Run) -> None:
     wrong = danetc(*GRID, "--address", "auto")
     assert wrong.status == 2
     assert "--engine ray" in wrong.err

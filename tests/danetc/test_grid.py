@@ -15,18 +15,18 @@ import pytest
 
 import danetc as package
 from danetc.errors import UserError
+from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import GridCell, cell_name, find_networks, make_cells, parse_axis
 from danetc.tasks.grid.plan import Facts, GridRun
 from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
-from danetc.tasks.training.request import TrainingRequest
 
 from .conftest import SMALL, Result, Run
 from .test_train import QUICK
 
-BASE = TrainingRequest(spec="", data="digits", settings={})
+BASE = TrainingRequest("")
 
 
 @pytest.mark.parametrize(
@@ -90,15 +90,15 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
     axes = [
         parse_axis(text) for text in ("classes=5,10", "depth=20,56", "steps=1", "recipe=digits")
     ]
-    cells = make_cells(networks, axes, replace(BASE, settings={"width": 4}), tmp_path)
+    cells = make_cells(networks, axes, replace(BASE, set={"width": 4}), tmp_path)
     assert len(cells) == 8 == len({cell.name for cell in cells})
     last = cells[-1]
     assert last.name == "danet_c_r20,classes=10,depth=56,steps=1,recipe=digits"
     request = last.request
-    assert request.output == tmp_path / last.name
+    assert request.output == str(tmp_path / last.name)
     assert (request.spec, request.network) == ("danet_c_r20", "danet_c_r20")
     assert (request.classes, request.recipe) == (10, "digits")
-    assert request.settings == {
+    assert request.set == {
         "width": 4,
         "stages": "resnet56(width = width) via origin by densely_additive",
         "steps": 1,
@@ -118,7 +118,6 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "--grid", "clases=5,10"], "did you mean `classes`?"),
         (["small.danet", "--grid", "rul=chain"], "did you mean `rule`?"),
         (["small.danet", "--grid", "epochs=1,2"], "did you mean `recipe.epochs`?"),
-        (["small.danet", "--grid", "steps=1,2", "--grid", "steps=3"], "is an axis twice"),
         (["small.danet", "--grid", "steps=1,2", "--set", "steps=3"], "also set by --set"),
         (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "drop one of them"),
         (["small.danet", "--grid", "rule=chain", "--grid", "stages=conv(4)"], "part of the stages"),
@@ -228,7 +227,7 @@ def planned(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     def dry_run(request: TrainingRequest, **rest: Any) -> dict[str, Any]:
         assert (request.seeds, request.output is not None) == (None, True)
-        return {"seconds": 30.0 * request.settings["steps"], "phases": [{"name": "train"}]}
+        return {"seconds": 30.0 * request.set["steps"], "phases": [{"name": "train"}]}
 
     monkeypatch.setattr("danetc.tasks.grid.dry_run.dry_run", dry_run)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager",
@@ -303,8 +302,8 @@ def test_commands_are_those_of_the_runs_that_are_not_done(
     places = [f"out/small,steps={steps}/seed-{seed}" for steps in (1, 4) for seed in (1, 2)]
     assert [line[line.index("--output") + 1] for line in lines] == places
     assert lines[-1] == [
-        "danetc", "train", "--data", "digits", "--network", "small", "--output", places[-1],
-        "--seed", "2", "--backend", "eager", "--set", "recipe.epochs=2", "--set", "steps=4", "--",
+        "danetc", "train", "--seed", "2", "--backend", "eager", "--data", "digits", "--network", "small",
+        "--output", places[-1], "--set", "recipe.epochs=2", "--set", "steps=4", "--",
         "a.danet",
     ]  # fmt: skip
     record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
@@ -328,7 +327,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Outcome]:
     found: dict[int, Outcome] = {}
 
     def train_run(run: GridRun, *rest: Any) -> Outcome:
-        base = run.cell.request.settings.get("steps", 2) / 10
+        base = run.cell.request.set.get("steps", 2) / 10
         write_epochs(run.path, *(base + each for each in (0.1, 0.3, 0.2)))
         return found.get(run.seed, Outcome("done"))
 

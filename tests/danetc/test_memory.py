@@ -127,7 +127,7 @@ def test_what_a_step_holds() -> None:
 def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> None:
     compiled = compile_spec(text=SMALL + f"recipe quick {{ epochs = 1; {ADAMW}; {settings} }}")
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
-    request = TrainingRequest(spec="", data="digits", settings={})
+    request = TrainingRequest("")
     step = phase_step(request, compiled, recipe.phases[0], backend, alone())
     found = step_memory(step)
     assert found.peak > found.total > found.weights + found.optimizer

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from danetc.errors import UserError
+from danetc.requests import TrainingRequest
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.tasks.evaluate import Evaluated
 from danetc.tasks.evaluator import Figures
@@ -18,7 +19,6 @@ from danetc.tasks.training.metrics import metrics_csv
 from danetc.tasks.training.printing import mean_shares, print_training
 from danetc.tasks.training.printing import result as training_result
 from danetc.tasks.training.progress import TrainingProgress
-from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.train import Training
 from danetc.tasks.training.trials import run
 
@@ -50,9 +50,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_an_interrupted_training_has_every_row_once(danetc: Run, tmp_path: Path) -> None:
     spec = tmp_path / "a.danet"
     spec.write_text(SMALL + QUICK.replace("epochs = 1", "epochs = 2"))
-    request = TrainingRequest(
-        spec=str(spec), data="digits", settings={}, output=tmp_path / "broken"
-    )
+    request = TrainingRequest(spec=str(spec), data="digits", output=tmp_path / "broken")
     for at in (2, 7):  # an epoch has five steps
         with pytest.raises(KeyboardInterrupt):
             run(request, observer=Breaks(at), note=lambda text: None)

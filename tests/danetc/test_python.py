@@ -147,7 +147,7 @@ def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
     assert len(state) == done.tensors
     model = danetc.load(run.directory)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
-    with pytest.raises(danetc.UserError, match="is there already"):
+    with pytest.raises(danetc.UserError, match="exists already"):
         danetc.export(run.directory, tmp_path / "w.pth")
 
 
@@ -159,12 +159,12 @@ def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
             {"backend": "turbo"},
             "backend is one of eager, fused, spikingjelly, not 'turbo'",
         ),
-        ("train", {"seeds": 0}, "seeds is a whole number, 1 or more, not 0"),
+        ("train", {"seeds": 0}, "seeds is a whole number, 1 to 1000, not 0"),
         ("train", {"seed": True}, "seed is a whole number, 0 to 4294967295, not True"),
         ("train", {"memory": "much"}, "much"),
         ("train", {"data": "nothing"}, "nothing"),
         ("evaluate", {"split": "all"}, "split is one of test, train"),
-        ("evaluate", {"steps": [0]}, "T is a whole number, 1 to 10000, not 0"),
+        ("evaluate", {"steps": [0]}, "steps is a whole number, 1 to 10000, not 0"),
         ("evaluate", {"precision": "int8"}, "precision is one of"),
         ("evaluate", {"checkpoint": "later"}, "later"),
         ("export", {"names": "keras"}, "names is one of danetc, torchvision, timm, spikingjelly"),
@@ -202,12 +202,12 @@ def test_nothing_is_printed_unless_asked_for(
 @pytest.mark.parametrize(
     ("function", "argument", "accepted"),
     [
-        ("train", "spec", "a spec file or the name of a shipped spec"),
-        ("train", "data", "the data set, as in"),
-        ("evaluate", "directory", "one that `danetc.train` or `danetc build` has written"),
-        ("evaluate", "steps", "numbers of time steps T"),
-        ("export", "source", "a directory that `danetc.train` or `danetc build` has written"),
-        ("export", "output", "the file, whose ending says what is written"),
+        ("train", "spec", "Spec file or name of a shipped spec"),
+        ("train", "data", "Data set, as in digits"),
+        ("evaluate", "directory", "Directory that `danetc.train` or `danetc build` wrote"),
+        ("evaluate", "steps", "Numbers of time steps T"),
+        ("export", "source", "a directory of `danetc.train` or `danetc build`"),
+        ("export", "output", "the file, whose ending selects the format"),
         ("draw", "output", "where the picture is written too"),
         ("draw", "set", "parameters and settings to change"),
         ("build", "path", "a spec file or the name of a shipped spec"),

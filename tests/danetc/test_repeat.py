@@ -14,6 +14,7 @@ import torch
 import danetc as package
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
+from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.training.provenance import git_state
 from danetc.tasks.training.repeat import request_of
@@ -198,7 +199,7 @@ def record(tmp_path: Path, all_digits: None) -> Any:
 def planned(record: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
     """The plan of a repetition, and its notes."""
     save_record(record, folder / "run" / "run.json")
-    request = request_of(folder / "run", how.pop("output", None), None, fresh=False, **how)
+    request = request_of(folder / "run", TrainingRequest(**how), data=None)
     notes: list[str] = []
     return with_plan(request, notes.append, lambda plan, world, note: plan), notes
 
@@ -250,7 +251,7 @@ def test_what_cannot_be_repeated(
         assert message in str(error.value)
     (tmp_path / "run" / "trials.json").touch()
     with pytest.raises(UserError, match=r"holds trials; choose one of run/seed-.../run.json"):
-        request_of(Path("run/run.json"), None, None, fresh=False)
+        request_of(Path("run/run.json"), TrainingRequest(), data=None)
     for place in ("missing", "."):
         with pytest.raises(UserError, match=r"there is no run\.json in"):
-            request_of(Path(place), None, None, fresh=False)
+            request_of(Path(place), TrainingRequest(), data=None)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import danetc as package
-from danetc.commands.search import command
+from danetc.arguments import hints_of
 from danetc.errors import UserError
+from danetc.requests import SearchRequest
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import Axis
@@ -518,9 +519,9 @@ def test_networks_are_an_axis_and_a_cell_is_trained_once(
 
 
 def test_choices_are_those_of_the_tables() -> None:
-    choices = {option.name: option.type for option in command.params}
-    assert list(choices["sampler"].choices) == list(SAMPLERS)  # type: ignore[attr-defined]
-    assert list(choices["pruner"].choices) == list(PRUNERS)  # type: ignore[attr-defined]
+    hints = hints_of(SearchRequest)
+    assert get_args(hints["sampler"]) == tuple(SAMPLERS)
+    assert get_args(hints["pruner"]) == tuple(PRUNERS)
 
 
 @pytest.mark.thorough

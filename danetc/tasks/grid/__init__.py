@@ -1,7 +1,6 @@
 """``danetc compare``: a grid of trainings, from axes to tables and figures.
 
 =============== ==================================================================
-request.py      the request: networks, axes, training, engine
 cells.py        networks and axes, and the cells that they make
 plan.py         the runs of the cells, checked against what is already trained
 comparison.py   all of it, from a request to trained cells; ``danetc.compare``

@@ -35,7 +35,7 @@ from danetc.setting import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked
-    from danetc.tasks.training.request import TrainingRequest
+    from danetc.requests import TrainingRequest
 
 CLASSES, RECIPES, PREFIX = "classes", "recipe", "recipe."
 _LONGEST = 40
@@ -205,10 +205,8 @@ def check_axes(
 ) -> None:
     """Raise UserError if an axis means nothing to a network, or conflicts with another or ``base``."""
     names = [axis.name for axis in axes]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(f"`{name}` is an axis twice; give all its values in one --grid")
-        if name in base.settings:
+    for name in names:
+        if name in base.set:
             raise UserError(f"`{name}` is an axis and also set by --set; drop one of them")
     if CLASSES in names and base.classes is not None:
         raise UserError("`classes` is an axis and --classes is given; drop one of them")
@@ -251,7 +249,7 @@ def make_cell(
         name: str(value) for name, value in chosen.items() if name in PARTS and name not in known
     }
     own = {name: value for name, value in chosen.items() if name not in (CLASSES, RECIPES, *parts)}
-    settings = {**base.settings, **own}
+    settings = {**base.set, **own}
     if parts:
         settings["stages"] = restaged(network.checked, network.name, settings, parts)
     classes = chosen.get(CLASSES, base.classes)
@@ -264,7 +262,7 @@ def make_cell(
         spec=network.spec,
         network=network.name,
         output=folder / name,
-        settings=settings,
+        set=settings,
         classes=None if classes is None else int(classes),
         recipe=None if recipe is None else str(recipe),
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn
 
-from danetc.arguments import check_choice
+from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
 from danetc.output.curves import html_table
@@ -25,29 +24,26 @@ from danetc.output.notebook import in_notebook
 from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.output.text import note
-from danetc.runtime.data import Policy
+from danetc.requests import ComparisonRequest
 from danetc.runtime.system.files import save_record
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
-from danetc.setting import Setting
-from danetc.tasks.grid.cells import Axis, find_networks, make_cells, parse_axis
+from danetc.tasks.grid.cells import find_networks, make_cells
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.request import Accuracy, GridRequest, parsed_axes, spec_names
 from danetc.tasks.grid.results import FORMAT, GridResults, read_results
 from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.grid.table import table
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
-from danetc.tasks.training.request import TrainingRequest
 from danetc.version import version
 
 if TYPE_CHECKING:
     import pandas
 
 
-def checked_runs(request: GridRequest[Axis], *, quiet: bool) -> list[GridRun]:
+def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     """Return all runs of a grid, checked. Nothing is written.
 
     Raises UserError with everything that is wrong.
@@ -74,7 +70,7 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def train_grid(runs: Sequence[GridRun], request: GridRequest[Axis], *, quiet: bool) -> int | None:
+def train_grid(runs: Sequence[GridRun], request: ComparisonRequest, *, quiet: bool) -> int | None:
     """Train the runs that are not done. Return the exit status if a signal has stopped it.
 
     Raises UserError if runs have changed and the request does not say what to do with them, and if
@@ -108,7 +104,7 @@ def train_grid(runs: Sequence[GridRun], request: GridRequest[Axis], *, quiet: bo
         return None if stop.signal is None else 128 + stop.signal
 
 
-def commands(runs: Sequence[GridRun], request: GridRequest[Axis]) -> list[str]:
+def commands(runs: Sequence[GridRun], request: ComparisonRequest) -> list[str]:
     """Return the shell command of each run that is not done.
 
     The grid is recorded without them, so that ``--only-report`` reads what they have trained. Raises
@@ -120,10 +116,10 @@ def commands(runs: Sequence[GridRun], request: GridRequest[Axis]) -> list[str]:
 
 @contextmanager
 def _recorded(
-    runs: Sequence[GridRun], request: GridRequest[Axis]
+    runs: Sequence[GridRun], request: ComparisonRequest
 ) -> Iterator[Callable[[GridRun, Outcome], None]]:
     """Lock the folder of a grid and write its grid.json; yield the function that adds an outcome."""
-    if not (request.training.fresh or request.training.override):
+    if not (request.fresh or request.override):
         refuse_changed(runs)
     folder, lock = request.folder, Lock()
     outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
@@ -134,7 +130,7 @@ def _recorded(
             cells.setdefault(run.cell.name, []).append(run)
         axes = [axis.name for axis in request.axes]
         records = [cell_record(own, folder, outcomes) for own in cells.values()]
-        save_grid(folder, request.training.data, axes, records)
+        save_grid(folder, request.data, axes, records)
 
     def record(run: GridRun, outcome: Outcome) -> None:
         with lock:
@@ -222,82 +218,22 @@ class Comparison(Returned, GridResults):
         return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
 
 
-def compare(
-    specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    data: str = "digits",
-    *,
-    grid: Mapping[str, str | Sequence[Setting]] | None = None,
-    networks: Sequence[str] = (),
-    set: Mapping[str, Setting] | None = None,
-    recipe: str | None = None,
-    output: str | os.PathLike[str] = "runs/compare",
-    seed: int | None = None,
-    seeds: int | None = None,
-    jobs: int | None = None,
-    engine: str = "local",
-    address: str | None = None,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    backend: str | None = None,
-    classes: int | None = None,
-    subset_seed: int = 0,
-    on_unreadable: Policy = "stop",
-    accuracy: Accuracy = "last",
-    fresh: bool = False,
-    override: bool = False,
-    allow_changed: Collection[str] = (),
-    progress: bool | None = None,
-) -> Comparison:
+@takes(ComparisonRequest)
+def compare(request: ComparisonRequest) -> Comparison:
     """Train a grid of networks and compare their results, as ``danetc compare`` does.
 
     Each run is a process of its own. Runs that are in ``output`` already are resumed, or left as
-    they are if they are finished.
-
-    Args:
-        specs: Spec files, names of shipped specs or patterns of either; one or several.
-        data: Data set, as in ``"digits"`` or ``"folder:DIR"``.
-        grid: What is varied, as in ``{"rule": ["chain", "densely_additive"], "steps": [1, 4]}``.
-        networks: Names of the networks to use of files with several; by default all.
-        set: Parameters and settings to change in all cells, as in ``danetc.train``.
-        recipe: A recipe that the files see.
-        output: Directory of the grid.
-        seed: Seed of the first trial; by default the recipe's.
-        seeds: Number of trials of each cell, with consecutive seeds.
-        jobs: Number of trainings at a time; by default 1, on a cluster as many as it has room for.
-        engine: ``local`` for processes of this machine, or ``ray`` for a cluster
-            (``pip install 'danetc[ray]'``).
-        address: Address of the Ray cluster; by default one is started on this machine.
-        cpus: Cores of a run on a cluster, by default 1.
-        gpus: GPUs of a run on a cluster, by default 1 if it has any.
-        backend: ``fused``, ``eager`` or ``spikingjelly``.
-        classes: Number of classes of the data set to draw at random; by default all.
-        subset_seed: Seed by which these classes are drawn.
-        on_unreadable: What to do about a file that cannot be read, ``stop`` or ``skip``.
-        accuracy: Accuracy of the ``last`` epoch, or of the ``best``.
-        fresh: Start runs over whose settings have changed; the old ones are moved aside.
-        override: Resume runs although their settings have changed.
-        allow_changed: Files of runs that were changed on purpose.
-        progress: Show progress, as the command does; by default in a notebook only.
+    they are if they are finished. ``grid`` is, for example, ``{"rule": ["chain", "densely_additive"],
+    "steps": [1, 4]}``.
 
     Raises UserError for errors in the specs, the axes or the data, if runs fail (the others
     continue), and if a signal stops it: the same call resumes.
     """
-    training = TrainingRequest(
-        spec="", data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
-        seeds=seeds, backend=backend, classes=classes, subset_seed=subset_seed,
-        on_unreadable=on_unreadable, fresh=fresh, override=override,
-        allow_changed=tuple(allow_changed),
-    )  # fmt: skip
-    request = GridRequest(
-        specs=spec_names(specs), networks=tuple(networks), axes=parsed_axes(grid or {}, parse_axis),
-        training=training, accuracy=accuracy, engine=engine, jobs=jobs, address=address, cpus=cpus,
-        gpus=gpus,
-    )  # fmt: skip
-    quiet = not (in_notebook() if progress is None else progress)
+    quiet = not (in_notebook() if request.progress is None else request.progress)
     runs = checked_runs(request, quiet=quiet)
     if train_grid(runs, request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {request.folder}")
-    found = read_results(request.folder, accuracy, allow_changed)
+    found = read_results(request.folder, request.accuracy, request.allow_changed)
     refuse_failed(found, len(runs), request.folder)
     return Comparison(**vars(found), directory=request.folder)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from danetc.errors import UserError
+from danetc.requests import GridRequest
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.grid import process
 from danetc.tasks.grid.plan import GridRun
-from danetc.tasks.grid.request import GridRequest
 
 
 class Engine(Protocol):
@@ -56,7 +56,7 @@ class RayCluster:
     names.
     """
 
-    def __init__(self, request: GridRequest[Any]) -> None:
+    def __init__(self, request: GridRequest) -> None:
         try:
             import ray
         except ImportError as error:
@@ -111,6 +111,6 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def start_engine(request: GridRequest[Any]) -> Engine:
+def start_engine(request: GridRequest) -> Engine:
     """Start the engine of a request. Raises UserError if it is not installed, or has no cluster."""
     return RayCluster(request) if request.engine == "ray" else LocalProcesses(request.jobs or 1)

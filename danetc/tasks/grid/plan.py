@@ -11,6 +11,7 @@ from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
 from danetc.output.text import Note
+from danetc.requests import TrainingRequest
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.system.errors import DataError, TrainingError
@@ -23,7 +24,7 @@ from danetc.tasks.networks import initialise
 from danetc.tasks.records import epochs_in, inside
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
-from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.request import TrainingPlan
 
 State = Literal["new", "begun", "done", "changed"]
 CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)

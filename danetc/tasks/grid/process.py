@@ -21,7 +21,7 @@ from danetc.runtime.system.files import append_own
 from danetc.runtime.system.machine import end_by
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.request import TrainingRequest
+    from danetc.requests import TrainingRequest
 
 POLL = 0.2
 """Seconds between two looks at a training."""
@@ -75,13 +75,13 @@ def train(
 def main(text: str) -> int:
     """Train what a request says, as ``danetc train`` does, and return the exit status."""
     from danetc.main import reported
-    from danetc.tasks.training.request import TrainingRequest
+    from danetc.requests import TrainingRequest
 
     threading.Thread(target=_end_with_starter, daemon=True).start()
     request = TrainingRequest.from_json(text)
     sys.argv = request.command()  # for run.json
     assert request.output is not None
-    _wait_for(request.output)
+    _wait_for(Path(request.output))
     return reported(lambda: _run(request))
 
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from danetc.errors import UserError
-from danetc.tasks.grid.request import Accuracy
+from danetc.requests import Accuracy
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, inside, record_if_any
 

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from danetc.output.text import note
+from danetc.requests import MeasuredOn
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe.item import Item
-    from danetc.runtime.data import Split
     from danetc.runtime.measure import MeasureOptions
     from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import Subject
 
 FORMAT = 1
 """Of measures.json."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredOn:
-    """On what networks are measured: ``batches`` batches of ``batch`` images of a data set.
-
-    ``evaluate`` are the steps through which images go; None is as in the training, or as the recipe
-    does that a training would take. ``only`` names measures; none stands for all.
-    """
-
-    data: str
-    split: Split = "test"
-    classes: int | None = None
-    subset_seed: int = 0
-    evaluate: Sequence[Item] | None = None
-    batch: int = 64
-    batches: int = 4
-    only: Collection[str] = ()
 
 
 def measure_subject(

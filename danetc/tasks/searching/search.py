@@ -6,19 +6,18 @@ A trial is a cell of ``danetc compare`` with one seed, in the same folders, trai
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import check_choice, check_whole
+from danetc.arguments import takes
 from danetc.errors import UserError
 from danetc.output.notebook import in_notebook
 from danetc.output.text import note
-from danetc.runtime.data import Policy
+from danetc.requests import SearchRequest
 from danetc.runtime.training.signals import StopRequest
 from danetc.setting import Setting
 from danetc.tasks.grid.cells import (
@@ -32,13 +31,12 @@ from danetc.tasks.grid.cells import (
 from danetc.tasks.grid.comparison import cell_record, check_folder, save_grid
 from danetc.tasks.grid.engines import Engine, start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
-from danetc.tasks.grid.request import Accuracy, GridRequest, parsed_axes, spec_names
 from danetc.tasks.grid.results import Measure, measure_of
 from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 from danetc.tasks.searching.results import Searched, SearchResult, read_search
-from danetc.tasks.searching.space import Dimension, SearchRange, parse_dimension
+from danetc.tasks.searching.space import Dimension, SearchRange
 from danetc.tasks.searching.study import (
     PRUNERS,
     RECORD,
@@ -49,39 +47,9 @@ from danetc.tasks.searching.study import (
     resume,
 )
 from danetc.tasks.training.directory import locked
-from danetc.tasks.training.request import TrainingRequest
 
 if TYPE_CHECKING:
     import optuna
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchRequest(GridRequest[Dimension]):
-    """A grid whose cells are drawn.
-
-    Attributes:
-        trials: Number of trials, counting those that the folder holds already.
-        front: Minimise operations as a second objective.
-
-    Raises UserError for a value out of range.
-    """
-
-    trials: int = 20
-    sampler: str = "tpe"
-    pruner: str = "none"
-    sampler_seed: int = 0
-    front: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("sampler", self.sampler, tuple(SAMPLERS))
-        check_choice("pruner", self.pruner, tuple(PRUNERS))
-        check_whole("trials", self.trials, 1)
-        check_whole("sampler_seed", self.sampler_seed, 0, 2**31 - 1)
-        if self.training.seeds not in (None, 1):
-            raise UserError("a search trains each cell with one seed; compare the best with more")
-        if self.front and self.pruner != "none":
-            raise UserError("a pruner needs a single objective: leave out the pruner or the front")
 
 
 def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
@@ -138,7 +106,7 @@ def _record(
         "space": {
             each.name: list(each.values) if isinstance(each, Axis) else str(each) for each in space
         },
-        "set": dict(base.settings),
+        "set": dict(base.set),
         "recipe": base.recipe,
         "classes": base.classes,
         "subset_seed": base.subset_seed,
@@ -169,9 +137,9 @@ class _Cells:
     """The grid.json of a search: the cells of all trials, also of earlier calls."""
 
     def __init__(self, request: SearchRequest) -> None:
-        self._folder, self._data = request.folder, request.training.data
+        self._folder, self._data = request.folder, request.data
         self._axes = [each.name for each in request.axes]
-        known = record_if_any(self._folder / GRID, request.training.allow_changed) or {}
+        known = record_if_any(self._folder / GRID, request.allow_changed) or {}
         same = known.get("data") == self._data and known.get("axes") == ["network", *self._axes]
         self._cells = {each["name"]: each for each in known.get("cells", ()) if same}
         if not known:  # the file of another search stays until that is refused
@@ -288,7 +256,7 @@ class _Search:
 
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
         """Return the measure of a run and its value after each epoch."""
-        epochs = epochs_in(run.path / TRAINING, self.request.training.allow_changed)
+        epochs = epochs_in(run.path / TRAINING, self.request.allow_changed)
         measure = measure_of(epochs)
         return measure, [measure.of(epoch) for epoch in epochs]
 
@@ -313,69 +281,17 @@ class _Search:
         trial.set_user_attr(RECORD, {**trial.user_attrs.get(RECORD, {}), **found})
 
 
-def search(
-    specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    data: str = "digits",
-    *,
-    grid: Mapping[str, str | Sequence[Setting]],
-    trials: int = 20,
-    front: bool = False,
-    sampler: str = "tpe",
-    sampler_seed: int = 0,
-    pruner: str = "none",
-    networks: Sequence[str] = (),
-    set: Mapping[str, Setting] | None = None,
-    recipe: str | None = None,
-    output: str | os.PathLike[str] = "runs/search",
-    seed: int | None = None,
-    jobs: int | None = None,
-    engine: str = "local",
-    address: str | None = None,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    backend: str | None = None,
-    classes: int | None = None,
-    subset_seed: int = 0,
-    on_unreadable: Policy = "stop",
-    accuracy: Accuracy = "last",
-    allow_changed: Collection[str] = (),
-    progress: bool | None = None,
-) -> SearchResult:
+@takes(SearchRequest)
+def search(request: SearchRequest) -> SearchResult:
     """Search networks and settings, as ``danetc search`` does (``pip install 'danetc[search]'``).
 
-    A trial is a cell of ``danetc.compare`` with one seed. The same call resumes.
-
-    Args:
-        specs: Spec files, names of shipped specs or patterns of either; one or several.
-        data: Data set, as in ``"digits"`` or ``"folder:DIR"``.
-        grid: What is searched: values, as in ``{"rule": ["chain", "densely_additive"]}``, or a range,
-            as in ``{"width": "8..64:8", "recipe.optimizer.lr": "1e-4..0.1:log"}``.
-        trials: Number of trials, counting those that ``output`` holds already.
-        front: Minimise operations (MACs and additions for one image) as a second objective.
-        sampler: ``tpe``, ``random``, ``grid`` or ``nsga2``.
-        sampler_seed: Seed of the sampler.
-        pruner: What ends poor trials early: ``none``, ``median`` or ``hyperband``.
-        output: Directory of the search.
-
-    All other arguments are those of ``danetc.compare``: networks, set, recipe, seed, jobs, engine,
-    address, cpus, gpus, backend, classes, subset_seed, on_unreadable, accuracy, allow_changed,
-    progress.
+    A trial is a cell of ``danetc.compare`` with one seed. The same call resumes. ``grid`` has values, as
+    in ``{"rule": ["chain", "densely_additive"]}``, or ranges, as in ``{"width": "8..64:8"}``.
 
     Raises UserError for errors in the specs, the axes or the data, without Optuna, if no trial is
     complete at the end, and if a signal stops it.
     """
-    training = TrainingRequest(
-        spec="", data=data, recipe=recipe, output=Path(output), settings=dict(set or {}), seed=seed,
-        backend=backend, classes=classes, subset_seed=subset_seed, on_unreadable=on_unreadable,
-        allow_changed=tuple(allow_changed),
-    )  # fmt: skip
-    request = SearchRequest(
-        specs=spec_names(specs), networks=tuple(networks), axes=parsed_axes(grid, parse_dimension),
-        training=training, accuracy=accuracy, engine=engine, jobs=jobs, address=address, cpus=cpus,
-        gpus=gpus, trials=trials, sampler=sampler, sampler_seed=sampler_seed, pruner=pruner,
-        front=front,
-    )  # fmt: skip
-    quiet = not (in_notebook() if progress is None else progress)
+    quiet = not (in_notebook() if request.progress is None else request.progress)
     if run_search(request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the search in {request.folder}")
     found = SearchResult(**vars(read_search(request.folder)))

@@ -1,7 +1,7 @@
 """``danetc train``: a network trained by a recipe, and what is kept of it.
 
 ================== ===============================================================
-request.py         what is asked, and the checked plan that it becomes, as data
+request.py         the checked plan of a training, as data
 plan.py            a request made into a checked plan: network, recipe, data, seeds
 trials.py          the plan executed: trials, their phases, how a run is resumed
 directory.py       the directory of a run: opened, locked, compared, written

@@ -22,6 +22,7 @@ from danetc.output.echo import echo
 from danetc.output.figures import show_size
 from danetc.output.summary import print_table
 from danetc.output.text import Note
+from danetc.requests import TrainingRequest
 from danetc.runtime.data import Batches
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.training.distributed import World, split_evenly
@@ -34,7 +35,7 @@ from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import phase_step, with_steps
 from danetc.tasks.training.printing import HEADS
 from danetc.tasks.training.progress import show_time
-from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.request import TrainingPlan
 from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.trials import Trial, with_plan
 
@@ -85,9 +86,7 @@ def describe(plan: TrainingPlan, world: World) -> Record:
     return {
         "network": plan.compiled.graph.name,
         "settings": {
-            key: value
-            for key, value in plan.compiled.settings.items()
-            if key in plan.request.settings
+            key: value for key, value in plan.compiled.settings.items() if key in plan.request.set
         },
         "parameters": plan.compiled.summary.parameters,
         "backend": plan.backend,

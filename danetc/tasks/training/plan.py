@@ -17,6 +17,7 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
+from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
@@ -30,7 +31,7 @@ from danetc.tasks.memory import Chosen, Step, fitting, free_for
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
 from danetc.tasks.training.repeat import check_repetition
-from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.request import TrainingPlan
 from danetc.tasks.training.teachers import teachers_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def make_plan(
     A budget of ``memory`` is held to in each phase; what it chose is noted. ``opening`` is
     ``open_data``, or one that remembers what it has opened.
     """
-    given = request.settings
+    given = request.set
     own = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
     overrides = {
         name.removeprefix(PREFIX): value for name, value in given.items() if name not in own
@@ -103,12 +104,12 @@ def make_plan(
         compiled,
         recipe,
         data,
-        request.output or Path("runs") / compiled.graph.name,
+        Path(request.output or f"runs/{compiled.graph.name}"),
         _seeds(request, recipe),
         backend,
         policies,
     )
-    if request.repeated is not None:
+    if isinstance(request, RepeatedTraining):
         check_repetition(request.repeated, plan, world, note)
     return plan
 

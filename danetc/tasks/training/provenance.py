@@ -68,7 +68,7 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
         "git": git_state(),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "request": {
-            "spec": request.spec,
+            "spec": request.spec or "<text>",
             "init": request.init,
             "memory": request.memory,
             "classes": request.classes,

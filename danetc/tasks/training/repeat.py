@@ -6,62 +6,54 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.arguments import check_fields
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
+from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.tasks.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
     from danetc.output.text import Note
+    from danetc.requests import TrainingRequest
     from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.request import TrainingPlan
 
 Record = Mapping[str, Any]
 
 
 def request_of(
-    place: Path,
-    output: Path | None,
-    data: str | None,
-    *,
-    fresh: bool,
-    allow_changed: tuple[str, ...] = (),
-    no_code: bool = False,
-    allow_code: tuple[str, ...] = (),
-) -> TrainingRequest:
-    """What was asked for when the run of a run.json (or its directory) was begun, asked again.
+    place: Path, given: TrainingRequest, *, data: str | None, allow_code: tuple[str, ...] = ()
+) -> RepeatedTraining:
+    """Return the request of the run of a run.json (or its directory), to train it again.
 
-    ``data`` is where the same data are now, where they have moved. Code that only the record names
-    is refused, unless ``allow_code`` names it. The plan that comes of it is
-    compared with the record (``check_repetition``), so a repetition that could not give the same
-    numbers is refused. Raises UserError.
+    ``given`` says where, whether it starts over, and which code and files are admitted. ``data`` is
+    the place of the data if they have moved. Code that only the record names is refused, unless
+    ``allow_code`` names it. The plan is compared with the record (``check_repetition``), so a
+    repetition that could not give the same numbers is refused. Raises UserError.
     """
     from danetc.tasks.code import refuse_recorded_data
     from danetc.tasks.training.directory import read_run
-    from danetc.tasks.training.request import TrainingRequest
 
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-.../{RUN}")
-    record = read_run(directory, allow_changed) if directory.is_dir() else None
+    record = read_run(directory, given.allow_changed) if directory.is_dir() else None
     if record is None:
         raise UserError(f"there is no {RUN} in {directory}; `danetc train` writes one")
     try:
         settings, asked = record["settings"], record["facts"]["request"]
-        recipe = record["facts"]["recipe"]
-        _check(settings, asked)
+        recorded_data = settings["data"]["text"]
         if data is None:
-            refuse_recorded_data(settings["data"]["text"], directory / RUN)
-        place_of_data = data or settings["data"]["text"]
-        moved = {**settings, "data": {**settings["data"], "text": place_of_data}}
-        return TrainingRequest(
+            refuse_recorded_data(recorded_data, directory / RUN)
+        moved = {**settings, "data": {**settings["data"], "text": data or recorded_data}}
+        request = RepeatedTraining(
             spec=asked["spec"],
-            text=f"{settings['spec']}\n{recipe_text(settings['recipe'], recipe)}",
-            data=place_of_data,
+            text=f"{settings['spec']}\n{recipe_text(settings['recipe'], record['facts']['recipe'])}",
+            data=data or recorded_data,
             network=settings["network"],
             recipe=settings["recipe"]["name"],
-            output=output if output is not None else Path("runs") / f"{settings['network']}-again",
-            settings={},
+            output=given.output or f"runs/{settings['network']}-again",
             seed=settings["seed"],
             init=asked["init"],
             backend=settings["backend"],
@@ -72,36 +64,18 @@ def request_of(
             classes=asked["classes"],
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
-            fresh=fresh,
-            allow_changed=allow_changed,
-            no_code=no_code,
+            fresh=given.fresh,
+            allow_changed=given.allow_changed,
+            no_code=given.no_code,
             allow_code=allow_code,
             repeated={**record, "settings": moved},
         )
+        check_fields(request)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{directory / RUN} does not say all that a repetition needs (of {error})"
         ) from error
-
-
-def _check(settings: Record, asked: Record) -> None:
-    """Raise UserError or TypeError for values that no training has recorded."""
-    kinds: tuple[tuple[object, type | tuple[type, ...]], ...] = (
-        (settings["network"], str),
-        (settings["spec"], str),
-        (settings["recipe"]["name"], str),
-        (settings["data"]["text"], str),
-        (settings["backend"], str),
-        (settings["channels_last"], bool),
-        (settings["deterministic"], bool),
-        (settings["train_output"], (str, type(None))),
-        (asked["spec"], str),
-        (asked["init"], (str, type(None))),
-        (asked["memory"], (str, int)),
-    )
-    for value, kind in kinds:
-        if not isinstance(value, kind):
-            raise TypeError(f"`{value!r}`")
+    return request
 
 
 def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:

@@ -16,6 +16,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.output.text import Note
+from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
@@ -32,7 +33,7 @@ from danetc.tasks.records import inside
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
-from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.request import TrainingPlan
 from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 

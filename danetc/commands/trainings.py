@@ -1,0 +1,724 @@
+"""Commands on data and trained networks: data, train, eval, measure, convert, export, import."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+
+from danetc import arguments as arg
+from danetc.commands.parser import Answer, json_wanted, require
+from danetc.errors import UserError
+from danetc.output.echo import echo, json_text
+from danetc.output.figures import NAMES, percent, score
+from danetc.output.text import note
+from danetc.requests import ConversionRequest, EvaluationRequest, MeasuredOn, TrainingRequest
+from danetc.runtime.system.torchrun import is_first, under_torchrun
+from danetc.tasks.formats import FORMATS, LISTED
+
+if TYPE_CHECKING:
+    from danetc.runtime.measure.plots import PlottedNetwork
+    from danetc.tasks.converting import Converted
+    from danetc.tasks.data_report import DataReport
+    from danetc.tasks.exporting import Exported
+    from danetc.tasks.importing.network import ImportedNetwork
+    from danetc.tasks.measuring.data import Subject
+
+CLASSES = 24
+"""Number of classes that ``data`` prints; --json has all."""
+
+
+def data_command(
+    source: Annotated[str, replace(arg.DATA, metavar="DATA", flags=())],
+    *,
+    recipe: Annotated[str | None, arg.Option(metavar="FILE|NAME[:RECIPE]")] = None,
+    steps: Annotated[int | None, arg.Option(metavar="T", least=1, most=arg.MOST_STEPS)] = None,
+    classes: arg.Classes | None = None,
+    subset_seed: arg.SubsetSeed = 0,
+    seed: arg.Seed = 0,
+    output: Annotated[Path | None, arg.Option("", "OUT.png", ("-o",))] = None,
+    quiet: arg.Quiet = False,
+) -> Answer:
+    """Describe a data set, and show samples of it.
+
+    DATA is what `train --data` takes: a name, a file, a folder, or your own code. Prints shapes and
+    values, and the number of samples of each class; on a terminal, samples as a network will see
+    them, after the augmentation of --recipe.
+
+    Args:
+        recipe: Show samples as the recipe of this spec augments them, and check whether its network
+            can learn them.
+        steps: Number of frames that recordings of events are cut into. [default: the recipe's]
+        output: Write the picture of the samples to this file.
+    """
+    from danetc.tasks.data_report import data
+
+    if output is not None and output.suffix.lower() != ".png":
+        raise UserError(f"the picture is a PNG, so its name ends in .png: {output}")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no such folder")
+    report = data(
+        source, recipe=recipe, steps=steps, classes=classes, subset_seed=subset_seed, seed=seed
+    )
+
+    def show() -> None:
+        print_data(report)
+        if sys.stdout.isatty() and not quiet:
+            _show_samples(report)
+
+    def save() -> None:
+        if output is not None:
+            report.picture().save(output, "PNG")
+            if not quiet:
+                echo(f"wrote {output}", err=True)
+
+    return Answer(report.record, show, then=save)
+
+
+def print_data(report: DataReport) -> None:
+    """Print the facts of a data set, and its classes."""
+    from danetc.output.columns import print_columns
+    from danetc.output.summary import print_table
+    from danetc.tasks.data_report import facts
+
+    def count(value: Any) -> str:
+        if isinstance(value, int):
+            return f"{value:,}"
+        return f"{value['smallest']:.4g} .. {value['largest']:.4g}, mean {value['mean']:.4g}"
+
+    labels = report.record["labels"]
+    rows = [
+        (str(row["number"]), row["name"], count(row["train"]), count(row["test"]))
+        for row in labels[:CLASSES]
+    ]
+    print_columns(list(facts(report.record)))
+    echo()
+    what = {"classes": "class", "pixels": "class of pixels", "numbers": "number"}
+    print_table(("", what[report.record["target"]], "train", "test"), rows, right={0, 2, 3})
+    if len(labels) > CLASSES:
+        echo(f"... and {len(labels) - CLASSES} more")
+
+
+def _show_samples(report: DataReport) -> None:
+    """Print the picture of the samples if the terminal shows colours."""
+    from rich.text import Text
+
+    from danetc.output.columns import terminal_width
+    from danetc.output.console import VisibleConsole
+    from danetc.output.samples import in_terminal
+
+    console = VisibleConsole(sys.stdout)
+    if console.color_system not in ("truecolor", "256"):
+        return
+    echo()
+    for line in in_terminal(report.picture(), min(160, terminal_width() or 80)):
+        console.print(Text.assemble(*line), soft_wrap=True)
+
+
+def train_command(
+    request: TrainingRequest,
+    *,
+    again: Annotated[Path | None, arg.Option("", "RUN.JSON", ("--from",))] = None,
+    checkpoint_every: Annotated[int | None, arg.Option(least=0)] = None,
+    allow_code: Annotated[tuple[str, ...], arg.Option(metavar="FILE.py:NAME")] = (),
+    min_accuracy: Annotated[float | None, arg.Option(metavar="SHARE", least=0, most=1)] = None,
+    dry_run: bool = False,
+    quiet: arg.Quiet = False,
+    deny_warnings: arg.DenyWarnings = False,
+) -> Answer | None:
+    """Train a network on a data set by a recipe.
+
+    Writes a model directory with the latest weights after each epoch, training.json with all
+    figures, and checkpoints. The same command runs under torchrun, and resumes bit-identically
+    after it was stopped or killed; --from repeats the run of a run.json. `batch` is the global batch
+    size. Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json,
+    progress goes to standard error and training.json is printed.
+
+    Args:
+        again: Repeat a run bit-identically, in place of FILE and --data (unless the data have moved).
+        checkpoint_every: Save the state every N steps, in addition to every 5 minutes and every epoch.
+        allow_code: With --from: run this function of a loss, although only the record names it. Can be
+            repeated.
+        min_accuracy: Exit with 1 if the last test accuracy is lower, as in 0.9.
+        dry_run: Print the plan and, after ten timed steps of each phase, the time; write nothing.
+    """
+    from danetc.runtime.system.machine import keep_freed_memory
+    from danetc.tasks.training.printing import print_training, result
+    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.trials import run
+
+    if checkpoint_every is not None:
+        request = replace(request, set={**request.set, "recipe.checkpoint_every": checkpoint_every})
+    if again is None:
+        require("spec", "data")
+    else:
+        request = _repeated(again, request, allow_code)
+    keep_freed_memory()
+    json = json_wanted()
+    if dry_run:
+        with _endings("stopped before the time was known"):
+            _dry_run(request, quiet=quiet, json=json)
+        return None
+    stream = sys.stderr if json else sys.stdout
+    with TrainingProgress(stream, quiet=quiet, silent=json) as progress, _endings():
+        directory, record = run(request, observer=progress, note=progress.note)
+    if not is_first():
+        return None
+
+    def show() -> None:
+        if not quiet:
+            print_training(record)
+        echo(f"{result(record)}; written to {directory}")
+
+    return Answer(
+        record, show, then=partial(_check_accuracy, record["test_accuracy"], min_accuracy)
+    )
+
+
+def _check_accuracy(found: float | None, least: float | None) -> None:
+    """Raise UserError if the accuracy is below a bound."""
+    if least is None:
+        return
+    if found is None:
+        raise UserError("--min-accuracy is for classes, but the network learns numbers")
+    if found < least:
+        raise UserError(f"the test accuracy of {found:.2%} is below {least:.2%}")
+
+
+WITH_FROM = (
+    "again", "data", "output", "fresh", "allow_changed", "no_code", "allow_code", "dry_run",
+    "min_accuracy", "quiet", "json",
+)  # fmt: skip
+"""Arguments that change nothing of a run that is repeated."""
+
+
+def _repeated(again: Path, given: TrainingRequest, allow_code: tuple[str, ...]) -> TrainingRequest:
+    """Return the request of an earlier run. Raises a usage error for options that would change it."""
+    from click.core import ParameterSource
+
+    from danetc.tasks.training.repeat import request_of
+
+    context = click.get_current_context()
+    for name in context.params:
+        from_user = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if from_user and name not in WITH_FROM:
+            raise click.UsageError(
+                f"--from repeats a run as it was: leave out {name.replace('_', '-')}", context
+            )
+    request = request_of(again, given, data=context.params["data"], allow_code=allow_code)
+    arg.look_at_data(request.data, f"\n{again} names these data; say where they are with --data")
+    return request
+
+
+@contextmanager
+def _endings(message: str | None = None) -> Iterator[None]:
+    """Turn a training that a signal stopped, or that rank 0 reports, into an exit status."""
+    from danetc.runtime.training.distributed import FailedElsewhere
+    from danetc.runtime.training.signals import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        if is_first():
+            echo(f"danetc: {message or stopped}", err=True)
+        raise click.exceptions.Exit(stopped.status) from stopped
+    except FailedElsewhere as error:
+        raise click.exceptions.Exit(1) from error
+
+
+def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
+    """Print the plan, then its time; with JSON, both together."""
+    from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
+    from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan, print_time
+
+    def planned(record: dict[str, Any]) -> None:
+        if not json:
+            print_plan(record)
+        if not quiet:
+            note(f"timing {TIMED} steps of each phase")
+
+    with announced_by(Silent() if quiet or json else announcer()):
+        record = dry_run(request, note=note, planned=planned)
+    if not is_first():
+        return
+    if json:
+        echo(json_text(record))
+    else:
+        print_time(record)
+
+
+def eval_command(
+    request: EvaluationRequest,
+    *,
+    output: Annotated[Path | None, arg.Option("", "FILE", ("-o",))] = None,
+) -> Answer:
+    """Evaluate the weights in a directory on a data set.
+
+    DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
+    standard deviation are printed, too. Data, preprocessing, loss, backend, precision, batch and seed
+    are those of the training's own tests, so the last test accuracy is reproduced; differences are
+    printed. --steps runs the network at other numbers of time steps than its own; --over-time takes
+    the mean output of the first T steps for each T.
+
+    Args:
+        output: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
+    """
+    if under_torchrun():
+        raise UserError("danetc eval is one process; run it without torchrun")
+    if output is not None:
+        from danetc.output.plots import check_plot
+
+        check_plot(output)
+        if not request.over_time and len(request.steps) < 2:
+            raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
+    from danetc.tasks.trained import data_of, open_trained, trials_in
+
+    places = trials_in(str(request.directory), request.allow_changed)
+    opened = [open_trained(place, request.allow_changed) for place in places]
+    texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
+    from danetc.output.console import image_bar
+    from danetc.tasks.evaluate import evaluate_trained
+
+    bar = partial(image_bar, silent=json_wanted())
+    found = [
+        evaluate_trained(trained, replace(request, data=text), bar=bar, say=note)
+        for trained, text in zip(opened, texts, strict=True)
+    ]
+    results = [each.as_dict() for each in found]
+    conditions = []
+    for each in found:
+        conditions.append(each.described)
+        if each.unlike_training:
+            conditions.append(
+                f"unlike the tests of the training: {'; '.join(each.unlike_training)}"
+            )
+        elif each.unlike_training is not None:
+            conditions.append("as in the tests of the training")
+
+    def plot() -> None:
+        if output is not None:
+            _plot_evaluations(output, results)
+
+    return Answer(
+        {"split": request.split, "evaluated": results},
+        lambda: _print_evaluations(results, request.split, conditions),
+        then=plot,
+    )
+
+
+def _print_evaluations(
+    results: Sequence[dict[str, Any]], split: str, conditions: Collection[str]
+) -> None:
+    from danetc.output.summary import print_table
+
+    first = results[0]
+    count = max(item["images"] for item in first["results"] + first["over_time"])
+    echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
+    for line in dict.fromkeys(conditions):
+        echo(line)
+    for key in ("results", "over_time"):
+        rows = [(result["directory"], *_cells(item)) for result in results for item in result[key]]
+        if not rows:
+            continue
+        if len(results) > 1:
+            rows += _spread(results, key)
+        echo()
+        if key == "over_time":
+            echo("the mean output of the first T steps of one run:")
+        scores = (NAMES[name] for name in first[key][0]["scores"])
+        heads = ("directory", "T", "top-1", "top-5", "loss", *scores)
+        print_table(heads, rows, right=range(1, len(heads)))
+    for result in results:
+        for item in (result["results"] + result["over_time"])[:1]:
+            if item["skipped"]:
+                note(f"{item['skipped']} images of {result['directory']} could not be read")
+
+
+def _cells(item: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(item["steps"]), percent(item["top1"]), percent(item["top5"]), f"{item['loss']:.4f}",
+        *(score(name, value) for name, value in item["scores"].items()),
+    )  # fmt: skip
+
+
+def _spread(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, ...]]:
+    """Yield the mean and the sample standard deviation over trials, at each T."""
+    for items in zip(*(result[key] for result in results), strict=True):
+        for label, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
+            whole: dict[str, Any] = {
+                name: None if items[0][name] is None else of(item[name] for item in items)
+                for name in ("top1", "top5", "loss")
+            }
+            names = items[0]["scores"]
+            scores = {name: of(item["scores"][name] for item in items) for name in names}
+            yield label, *_cells({**whole, "steps": items[0]["steps"], "scores": scores})
+
+
+def _plot_evaluations(output: Path, results: Sequence[dict[str, Any]]) -> None:
+    from danetc.output.plots import LinePanel, line_figure
+    from danetc.runtime.system.figures import save_figure
+
+    lines = {}
+    accuracy = (results[0]["results"] + results[0]["over_time"])[0]["top1"] is not None
+    for result in results:
+        for key, what in (("over_time", "mean of the first T steps"), ("results", "a run at T")):
+            items = sorted(result[key], key=lambda item: int(item["steps"]))
+            if items:
+                name = f"{Path(result['directory']).name}, {what}"
+                values = [100 * item["top1"] if accuracy else item["loss"] for item in items]
+                lines[name] = [item["steps"] for item in items], values
+    up = "top-1 accuracy [%]" if accuracy else "loss"
+    panel = LinePanel("time steps T", up, lines, results[0]["network"], from_zero=True)
+    save_figure(line_figure([panel]), output, follow=True)
+    echo(f"wrote {output}", err=True)
+
+
+def measure_command(
+    subjects: Annotated[tuple[str, ...], arg.Option(metavar="RUN|FILE")],
+    request: MeasuredOn,
+    *,
+    statistics: Literal["running", "batch"] | None = None,
+    time: Literal["sum", "mean"] = "sum",
+    layers: Literal["main", "all"] = "main",
+    addition: Annotated[float, arg.Option(metavar="PJ", least=0)] = 0.9,
+    mac: Annotated[float, arg.Option(metavar="PJ", least=0)] = 4.6,
+    counts: Literal["macs", "additions"] = "macs",
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    seed: arg.Seed = 0,
+    output: Annotated[Path | None, arg.Option("", "DIR", ("-o",))] = None,
+    deny_warnings: arg.DenyWarnings = False,
+    allow_changed: arg.AllowChanged = (),
+    form: arg.Form = "table",
+) -> None:
+    """Measure networks on a data set.
+
+    A RUN is a directory that `train` or `build` wrote, or pretrained:NAME, and is measured with its
+    weights; a FILE (or a shipped NAME) is built untrained. Images are prepared as in the tests of the
+    RUN's training, or by the recipe that `train` would use for the FILE. With several, the figures
+    show all of them, and a last table has a row for each, as in the paper's Tables IV and V;
+    --format prints that table alone in another form.
+
+    Measured are firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer
+    of neurons; spatial and temporal parts of gradient norms; the outputs of blocks; operations and
+    energy per image. Everything is measured on the eager backend, whatever the network was trained
+    on; hooks change no number.
+
+    Args:
+        statistics: Statistics that norms use. [default: running; batch for an untrained network]
+        time: How gradient stability combines the time steps.
+        layers: Neuron layers whose gradient stability is multiplied: those of the main path, or all.
+        addition: Energy of an addition.
+        mac: Energy of a multiply-accumulate.
+        counts: How a weight times a sum of spikes is counted: one multiply-accumulate, or one addition
+            per spike.
+        output: Write measures.json and figures (these need danetc[plot]) to this directory.
+    """
+    from danetc.output.labels import unique_labels
+    from danetc.output.table import show
+    from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
+    from danetc.runtime.measure.energy import HOROWITZ_45NM
+    from danetc.runtime.system.files import seal_record
+    from danetc.tasks.measuring.data import open_subject
+    from danetc.tasks.measuring.record import measure_subject, whole_record
+    from danetc.tasks.measuring.tables import WHOLE, overall, print_measures
+
+    for name in request.only:
+        if name not in MEASURES:
+            from danetc.dsl.diagnostics.diagnostic import instead
+
+            hint = instead(name, MEASURES, "there are")
+            raise click.UsageError(f"there is no measure {name}; {hint}")
+    whole = not request.only or not {*WHOLE}.isdisjoint(request.only)
+    if not whole and form not in ("table", "json"):
+        raise click.UsageError(
+            f"--format {form} is a table of whole networks, of which {', '.join(WHOLE)} have figures"
+        )
+    standard = (addition, mac) == (HOROWITZ_45NM.addition, HOROWITZ_45NM.mac)
+    energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)
+    if output is not None:  # before the measurement, which would be lost otherwise
+        output.mkdir(parents=True, exist_ok=True)
+    opened = [open_subject(each, network, set, seed, allow_changed) for each in subjects]
+    for subject in opened:
+        for notice in subject.notices:
+            note(notice)
+    labels = unique_labels(
+        [_graph_name(subject) for subject in opened], [subject.source for subject in opened]
+    )
+    entries: list[PlottedNetwork] = []
+    records: list[dict[str, Any]] = []
+    for label, subject in zip(labels, opened, strict=True):
+        chosen = statistics or subject.statistics
+        if chosen == "batch" and request.batch < 2:
+            raise UserError("norms need more than one image for statistics of the batch")
+        options = MeasureOptions(chosen, time, layers, energy, seed, subject.output)
+        entry, found = measure_subject(label, subject, request, options, silent=form == "json")
+        entries.append(entry)
+        records.append(found)
+    record = whole_record(request, records)
+    if form == "json":
+        echo(seal_record(record).decode(), nl=False)  # `report --measures` may read it
+    elif form != "table":
+        show(overall(entries), form, sys.stdout)
+    else:
+        for entry, measured in zip(entries, records, strict=True):
+            measures, steps = entry.measures, measured["evaluate"]
+            echo(
+                f"{entry.label}: {measures.images} images of {request.data} ({request.split}), norms "
+                f"by {measures.statistics} statistics"
+            )
+            echo("images as they are" if steps == "none" else f"images through {steps}")
+            print_measures(measures, entry.layout)
+        if whole and len(entries) > 1:
+            echo("all networks")
+            show(overall(entries), form, sys.stdout)
+    if output is not None:  # what is printed stays even if there is no room for files
+        _write_measures(output, record, entries)
+
+
+def _graph_name(subject: Subject) -> str:
+    from danetc.compiler.ir.graph import Graph
+
+    graph = subject.model.topology
+    assert isinstance(graph, Graph)
+    return graph.name
+
+
+def _write_measures(output: Path, record: dict[str, object], entries: list[PlottedNetwork]) -> None:
+    """Write measures.json, and the figures if matplotlib is installed."""
+    from danetc.runtime.measure.plots import draw_all
+    from danetc.runtime.system.figures import WITHOUT, can_plot
+    from danetc.runtime.system.files import save_record
+    from danetc.tasks.model_directory import MEASURES
+
+    save_record(record, output / MEASURES)
+    written = [output / MEASURES]
+    if can_plot():
+        written += draw_all(entries, output)
+    else:
+        note(f"there are no figures: {WITHOUT}")
+    echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
+
+
+def convert_command(
+    request: ConversionRequest,
+    *,
+    figure: Annotated[Path | None, arg.Option(metavar="FILE")] = None,
+) -> Answer:
+    """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
+
+    RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU`. Each ReLU
+    becomes an integrate-and-fire neuron with a soft reset and a threshold computed on training
+    images; weights stay the same. The result is a model directory, which `eval`, `export`, `measure`
+    and `report` take; its conversion.json records the source. Anything without a spiking counterpart
+    is refused with its path in the network.
+
+    Args:
+        figure: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
+    """
+    if figure is not None:
+        from danetc.output.plots import check_plot
+
+        check_plot(figure)
+    from danetc.output.console import image_bar
+    from danetc.tasks.converting import convert_trained
+
+    found = convert_trained(request, bar=partial(image_bar, silent=json_wanted()), note=note)
+
+    def plot() -> None:
+        if figure is not None:
+            from danetc.runtime.system.figures import save_figure
+
+            save_figure(found.figure(), figure, follow=True)
+            echo(f"wrote {figure}", err=True)
+
+    return Answer(found.as_dict(), lambda: print_conversion(found), then=plot)
+
+
+def print_conversion(found: Converted) -> None:
+    """Print the accuracy of the ANN, and of the spiking network at each T."""
+    from danetc.output.summary import print_table
+
+    echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
+    rows = [("ReLU", percent(found.ann.top1), f"{found.ann.loss:.4f}")]
+    rows += [(str(at.steps), percent(at.top1), f"{at.loss:.4f}") for at in found.over_time]
+    print_table(("T", "top-1", "loss"), rows, right={0, 1, 2})
+    echo(f"written to {found.directory}")
+
+
+def export_command(
+    source: Annotated[str, arg.Option("", "DIR|FILE|NAME", complete=arg.SPECS, files=True)],
+    *,
+    output: Annotated[
+        Path,
+        arg.Option(f"File to write. Its ending selects the format. {LISTED}.", "FILE", ("-o",)),
+    ],
+    names: Literal["danetc", "torchvision", "timm", "spikingjelly"] = "danetc",
+    loop: bool = False,
+    streaming: bool = False,
+    half: bool = False,
+    compiled: bool = False,
+    checkpoint: arg.Checkpoint | None = None,
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    seed: arg.Seed = 0,
+    init: arg.Init | None = None,
+    force: arg.Force = False,
+    allow_changed: arg.AllowChanged = (),
+) -> Answer:
+    """Write a network for use elsewhere: its weights, or the whole network.
+
+    DIR is a directory of `train` or `build`, or pretrained:NAME; a spec (FILE or NAME) is written with
+    new weights, or with those of --init. Weights under danetc's own names are those of its model.py,
+    which needs only torch: `model.load("FILE.safetensors")`. A file of a whole network does not need
+    danetc. Before the file is kept, it is read back and compared with the model on random samples;
+    the result is printed.
+
+    Args:
+        names: Library whose names the weights get, if it has a network of the same layers.
+        loop: ONNX: time steps in a loop, for any number of them, in place of T unrolled steps.
+        streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
+        half: ONNX: float16 numbers; membrane potentials stay float32.
+        compiled: pt2: compiled by AOTInductor, for processors like this machine's; needs a C++
+            compiler.
+    """
+    from danetc.tasks.exporting import export
+
+    if loop and streaming:
+        raise click.UsageError("--loop and --streaming exclude each other")
+    exported = export(
+        source,
+        output,
+        names,
+        checkpoint=checkpoint,
+        network=network,
+        set=set,
+        seed=seed,
+        init=init,
+        time="loop" if loop else "step" if streaming else "unrolled",
+        half=half,
+        compiled=compiled,
+        force=force,
+        allow_changed=allow_changed,
+    )
+    return Answer(exported.as_dict(), lambda: echo(export_text(exported, source)))
+
+
+def export_text(exported: Exported, source: str) -> str:
+    """Return what an export printed: what was written, its use, and how it compares."""
+    use = f"for {exported.counterpart}"
+    if exported.counterpart is None:
+        place = Path(source) / "model.py"
+        model = place if place.is_file() else "the model.py that `danetc build` writes"
+        row = FORMATS[Path(exported.path).suffix]
+        text = row.compiled_use if exported.options.compiled else row.use
+        use = text.format(file=exported.path, model=model)
+    left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
+    without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
+    lines = [
+        f"{exported.network}: {exported.tensors} tensors{without}, {exported.bytes:,} bytes, in "
+        f"{exported.path}",
+        use,
+    ]
+    found = exported.compared
+    if found is not None:
+        others = "; in the others, rounding changes a spike" * (found.agreeing < found.samples)
+        warmed = ", after its norms were warmed" * found.warmed
+        lines.append(
+            f"read back: {found.agreeing} of {found.samples} random samples agree within "
+            f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g}{warmed})"
+        )
+    elif exported.uncompared:
+        lines.append(f"not compared with the model: {exported.uncompared}")
+    return "\n".join(lines)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """Return the shape that a text like 3x32x32 names. Raises ValueError."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 3) or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(
+            "write channels x height x width, as in 3x32x32, or the length of a vector, as in 64"
+        )
+    return tuple(map(int, parts))
+
+
+def import_command(
+    source: Annotated[str, arg.Option(metavar="MODULE:FACTORY|FILE")],
+    *,
+    output: Annotated[Path, arg.Option("", "FILE.danet", ("-o",))],
+    input: Annotated[Any, arg.Option(metavar="CxHxW", parse=_shape)] = None,
+    steps: Annotated[int | None, arg.Option(metavar="T", least=1, most=4096)] = None,
+    events: bool = False,
+    name: Annotated[str | None, arg.Option(metavar="NAME")] = None,
+    samples: Annotated[int, arg.Option(least=2)] = 100,
+    force: arg.Force = False,
+) -> Answer:
+    """Write a model of PyTorch or SpikingJelly, or a NIR file, as a spec with its weights.
+
+    MODULE is the name of a module or a .py file, FACTORY a model or a function that returns one,
+    optionally with keyword arguments: 'my_nets.py:make(depth=18)'. This executes the module's code.
+    Stages, blocks and connections are recognised in the computation, and get names of the standard
+    library if they mean the same.
+
+    Nothing is written unless the spec is proved to be the same network, and its outputs with these
+    weights agree with those of the model.
+
+    Args:
+        output: File of the spec. The weights go to a model directory next to it, FILE.
+        input: Shape of a sample, as in 3x224x224, or 64 for vectors. Files of graphs contain it.
+        steps: Number of time steps. [default: 4 with spiking neurons, else 1]
+        events: The network takes frames, not a single image.
+        name: Name of the network.
+        samples: Number of samples whose outputs are compared, with each of three seeds.
+    """
+    from danetc.output.console import VisibleConsole
+    from danetc.tasks.importing.network import check_output, import_network, write_imported
+
+    directory = check_output(output, force=force)
+    with VisibleConsole(sys.stderr).status("reading") as status:
+        found = import_network(
+            source,
+            input,
+            steps=steps,
+            events=events,
+            name=name or output.stem,
+            samples=samples,
+            on_progress=status.update,
+        )
+    write_imported(found, output, directory, note)
+    return Answer(
+        {**found.as_dict(), "spec": str(output), "directory": str(directory)},
+        lambda: echo(f"{import_text(found)}\nwritten to  {output} and {directory}"),
+    )
+
+
+def import_text(found: ImportedNetwork) -> str:
+    """Return what an import printed: the stages it recognised, and how the outputs compare."""
+    lines = [f"{found.found.network}: {found.found.lines} lines"]
+    for stage in found.found.stages:
+        literal = f"  ({', '.join(stage.own)}: its own)" if stage.own else ""
+        rule = "" if stage.rule == "chain" else f" by {stage.rule}"
+        lines.append(f"  {stage.text} via {stage.connection}{rule}{literal}")
+    if found.found.own:
+        lines.append(f"not in the standard library: {', '.join(found.found.own)}")
+    seen = found.agreement
+    weights = "its weights" if seen.own_weights else "weights that make its layers vary"
+    lines.append(
+        f"compared    {seen.samples} samples, {seen.seeds} seeds, with {weights}: logits vary by "
+        f"{seen.deviation:.2g}, the largest difference is {seen.difference:.1e}"
+    )
+    if seen.flipped:
+        share = 100 * seen.flipped / (seen.samples * seen.seeds)
+        lines.append(
+            f"            {seen.flipped} more ({share:.1f} %) differ, by a spike at its threshold that is "
+            "rounded otherwise"
+        )
+    return "\n".join(lines)

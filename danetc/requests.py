@@ -1,0 +1,377 @@
+"""Requests: what commands and functions of the Python interface take, as frozen dataclasses.
+
+The command line generates its options from these fields, and ``danetc.train``, ``danetc.compare`` and others
+take them as keywords. None stands for the recipe's own value, or for the default. Importing this module loads
+no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from danetc import arguments as arg
+from danetc.dsl.syntax.overrides import override_text
+from danetc.errors import UserError
+from danetc.setting import Setting
+
+if TYPE_CHECKING:
+    from danetc.tasks.training.callbacks import Callback
+
+Accuracy: TypeAlias = Literal["last", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of a training, of one network or of each cell of a grid.
+
+    Args:
+        recipe: Recipe that the file defines or imports. [default: the file's own, else the one named
+            like the data set]
+        seed: Seed of all random numbers. [default: the recipe's]
+        seeds: Number of trials, with the seeds seed, seed + 1, ... [default: the recipe's trials; 1 with
+            --seed]
+        on_unreadable: What to do about a file that cannot be read.
+        train_output: Output that the loss is computed on if the network has several.
+        deterministic: On a GPU: deterministic kernels, or the fastest ones.
+        backend: Backend that runs the network. [default: fused if its kernels can be compiled, else eager]
+        channels_last: Store feature maps with channels last: faster on a GPU, and for large images on a
+            CPU.
+        progress: True to show progress and notes as the command does; by default only in a notebook.
+    """
+
+    recipe: Annotated[str | None, arg.Option(metavar="NAME")] = None
+    set: arg.Settings = field(default_factory=dict)
+    seed: Annotated[int | None, arg.Option(least=0, most=2**32 - 1)] = None
+    seeds: Annotated[int | None, arg.Option(least=1, most=1000)] = None
+    classes: arg.Classes | None = None
+    subset_seed: arg.SubsetSeed = 0
+    on_unreadable: Literal["stop", "skip"] = "stop"
+    init: arg.Init | None = None
+    train_output: Annotated[str | None, arg.Option(metavar="NAME")] = None
+    deterministic: Annotated[bool, arg.Option(flags=("--deterministic/--fastest",))] = True
+    backend: arg.Backend | None = None
+    memory: arg.Memory = "none"
+    channels_last: bool = False
+    allow_changed: arg.AllowChanged = ()
+    progress: Annotated[bool | None, arg.PYTHON] = None
+
+    def __post_init__(self) -> None:
+        for name in ("init", "output"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+        object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
+
+
+@dataclass(frozen=True)
+class TrainingRequest(TrainingOptions):
+    """One network, the data it is trained on, and the options of the training.
+
+    Args:
+        spec: Spec file or name of a shipped spec.
+        text: Text of the spec, in place of ``spec``.
+        set: Change a parameter or a setting of the network, as in steps=2, or a setting of the recipe by
+            its path, as in recipe.epochs=5. Can be repeated.
+        output: Directory of the run. An existing run is resumed. [default: runs/NETWORK]
+        fresh: Start over; an existing run is moved aside.
+        override: Resume a run even if its settings have changed.
+        no_code: Refuse a recipe that runs a Python file.
+        callbacks: Objects of ``danetc.Callback``, called after steps and epochs. One that raises
+            ``danetc.StopTraining`` stops the training, with its state saved.
+    """
+
+    spec: Annotated[arg.Place | None, arg.SPEC] = None
+    data: arg.Data = "digits"
+    _: KW_ONLY
+    text: Annotated[str | None, arg.PYTHON] = None
+    network: arg.Network | None = None
+    output: Annotated[arg.Place | None, arg.Option("", "DIR", ("-o",))] = None
+    fresh: bool = False
+    override: bool = False
+    no_code: bool = False
+    callbacks: Sequence[Callback] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "spec", None if self.spec is None else os.fspath(self.spec))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingRequest:
+        """Return the request that ``to_json`` wrote."""
+        return cls(**json.loads(text))
+
+    def command(self) -> list[str]:
+        """Return the ``danetc train`` command of this request, for people to read and to run."""
+        words = ["danetc", "train"]
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in ("spec", "set", "deterministic"):
+                continue
+            if value == each.default and each.name != "data":  # which the command line has to say
+                continue
+            option = f"--{each.name.replace('_', '-')}"
+            for item in value if isinstance(value, tuple) else (value,):
+                words += [option] if item is True else [option, str(item)]
+        for name, setting in self.set.items():
+            words += ["--set", f"{name}={override_text(setting)}"]
+        return [*words, *([] if self.deterministic else ["--fastest"]), "--", str(self.spec)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedTraining(TrainingRequest):
+    """A run that is trained again.
+
+    ``repeated`` is the record in its run.json. ``allow_code`` names the functions that may run although
+    only the record names them.
+    """
+
+    repeated: Mapping[str, Any]
+    allow_code: tuple[str, ...] = ()
+
+
+def _axis(text: str) -> tuple[str, str]:
+    """Return the name and the values of an axis. Raises ValueError if there is no name."""
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ValueError(f"`{text}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
+    return name.strip(), values
+
+
+Grid: TypeAlias = Mapping[str, str | Sequence[Setting]]
+
+
+@dataclass(frozen=True)
+class GridRequest(TrainingOptions):
+    """Networks, the axes that vary them, the training that all cells share, and the engine.
+
+    Args:
+        specs: Spec files, names of shipped specs, or patterns of either.
+        networks: Train only the networks of this name if a file has several. [default: all]
+        jobs: Number of trainings that run at a time. [default: 1; with ray as many as there is room for]
+        engine: Engine that trains the runs: processes of this machine, or Ray, on a cluster.
+        address: Cluster of --engine ray; ``auto`` is the one that this machine belongs to. [default: a
+            new one on this machine]
+        cpus: Cores of each run with --engine ray. [default: 1]
+        gpus: GPUs of each run with --engine ray, as in 0.5. [default: 1 if the cluster has any]
+        accuracy: Test accuracy after the last epoch, or of the best one.
+    """
+
+    specs: Annotated[
+        arg.Place | Sequence[arg.Place],
+        arg.Option("", "FILE|NAME|PATTERN", complete=arg.SPEC.complete, files=True),
+    ] = ()
+    data: arg.Data = "digits"
+    _: KW_ONLY
+    grid: Grid = field(default_factory=dict)
+    networks: Annotated[Sequence[str], arg.Option("", "NAME", ("-n", "--network"))] = ()
+    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))]
+    jobs: Annotated[int | None, arg.Option(least=1, most=100_000)] = None
+    engine: Literal["local", "ray"] = "local"
+    address: Annotated[str | None, arg.Option(metavar="HOST:PORT")] = None
+    cpus: Annotated[float | None, arg.Option(metavar="N", above=0)] = None
+    gpus: Annotated[float | None, arg.Option(metavar="N", least=0)] = None
+    accuracy: Accuracy = "last"
+
+    parse_axis: ClassVar[Callable[[str], Any]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        several = [self.specs] if isinstance(self.specs, str | os.PathLike) else self.specs
+        object.__setattr__(self, "specs", tuple(map(os.fspath, several)))
+        if self.engine == "local" and (self.address, self.cpus, self.gpus) != (None, None, None):
+            raise UserError(
+                "address, cpus and gpus are for a cluster: choose the engine ray (--engine ray)"
+            )
+        if self.grid:
+            self.axes  # noqa: B018 (an error in an axis is one of the request)
+
+    @property
+    def training(self) -> TrainingRequest:
+        """Training that all cells share, without a spec."""
+        names = (each.name for each in fields(TrainingRequest))
+        return TrainingRequest(
+            **{name: getattr(self, name) for name in names if name in vars(self)}
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Directory of the grid."""
+        return Path(self.output)
+
+    @cached_property
+    def axes(self) -> tuple[Any, ...]:
+        """Parsed axes. Raises UserError."""
+        try:
+            return tuple(
+                type(self).parse_axis(
+                    f"{name}={values if isinstance(values, str) else ','.join(map(override_text, values))}"
+                )
+                for name, values in self.grid.items()
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ComparisonRequest(GridRequest):
+    """A grid of trainings to compare.
+
+    Args:
+        grid: Axis to vary: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any
+            parameter or setting of the networks, as in steps=1,4. Can be repeated.
+        output: Directory of the grid, with a folder for each cell. Finished runs are not repeated.
+        fresh: Start runs over whose settings have changed; the old ones are moved aside.
+        override: Resume runs even if their settings have changed.
+    """
+
+    _: KW_ONLY
+    grid: Annotated[Grid, arg.Option("", "NAME=V,V,...", parse=_axis)] = field(default_factory=dict)
+    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))] = "runs/compare"
+    fresh: bool = False
+    override: bool = False
+
+    parse_axis = arg.late("danetc.tasks.grid.cells", "parse_axis")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fresh and self.override:
+            raise UserError("choose one of fresh and override")
+
+
+@dataclass(frozen=True)
+class SearchRequest(GridRequest):
+    """A search of networks and settings.
+
+    Args:
+        grid: Axis to search: values as in ``danetc compare``, as in rule=chain,densely_additive, or a
+            range, as in width=8..64:8 or recipe.optimizer.lr=1e-4..0.1:log. Can be repeated.
+        output: Directory of the search, with search.db and a folder for each cell.
+        trials: Number of trials in total, including those that the directory holds already.
+        front: Use operations (MACs and additions for one image) as a second objective.
+        sampler: Sampler that draws the values of a trial.
+        sampler_seed: Seed of the sampler.
+        pruner: Pruner that ends a trial after an epoch, by its test accuracy there and that of others.
+    """
+
+    _: KW_ONLY
+    grid: Annotated[Grid, arg.Option("", "NAME=V,V,...|LOW..HIGH[:STEP|:log]", parse=_axis)] = (
+        field(default_factory=dict)
+    )
+    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))] = "runs/search"
+    trials: arg.Count = 20
+    front: bool = False
+    sampler: Literal["tpe", "random", "grid", "nsga2"] = "tpe"
+    sampler_seed: Annotated[int, arg.Option(least=0, most=2**31 - 1)] = 0
+    pruner: Literal["none", "median", "hyperband"] = "none"
+
+    parse_axis = arg.late("danetc.tasks.searching.space", "parse_dimension")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds not in (None, 1):
+            raise UserError("a search trains each cell with one seed; compare the best with more")
+        if self.front and self.pruner != "none":
+            raise UserError("a pruner needs a single objective: leave out the pruner or the front")
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """An evaluation of the network in a directory. None stands for the value of its training.
+
+    Args:
+        directory: Directory that ``danetc.train`` or ``danetc build`` wrote, or ``pretrained:NAME``.
+        data: Data set, as for ``train``. [default: the one that the run was trained on]
+        steps: Numbers of time steps T to run the network at. [default: its own]
+        over_time: Accuracy at every T up to the largest, from one run: that of the mean output of the
+            first T steps, if the head permits it.
+        prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
+            center_crop(224)', or none. [default: the training's]
+        batch: Images per batch. [default: the training's]
+        train_output: Output to evaluate if the network has several. [default: the one trained]
+        backend: Backend that runs the network. [default: the training's]
+        precision: Precision of the arithmetic. [default: the training's]
+        seed: Seed of what a network draws, such as random spikes. [default: the training's]
+        progress: True to show bars and notes as the command does; by default only in a notebook.
+    """
+
+    directory: Annotated[arg.Place, arg.DIRECTORY]
+    _: KW_ONLY
+    data: arg.Data | None = None
+    classes: arg.Classes | None = None
+    subset_seed: arg.SubsetSeed = 0
+    split: arg.Split = "test"
+    steps: Annotated[
+        Sequence[int], arg.Option("", "T,T,...", least=1, most=arg.MOST_STEPS, separator=",")
+    ] = ()
+    over_time: bool = False
+    prepare: Annotated[str | None, arg.Option("", "STEPS", ("--evaluate",))] = None
+    batch: arg.Batch | None = None
+    workers: arg.Workers = 0
+    train_output: Annotated[str | None, arg.Option(metavar="NAME")] = None
+    checkpoint: arg.Checkpoint | None = None
+    backend: arg.Backend | None = None
+    precision: arg.Precision | None = None
+    seed: arg.Seed | None = None
+    allow_changed: arg.AllowChanged = ()
+    progress: Annotated[bool | None, arg.PYTHON] = None
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """A conversion of a trained ANN to a spiking network.
+
+    A threshold is the ``percentile`` of the activations of a layer (or of a channel, with
+    ``channels``) in a batch: the largest over ``batches`` batches of training images.
+
+    Args:
+        source: Directory of ``train``, or ``pretrained:NAME``, of a network whose neurons are ``ReLU``.
+        output: Model directory to write. [default: build/NETWORK-converted]
+        data: Data set, as for ``train``. [default: the one that the run was trained on]
+        steps: Number of time steps of the spiking network.
+        percentile: Percentile of the activations in a batch that is the threshold; 100 takes the
+            maximum.
+        channels: One threshold per channel, not per layer.
+        batches: Number of batches of training images that thresholds are computed on.
+        progress: True to show bars and notes as the command does; by default only in a notebook.
+    """
+
+    source: Annotated[arg.Place, arg.RUN]
+    output: Annotated[arg.Place | None, arg.Option("", "DIR", ("-o",))] = None
+    _: KW_ONLY
+    data: arg.Data | None = None
+    steps: Annotated[int, arg.Option(metavar="T", least=1, most=arg.MOST_STEPS)] = 32
+    percentile: Annotated[float, arg.Option(metavar="P", least=50, most=100)] = 99.9
+    channels: bool = False
+    batches: arg.Count = 10
+    batch: arg.Batch = 64
+    allow_changed: arg.AllowChanged = ()
+    progress: Annotated[bool | None, arg.PYTHON] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredOn:
+    """Data that networks are measured on.
+
+    Args:
+        batches: Number of batches that are measured.
+        only: Comma-separated measures: firing-rate, gradient-stability, potential, input, gradients,
+            values, operations. [default: all]
+    """
+
+    data: arg.Data
+    batches: arg.Count = 4
+    batch: arg.Batch = 64
+    split: arg.Split = "test"
+    classes: arg.Classes | None = None
+    subset_seed: arg.SubsetSeed = 0
+    evaluate: arg.Evaluate = None
+    only: Annotated[Sequence[str], arg.Option("", "NAMES", separator=",")] = ()
