@@ -74,10 +74,9 @@ def _size() -> int:
 def _uncompiled() -> None:
     """The fused backend's functions run as they are, operation by operation: to compile a kernel takes
     longer than what small networks compute. A test whose point it is asks for ``compiling``."""
-    from danetc.runtime.kernels import compiled, helpers
+    from danetc.runtime.kernels import compiled
 
     compiled.COMPILE = False
-    helpers.HELPERS = 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,6 +91,12 @@ def _unflushed() -> Iterator[None]:
 def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are compiled, or taken from the disk."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", True)
+
+
+@pytest.fixture
+def inductor(compiling: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for a GPU: Inductor compiles for it, and no C++ library is used."""
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.DEVICES", ("cpu",))
 
 
 @pytest.fixture(scope="module")

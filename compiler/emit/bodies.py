@@ -19,7 +19,7 @@ import danetc.runtime.kernels.neuron_operators  # noqa: F401  (both register tor
 from danetc.compiler.emit.names import attribute, dotted, free, variable
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
-from danetc.runtime.layers.joined import beside_others
+from danetc.runtime.layers.concatenation import shared_slice
 from danetc.runtime.layers.segments import SEGMENT, Segment
 
 NAMESPACES = frozenset(
@@ -33,7 +33,7 @@ NAMESPACES = frozenset(
         "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
         "danetc.runtime.layers.inference",
-        "danetc.runtime.layers.joined",
+        "danetc.runtime.layers.concatenation",
         "danetc.runtime.layers.learnt",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.spike_conv",
@@ -77,7 +77,7 @@ class ScopeBody:
     """The graph of one scope, and the layouts in which each value exists so far.
 
     ``source`` maps each value to the value whose leading dimensions it has; a flat value gets its
-    T and N back from there. ``parts`` are sequences for ``runtime.layers.joined``. ``shared`` are
+    T and N back from there. ``parts`` are sequences for ``runtime.layers.concatenation``. ``shared`` are
     values that are the same for all samples.
     """
 
@@ -152,7 +152,7 @@ class ScopeBody:
         if id not in self.parts:
             args = (self.as_seq(id), -len(self.nodes[id].value.shape))
             name = f"{self.local(id)}_part"
-            self.parts[id] = self._create("call_function", beside_others, args, name)
+            self.parts[id] = self._create("call_function", shared_slice, args, name)
         return self.parts[id]
 
     def target(self, path: tuple[str, ...]) -> str:

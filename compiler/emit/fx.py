@@ -30,10 +30,10 @@ class FusedEmitter(Emitter):
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if self._is_joined_later(node):
             assert isinstance(call, TorchFunction)
-            target = "danetc.runtime.layers.joined.to_be_joined"
+            target = "danetc.runtime.layers.concatenation.lazy_concat"
             return replace(call, target=target, layout="beside")
         if saves_parts(self.graph, node, self.users.get(node.id, ())):
-            return replace(call, target="danetc.runtime.layers.joined.joined")
+            return replace(call, target="danetc.runtime.layers.concatenation.concat")
         row = OPS[node.op]
         if row.fused is not None:
             values = operands(self.whole, node)

@@ -21,12 +21,8 @@ from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.factors import source_of
 from danetc.compiler.passes.fold import Folding, plan_folding
 from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
-from danetc.runtime.layers.inference import (
-    Folded,
-    FoldedFactors,
-    InferenceModel,
-    InferenceNeuron,
-)
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel
 from danetc.runtime.layers.spike_conv import suits
 from danetc.runtime.layers.time import affine
 from danetc.runtime.model.built import Model
@@ -97,7 +93,7 @@ class InferenceEmitter(FusedEmitter):
         owned = next((i for i, id in enumerate(group.inputs) if self._owned(id)), None)
         added = group.neuron in self.sums
         program, steps, rank, *size = call.args
-        return InferenceNeuron(program, steps, rank, norms, owned, added, size)  # type: ignore[arg-type]
+        return FusedNeuron(program, steps, rank, norms, size=size, owned=owned, added=added)  # type: ignore[arg-type]
 
     def _owned(self, id: int) -> bool:
         """Whether a value is made for one reader, in memory of its own: it may be written over."""

@@ -161,7 +161,10 @@ def _compiled(program: Any) -> bytes:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", FutureWarning)  # raised inside torch
-        path = aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")
+        settings = {"cpp_cache_precompile_headers": False}  # which would be in /tmp all the same
+        path = aoti_compile_and_package(
+            program, package_path=f"{folder}/network.pt2", inductor_configs=settings
+        )
         return Path(path).read_bytes()
 
 

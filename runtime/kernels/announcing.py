@@ -1,8 +1,8 @@
-"""How the compilation of kernels shows itself: as ``compiling 14 kernels, 3 done``.
+"""Progress of kernel compilation: ``compiling 14 kernels, 3 done``.
 
-A first step may compile for minutes, in a process that never asked for it. By default a line on
-standard error tells of it: one that counts on a terminal, a plain one elsewhere. A program that has
-a display of its own takes the news instead (``announced_by``).
+The first step of a model may compile for minutes. By default a line on standard error reports it: one that
+counts on a terminal, a plain one elsewhere. A program with a display of its own redirects the reports
+(``announced_by``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from danetc.runtime.system.torchrun import is_first
 
@@ -18,40 +18,30 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-class Announcer(Protocol):
-    """Is notified of kernels that are compiled one after the other. What it raises ends that."""
+class Announcer:
+    """Is told of kernels that are compiled; ignores it. An exception ends the compilation."""
 
     def begin(self, total: int | None) -> None:
-        """So many begin; None where their number is not known."""
+        """Compilation of ``total`` kernels begins; None if their number is not known."""
 
     def compiled(self, done: int) -> None:
-        """So many of them are done."""
+        """``done`` kernels are compiled."""
 
     def end(self) -> None:
-        """It is over, also after an error."""
+        """Compilation has ended, possibly by an error."""
+
+
+Silent = Announcer
 
 
 def words(total: int | None, done: int) -> str:
-    """``compiling 14 kernels, 3 done``."""
+    """Return ``compiling 14 kernels, 3 done``."""
     what = "kernels" if total is None else f"{total} kernel{'' if total == 1 else 's'}"
     return f"compiling {what}, {done} done"
 
 
-class Silent:
-    """Says nothing."""
-
-    def begin(self, total: int | None) -> None:
-        pass
-
-    def compiled(self, done: int) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-
-class OnBar:
-    """Announces on a progress display of rich, as a line of its own for as long as it takes."""
+class OnBar(Announcer):
+    """Shows a line of its own on a progress display of rich."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -60,7 +50,7 @@ class OnBar:
 
     def begin(self, total: int | None) -> None:
         self._total = total
-        # Columns of the display may show fields that its own tasks have.
+        # The display's columns may refer to fields of its own tasks.
         self._task = self._bar.add_task(words(total, 0), total=total, figures="", unit="")
 
     def compiled(self, done: int) -> None:
@@ -72,13 +62,13 @@ class OnBar:
             self._task = None
 
 
-class OnStandardError:
-    """The default: a display of its own on a terminal; elsewhere a line when it begins."""
+class OnStandardError(Announcer):
+    """The default: a progress display on a terminal, elsewhere a line at the beginning."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
-        self._line: OnBar | None = None
-        self._said_some = False
+        self._line = Announcer()
+        self._is_announced = False
 
     def begin(self, total: int | None) -> None:
         if sys.stderr is None:  # a program without a console
@@ -92,37 +82,31 @@ class OnStandardError:
             self._bar.start()
             self._line = OnBar(self._bar)
             self._line.begin(total)
-        elif total is not None:
-            self._say(f"compiling {total} kernel{'' if total == 1 else 's'}")
-        elif not self._said_some:  # one by one: once is enough
-            self._said_some = True
-            self._say("compiling kernels")
+        elif total is not None or not self._is_announced:  # kernels found one by one: say it once
+            self._is_announced |= total is None
+            text = words(total, 0).partition(",")[0]
+            print(f"note: {text}", file=sys.stderr, flush=True)
 
     def compiled(self, done: int) -> None:
-        if self._line is not None:
-            self._line.compiled(done)
+        self._line.compiled(done)
 
     def end(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._bar = self._line = None
-
-    @staticmethod
-    def _say(text: str) -> None:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        self._bar, self._line = None, Announcer()
 
 
 _announcer: Announcer = OnStandardError()
 
 
 def announcer() -> Announcer:
-    """Whom to notify. Of the processes of a training, rank 0 alone prints."""
+    """Return the current announcer; a silent one in processes of a training other than rank 0."""
     return _announcer if is_first() else Silent()
 
 
 @contextmanager
 def announced_by(other: Announcer) -> Iterator[None]:
-    """Notify ``other`` of the kernels that are compiled meanwhile, in all threads."""
+    """Report to ``other`` within the context, in all threads."""
     global _announcer
     before, _announcer = _announcer, other
     try:
@@ -133,10 +117,7 @@ def announced_by(other: Announcer) -> Iterator[None]:
 
 @contextmanager
 def announced_on(bar: Progress, *, silent: bool) -> Iterator[None]:
-    """Have a display of rich announce; where it is off, standard error does unless ``silent``."""
-    if not bar.disable:
-        chosen: Announcer = OnBar(bar)
-    else:
-        chosen = Silent() if silent else OnStandardError()
-    with announced_by(chosen):
+    """Report on a display of rich; if that is disabled, on standard error unless ``silent``."""
+    plain = Silent() if silent else OnStandardError()
+    with announced_by(plain if bar.disable else OnBar(bar)):
         yield

@@ -1,10 +1,10 @@
-"""Spikes and counts in as few bits as they need, without loss.
+"""Lossless packing of spikes and counts into bits.
 
-What a layer keeps for its backward pass is most of a training step's memory. A spike is one bit and
-a value of ``low .. high`` units is ``bit_length(high - low)`` bits: 1/32 of a float32 and a few times
-that. What is packed is how many units a value lies above ``low``.
+Most of a training step's memory holds what layers save for the backward pass. A spike takes one bit and a value
+of ``low .. high`` units ``bit_length(high - low)`` bits, instead of 32 for a float32. Packed is the number of
+units by which a value exceeds ``low``.
 
-A number's bits lie in fields of 4, 2 and 1 bits, its lowest first. The values are read as eight
+The bits of a number are split into fields of 8, 4, 2 and 1 bits, the lowest first. The values are read as eight
 streams along memory; a field of w bits of eight numbers, one of each stream, is w bytes.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,51 +35,44 @@ from danetc.runtime.kernels.torch_internals import (
 _STREAMS = 8
 
 Order = tuple[int, ...] | None
-"""The dimensions of a tensor in the order of memory, where that is not theirs."""
+"""Dimensions of a tensor in the order of memory; None if they are in order."""
 
 
 def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
-    """Values of a kind (in any dtype) as a uint8 tensor [bits, ceil(n / 8)].
+    """Pack values of a kind, in any dtype, into a uint8 tensor [bits, ceil(n / 8)].
 
-    Where ``x`` lies in memory without gaps, but in another order of its dimensions, ``order`` has that.
+    ``order`` is the order of the dimensions of ``x`` in memory, if it is dense but not contiguous.
     """
     return _pack(x, kind, order)[0]
 
 
 def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
-    """The bits, and whether they stand for the values of ``x``, up to rounding.
+    """The bits, and whether all values are of the kind, up to rounding.
 
-    They do not if a hook or a replaced module gives other values than the network's graph says. (On a
-    CPU: to ask on a GPU would have the program wait for it.)
+    They are not if a hook or a replaced module changes what the network's graph says. (On a GPU the check
+    would make the program wait.)
     """
     count = x.numel()
-    if count and _is_native(x, x.dtype):
+    if not count:
+        return x.new_empty(kind.bits, 0, dtype=torch.uint8), True
+    if _is_native(x, x.dtype):
         dense = x.contiguous() if order is None else x
         packed = x.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
         return packed, _run_natively("pack", dense, packed, count, kind)
     values = (x if order is None else x.permute(order)).detach().reshape(-1)
     rest = -count % _STREAMS
-    if rest:
-        values = torch.cat([values, values.new_zeros(rest)])
-    if not count:
-        return values.new_empty(kind.bits, 0, dtype=torch.uint8), True
-    streams = values.view(_STREAMS, 1, 1, -1)  # as kernels take it
-    rows = []
-    for width, shift in _fields(kind.bits):
-        weight = 2.0**-shift
-        factor, start = (_number(v * weight, values) for v in (1 / kind.unit, kind.low))
-        (field,) = _run(_packing(width), streams, factor, start)
-        rows.append(field)
-    packed = rows[0] if len(rows) == 1 else torch.cat(rows)
-    return packed.view(kind.bits, -1), _are_of(values[:count], kind)
+    padded = torch.cat([values, values.new_zeros(rest)]) if rest else values
+    streams = padded.view(_STREAMS, 1, 1, -1)  # [T, N, C, L], as kernels take it
+    factor, start = (_scalar(number, x) for number in (1 / kind.unit, 0.5 - kind.low))
+    (packed,) = _run(_packing(kind.bits), streams, factor, start)
+    return packed.view(kind.bits, -1), _are_of(values, kind)
 
 
 def _are_of(values: Tensor, kind: Kind) -> bool:
-    """Whether values on a CPU are of a kind, up to rounding."""
+    """True if values on a CPU are of a kind, up to rounding; not known elsewhere."""
     if not (has_values(values) and values.is_cpu) or is_traced():
         return True
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    units = values.to(dtype) / kind.unit - kind.low
+    units = values.to(torch.promote_types(values.dtype, torch.float32)) / kind.unit - kind.low
     whole = units.round()
     is_half = values.dtype in HALF
     rounding = 2 * torch.finfo(values.dtype).eps if is_half else 1e-5
@@ -90,7 +83,7 @@ def _are_of(values: Tensor, kind: Kind) -> bool:
 def unpack(
     packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind, order: Order = None
 ) -> Tensor:
-    """The values that ``pack`` got, in ``shape`` and ``dtype``, laid out as they were."""
+    """Return the values that ``pack`` got, in ``shape``, ``dtype`` and memory layout."""
     count = math.prod(shape)
     if not count:
         return packed.new_empty(shape, dtype=dtype)
@@ -104,30 +97,22 @@ def unpack(
     if order is not None:
         ordered = [shape[axis] for axis in order]
         return unpack(packed, ordered, dtype, kind).permute(_inverse(order))
-    rows = packed.view(kind.bits, 1, 1, -1)
-    values, row = None, 0
-    for width, shift in _fields(kind.bits):
-        field = rows if width == kind.bits else rows[row : row + width]
-        weight = _number(kind.unit * 2.0**shift, packed)
-        if values is None:
-            start = _number(kind.low * kind.unit, packed)
-            (values,) = _run(_unpacking(width, dtype, first=True), field, weight, start)
-        else:
-            (values,) = _run(_unpacking(width, dtype, first=False), values, field, weight)
-        row += width
-    assert values is not None
-    flat = values.view(-1)
-    return (flat if flat.numel() == count else flat[:count]).view(shape)
+    unit, low = (_scalar(number, packed) for number in (kind.unit, kind.low * kind.unit))
+    (values,) = _run(_unpacking(kind.bits, dtype), packed.view(kind.bits, 1, 1, -1), unit, low)
+    return values.view(-1)[:count].view(shape)
+
+
+# -- in C++ ----------------------------------------------------------------------------------------
 
 
 def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether there is a function in C++ for values of this dtype, or for what they stand for."""
-    if dtype is not torch.float32 or not x.is_cpu:
-        return False
-    if not (compiled.COMPILE and native.LIBRARIES):
-        return False
+    """True if ``x`` is packed, or unpacked to ``dtype``, in C++; fake tensors as if they were real."""
     return (
-        is_known(x)
+        dtype in (torch.float32, torch.bfloat16)
+        and x.is_cpu
+        and compiled.COMPILE
+        and "cpu" not in compiled.DEVICES
+        and is_known(x)
         and not x.is_neg()
         and not torch.compiler.is_compiling()
         and _native("pack") is not None
@@ -135,7 +120,7 @@ def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> bool:
-    """Whether the values were such as the bits stand for."""
+    """True if all values are of the kind."""
     given = x, out, name, count, kind.bits, kind.unit, kind.low
     if has_values(x):
         return bool(_convert(*given))
@@ -145,17 +130,19 @@ def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> 
 
 def _convert(
     x: Tensor, out: Tensor, name: str, count: int, bits: int, unit: float, low: float
-) -> int | None:
-    """Call a function of ``bits.cpp`` by its ``name``."""
-    function = _native(name)
+) -> Any:
+    """Call a function of ``bits.cpp``."""
+    function, threads = _native(name), torch.get_num_threads()
     assert function is not None
-    return function(x.data_ptr(), out.data_ptr(), count, bits, unit, low, torch.get_num_threads())
+    half = (x if name == "pack" else out).dtype is torch.bfloat16
+    return function(x.data_ptr(), out.data_ptr(), count, bits, unit, low, threads, half)
 
 
 def _convert_only(*given: Any) -> None:
     _convert(*given)
 
 
+# The operator through which modes of torch see the call; with fake tensors it does nothing.
 _OPERATOR = "danetc::convert_bits"
 torch.library.define(
     _OPERATOR,
@@ -166,17 +153,20 @@ torch.library.register_fake(_OPERATOR, lambda *_: None)
 
 
 @lru_cache(maxsize=2)
-def _native(name: str) -> Callable[..., int | None] | None:
-    flags = native.parallel()
-    made = native.library("bits.cpp", native.text("bits.cpp"), flags) if flags else None
-    if made is None:  # or it would have one thread, where Inductor's kernels have several
+def _native(name: str) -> Callable[..., Any] | None:
+    made = native.library("the packing of spikes", native.source("bits.cpp"))
+    if made is None:
         return None
     function = made[name]
     function.argtypes = [
         *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 2, ctypes.c_int64,
+        ctypes.c_int,
     ]  # fmt: skip
     function.restype = ctypes.c_int if name == "pack" else None
-    return cast(Callable[..., int | None], function)
+    return function
+
+
+# -- in operations of torch ------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=MAX_BITS)
@@ -191,146 +181,110 @@ def _fields(bits: int) -> tuple[tuple[int, int], ...]:
 
 
 def _run(kernel: CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
-    # A model that torch.compile takes whole is compiled with this.
+    # torch.compile traces the function with the model.
     return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
 
 
-def _number(value: float, like: Tensor) -> Tensor:
-    """A number as an argument, so that all fields of one width share a kernel."""
+def _scalar(value: float, like: Tensor) -> Tensor:
+    """A number as an argument, so that all kinds of the same bits share a kernel."""
     if torch.compiler.is_compiling() or has_values(like):
-        return _kept_number(value, like.device)
-    return like.new_full((), value, dtype=torch.float32)  # no fake tensor is to be kept
+        return _cached_scalar(value, like.device)
+    return like.new_full((), value, dtype=torch.float32)  # a fake tensor must not be cached
 
 
 @lru_cache(maxsize=256)
-def _kept_number(value: float, device: torch.device) -> Tensor:
+def _cached_scalar(value: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(value, device=device)
 
 
-def _lowest(x: Tensor, width: int, real: bool) -> Tensor:
-    """The lowest ``width`` bits before the point, as float32 if ``real`` and int32 if not.
-
-    Inductor's code for a CPU turns half precision into integers, and back, value by value, but into
-    float32 and back in vectors. For float32 and float64 integers are the faster way.
-    """
-    if not real:
-        lowest: Tensor = x.to(torch.int32) & (2**width - 1)
-        return lowest
-    whole = x.floor()
-    above = (whole * 2.0**-width).floor()
-    return whole - above * float(2**width)
-
-
-def _raised(x: Tensor, places: int) -> Tensor:
-    """``x`` with its bits so many places up; what falls below the point stays there or is lost."""
-    if x.is_floating_point():
-        return x * 2.0**places
-    return x << places if places > 0 else x >> -places
-
-
 @lru_cache(maxsize=MAX_BITS)
-def _packing(width: int) -> CompiledFunction:
-    """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [width, 1, 1, M]`` of a field: the
-    lowest bits of ``factor * value - start`` before the point.
-    """
-    numbers = 8 // width  # in a byte
+def _packing(bits: int) -> CompiledFunction:
+    """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [bits, 1, 1, M]``."""
 
     def function(x: Tensor, factor: Tensor, start: Tensor) -> tuple[Tensor]:
-        units = x.to(torch.float32) * factor - start
-        parts = _lowest(units, width, x.dtype in HALF).unbind(0)
+        numbers = (x.to(torch.float32) * factor + start).to(torch.int32).unbind(0)
         rows = []
-        for first in range(0, _STREAMS, numbers):
-            row = parts[first]
-            for place in range(1, numbers):
-                row = row + _raised(parts[first + place], place * width)
-            rows.append(row.to(torch.uint8))
+        for width, shift in _fields(bits):
+            for first in range(0, _STREAMS, 8 // width):
+                row = torch.zeros_like(numbers[0])
+                for place in range(8 // width):
+                    field = (numbers[first + place] >> shift) & (2**width - 1)
+                    row = row | (field << (place * width))
+                rows.append(row.to(torch.uint8))
         return (torch.stack(rows),)
 
-    name = f"packing in fields of {width} bits"
-    text, recipe = f"{name}: factor * x - start", partial(_packing, width)
-    return CompiledFunction(function, name, (True,), text, recipe=recipe)
+    name = f"packing in {bits} bits"
+    return CompiledFunction(function, name, (True,), name)
 
 
 @lru_cache(maxsize=64)
-def _unpacking(width: int, dtype: torch.dtype, first: bool) -> CompiledFunction:
-    """The kernel ``(bytes [width, 1, 1, M], weight, start) -> values [8, 1, 1, M]`` of a number's
-    first field; of another ``(values so far, bytes, weight) -> values``.
-    """
-    numbers = 8 // width
+def _unpacking(bits: int, dtype: torch.dtype) -> CompiledFunction:
+    """The kernel ``(bytes [bits, 1, 1, M], unit, low) -> values [8, 1, 1, M]``."""
 
-    def field(rows: Tensor) -> list[Tensor]:
-        parts = []
-        for row in rows.to(torch.float32 if dtype in HALF else torch.int32).unbind(0):
-            for place in range(numbers):
-                parts.append(_lowest(_raised(row, -place * width), width, dtype in HALF))
-        return parts
+    def function(packed: Tensor, unit: Tensor, low: Tensor) -> tuple[Tensor]:
+        rows = packed.to(torch.int32).unbind(0)
+        values = []
+        for stream in range(_STREAMS):
+            number, above = torch.zeros_like(rows[0]), 0
+            for width, shift in _fields(bits):
+                together = 8 // width
+                row, place = rows[above + stream // together], stream % together
+                number = number | (((row >> (place * width)) & (2**width - 1)) << shift)
+                above += width
+            values.append((number.to(torch.float32) * unit + low).to(dtype))
+        return (torch.stack(values),)
 
-    def begin(rows: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor]:
-        parts = [(part.to(torch.float32) * weight + start).to(dtype) for part in field(rows)]
-        return (torch.stack(parts),)
-
-    def add(values: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor]:
-        parts = [
-            (value.to(torch.float32) + part.to(torch.float32) * weight).to(dtype)
-            for value, part in zip(values.unbind(0), field(rows), strict=True)
-        ]
-        return (torch.stack(parts),)
-
-    name = f"unpacking fields of {width} bits to {dtype}"
-    recipe = partial(_unpacking, width, dtype, first)
-    if first:
-        text = f"{name}: weight * x + start"
-        return CompiledFunction(begin, name, (True,), text, recipe=recipe)
-    name = f"{name} of numbers"
-    return CompiledFunction(add, name, (True, True), name, recipe=recipe)
+    name = f"unpacking of {bits} bits to {dtype}"
+    return CompiledFunction(function, name, (True,), name)
 
 
-class _Known(NamedTuple):
-    """A tensor's values in bits, as long as its version is the same."""
+# -- saved tensors ---------------------------------------------------------------------------------
+
+
+class _PackedAs(NamedTuple):
+    """The bits of a tensor, valid as long as its version is the same."""
 
     packed: Tensor
     kind: Kind
     version: int
 
 
-_KNOWN = "_danetc_packed"
-_PARTS = "_danetc_parts"
-
-
-class _Parts(NamedTuple):
-    """What a tensor was joined of along ``axis`` < 0, as long as its version is the same."""
+class _Slices(NamedTuple):
+    """The tensors that another one was concatenated of along ``axis`` < 0, valid for a version of it."""
 
     tensors: tuple[Tensor, ...]
     axis: int
     version: int
 
 
-def note_parts(x: Tensor, parts: Sequence[Tensor], axis: int) -> None:
-    """Have who keeps ``x``, which is ``parts`` side by side, keep the parts in place of it.
+_PACKED = "_danetc_packed"
+_SLICES = "_danetc_slices"
 
-    Where many read the same parts, each joined with others, these are then kept once: what n
-    densely connected layers keep grows with n, not with its square.
+
+def save_slices(x: Tensor, slices: Sequence[Tensor], axis: int) -> None:
+    """Save the slices of a concatenation ``x`` for backward instead of the result.
+
+    Where n layers read everything before them, memory then grows with n and not with its square.
     """
     whole: list[Tensor] = []
-    for part in parts:
-        known = _parts_of(part)
+    for part in slices:
+        known = _slices_of(part)
         whole += known.tensors if known is not None and known.axis == axis else (part,)
     if (now := version(x)) is not None:
-        setattr(x, _PARTS, _Parts(tuple(whole), axis, now))
+        setattr(x, _SLICES, _Slices(tuple(whole), axis, now))
 
 
-def _parts_of(x: Tensor) -> _Parts | None:
-    known: _Parts | None = getattr(x if base(x) is None else _owner(x), _PARTS, None)
+def _slices_of(x: Tensor) -> _Slices | None:
+    known: _Slices | None = getattr(x if base(x) is None else _owner(x), _SLICES, None)
     return known if known is not None and known.version == version(x) else None
 
 
 class SavedTensor:
-    """A tensor that a backward pass needs, in bits where it is whole-numbered.
+    """A tensor saved for backward, packed if it is whole-numbered.
 
-    All who keep the same tensor share its bits: they are packed once, in the order in which they
-    lie in memory, so that channels that come last do so again. What is joined of parts and is kept
-    as it is may be kept as those: ``split`` and ``join`` take ``count`` tensors.
+    All layers that save the same tensor share its bits, which keep its memory layout. A concatenation may be
+    saved as its slices: ``split`` and ``join`` handle ``count`` tensors.
     """
 
     __slots__ = ("axis", "count", "dtype", "kind", "order", "packs", "shape")
@@ -345,21 +299,21 @@ class SavedTensor:
         self.count = 1
 
     def split(self, x: Tensor) -> list[Tensor]:
-        """What to keep of ``x``: its parts, or what ``save`` says."""
-        parts = None if self.packs or torch.compiler.is_compiling() else _parts_of(x)
-        if parts is None:
+        """Return what to save of ``x``: its slices, or the result of ``save``."""
+        slices = None if self.packs or torch.compiler.is_compiling() else _slices_of(x)
+        if slices is None:
             return [self.save(x)]
-        self.axis, self.count = parts.axis, len(parts.tensors)
-        return [part.detach() for part in parts.tensors]
+        self.axis, self.count = slices.axis, len(slices.tensors)
+        return [part.detach() for part in slices.tensors]
 
-    def join(self, kept: Sequence[Tensor]) -> Tensor:
-        """``x`` again, of what ``split`` gave."""
+    def join(self, saved: Sequence[Tensor]) -> Tensor:
+        """The inverse of ``split``."""
         if self.axis:
-            return torch.cat(list(kept), self.axis).view(self.shape)
-        return self.restore(kept[0])
+            return torch.cat(list(saved), self.axis).view(self.shape)
+        return self.restore(saved[0])
 
     def save(self, x: Tensor) -> Tensor:
-        """What to keep of ``x``: itself if it holds other values than those of its kind."""
+        """Return what to save of ``x``: its bits, or itself if it is not of its kind."""
         if not self.packs:
             return x
         if torch.compiler.is_compiling():
@@ -373,32 +327,32 @@ class SavedTensor:
         return packed
 
     def known(self, x: Tensor) -> Tensor | None:
-        """The bits of ``x`` where somebody keeps them already."""
-        known: _Known | None = getattr(_owner(x), _KNOWN, None)
+        """Return the bits of ``x`` if another layer has packed it."""
+        known: _PackedAs | None = getattr(_owner(x), _PACKED, None)
         if known is not None and known.kind == self.kind and known.version == version(x):
             return known.packed
         return None
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
-        """Have all who keep ``x`` from now on share these bits of it."""
+        """Share the bits of ``x`` with all that save it later."""
         owner = _owner(x)
         if is_fake(packed) and not is_fake(owner):
             return  # a real tensor may outlive the mode
         if (now := version(x)) is not None:
-            setattr(owner, _KNOWN, _Known(packed, self.kind, now))
+            setattr(owner, _PACKED, _PackedAs(packed, self.kind, now))
 
-    def restore(self, kept: Tensor) -> Tensor:
-        """``x`` again, of what was kept of it."""
+    def restore(self, saved: Tensor) -> Tensor:
+        """The inverse of ``save``."""
         if not self.packs:
-            return kept
-        x = unpack(kept, self.shape, self.dtype, self.kind, self.order)
+            return saved
+        x = unpack(saved, self.shape, self.dtype, self.kind, self.order)
         if not torch.compiler.is_compiling():
-            self.remember(x, kept)
+            self.remember(x, saved)
         return x
 
 
 def _order(x: Tensor) -> Order:
-    """The dimensions in the order of memory where that is not theirs and nothing lies between."""
+    """The order of the dimensions in memory, if ``x`` is dense but not contiguous."""
     return None if x.is_contiguous() else _order_of(x.shape, x.stride())
 
 
@@ -411,18 +365,17 @@ def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Order:
 
 @lru_cache(maxsize=1024)
 def _strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of a tensor that lies in memory in an order of its dimensions, without gaps."""
+    """The strides of a dense tensor with its dimensions in an order in memory."""
     like = torch.empty([shape[axis] for axis in order], device="meta")
     return like.permute(_inverse(order)).stride()
 
 
-@lru_cache(maxsize=64)
 def _inverse(order: tuple[int, ...]) -> list[int]:
     return [order.index(axis) for axis in range(len(order))]
 
 
 def _owner(x: Tensor) -> Tensor:
-    """The tensor of which ``x`` is another form with the same memory, or x."""
+    """The tensor that ``x`` is a dense view of all elements of, or ``x``."""
     whole = base(x)
     if whole is None or whole.numel() != x.numel() or not (_is_dense(x) and _is_dense(whole)):
         return x

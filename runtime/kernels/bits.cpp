@@ -1,17 +1,36 @@
-// Whole numbers in float32 as bits, and back, in the form of `bit_packing.py`: values are eight streams along
-// memory, and a field of w bits of eight numbers, one of each stream, is w bytes.
+// Packing of whole numbers in float32 or bfloat16 into bits, and unpacking, in the format of `bit_packing.py`: values
+// are eight streams along memory, and a field of w bits of eight numbers, one of each stream, is w bytes.
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 namespace {
 
 constexpr int64_t STREAMS = 8, CHUNK = 1 << 12;
 
-// f(row, shift, field, begin, first) for each stream of each field: which row of bytes has it, how far up in a
-// byte, the field's first bit and width, where the stream begins, and whether it is the first in its row.
+struct BFloat16 {
+    uint16_t upper;
+};
+
+inline float read(float x) { return x; }
+inline float read(BFloat16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x.upper) << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+}
+inline void write(float* to, float x) { *to = x; }
+inline void write(BFloat16* to, float x) {  // exact: the values of a kind have few bits
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    to->upper = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// f(row, shift, field, mask, begin) for each stream of each field: the row of bytes that holds it, its shift in a
+// byte, the field's first bit and mask, and where the stream begins.
 template <class F>
 void each_stream(int64_t bits, int64_t length, F f) {
     int64_t above = 0, low = 0;
@@ -31,12 +50,9 @@ void in_chunks(int64_t length, int64_t threads, F f) {
     for (int64_t begin = 0; begin < length; begin += CHUNK) f(begin, std::min(begin + CHUNK, length));
 }
 
-}  // namespace
-
-// x [count] to out [bits, ceil(count / 8)]: how many units each value lies above `low` units. Returns 1 if
-// each value is one that the bits stand for, up to rounding, else 0.
-extern "C" int pack(const float* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
-                    int64_t threads) {
+template <class Value>
+int pack_values(const Value* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
+                int64_t threads, float rounding) {
     const int64_t length = (count + STREAMS - 1) / STREAMS;
     const float factor = 1.0f / unit, start = 0.5f - low;
     const int above = ~((1 << bits) - 1);
@@ -44,52 +60,72 @@ extern "C" int pack(const float* x, uint8_t* out, int64_t count, int64_t bits, f
     in_chunks(length, threads, [&](int64_t begin, int64_t end) {
         int wrong = 0;
         for (int64_t s = 0; s < STREAMS; ++s) {
-            const float* from = x + s * length;
+            const Value* from = x + s * length;
             const int64_t there = std::max(begin, std::min(end, count - s * length));
             for (int64_t j = begin; j < there; ++j) {
-                const int number = static_cast<int>(from[j] * factor + start);
+                const int number = static_cast<int>(read(from[j]) * factor + start);
                 const float whole = static_cast<float>(number);
-                const bool is_near = std::fabs(from[j] * factor - low - whole) <= 1e-5f * (1.0f + whole);
+                const bool is_near = std::fabs(read(from[j]) * factor - low - whole) <= rounding * (1.0f + whole);
                 wrong |= (number & above) | !is_near;
             }
         }
         if (wrong) exact = false;
         each_stream(bits, length, [&](int64_t row, int64_t shift, int64_t field, int64_t mask, int64_t at) {
-            const float* from = x + at;
+            const Value* from = x + at;
             uint8_t* to = out + row * length;
             const int64_t there = std::max(begin, std::min(end, count - at));
             const int by = static_cast<int>(field), up = static_cast<int>(shift);
             const int of = static_cast<int>(mask);
             if (shift == 0) {
                 for (int64_t j = begin; j < there; ++j)
-                    to[j] = static_cast<uint8_t>(static_cast<int>(from[j] * factor + start) >> by & of);
+                    to[j] = static_cast<uint8_t>(static_cast<int>(read(from[j]) * factor + start) >> by & of);
                 for (int64_t j = there; j < end; ++j) to[j] = 0;
             } else {
                 for (int64_t j = begin; j < there; ++j)
-                    to[j] |= static_cast<uint8_t>((static_cast<int>(from[j] * factor + start) >> by & of) << up);
+                    to[j] |= static_cast<uint8_t>((static_cast<int>(read(from[j]) * factor + start) >> by & of) << up);
             }
         });
     });
     return exact;
 }
 
-// The other way round.
-extern "C" void unpack(const uint8_t* packed, float* out, int64_t count, int64_t bits, float unit, float low,
-                       int64_t threads) {
+template <class Value>
+void unpack_values(const uint8_t* packed, Value* out, int64_t count, int64_t bits, float unit, float low,
+                   int64_t threads) {
     const int64_t length = (count + STREAMS - 1) / STREAMS;
     in_chunks(length, threads, [&](int64_t begin, int64_t end) {
         each_stream(bits, length, [&](int64_t row, int64_t shift, int64_t field, int64_t mask, int64_t at) {
             const uint8_t* from = packed + row * length;
-            float* to = out + at;
+            Value* to = out + at;
             const int64_t there = std::max(begin, std::min(end, count - at));
             const int up = static_cast<int>(shift), of = static_cast<int>(mask);
             const float weight = unit * static_cast<float>(1 << field), start = low * unit;
             if (field == 0)
                 for (int64_t j = begin; j < there; ++j)
-                    to[j] = static_cast<float>(from[j] >> up & of) * weight + start;
+                    write(to + j, static_cast<float>(from[j] >> up & of) * weight + start);
             else
                 for (int64_t j = begin; j < there; ++j)
-                    to[j] += static_cast<float>(from[j] >> up & of) * weight;
+                    write(to + j, read(to[j]) + static_cast<float>(from[j] >> up & of) * weight);
         });
     });
+}
+
+}  // namespace
+
+// x [count] to out [bits, ceil(count / 8)]: the number of units by which each value exceeds `low` units. Returns 1
+// if all values are of the kind, up to rounding, else 0. x is bfloat16 if `half`, else float32.
+PUBLIC int pack(const void* x, uint8_t* out, int64_t count, int64_t bits, float unit, float low,
+                int64_t threads, int half) {
+    if (half)
+        return pack_values(static_cast<const BFloat16*>(x), out, count, bits, unit, low, threads, 0x1p-6f);
+    return pack_values(static_cast<const float*>(x), out, count, bits, unit, low, threads, 1e-5f);
+}
+
+// The inverse.
+PUBLIC void unpack(const uint8_t* packed, void* out, int64_t count, int64_t bits, float unit, float low,
+                   int64_t threads, int half) {
+    if (half)
+        unpack_values(packed, static_cast<BFloat16*>(out), count, bits, unit, low, threads);
+    else
+        unpack_values(packed, static_cast<float*>(out), count, bits, unit, low, threads);
 }

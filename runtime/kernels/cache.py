@@ -1,17 +1,16 @@
-"""Where compiled kernels are kept on disk: a folder that belongs to the user alone.
+"""The folder of compiled kernels, which only the user can write to.
 
-What is read from there is run (libraries, and files that torch unpickles), so nobody else may be
-able to write it. The folder is ``kernels`` in the user's cache folder (``~/.cache/danetc`` on Linux,
-``~/Library/Caches/danetc`` on macOS, ``%LOCALAPPDATA%\\danetc\\Cache`` on Windows), or in the one that
-``DANETC_CACHE_DIR`` names. One that another user owns or could write to is not used: kernels are
-then made in a private folder that goes with the process.
+Files from there are executed (libraries, and files that torch unpickles). The folder is ``kernels`` in the
+user's cache folder (``~/.cache/danetc`` on Linux, ``~/Library/Caches/danetc`` on macOS,
+``%LOCALAPPDATA%\\danetc\\Cache`` on Windows), or in the one that ``DANETC_CACHE_DIR`` names. If another user
+owns it or could write to it, kernels go to a private folder that is deleted when the process ends.
 
-====================== ===========================================================
-``<digest>``           a kernel, by all that may make its code differ
-``inductor``           what Inductor keeps: sources, libraries, traces, headers
-``triton``             what Triton keeps
-``native``             libraries of our own C++ (``kernels.native``)
-====================== ===========================================================
+=============== ==============================================
+``native``      libraries of our own C++ (``kernels.native``)
+``<digest>``    a kernel for a GPU (``kernels.compiled``)
+``inductor``    Inductor's own files
+``triton``      Triton's own files
+=============== ==============================================
 """
 
 from __future__ import annotations
@@ -26,26 +25,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
-from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.torch_internals import notice
 
 VARIABLE = "DANETC_CACHE_DIR"
 """The environment variable that names another folder than the user's cache folder."""
 
 _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
-_LOCK = threading.RLock()  # what is set while kernels are made is the whole process's
+_LOCK = threading.RLock()  # environment variables belong to the whole process
 
 
 class NotPrivate(Exception):
-    """A folder that somebody else could have written to, or that cannot be written to; says why."""
+    """Another user could have written to a folder, or it cannot be written to."""
 
 
 def kernel_folder() -> Path:
-    """The folder of kernels, made if it is not there. Where it must not or cannot be used, that is
-    said once, and it is a new one that is removed when the process ends."""
+    """Return the folder of kernels, created if necessary; a temporary one, with a notice, if that is unsafe."""
     return _folder(os.environ.get(VARIABLE) or None)
 
 
@@ -55,19 +52,19 @@ def _folder(given: str | None) -> Path:
     try:
         return private_folder(root.absolute() / "kernels")
     except NotPrivate as error:
-        internals.notice(
-            f"compiled kernels are not kept, and the next process makes its own: {error}; name "
+        notice(
+            f"compiled kernels are not stored, and the next process compiles its own: {error}; name "
             f"another folder with {VARIABLE}"
         )
         return _temporary()
 
 
 def _temporary() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="danetc-kernels-"))  # with mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="danetc-kernels-"))  # mode 0700
     owner = os.getpid()
 
     def remove() -> None:
-        if os.getpid() == owner:  # not in what it has forked
+        if os.getpid() == owner:  # not in a forked process
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
@@ -75,11 +72,10 @@ def _temporary() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """``folder``, which nobody but this user and root can write to, made with mode 0700 where it is
-    not there. Folders above it may be links; the path that is given back has none.
+    """Create ``folder`` with mode 0700 if necessary and return its path without links.
 
-    Raises NotPrivate. Where files have no owners (Windows) it is taken as it is: the user's own
-    cache folder is private there.
+    Raises NotPrivate if anybody but this user and root could write to it. On Windows, where files have no
+    owners, the user's cache folder is private.
     """
     try:
         above = folder.parent.resolve()
@@ -97,7 +93,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it, each for the user alone."""
+    """Create a folder and its parents with mode 0700."""
     missing = []
     while not os.path.lexists(folder):
         missing.append(folder)
@@ -107,7 +103,7 @@ def _make(folder: Path) -> None:
 
 
 def _check(folder: Path, user: int) -> None:
-    """Raise NotPrivate unless the folder is ``user``'s own, and each above it in safe hands."""
+    """Raise NotPrivate unless ``user`` owns the folder and nobody else can replace it."""
     status = folder.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise NotPrivate(f"{folder} is a symbolic link")
@@ -132,15 +128,14 @@ def _check(folder: Path, user: int) -> None:
 
 
 @contextmanager
-def making_kernels() -> Iterator[dict[str, Any]]:
-    """Have Inductor and Triton keep what they make in our folder, for as long as this is entered;
-    what is compiled by others, before and after, stays where they want it. Gives settings for
-    Inductor. One thread at a time."""
+def making_kernels() -> Iterator[None]:
+    """Have Inductor and Triton write to our folder within the context, one thread at a time. Kernels that
+    others compile stay where they want them."""
     folder = kernel_folder()
     with _LOCK, ExitStack() as stack:
         for variable, name in ((_INDUCTOR, "inductor"), (_TRITON, "triton")):
             stack.enter_context(_environment(variable, str(folder / name)))
-        yield stack.enter_context(internals.headers_in(folder / "inductor" / "headers"))
+        yield
 
 
 @contextmanager

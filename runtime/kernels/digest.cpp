@@ -23,7 +23,7 @@ inline void absorb(Line& state, const uint32_t* from) {
 
 // Whether the numbers x [count] have the digests of `table` [16, 16, 16], of the `windows` from `first` on. Writes
 // the digests there if `store`.
-extern "C" int digest(const uint32_t* x, int64_t count, uint32_t* table, int64_t first, int64_t windows,
+PUBLIC int digest(const uint32_t* x, int64_t count, uint32_t* table, int64_t first, int64_t windows,
                       int store) {
     Line found[WINDOWS * CHAINS];
     const size_t bytes = windows * CHAINS * sizeof(Line);

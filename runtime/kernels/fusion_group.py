@@ -1,25 +1,25 @@
-"""The arithmetic of a fusion group: a sum of terms, each a value or a value under a norm, and a neuron.
+"""The arithmetic of a fusion group in operations of torch: a sum of terms, with or without norms, and a neuron.
 
-Fusion groups with the same neuron, terms and T share one kernel, whatever their batch and size. Forward
-and backward come from the neuron's equations alone.
+Fusion groups with the same neuron, terms and T share one kernel, whatever their batch and size. Forward and
+backward pass follow from the neuron's equations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.neuron import NeuronKernel, kernel, total, wide
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, to_accumulate_dtype, total
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """An input of a fusion group: under a norm or not, and whether it is the same at all steps."""
+class Term(NamedTuple):
+    """An input of a fusion group: whether it goes through a norm, and whether it is the same at all steps."""
 
     normed: bool
     static: bool
@@ -30,16 +30,15 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class CompiledGroup:
-    """Forward and backward of a fusion group.
+    """Forward and backward pass of a fusion group.
 
-    Inputs are [T, N, C, L] or, where static, [N, C, L]; scales and shifts of norms are [C, 1].
-    Or channels come last, [T, N, L, C], and scales and shifts are [C].
+    Inputs are [T, N, C, L] or, if static, [N, C, L]; scales and shifts of norms are [C, 1]. With channels last
+    they are [T, N, L, C], [N, L, C] and [C]. Half precision is computed in float32.
 
-    ``forward(*inputs, *scales, *shifts, *params)`` gives ``(s [T, N, C, L],)``.
-    ``backward(grad_s, *inputs, *scales, *shifts, *params)`` gives the gradient of the sum at each
-    step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and
-    those of the parameters. A parameter that each step has comes as T, one behind the other. Half
-    precision is computed in float32.
+    - ``forward(*inputs, *scales, *shifts, *params)`` returns ``(s [T, N, C, L],)``.
+    - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns the gradient of the sum of terms at each
+      step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and those of the
+      parameters. A parameter per step is passed as T tensors.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -47,57 +46,67 @@ class CompiledGroup:
 
 
 @lru_cache(maxsize=512)
-def fusion_kernel(program: str, terms: tuple[Term, ...], steps: int) -> CompiledGroup:
-    """The kernel of a fusion group; ``program`` is the text of its neuron."""
-    group = FusionKernel(kernel(program), terms, steps)
-    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
+def fusion_kernel(
+    program: str, terms: tuple[Term, ...], steps: int, added: bool = False
+) -> CompiledGroup:
+    """Return the kernel of a fusion group; ``program`` is the text of its neuron."""
+    group = FusionKernel(kernel(program), terms, steps, added)
     varying = tuple(not term.static for term in terms)
-    text = f"{group.text}, "
-
-    def kernel_of(
-        pass_: str, run: Callable[..., Sequence[Tensor]], *more: bool
-    ) -> CompiledFunction:
-        recipe = partial(_kernel_of, program, terms, steps, pass_)
-        return CompiledFunction(
-            run, f"{name}, {pass_}", (*more, *varying), text + pass_, recipe=recipe
-        )
-
     return CompiledGroup(
-        kernel_of("forward", group.forward), kernel_of("backward", group.backward, True)
+        group.compiled(group.forward, "forward", varying),
+        group.compiled(group.backward, "backward", (True, *varying)),
     )
 
 
-def _kernel_of(program: str, terms: tuple[Term, ...], steps: int, pass_: str) -> CompiledFunction:
-    found = getattr(fusion_kernel(program, terms, steps), pass_)
-    assert isinstance(found, CompiledFunction)
-    return found
+@lru_cache(maxsize=512)
+def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
+    """Return the kernel of one time step: inputs [N, C, L], states, scales, shifts and parameters to the output
+    and the next states."""
+    group = FusionKernel(kernel(program), terms, 1, added)
+    arrays = len(terms) + len(group.neuron.program.states)
+    return group.compiled(group.step, "a step", (False,) * arrays)
 
 
 @dataclass(frozen=True)
 class FusionKernel:
-    """A neuron behind a sum of terms, for T steps, in operations of torch."""
+    """A neuron and the sum of terms before it, for T steps; if ``added``, the first term is added to the spikes
+    instead."""
 
     neuron: NeuronKernel
     terms: tuple[Term, ...]
     steps: int
+    added: bool = False
 
-    @property
-    def text(self) -> str:
-        """What it computes, whole."""
-        return f"{self.neuron.source}\n{self.neuron.program.text()}\n{self.terms}, {self.steps}"
+    def compiled(
+        self, run: Callable[..., Sequence[Tensor]], what: str, varying: tuple[bool, ...]
+    ) -> CompiledFunction:
+        program, form = self.neuron.program, (self.terms, self.steps, self.added)
+        terms = " + ".join(map(str, self.terms[self.added :]))
+        name = f"{program.name} after {terms}, T = {self.steps}, {what}"
+        text = f"{self.neuron.source}\n{program.text()}\n{form}, {what}"
+        return CompiledFunction(run, name, varying, text)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        inputs, params = self.currents(values)
-        dtype = output_dtype(values[: len(self.terms)])
+        inputs, params = self._inputs(values)
+        dtype = output_dtype(values[self.added : len(self.terms)])
         states = self.neuron.initial_states(inputs[0])
         spikes = []
         for x, now in zip(inputs, params, strict=True):
             s, *states = self.neuron.step(x, *states, *now)
             spikes.append(s.to(dtype))
-        return (torch.stack(spikes),)
+        out = torch.stack(spikes)
+        return (values[0] + out if self.added else out,)
+
+    def step(self, *values: Tensor) -> tuple[Tensor, ...]:
+        count = len(self.terms)
+        end = count + len(self.neuron.program.states)
+        (current,), (params,) = self._inputs((*values[:count], *values[end:]))
+        s, *after = self.neuron.step(current, *values[count:end], *params)
+        s = s.to(output_dtype(values[self.added : count]))
+        return (values[0] + s if self.added else s, *after)
 
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        inputs, params = self.currents(values)
+        inputs, params = self._inputs(values)
         neuron = self.neuron
         history = [neuron.initial_states(inputs[0])]
         for x, now in zip(inputs[:-1], params, strict=False):
@@ -108,8 +117,8 @@ class FusionKernel:
         sums: list[list[Tensor]] = [[] for _ in neuron.program.learnables]  # the last step first
         outputs = grad.unbind(0)
         for t in range(self.steps - 1, -1, -1):
-            result = neuron.step_vjp_apart(
-                inputs[t], *history[t], *params[t], wide(outputs[t]), *grad_states
+            result = neuron.step_vjp_per_element(
+                inputs[t], *history[t], *params[t], to_accumulate_dtype(outputs[t]), *grad_states
             )
             grads.append(result[0])
             grad_states, parts = result[1 : 1 + count], result[1 + count :]
@@ -122,74 +131,33 @@ class FusionKernel:
         if any(not term.static for term in self.terms):
             results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
         if any(term.static for term in self.terms):
-            results.append(_sum(grads).to(grad.dtype))
+            results.append(reduce(torch.add, grads).to(grad.dtype))
         for place, known in enumerate(sums):
-            # Summed over the steps first, so that all of a parameter's gradient is one reduction.
+            # Summed over the steps before, so that each parameter's gradient is one reduction.
             results += [total(part, params[t][place]) for t, part in enumerate(reversed(known))]
         return tuple(results)
 
-    def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """The neuron's input at each step, summed from the left as the spec has it; its params there.
-
-        A varying value may come as a tuple of its steps.
-        """
+    def _inputs(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The neuron's input at each step, summed from the left, and its learnables there."""
         count, norms = len(self.terms), sum(term.normed for term in self.terms)
-        inputs, affine = values[:count], values[count : count + 2 * norms]
+        affine = values[count : count + 2 * norms]
         factors = iter(zip(affine[:norms], affine[norms:], strict=True))
         columns = []
-        for x, term in zip(inputs, self.terms, strict=True):
-            steps = (x,) if term.static else x if isinstance(x, tuple) else x.unbind(0)
-            parts = [wide(part) for part in steps]
+        for x, term in zip(values[self.added : count], self.terms[self.added :], strict=True):
+            parts = [to_accumulate_dtype(part) for part in ((x,) if term.static else x.unbind(0))]
             if term.normed:
                 scale, shift = next(factors)
                 parts = [part * scale + shift for part in parts]
             columns.append(parts * self.steps if term.static else parts)
-        inputs_at = [_sum(parts) for parts in zip(*columns, strict=True)]
-        return inputs_at, self._params(values[count + 2 * norms :])
-
-    def _params(self, values: Sequence[Tensor]) -> list[list[Tensor]]:
-        """The learnables of each step, of all: those that each step has come one by one."""
-        rest = iter(values)
-        columns = [
+        inputs = [reduce(torch.add, parts) for parts in zip(*columns, strict=True)]
+        rest = iter(values[count + 2 * norms :])
+        params = [
             [next(rest) for _ in range(self.steps)] if item.per_step else [next(rest)] * self.steps
             for item in self.neuron.program.learnables
         ]
-        return [list(now) for now in zip(*columns, strict=True)] or [[]] * self.steps
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+        return inputs, [list(now) for now in zip(*params, strict=True)] or [[]] * self.steps
 
 
 def output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:
-    """The type of what a group gives."""
-    dtype = inputs[0].dtype
-    for x in inputs[1:]:
-        dtype = torch.promote_types(dtype, x.dtype)
-    return dtype
-
-
-@lru_cache(maxsize=512)
-def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
-    """The kernel of one time step of a fusion group: takes its inputs [N, C, L] and states, then scales,
-    shifts and parameters; gives the output and the states for the next step. If ``added``, the first
-    term is added to the spikes.
-    """
-    group = FusionKernel(kernel(program), terms[added:], 1)
-    count = len(terms)
-    behind = count + len(group.neuron.program.states)
-
-    def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        inputs, states = values[:count], values[count:behind]
-        (current,), (params,) = group.currents((*inputs[added:], *values[behind:]))
-        s, *after = group.neuron.step(current, *states, *params)
-        s = s.to(output_dtype(inputs[added:]))
-        return (inputs[0] + s if added else s, *after)
-
-    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}, a step"
-    text = f"{group.text}, {terms}, one step, added {added}"
-    recipe = partial(step_kernel, program, terms, added)
-    return CompiledFunction(forward, name, (False,) * behind, text, recipe=recipe)
+    """Return the dtype of a group's output."""
+    return reduce(torch.promote_types, [x.dtype for x in inputs])

@@ -1,12 +1,22 @@
-// A fusion group of float32 values on a CPU, channel by channel: the statistics of its norms, the sum, the
-// neuron over all its steps, and the gradients of all of them, each with one way through memory.
+// A fusion group on a CPU, channel by channel: the statistics of its norms, the sum, the neuron over all its
+// steps, and all gradients, each in one pass over memory. Values are float32 or bfloat16 (`Value`); everything
+// else, and all arithmetic, is float32.
 //
-// `native_group.py` puts constants and the struct Neuron (`kernel_cpp.py`) where there is a line with %%.
+// `native_group.py` replaces the lines with %% by constants and by the struct Neuron (`kernel_cpp.py`).
 
 #include <cstdint>
 #include <cstring>
 
 #define INLINE inline __attribute__((always_inline))
+
+namespace {
+
+// A bfloat16: the upper half of a float32.
+struct BFloat16 {
+    uint16_t upper;
+};
+
+}  // namespace
 
 //%% group
 
@@ -22,6 +32,8 @@ constexpr int V = 4;
 
 typedef float vec __attribute__((vector_size(V * 4)));
 typedef int32_t mask __attribute__((vector_size(V * 4)));
+typedef uint32_t bits __attribute__((vector_size(V * 4)));
+typedef uint16_t half_bits __attribute__((vector_size(V * 2)));
 typedef double wide __attribute__((vector_size(V * 8)));
 
 // -- functions of vectors ----------------------------------------------------------------------------
@@ -100,8 +112,7 @@ INLINE vec softplus_of(vec x) {
 
 // -- memory ------------------------------------------------------------------------------------------
 
-// So many of a type, which are let go in the end. (The standard library's own takes a fifth of the time to
-// compile.)
+// An owned array. (Including <vector> takes a fifth of the time to compile.)
 template <class Item>
 struct Array {
     Item* const at;
@@ -110,7 +121,7 @@ struct Array {
     ~Array() { delete[] at; }
 };
 
-// The first `count` of V values; the rest are 0.
+// Load the first `count` of V values; the rest are 0.
 INLINE vec load(const float* at, int64_t count) {
     vec out = {};
     if (count == V)
@@ -125,6 +136,31 @@ INLINE void store(float* at, vec x, int64_t count) {
         std::memcpy(at, &x, sizeof x);
     else
         std::memcpy(at, &x, count * sizeof(float));
+}
+
+INLINE vec load(const BFloat16* at, int64_t count) {
+    half_bits upper = {};
+    if (count == V)
+        std::memcpy(&upper, at, sizeof upper);
+    else
+        std::memcpy(&upper, at, count * sizeof(BFloat16));
+    const bits whole = __builtin_convertvector(upper, bits) << 16;
+    vec out;
+    std::memcpy(&out, &whole, sizeof out);
+    return out;
+}
+
+// Rounds to the nearest, ties to even, as torch does.
+INLINE void store(BFloat16* at, vec x, int64_t count) {
+    bits whole;
+    std::memcpy(&whole, &x, sizeof whole);
+    whole = (whole + 0x7fff + ((whole >> 16) & 1)) >> 16;
+    const bits rounded = x == x ? whole : bits{} + 0x7fc0;
+    const half_bits upper = __builtin_convertvector(rounded, half_bits);
+    if (count == V)
+        std::memcpy(at, &upper, sizeof upper);
+    else
+        std::memcpy(at, &upper, count * sizeof(BFloat16));
 }
 
 INLINE vec first(vec x, int64_t count) {
@@ -144,20 +180,22 @@ INLINE double summed(wide x) {
     return parts[0];
 }
 
-// Values that lie side by side in `runs` runs at each step: of one channel, or with channels last of up to V
-// channels, one of them in each lane.
-struct Rows {
-    float* at;
+// Contiguous runs of values at each step: of one channel or, with channels last, of up to V channels, one per
+// lane.
+template <class Item>
+struct RowsOf {
+    Item* at;
     int64_t step, run;
-    INLINE float* of(int64_t t, int64_t r) const { return at + t * step + r * run; }
+    INLINE Item* of(int64_t t, int64_t r) const { return at + t * step + r * run; }
 };
+typedef RowsOf<Value> Rows;
 
-// What is known of a part's mean and variance [2, C]: nobody else wants them, they are to be noted, they are.
+// Mean and variance [2, C] of a part: not shared with other groups, to be stored for them, or known from them.
 enum Share { ALONE = 0, NOTED = 1, KNOWN = 2 };
 
-// A value [T, N, C, L], or [T, N, L, C] with channels last, joined of parts along C.
+// A value [T, N, C, L], or [T, N, L, C] with channels last: a lazy concatenation of parts along C.
 struct Joined {
-    float* const* parts;
+    Value* const* parts;
     const int64_t* widths;
     float* const* statistics;  // of each part
     const int64_t* shares;
@@ -176,8 +214,8 @@ struct Shape {
     explicit Shape(const int64_t* sizes)
         : images(sizes[0]), channels(sizes[1]), length(sizes[2]), threads(sizes[3]) {}
     int64_t values() const { return images * length; }
-    // Runs too short for vectors are read in a copy, one behind the other.
-    bool is_packed() const { return !LAST && length % V != 0 && length < 8 * V && images > 1; }
+    // Runs too short for vectors are copied into one long run.
+    bool is_packed() const { return !LAST && !CARRIES && length % V != 0 && length < 8 * V && images > 1; }
     int64_t room() const { return is_packed() ? values() : 0; }  // of a step of such a copy
 };
 
@@ -205,11 +243,11 @@ struct Unit {
     const Shape& shape;
     const Block* blocks;
     const int count;
-    float* room;  // for copies
+    Value* room;  // for copies
     const bool packed;
     const int64_t runs, run_length;
 
-    Unit(const Shape& shape, const Block* blocks, int count, float* room)
+    Unit(const Shape& shape, const Block* blocks, int count, Value* room)
         : shape(shape), blocks(blocks), count(count), room(room), packed(shape.is_packed()),
           runs(LAST ? shape.values() : packed ? 1 : shape.images),
           run_length(packed ? shape.values() : shape.length) {}
@@ -219,6 +257,12 @@ struct Unit {
         const int64_t part = x.find(place), width = x.widths[part], whole = shape.values() * width;
         if (LAST) return {x.parts[part] + place, whole, width};
         return {x.parts[part] + place * shape.length, whole, width * shape.length};
+    }
+    // Of a state [N, C, L] or [N, L, C].
+    RowsOf<float> of_state(float* at, int b) const {
+        const int64_t c = blocks[b].c, width = shape.channels;
+        if (LAST) return {at + c, 0, width};
+        return {at + c * shape.length, 0, width * shape.length};
     }
     Rows make(int64_t steps) {
         const Rows copy = {room, shape.room(), 0};
@@ -264,12 +308,12 @@ struct Unit {
 
 private:
     template <int64_t LENGTH>
-    void copy_rows(float* to, int64_t to_run, const float* from, int64_t from_run) const {
+    void copy_rows(Value* to, int64_t to_run, const Value* from, int64_t from_run) const {
         for (int64_t n = 0; n < shape.images; ++n)
             std::memcpy(to + n * to_run, from + n * from_run,
-                        (LENGTH ? LENGTH : shape.length) * sizeof(float));
+                        (LENGTH ? LENGTH : shape.length) * sizeof(Value));
     }
-    void copy_runs(float* to, int64_t to_run, const float* from, int64_t from_run) const {
+    void copy_runs(Value* to, int64_t to_run, const Value* from, int64_t from_run) const {
         if (shape.length == 1) return copy_rows<1>(to, to_run, from, from_run);
         if (shape.length == 4) return copy_rows<4>(to, to_run, from, from_run);
         copy_rows<0>(to, to_run, from, from_run);
@@ -338,8 +382,8 @@ private:
         // than the variance allows, so that in double precision they are as good as distances from the mean.
         wide start[MOST] = {}, sums[MOST][2] = {}, squares[MOST][2] = {};
         for (int b = 0; b < unit.count; ++b) {
-            const float* at = x[b * stride].at;
-            start[b] = widened(LAST ? load(at, unit.blocks[b].lanes) : spread(*at));
+            const Value* at = x[b * stride].at;
+            start[b] = widened(LAST ? load(at, unit.blocks[b].lanes) : spread(load(at, 1)[0]));
         }
         for (int64_t t = 0; t < steps; ++t)
             unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
@@ -404,11 +448,12 @@ struct Neurons {
     INLINE const Neuron& of(int t) const { return at[HAS_STEPS ? t : 0]; }
 };
 
-// What drives the neuron at each step, summed from the left.
+// The input of the neuron at each step: the terms, summed from the left. (A first term that is `ADDED` is added to
+// the spikes instead.)
 INLINE void currents(const Rows* x, const Affine* affine, int64_t r, int64_t k, int64_t n, vec* out) {
     vec same[TERMS];
 #pragma GCC unroll 8
-    for (int i = 0; i < TERMS; ++i)
+    for (int i = ADDED; i < TERMS; ++i)
         if (!VARIES[i]) {
             same[i] = load(x[i].of(0, r) + k, n);
             if (NORM_OF[i] >= 0) same[i] = same[i] * affine[i].scale + affine[i].shift;
@@ -417,13 +462,13 @@ INLINE void currents(const Rows* x, const Affine* affine, int64_t r, int64_t k, 
     for (int t = 0; t < T; ++t) {
         vec total = {};
 #pragma GCC unroll 8
-        for (int i = 0; i < TERMS; ++i) {
+        for (int i = ADDED; i < TERMS; ++i) {
             vec value = same[i];
             if (VARIES[i]) {
                 value = load(x[i].of(t, r) + k, n);
                 if (NORM_OF[i] >= 0) value = value * affine[i].scale + affine[i].shift;
             }
-            total = i ? total + value : value;
+            total = i == ADDED ? value : total + value;
         }
         out[t] = total;
     }
@@ -438,7 +483,7 @@ INLINE void begin(vec* states) {
 struct Terms {
     Joined at[TERMS];
     int64_t parts = 0;
-    Terms(float* const* tensors, const int64_t* counts, const int64_t* widths) {
+    Terms(Value* const* tensors, const int64_t* counts, const int64_t* widths) {
         for (int i = 0; i < TERMS; ++i) {
             at[i] = {tensors + parts, widths + parts, nullptr, nullptr};
             parts += counts[i];
@@ -472,11 +517,14 @@ struct Blocks {
         together = each < most ? each : most;
         units = together ? (count + together - 1) / together : 0;
     }
-    Unit unit(const Shape& shape, int64_t u, float* room) const {
+    Unit unit(const Shape& shape, int64_t u, Value* room) const {
         const int64_t first = u * together, rest = count - first;
         return Unit(shape, all.at + first, static_cast<int>(rest < together ? rest : together), room);
     }
 };
+
+Value* const* values(void* const* tensors) { return reinterpret_cast<Value* const*>(tensors); }
+float* const* numbers_of(void* const* tensors) { return reinterpret_cast<float* const*>(tensors); }
 
 int64_t steps_of_all() {
     int64_t steps = 0;
@@ -486,17 +534,19 @@ int64_t steps_of_all() {
 
 }  // namespace
 
-// sizes: N, C, L, threads, of each norm its mode, of each term how many parts it has, the channels of each, and
-// of each what is known of its statistics.
+// sizes: N, C, L, threads; the mode of each norm; the number of parts of each term; the channels of each part, and
+// whether its statistics are shared (`Share`).
 //
-// tensors: the output, the parts of terms, their statistics, of each norm its weight, bias, running mean and
-// var, table and number of batches, the learnables. numbers: of each norm momentum, eps, repeats.
-extern "C" void forward(float* const* tensors, const int64_t* sizes, const double* numbers) {
+// tensors: the output; the parts of all terms; their statistics; weight, bias, running mean, running variance,
+// table and number of batches of each norm; the learnables; where the group `CARRIES`, the states before (null at
+// the first step of a stream) and after. The output may be one of the parts. numbers: momentum, eps and repeats
+// of each norm.
+PUBLIC void forward(void* const* tensors, const int64_t* sizes, const double* numbers) {
     const Shape shape(sizes);
     const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS;
-    Terms terms(tensors + 1, counts, widths);
-    terms.share(tensors + 1 + terms.parts, widths + terms.parts);
-    float* const* parts = tensors + 1 + 2 * terms.parts;
+    Terms terms(values(tensors + 1), counts, widths);
+    terms.share(numbers_of(tensors + 1 + terms.parts), widths + terms.parts);
+    float* const* parts = numbers_of(tensors + 1 + 2 * terms.parts);
     Norm norms[M];
     for (int j = 0; j < NORMS; ++j, parts += 6) {
         norms[j] = {parts[0], parts[1], parts[2], parts[3], parts[4], shape.channels,
@@ -504,15 +554,17 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
                     numbers[3 * j + 2]};
         if (sizes[4 + j] == BATCH) ++*reinterpret_cast<int64_t*>(parts[5]);
     }
-    const Joined out = {tensors, &shape.channels, nullptr, nullptr};
+    float* const* carried = parts + POINTERS;
+    const Joined out = {values(tensors), &shape.channels, nullptr, nullptr};
     const Blocks blocks(shape, terms, MOST);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const Array<float> room((steps_of_all() + T) * shape.room() + 1);
+        const Array<Value> room((steps_of_all() + T) * shape.room() + 1);
 #pragma omp for
         for (int64_t u = 0; u < blocks.units; ++u) {
             Unit unit = blocks.unit(shape, u, room.at);
             Rows x[MOST][TERMS] = {}, to[MOST] = {};
+            RowsOf<float> before[MOST][S] = {}, after[MOST][S] = {};
             Affine affine[MOST][TERMS] = {};
             Neurons neurons[MOST];
             for (int i = 0; i < TERMS; ++i) {
@@ -530,24 +582,34 @@ extern "C" void forward(float* const* tensors, const int64_t* sizes, const doubl
             for (int b = 0; b < unit.count; ++b) {
                 to[b] = unit.written(out, b, T);
                 neurons[b] = Neurons(parts, unit.blocks[b]);
+                for (int i = 0; CARRIES && i < STATES; ++i) {
+                    if (carried[i]) before[b][i] = unit.of_state(carried[i], b);
+                    after[b][i] = unit.of_state(carried[STATES + i], b);
+                }
             }
             unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
                 vec inputs[T], states[S], next[S];
                 currents(x[b], affine[b], r, k, n, inputs);
                 begin(states);
+                for (int i = 0; CARRIES && i < STATES; ++i)
+                    if (before[b][i].at) states[i] = load(before[b][i].of(0, r) + k, n);
 #pragma GCC unroll 32
                 for (int t = 0; t < T; ++t) {
                     vec s;
                     neurons[b].of(t).step(inputs[t], states, s, next);
+                    if (ADDED) s = s + load(x[b][0].of(VARIES[0] ? t : 0, r) + k, n);
                     store(to[b].of(t, r) + k, s, n);
 #pragma GCC unroll 8
                     for (int i = 0; i < STATES; ++i) states[i] = next[i];
                 }
+                for (int i = 0; CARRIES && i < STATES; ++i) store(after[b][i].of(0, r) + k, states[i], n);
             });
             for (int b = 0; b < unit.count; ++b) unit.finish(to[b], out, b, T);
         }
     }
 }
+
+#ifndef FORWARD_ONLY
 
 // What a block of a backward pass reads, writes and sums up.
 struct Gradients {
@@ -565,15 +627,15 @@ struct Gradients {
 // and the gradients of weight and bias, the learnables, their gradients [C] each. Terms without a norm share
 // one gradient where they vary and another where they do not. sizes: as above, but of each part whether its
 // gradient is added to what is there.
-extern "C" void backward(float* const* tensors, const int64_t* sizes) {
+PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
     const Shape shape(sizes);
     const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS, channels = shape.channels;
-    const Terms terms(tensors + 1, counts, widths);
-    const Terms outputs(tensors + 1 + terms.parts, counts, widths);
-    float* const* of_norms = tensors + 1 + 2 * terms.parts;
+    const Terms terms(values(tensors + 1), counts, widths);
+    const Terms outputs(values(tensors + 1 + terms.parts), counts, widths);
+    float* const* of_norms = numbers_of(tensors + 1 + 2 * terms.parts);
     float* const* params = of_norms + 3 * NORMS;
     float* const* of_params = params + POINTERS;
-    const Joined grad = {tensors, &channels, nullptr, nullptr};
+    const Joined grad = {values(tensors), &channels, nullptr, nullptr};
     const Blocks blocks(shape, terms, terms.parts > TERMS ? MOST_OF_PARTS : MOST);
     const int64_t* added = widths + terms.parts;
     bool adds = false;
@@ -583,8 +645,8 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
     const int64_t between = LAST ? width : shape.length;
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
-        const Array<float> room((2 * steps_of_all() + T) * shape.room() + 1);
-        const Array<float> sums(adds ? (T + 1) * of_step : 1);
+        const Array<Value> room((2 * steps_of_all() + T) * shape.room() + 1);
+        const Array<Value> sums(adds ? (T + 1) * of_step : 1);
         const Array<Gradients> each(MOST);
         Gradients* const of = each.at;
 #pragma omp for
@@ -700,7 +762,7 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
                             } else if (i == (VARIES[i] ? its.where : its.where_of_steps)) {
                                 continue;  // it is there already
                             }
-                            float* to = its.to[i].of(t, r) + k;
+                            Value* to = its.to[i].of(t, r) + k;
                             store(to, its.adds[i] ? d + load(to, n) : d, n);
                         }
                     });
@@ -709,3 +771,5 @@ extern "C" void backward(float* const* tensors, const int64_t* sizes) {
         }
     }
 }
+
+#endif

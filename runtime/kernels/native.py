@@ -1,8 +1,8 @@
-"""Functions in C++ that take pointers, for what torch and Inductor have not, or take long for: compiled when
-they are first called.
+"""Functions in C++ that take pointers, compiled when they are first called.
 
-They need none of torch's headers, so that it takes a fraction of a second. The libraries are kept on disk
-with the other kernels (``kernels.cache``).
+They include no header of torch, so compiling takes a fraction of a second. The libraries are stored on disk
+with the other kernels (``kernels.cache``). GCC or Clang compiles them on Linux, Clang on macOS, and
+``clang-cl`` on Windows.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.cache import kernel_folder
-from danetc.runtime.kernels.compiled import missing_compiler
-from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.kernels.torch_internals import InternalUse, notice
 
-LIBRARIES = True
-"""Whether there may be any; without them torch, and kernels of Inductor's, do what they are for."""
-
-_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared")
+_OPTIONS = (
+    "-O3", "-std=c++17", "-shared", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi",
+)  # fmt: skip
+_SYSTEM = {"linux": ("-fPIC", "-fopenmp"), "darwin": ("-fPIC",)}
 _VECTORS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": (
@@ -37,13 +35,15 @@ _VECTORS = {
         "-mprefer-vector-width=512",
     ),
 }  # fmt: skip
-"""By what torch says of the processor. (All that it has would be more than another has that shares the
-folder.)"""
+"""Options by the capability of the processor that torch reports. (``-march=native`` would use instructions
+that another machine sharing the folder may lack.)"""
+_EXPORT = '"C" __declspec(dllexport)' if sys.platform == "win32" else '"C"'
 
 
 def compiler() -> list[str] | None:
-    """The command of the C++ compiler; None where there is none. (Inductor would find the same, but importing
-    it takes longer than to compile.)"""
+    """Return the command of the C++ compiler, or None if there is none."""
+    if sys.platform == "win32":
+        return ["clang-cl", "--driver-mode=g++"] if shutil.which("clang-cl") else None
     own = shlex.split(os.environ.get("CXX", ""))
     for command in [own] if own else [["g++"], ["clang++"], ["c++"]]:
         if shutil.which(command[0]):
@@ -51,62 +51,66 @@ def compiler() -> list[str] | None:
     return None
 
 
-def _flags() -> tuple[str, ...]:
-    return *_FLAGS, *_VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+def missing_compiler() -> str | None:
+    """Return what to install to compile C++, or None if there is a compiler."""
+    if compiler() is not None:
+        return None
+    if sys.platform == "win32":
+        return "no C++ compiler (install LLVM, which has clang-cl)"
+    return "no C++ compiler (set CXX, or install g++ or clang++)"
 
 
-def parallel() -> tuple[str, ...]:
-    """Flags for a source that shares its work among threads, where its compiler is known to have them."""
-    return ("-fopenmp",) if sys.platform == "linux" else ()
-
-
-def text(name: str) -> str:
-    """A source beside this file."""
+def source(name: str) -> str:
+    """Return the text of a source file in this folder."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def is_there(source: str, more: Sequence[str] = ()) -> bool:
-    """Whether a library is on the disk already, or can be on none."""
-    can_be = LIBRARIES and compiler() is not None
-    return not can_be or _place(source.encode(), (*_flags(), *more)).is_file()
+def is_compiled(text: str, *options: str) -> bool:
+    """True if the library of a source is on disk, or if no library can be compiled."""
+    return compiler() is None or _place(text, options).is_file()
 
 
-def library(name: str, source: str, more: Sequence[str] = ()) -> ctypes.CDLL | None:
-    """The library of a source, by ``more`` flags than all have. None on Windows, whose compiler takes
-    others, and where it cannot be had, which is said once: torch is to do then what ``name`` is for."""
-    if sys.platform == "win32" or not LIBRARIES:
-        return None
-    if compiler() is None:
-        missing = missing_compiler("cpu") or f"no {os.environ.get('CXX')}"
-        internals.notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
+def library(name: str, text: str, *options: str) -> ctypes.CDLL | None:
+    """Return the library of a source, compiled with these options besides the common ones; None, with one
+    notice, if it cannot be compiled."""
+    missing = missing_compiler()
+    if missing is not None:
+        notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
         return None
     try:
-        return _library(source.encode(), (*_flags(), *more))
+        return _library(text, options)
     except (OSError, subprocess.SubprocessError) as error:
         output = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
         reason = next((line for line in output.splitlines() if "error" in line), output)
-        internals.notice(f"{name} could not be compiled, and torch runs in its place: {reason}")
+        notice(f"{name} could not be compiled and runs operation by operation: {reason}")
         return None
 
 
-def _library(source: bytes, flags: Sequence[str]) -> ctypes.CDLL:
+def _library(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """Raises OSError and SubprocessError."""
-    place = _place(source, flags)
+    place = _place(text, options)
     if place.is_file():
         try:
             return ctypes.CDLL(str(place))
-        except OSError:  # damaged: it is made anew
+        except OSError:  # damaged: compile it again
             place.unlink(missing_ok=True)
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        made = Path(folder) / "library"
-        command = [*(compiler() or ()), *flags, "-x", "c++", "-", "-o", str(made)]
-        subprocess.run(command, input=source, capture_output=True, check=True, timeout=300)
-        os.replace(made, place)  # whole or not at all, whoever else makes it
+        made = Path(folder) / place.name
+        command = [*(compiler() or ()), *_options(), *options, "-x", "c++", "-", "-o", str(made)]
+        subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=300)
+        os.replace(made, place)  # another process may do the same
     return ctypes.CDLL(str(place))
 
 
-def _place(source: bytes, flags: Sequence[str]) -> Path:
-    """The file of a library: its name tells apart all that may make its code differ."""
-    key = source, tuple(flags), platform.machine(), sys.platform
-    return kernel_folder() / "native" / hashlib.sha256(repr(key).encode()).hexdigest()
+@lru_cache(maxsize=1)
+def _options() -> tuple[str, ...]:
+    vectors = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+    return *_OPTIONS, *_SYSTEM.get(sys.platform, ()), *vectors, f"-DPUBLIC=extern {_EXPORT}"
+
+
+def _place(text: str, options: tuple[str, ...]) -> Path:
+    """The file of a library, named by everything that its code depends on."""
+    key = text, _options(), options, platform.machine(), sys.platform
+    name = hashlib.sha256(repr(key).encode()).hexdigest()
+    return kernel_folder() / "native" / (name + ".dll" * (sys.platform == "win32"))

@@ -1,14 +1,14 @@
-"""Fusion groups in C++: float32 on a CPU, with channels before the pixels or behind them.
+"""Fusion groups in C++, for float32 and bfloat16 on a CPU.
 
-A library has a neuron behind a sum of terms, for T steps, with the statistics of the norms and their
-gradients, some channels after the others, so that values come from memory once (``group.hpp``). It needs
-none of torch's headers: it compiles in about a second, where Inductor's kernels take many.
+A library holds a neuron and the sum of terms before it, for T steps, with the statistics of the norms and all
+gradients. It processes a few channels after the others, so that each value is loaded once (``group.hpp``).
+It compiles in about a second.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
+from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,129 +18,127 @@ from typing import NamedTuple
 from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels import native
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.kernels.native import is_there, library, parallel, text
+from danetc.runtime.kernels.native import compiler, is_compiled, library, source
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.system.torchrun import processes_here
 
 GIVEN, RUNNING, BATCH = range(3)
-"""Where a norm's mean and variance come from (``Mode`` in ``group.hpp``)."""
+"""Where a norm takes its statistics from: enum ``Mode`` in ``group.hpp``."""
 
 ALONE, NOTED, KNOWN = range(3)
-"""What is known of the statistics of a part (``Share`` there)."""
+"""How the statistics of a part are shared: enum ``Share`` in ``group.hpp``."""
 
-FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
-MOST_STEPS = 32
-"""Steps that a library runs through without a loop."""
+_OPTION = "-ffp-contract=off"  # each operation is rounded, as torch's are
+
+
+class GroupKey(NamedTuple):
+    """What a library is compiled for."""
+
+    program: str
+    """Text of the neuron."""
+    terms: tuple[Term, ...]
+    steps: int
+    channels_last: bool
+    """True if values are [T, N, L, C] in memory."""
+    bfloat16: bool = False
+    """True if inputs and output are bfloat16 rather than float32."""
+    added: bool = False
+    """True if the first term is added to the spikes and not to the neuron's input. No backward pass."""
+    carries: bool = False
+    """True if the states come from the step before and go to the next. No backward pass."""
+
+    def __str__(self) -> str:
+        return repr((self.program, [tuple(term) for term in self.terms], *self[2:]))
+
+    @staticmethod
+    def parse(text: str) -> GroupKey:
+        """The inverse of ``str``."""
+        program, terms, *rest = literal_eval(text)
+        return GroupKey(program, tuple(Term(*term) for term in terms), *rest)
 
 
 @dataclass(frozen=True, slots=True)
 class NativeGroup:
-    """The functions of a library, by addresses (see ``group.hpp``)."""
+    """The functions of a library; ``group.hpp`` lists their arguments."""
 
     forward: Callable[[Sequence[int], Sequence[int], Sequence[float]], None]
     backward: Callable[[Sequence[int], Sequence[int]], None]
     per_channel: bool
-    """Whether there are learnables of each channel."""
+    """True if a learnable has a value per channel."""
 
 
-class Wanted(NamedTuple):
-    """What a library is made of: the text of a neuron, the terms before it, T, and whether channels come
-    last in memory."""
-
-    program: str
-    terms: tuple[Term, ...]
-    steps: int
-    last: bool
-
-
-_known: dict[Wanted, NativeGroup | None] = {}
+_known: dict[GroupKey, NativeGroup | None] = {}
 
 
 def forget() -> None:
-    """As if no library had been asked for in this process."""
+    """Forget all libraries of this process."""
     _known.clear()
 
 
-def group_form(wanted: Wanted) -> NativeGroup | None:
-    """The group for tensors without values, whose library is not compiled: it never runs."""
-    if not native.LIBRARIES or native.compiler() is None or _source_of(wanted) is None:
-        return None
-    program = read_program(wanted.program)
-    return NativeGroup(_never, _never, any(not item.is_scalar for item in program.learnables))
+def group_form(key: GroupKey) -> NativeGroup | None:
+    """Return the group for fake tensors, which is not compiled and cannot run."""
+    return None if compiler() is None else NativeGroup(_never, _never, _per_channel(key))
 
 
 def _never(*_: object) -> None:
-    raise RuntimeError("a group for tensors without values was run")
+    raise RuntimeError("a group for fake tensors was run")
 
 
-def native_group(wanted: Wanted, others: Iterable[Wanted] = ()) -> NativeGroup | None:
-    """None where there is no library for it.
+def _per_channel(key: GroupKey) -> bool:
+    return any(not item.is_scalar for item in read_program(key.program).learnables)
 
-    Where it has to be compiled ``others`` are with it, as many at once as this process has cores; it is said
-    how many (``announcing``).
+
+def native_group(key: GroupKey, others: Iterable[GroupKey] = ()) -> NativeGroup | None:
+    """Return a group, compiled if it is not on disk; None if it cannot be compiled.
+
+    If it has to be compiled, so are ``others``, as many at once as this process has cores.
     """
-    if wanted not in _known:
-        sources = {key: _source_of(key) for key in dict.fromkeys([wanted, *others])}
-        todo = [key for key, source in sources.items() if not _is_there(source)]
-        if wanted in todo:
-            _compile({key: sources[key] for key in todo})
+    if key not in _known:
+        sources = {each: group_source(each) for each in dict.fromkeys([key, *others])}
+        todo = {k: text for k, text in sources.items() if not is_compiled(text, _OPTION)}
+        if key in todo:
+            _compile(todo)
         else:
-            _known[wanted] = _made(wanted, sources[wanted])
-    return _known[wanted]
+            _known[key] = _load(key, sources[key])
+    return _known[key]
 
 
-def _is_there(source: str | None) -> bool:
-    return source is None or is_there(source, _flags())
-
-
-def _compile(sources: Mapping[Wanted, str | None]) -> None:
+def _compile(sources: Mapping[GroupKey, str]) -> None:
     display = announcer()
     try:
         display.begin(len(sources))
         most = max(1, usable_cores() // processes_here())
         with ThreadPoolExecutor(min(len(sources), most)) as pool:
-            for done, (key, made) in enumerate(
-                zip(sources, pool.map(_made, sources, sources.values()), strict=True), 1
-            ):
-                _known[key] = made
+            groups = pool.map(_load, sources, sources.values())
+            for done, (key, group) in enumerate(zip(sources, groups, strict=True), 1):
+                _known[key] = group
                 display.compiled(done)
     finally:
         display.end()
 
 
-def _source_of(wanted: Wanted) -> str | None:
-    """The C++ of a group; None of one that no library is made for."""
-    program = read_program(wanted.program)
-    if sys.platform != "linux" or wanted.steps > MOST_STEPS:
-        return None
-    return group_source(program, wanted.terms, wanted.steps, wanted.last)
-
-
-def _flags() -> tuple[str, ...]:
-    return *FLAGS, *parallel()
-
-
-def _made(wanted: Wanted, source: str | None) -> NativeGroup | None:
-    program = read_program(wanted.program)
-    name = f"the kernel of {program.name}"
-    made = None if source is None else library(name, source, _flags())
+def _load(key: GroupKey, text: str) -> NativeGroup | None:
+    made = library(f"the kernel of {read_program(key.program).name}", text, _OPTION)
     if made is None:
         return None
-    made.forward.restype = made.backward.restype = None
-    first, second = made.forward, made.backward
+    first = made.forward
+    first.restype = None
 
     def forward(tensors: Sequence[int], sizes: Sequence[int], numbers: Sequence[float]) -> None:
         of_norms = (ctypes.c_double * len(numbers))(*numbers)
         first(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes), of_norms)
 
+    if key.added or key.carries:
+        return NativeGroup(forward, _never, _per_channel(key))
+    second = made.backward
+    second.restype = None
+
     def backward(tensors: Sequence[int], sizes: Sequence[int]) -> None:
         second(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes))
 
-    per_channel = any(not item.is_scalar for item in program.learnables)
-    return NativeGroup(forward, backward, per_channel)
+    return NativeGroup(forward, backward, _per_channel(key))
 
 
 @lru_cache(maxsize=256)
@@ -157,28 +155,36 @@ def _pointers(program: NeuronProgram, steps: int) -> int:
     return sum(steps if item.per_step else 1 for item in program.learnables)
 
 
-def group_source(program: NeuronProgram, terms: Sequence[Term], steps: int, last: bool) -> str:
-    """The C++ of a group."""
-    norm_of, norms = [], 0
-    for term in terms:
-        norm_of.append(norms if term.normed else -1)
-        norms += term.normed
+@lru_cache(maxsize=256)
+def group_source(key: GroupKey) -> str:
+    """Return the C++ of a group."""
+    program, terms = read_program(key.program), key.terms
+    norms = iter(range(len(terms)))
+    norm_of = [str(next(norms)) if term.normed else "-1" for term in terms]
     channels = [not item.is_scalar for item in program.learnables]
-    known = "\n".join(
+    summed = terms[key.added :]
+    constants = "\n".join(
         (
-            f"constexpr int T = {steps}, TERMS = {len(terms)}, NORMS = {norms};",
-            f"constexpr int POINTERS = {_pointers(program, steps)};",
-            f"constexpr bool LAST = {_truths([last])};",
+            "#define FORWARD_ONLY" * (key.added or key.carries),
+            "namespace {",
+            f"typedef {'BFloat16' if key.bfloat16 else 'float'} Value;",
+            f"constexpr int T = {key.steps}, TERMS = {len(terms)};",
+            f"constexpr int NORMS = {sum(term.normed for term in terms)};",
+            f"constexpr int POINTERS = {_pointers(program, key.steps)};",
+            f"constexpr bool LAST = {_truths([key.channels_last])};",
+            f"constexpr bool ADDED = {_truths([key.added])};",
+            f"constexpr bool CARRIES = {_truths([key.carries])};",
             f"constexpr bool VARIES[] = {{{_truths(not term.static for term in terms)}}};",
-            f"constexpr int NORM_OF[] = {{{', '.join(map(str, norm_of))}}};",
+            f"constexpr int NORM_OF[] = {{{', '.join(norm_of)}}};",
             f"constexpr bool PER_CHANNEL[] = {{{_truths([*channels, False])}}};",
             f"constexpr bool HAS_STEPS = {_truths([program.per_step])};",
-            f"constexpr bool VARYING = {_truths([not all(term.static for term in terms)])};",
-            f"constexpr bool STATIC = {_truths([any(term.static for term in terms)])};",
+            f"constexpr bool VARYING = {_truths([not all(term.static for term in summed)])};",
+            f"constexpr bool STATIC = {_truths([any(term.static for term in summed)])};",
+            "}",
         )
     )
-    source = text("group.hpp").replace("//%% group\n", f"namespace {{\n{known}\n}}\n")
-    return source.replace("//%% neuron\n", f"namespace {{\n{neuron_source(program)}}}\n")
+    text = source("group.hpp").replace("//%% group\n", f"{constants}\n")
+    return text.replace("//%% neuron\n", f"namespace {{\n{neuron_source(program)}}}\n")
 
 
 def _truths(values: Iterable[bool]) -> str:

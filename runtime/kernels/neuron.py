@@ -1,4 +1,4 @@
-"""Kernels of neuron programs: generated Python over torch tensors, and the loops over time."""
+"""Kernels of neuron programs: generated Python functions of tensors, and the loops over time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Step = Callable[..., tuple[Tensor, ...]]
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
-    """A number of the layer, or of each channel, as a tensor of the shape and dtype of ``like``."""
+    """Expand a number, or one per channel, to the shape and dtype of ``like``."""
     return value if value.dim() >= like.dim() else value.to(like.dtype).expand_as(like)
 
 
 def total(grad: Tensor, scalar: Tensor) -> Tensor:
-    """The gradient of what took part in every element, or in each of a channel: summed in its dtype."""
+    """Sum the gradient of a number, or of one per channel, over all elements that it affected."""
     if not scalar.dim():
         return grad.sum(dtype=scalar.dtype)
     lead = grad.dim() - scalar.dim()
@@ -32,16 +32,15 @@ def total(grad: Tensor, scalar: Tensor) -> Tensor:
     return sums.reshape(scalar.shape)
 
 
-def wide(x: Tensor) -> Tensor:
-    """``x`` in the precision that membrane potentials need: half precision as float32.
+HALF = (torch.float16, torch.bfloat16)
 
-    A potential is summed over time and compared with a threshold; in bfloat16 a current of less
-    than 1/256 of it would change nothing at all.
+
+def to_accumulate_dtype(x: Tensor) -> Tensor:
+    """Convert half precision to float32, in which membrane potentials accumulate.
+
+    In bfloat16, adding a current of less than 1/256 of the potential would change nothing.
     """
     return x.float() if x.dtype in HALF else x
-
-
-HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +51,20 @@ class NeuronKernel:
     source: str
     step: Step
     step_vjp: Step
-    step_vjp_apart: Step
-    """``step_vjp`` with the gradients of parameters element by element, not yet summed (``total``)."""
+    step_vjp_per_element: Step
+    """``step_vjp`` with the gradients of parameters per element, not yet summed (``total``)."""
 
     def first(self, x: Tensor) -> Tensor:
-        """The input ``x`` of the equations, of all that the layer takes."""
+        """Return the input ``x`` of the equations, the first of a layer's inputs."""
         return x[..., 0] if self.program.inputs else x
 
     def initial_states(self, x: Tensor) -> list[Tensor]:
-        """The states before the first step, each like the input [N, ...]."""
+        """Return the states before the first step, each like the input [N, ...]."""
         like = self.first(x)
         return [torch.full_like(like, state.init) for state in self.program.states]
 
     def at(self, params: Sequence[Tensor], step: int) -> list[Tensor]:
-        """The learnables of one time step: [T, ...] of those that each step has, the others as
-        they are. Raises ValueError behind the last step that they have."""
+        """Return the learnables of one time step. Raises ValueError after the last step that they have."""
         found = []
         for item, value in zip(self.program.learnables, params, strict=True):
             if item.per_step and step >= len(value):
@@ -78,7 +76,7 @@ class NeuronKernel:
         return found
 
     def check(self, params: Sequence[Tensor], steps: int) -> None:
-        """Raise ValueError if parameters have numbers for another count of steps."""
+        """Raise ValueError if parameters per step are for another number of steps."""
         for item, value in zip(self.program.learnables, params, strict=True):
             if item.per_step and len(value) != steps:
                 raise ValueError(
@@ -87,39 +85,43 @@ class NeuronKernel:
                 )
 
     def forward(self, x: Tensor, params: Sequence[Tensor], steps: int | None) -> Tensor:
-        """All time steps. ``x`` is [T, N, ...], or [N, ...] if ``steps`` is given; [T, N, ...].
+        """Return the output [T, N, ...] of all time steps; ``x`` is [T, N, ...], or [N, ...] if ``steps`` is given.
 
-        Several inputs lie side by side in a last dimension, which the output has not.
-        Half precision is computed in float32, here and in ``backward``.
+        Several inputs are stacked in a last dimension, which the output lacks. Half precision is computed in
+        float32, here and in ``backward``.
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
         self.check(params, len(inputs))
-        states = self.initial_states(wide(inputs[0]))
+        states = self.initial_states(to_accumulate_dtype(inputs[0]))
         output = x.new_empty((len(inputs), *self.first(inputs[0]).shape))
         for t, (out_t, x_t) in enumerate(zip(output, inputs, strict=True)):
-            s, *states = self.step(wide(x_t), *states, *self.at(params, t))
+            s, *states = self.step(to_accumulate_dtype(x_t), *states, *self.at(params, t))
             out_t.copy_(s)
         return output
 
     def backward(
         self, grad: Tensor, x: Tensor, params: Sequence[Tensor], steps: int | None
     ) -> list[Tensor]:
-        """Gradients of ``x`` and of each parameter, given that of the output [T, N, ...].
+        """Return the gradients of ``x`` and of each parameter, given that of the output [T, N, ...].
 
-        Runs the states forward again, keeps those before each step, and goes back through time.
+        Computes the states again, then backpropagates through time.
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
-        history = [self.initial_states(wide(inputs[0]))]
+        history = [self.initial_states(to_accumulate_dtype(inputs[0]))]
         for t, x_t in enumerate(inputs[:-1]):
-            step = self.step(wide(x_t), *history[-1], *self.at(params, t))
+            step = self.step(to_accumulate_dtype(x_t), *history[-1], *self.at(params, t))
             history.append(list(step[1:]))
         grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
         grad_params = [torch.zeros_like(param) for param in params]
-        grad_x = torch.empty_like(x) if steps is None else torch.zeros_like(wide(x))
+        grad_x = torch.empty_like(x) if steps is None else torch.zeros_like(to_accumulate_dtype(x))
         for t in range(len(inputs) - 1, -1, -1):
             now = self.at(params, t)
             grads = self.step_vjp(
-                wide(inputs[t]), *history.pop(), *now, wide(grad[t]), *grad_states
+                to_accumulate_dtype(inputs[t]),
+                *history.pop(),
+                *now,
+                to_accumulate_dtype(grad[t]),
+                *grad_states,
             )
             if steps is None:
                 grad_x[t].copy_(grads[0])
@@ -134,19 +136,20 @@ class NeuronKernel:
 
 @lru_cache(maxsize=256)
 def kernel(program: str) -> NeuronKernel:
-    """The kernel of a program's text. The source that runs is made of our own templates alone."""
+    """Return the kernel of a program's text. Its code is generated from our own templates."""
     parsed = read_program(program)
     source = kernel_source(parsed)
     code = compile(source, f"<kernel of {parsed.name}>", "exec")
     summed: dict[str, Any] = {"torch": torch, "spread": spread, "total": total}
-    apart: dict[str, Any] = {**summed, "total": lambda grad, parameter: grad}
+    per_element: dict[str, Any] = {**summed, "total": lambda grad, parameter: grad}
     exec(code, summed)
-    exec(code, apart)
-    return NeuronKernel(parsed, source, summed["step"], summed["step_vjp"], apart["step_vjp"])
+    exec(code, per_element)
+    step, vjp = summed["step"], summed["step_vjp"]
+    return NeuronKernel(parsed, source, step, vjp, per_element["step_vjp"])
 
 
 class _Spike(torch.autograd.Function):
-    """1 where x >= 0, else 0; ``slope(x, *scheduled)`` stands for the derivative in both modes."""
+    """Heaviside step with the surrogate derivative ``slope(x, *scheduled)`` in both modes."""
 
     generate_vmap_rule = True
 
@@ -172,7 +175,7 @@ class _Spike(torch.autograd.Function):
 
 
 class _Nearest(torch.autograd.Function):
-    """x rounded, with the derivative 1."""
+    """Rounding with the derivative 1."""
 
     generate_vmap_rule = True
 
@@ -195,7 +198,7 @@ class _Nearest(torch.autograd.Function):
 
 @lru_cache(maxsize=256)
 def differentiable_step(program: str) -> Step:
-    """``NeuronKernel.step`` of operations that torch differentiates itself, in any mode and order."""
+    """Return ``NeuronKernel.step`` in operations that torch differentiates, in any mode and order."""
     parsed = read_program(program)
     namespace: dict[str, Any] = {
         "torch": torch, "spread": spread, "spike": _Spike.apply, "nearest": _Nearest.apply,

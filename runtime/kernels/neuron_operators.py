@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import is_static
-from danetc.runtime.kernels.neuron import Step, differentiable_step, kernel, wide
+from danetc.runtime.kernels.neuron import Step, differentiable_step, kernel, to_accumulate_dtype
 from danetc.runtime.kernels.torch_internals import is_backward_transformed
 
 
@@ -76,10 +76,10 @@ def written_out(
     _time(x, steps, rank)
     inputs = inputs_over_time(x, steps, rank, program)
     layer.check(params, len(inputs))
-    states = layer.initial_states(wide(inputs[0]))
+    states = layer.initial_states(to_accumulate_dtype(inputs[0]))
     outputs = []
     for t, x_t in enumerate(inputs):
-        s, *states = step(wide(x_t), *states, *layer.at(params, t))
+        s, *states = step(to_accumulate_dtype(x_t), *states, *layer.at(params, t))
         outputs.append(s.to(x.dtype))
     return outputs[0] if is_timeless(x, rank, program) else torch.stack(outputs)
 
@@ -168,7 +168,7 @@ def differentiable_one_step(
 ) -> list[Tensor]:
     """What ``neuron_step`` computes, with derivatives of any mode and order."""
     before = _started(x, states, program)
-    s, *after = differentiable_step(program)(wide(x), *before, *params)
+    s, *after = differentiable_step(program)(to_accumulate_dtype(x), *before, *params)
     return [s.to(x.dtype), *after]
 
 
@@ -177,15 +177,18 @@ def one_step(
 ) -> list[Tensor]:
     """``neuron_step``, where no gradient is wanted and nothing traces: a call costs less."""
     before = _started(x, states, program)
-    s, *after = kernel(program).step(wide(x), *before, *params)
-    return apart([s.to(x.dtype), *after], [x, *states, *params])
+    s, *after = kernel(program).step(to_accumulate_dtype(x), *before, *params)
+    return separate([s.to(x.dtype), *after], [x, *states, *params])
 
 
 @neuron_step.register_fake
 def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> list[Tensor]:
     count = len(kernel(program).program.states)
     like = kernel(program).first(x).contiguous()
-    return [torch.empty_like(like), *(torch.empty_like(wide(like)) for _ in range(count))]
+    return [
+        torch.empty_like(like),
+        *(torch.empty_like(to_accumulate_dtype(like)) for _ in range(count)),
+    ]
 
 
 @torch.library.custom_op("danetc::neuron_step_backward", mutates_args=())
@@ -196,9 +199,11 @@ def neuron_step_backward(
     step = kernel(program)
     before = _started(x, states, program)
     grad_s, *grad_states = grads
-    first, *rest = step.step_vjp(wide(x), *before, *params, wide(grad_s), *grad_states)
+    first, *rest = step.step_vjp(
+        to_accumulate_dtype(x), *before, *params, to_accumulate_dtype(grad_s), *grad_states
+    )
     results = [first.to(x.dtype), *(rest if states else rest[len(before) :])]
-    return apart(results, [x, *states, *params, *grads])
+    return separate(results, [x, *states, *params, *grads])
 
 
 @neuron_step_backward.register_fake
@@ -214,19 +219,19 @@ def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tens
         if len(states) != expected:
             raise ValueError(f"the neuron has {expected} states, not {len(states)}")
         return states
-    return kernel(program).initial_states(wide(x))
+    return kernel(program).initial_states(to_accumulate_dtype(x))
 
 
-def apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
-    """The results, copied where they share memory: operators hand out tensors of their own."""
+def separate(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """Copy results that share memory with each other or with ``others``, which operators must not return."""
     seen = {other.untyped_storage()._cdata for other in others}
-    apart = []
+    found = []
     for result in results:
         if result.untyped_storage()._cdata in seen or not result.is_contiguous():
             result = result.clone(memory_format=torch.contiguous_format)
         seen.add(result.untyped_storage()._cdata)
-        apart.append(result)
-    return apart
+        found.append(result)
+    return found
 
 
 def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -241,7 +246,7 @@ def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     states, params = rest[:count], rest[count:]
     like = kernel(ctx.program).first(x).contiguous()
     given = [
-        torch.zeros_like(wide(like) if place else like) if grad is None else grad
+        torch.zeros_like(to_accumulate_dtype(like) if place else like) if grad is None else grad
         for place, grad in enumerate(grads)
     ]
     if any(map(is_backward_transformed, given)):

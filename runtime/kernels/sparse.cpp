@@ -25,7 +25,7 @@ void add_one(float* __restrict__ out, const float* row, float value, int64_t out
 // of the output; one more than the last is the border. found has room for pixels * channels + 1 numbers,
 // begins for pixels + 2. Does nothing and gives 0 where more than `most` rows of weights are to be added;
 // else 1.
-extern "C" int convolve(const float* x, const float* weight, const float* bias, const int64_t* reads,
+PUBLIC int convolve(const float* x, const float* weight, const float* bias, const int64_t* reads,
                         float* out, int32_t* found, int32_t* begins, int64_t pixels,
                         int64_t channels, int64_t outputs, int64_t places, int64_t positions,
                         int64_t most) {

@@ -1,21 +1,20 @@
-"""What danetc takes of torch that torch keeps for itself: one table, and nothing elsewhere.
+"""All private interfaces of torch that danetc uses, in one table.
 
-Such names come and go between releases. Each is looked up when it is first needed. Where one is
-not there, what needs it is left out, which is said once, and everything else works: ``InternalUse`` says
-what is lost. The rest of danetc stays within torch's documented interface, which a test sees to.
+Such names change between releases. Each is looked up when it is first needed; if it is missing, one notice says
+what is lost (``InternalUse``), and everything else works. A test checks that the rest of danetc uses torch's
+documented interface alone.
 """
 
 from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache, lru_cache
+from functools import lru_cache
 from operator import attrgetter
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -28,26 +27,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class InternalUse(Enum):
-    """What internals are for, as what is lost without them."""
+    """Uses of internals, described by what is lost without them."""
 
     COMPILE = "kernels run uncompiled, operation by operation"
-    ONCE = "kernels are traced three times over before they are compiled, which takes longer"
-    KEEP = "kernels are not kept on disk, and each process compiles its own"
-    LIGHT = (
-        "a process that runs kernels of an earlier one imports the compiler for it, a second or two"
-    )
+    KEEP = "kernels are not stored on disk, and each process compiles its own"
     STACK = "on a GPU a fusion group of a few steps runs as two kernels"
-    HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
-    BELIEF = (
-        "the C++ compiler is tried with each kind of vector instructions before the first kernel"
-    )
-    DIRECT = "kernels are called through what torch puts around them, some microseconds later"
-    PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions anew in each call"
-    INTEGERS = "a folded model convolves spikes as float32, also where integers would be faster"
+    DIRECT = "kernels are called through wrappers of torch, which takes some microseconds"
+    PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions again in each call"
+    INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
     ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
-    PASSES = "gradients of what several layers read beside others are added up by autograd, which takes longer"
-    COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
+    PASSES = "autograd adds up the gradients of concatenated values, which takes longer"
+    COMMUNICATION = "the time that processes wait for each other in the backward pass is not known"
     GLOBAL_HOOKS = "hooks on all modules do not run for norms that are part of a fused layer"
     TRANSFORMS = "torch.func and forward-mode differentiation do not work on models"
     LOADERS = "loader processes end with the program, not with the training"
@@ -57,7 +48,7 @@ class InternalUse(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Internal:
-    """A name in a module of torch; ``path`` may go on to an attribute of it."""
+    """A name in a module of torch; ``path`` may include attributes."""
 
     module: str
     path: str
@@ -74,13 +65,10 @@ def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Inte
 
 
 CONCATENATION = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
-"""Up to how many tensors Inductor, on a GPU, puts together in a kernel of its own."""
+"""Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel."""
 
 TABLE = _table(
     (InternalUse.COMPILE, "torch._inductor", ("standalone_compile",)),
-    (InternalUse.COMPILE, "torch._inductor.config", ("patch", "cpp.vec_isa_ok")),
-    (InternalUse.COMPILE, "torch._inductor.cpp_builder", ("get_cpp_compiler",)),
-    (InternalUse.COMPILE, "torch._inductor.exc", ("InvalidCxxCompiler",)),
     (InternalUse.COMPILE, "torch.utils._triton", ("has_triton",)),
     (InternalUse.COMPILE, "torch._guards", ("TracingContext", "tracing")),
     (InternalUse.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
@@ -90,35 +78,12 @@ TABLE = _table(
         "torch.fx.experimental.symbolic_shapes",
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
-    (InternalUse.ONCE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
-    (InternalUse.ONCE, "torch._inductor.decomposition", ("select_decomp_table",)),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
-    (
-        InternalUse.LIGHT,
-        "torch",
-        (
-            "_C._dynamo.guards.assert_alignment",
-            "_C._dynamo.guards.assert_size_stride",
-            "_C._dynamo.guards._empty_strided_cpu",
-            "_C._dynamo.guards._reinterpret_tensor",
-            "_C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr",
-        ),
-    ),
     (InternalUse.STACK, "torch._inductor.config", CONCATENATION),
     (
         InternalUse.KEEP,
         "torch._inductor.standalone_compile",
         ("CompiledArtifact.load", "CompiledArtifact.save"),
-    ),
-    (
-        InternalUse.HEADERS,
-        "torch._inductor.codecache",
-        ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.__wrapped__"),
-    ),
-    (
-        InternalUse.BELIEF,
-        "torch._inductor.cpu_vec_isa",
-        ("VecISA.check_build", "supported_vec_isa_list", "valid_vec_isa_list.cache_clear"),
     ),
     (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
     (
@@ -180,7 +145,7 @@ TABLE = _table(
         ("_MultiProcessingDataLoaderIter._shutdown_workers",),
     ),
 )
-"""Every internal by its path."""
+"""All internals by path."""
 
 
 class MissingInternal(RuntimeError):
@@ -188,7 +153,7 @@ class MissingInternal(RuntimeError):
 
 
 def find(path: str) -> Any:
-    """The internal of this path in ``TABLE``. Raises MissingInternal."""
+    """Return the internal of this path in ``TABLE``. Raises MissingInternal."""
     row = TABLE[path]
     try:
         return attrgetter(row.path)(importlib.import_module(row.module))
@@ -198,8 +163,7 @@ def find(path: str) -> Any:
 
 @lru_cache(maxsize=len(InternalUse))
 def missing(use: InternalUse) -> str | None:
-    """What torch lacks of that which a use needs, and what is lost by it; None where it is all
-    there."""
+    """Return a message on the internal that a use lacks, or None if all are there."""
     try:
         for path, row in TABLE.items():
             if row.use is use:
@@ -210,7 +174,7 @@ def missing(use: InternalUse) -> str | None:
 
 
 def has(use: InternalUse) -> bool:
-    """Whether there is all that a use needs. Where not, what is lost is said, once."""
+    """True if all internals of a use are there; otherwise one notice says what is lost."""
     message = missing(use)
     if message is not None:
         notice(message)
@@ -219,7 +183,7 @@ def has(use: InternalUse) -> bool:
 
 @lru_cache(maxsize=64)
 def notice(text: str) -> None:
-    """Warn; each text once."""
+    """Warn, once per text."""
     warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
@@ -227,8 +191,8 @@ def notice(text: str) -> None:
 
 
 def inner_call(run: Callable[..., Any]) -> Callable[[list[Tensor]], Sequence[Tensor]] | None:
-    """What a compiled function comes to call, without what stands around it for autograd, aliases
-    and subclasses of tensors, of which kernels have none. None where none or several are found."""
+    """Return the function that a compiled one wraps for autograd, aliases and tensor subclasses, none of which
+    kernels need; None if it is not unique."""
     if not has(InternalUse.DIRECT):
         return None
     graph = find("CompiledFxGraph")
@@ -249,70 +213,8 @@ def inner_call(run: Callable[..., Any]) -> Callable[[list[Tensor]], Sequence[Ten
     return found[0] if len(found) == 1 else None
 
 
-@contextmanager
-def headers_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """Have Inductor precompile torch's headers in ``folder``; else, by the settings that are given,
-    not at all. (Its own place for them is below the system's temporary folder, whatever
-    TORCHINDUCTOR_CACHE_DIR says.)"""
-    if not has(InternalUse.HEADERS):
-        yield {"cpp_cache_precompile_headers": False}
-        return
-    codecache: Any = importlib.import_module(TABLE["_HEADER_DIR"].module)
-    ours = {
-        "_HEADER_DIR": str(folder),
-        "_HEADER_LOCK_DIR": str(folder / "locks"),
-        "_precompile_header": _precompiling(folder),
-    }
-    before = {name: getattr(codecache, name) for name in ours}
-    vars(codecache).update(ours)
-    try:
-        yield {}
-    finally:
-        vars(codecache).update(before)
-
-
-@lru_cache(maxsize=8)
-def _precompiling(folder: Path) -> Any:
-    """What precompiles headers in ``folder``. It remembers those: to look whether they have changed takes
-    0.3 s, which would be spent for each kernel, also one that is there."""
-    return cache(find("_precompile_header.__wrapped__"))
-
-
-@contextmanager
-def believing() -> Iterator[dict[str, Any]]:
-    """Have Inductor believe that the C++ compiler knows the vector instructions of this processor, by the
-    settings that are given: else it is started for each kind of them, and Python for each result, which
-    takes longer than several kernels. Not where the user has said that it does not."""
-    if find("cpp.vec_isa_ok") is False:
-        yield {}
-        return
-    if not has(InternalUse.BELIEF):
-        yield {"cpp.vec_isa_ok": True}
-        return
-    tried: Any = importlib.import_module(TABLE["VecISA.check_build"].module).VecISA
-    before = tried.check_build
-    tried.check_build = lambda *_: True
-    try:
-        yield {"cpp.vec_isa_ok": True}
-    finally:
-        tried.check_build = before
-
-
-def doubt() -> None:
-    """Have Inductor forget what it was made to believe."""
-    if not has(InternalUse.BELIEF):
-        return
-    for kind in find("supported_vec_isa_list"):
-        for base in type(kind).__mro__:
-            for member in vars(base).values():
-                if hasattr(member, "cache_clear"):
-                    member.cache_clear()
-    find("valid_vec_isa_list.cache_clear")()
-
-
 def constant(function: Function) -> Function:
-    """Have a compiler that traces the caller run ``function`` right away. (This is what the decorator
-    `torch.compiler.assume_constant_result` does, which imports the compiler for it: a second.)"""
+    """As ``torch.compiler.assume_constant_result``, without importing the compiler, which takes a second."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
@@ -321,12 +223,12 @@ def constant(function: Function) -> Function:
 
 
 def version(x: Tensor) -> int | None:
-    """How often ``x`` was written to; None where torch does not tell."""
+    """Return the version counter of ``x``, or None if it is not known."""
     return x._version if has(InternalUse.SHARED_BITS) else None
 
 
 def base(x: Tensor) -> Tensor | None:
-    """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
+    """Return the tensor that ``x`` is a view of, or None."""
     return x._base if has(InternalUse.SHARED_BITS) else None
 
 
@@ -334,8 +236,7 @@ def base(x: Tensor) -> Tensor | None:
 
 
 def is_transformed() -> bool:
-    """True inside a transform of torch.func or forward-mode differentiation, which see the operations of
-    torch alone and need a derivative of each."""
+    """True inside torch.func or forward-mode differentiation, which need differentiable operations of torch."""
     if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
         return False
     return (
@@ -349,8 +250,8 @@ def in_torch_func() -> bool:
 
 
 def is_traced() -> bool:
-    """True where all that runs must be operations that torch knows: while it compiles, exports, traces
-    (torch.jit) or transforms the caller."""
+    """True while torch compiles, exports, traces (torch.jit) or transforms the caller, which must then run
+    operations of torch alone."""
     if torch.compiler.is_compiling():
         return True
     return has(InternalUse.TRANSFORMS) and (  # (in one function: each layer asks)
@@ -361,7 +262,7 @@ def is_traced() -> bool:
 
 
 def is_backward_transformed(grad: Tensor) -> bool:
-    """True in a backward pass that is to be differentiated again or transformed, by its ``grad``."""
+    """True in a backward pass that will be differentiated again or transformed."""
     if torch.is_grad_enabled():  # with create_graph=True
         return True
     if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
@@ -381,25 +282,24 @@ def is_wrapped(x: Tensor) -> bool:
 
 
 def has_modes() -> bool:
-    """True inside a mode that is to see each operation, or to run it in another way (fake tensors)."""
+    """True inside a mode that observes or replaces each operation, such as FakeTensorMode."""
     return has(InternalUse.TRANSFORMS) and (
         torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
     )
 
 
 def is_fake(x: Tensor) -> bool:
-    """True for the tensors of FakeTensorMode, which have a form and no values."""
+    """True for a tensor of FakeTensorMode."""
     return type(x) not in _PLAIN and getattr(x, "fake_mode", None) is not None
 
 
 def is_known(x: Tensor) -> bool:
-    """True unless ``x`` is of a subclass with a meaning of its own."""
+    """True unless ``x`` is of a tensor subclass other than that of fake tensors."""
     return type(x) in _PLAIN or is_fake(x)
 
 
 def has_values(x: Tensor) -> bool:
-    """True if native code may read and write the memory of ``x``, a tensor of the CPU: no subclass, and no
-    mode is active that would have to see it."""
+    """True if native code may access the memory of ``x``: no subclass, and no mode that observes operations."""
     return type(x) in _PLAIN and not has_modes()
 
 
@@ -407,25 +307,25 @@ def has_values(x: Tensor) -> bool:
 
 
 def tells_passes() -> bool:
-    """Whether torch tells one backward pass from another."""
+    """True if torch numbers backward passes."""
     return has(InternalUse.PASSES)
 
 
 def backward_pass() -> int:
-    """The number of the backward pass that is under way."""
+    """Return the number of the backward pass under way."""
     number: int = torch._C._current_graph_task_id()
     return number
 
 
 HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
-"""Where a module has the hooks that run when it is called."""
+"""Attributes of a module that hold the hooks of its calls."""
 
 
 # -- modules ---------------------------------------------------------------------------------------
 
 
 def blank(module: nn.Module) -> Any:
-    """A module of the same class without anything in it."""
+    """Return an empty module of the same class."""
     kind: Any = type(module)
     return kind.__new__(kind)
 
@@ -436,8 +336,7 @@ def fill(
     tensor: Callable[[Tensor], Tensor],
     child: Callable[[nn.Module], nn.Module],
 ) -> None:
-    """Have ``twin`` be as ``module``, with other parameters, buffers and children, and without hooks.
-    (``module`` may be in use in other threads, so nothing of it is touched.)"""
+    """Make ``twin`` a copy of ``module`` without hooks, with tensors and children mapped by two functions."""
     twin.__dict__.update(module.__dict__)
     twin.__dict__.update({name: {} for name in HOOKS})
     twin.__dict__.pop("forward", None)  # one that was set on this object alone
@@ -449,7 +348,7 @@ def fill(
 
 @lru_cache(maxsize=1)
 def global_hooks() -> tuple[Mapping[int, Any], ...]:
-    """The tables of hooks that run for every module, which torch fills and empties in place."""
+    """Return the tables of hooks that run for every module; torch updates them in place."""
     if not has(InternalUse.GLOBAL_HOOKS):
         return ()
     return tuple(find(path) for path, row in TABLE.items() if row.use is InternalUse.GLOBAL_HOOKS)
@@ -459,8 +358,8 @@ def global_hooks() -> tuple[Mapping[int, Any], ...]:
 
 
 def allocations(recorder: profile) -> list[tuple[int, int, int]]:
-    """What a profiler saw of the CPU's allocator: (nanoseconds, address, bytes), bytes below 0 for
-    memory given back. Raises MissingInternal."""
+    """Return what a profiler recorded of the CPU's allocator: (nanoseconds, address, bytes), with negative bytes
+    for freed memory. Raises MissingInternal."""
     results = getattr(recorder.profiler, "kineto_results", None)
     if (message := missing(InternalUse.ALLOCATIONS)) is not None or results is None:
         raise MissingInternal(
@@ -510,7 +409,7 @@ def watching(see: Callable[[Tensor], None]) -> AbstractContextManager[object]:
 
 
 def waited(shared: nn.parallel.DistributedDataParallel) -> float | None:
-    """Seconds of a backward pass that DDP waited for others, as it has sampled them."""
+    """Return the seconds of a backward pass that DDP waited for other processes."""
     if not has(InternalUse.COMMUNICATION):
         return None
     found: Mapping[str, Any] = shared._get_ddp_logging_data()
@@ -520,10 +419,7 @@ def waited(shared: nn.parallel.DistributedDataParallel) -> float | None:
 
 
 def end_workers(loader: Any) -> None:
-    """End the processes of a DataLoader that keeps them; the next epoch would start new ones.
-
-    Raises RuntimeError where one of them has died before.
-    """
+    """End the persistent workers of a DataLoader. Raises RuntimeError if one of them has died."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is None or not has(InternalUse.LOADERS):
         return

@@ -1,18 +1,13 @@
 """Neurons of the fused backend, each with the sum and the norms before it as one layer.
 
-A fusion group ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. In
-float32 on a CPU a library does all of it (``one_pass``). Elsewhere its forward pass takes the batch
-statistics and then runs one kernel of Inductor's over the elements. For the backward pass it keeps the
-inputs of its norms, and its whole-numbered inputs as bits, and recomputes normalised values, membrane
-potentials and slopes from them.
+A fusion group ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. On a CPU, a C++
+library computes all of it in one pass over memory; on a GPU, one kernel follows the batch statistics
+(``group_calls``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,203 +15,52 @@ from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels import compiled, native, upcoming
-from danetc.runtime.kernels.bit_packing import SavedTensor
-from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel, step_kernel
-from danetc.runtime.kernels.native_group import Wanted, group_form, native_group
-from danetc.runtime.kernels.neuron import kernel, wide
-from danetc.runtime.kernels.neuron_operators import apart, is_timeless
-from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced
-from danetc.runtime.layers.first_order import refuse_second_order
-from danetc.runtime.layers.joined import (
-    SideBySide,
+from danetc.runtime.kernels import compiled, prefetch
+from danetc.runtime.kernels.fusion_group import Term, fusion_kernel, step_kernel
+from danetc.runtime.kernels.native_group import GroupKey, group_form, native_group
+from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
+from danetc.runtime.kernels.neuron_operators import is_timeless, separate
+from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced, notice
+from danetc.runtime.layers.concatenation import (
+    LazyConcatenation,
+    Slice,
     Value,
     distinct,
-    is_plain,
-    parts_of,
+    slices_of,
     whole,
 )
-from danetc.runtime.layers.layouts import columns, flat_view, is_last, step_layout, unflat
+from danetc.runtime.layers.group_calls import (
+    GroupFunction,
+    KernelCall,
+    KernelPlan,
+    NativeCall,
+    NativePlan,
+    Slices,
+    affines_of,
+    flat_params,
+)
+from danetc.runtime.layers.layouts import columns, flat_view, is_last, laid_out, new_value, unflat
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.one_pass import (
-    OnePass,
-    OnePassFunction,
-    Parts,
-    PassPlan,
-    common_layout,
-)
 from danetc.runtime.layers.registered import Registration
-from danetc.runtime.layers.statistics import (
-    BATCH,
-    SYNC,
-    Affine,
-    Norm,
-    affine,
-    is_standard,
-    maps,
-    mode_of,
-    norm_backward,
-    unmapped,
-)
-from danetc.runtime.layers.sync import input_gradient
-from danetc.runtime.layers.tape import BY_OPERATION, Note, Output, tape
+from danetc.runtime.layers.replay import BY_OPERATION, Output, ReplayEntry, replay_log
+from danetc.runtime.layers.statistics import SYNC, Norm, is_standard, mode_of
 from danetc.runtime.model.stepping import is_later_step
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What calls of a fusion group have in common.
-
-    ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
-    memory, ``timeless`` that the output does not vary either.
-    """
-
-    kernel: CompiledGroup
-    terms: tuple[Term, ...]
-    steps: int
-    kinds: tuple[Kind, ...]
-    modes: tuple[str, ...]
-    last: bool
-    timeless: bool
-
-
-@lru_cache(maxsize=1024)
-def _plan(
-    make: Callable[[str, tuple[Term, ...], int], CompiledGroup],
-    program: str,
-    normed: tuple[bool, ...],
-    static: tuple[bool, ...],
-    steps: int,
-    kinds: tuple[Kind, ...],
-    modes: tuple[str, ...],
-    last: bool,
-    timeless: bool,
-) -> _Plan:
-    terms = tuple(map(Term, normed, static))
-    return _Plan(make(program, terms, steps), terms, steps, kinds, modes, last, timeless)
-
-
-class _Call:
-    """One call of a fusion group by kernels: its inputs as ``flat_view`` has them, what its norms do to them, and
-    the output where a first run has noted it."""
-
-    __slots__ = ("affines", "flats", "known", "plan")
-
-    def __init__(
-        self,
-        plan: _Plan,
-        flats: Sequence[Tensor],
-        affines: Sequence[Affine],
-        known: Output | None,
-    ) -> None:
-        self.plan, self.flats, self.affines, self.known = plan, flats, affines, known
-
-    def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        """The output, [T, N, ...]."""
-        plan, x = self.plan, inputs[0]
-        shape: Sequence[int]
-        if all(term.static for term in plan.terms):
-            shape = x.shape if plan.timeless else (plan.steps, *x.shape)
-        else:
-            places = [place for place, term in enumerate(plan.terms) if not term.static]
-            shape = inputs[places[0]].shape
-        if self.known is not None:
-            return self.known.restore(x, shape).view(shape)
-        scales, shifts = columns(self.affines, plan.last)
-        (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *params)
-        if plan.last:
-            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
-        return out.view(shape)
-
-
-class _FusionGroup(torch.autograd.Function):
-    """A fusion group with its backward pass. Takes inputs, weights and biases of norms, parameters."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
-        plan = call.plan
-        count, norms = len(plan.terms), len(plan.modes)
-        inputs, params = tensors[:count], tensors[count + 2 * norms :]
-        out = call.run(inputs, params)
-        ctx.plan = plan
-        ctx.kept = [SavedTensor(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
-        # A segment that is to run again keeps its own inputs, not what those were joined of.
-        whole = tape() is not None
-        kept: list[Tensor] = []
-        for each, x in zip(ctx.kept, inputs, strict=True):
-            kept += [each.save(x)] if whole else each.split(x)
-        for known in call.affines:
-            kept += known
-        ctx.save_for_backward(*kept, *tensors[count : count + norms], *params)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order(grads[0])
-        plan: _Plan = ctx.plan
-        saved, place, inputs, affines = ctx.saved_tensors, 0, [], []
-        for kept in ctx.kept:
-            inputs.append(kept.join(saved[place : place + kept.count]))
-            place += kept.count
-        for _ in plan.modes:
-            affines.append(Affine(*saved[place : place + 4]))
-            place += 4
-        weights, params = saved[place : place + len(affines)], saved[place + len(affines) :]
-        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
-        grad = flat_view(grads[0], Term(False, plan.timeless), plan.last)
-        if plan.timeless:
-            grad = grad.unsqueeze(0)
-        scales, shifts = columns(affines, plan.last)
-        results = list(plan.kernel.backward(grad, *flats, *scales, *shifts, *params))
-        varying = None if all(term.static for term in plan.terms) else results.pop(0)
-        static = results.pop(0) if any(term.static for term in plan.terms) else None
-        grad_inputs, grad_weights, grad_biases = [], [], []
-        norm = 0
-        for x, flat, term in zip(inputs, flats, plan.terms, strict=False):
-            source = static if term.static else varying
-            assert source is not None
-            if source.dtype != x.dtype:
-                source = source.to(x.dtype)
-            if term.normed:
-                source, dw, db = _norm_backward(
-                    source, flat, weights[norm], affines[norm], plan.modes[norm], plan.last
-                )
-                grad_weights.append(dw)
-                grad_biases.append(db)
-                norm += 1
-            grad_inputs.append(unflat(source, x, plan.last))
-        return (None, *grad_inputs, *grad_weights, *grad_biases, *results)
-
-
-def _norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, known: Affine, mode: str, last: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a norm's input, weight and bias, of inputs as ``flat_view`` has them."""
-    grad, x = (value.view(-1, *value.shape[-2:]) for value in (grad, x))
-    if mode != SYNC:
-        return norm_backward(grad, x, weight, known, mode == BATCH, last)
-    dx, dw, db = input_gradient(maps(grad, last), maps(x, last), weight, known.mean, known.inverse)
-    return unmapped(dx, last), dw, db
-
-
-# -- the layer -------------------------------------------------------------------------------------
 
 
 class FusedNeuron(Neuron):
     """A neuron with the sum and the norms before it.
 
-    Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
-    goes through, or None. The norms are registered elsewhere in the model, where the spec has them;
-    ``_bind`` says where, and each call uses what is registered there at that moment. ``kinds`` says what is known of each input, which may be kept in bits,
-    ``output_kind`` the same of the output. What is joined of others may come in parts
-    (``SideBySide``). Run again by ``recompute``, it gives the output that it noted and takes no
-    statistics anew.
+    Its inputs are the terms of the sum, from the left; ``norms`` has the norm of each term, or None. The norms are
+    registered elsewhere in the model; ``_bind`` says where, and each call uses the modules registered there at
+    that moment. ``kinds`` describes the inputs, which may be packed for backward, and ``output_kind`` the output. An
+    input may be a lazy concatenation.
 
-    Norms, sum and neuron are called one by one where torch.compile, torch.export or fx trace the
-    model (the compiler fuses them itself, and a trace has all parameters), and where one of them is
-    not as it was built (``_is_standard``): replaced, parametrized, with hooks, or with tensors that
-    kernels do not take.
+    In a folded model, if ``added``, one more first input is added to the spikes; the output is written over the
+    term ``owned``, if any, which no other layer reads.
+
+    Norms, sum and neuron run one by one if torch.compile, torch.export or fx trace the model (the compiler fuses
+    them itself, and a trace has all parameters), and if one of them is not as it was built (``_is_standard``).
     """
 
     def __init__(
@@ -225,22 +69,23 @@ class FusedNeuron(Neuron):
         steps: int,
         rank: int,
         norms: Sequence[Norm | None],
-        kinds: Sequence[Kind],
+        kinds: Sequence[Kind] = (),
         output_kind: Kind = ANALOG,
         size: Sequence[int] = (),
+        owned: int | None = None,
+        added: bool = False,
     ) -> None:
         super().__init__(program, steps, rank, *size)
-        self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
-        parsed = read_program(program)
-        self._shapes = [torch.Size(item.shape(tuple(size), steps)) for item in parsed.learnables]
-        self._built = tuple(norms)
+        learnables = read_program(program).learnables
+        self._shapes = [torch.Size(item.shape(tuple(size), steps)) for item in learnables]
+        self._built: tuple[Any, ...] = (*[None] * added, *norms)
         self._places: tuple[Registration | None, ...] = ()
-        self._normed = tuple(norm is not None for norm in norms)
-        self._step_terms = tuple(Term(normed, True) for normed in self._normed)
-        self._added = False
-        self._kinds = tuple(kinds)
+        self._normed = tuple(norm is not None for norm in self._built)
+        self._kinds = tuple(kinds) or (ANALOG,) * len(self._built)
         self._output_kind = output_kind
-        self._passes: dict[tuple[Any, ...], PassPlan | None] = {}
+        self._owned = None if owned is None else owned + added
+        self._added = added
+        self._plans: dict[tuple[Any, ...], NativePlan | None] = {}
         self._streamed: tuple[Any, ...] | None = None
 
     def _bind(self, places: Sequence[Registration | None]) -> None:
@@ -249,7 +94,7 @@ class FusedNeuron(Neuron):
 
     @property
     def _norms(self) -> tuple[Any, ...]:
-        """For each term the module it goes through at this moment, or None."""
+        """The norm of each term at this moment, or None."""
         if not self._places:
             return self._built
         return tuple(
@@ -261,63 +106,65 @@ class FusedNeuron(Neuron):
 
     @property
     def _is_group(self) -> bool:
-        """Whether there is more than the neuron in it."""
+        """True if the layer is more than a neuron."""
         return self._added or len(self._normed) > 1 or self._normed[0]
 
     def replace_norms(self, new: Callable[[nn.Module], Any]) -> None:
         """Use ``new(norm)`` in place of each norm, wherever that is registered."""
         self._built = tuple(norm if norm is None else new(norm) for norm in self._norms)
-        self._places, self._passes = (), {}
+        self._places, self._plans = (), {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without libraries, which belong to this process."""
+        return {**self.__dict__, "_plans": {}, "_streamed": None}
+
+    # -- a call ------------------------------------------------------------------------------------
 
     def forward(self, *values: Value, is_driven: bool = False) -> Tensor:
         if is_driven:
             return super().forward(*[whole(x) for x in values])
-        # (Lists, since a generator for each layer takes longer than what it asks.)
+        # (Lists, because a generator per layer takes longer than the check.)
         if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
-        modules = self._norms
-        notes = tape()
-        note = notes.read() if notes is not None and notes.replaying else None
-        # (A second run goes as the first one went: hooks may be gone by then.)
-        if note is BY_OPERATION or (note is None and not self._is_standard(modules, values)):
-            if notes is not None and note is None:
-                notes.write(BY_OPERATION)
+        norms = self._norms
+        log = replay_log()
+        entry = log.read() if log is not None and log.replaying else None
+        # (The second run follows the first one: hooks may be gone by then.)
+        if entry is BY_OPERATION or (entry is None and not self._is_standard(norms, values)):
+            if log is not None and entry is None:
+                log.write(BY_OPERATION)
             return self._by_operation(values)
-        norms = [norm for norm in modules if norm is not None]
-        weights = [*[norm.weight for norm in norms], *[norm.bias for norm in norms]]
-        params = self.flat_params(False)
-        terms = distinct([parts_of(x) for x in values])
-        plan = self._pass(terms, weights + params)
-        call: OnePass | _Call
-        function: type[torch.autograd.Function]
-        if plan is not None:
-            parts = [part for parts in terms for part in parts]
-            inputs = [part.tensor for part in parts]
-            call, function = OnePass(plan, parts, norms, note), OnePassFunction
-        else:
-            inputs = [whole(x) for x in values]
-            call, function = self._call(inputs, note), _FusionGroup
-            params = self.flat_params(call.plan.last)
+        present = [norm for norm in norms if norm is not None]
+        weights = [*[norm.weight for norm in present], *[norm.bias for norm in present]]
+        params = self._flat_learnables()
+        native = self._native_call(values, present, [*weights, *params], entry)
+        call = native or self._kernel_call([whole(x) for x in values], present, entry)
+        inputs = call.inputs
         tensors = [*inputs, *weights, *params]
         if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
-            out: Tensor = function.apply(call, *tensors)
+            out: Tensor = GroupFunction.apply(call, *tensors)
+        elif native is not None:
+            out = native.run(inputs, params, self._output_place(native))
         else:
             out = call.run(inputs, params)
-        if notes is not None and note is None:
-            notes.write(Note(call.affines, Output.of(out, self._output_kind)))
+        if log is not None and entry is None:
+            log.write(ReplayEntry(call.affines, Output.of(out, self._output_kind)))
         return out
 
     def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
-        """Whether kernels compute what the ``norms`` and this neuron do to ``values``.
+        """True if fused code computes what the ``norms`` and this neuron do to ``values``.
 
-        It is the one condition for compiled and native code: without it every module is called.
+        It is the only condition for compiled and native code.
         """
         for built, norm, value in zip(self._built, norms, values, strict=True):
-            parts = [p.original for p in value.parts] if isinstance(value, SideBySide) else [value]
-            x = parts[0]
+            if isinstance(value, LazyConcatenation):
+                slices = [each.original for each in value.slices]
+            else:
+                slices = [value]
+            x = slices[0]
             if not (x.is_cpu or x.is_cuda):
                 return False
-            if not all([is_known(each) and not each.is_neg() for each in parts]):  # noqa: C419
+            if not all([is_known(each) and not each.is_neg() for each in slices]):  # noqa: C419
                 return False
             if built is not None and not is_standard(norm, type(built), x):
                 return False
@@ -334,115 +181,124 @@ class FusedNeuron(Neuron):
         out = super().forward(self._sum(inputs))
         return inputs[0] + out if self._added else out
 
-    def _pass(self, terms: Sequence[Parts], others: Sequence[Tensor]) -> PassPlan | None:
-        """Of what is done in one pass; None where kernels do it."""
-        if not (compiled.COMPILE and native.LIBRARIES) or self._make is not fusion_kernel:
-            return None
-        parts = [part for parts in terms for part in parts]
-        if not (all([part.is_plain for part in parts]) and all([is_plain(x) for x in others])):  # noqa: C419
-            return None
-        counts = tuple([len(each) for each in terms])
-        arrangements = tuple([part.arrangement for part in parts])
-        modes = self._modes()
-        key = counts, arrangements, modes, torch.get_num_threads(), is_fake(parts[0].tensor)
-        if key not in self._passes:
-            self._passes[key] = self._found(terms, modes)
-        return self._passes[key]
+    def _flat_learnables(self, now: int | None = None) -> list[Tensor]:
+        """The learnables, with those of each time step one by one; only those of the step ``now`` if given."""
+        if now is not None:
+            return kernel(self.program).at(self.params(), now)
+        if not self._per_step:
+            return self.params()
+        learnables = read_program(self.program).learnables
+        found: list[Tensor] = []
+        for item, p in zip(learnables, self.params(), strict=True):
+            found += p.unbind(0) if item.per_step else (p,)
+        return found
 
-    def _found(self, terms: Sequence[Parts], modes: tuple[str, ...]) -> PassPlan | None:
-        channels = sum(part.arrangement.shape[-self.rank] for part in terms[0])
-        last = common_layout([part for parts in terms for part in parts], channels)
-        are_mixed = any(len({len(part.arrangement.shape) for part in parts}) > 1 for parts in terms)
-        if last is None or are_mixed or SYNC in modes:
+    def _form(self, inputs: Sequence[Tensor]) -> tuple[tuple[Term, ...], int, bool]:
+        """The terms, T, and whether the output does not vary."""
+        static = [x.dim() == self.rank + 1 for x in inputs]
+        lengths = {len(x) for x, same in zip(inputs, static, strict=True) if not same}
+        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
+        steps = lengths.pop() if lengths else 1 if timeless else self.steps
+        return tuple(map(Term, self._normed, static)), steps, timeless
+
+    def _kernel_call(
+        self, inputs: Sequence[Tensor], norms: Sequence[Norm], entry: ReplayEntry | None
+    ) -> KernelCall:
+        terms, steps, timeless = self._form(inputs)
+        group = fusion_kernel(self.program, terms, steps, self._added)
+        modes = tuple(map(mode_of, norms))
+        last = any(is_last(x) for x in inputs)
+        plan = KernelPlan(group, terms, steps, self._kinds, modes, last, timeless)
+        return KernelCall(plan, inputs, norms, entry)
+
+    def _native_call(
+        self,
+        values: Sequence[Value],
+        norms: Sequence[Norm],
+        others: Sequence[Tensor],
+        entry: ReplayEntry | None = None,
+        is_step: bool = False,
+    ) -> NativeCall | None:
+        """The call by a library; None if a kernel has to run it. A single step carries states."""
+        terms = distinct([slices_of(x) for x in values])
+        slices = [each for term in terms for each in term]
+        x = slices[0].original
+        if not compiled.COMPILE or not x.is_cpu or "cpu" in compiled.DEVICES:
             return None
-        static, steps, timeless = self._form([parts[0].original for parts in terms])
-        wanted = Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
-        if is_fake(terms[0][0].tensor):
-            group = group_form(wanted)
+        modes = tuple(map(mode_of, norms))
+        dtypes = {each.dtype for each in slices}
+        if None in dtypes or SYNC in modes or any(p.dtype is not torch.float32 for p in others):
+            notice(
+                "on a CPU, fused layers run operation by operation unless their inputs are float32 or "
+                "bfloat16, their parameters float32, and their norms those of one process"
+            )
+            return None
+        last = slices[0].layout.is_last
+        same = all([each.layout.is_last if last else each.layout.is_first for each in slices])  # noqa: C419
+        ranks = [{len(each.layout.shape) for each in term} for term in terms]
+        if len(dtypes) > 1 or not same or any(len(each) > 1 for each in ranks):
+            dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
+            terms = [(Slice(laid_out(whole(x).to(dtype), last)),) for x in values]
+            slices = [each for term in terms for each in term]
+        layouts = tuple([each.layout for each in slices])
+        counts = tuple([len(term) for term in terms])
+        form = slices[0].dtype, torch.get_num_threads(), is_fake(x), is_step
+        key = counts, layouts, modes, *form
+        if key not in self._plans:
+            self._plans[key] = self._plan(terms, norms, modes, last, is_step)
+        plan = self._plans[key]
+        return None if plan is None else NativeCall(plan, slices, norms, entry)
+
+    def _plan(
+        self,
+        terms: Sequence[Slices],
+        norms: Sequence[Norm],
+        modes: tuple[str, ...],
+        last: bool,
+        is_step: bool,
+    ) -> NativePlan | None:
+        first = terms[0][0].original
+        if not first.numel():
+            return None
+        if is_step:
+            forms, steps, timeless = tuple(Term(n, True) for n in self._normed), 1, True
         else:
-            call = upcoming.call_under_way()
+            forms, steps, timeless = self._form([term[0].original for term in terms])
+        half = terms[0][0].dtype is torch.bfloat16
+        key = GroupKey(self.program, forms, steps, last, half, self._added, is_step)
+        if is_fake(first):
+            group = group_form(key)
+        else:
+            call = prefetch.call_under_way()
             layers = [] if call is None else list(call.model.modules())
-            others = [x._likely(steps, last) for x in layers if isinstance(x, FusedNeuron)]
-            group = native_group(wanted, others)
+            group = native_group(
+                key, [x._likely(key) for x in layers if isinstance(x, FusedNeuron)]
+            )
         if group is None:
             return None
+        static = [term.static for term in forms if term.normed]
         repeats = [
             norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
-            for norm, same in zip(self._norms, static, strict=True)
-            if norm is not None
+            for norm, same in zip(norms, static, strict=True)
         ]
-        return PassPlan.of(
-            group, wanted, terms, steps, self._kinds, modes, tuple(repeats), last, timeless
-        )
+        return NativePlan.of(group, key, terms, self._kinds, modes, tuple(repeats), timeless)
 
-    def _likely(self, steps: int, last: bool) -> Wanted:
-        """The library that this layer is going to want, as far as its norms say."""
-        static = [isinstance(norm, StaticBatchNorm2d) for norm in self._norms]
-        return Wanted(self.program, tuple(map(Term, self._normed, static)), steps, last)
+    def _likely(self, key: GroupKey) -> GroupKey:
+        """The library that this layer will need where another one needs ``key``, as far as its norms tell."""
+        static = [key.carries or isinstance(norm, StaticBatchNorm2d) for norm in self._norms]
+        terms = tuple(map(Term, self._normed, static))
+        return key._replace(program=self.program, terms=terms, added=self._added)
 
-    def _call(self, inputs: Sequence[Tensor], note: Note | None) -> _Call:
-        plan = self._planned(inputs)
-        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
-        if note is not None:
-            return _Call(plan, flats, note.affines, note.output)
-        return _Call(plan, flats, self._affines(self._norms, flats, plan.terms, plan.last), None)
+    def _output_place(self, call: NativeCall) -> int | None:
+        """The input to write the output over."""
+        place = self._owned
+        fits = place is not None and call.inputs[place].shape == call.plan.shape
+        return place if fits else None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without libraries, which stay in this process."""
-        return {**self.__dict__, "_passes": {}, "_streamed": None}
-
-    def _form(self, inputs: Sequence[Tensor]) -> tuple[tuple[bool, ...], int, bool]:
-        """Which inputs are static, for how many steps it runs, and whether the output does not vary."""
-        static = tuple([x.dim() == self.rank + 1 for x in inputs])
-        lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
-        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
-        return static, lengths.pop() if lengths else 1 if timeless else self.steps, timeless
-
-    def _modes(self) -> tuple[str, ...]:
-        return tuple([mode_of(norm) for norm in self._norms if norm is not None])
-
-    def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
-        """What this call has in common with others."""
-        static, steps, timeless = self._form(inputs)
-        return _plan(
-            self._make,
-            self.program,
-            self._normed,
-            static,
-            steps,
-            self._kinds,
-            self._modes(),
-            any(is_last(x) for x in inputs),
-            timeless,
-        )
-
-    def flat_params(self, last: bool, now: int | None = None) -> list[Tensor]:
-        """The learnables as kernels take them: scalars, and of each channel [C, 1] or [C]; those
-        that each time step has one by one, or those of the step ``now``."""
-        each: Iterable[Tensor]
-        if now is None:
-            items = zip(read_program(self.program).learnables, self.params(), strict=True)
-            each = chain.from_iterable(p.unbind(0) if item.per_step else (p,) for item, p in items)
-        else:
-            each = kernel(self.program).at(self.params(), now)
-        return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in each]
-
-    def _affines(
-        self,
-        norms: Sequence[Any],
-        flats: Sequence[Tensor],
-        terms: Sequence[Term],
-        last: bool,
-    ) -> list[Affine]:
-        """What each norm does to its input; in training the running statistics move."""
-        return [
-            affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
-            for x, norm, term in zip(flats, norms, terms, strict=True)
-            if norm is not None
-        ]
+    # -- a step of a stream ------------------------------------------------------------------------
 
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
-        """As ``Neuron.advance``; in one kernel where no gradients are wanted."""
+        """As ``Neuron.advance``; in one pass if no gradients are needed."""
         inputs = [whole(x) for x in values]
         norms = None
         if not (torch.is_grad_enabled() or is_traced()):
@@ -454,35 +310,61 @@ class FusedNeuron(Neuron):
         if norms is None:
             out, after = super().advance(inputs, before)
             return inputs[0] + out if self._added else out, after
-        step_number, states = (before or (0, None)) if self._per_step else (0, before)
-        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
-        terms, layout = self._step_terms, step_layout(shape, last)
-        flats = [layout.flat_view(x) for x in inputs]
-        scales, shifts = columns(self._affines(norms, flats, terms, last), last)
-        step = step_kernel(self.program, terms, self._added)
-        if states is None:
-            known = kernel(self.program).initial_states(wide(flats[self._added]))
+        number, states = (before or (0, None)) if self._per_step else (0, before)
+        params = self._flat_learnables(number)
+        present = [norm for norm in norms if norm is not None]
+        call = self._native_call(inputs, present, params, is_step=True)
+        if call is None:
+            out, after = self._step_by_kernel(inputs, present, params, states)
         else:
-            known = [layout.flat_view(state) for state in states]
-        params = self.flat_params(last, step_number)
-        results = apart(step(*flats, *known, *scales, *shifts, *params), flats)
-        out, *states = [value.as_strided(shape, layout.strides) for value in results]
-        return out, (step_number + 1, states) if self._per_step else states
+            out, after = self._step_by_library(call, params, states)
+        return out, (number + 1, after) if self._per_step else after
+
+    def _step_by_library(
+        self, call: NativeCall, params: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        shape, last = call.plan.shape, call.plan.key.channels_last
+        count = len(kernel(self.program).program.states)
+        before = [laid_out(state, last) for state in states] if states else [None] * count
+        if any(x is not None and (x.shape, x.dtype) != (shape, torch.float32) for x in before):
+            raise RuntimeError(f"the states of a stream are not those of frames {list(shape)}")
+        after = [new_value(shape, call.table, last) for _ in range(count)]
+        out = call.run(call.inputs, params, self._output_place(call), [*before, *after])
+        return out, after
+
+    def _step_by_kernel(
+        self,
+        inputs: Sequence[Tensor],
+        norms: Sequence[Norm],
+        params: Sequence[Tensor],
+        states: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
+        terms = tuple(Term(normed, True) for normed in self._normed)
+        flats = [flat_view(x, Term(False, True), last) for x in inputs]
+        scales, shifts = columns(affines_of(norms, flats, terms, last), last)
+        if states:
+            before = [flat_view(state, Term(False, True), last) for state in states]
+        else:
+            before = kernel(self.program).initial_states(to_accumulate_dtype(flats[self._added]))
+        step = step_kernel(self.program, terms, self._added)
+        results = step(*flats, *before, *scales, *shifts, *flat_params(params, last))
+        out, *after = [unflat(x, shape, last) for x in separate(results, flats)]
+        return out, after
+
+    # -- operation by operation --------------------------------------------------------------------
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
     def _drive(self, *values: Value) -> Tensor:
-        """What drives the neuron, for another module in its place."""
+        """The sum, for another module in the neuron's place."""
         return self._sum([whole(x) for x in values])
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
-        """What drives the neuron, operation by operation."""
-        return self._driven(inputs, self._norms)
-
-    def _driven(self, inputs: Sequence[Tensor], norms: Sequence[nn.Module | None]) -> Tensor:
+        """The sum of the terms, operation by operation."""
         terms = []
-        for x, norm in zip(inputs, norms, strict=True):
+        for x, norm in zip(inputs[self._added :], self._norms[self._added :], strict=True):
             if norm is None or isinstance(norm, StaticBatchNorm2d):
                 terms.append(x if norm is None else norm(x))
             else:

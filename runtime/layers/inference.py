@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.fusion_group import (
-    CompiledGroup,
-    FusionKernel,
-    Term,
-    fusion_kernel,
-)
-from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import sparse
-from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.joined import Value, whole
 from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
-from danetc.runtime.layers.layouts import columns, flat_view
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
-from danetc.runtime.layers.statistics import Norm
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.stepping import States
 
@@ -102,127 +89,6 @@ def _packing() -> _Packing:
         find("ops.mkldnn._reorder_linear_weight").default,
         find("ops.mkldnn._linear_pointwise").default,
     )
-
-
-class InferenceNeuron(FusedNeuron):
-    """A neuron with the sum and the norms before it, and perhaps an addition behind it.
-
-    If ``added``, the first input is what is added to the spikes; the others are the terms of the
-    sum. The term ``owned``, if any, belongs to this layer alone: the output is written in its place.
-    """
-
-    def __init__(
-        self,
-        program: str,
-        steps: int,
-        rank: int,
-        norms: Sequence[Norm | None],
-        owned: int | None = None,
-        added: bool = False,
-        size: Sequence[int] = (),
-    ) -> None:
-        norms = [None] * added + [*norms]
-        super().__init__(program, steps, rank, norms, [ANALOG] * len(norms), size=size)
-        self._owned = owned
-        self._added = added
-        if added:
-            self._make = summed_kernel
-
-    def forward(self, *values: Value, is_driven: bool = False) -> Tensor:
-        if is_driven:
-            return super().forward(*values, is_driven=True)
-        inputs = [whole(x) for x in values]
-        if internals.is_traced() or any(isinstance(x, fx.Proxy) for x in inputs):
-            return self._by_operation(inputs)
-        place = None if self._owned is None else self._owned + self._added
-        alike = len({x.dtype for x in inputs}) == 1
-        if (
-            place is None
-            or not alike
-            or inputs[place].dim() == self.rank + 1
-            or not self._is_standard(self._norms, inputs)
-        ):
-            return super().forward(*inputs)
-        return self._in_place(inputs, place)
-
-    def _in_place(self, inputs: Sequence[Tensor], place: int) -> Tensor:
-        plan = self._planned(inputs)
-        terms, last = plan.terms, plan.last
-        flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
-        scales, shifts = columns(self._affines(self._norms, flat, terms, last), last)
-        out, shape = flat.pop(place), inputs[place].shape
-        kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
-        kernel(*out.unbind(0), *flat, *scales, *shifts, *self.flat_params(last))
-        if last:
-            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
-        return out.view(shape)
-
-    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
-        return self._driven(inputs[self._added :], self._norms[self._added :])
-
-
-@lru_cache(maxsize=512)
-def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> CompiledGroup:
-    """The forward kernel of a fusion group, the terms behind the first, that adds the first to the spikes."""
-    plain = fusion_kernel(program, terms[1:], steps)
-    assert isinstance(plain.forward, CompiledFunction)
-    group = plain.forward.function
-
-    def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        (spikes,) = group(*values[1:])
-        return (values[0] + spikes,)
-
-    varying = (not terms[0].static, *plain.forward.varying)
-    text = f"{plain.forward.text}, plus {terms[0]}"
-    name = f"{plain.forward.name}, plus a value"
-    recipe = partial(_forward_of, program, terms, steps)
-    return CompiledGroup(CompiledFunction(forward, name, varying, text, recipe=recipe), _none)
-
-
-def _forward_of(program: str, terms: tuple[Term, ...], steps: int) -> CompiledFunction:
-    found = summed_kernel(program, terms, steps).forward
-    assert isinstance(found, CompiledFunction)
-    return found
-
-
-def _none(*values: Tensor) -> Sequence[Tensor]:
-    raise RuntimeError("a folded model gives no gradients")
-
-
-@lru_cache(maxsize=512)
-def in_place_kernel(
-    program: str, terms: tuple[Term, ...], steps: int, place: int, added: bool
-) -> CompiledFunction:
-    """The forward kernel of a fusion group that writes its output over the input ``place``.
-
-    Takes the steps of that input, each [N, C, L], then the other inputs, scales, shifts and
-    parameters as other kernels of fusion groups do. If ``added``, the first term is added to the spikes.
-    """
-    group = FusionKernel(kernel(program), terms[added:], steps)
-
-    def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        outputs = values[:steps]
-        rest: list[Any] = list(values[steps:])
-        rest.insert(place, outputs)
-        currents, params = group.currents(rest[added:])
-        states = group.neuron.initial_states(currents[0])
-        keeps = (
-            group.neuron.program.keeps_input
-        )  # else the next step reads what was written over it
-        for t, (x, out) in enumerate(zip(currents, outputs, strict=True)):
-            x = x.clone() if keeps else x
-            s, *states = group.neuron.step(x, *states, *params[t])
-            if added:
-                s = wide(rest[0] if terms[0].static else rest[0][t]) + s
-            out.copy_(s)
-        return ()
-
-    others = [not term.static for i, term in enumerate(terms) if i != place]
-    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
-    text = f"{group.text}, {terms}, in place of {place}, added {added}"
-    varying = (*[False] * steps, *others)
-    recipe = partial(in_place_kernel, program, terms, steps, place, added)
-    return CompiledFunction(forward, f"{name}, in place, T = {steps}", varying, text, recipe=recipe)
 
 
 @dataclass(frozen=True, slots=True)

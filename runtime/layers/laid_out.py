@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels import compiled, native
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
-from danetc.runtime.layers.layouts import arrangement_of
+from danetc.runtime.layers.layouts import layout_of
 from danetc.runtime.model.stepping import is_later_step
 
 WHOLE, LATER = 2**18, 2**12
@@ -44,7 +44,7 @@ class Layouts:
         self.of = of
         self.by_name: dict[str, Any] = {}
         self._windows, self._next = _WINDOWS if weight.nbytes <= WHOLE else 1, 0
-        arrangement = arrangement_of(weight)
+        arrangement = layout_of(weight)
         is_dense = arrangement.is_first or arrangement.is_last
         self._digest = _function() if is_dense else None
         self._table: Any = _crc(weight) if self._digest is None else (ctypes.c_uint32 * _TABLE)()
@@ -109,7 +109,7 @@ def _crc(weight: Tensor) -> int:
 
 @lru_cache(maxsize=1)
 def _library() -> Callable[..., int] | None:
-    made = native.library("digest.cpp", native.text("digest.cpp"))
+    made = native.library("the digest of weights", native.source("digest.cpp"))
     if made is None:
         return None
     function = made.digest
@@ -120,4 +120,4 @@ def _library() -> Callable[..., int] | None:
 
 
 def _function() -> Callable[..., int] | None:
-    return _library() if compiled.COMPILE and native.LIBRARIES else None
+    return _library() if compiled.COMPILE else None

@@ -1,10 +1,9 @@
-"""Values [T, N, C, ...] as kernels of fusion groups take them, with channels before or behind the pixels."""
+"""Memory layouts of values [T, N, C, ...]: channels before the pixels, or last."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +13,15 @@ from danetc.runtime.layers.statistics import Affine
 
 
 def is_last(x: Tensor) -> bool:
-    """Whether channels come last in memory: the strides of torch.channels_last, with T or not."""
+    """True if channels come last in memory: the strides of torch.channels_last, with or without T."""
     return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
 
 
-class Arrangement:
-    """Sizes of a value, and how it lies in memory without gaps: with its dimensions in their order
-    (``is_first``), or as [..., H, W, C] (``is_last``).
+class MemoryLayout:
+    """Shape of a value, and whether it is dense with its dimensions in order (``is_first``) or as
+    [..., H, W, C] (``is_last``).
 
-    Values that are alike in these have one object: in the key of a table it is found sooner than they are.
+    Equal layouts are one object, which makes them cheap keys of a dictionary.
     """
 
     __slots__ = ("is_first", "is_last", "shape")
@@ -34,88 +33,63 @@ class Arrangement:
         self.is_last = len(shape) > 3 and like.movedim(-3, -1).is_contiguous()
 
 
-def arrangement_of(x: Tensor) -> Arrangement:
-    return _arrangement(x.shape, x.stride())
+_layout = lru_cache(maxsize=4096)(MemoryLayout)
 
 
-_arrangement = lru_cache(maxsize=4096)(Arrangement)
+def layout_of(x: Tensor) -> MemoryLayout:
+    return _layout(x.shape, x.stride())
 
 
 def is_dense_last(x: Tensor) -> bool:
-    """Whether ``x`` lies in memory as [..., H, W, C], without gaps."""
-    return arrangement_of(x).is_last
+    """True if ``x`` is dense in memory as [..., H, W, C]."""
+    return layout_of(x).is_last
 
 
 def laid_out(x: Tensor, last: bool) -> Tensor:
-    """``x`` with its channels last in memory, or all dimensions in their order."""
+    """Return ``x``, copied if necessary, with channels last in memory or all dimensions in order."""
     if not last:
         return x.contiguous()
     return x if is_dense_last(x) else x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def new_value(shape: torch.Size, like: Tensor, last: bool) -> Tensor:
-    """One without values, in a layout."""
+    """Return an uninitialised value in a layout."""
     return like.new_empty_strided(shape, strides_of(shape)) if last else like.new_empty(shape)
 
 
 @lru_cache(maxsize=1024)
 def strides_of(shape: torch.Size) -> tuple[int, ...]:
-    """Those of [..., C, H, W] with channels last in memory."""
+    """Return the strides of [..., C, H, W] with channels last in memory."""
     *lead, channels, height, width = shape
     like = torch.empty(*lead, height, width, channels, device="meta")
     return like.movedim(-1, -3).stride()
 
 
-def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
-    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
+# -- as kernels of ``fusion_group`` take values ------------------------------------------------------
 
-    With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
-    otherwise.
+
+def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
+    """Return [N, C, L] for a static input and [T, N, C, L] for one that varies, contiguous; L = 1 for vectors.
+
+    With channels last [N, L, C] or [T, N, L, C]. Copies only if ``x`` has another layout.
     """
     lead = x.shape[: 1 if term.static else 2]
     channels, length = x.shape[len(lead)], x.shape[len(lead) + 1 :].numel()
     if last:
         return x.movedim(len(lead), -1).reshape(*lead, length, channels).contiguous()
-    if x.is_contiguous():
-        return x.view(*lead, channels, length)  # the common case, and each call counts
     return x.reshape(*lead, channels, length).contiguous()
 
 
-def unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
-    """The other way round: in the shape of ``like``."""
+def unflat(flat: Tensor, shape: Sequence[int], last: bool) -> Tensor:
+    """The inverse of ``flat_view``, to a shape [..., C, H, W] or [..., C]."""
     if not last:
-        return flat.view(like.shape)
-    *lead, channels, height, width = like.shape
-    return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
+        return flat.view(*shape)
+    *lead, channels, height, width = shape
+    return flat.view(*lead, height, width, channels).movedim(-1, -3)
 
 
 def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
+    """Return scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
     if last:
         return [a.scale for a in affines], [a.shift for a in affines]
     return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
-
-
-class StepLayout(NamedTuple):
-    """How the values of one time step lie in memory: strides of [N, C, ...], and size and strides of the
-    same as kernels take them, [N, C, L] or [N, L, C]."""
-
-    strides: tuple[int, ...]
-    last: bool
-    flat: tuple[int, ...]
-    flat_strides: tuple[int, ...]
-
-    def flat_view(self, x: Tensor) -> Tensor:
-        """As the function of this name, in one operation where ``x`` lies so."""
-        if x.stride() == self.strides:
-            return x.as_strided(self.flat, self.flat_strides)
-        return flat_view(x, Term(False, True), self.last)
-
-
-@lru_cache(maxsize=512)
-def step_layout(shape: Sequence[int], last: bool) -> StepLayout:
-    like = torch.empty(shape, device="meta")
-    if last:
-        like = like.contiguous(memory_format=torch.channels_last)
-    flat = flat_view(like, Term(False, True), last)
-    return StepLayout(like.stride(), last, tuple(flat.shape), flat.stride())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from danetc.runtime.layers.layouts import arrangement_of, is_dense_last, laid_out, strides_of
+from danetc.runtime.layers.layouts import is_dense_last, laid_out, layout_of, strides_of
 
 MOST = 2**13
 """With channels last: up to how many pixels of all images, for several threads; for one it always is faster."""
@@ -36,7 +36,7 @@ def is_product(
         and x.shape[1] == channels
     ):
         return False
-    known = arrangement_of(x)
+    known = layout_of(x)
     if known.is_last:
         return x.numel() <= MOST * channels
     least = LEAST if x.element_size() > 2 else LEAST_OF_HALF

@@ -8,7 +8,7 @@ are the same bit for bit.
 
 The second run sees the random state, autocast and the buffers' values of the first, and writes to
 no buffer. Neurons whose output is whole-numbered note it in bits at the first run and do not
-compute it again (``tape``).
+compute it again (``replay``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
-from danetc.runtime.layers.tape import Tape, with_tape
+from danetc.runtime.layers.replay import ReplayLog, with_log
 
 
 class _AllFound(Exception):
@@ -53,7 +53,7 @@ class _Frame:
             p.untyped_storage()._cdata for module in modules for p in module.parameters()
         }
         self.inputs = [_keep(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
-        self.tape = Tape()
+        self.log = ReplayLog()
         self.before: dict[tuple[nn.Module, str], Tensor] = {
             (module, name): buffer.clone()
             for top in modules
@@ -85,11 +85,11 @@ class _Frame:
 
     def pack(self, x: Tensor) -> Tensor | _Slot:
         """What autograd holds for ``x``: itself where it is small, else a slot."""
-        self.tape.settle()
+        self.log.resolve()
         if self._is_small(x):
             return x
         self.sizes.append((x.shape, x.dtype))
-        self.tape.saved += 1
+        self.log.saved += 1
         return _Slot(self, len(self.sizes) - 1)
 
     def _is_small(self, x: Tensor) -> bool:
@@ -123,13 +123,13 @@ class _Frame:
             if place == len(self.sizes):
                 raise _AllFound
 
-        self.tape.rewind()
+        self.log.rewind()
         with ExitStack() as stack:
             for device, enabled, dtype, cached in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype, enabled, cached))
             stack.enter_context(self._random_state())
             stack.enter_context(_buffers_kept(self.modules, self.before))
-            stack.enter_context(with_tape(self.tape))
+            stack.enter_context(with_log(self.log))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(saved_tensors_hooks(catch, _not_asked))
             stack.enter_context(suppress(_AllFound))
@@ -205,7 +205,7 @@ def recomputed(
     frame = _Frame(run, inputs, kinds, modules)
     if random:
         frame.note_random(inputs)
-    with with_tape(frame.tape), saved_tensors_hooks(frame.pack, frame.unpack):
+    with with_log(frame.log), saved_tensors_hooks(frame.pack, frame.unpack):
         outputs = run(inputs)
-    frame.tape.finish()
+    frame.log.finish()
     return outputs

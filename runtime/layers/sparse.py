@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels import compiled
-from danetc.runtime.kernels.native import library, text
-from danetc.runtime.kernels.torch_internals import has_values
-from danetc.runtime.layers.joined import is_plain
+from danetc.runtime.kernels.native import library, source
+from danetc.runtime.kernels.torch_internals import has_values, is_known
 from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
@@ -42,7 +41,10 @@ def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tenso
         return None
     weight, bias = layer.weight, layer.bias
     if (
-        (bias is not None and not (is_plain(bias) and bias.is_contiguous()))
+        (
+            bias is not None
+            and not (is_known(bias) and bias.dtype is torch.float32 and bias.is_contiguous())
+        )
         or x.dim() != 4
         or not CHANNELS <= x.shape[1] == weight.shape[1]
         or x.numel() > VALUES
@@ -105,7 +107,7 @@ def _rows(weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _convolve() -> Callable[..., int] | None:
-    native = library("sparse.cpp", text("sparse.cpp"))
+    native = library("the convolution of spikes", source("sparse.cpp"))
     if native is None:
         return None
     function = native.convolve

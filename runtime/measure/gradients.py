@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.composed_operators import is_static
-from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.kernels.neuron_operators import inputs_over_time, is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
@@ -216,16 +216,16 @@ def _split_neuron(passed: _Passed) -> None:
     inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
     timeless = is_timeless(x, neuron.input_rank, neuron.program)
     grad = passed.grad.unsqueeze(0) if timeless else passed.grad
-    states = run.initial_states(wide(inputs[0]))
+    states = run.initial_states(to_accumulate_dtype(inputs[0]))
     history = [states]
     for t, x_t in enumerate(inputs[:-1]):
-        _, *states = run.step(wide(x_t), *states, *run.at(params, t))
+        _, *states = run.step(to_accumulate_dtype(x_t), *states, *run.at(params, t))
         history.append(list(states))
     incoming = [torch.zeros_like(state) for state in history[0]]
     none = [torch.zeros_like(state) for state in history[0]]
     for t in range(len(inputs) - 1, -1, -1):
-        above = wide(grad[t])
-        before = (wide(inputs[t]), *history[t], *run.at(params, t))
+        above = to_accumulate_dtype(grad[t])
+        before = (to_accumulate_dtype(inputs[t]), *history[t], *run.at(params, t))
         spatial = run.step_vjp(*before, above, *none)
         temporal = run.step_vjp(*before, torch.zeros_like(above), *incoming)
         count = len(incoming)

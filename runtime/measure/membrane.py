@@ -24,7 +24,7 @@ from danetc.dsl.neuron.program import (
 )
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import Instruction
-from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, wide
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype
 from danetc.runtime.kernels.neuron_operators import inputs_over_time
 from danetc.runtime.layers.neuron import Neuron
 
@@ -124,9 +124,9 @@ class Instrument:
         """
         params = [value.detach() for value in neuron.params()]
         inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
-        states = self.kernel.initial_states(wide(inputs[0]))
+        states = self.kernel.initial_states(to_accumulate_dtype(inputs[0]))
         for t, x_t in enumerate(inputs):
-            current, now = wide(x_t), self.kernel.at(params, t)
+            current, now = to_accumulate_dtype(x_t), self.kernel.at(params, t)
             _, *states = self.kernel.step(current, *states, *now)
             first = self.kernel.first(current)
             if isinstance(self.membrane, NoMembrane):

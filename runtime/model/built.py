@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx.graph import PythonCode
 
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.upcoming import call_of
+from danetc.runtime.kernels.prefetch import call_of
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.model.stepping import STEP, States, frame, step_code, step_under_way

@@ -66,7 +66,7 @@ def test_training_is_fused_by_default_and_close_to_eager(
 def test_without_a_compiler_training_is_eager_and_says_why(
     danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "lacking_compiler", lambda device: "no C++ compiler")
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
     result = danetc("train", quick, "--data", "digits", "--quiet", "-o", "run")
     assert result.status == 0
     assert result.err.count("note:") == 1

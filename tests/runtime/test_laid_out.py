@@ -13,7 +13,6 @@ from torch.nn.utils import parametrizations
 
 import danetc
 from danetc.compiler.emit.fx import emit
-from danetc.runtime.kernels import native
 from danetc.runtime.layers import laid_out, sparse
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import shake, text
@@ -202,4 +201,3 @@ def test_a_bias_may_lie_anywhere(uses: list[str]) -> None:
         assert found is None or torch.allclose(found, layer(spikes), atol=1e-6)
         layer.bias.data = layer.bias.data.double()  # type: ignore[union-attr]
         assert sparse.convolved(layer, spikes) is None
-    assert native.LIBRARIES

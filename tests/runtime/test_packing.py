@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
 from danetc.runtime.kernels import bit_packing
-from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts, pack, unpack
+from danetc.runtime.kernels.bit_packing import SavedTensor, pack, save_slices, unpack
 from tests.generating import examples
 
 DTYPES = (
@@ -157,9 +157,9 @@ def test_what_is_joined_is_kept_as_its_parts() -> None:
     """Once, however often it is joined; as it is after a change, and in bits where it has some."""
     a, b, c = (torch.randn(2, 3, channels, 4, 4) for channels in (1, 2, 3))
     ab = torch.cat([a, b], -3)
-    note_parts(ab, [a, b], -3)
+    save_slices(ab, [a, b], -3)
     abc = torch.cat([ab, c], -3)
-    note_parts(abc, [ab, c], -3)
+    save_slices(abc, [ab, c], -3)
     for x in (abc, abc.flatten(0, 1)):
         kept = SavedTensor(x, ANALOG)
         parts = kept.split(x)

@@ -577,7 +577,7 @@ def dense() -> tuple[Model, Model]:
             more="backbone layers = stage(dense(2), 3)",
         )
     )
-    assert "to_be_joined" in "".join(
+    assert "lazy_concat" in "".join(
         scope.code for scope in fused.modules() if isinstance(scope, fx.GraphModule)
     )
     return eager, fused

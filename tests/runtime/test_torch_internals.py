@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,14 +19,13 @@ import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import native, saved
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
-from danetc.runtime.layers import fused, inference, spike_conv
+from danetc.runtime.layers import inference, spike_conv
+from danetc.runtime.layers.concatenation import LazyConcatenation, shared_slice
 from danetc.runtime.layers.inference import InferenceConv2d
-from danetc.runtime.layers.joined import SideBySide, beside_others
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.training.distributed import communication
 from danetc.tasks.benchmark import bench
@@ -63,6 +61,8 @@ def names_in(tree: ast.AST) -> Iterator[str]:
                 yield from (each.name for each in names)
             case ast.ImportFrom(module=str(module), names=names, level=0):
                 yield from (f"{module}.{each.name}" for each in names)
+            case ast.Attribute(value=ast.Name("self" | "cls")):
+                pass
             case ast.Attribute(attr=attr) if attr in own:
                 yield f"torch.{attr}"
             case ast.Attribute():
@@ -114,10 +114,9 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
         missing_compiler.cache_clear()
         inference._can_pack.cache_clear()
         fusion_kernel.cache_clear()
-        fused._plan.cache_clear()
 
     clear()
-    monkeypatch.setattr(native, "LIBRARIES", False)  # they use few
+    monkeypatch.setattr(compiler, "DEVICES", ("cpu",))  # libraries use few internals
     yield clear
     clear()
 
@@ -140,9 +139,8 @@ def double(x: Tensor) -> tuple[Tensor]:
 
 
 def train_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network in which several layers keep the same tensor gives the eager numbers."""
+    """A network in which several layers save the same tensor gives the eager numbers."""
     graph = text(small("stage(basic(4), 2) via origin by densely_additive"))
-    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     results = []
     for backend in ("eager", "fused"):
         model = emit(graph, 0, backend)
@@ -157,7 +155,7 @@ def train_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_compile", lambda *rest: pytest.fail("tried to compile"))
+    monkeypatch.setattr(compiler, "_compiled", lambda *rest: pytest.fail("tried to compile"))
     train_step(monkeypatch)
     said: list[str] = []
     assert default_backend(said.append) == "eager"
@@ -165,61 +163,30 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(kernel: CompiledFunction, args: Any, place: Path | None, settings: Any) -> Any:
-        assert place is None
-        return kernel.function
-
-    monkeypatch.setattr(compiler, "_compiled", made)
+    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(compiler, "_save", lambda *rest: pytest.fail("tried to save"))
     for _ in range(2):
         (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
-
-
-def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_by_inductor", lambda *rest: pytest.fail("asked Inductor"))
-    monkeypatch.setattr(compiler, "_standalone", lambda kernel, *rest: kernel.function)
-    monkeypatch.setattr(compiler, "_save", lambda run, place: True)
-    for _ in range(2):
-        (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
-        assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
-
-
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = saved.kernel_folder() / "a kernel"
-    saved._write(place, saved._MARK)
-    for _ in range(2):
-        assert saved.read(place) is None
-        assert not saved.write(Runner().call, place)
-
-
-class Runner:
-    def call(self, args: list[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(args)
 
 
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken = internals.find, []
+
+    def compile_alone(*args: Any, options: dict[str, Any], **rest: Any) -> Any:
+        taken.append(options["config_patches"])
+        return double
+
+    monkeypatch.setattr(
+        internals,
+        "find",
+        lambda path: compile_alone if path == "standalone_compile" else real(path),
+    )
     for _ in range(2):
-        assert compiler._in_place(torch.device("cuda")) == {}
-
-
-def headers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch._inductor import config
-
-    for _ in range(2):
-        with internals.headers_in(Path("nowhere")) as settings, config.patch(settings):
-            assert not config.cpp_cache_precompile_headers
-
-
-UNSAID = {"cpp.vec_isa_ok": None}
-
-
-def believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch._inductor import config
-
-    for _ in range(2):
-        with config.patch(UNSAID), internals.believing() as settings:
-            assert settings == {"cpp.vec_isa_ok": True}
-    internals.doubt()
+        kernel = CompiledFunction(double, "double", (True,), "2 x")
+        compiler._compiled(kernel, [torch.ones(1, 2, 3, 4)])
+    assert len(taken) == 2
+    assert not any(set(internals.CONCATENATION) & each.keys() for each in taken)
 
 
 def direct_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,9 +224,9 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = beside_others(torch.randn(2, 2, 3, 4, 4, requires_grad=True), -3)
-    assert isinstance(value, SideBySide)
-    (part,) = value.parts
+    value = shared_slice(torch.randn(2, 2, 3, 4, 4, requires_grad=True), -3)
+    assert isinstance(value, LazyConcatenation)
+    (part,) = value.slices
     assert part.sum is None
 
 
@@ -279,11 +246,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
-    InternalUse.ONCE: traced_again,
-    InternalUse.LIGHT: light,
     InternalUse.STACK: stacked,
-    InternalUse.HEADERS: headers,
-    InternalUse.BELIEF: believed,
     InternalUse.DIRECT: direct_calls,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,
@@ -309,7 +272,7 @@ def test_without_one_of_them(
     use = TABLE[name].use
     assert internals.missing(use) is None, f"this torch has no {TABLE[name]}"
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    compiles = InternalUse.COMPILE, InternalUse.ONCE, InternalUse.KEEP
+    compiles = InternalUse.COMPILE, InternalUse.KEEP
     monkeypatch.setattr(compiler, "COMPILE", use in compiles)
     hide(name)
     with warnings.catch_warnings(record=True) as caught:
@@ -323,55 +286,3 @@ def test_without_one_of_them(
 
 def test_every_use_is_exercised() -> None:
     assert set(EXERCISES) == set(InternalUse) == {row.use for row in TABLE.values()}
-
-
-def test_what_a_compiler_is_believed_to_know_can_be_doubted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from torch._inductor import config, cpu_vec_isa
-
-    tried: list[str] = []
-    monkeypatch.setattr(
-        cpu_vec_isa.VecISA, "check_build", lambda _, code: tried.append(code) is not None
-    )
-    internals.doubt()
-    try:
-        with config.patch(UNSAID), internals.believing() as settings, config.patch(settings):
-            found = cpu_vec_isa.valid_vec_isa_list()
-        assert not tried
-        if not found:
-            pytest.skip("this processor has no vector instructions that Inductor uses")
-        assert cpu_vec_isa.valid_vec_isa_list() == found
-        internals.doubt()
-        with config.patch(UNSAID):
-            assert cpu_vec_isa.valid_vec_isa_list() != found
-        assert tried
-        with config.patch({"cpp.vec_isa_ok": False}), internals.believing() as settings:
-            assert settings == {}
-    finally:
-        internals.doubt()
-
-
-def test_headers_are_looked_at_once_for_each_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from torch._inductor import codecache
-
-    places: list[str] = []
-
-    def precompile(header: str, command: str, **options: Any) -> str:
-        places.append(codecache._HEADER_DIR)
-        return header
-
-    before = codecache._HEADER_DIR
-    monkeypatch.setattr(codecache, "_precompile_header", functools.cache(precompile))
-    internals._precompiling.cache_clear()
-    theirs = codecache._precompile_header
-    for place in (tmp_path, tmp_path, tmp_path / "other", tmp_path):
-        with internals.headers_in(place):
-            assert codecache._precompile_header("a.h", "-O3") == "a.h"
-            assert codecache._precompile_header is not theirs
-    assert places == [str(tmp_path), str(tmp_path / "other")]
-    assert before == codecache._HEADER_DIR
-    assert codecache._precompile_header is theirs
-    internals._precompiling.cache_clear()

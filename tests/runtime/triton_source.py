@@ -105,7 +105,7 @@ def triton_kernels(kernel: CompiledFunction, args: Sequence[Tensor]) -> list[Tri
     """The kernels that would be compiled for arguments of a GPU."""
     try:
         with _pretended():
-            compiler._compiled(kernel, args, None, SETTINGS)
+            compiler._compiled(kernel, args, SETTINGS)
     except Exception as error:
         written: BaseException | None = error
         while written is not None and not isinstance(written, _Written):

@@ -161,7 +161,7 @@ def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
 
 def default_backend(note: Note) -> str:
     """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
-    missing = compiled.lacking_compiler("cuda" if torch.cuda.is_available() else "cpu")
+    missing = compiled.missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
     if missing is None:
         return "fused"
     note(f"the backend is eager: there is {missing}, which fused needs for its kernels")

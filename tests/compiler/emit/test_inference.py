@@ -16,7 +16,8 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
-from danetc.runtime.layers.inference import InferenceConv2d, InferenceModel, InferenceNeuron
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.inference import InferenceConv2d, InferenceModel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import load_weights
@@ -326,11 +327,12 @@ def test_a_sum_of_a_region_is_read_by_another() -> None:
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("compiling")
 def test_outputs_are_written_over_what_only_their_region_reads() -> None:
-    folded = fold(trained("danet_a"))
+    folded = fold(trained("danet_a").float())
     places: dict[str, bool] = {}
     for name, module in folded.named_modules():
-        if isinstance(module, InferenceNeuron):
+        if isinstance(module, FusedNeuron):
 
             def look(
                 _m: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, name: str = name
@@ -338,7 +340,7 @@ def test_outputs_are_written_over_what_only_their_region_reads() -> None:
                 places[name] = inputs[0].data_ptr() == y.data_ptr()
 
             module.register_forward_hook(look)
-    folded(randn(2, 3, 16, 16))
+    folded(randn(2, 3, 16, 16).float())
     assert places["stages.1.blocks.1.branch.spike2"]  # behind a convolution
     assert not places["stages.1.blocks.1.branch.spike1"]  # behind a sum that the shortcut reads
 
@@ -347,7 +349,7 @@ def test_a_region_is_one_call_and_static_parts_run_once() -> None:
     folded = fold(trained("danet_d"))
     code = folded.stages[0].blocks[1].code
     assert "add" not in code
-    groups = [module for module in folded.modules() if isinstance(module, InferenceNeuron)]
+    groups = [module for module in folded.modules() if isinstance(module, FusedNeuron)]
     assert len(groups) == 17
     assert {name for name in dir(groups[0]) if not name.startswith("_")} <= MODULE_ATTRIBUTES
     batches: list[int] = []

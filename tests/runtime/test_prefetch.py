@@ -1,16 +1,14 @@
-"""Compilation is announced: how many kernels, and how many are done.
+"""Kernels of a call are found before the first is compiled, and announced.
 
-Kernels are not compiled here, but taken as they are: what counts is which are asked for, and when.
+The CPU stands for a GPU here, and no kernel is compiled: each runs as the function that it is made of.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,26 +16,21 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.runtime.kernels import announcing, native
+from danetc.runtime.kernels import announcing
 from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import fusion_group as group
-from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
-from danetc.runtime.kernels.helpers import Request, compile_all
-from danetc.runtime.kernels.upcoming import Job
-from danetc.runtime.layers import fused, inference, small_maps, statistics
+from danetc.runtime.kernels.announcing import Announcer, OnStandardError, announced_by, words
+from danetc.runtime.layers import small_maps, statistics
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
-CACHES = (
-    fused._plan, group.fusion_kernel, packing._packing, packing._unpacking, statistics._whole,
-    statistics._finishing, statistics._gradients, inference.summed_kernel, inference.in_place_kernel,
-)  # fmt: skip
+CACHES = group.fusion_kernel, packing._packing, packing._unpacking, statistics._finishing
 
 
-class News:
-    """Keeps what is announced: ``[total, done, done, ...]`` each time."""
+class News(Announcer):
+    """Records what is announced: ``[total, done, done, ...]`` each time."""
 
     def __init__(self) -> None:
         self.batches: list[list[int | None]] = []
@@ -64,13 +57,13 @@ class News:
 @pytest.fixture
 def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
     """No kernel is known; each that is asked for is its own function."""
-    if compiler.missing_compiler("cpu") is not None:
-        pytest.skip("nothing is compiled here, so nothing is looked ahead for")
     for cache in CACHES:
         cache.cache_clear()
     monkeypatch.setattr(compiler, "COMPILE", True)
-    monkeypatch.setattr(native, "LIBRARIES", False)
+    monkeypatch.setattr(compiler, "DEVICES", ("cpu",))
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
     monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(compiler, "_save", lambda *_: None)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     found = News()
     with announced_by(found):
@@ -134,40 +127,13 @@ def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: s
         assert torch.equal(net.state_dict()[name], value), name
 
 
-def test_all_that_a_step_needs_can_be_asked_of_helpers(
-    news: News, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Request | None] = []
-
-    def noted(jobs: Sequence[Job], *rest: Any) -> None:
-        asked.extend(map(Request.of, jobs))
-        compile_all(jobs, *rest)
-
-    monkeypatch.setattr(compiler, "compile_all", noted)
-    model()(x()).sum().backward()
-    assert len(asked) > 8
-    assert None not in asked
-    for request in asked:
-        pickle.dumps(request)
-
-
-def test_in_eval_mode_the_backward_pass_is_announced_when_it_comes(news: News) -> None:
+def test_in_eval_mode_forward_kernels_alone_are_announced(news: News) -> None:
+    """Those of a folded model too."""
     net = model().eval()
-    with torch.inference_mode():
-        net(x())
-    assert len(news.totals) == 1
-    y = net(x())
-    forward = len(news.totals)
-    y.sum().backward()
-    assert len(news.totals) == forward + 1
-    assert None not in news.totals
-
-
-def test_a_folded_model_announces_its_own(news: News) -> None:
-    net = model().eval()
-    with torch.inference_mode():
-        fold(net)(x())
-    assert len(news.totals) == 1
+    for each in (net, fold(net)):
+        with torch.inference_mode():
+            each(x())
+    assert len(news.totals) == 2
     assert None not in news.totals
 
 
@@ -194,7 +160,7 @@ def test_hooks_see_one_call(news: News) -> None:
 def test_where_it_is_not_known_kernels_are_counted_one_by_one(
     news: News, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.runtime.kernels.look_ahead._look", lambda call: 1 / 0)
+    monkeypatch.setattr("danetc.runtime.kernels.prefetch._run_on_fakes", lambda call: 1 / 0)
     model()(x()).sum().backward()
     assert len(news.totals) > 8
     assert set(news.totals) == {None}

@@ -26,25 +26,26 @@ from danetc.runtime.kernels import native, native_group
 from danetc.runtime.kernels.announcing import announced_by
 from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.layers import one_pass
-from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.joined import (
-    Operand,
-    SideBySide,
+from danetc.runtime.layers import group_calls
+from danetc.runtime.layers.concatenation import (
+    LazyConcatenation,
+    Slice,
     SummedGradient,
     Value,
-    beside_others,
     distinct,
-    parts_of,
-    to_be_joined,
+    lazy_concat,
+    shared_slice,
+    slices_of,
 )
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.model.built import to_channels_last
 from tests.alternating import alternating
 from tests.differential.helpers import observe, randn, shake, spec, text
 from tests.differential.networks import VARIETY, small, variety
 from tests.runtime.test_fused import NEURONS, compare_models, inputs
-from tests.runtime.test_look_ahead import News
+from tests.runtime.test_prefetch import News
 
 pytestmark = [
     pytest.mark.usefixtures("compiling"),
@@ -59,6 +60,10 @@ CHANNELS = 19  # more than one vector, and no multiple
 def program_of(setting: str) -> NeuronProgram:
     graph = text(small("layers via origin", more=LAYERS, settings=setting))
     return next(graph.program(n) for n in graph.nodes.values() if n.op == "neuron")
+
+
+def key_of(setting: str) -> native_group.GroupKey:
+    return native_group.GroupKey(program_of(setting).text(), (Term(True, False),), STEPS, False)
 
 
 LAYERS = "backbone layers = stage(basic(4), 1)"
@@ -111,12 +116,12 @@ def laid(x: Tensor, last: bool) -> Tensor:
 
 def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, Tensor]]:
     """The output, and all gradients and buffers by name."""
-    parts = [p.original for x in inputs for p in parts_of(x)]
+    parts = [p.original for x in inputs for p in slices_of(x)]
     for x in parts:
         x.requires_grad_()
     y = made(*inputs)
     generator = torch.Generator().manual_seed(3)
-    grad = torch.randn(y.shape, generator=generator, dtype=torch.float32).to(y.dtype)
+    grad = torch.randn(y.shape, generator=generator, dtype=torch.float32).bfloat16().to(y.dtype)
     y.backward(grad)
     found = {f"input {i}": x.grad for i, x in enumerate(parts)}
     found |= {name: p.grad for name, p in made.named_parameters()}
@@ -136,9 +141,9 @@ def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.Mon
     other = twin(made)
     doubles = [x.detach().double() for x in inputs]
     calls: list[object] = []
-    real = one_pass.OnePass.run
+    real = group_calls.NativeCall.run
     with monkeypatch.context() as patch:
-        patch.setattr(one_pass.OnePass, "run", lambda *a: (calls.append(a), real(*a))[1])
+        patch.setattr(group_calls.NativeCall, "run", lambda *a: (calls.append(a), real(*a))[1])
         out, found = run(made, inputs)
     assert calls, "the library has run"
     with monkeypatch.context() as patch:
@@ -158,15 +163,90 @@ def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.Mon
 def test_every_form_at_every_size(
     form: str, size: tuple[int, int], last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     made = layer(program_of("neuron = LIF"), form)
     compare(made, values(form, size, last), monkeypatch)
 
 
 @pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 13)])
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_is_float32_with_rounded_values(
+    form: str, size: tuple[int, int], last: bool
+) -> None:
+    """Outputs are equal; gradients of inputs are rounded to 8 bits, sums over them are not."""
+    program = program_of("neuron = LIF")
+    first, second = layer(program, form), layer(program, form)
+    inputs = [x.bfloat16() for x in values(form, size, last)]
+    out, found = run(first, inputs)
+    expected, others = run(second, [x.detach().float() for x in inputs])
+    assert out.dtype is torch.bfloat16
+    assert torch.equal(out.float(), expected)
+    for name, value in found.items():
+        tolerance = 2e-2 if name.startswith("input") else 1e-5
+        scale = float(others[name].float().abs().max()) or 1.0
+        error = float((value.float() - others[name].float()).abs().max())
+        assert error <= tolerance * scale, f"{name}: {error} of {scale}"
+
+
+def test_inputs_of_two_types_and_layouts_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = "norm + value"
+    first, second = values(form, (3, 3), False)
+    compare(layer(program_of("neuron = LIF"), form), [first, laid(second, True)], monkeypatch)
+    out, found = run(layer(program_of("neuron = LIF"), form), [first.detach(), second.bfloat16()])
+    assert out.dtype is torch.float32
+    assert found["input 1"].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("neuron", ["neuron = IF", NEURONS["PLIF"]])
+def test_folded_groups_and_streams(
+    neuron: str, added: bool, last: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input added to the spikes, the output in the place of another, and one step after the other: by a
+    library and by operations of torch."""
+    norm = nn.BatchNorm2d(CHANNELS).eval()
+    made = FusedNeuron(
+        program_of(neuron).text(),
+        STEPS,
+        3,
+        [None, norm],
+        size=(CHANNELS, 1, 1),
+        owned=0,
+        added=added,
+    )
+    names = ["value + value", "norm"] if added else ["value + value"]
+    inputs = [x.to(dtype) for name in names for x in values(name, (3, 5), last)]
+    with torch.no_grad():
+        frames = list(zip(*[x.clone().unbind(0) for x in inputs], strict=True))
+        results = []
+        for is_native in (False, True):
+            monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", is_native)
+            steps, state = [], None
+            for frame in frames:
+                y, state = made.advance([x.clone() for x in frame], state)
+                steps.append(y)
+            assert is_last(steps[0]) is last
+            results += [made(*[x.clone() for x in inputs]), torch.stack(steps)]
+        y = made(*inputs)
+    assert y.data_ptr() == inputs[added].data_ptr()
+    for each in (*results, y):
+        torch.testing.assert_close(each, results[0], rtol=1e-6, atol=1e-6)
+
+
+def test_states_of_other_frames_are_an_error() -> None:
+    made = layer(program_of("neuron = LIF"), "value")
+    (x,) = values("value", (3, 3), False)
+    with torch.no_grad():
+        _, state = made.advance([x[0]], None)
+        with pytest.raises(RuntimeError, match="the states of a stream are not those of frames"):
+            made.advance([x[0, 1:]], state)
+
+
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_every_neuron(neuron: str, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     made = layer(program_of(NEURONS[neuron]), "norm + value")
     compare(made, values("norm + value", (3, 3), last), monkeypatch)
 
@@ -179,14 +259,15 @@ def test_statistics_that_run(form: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("last", [False, True])
 def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     form = "norm + value"
     widths = (3, 15, 1)
     first, second = layer(program_of("neuron = LIF"), form), layer(program_of("neuron = LIF"), form)
     whole, other = values(form, (3, 5), last)
     parts = [laid(x.clone(), last) for x in whole.split(widths, 2)]
     out, found = run(first, [whole, other])
-    same, again = run(second, [SideBySide(list(map(Operand, parts)), -3), other.detach().clone()])
+    same, again = run(
+        second, [LazyConcatenation(list(map(Slice, parts)), -3), other.detach().clone()]
+    )
     assert torch.equal(out, same)
     joined = torch.cat([again[f"input {i}"] for i in range(3)], 2)
     assert torch.equal(joined, found["input 0"])
@@ -205,10 +286,10 @@ class Readers(nn.Module):
         self.layers = nn.ModuleList(layer(program, "norm", channels=2 * CHANNELS) for _ in range(3))
 
     def forward(self, first: Tensor, second: Tensor, shares: bool) -> tuple[Tensor, ...]:
-        a, b = (beside_others(x, -3) if shares else x for x in (first, second))
+        a, b = (shared_slice(x, -3) if shares else x for x in (first, second))
         pairs = [(a, b), (b, a), (b, b)]
         return tuple(
-            made(to_be_joined(pair, -3)) for made, pair in zip(self.layers, pairs, strict=True)
+            made(lazy_concat(pair, -3)) for made, pair in zip(self.layers, pairs, strict=True)
         )
 
 
@@ -232,7 +313,6 @@ def observed(made: Readers, leaves: list[Tensor], shares: bool) -> list[Tensor]:
 
 def test_gradients_are_summed_and_statistics_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As they are by autograd, and where each norm takes its own."""
-    monkeypatch.setattr(one_pass, "LANES", 1)
     found, wanted = (observed(*readers(), shares) for shares in (True, False))
     for mine, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
@@ -240,7 +320,6 @@ def test_gradients_are_summed_and_statistics_shared(monkeypatch: pytest.MonkeyPa
 
 def test_a_sum_has_no_tensors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """All who read a part write to one gradient, which is let go of at the last."""
-    monkeypatch.setattr(one_pass, "LANES", 1)
     begun: list[bool] = []
     real = SummedGradient.begin
 
@@ -250,18 +329,17 @@ def test_a_sum_has_no_tensors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(SummedGradient, "begin", begin)
     made, leaves = readers()
-    first, second = (beside_others(x, -3) for x in leaves)
-    assert isinstance(first, SideBySide)
-    assert isinstance(second, SideBySide)
-    outs = [m(to_be_joined([first, second], -3)) for m in made.layers]
+    first, second = (shared_slice(x, -3) for x in leaves)
+    assert isinstance(first, LazyConcatenation)
+    assert isinstance(second, LazyConcatenation)
+    outs = [m(lazy_concat([first, second], -3)) for m in made.layers]
     sum(y.sum() for y in outs).backward()
     assert sorted(begun) == [False] * 4 + [True] * 2
-    sums = [value.parts[0].sum for value in (first, second)]
+    sums = [value.slices[0].sum for value in (first, second)]
     assert all(each is not None and each.readers == 3 and each.value is None for each in sums)
 
 
 def test_a_graph_is_run_again_and_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     results = []
     for shares in (True, False):
         made, leaves = readers()
@@ -277,7 +355,6 @@ def test_a_graph_is_run_again_and_in_part(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_part_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     made, (first, second) = readers()
     outs = made(first.detach(), second, True)
     (found,) = torch.autograd.grad(sum(y.sum() for y in outs), [second])
@@ -288,7 +365,6 @@ def test_a_part_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "LANES", 1)
     before = torch.get_num_threads()
     for last in (False, True):
         results = []
@@ -351,11 +427,11 @@ def test_an_empty_batch_is_left_to_torch() -> None:
 
 
 def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no(self: SideBySide) -> Tensor:
+    def no(self: LazyConcatenation) -> Tensor:
         raise AssertionError("it was joined")
 
     model = danetc.build("spiking_densenet121", set={"steps": 2, "image": 32, "classes": 5})
-    monkeypatch.setattr(SideBySide, "whole", property(no))
+    monkeypatch.setattr(LazyConcatenation, "whole", property(no))
     model(torch.randn(2, 3, 32, 32)).sum().backward()
 
 
@@ -416,7 +492,7 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
         made = expression(name, operands)
         made = f"select({made}, 1.0f, 0.0f)" if info.gives == "condition" else f"spread({made})"
         lines.append(f"case {number}: return {made};")
-    source = native_group.group_source(program_of("neuron = IF"), (Term(True, False),), 1, False)
+    source = native_group.group_source(key_of("neuron = IF"))
     body = "\n".join(lines)
     source += f"""
     static vec one(int op, const vec* a) {{ switch (op) {{ {body} }} return vec{{}}; }}
@@ -427,7 +503,7 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
             store(y + i, one(op, a), V);
         }}
     }}"""
-    library = native.library("all operations", source, native_group.FLAGS)
+    library = native.library("all operations", source, native_group._OPTION)
     assert library is not None
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(arity, 4096, generator=generator) * 3
@@ -454,19 +530,26 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("last", [False, True])
-def test_a_source_compiles_without_a_warning(last: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [{}, {"channels_last": True}, {"bfloat16": True}, {"added": True, "carries": True}]
+)
+def test_a_source_compiles_without_a_warning(change: dict[str, bool], tmp_path: Path) -> None:
     compiler = native.compiler()
     assert compiler is not None
     is_x86 = platform.machine() in ("x86_64", "AMD64")
-    terms = (Term(True, False), Term(False, True))
-    source = native_group.group_source(program_of(NEURONS["PLIF"]), terms, STEPS, last)
+    terms = (Term(False, False), Term(True, False), Term(False, True))
+    source = native_group.group_source(key_of(NEURONS["PLIF"])._replace(terms=terms, **change))
     for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
         command = [
-            *compiler, *native._FLAGS, *native_group.FLAGS, *native.parallel(), "-Wall", "-Wextra",
+            *compiler, *native._options(), native_group._OPTION, "-Wall", "-Wextra",
             "-Wno-unused", "-Werror", *flags, "-x", "c++", "-", "-o", str(tmp_path / "library"),
         ]  # fmt: skip
         subprocess.run(command, input=source.encode(), check=True)
+
+
+def test_a_key_is_read_back_from_its_text() -> None:
+    key = key_of("neuron = LIF")._replace(carries=True)
+    assert native_group.GroupKey.parse(str(key)) == key
 
 
 # -- bits ----------------------------------------------------------------------------------------------
@@ -490,7 +573,7 @@ def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.Monk
 
 def test_a_value_that_is_read_twice_counts_twice() -> None:
     """Each reading is an operand of its own, and those that are read once stay as they are."""
-    once, twice = (Operand(torch.randn(2, 3, 4, 4)) for _ in range(2))
+    once, twice = (Slice(torch.randn(2, 3, 4, 4)) for _ in range(2))
     terms = [(once, twice), (twice,)]
     (first, second), (third,) = distinct(terms)
     assert (first, second) == (once, twice)

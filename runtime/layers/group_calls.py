@@ -1,0 +1,490 @@
+"""Calls of fusion groups: by C++ libraries on a CPU (``NativeCall``), else by kernels (``KernelCall``).
+
+Libraries and kernels differ by rounding alone. A term may be a lazy concatenation; libraries read its slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.dsl.kinds import Kind
+from danetc.runtime.kernels import native_group
+from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
+from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
+from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
+from danetc.runtime.layers.concatenation import Slice, SummedGradient
+from danetc.runtime.layers.first_order import refuse_second_order
+from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
+from danetc.runtime.layers.replay import ReplayEntry, replay_log
+from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm, affine, norm_backward
+
+_MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
+
+Slices = tuple[Slice, ...]
+"""The slices of a term, along the channels."""
+Gradients = tuple[Sequence[Tensor | None], Sequence[Tensor], Sequence[Tensor]]
+"""Those of all inputs, of the weights and then the biases of norms, and of the learnables."""
+
+
+class GroupFunction(torch.autograd.Function):
+    """A fusion group with its backward pass.
+
+    Takes the call, the slices of all terms, weights and biases of norms, and learnables. Saves the inputs, packed
+    where they are whole-numbered, and computes normalised values, potentials and slopes from them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: NativeCall | KernelCall, *tensors: Tensor) -> Tensor:
+        ctx.plan = plan = call.plan
+        norms, count = len(plan.modes), sum(plan.counts)
+        inputs, params = tensors[:count], tensors[count + 2 * norms :]
+        out = call.run(inputs, params)
+        ctx.sums = call.sums
+        for gradient in ctx.sums:
+            if gradient is not None:
+                gradient.readers += 1
+        is_segment = replay_log() is not None  # which saves its own inputs, not their slices
+        saved: list[Tensor] = []
+        ctx.saved = []
+        place = 0
+        for kind, slices in zip(plan.kinds, plan.counts, strict=True):
+            if slices > 1:
+                saved += inputs[place : place + slices]
+                ctx.saved += [None] * slices
+            else:
+                x = inputs[place]
+                each = SavedTensor(x, kind)
+                saved += [each.save(x)] if is_segment else each.split(x)
+                ctx.saved.append(each)
+            place += slices
+        known = call.norm_state(tensors[count : count + norms])
+        ctx.known = len(known)
+        ctx.save_for_backward(*saved, *known, *params)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order(grads[0])
+        tensors, place = ctx.saved_tensors, 0
+        inputs: list[Tensor] = []
+        for saved in ctx.saved:
+            count = 1 if saved is None else saved.count
+            own = tensors[place : place + count]
+            inputs.append(own[0] if saved is None else saved.join(own))
+            place += count
+        params = tensors[place + ctx.known :]
+        known = tensors[place : place + ctx.known]
+        dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, ctx.sums, known, params)
+        results = [
+            (dp if p.dim() else dp.sum()).view(p.shape)
+            for p, dp in zip(params, of_params, strict=True)
+        ]
+        return None, *dx, *of_norms, *results
+
+
+# -- by kernels ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPlan:
+    """What calls of a group by a kernel have in common.
+
+    ``modes`` are the sources of the norms' statistics, ``last`` says that channels come last in memory,
+    ``timeless`` that the output does not vary.
+    """
+
+    kernel: CompiledGroup
+    terms: tuple[Term, ...]
+    steps: int
+    kinds: tuple[Kind, ...]
+    modes: tuple[str, ...]
+    last: bool
+    timeless: bool
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return (1,) * len(self.terms)
+
+    def gradients(
+        self,
+        grad: Tensor,
+        inputs: Sequence[Tensor],
+        sums: object,
+        known: Sequence[Tensor],
+        params: Sequence[Tensor],
+    ) -> Gradients:
+        count = len(self.modes)
+        weights, rest = known[:count], known[count:]
+        affines = [Affine(*rest[4 * place : 4 * place + 4]) for place in range(count)]
+        flats = [flat_view(x, t, self.last) for x, t in zip(inputs, self.terms, strict=True)]
+        grad = flat_view(grad, Term(False, self.timeless), self.last)
+        if self.timeless:
+            grad = grad.unsqueeze(0)
+        scales, shifts = columns(affines, self.last)
+        flat = flat_params(params, self.last)
+        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *flat))
+        varying = None if all(term.static for term in self.terms) else results.pop(0)
+        static = results.pop(0) if any(term.static for term in self.terms) else None
+        dx, of_weights, of_biases = [], [], []
+        norms = iter(zip(weights, affines, self.modes, strict=True))
+        for x, values, term in zip(inputs, flats, self.terms, strict=True):
+            source = static if term.static else varying
+            assert source is not None
+            source = source.to(x.dtype)
+            if term.normed:
+                weight, own, mode = next(norms)
+                source, dw, db = norm_backward(source, values, weight, own, mode, self.last)
+                of_weights.append(dw)
+                of_biases.append(db)
+            dx.append(unflat(source, x.shape, self.last))
+        return dx, [*of_weights, *of_biases], results
+
+
+class KernelCall:
+    """One call of a group by a kernel; ``entry`` is the record of a first run."""
+
+    __slots__ = ("affines", "entry", "flats", "inputs", "plan")
+
+    sums: Sequence[SummedGradient | None] = ()
+
+    def __init__(
+        self,
+        plan: KernelPlan,
+        inputs: Sequence[Tensor],
+        norms: Sequence[Norm],
+        entry: ReplayEntry | None,
+    ) -> None:
+        self.plan, self.inputs, self.entry = plan, inputs, entry
+        self.flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
+        if entry is not None:
+            self.affines = entry.affines
+        else:
+            self.affines = affines_of(norms, self.flats, plan.terms, plan.last)
+
+    def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        plan, x = self.plan, inputs[0]
+        shape: Sequence[int]
+        if all(term.static for term in plan.terms):
+            shape = x.shape if plan.timeless else (plan.steps, *x.shape)
+        else:
+            shape = next(x.shape for x, t in zip(inputs, plan.terms, strict=True) if not t.static)
+        if self.entry is not None and self.entry.output is not None:
+            return self.entry.output.restore(x, shape).view(shape)
+        scales, shifts = columns(self.affines, plan.last)
+        flat = flat_params(params, plan.last)
+        (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *flat)
+        return unflat(out, shape, plan.last)
+
+    def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        return [*weights, *[value for known in self.affines for value in known]]
+
+
+def affines_of(
+    norms: Sequence[Norm], flats: Sequence[Tensor], terms: Sequence[Term], last: bool
+) -> list[Affine]:
+    """Return what each norm does to its input; in training the running statistics are updated."""
+    inputs = [(x, term) for x, term in zip(flats, terms, strict=True) if term.normed]
+    return [
+        affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
+        for norm, (x, term) in zip(norms, inputs, strict=True)
+    ]
+
+
+def flat_params(params: Sequence[Tensor], last: bool) -> list[Tensor]:
+    """Return learnables as kernels take them: scalars and, per channel, [C, 1] or [C]."""
+    return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in params]
+
+
+# -- by libraries ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativePlan:
+    """What calls of a group by a library have in common.
+
+    ``counts`` are the numbers of slices of the terms; ``repeats`` says for each norm how many equal steps its
+    values stand for; ``shape`` is that of the output, and ``sizes`` are as the library takes them.
+    """
+
+    group: NativeGroup
+    key: GroupKey
+    counts: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+    modes: tuple[str, ...]
+    repeats: tuple[int, ...]
+    shape: torch.Size
+    sizes: tuple[int, ...]
+    learns: tuple[bool, ...]
+    """True for each slice that a norm takes statistics of."""
+    is_single: bool
+    """True if a norm takes statistics of a single value."""
+
+    @property
+    def channels(self) -> int:
+        return self.sizes[1]
+
+    @staticmethod
+    def of(
+        group: NativeGroup,
+        key: GroupKey,
+        terms: Sequence[Slices],
+        kinds: tuple[Kind, ...],
+        modes: tuple[str, ...],
+        repeats: tuple[int, ...],
+        timeless: bool,
+    ) -> NativePlan:
+        """Raises RuntimeError, as torch does, if the terms differ in size: libraries do not check it."""
+        widths, rests, lengths = _checked(terms, key.terms)
+        counts = tuple(len(slices) for slices in terms)
+        channels = sum(widths[: counts[0]])
+        images, *size = rests
+        lead = (*lengths, images) if lengths else (images,) if timeless else (key.steps, images)
+        shape = torch.Size((*lead, channels, *size))
+        length = torch.Size(size).numel()
+        learns, is_single, norm = [], False, 0
+        for form, count in zip(key.terms, counts, strict=True):
+            takes = form.normed and modes[norm] == BATCH
+            if takes:
+                times = repeats[norm] if form.static else key.steps
+                is_single |= images * length * times == 1
+            norm += form.normed
+            learns += [takes] * count
+        threads = torch.get_num_threads()
+        if not (modes or group.per_channel or key.channels_last) and len(widths) == len(terms):
+            # Channels do not matter: they count as pixels, and images as channels.
+            sizes = (1, images, channels * length, threads, *counts, *[images] * len(widths))
+        else:
+            own = [_MODES[mode] for mode in modes]
+            sizes = (images, channels, length, threads, *own, *counts, *widths)
+        return NativePlan(
+            group, key, counts, kinds, modes, repeats, shape, sizes, tuple(learns), is_single
+        )
+
+    def gradients(
+        self,
+        grad: Tensor,
+        inputs: Sequence[Tensor],
+        sums: Sequence[SummedGradient | None],
+        known: Sequence[Tensor],
+        params: Sequence[Tensor],
+    ) -> Gradients:
+        """Gradients of learnables are summed over all but the channels. A slice whose gradient another reader
+        has begun has None."""
+        (table,), last = known, self.key.channels_last
+        grad = laid_out(grad.resolve_neg(), last)
+        # A concatenation that was saved as its slices has its channels before the pixels.
+        inputs = [laid_out(x, last) for x in inputs]
+        if (is_known(grad) and is_fake(grad) != is_fake(inputs[0])) or not is_known(grad):
+            raise RuntimeError(
+                f"the gradient of this layer is a {type(grad).__name__}, its values are none: build the "
+                "model with backend='eager'"
+            )
+        channels, norms = self.channels, len(self.modes)
+        forms = [
+            t for t, count in zip(self.key.terms, self.counts, strict=True) for _ in range(count)
+        ]
+        written: list[Tensor] = []
+        adds: list[int] = []
+        of_sums: dict[bool, Tensor] = {}  # terms without a norm share one, static ones another
+        for x, total, term in zip(inputs, sums, forms, strict=True):
+            adds.append(total is not None and not total.begin(x))
+            if total is not None:
+                assert total.value is not None
+                written.append(total.value)
+            elif term.normed or len(forms) > len(self.key.terms):
+                written.append(torch.empty_like(x))
+            else:
+                if term.static not in of_sums:
+                    of_sums[term.static] = torch.empty_like(x)
+                written.append(of_sums[term.static])
+        of_norms = [table.new_empty(channels) for _ in range(2 * norms)]
+        of_params = [table.new_empty(channels) for _ in params]
+        tensors: list[Tensor | None] = [grad, *inputs, *written]
+        rows = table.unbind(0)
+        for place in range(norms):
+            tensors += rows[place], of_norms[place], of_norms[norms + place]
+        _launch(
+            self,
+            [*tensors, *params, *of_params],
+            lambda: [grad, *inputs, *rows, *params],
+            [*self.sizes, *adds],
+        )
+        for total in sums:
+            if total is not None:
+                total.end()
+        return (
+            [None if add else x for x, add in zip(written, adds, strict=True)],
+            of_norms,
+            of_params,
+        )
+
+
+def _checked(
+    terms: Sequence[Slices], forms: Sequence[Term]
+) -> tuple[list[int], tuple[int, ...], set[int]]:
+    """Channels of all slices; N and what follows the channels; T, if a term varies."""
+    widths, rests, lengths, totals = [], set(), set(), set()
+    for slices, form in zip(terms, forms, strict=True):
+        lead = 1 if form.static else 2
+        own = [each.layout.shape for each in slices]
+        widths += [shape[lead] for shape in own]
+        rests |= {(shape[lead - 1], *shape[lead + 1 :]) for shape in own}
+        lengths |= {shape[0] for shape in own if not form.static}
+        totals.add(sum(shape[lead] for shape in own))
+    if len(rests) > 1 or len(lengths) > 1 or len(totals) > 1:
+        sizes = ", ".join(str(list(each.layout.shape)) for slices in terms for each in slices)
+        raise RuntimeError(f"the terms of a sum differ in size: {sizes}")
+    return widths, rests.pop(), lengths
+
+
+class NativeCall:
+    """One call of a group by a library; ``entry`` is the record of a first run.
+
+    ``table`` holds mean, 1/sqrt(var + eps), scale and shift of each norm, [norms, 4, C].
+    """
+
+    __slots__ = ("entry", "inputs", "norms", "plan", "slices", "table")
+
+    def __init__(
+        self,
+        plan: NativePlan,
+        slices: Sequence[Slice],
+        norms: Sequence[Norm],
+        entry: ReplayEntry | None,
+    ) -> None:
+        self.plan, self.slices, self.norms, self.entry = plan, slices, norms, entry
+        self.inputs: Sequence[Tensor] = [each.tensor for each in slices]
+        channels = plan.channels
+        for norm in norms:
+            if norm.weight.shape[0] != channels:
+                raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {channels}")
+        if entry is None or not norms:
+            self.table = slices[0].tensor.new_empty(len(norms), 4, channels, dtype=torch.float32)
+        else:
+            self.table = torch.stack([torch.stack(known) for known in entry.affines])
+
+    @property
+    def affines(self) -> list[Affine]:
+        return [Affine(*rows.unbind(0)) for rows in self.table.unbind(0)]
+
+    @property
+    def sums(self) -> list[SummedGradient | None]:
+        return [each.sum for each in self.slices]
+
+    def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        return [self.table]
+
+    def run(
+        self,
+        inputs: Sequence[Tensor],
+        params: Sequence[Tensor],
+        owned: int | None = None,
+        carried: Sequence[Tensor | None] = (),
+    ) -> Tensor:
+        """Return the output, written over the input ``owned`` if given; in training the running statistics are
+        updated. ``carried`` are the states before the step, or None, and after it."""
+        plan, entry = self.plan, self.entry
+        if entry is not None and entry.output is not None:
+            return entry.output.restore(inputs[0], plan.shape).view(plan.shape)
+        if plan.is_single and entry is None:
+            raise ValueError("training needs more than one value a channel, not 1")
+        if owned is not None and has_values(inputs[owned]):
+            out = inputs[owned]
+        else:
+            out = new_value(plan.shape, inputs[0], plan.key.channels_last)
+        statistics, shares = self._shared_statistics()
+        numbers: list[float] = []
+        tensors: list[Tensor | None] = [out, *inputs, *statistics]
+        for norm, repeats, row in zip(self.norms, plan.repeats, self.table.unbind(0), strict=True):
+            numbers += norm.momentum or 0.0, norm.eps, repeats
+            tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
+            tensors += row, norm.num_batches_tracked
+        sizes = [*plan.sizes, *shares]
+        if entry is not None:
+            sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
+        _launch(
+            plan,
+            [*tensors, *params, *carried],
+            lambda: [*inputs, *params, *[p for norm in self.norms for p in norm.parameters()]],
+            sizes,
+            numbers,
+        )
+        return out
+
+    def _shared_statistics(self) -> tuple[list[Tensor | None], list[int]]:
+        """The statistics of slices with several readers, and whether they are known."""
+        found: list[Tensor | None] = [None] * len(self.slices)
+        shares = [native_group.ALONE] * len(self.slices)
+        if self.entry is None and any(self.plan.learns):
+            widths = self.plan.sizes[-len(self.slices) :]
+            for place, (each, learns) in enumerate(zip(self.slices, self.plan.learns, strict=True)):
+                if not learns or each.sum is None:
+                    continue
+                shares[place] = native_group.KNOWN
+                if each.statistics is None:
+                    each.statistics = self.table.new_empty(2, widths[place])
+                    shares[place] = native_group.NOTED
+                found[place] = each.statistics
+        return found, shares
+
+
+def _launch(
+    plan: NativePlan,
+    tensors: Sequence[Tensor | None],
+    read_only: Callable[[], Sequence[Tensor]],
+    sizes: Sequence[int],
+    numbers: Sequence[float] | None = None,
+) -> None:
+    """Call the library with the addresses of ``tensors``; without ``numbers`` it is the backward pass."""
+    first = tensors[0]
+    assert first is not None
+    if has_values(first):
+        addresses = [0 if x is None else x.data_ptr() for x in tensors]
+        if numbers is None:
+            plan.group.backward(addresses, sizes)
+        else:
+            plan.group.forward(addresses, sizes, numbers)
+        return
+    # As an operator, which modes of torch see; with fake tensors it does nothing.
+    written, read = {id(x): x for x in tensors if x is not None}, [*read_only()]
+    for x in read:
+        written.pop(id(x), None)
+    places = {id(x): place for place, x in enumerate([*written.values(), *read])}
+    torch.ops.danetc.fusion_group(
+        [*written.values()], read, [-1 if x is None else places[id(x)] for x in tensors], [*sizes],
+        numbers, str(plan.key),
+    )  # fmt: skip
+
+
+def _run_library(
+    written: list[Tensor],
+    read: list[Tensor],
+    places: list[int],
+    sizes: list[int],
+    numbers: list[float] | None,
+    key: str,
+) -> None:
+    group = native_group.native_group(GroupKey.parse(key))
+    if group is None:
+        raise RuntimeError("the library of this layer cannot be compiled any more")
+    known = [x.data_ptr() for x in (*written, *read)]
+    addresses = [0 if place < 0 else known[place] for place in places]
+    if numbers is None:
+        group.backward(addresses, sizes)
+    else:
+        group.forward(addresses, sizes, numbers)
+
+
+_OPERATOR = "danetc::fusion_group"
+torch.library.define(
+    _OPERATOR,
+    "(Tensor(a!)[] written, Tensor[] read, int[] places, int[] sizes, float[]? numbers, str key) -> ()",
+)
+torch.library.impl(_OPERATOR, "CPU", _run_library)
+torch.library.register_fake(_OPERATOR, lambda *_: None)
