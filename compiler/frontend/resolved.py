@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TypeVar
 
 from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
 from danetc.compiler.lowering.networks import argument_set
@@ -21,6 +21,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
 
+N = TypeVar("N", bound=s.Node)
 ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "network", "recipe")
 
 
@@ -156,24 +157,15 @@ class _Collector:
             taken.add(name)
             self.names[key] = name
 
-    def new_name(self, name: str, module: Module) -> str:
-        resolved = module.names.get(name)
-        return self.names.get(id(resolved.declaration), name) if resolved is not None else name
+    def renamed(self, node: N, module: Module, local: set[str]) -> N:
+        """Return a tree with the names that declarations have in the new file."""
 
-    def renamed(self, node: Any, module: Module, local: set[str]) -> Any:  # any field of a node
-        """The same tree with the names of declarations as they are in the new file."""
-        if isinstance(node, s.Name):
-            return node if node.id in local else replace(node, id=self.new_name(node.id, module))
-        if isinstance(node, tuple):
-            return tuple(self.renamed(item, module, local) for item in node)
-        if not is_dataclass(node) or not hasattr(node, "span"):
-            return node
-        changes = {
-            field.name: self.renamed(getattr(node, field.name), module, local)
-            for field in fields(node)
-            if field.name not in ("span", "name_span")
-        }
-        return replace(node, **changes)  # type: ignore[type-var]
+        def change(name: s.Name) -> s.Name:
+            resolved = None if name.id in local else module.names.get(name.id)
+            known = resolved is not None and self.names.get(id(resolved.declaration))
+            return replace(name, id=known) if known else name
+
+        return s.with_names(node, change)
 
     def declarations(self) -> list[s.Declaration]:
         """All that were taken, under their new names, with the parameters set from outside."""

@@ -32,20 +32,21 @@ from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.neuron.functions import CONSTANTS as EQUATION_CONSTANTS
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.schema import Argument, ItemSpec
-from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
-from danetc.dsl.recipe.value_types import (
+from danetc.dsl.recipe.schema import (
     SCHEDULED_OPERATIONS,
+    Argument,
     BoolType,
     ChangeType,
     ChoiceType,
     FlowType,
+    ItemSpec,
     ItemType,
     NameType,
     PhaseType,
     SumType,
     Type,
 )
+from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

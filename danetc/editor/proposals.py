@@ -11,8 +11,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module
 from danetc.dsl.reading import SUFFIX, Unreadable, read_text
 from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
-from danetc.dsl.recipe.value_types import (
+from danetc.dsl.recipe.schema import (
     BoolType,
     ChangeType,
     ChoiceType,
@@ -24,6 +23,7 @@ from danetc.dsl.recipe.value_types import (
     SumType,
     Type,
 )
+from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import Token
 from danetc.editor.analysis import Analysis

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.schema import Argument, ItemSpec, Setting
-from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.value_types import (
+from danetc.dsl.recipe.schema import (
+    Argument,
     ChoiceType,
     FloatType,
     IntType,
+    ItemSpec,
+    Setting,
     Type,
     describe,
     describe_range,
 )
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence, value_text
 

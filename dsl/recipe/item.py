@@ -1,52 +1,47 @@
-"""An item of a recipe as data: an optimizer, a schedule, a loss or a step of an augmentation."""
+"""Values of a recipe: items, sums of items, and changes of parameters."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeVar, cast
 
 from danetc.dsl.record import record
 
+T = TypeVar("T")
 Value = int | float | bool | str | tuple[float, ...]
 
 
 @record
 class Item:
-    """An optimizer, a schedule, a loss or a step of an augmentation, with all its arguments."""
+    """Optimizer, schedule, loss or step of an augmentation, with all its arguments."""
 
     name: str
     arguments: tuple[tuple[str, Value], ...] = ()
 
     def __getitem__(self, name: str) -> Value:
-        for key, value in self.arguments:
-            if key == name:
-                return value
-        raise KeyError(name)
+        return dict(self.arguments)[name]
 
     def __contains__(self, name: str) -> bool:
-        return any(key == name for key, _ in self.arguments)
+        return name in dict(self.arguments)
 
     def number(self, name: str) -> float:
-        """An argument that is a number."""
-        value = self[name]
-        assert isinstance(value, int | float), f"{name} of {self.name} is no number"
-        return float(value)
+        """Return an argument that is a number."""
+        return float(self._typed(name, int, float))
 
     def integer(self, name: str) -> int:
-        """An argument that is a whole number."""
-        value = self[name]
-        assert isinstance(value, int), f"{name} of {self.name} is no whole number"
-        return value
+        """Return an argument that is an integer."""
+        return self._typed(name, int)
 
     def choice(self, name: str) -> str:
-        """An argument that is one of a few words."""
-        value = self[name]
-        assert isinstance(value, str), f"{name} of {self.name} is no word"
-        return value
+        """Return an argument that is a word."""
+        return self._typed(name, str)
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """An argument that is a sequence of numbers."""
+        """Return an argument that is a sequence of numbers."""
+        return self._typed(name, tuple)
+
+    def _typed(self, name: str, *kinds: type[T]) -> T:
         value = self[name]
-        assert isinstance(value, tuple), f"{name} of {self.name} is no sequence"
+        assert isinstance(value, kinds), f"{name} of {self.name} is no {kinds[0].__name__}"
         return value
 
     def __str__(self) -> str:
@@ -58,7 +53,7 @@ class Item:
 
 @record
 class Summand:
-    """An item of a sum, times ``factor``."""
+    """Term of a sum: an item times ``factor``."""
 
     item: Item
     factor: float = 1.0
@@ -69,7 +64,7 @@ class Summand:
 
 @record
 class Change:
-    """How a parameter of the network, ``surrogate.alpha``, changes while it trains."""
+    """Change of a parameter of the network, as ``surrogate.alpha``, during training."""
 
     path: str
     item: Item
@@ -88,7 +83,7 @@ def _shown(value: Value) -> str:
 
 
 def plain(value: object) -> object:
-    """A value of a setting as JSON data."""
+    """Return the value of a setting as JSON data."""
     if isinstance(value, Item):
         return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
     if isinstance(value, Change):

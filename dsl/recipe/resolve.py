@@ -1,10 +1,10 @@
-"""Recipes: a declaration and what overrides it, checked against the schema, as plain data.
+"""Resolution of recipes: a declaration with its overrides, checked against the schema, as data.
 
-A setting is looked up in levels: the command line, the recipe, the recipe that it varies,
-and so on; the first level that names it wins. Within a level a phase's own setting comes before the
-recipe's. Where `--set` changes the epochs of a phase, its warm-up and its schedule's milestones
-are scaled along, unless they are given too or are written in terms of `epochs`: a short run keeps
-the shape of its schedule.
+A setting is looked up in levels: the command line, the recipe, the recipe that it varies, and so on;
+the first level that has it wins. Within a level a phase's own setting goes before the recipe's. If
+`--set` changes the epochs of a phase, its warm-up and its schedule's milestones are scaled along,
+unless they are given too or are written in terms of `epochs`: a short run keeps the shape of its
+schedule.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Reporter
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.command_line import overridden
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, find, levels, phase_places
+from danetc.dsl.recipe.levels import LevelReader, RecipeLevel, SettingValue, find
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
 from danetc.dsl.syntax.overrides import OverrideValue
@@ -32,15 +31,18 @@ def resolve_recipe(
     reporter: Reporter,
     module: Module | None = None,
 ) -> Recipe | None:
-    """The recipe of a declaration, or None where something is wrong (reported).
+    """Return the recipe of a declaration; None if there are errors (reported).
 
     ``overrides`` are settings by path: ``epochs`` for all phases, ``full.epochs`` for one, and
-    ``optimizer.lr`` for an argument; a leading ``recipe.`` is left out. ``module`` is where the
-    declaration stands; a variant finds its base through it.
+    ``optimizer.lr`` for an argument, each with or without ``recipe.`` before it. ``module`` contains
+    the declaration; a variant finds its base through it.
     """
     found = Reporter()
-    stack = levels(declaration, module, found)
-    recipe = _resolve(declaration, overrides, found, stack) if stack is not None else None
+    reader = LevelReader(found)
+    stack = reader.levels(declaration, module)
+    recipe = None
+    if stack is not None:
+        recipe = _resolve(declaration, overrides, reader, stack)
     complete = all(level.complete for level in stack or ()) and (module is None or module.complete)
     known = [item.span for item in reporter.diagnostics]
     for error in found.diagnostics:
@@ -50,7 +52,7 @@ def resolve_recipe(
 
 
 def _follows(error: Diagnostic, known: Sequence[Span]) -> bool:
-    """Whether an error may come from a syntax error alone: what is missing, what is marked."""
+    """True if an error may result from a syntax error alone: missing settings, marked places."""
     return error.code in ("E0805", "E0806") or any(
         span.source is error.span.source
         and span.start <= error.span.end
@@ -62,76 +64,65 @@ def _follows(error: Diagnostic, known: Sequence[Span]) -> bool:
 def _resolve(
     declaration: Declaration,
     overrides: Mapping[str, OverrideValue],
-    reporter: Reporter,
+    reader: LevelReader,
     stack: list[RecipeLevel],
 ) -> Recipe | None:
-    places = phase_places(stack)
+    reporter = reader.reporter
+    recipe = f"recipe `{declaration.name}`"
+    places: dict[str, Span] = {}
+    for level in reversed(stack):  # phases of the recipe that is varied go first
+        places.update(level.phase_places)
     owners = {name: f"phase `{name}`" for name in places}
     if not places:
         places = {IMPLICIT_PHASE: declaration.name_span}
-        owners = {IMPLICIT_PHASE: f"recipe `{declaration.name}`"}
+        owners = {IMPLICIT_PHASE: recipe}
     names = tuple(places)
-    stack.insert(0, overridden(overrides, names, stack, reporter))
+    written = list(stack)
+    stack = [reader.overridden(overrides, names, stack), *stack]
 
     lost = frozenset(key for level in stack for key in level.lost)
-    whole = Scope(
-        f"recipe `{declaration.name}`",
-        declaration.name_span,
-        _gather(stack, None),
-        reporter,
-    )
+    whole = Scope(recipe, declaration.name_span, _gather(stack, None), reporter)
     settings = _evaluate(whole, keys_of("recipe"))
     phases = []
     for number, name in enumerate(names):
-        scope = Scope(
-            owners[name], places[name], _gather(stack, name), reporter, names[:number], names, lost
-        )
-        phase = _phase(name, scope, stack[1:])
-        if phase is not None:
-            phases.append(phase)
+        entries = _gather(stack, name)
+        earlier = names[:number]
+        scope = Scope(owners[name], places[name], entries, reporter, earlier, names, lost)
+        keys = keys_of("phase", "phase only")
+        values = _evaluate(scope, keys)
+        if values is None:
+            continue
+        scaled = _scale(name, scope, written, values)
+        if _fits(scope, values):
+            phases.append(Phase(name, origins=_origins(scope, keys, scaled), **values))
     if settings is None or reporter.diagnostics:
         return None
-    return Recipe(
-        declaration.name,
-        tuple(phases),
-        origins=_origins(whole, keys_of("recipe"), {}),
-        **settings,
-    )
+    origins = _origins(whole, keys_of("recipe"), {})
+    return Recipe(declaration.name, tuple(phases), origins=origins, **settings)
 
 
 def _gather(stack: Sequence[RecipeLevel], phase: str | None) -> dict[str, SettingValue]:
-    scopes = ("recipe",) if phase is None else ("phase", "phase only")
-    found = {key: find(stack, phase, key) for key in keys_of(*scopes)}
+    """Return the settings of a phase (None: of the recipe) that a level has."""
+    keys = keys_of("recipe") if phase is None else keys_of("phase", "phase only")
+    found = {key: find(stack, phase, key) for key in keys}
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
 def _evaluate(scope: Scope, keys: Sequence[str]) -> dict[str, Any] | None:
-    """All values, or None where one is wrong; every wrong one is reported."""
+    """Return all values; None if one is wrong. Every wrong one is reported."""
     values: dict[str, Any] = {}
-    failed = False
     for key in keys:
         try:
             values[key] = scope.value(key)
         except Reported:
-            failed = True
-    return None if failed else values
-
-
-def _phase(name: str, scope: Scope, written: Sequence[RecipeLevel]) -> Phase | None:
-    values = _evaluate(scope, keys_of("phase", "phase only"))
-    if values is None:
-        return None
-    scaled = _scale(name, scope, written, values)
-    if not _fits(scope, values):
-        return None
-    keys = keys_of("phase", "phase only")
-    return Phase(name, origins=_origins(scope, keys, scaled), **values)
+            continue
+    return values if len(values) == len(keys) else None
 
 
 def _scale(
     name: str, scope: Scope, written: Sequence[RecipeLevel], values: dict[str, Any]
 ) -> dict[str, float]:
-    """Scales warm-up and milestones to epochs from the command line; says what it has scaled."""
+    """Scale warm-up and milestones to epochs of the command line; return the factors by setting."""
     entry = scope.entries["epochs"]
     if entry.kind == "file" or find(written, name, "epochs") is None:
         return {}
@@ -139,7 +130,7 @@ def _scale(
     try:
         epochs = before.value("epochs")
     except Reported:
-        return {}  # what is overridden may be wrong
+        return {}  # the overridden value may be wrong
     assert isinstance(epochs, int)
     factor = values["epochs"] / epochs
     scaled = {}
@@ -163,59 +154,44 @@ def _names_epochs(expr: Expr) -> bool:
 
 
 def _fits(scope: Scope, values: Mapping[str, Any]) -> bool:
-    """Whether the settings of a phase go together; what does not is reported."""
+    """True if the settings of a phase are consistent; what is not is reported."""
     before = len(scope.reporter.diagnostics)
-    epochs, warmup = values["epochs"], values["warmup"]
+    epochs, warmup, schedule = values["epochs"], values["warmup"], values["schedule"]
+    batch, parts, optimizer = values["batch"], values["accumulate"], values["optimizer"]
+
+    def place(key: str) -> Span:
+        return scope.entries[key].value.span
+
     if warmup >= epochs:
-        scope.reporter.error(
-            "E0808",
-            f"a warm-up of {warmup:g} epochs leaves nothing of {epochs}",
-            scope.entries["warmup"].value.span,
-            label=f"must be below {epochs}",
-            labels=[Label(scope.entries["epochs"].value.span, "of these epochs")],
-        )
-    schedule = values["schedule"]
+        message = f"a warm-up of {warmup:g} epochs leaves nothing of {epochs}"
+        labels = [Label(place("epochs"), "of these epochs")]
+        scope.error("E0808", message, place("warmup"), f"must be below {epochs}", labels=labels)
     if schedule.name == "step":
         _check_milestones(scope, schedule.numbers("epochs"), epochs)
-    if values["batch"] % values["accumulate"]:
-        scope.reporter.error(
-            "E0811",
-            f"a batch of {values['batch']} has no {values['accumulate']} equal parts",
-            scope.entries["accumulate"].value.span,
-            label="does not divide the batch",
-        )
-    optimizer = values["optimizer"]
+    if batch % parts:
+        message = f"a batch of {batch} has no {parts} equal parts"
+        scope.error("E0811", message, place("accumulate"), "does not divide the batch")
     if optimizer.name == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
-        scope.reporter.error(
-            "E0811",
-            "Nesterov's step looks ahead along the momentum, and there is none",
-            scope.entries["optimizer"].value.span,
-            label="has a momentum of 0",
-            hint="give it one, `momentum = 0.9`, or leave `nesterov` out",
-        )
+        message = "Nesterov's step looks ahead along the momentum, and there is none"
+        hint = "give it one, `momentum = 0.9`, or leave `nesterov` out"
+        scope.error("E0811", message, place("optimizer"), "has a momentum of 0", hint)
     return len(scope.reporter.diagnostics) == before
 
 
 def _check_milestones(scope: Scope, milestones: Sequence[float], epochs: int) -> None:
+    """Report the first milestone that is out of order, or after the last epoch."""
     last = 0.0
     for number, (milestone, place) in enumerate(zip(milestones, scope.milestones, strict=True)):
         if milestone <= last:
-            scope.reporter.error(
-                "E0807",
-                f"the schedule goes back from epoch {last:g} to {milestone:g}",
-                place,
-                label="must be later than the one before",
-                labels=[Label(scope.milestones[number - 1], "the one before")],
-            )
+            message = f"the schedule goes back from epoch {last:g} to {milestone:g}"
+            labels = [Label(scope.milestones[number - 1], "the one before")]
+            label = "must be later than the one before"
+            scope.error("E0807", message, place, label, labels=labels)
             return
         if milestone >= epochs:
-            scope.reporter.error(
-                "E0807",
-                f"epoch {milestone:g} of the schedule is never reached in {epochs} epochs",
-                place,
-                label=f"must be below {epochs}",
-                labels=[Label(scope.entries["epochs"].value.span, "the epochs")],
-            )
+            message = f"epoch {milestone:g} of the schedule is never reached in {epochs} epochs"
+            labels = [Label(scope.entries["epochs"].value.span, "the epochs")]
+            scope.error("E0807", message, place, f"must be below {epochs}", labels=labels)
             return
         last = milestone
 

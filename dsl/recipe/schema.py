@@ -1,4 +1,4 @@
-"""The rows that recipes are made of.
+"""Rows that recipes are made of, and the types of their values.
 
 A setting has a type with its range, a default and a meaning (``settings`` has the rows). Optimizers,
 schedules, losses and steps of an augmentation are items: a name with arguments that have rows too
@@ -8,18 +8,164 @@ schedules, losses and steps of an augmentation are items: a name with arguments 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, Union
 
-from danetc.dsl.recipe.value_types import Type
 from danetc.dsl.record import record
 
 
 @record
+class IntType:
+    """Integer in low .. high."""
+
+    said = "a whole number"
+
+    low: int = 0
+    high: int = 1_000_000_000
+
+
+@record
+class FloatType:
+    """Real number from low to high; ``open_low`` and ``open_high`` exclude the ends."""
+
+    said = "a number"
+
+    low: float = 0.0
+    high: float = inf
+    open_low: bool = False
+    open_high: bool = False
+
+
+@record
+class BoolType:
+    """``true`` or ``false``."""
+
+    said = "`true` or `false`"
+
+
+@record
+class ChoiceType:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+
+@record
+class ItemType:
+    """One of a family of items: ``sgd(lr = 0.1)``."""
+
+    family: str
+
+
+@record
+class FlowType:
+    """Items of a family in sequence, or ``none``."""
+
+    said = "steps joined by `->`, or `none`"
+
+    family: str
+
+
+@record
+class SumType:
+    """Sum of items of a family, each times a number: ``mse + 0.1 * firing_rate``."""
+
+    family: str
+
+
+SCHEDULED_OPERATIONS = ("linear",)
+"""Operations with a parameter that may be ``scheduled(...)``, by the table of operations."""
+
+
+@record
+class ChangeType:
+    """Parameters of the network with an item of a family each, or ``none``:
+    ``surrogate(alpha = linear(1.0, 5.0)) + neuron(tau = cosine(4.0, 2.0))``."""
+
+    family: str
+    parts: tuple[str, ...]
+
+
+@record
+class PhaseType:
+    """The name of an earlier phase."""
+
+    said = "the name of an earlier phase"
+
+
+@record
+class NameType:
+    """The name of something of the network: an output, a neuron."""
+
+    said = "a name"
+
+
+@record
+class PathType:
+    """A file or directory, in quotes."""
+
+    said = "a path in quotes"
+
+
+@record
+class FunctionType:
+    """A function of a Python file, in quotes: ``"my_loss.py:focal"``."""
+
+    said = 'a function of a Python file in quotes, "FILE.py:NAME"'
+
+
+Type = Union[
+    IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, ChangeType, PhaseType,
+    NameType, PathType, FunctionType,
+]  # fmt: skip
+
+
+def describe(kind: Type) -> str:
+    """Return the words of an error for a value of a type."""
+    match kind:
+        case ChoiceType(words):
+            *some, last = (f"`{word}`" for word in words)
+            return f"{', '.join(some)} or {last}"
+        case ItemType("optimizer"):
+            return "an optimizer"
+        case ItemType("gradient"):
+            return "a way of gradients"
+        case ItemType(family):
+            return f"a {family}"
+        case SumType(family):
+            return f"a {family}, or several times numbers and added up"
+        case ChangeType(_, parts):
+            example = " or ".join(f"`{part}(NAME = linear(1.0, 2.0))`" for part in parts)
+            return f"{example}, several added up, or `none`"
+    return kind.said
+
+
+def describe_range(kind: IntType | FloatType) -> str:
+    """Return the words of an error for the range of a number."""
+    if isinstance(kind, IntType):
+        return f"from {kind.low} to {kind.high}"
+    low = f"{'above' if kind.open_low else 'at least'} {kind.low:g}"
+    if kind.high == inf:
+        return low
+    return f"{low} and {'below' if kind.open_high else 'at most'} {kind.high:g}"
+
+
+def contains(kind: IntType | FloatType, value: float) -> bool:
+    """True if a number is in the range of its type."""
+    if isinstance(kind, IntType):
+        return kind.low <= value <= kind.high
+    above = value > kind.low if kind.open_low else value >= kind.low
+    below = value < kind.high if kind.open_high else value <= kind.high
+    return above and below and value != inf
+
+
+@record
 class Setting:
-    """A key of a recipe. ``scope`` says where it may stand: a phase setting in the recipe holds for
-    all phases. A default is the text of a value; None is "not set", which a recipe writes as
-    ``none``.
+    """Key of a recipe.
+
+    ``scope`` is where it is allowed: a phase setting of the recipe applies to all phases. ``default``
+    is the text of a value; None is "not set", written ``none``. ``example`` is for the key's page.
     """
 
     key: str
@@ -29,12 +175,14 @@ class Setting:
     meaning: str
     required: bool = False
     example: str = ""
-    """A value that its page shows, where the default is none."""
 
 
 @record
 class Argument:
-    """An argument of an item. One without a default must be given."""
+    """Argument of an item; required if it has no default.
+
+    An item has no effect if each argument with an ``idle`` value has that value.
+    """
 
     name: str
     type: Type
@@ -44,22 +192,26 @@ class Argument:
 
 @record
 class ItemSpec:
-    """An item. ``many`` are the arguments without a name, gathered under one name."""
+    """Item: a name with arguments.
+
+    ``many`` gathers the arguments without names. Items of the ``whole_batch`` mix images, and so come
+    after those of one image. ``example`` is for the item's page; ``others`` allows numbers of any name.
+    """
 
     name: str
     meaning: str
     arguments: tuple[Argument, ...] = ()
     many: Argument | None = None
-    whole_batch: bool = False  # mixes images of a batch, so it stands after what changes one image
-    example: str = ""  # how its page shows it, where its name alone is not enough
-    others: bool = False  # whether it takes numbers of any other names too
+    whole_batch: bool = False
+    example: str = ""
+    others: bool = False
 
 
 @record(kw_only=True)
 class OptimizerSpec(ItemSpec):
-    """An optimizer: ``torch`` is its class in ``torch.optim``, which takes the arguments by name.
+    """Optimizer: ``torch`` is its class in ``torch.optim``, with the same arguments.
 
-    Above ``largest_rate`` no network trains.
+    No network trains above ``largest_rate``.
     """
 
     torch: str
@@ -67,25 +219,53 @@ class OptimizerSpec(ItemSpec):
 
 
 TARGETS = ("classes", "pixels", "numbers")
-"""What is learned of a sample: its class, the class of each of its pixels, or numbers."""
+"""Labels of a sample: its class, the class of each pixel, or numbers."""
 
 
 @record(kw_only=True)
 class LossSpec(ItemSpec):
-    """A term of a loss. ``reads`` is what it is a function of: an output and the labels, what layers of
-    neurons give, their membrane potentials, or an output and that of a teacher. Terms of ``training``
-    are left out of the loss of test images, which says how well the network answers.
+    """Term of a loss.
+
+    ``reads`` are its inputs: an output and the labels, outputs of neurons, their membrane potentials,
+    or an output and that of a teacher. Terms of ``training`` are not part of the loss of test images.
+    ``targets`` are the kinds of labels that it accepts.
     """
 
     reads: Literal["output", "neurons", "potentials", "teacher"] = "output"
     training: bool = False
     targets: tuple[str, ...] = TARGETS
-    """What the labels may be that it is a function of."""
 
 
 Spec = TypeVar("Spec", bound=ItemSpec)
 
 
 def family(*items: Spec) -> Mapping[str, Spec]:
-    """Items by their names."""
+    """Return items by name."""
     return MappingProxyType({item.name: item for item in items})
+
+
+# -- rows that several items have --------------------------------------------------------------------
+
+PROBABILITY = FloatType(0.0, 1.0)
+FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
+POSITIVE = FloatType(0.0, open_low=True)
+SIZE = IntType(1, 10_000)  # of an image, in pixels
+RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
+DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
+DECAYED = Argument(
+    "decay",
+    ChoiceType(("all", "weights")),
+    "all",
+    "what decays: all parameters, or those of convolutions and linear layers without their biases",
+)
+SMOOTHING = Argument(
+    "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
+)
+ANY = FloatType(-1e6, 1e6)
+UNTIL = Argument(
+    "epochs", FloatType(0.0, 100_000.0), 0.0, "how many it takes, then it stays; 0 takes all"
+)
+OUTPUT = Argument(
+    "output", NameType(), "", "the output that it is of; by default the one that is trained"
+)
+NEURON = Argument("neuron", NameType(), "", "the neuron whose layers count; all by default")

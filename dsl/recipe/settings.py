@@ -1,4 +1,4 @@
-"""THE settings of a recipe. A new one is one field here, with its row.
+"""Settings of a recipe. A new one is one field here, with its row.
 
 From the rows come what `check` accepts, its errors, the defaults, `danetc list settings`, the text
 of a dry run and what is recorded of a run; training reads the fields.
@@ -12,9 +12,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from danetc.dsl.recipe.item import Change, Item, Summand, plain
-from danetc.dsl.recipe.items.arguments import POSITIVE
-from danetc.dsl.recipe.schema import Setting
-from danetc.dsl.recipe.value_types import (
+from danetc.dsl.recipe.schema import (
+    POSITIVE,
     SCHEDULED_OPERATIONS,
     BoolType,
     ChangeType,
@@ -24,6 +23,7 @@ from danetc.dsl.recipe.value_types import (
     IntType,
     ItemType,
     PhaseType,
+    Setting,
     SumType,
     Type,
 )
@@ -35,11 +35,11 @@ Place = Literal["phase", "recipe", "phase only"]
 
 @record
 class Origin:
-    """Where a value comes from. A value of a file or of the command line has a place."""
+    """Origin of a value, with its place in a file or on the command line."""
 
     kind: Literal["default", "file", "--set"]
     span: Span | None = None
-    scaled: float | None = None  # by how much, where --set has changed the epochs
+    scaled: float | None = None  # factor by which epochs of the command line scale it
 
     def __str__(self) -> str:
         place = str(self.span) if self.kind == "file" and self.span else self.kind
@@ -55,13 +55,13 @@ def row(
     required: bool = False,
     example: str = "",
 ) -> Any:
-    """A field that is a setting. ``default`` is the text of a value, None is "not set"."""
+    """Return a field that is a setting. ``default`` is the text of a value; None is "not set"."""
     return field(metadata={"row": (type, default, place, meaning, required, example)})
 
 
 @record
 class Phase:
-    """One stretch of training. A setting of the recipe holds for all its phases."""
+    """One phase of training. A setting of the recipe applies to all its phases."""
 
     name: str
     epochs: int = row(
@@ -145,14 +145,14 @@ class Phase:
 
 
 def named_in_losses(phases: Iterable[Phase], argument: str) -> list[str]:
-    """What an argument of losses names, each once: the ``teacher`` of ``distill``, a ``function``."""
+    """Return the values of an argument of losses, as the ``teacher`` of ``distill``, each once."""
     items = (term.item for phase in phases for term in phase.loss)
     return list(dict.fromkeys(str(item[argument]) for item in items if argument in item))
 
 
 @record
 class Recipe:
-    """A checked recipe: one phase or more, in order."""
+    """Checked recipe: one phase or more, in order."""
 
     name: str
     phases: tuple[Phase, ...]
@@ -193,14 +193,14 @@ class Recipe:
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 
     def phase(self, name: str) -> Phase:
-        """The phase of this name. Raises KeyError."""
+        """Return the phase of this name. Raises KeyError."""
         for phase in self.phases:
             if phase.name == name:
                 return phase
         raise KeyError(name)
 
     def as_dict(self) -> dict[str, object]:
-        """All settings as JSON data, with the origin of each under ``origins``."""
+        """Return all settings as JSON data, with the origin of each under ``origins``."""
         whole = {key: getattr(self, key) for key in keys_of("recipe")}
         phases = [
             {"name": phase.name}
@@ -221,9 +221,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         if "row" in item.metadata
     }
 )
-"""Each setting by its key, those of phases first."""
+"""Settings by key, those of phases first."""
 
 
 def keys_of(*places: Place) -> list[str]:
-    """The settings that may stand in these places."""
+    """Return the settings that are allowed in these places."""
     return [key for key, item in SETTINGS.items() if item.scope in places]

@@ -6,9 +6,9 @@ writes those that precedence requires.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import field, fields
-from typing import Union, get_args
+from collections.abc import Callable, Iterator
+from dataclasses import field, fields, replace
+from typing import Any, TypeVar, Union, get_args
 
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import NOWHERE, Span
@@ -288,6 +288,7 @@ class Program:
         return tuple(item for item in self.items if isinstance(item, Declaration))
 
 
+N = TypeVar("N", bound="Node")
 Node = Union[Expr, Arg, Stmt, Param, Declaration, UseName, Use, Program]
 _FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in get_args(Node)}
 
@@ -314,3 +315,17 @@ def walk(node: Node) -> Iterator[Node]:
         current = stack.pop()
         yield current
         stack.extend(reversed(list(children(current))))
+
+
+def with_names(node: N, change: Callable[[Name], Expr], *, functions: bool = True) -> N:
+    """Return a tree with each name changed; without ``functions`` the names of calls stay."""
+    if isinstance(node, Name):
+        return change(node)  # type: ignore[return-value]
+    changes: dict[str, Any] = {}
+    for name in _FIELDS[type(node)]:
+        value = getattr(node, name)
+        if isinstance(value, tuple):
+            changes[name] = tuple(with_names(it, change, functions=functions) for it in value)
+        elif hasattr(value, "span") and (functions or name != "function"):
+            changes[name] = with_names(value, change, functions=functions)
+    return replace(node, **changes)

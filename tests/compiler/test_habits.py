@@ -18,8 +18,8 @@ from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.loading import std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.schema import ChoiceType
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.value_types import ChoiceType
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.main import COMMANDS
 

@@ -28,8 +28,8 @@ from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.schema import ChangeType, ChoiceType, FloatType, IntType
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.value_types import ChangeType, ChoiceType, FloatType, IntType
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from danetc.main import COMMANDS

@@ -12,9 +12,9 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.resolve import resolve_recipe
+from danetc.dsl.recipe.schema import FloatType, IntType
 from danetc.dsl.recipe.settings import SETTINGS, Recipe
 from danetc.dsl.recipe.text import read_setting, write_setting
-from danetc.dsl.recipe.value_types import FloatType, IntType
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import SourceFile
 

@@ -9,8 +9,8 @@ import pytest
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.schema import ChangeType
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.value_types import ChangeType
 from danetc.editor import analyse
 from danetc.editor.completion import complete
 from danetc.editor.proposals import Proposal

@@ -14,7 +14,7 @@ from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.numbers import FUNCTIONS
+from danetc.dsl.recipe.scope import FUNCTIONS
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax import tree as s
 

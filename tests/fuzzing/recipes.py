@@ -6,21 +6,23 @@ from math import inf
 
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.items.losses import LOSSES
-from danetc.dsl.recipe.schema import Argument, ItemSpec, Setting
-from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.value_types import (
+from danetc.dsl.recipe.schema import (
+    Argument,
     BoolType,
     ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
     IntType,
+    ItemSpec,
     ItemType,
     NameType,
     PhaseType,
+    Setting,
     SumType,
     Type,
 )
+from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
 from tests.reference.training import OF_AN_OUTPUT
 

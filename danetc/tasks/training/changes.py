@@ -11,8 +11,8 @@ from danetc.compiler.warnings import warnings_of_network
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.program import SURROGATE
 from danetc.dsl.recipe.item import Change
+from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.dsl.recipe.settings import Recipe
-from danetc.dsl.recipe.value_types import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.tasks.networks import CompiledNetwork

@@ -1,14 +1,13 @@
-"""The items of recipes by family, a table each: optimizers, losses, schedules, steps of images."""
+"""Items of recipes by family, a table each: optimizers, losses, schedules, steps of images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from danetc.dsl.recipe.items.gradients import GRADIENTS
 from danetc.dsl.recipe.items.images import AUGMENT, EVALUATE
 from danetc.dsl.recipe.items.losses import LOSSES
-from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
+from danetc.dsl.recipe.items.optimizers import GRADIENTS, OPTIMIZERS
 from danetc.dsl.recipe.items.over_time import CHANGES, SCHEDULES
 from danetc.dsl.recipe.schema import ItemSpec
 
@@ -23,4 +22,4 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
         "evaluate": EVALUATE,
     }
 )
-"""THE families."""
+"""Items by family."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.dsl.recipe.items.arguments import POSITIVE, PROBABILITY, SIZE
-from danetc.dsl.recipe.schema import Argument, ItemSpec, family
-from danetc.dsl.recipe.value_types import ChoiceType, FloatType, IntType
+from danetc.dsl.recipe.schema import (
+    POSITIVE,
+    PROBABILITY,
+    SIZE,
+    Argument,
+    ChoiceType,
+    FloatType,
+    IntType,
+    ItemSpec,
+    family,
+)
 
 RESIZE = ItemSpec(
     "resize",

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.dsl.recipe.items.arguments import NEURON, OUTPUT, POSITIVE, PROBABILITY, SMOOTHING
-from danetc.dsl.recipe.schema import Argument, LossSpec, family
-from danetc.dsl.recipe.value_types import FloatType, FunctionType, PathType
+from danetc.dsl.recipe.schema import (
+    NEURON,
+    OUTPUT,
+    POSITIVE,
+    PROBABILITY,
+    SMOOTHING,
+    Argument,
+    FloatType,
+    FunctionType,
+    LossSpec,
+    PathType,
+    family,
+)
 
 LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(

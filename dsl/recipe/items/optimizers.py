@@ -1,12 +1,21 @@
-"""THE optimizers: a new one of ``torch.optim`` is one row here."""
+"""Optimizers, a row for each class of ``torch.optim``, and ways of gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.dsl.recipe.items.arguments import DECAY, DECAYED, FRACTION, RATE
-from danetc.dsl.recipe.schema import Argument, OptimizerSpec, family
-from danetc.dsl.recipe.value_types import BoolType
+from danetc.dsl.recipe.schema import (
+    DECAY,
+    DECAYED,
+    FRACTION,
+    RATE,
+    Argument,
+    BoolType,
+    IntType,
+    ItemSpec,
+    OptimizerSpec,
+    family,
+)
 
 OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
     OptimizerSpec(
@@ -38,3 +47,29 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         example="adamw(lr = 0.01)",
     ),
 )
+
+GRADIENTS: Mapping[str, ItemSpec] = family(
+    ItemSpec("bptt", "through all time steps at once"),
+    ItemSpec(
+        "truncated",
+        "through parts of `steps` time steps, one part after the other: memory does not grow "
+        "with T",
+        (Argument("steps", IntType(1, 10_000), None, "time steps of a part"),),
+        example="truncated(2)",
+    ),
+    ItemSpec(
+        "online",
+        "through each time step by itself, without its temporal part (SLTT: Meng et al., "
+        "ICCV 2023), or with a trace of each layer's inputs in place of it (OTTT: Xiao et "
+        "al., NeurIPS 2022)",
+        (
+            Argument(
+                "trace",
+                FRACTION,
+                0.0,
+                "how much of the trace is left after a step; a neuron's leak, 1 - 1 / tau",
+            ),
+        ),
+    ),
+)
+"""Ways of gradients through time."""

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.dsl.recipe.items.arguments import ANY, POSITIVE, PROBABILITY, UNTIL
-from danetc.dsl.recipe.schema import Argument, ItemSpec, family
-from danetc.dsl.recipe.value_types import FloatType
+from danetc.dsl.recipe.schema import (
+    ANY,
+    POSITIVE,
+    PROBABILITY,
+    UNTIL,
+    Argument,
+    FloatType,
+    ItemSpec,
+    family,
+)
 
 
 def _ramp(number: FloatType) -> tuple[Argument, ...]:

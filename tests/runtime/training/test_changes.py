@@ -13,7 +13,7 @@ import torch
 import danetc
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.recipe.value_types import SCHEDULED_OPERATIONS
+from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.runtime.data import DataSet
 from danetc.runtime.training.optim import CHANGES, Changes, value_at
