@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from danetc.dsl.recipe.schema import ChangeType, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
-from danetc.dsl.recipe.value_types import ChangeType, SumType
 from danetc.errors import UserError
 from danetc.output.echo import echo
 from danetc.output.figures import show_size
