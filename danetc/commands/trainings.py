@@ -424,7 +424,7 @@ def measure_command(
     from danetc.output.labels import unique_labels
     from danetc.output.table import show
     from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
-    from danetc.runtime.measure.energy import HOROWITZ_45NM
+    from danetc.runtime.measure.operations import HOROWITZ_45NM
     from danetc.runtime.system.files import seal_record
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.record import measure_subject, whole_record

@@ -1,13 +1,11 @@
 """Measures of a built or trained network, taken by hooks that change no number.
 
-``measure(model, layout, batches)`` runs batches through a model and gives ``Measures``. One file
-a measure: ``firing_rate``, ``stability``, ``membrane_potential``, ``neuron_input``, ``values``,
-``operations`` observe forward passes, ``gradients`` runs backward passes of its own.
+``measure(model, layout, batches)`` runs batches through a model and returns ``Measures``.
+``observers`` and ``operations`` watch forward passes, ``gradients`` runs backward passes of its own.
 """
 
 from __future__ import annotations
 
-from danetc.runtime.measure.energy import HOROWITZ_45NM, EnergyModel
 from danetc.runtime.measure.layout import (
     BlockOutput,
     Layout,
@@ -17,6 +15,7 @@ from danetc.runtime.measure.layout import (
     WeightLayer,
 )
 from danetc.runtime.measure.observe import MeasureError
+from danetc.runtime.measure.operations import HOROWITZ_45NM, EnergyModel
 from danetc.runtime.measure.run import MEASURES, MeasureOptions, Measures, measure
 
 __all__ = [

@@ -1,8 +1,11 @@
-"""Distributions gathered value by value: moments in float64, a histogram between fixed edges."""
+"""Distributions gathered batch by batch: moments in float64, a histogram between fixed edges."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import itertools
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 import torch
@@ -13,7 +16,7 @@ BINS = 96
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Shares of all values in equal bins from ``low`` to ``high``, and of those beyond."""
+    """Shares of values in equal bins from ``low`` to ``high``, ``below`` and ``above`` them."""
 
     low: float
     high: float
@@ -22,12 +25,13 @@ class Histogram:
     above: float
 
     def edges(self) -> list[float]:
-        """The bounds of the bins, one more than there are bins."""
+        """Return the bounds of the bins, one more than there are bins."""
         width = (self.high - self.low) / len(self.shares)
         return [self.low + width * place for place in range(len(self.shares) + 1)]
 
     def distance_to_normal(self, deviation: float) -> float:
-        """The largest difference to the distribution function of N(0, deviation^2), at the edges."""
+        """Return the largest difference to the distribution function of N(0, deviation^2), taken at
+        the edges."""
         edges = torch.tensor(self.edges(), dtype=torch.float64)
         normal = torch.special.ndtr(edges / deviation)
         reached = torch.tensor([self.below, *self.shares], dtype=torch.float64).cumsum(0)
@@ -36,7 +40,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """``std`` is that of the population (divided by the count). ``zeros`` is the share of zeros."""
+    """Moments, range and share of zeros of some values; ``std`` divides by their count."""
 
     count: int
     mean: float
@@ -48,14 +52,12 @@ class Distribution:
     zeros: float
     histogram: Histogram | None
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
-
 
 class Gathered:
-    """A distribution as it grows. ``reach`` is half the width of the histogram around 0; None: none.
+    """A distribution that grows by tensors. ``reach`` is half the width of its histogram around 0;
+    None is for no histogram.
 
-    Powers are summed around the mean of the first values, so that they do not cancel.
+    Powers are summed around the mean of the first tensor, so that they do not cancel.
     """
 
     def __init__(self, reach: float | None = None, bins: int = BINS) -> None:
@@ -71,7 +73,7 @@ class Gathered:
         self._most = -float("inf")
 
     def add(self, values: Tensor) -> None:
-        """Take all values of a tensor. Raises ValueError for what is not finite."""
+        """Add the values of a tensor. Raises ValueError if one is not finite."""
         x = values.detach().flatten()
         least, most = x.aminmax()
         if not bool(torch.isfinite(least) & torch.isfinite(most)):
@@ -96,7 +98,7 @@ class Gathered:
             self._beyond[1] += int((x.float() > self.reach).sum())
 
     def result(self) -> Distribution:
-        """What was gathered. Raises ValueError where that is nothing."""
+        """Return the distribution. Raises ValueError if there are no values."""
         if self._powers is None or self._origin is None:
             raise ValueError("a distribution of no values")
         m1, m2, m3, m4 = (self._powers / self.count).tolist()
@@ -104,6 +106,11 @@ class Gathered:
         third = m3 - 3 * m1 * m2 + 2 * m1**3
         fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
         flat = variance < 1e-24
+        histogram = None
+        if self.reach is not None and self._counts is not None:
+            shares = (self._counts.double() / self.count).tolist()
+            below, above = (beyond / self.count for beyond in self._beyond)
+            histogram = Histogram(-self.reach, self.reach, tuple(shares), below, above)
         return Distribution(
             self.count,
             float(self._origin) + m1,
@@ -113,19 +120,48 @@ class Gathered:
             self._least,
             self._most,
             self._zeros / self.count,
-            self._histogram(),
+            histogram,
         )
-
-    def _histogram(self) -> Histogram | None:
-        if self.reach is None or self._counts is None:
-            return None
-        shares = (self._counts.double() / self.count).tolist()
-        below, above = (beyond / self.count for beyond in self._beyond)
-        return Histogram(-self.reach, self.reach, tuple(shares), below, above)
 
 
 def reach_of(x: Tensor, threshold: float | None, steps: int = 1) -> float:
-    """Half a histogram's width for values driven by ``x``: five of its root mean squares, or four
-    thresholds if that is more; a potential that adds up over time goes sqrt(T) as far."""
+    """Return half the width of a histogram for values driven by ``x``: five of its root mean squares,
+    times sqrt(T) for a potential that adds up over time, or four thresholds if that is more."""
     typical = float(x.detach().double().square().mean().sqrt())
     return max(5 * typical * sqrt(steps), 4 * abs(threshold or 0.0)) or 1.0
+
+
+def densities(
+    found: Sequence[Distribution], rows: int = 120
+) -> tuple[float, float, list[list[float]]]:
+    """Return a range common to several layers and, for each of its ``rows`` from below, their
+    densities relative to the highest of each.
+
+    The range holds three deviations around the mean of each layer, as far as its values reach.
+    """
+    low = min(max(each.mean - 3 * each.std, each.least) for each in found)
+    high = max(min(each.mean + 3 * each.std, each.most) for each in found)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = [low + (high - low) * row / rows for row in range(rows + 1)]
+    columns = []
+    for each in found:
+        assert each.histogram is not None
+        reached = [cumulative(each.histogram, edge) for edge in edges]
+        shares = [b - a for a, b in itertools.pairwise(reached)]
+        most = max(shares)
+        columns.append([share / most if most > 0 else 0.0 for share in shares])
+    return low, high, [list(row) for row in zip(*columns, strict=True)]
+
+
+def cumulative(histogram: Histogram, value: float) -> float:
+    """Return the share of values up to ``value``, linear within a bin."""
+    if value <= histogram.low:
+        return histogram.below if value == histogram.low else 0.0
+    edges = histogram.edges()
+    place = min(bisect_right(edges, value) - 1, len(histogram.shares))
+    whole = histogram.below + sum(histogram.shares[:place])
+    if place == len(histogram.shares):
+        return whole
+    part = (value - edges[place]) / (edges[place + 1] - edges[place])
+    return whole + part * histogram.shares[place]

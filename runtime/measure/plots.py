@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from danetc.runtime.measure.density import densities
+from danetc.runtime.measure.distribution import densities
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.run import Measures
 from danetc.runtime.system.figures import (

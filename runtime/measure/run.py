@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from danetc.runtime.layers.norm import StepBatchNorm2d
-from danetc.runtime.measure.energy import HOROWITZ_45NM, EnergyModel
-from danetc.runtime.measure.firing_rate import FiringRate, FiringRates
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.membrane_potential import MembranePotentials, Potential
-from danetc.runtime.measure.neuron_input import Input, NeuronInputs
-from danetc.runtime.measure.observe import LayerObserver, MeasureError, observed
-from danetc.runtime.measure.operations import MeasuredOperations, OperationCount
-from danetc.runtime.measure.stability import GradientStability, Layers, Stability, Time
-from danetc.runtime.measure.values import PropagatedValues, Values
+from danetc.runtime.measure.observe import MeasureError, observed
+from danetc.runtime.measure.observers import (
+    FiringRate,
+    FiringRates,
+    GradientStability,
+    Input,
+    Layers,
+    MembranePotentials,
+    NeuronInputs,
+    Potential,
+    PropagatedValues,
+    Stability,
+    Time,
+    Values,
+)
+from danetc.runtime.measure.operations import (
+    HOROWITZ_45NM,
+    EnergyModel,
+    MeasuredOperations,
+    OperationCount,
+)
 from danetc.runtime.model.built import Model
 
 MEASURES: Mapping[str, str] = {
@@ -71,13 +85,15 @@ class Measures:
 
     def as_dict(self) -> dict[str, object]:
         """All of it for JSON; what was not measured is left out."""
-        record: dict[str, object] = {
+        record: dict[str, Any] = {
             name: getattr(self, name) for name in ("network", "images", "batches", "statistics")
         }
-        for name in MEASURES:
-            found = getattr(self, name.replace("-", "_"))
-            if found is not None:
-                record[name.replace("-", "_")] = found.as_dict()
+        for name in (measure.replace("-", "_") for measure in MEASURES):
+            if (found := getattr(self, name)) is not None:
+                record[name] = asdict(found)
+        stability = record.get("gradient_stability", {"overall": 0.0})
+        if not isfinite(stability["overall"]):  # JSON has no infinity; its logarithm is there
+            stability["overall"] = None
         return record
 
 
@@ -93,14 +109,6 @@ def mean_squared_distance(output: Tensor, numbers: Tensor) -> Tensor:
     """Of [N, D], or of the mean over time of [T, N, D], to numbers [N, D]."""
     found = output.mean(0) if output.dim() == 3 else output
     return nn.functional.mse_loss(found, numbers)
-
-
-@dataclass(slots=True)
-class _Asked:
-    """Who gathers what."""
-
-    observers: dict[str, Any] = field(default_factory=dict)
-    gradients: GradientMeans | None = None
 
 
 def measure(
@@ -126,8 +134,20 @@ def measure(
     if unknown:
         raise MeasureError(f"there is no measure {unknown[0]}; there are {', '.join(MEASURES)}")
     wanted = [name for name in MEASURES if not only or name in only]
-    asked = _gather(model, layout, wanted, options, loss)
-    observers: list[LayerObserver] = list(asked.observers.values())
+    makers: Mapping[str, Callable[[], Any]] = {
+        "firing-rate": lambda: FiringRate(layout),
+        "gradient-stability": lambda: Stability(layout, options.time, options.layers),
+        "potential": lambda: Potential(layout),
+        "input": lambda: Input(layout),
+        "values": lambda: Values(layout),
+        "operations": lambda: OperationCount(layout, options.energy),
+    }
+    gathering = {name: makers[name]() for name in wanted if name in makers}
+    observers = list(gathering.values())
+    gradients = None
+    if "gradients" in wanted:
+        chosen = _of_output(loss, model, options.output)
+        gradients = GradientMeans(model, layout, chosen, options.seed)
     images = count = 0
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     with _as_it_was(model), torch.random.fork_rng(enabled=True):
@@ -143,8 +163,8 @@ def measure(
                     with observed(model, layout, observers), torch.no_grad():
                         torch.manual_seed(options.seed + count)
                         model(x)
-                if asked.gradients is not None:
-                    asked.gradients.add(x, labels)
+                if gradients is not None:
+                    gradients.add(x, labels)
             except MeasureError:
                 raise
             except ValueError as error:  # of a model that does not take the batch
@@ -154,34 +174,10 @@ def measure(
             on_progress(len(labels))
     if not count:
         raise MeasureError("there is no batch to measure")
-    results = {name.replace("-", "_"): each.result() for name, each in asked.observers.items()}
-    if asked.gradients is not None:
-        results["gradients"] = asked.gradients.result()
+    if gradients is not None:
+        gathering["gradients"] = gradients
+    results = {name.replace("-", "_"): each.result() for name, each in gathering.items()}
     return Measures(layout.network, images, count, options.statistics, **results)
-
-
-def _gather(
-    model: Model, layout: Layout, wanted: Collection[str], options: MeasureOptions, loss: Loss
-) -> _Asked:
-    asked = _Asked()
-    for name in wanted:
-        match name:
-            case "firing-rate":
-                asked.observers[name] = FiringRate(layout)
-            case "gradient-stability":
-                asked.observers[name] = Stability(layout, options.time, options.layers)
-            case "potential":
-                asked.observers[name] = Potential(layout)
-            case "input":
-                asked.observers[name] = Input(layout)
-            case "values":
-                asked.observers[name] = Values(layout)
-            case "operations":
-                asked.observers[name] = OperationCount(layout, options.energy)
-            case "gradients":
-                chosen = _of_output(loss, model, options.output)
-                asked.gradients = GradientMeans(model, layout, chosen, options.seed)
-    return asked
 
 
 def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:

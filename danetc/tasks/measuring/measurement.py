@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
@@ -44,7 +44,7 @@ class Measurement(Returned, Measures):
             cells = self._overall()
             values = (cell.text if cell.value is None else cell.value for _, cell in cells)
             return frame([dict(zip((head for head, _ in cells), values, strict=True))])
-        found = self._found(measure).as_dict()
+        found = asdict(self._found(measure))
         if "stages" in found:
             return frame(_blocks(found["stages"]))
         rows: list[Mapping[str, Any]] = found["layers" if "layers" in found else "parameters"]

@@ -6,8 +6,7 @@ import numpy
 import pytest
 import torch
 
-from danetc.runtime.measure.density import cumulative, densities
-from danetc.runtime.measure.distribution import Gathered, reach_of
+from danetc.runtime.measure.distribution import Gathered, cumulative, densities, reach_of
 
 
 def gathered(parts: list[torch.Tensor], reach: float | None = None, bins: int = 40):  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import inf
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor
 from danetc.errors import UserError
 from danetc.runtime.measure import MeasureError, MeasureOptions
 from danetc.runtime.measure import measure as run
-from danetc.runtime.measure.firing_rate import FiringRate
-from danetc.runtime.measure.membrane_potential import Potential
-from danetc.runtime.measure.neuron_input import Input
 from danetc.runtime.measure.observe import LayerObserver, observed
-from danetc.runtime.measure.stability import GradientStability, Stability
-from danetc.runtime.measure.values import Values
+from danetc.runtime.measure.observers import (
+    FiringRate,
+    GradientStability,
+    Input,
+    Potential,
+    Stability,
+    Values,
+)
+from danetc.runtime.measure.run import Measures
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import eager_twin, measure
 
@@ -149,5 +154,7 @@ def test_what_cannot_be_measured() -> None:
 
 def test_a_product_too_large_for_a_number_is_json() -> None:
     """Of hundreds of layers, for instance."""
-    found = GradientStability("sum", "main", (), 900, inf, 400.0, 2.8, ()).as_dict()
+    stability = GradientStability("sum", "main", (), 900, inf, 400.0, 2.8, ())
+    measures = Measures("net", 1, 1, "running", gradient_stability=stability)
+    found: Any = measures.as_dict()["gradient_stability"]
     assert (found["overall"], found["log10_overall"]) == (None, 400.0)
