@@ -1,14 +1,14 @@
-"""What the graph alone says of a network: counts, kinds and paths. No torch, no data."""
+"""Facts of a network from its graph alone: counts, kinds, paths; and the text that shows them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import reduce
 from typing import NamedTuple
 
-from danetc.compiler.ir.at_node import operands, products_of, weights_of
+from danetc.compiler.ir.at_node import operands, per_step, products_of, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import Kind
@@ -76,6 +76,12 @@ class Summary:
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
+
+    def __str__(self) -> str:
+        table = stage_table(self)
+        head = [f"{self.name}, T = {self.steps}"]
+        rows = [_in_columns([table.heads, *table.rows], table.right)] if table.rows else []
+        return "\n".join([*head, *rows, _in_columns(lines(self), frozenset())])
 
 
 def is_neuron(graph: Graph, node: Node) -> bool:
@@ -202,3 +208,125 @@ def _facts(program: NeuronProgram) -> NeuronFacts:
 def _kinds(graph: Graph, ids: Iterable[int]) -> str:
     """The kind of several values together."""
     return str(reduce(Kind.__or__, (graph[id].value.kind for id in ids)))
+
+
+def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
+    """Return why one run over T steps does not give the results of each smaller T; None if it does.
+
+    It does if the mean of the outputs of steps 1 .. t, each averaged over itself alone, is the mean
+    output of a run with T = t, for every t. Neurons look back alone, so that what varies over time is
+    the same in a longer run; behind a mean over time all must be linear. ``output`` names one of
+    several.
+    """
+    chosen = graph.outputs[output] if output is not None else next(iter(graph.outputs.values()))
+    needed = graph.behind([chosen])
+    averaged: set[int] = set()
+    timed = False
+    for id, node in graph.nodes.items():
+        if id not in needed:
+            continue
+        row = OPS[node.op]
+        still = not any(graph[operand].value.varies for operand in node.inputs)
+        makes_time = node.value.varies and still and node.op != "repeat"
+        timed = timed or per_step(graph, node) or makes_time
+        if row.whole_run:
+            return f"`{node.path}` ({node.op}) lays its spikes out over all T steps"
+        if row.ahead(node.attrs):
+            return f"what `{node.path}` ({node.op}) gives at a step depends on later ones"
+        if not averaged.isdisjoint(node.inputs):
+            if not row.linear:
+                return f"`{node.path}` ({node.op}) stands behind a mean over time and is not linear"
+            averaged.add(id)
+        elif row.time == "reduces":
+            averaged.add(id)
+    if not timed:
+        return "nothing in the network varies over time, so its output is the same for every T"
+    return None
+
+
+# -- as text --------------------------------------------------------------------------------------
+
+NOTES = (
+    "spike: 0 or 1; 0 .. n: whole numbers (of 1/4: times 1/4); a block's: of all blocks of the stage",
+    "neurons: the fewest on any path from the stem's output to the stage's end",
+)
+"""What a reader of the table should know."""
+
+
+def _in_columns(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
+    """Return rows as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = (
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(text.rstrip() for text in texts)
+
+
+class StageTable(NamedTuple):
+    """Heads and rows of a table; ``right`` are the columns of numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int]
+
+
+def stage_table(summary: Summary) -> StageTable:
+    """Return a table with a row for each stage."""
+    heads = (
+        "stage", "connection", "rule", "blocks", "C x H x W", "block reads", "block gives",
+        "stage gives", "neurons", "params",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            stage.name.removeprefix("stages."),
+            stage.connection,
+            stage.rule,
+            str(stage.blocks),
+            size(stage.shape),
+            stage.block_reads,
+            stage.block_gives,
+            stage.gives,
+            str(stage.fewest_neurons),
+            f"{stage.parameters:,}",
+        )
+        for stage in summary.stages
+    )
+    return StageTable(heads, rows, frozenset({3, 8, 9}))
+
+
+def lines(summary: Summary) -> list[tuple[str, str]]:
+    """Return names and texts of lines; a line without a name continues the one before."""
+    several = len(summary.inputs) > 1
+    takes = (f"{f'{name} ' * several}{size(shape)}" for name, shape in summary.inputs.items())
+    found = [
+        ("takes", ", ".join(takes)),
+        ("gives", ", ".join(f"{name} {size(shape)}" for name, shape in summary.outputs.items())),
+        ("parameters", f"{summary.parameters:,}"),
+        (
+            "neurons",
+            f"{summary.neurons_on_main_path} layers on the main path, {summary.neuron_layers} in all",
+        ),
+        *(("", kind.text) for kind in summary.neuron_kinds),
+    ]
+    if summary.products:
+        products = (f"{count} x {what}" for what, count in summary.products.items())
+        found.append(("attention", ", ".join(products)))
+    counts = ""
+    if summary.count_macs:
+        counts = (
+            f", {summary.count_macs:,} of them by whole numbers "
+            f"(or {summary.count_additions:,} additions at most)"
+        )
+    return [
+        *found,
+        ("per image", f"{summary.macs:,} multiply-accumulates{counts}"),
+        ("", f"{summary.additions:,} additions, where the input is spikes"),
+    ]
+
+
+def size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

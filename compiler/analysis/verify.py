@@ -1,7 +1,7 @@
-"""What holds of every graph: a table of invariants, checked after lowering and after each pass.
+"""Invariants of every graph, checked after lowering and after each pass.
 
-A broken invariant is an error of the spec where a user can cause it (then it has a code and stands
-on the user's line), and a fault of the compiler elsewhere.
+A broken invariant that a user can cause is an error of the spec, with a code and the user's line;
+any other is a fault of the compiler.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from danetc.dsl.syntax.source import NOWHERE, Span
 
 
 class InvariantError(Exception):
-    """The compiler made a graph that it must not make. Names the node and its source line."""
+    """A fault of the compiler. Names the node and its source line."""
 
 
 @record
 class Broken:
-    """A broken invariant: where, and what. ``code`` is set where the spec is at fault."""
+    """A broken invariant. ``code`` is set if the spec is at fault."""
 
     span: Span
     path: str
@@ -39,14 +39,16 @@ class Broken:
 Check = Callable[[Graph], Iterator[Broken]]
 
 
+def _at(node: Node, message: str, code: str | None = None, hint: str | None = None) -> Broken:
+    return Broken(node.origin, node.path, message, code, hint)
+
+
 def _acyclic(graph: Graph) -> Iterator[Broken]:
     seen: set[int] = set()
     for node in graph.nodes.values():
         for operand in node.inputs:
             if operand not in seen:
-                yield Broken(
-                    node.origin, node.path, f"reads node {operand}, which does not come before it"
-                )
+                yield _at(node, f"reads node {operand}, which does not come before it")
         seen.add(node.id)
 
 
@@ -56,26 +58,26 @@ def _keys(graph: Graph) -> Iterator[Broken]:
     scopes = {".".join(scope[: depth + 1]) for scope in stand for depth in range(len(scope))}
     for id, node in graph.nodes.items():
         if id != node.id:
-            yield Broken(node.origin, node.path, f"is node {node.id} under the key {id}")
+            yield _at(node, f"is node {node.id} under the key {id}")
         path = node.path
         if taken.setdefault(path, id) != id:
-            yield Broken(node.origin, path, f"has the name of node {taken[path]}")
+            yield _at(node, f"has the name of node {taken[path]}")
         if path in scopes:
-            yield Broken(node.origin, node.path, "has the name of a scope")
+            yield _at(node, "has the name of a scope")
 
 
 def _operands(graph: Graph) -> Iterator[Broken]:
     for node in graph.nodes.values():
         row = OPS.get(node.op)
         if row is None:
-            yield Broken(node.origin, node.path, f"unknown operation {node.op}")
+            yield _at(node, f"unknown operation {node.op}")
             continue
         low, high = row.operands
         if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
-            yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
+            yield _at(node, f"{node.op} with {len(node.inputs)} operands")
         known = {parameter.name for parameter in row.parameters if not parameter.sugar}
         if node.op not in ("input", "neuron") and node.attrs.keys() != known:
-            yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
+            yield _at(node, f"{node.op} with attributes {sorted(node.attrs)}")
 
 
 def _values(graph: Graph) -> Iterator[Broken]:
@@ -87,13 +89,13 @@ def _values(graph: Graph) -> Iterator[Broken]:
         try:
             value = inference.value(node.op, node.attrs, node.inputs)
         except (OpError, KeyError) as error:
-            yield Broken(node.origin, node.path, f"{node.op} cannot be applied: {error}")
+            yield _at(node, f"{node.op} cannot be applied: {error}")
             continue
         if value != node.value:
-            yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
+            yield _at(node, f"is {node.value}, and its operands give {value}")
         still = not all(operand.value.varies for operand in graph.inputs_of(node))
         if OPS[node.op].takes_steps and still:
-            yield Broken(node.origin, node.path, f"{node.op} mixes the steps of a static value")
+            yield _at(node, f"{node.op} mixes the steps of a static value")
 
 
 def _shares(graph: Graph) -> Iterator[Broken]:
@@ -106,11 +108,9 @@ def _shares(graph: Graph) -> Iterator[Broken]:
             continue
         node, other = graph[id], graph[owner]
         if (node.op, node.attrs) != (other.op, other.attrs):
-            yield Broken(node.origin, node.path, f"has the weights of {other.path}, another layer")
+            yield _at(node, f"has the weights of {other.path}, another layer")
         elif weights(graph, node) != weights(graph, other):
-            yield Broken(
-                node.origin, node.path, f"has the weights of {other.path}, of another size"
-            )
+            yield _at(node, f"has the weights of {other.path}, of another size")
 
 
 def _carries(graph: Graph) -> Iterator[Broken]:
@@ -118,18 +118,18 @@ def _carries(graph: Graph) -> Iterator[Broken]:
     members = loop_of(graph)
     for node in graph.nodes.values():
         if OPS[node.op].carries != (node.id in graph.carries):
-            yield Broken(node.origin, node.path, f"{node.op} that carries nothing, or another one")
+            yield _at(node, f"{node.op} that carries nothing, or another one")
     for id, source in graph.carries.items():
         if id not in graph.nodes or source not in graph.nodes:
             yield Broken(NOWHERE, graph.name, f"a loop of nodes {id} and {source}, which are gone")
             continue
         node, taken, given = graph[id], graph[id].value, graph[source].value
         if id not in members or source not in members[id].members:
-            yield Broken(node.origin, node.path, f"carries {source}, which is not of its loop")
+            yield _at(node, f"carries {source}, which is not of its loop")
         if given.shape != taken.shape or taken.kind | or_zero(given.kind) != taken.kind:
-            yield Broken(node.origin, node.path, f"is {taken}, and carries {given}")
+            yield _at(node, f"is {taken}, and carries {given}")
         if not taken.varies:
-            yield Broken(node.origin, node.path, "does not vary over time")
+            yield _at(node, "does not vary over time")
 
 
 def _loops(graph: Graph) -> Iterator[Broken]:
@@ -142,15 +142,14 @@ def _loops(graph: Graph) -> Iterator[Broken]:
             first = graph[loop.members[0]]
             what = f"the loop over time of `{first.path}` reads nothing but itself"
             hint = "let it read the input, or what is made of it"
-            yield Broken(first.origin, first.path, what, "E0506", hint)
+            yield _at(first, what, "E0506", hint)
             continue
         for node in map(graph.__getitem__, loop.members):
             why = OPS[node.op].why_not_in_loop(node.attrs)
             if why:
                 what, hint = why
-                yield Broken(
-                    node.origin,
-                    node.path,
+                yield _at(
+                    node,
                     f"`{node.path}` is in a loop over time, and {what}",
                     "E0506",
                     hint,
@@ -193,9 +192,8 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
             for op in reversed(block.after):
                 node = _moved(graph, id)
                 if node.op != op:
-                    yield Broken(
-                        node.origin,
-                        node.path,
+                    yield _at(
+                        node,
                         f"{node.op} stands where connection {stage.connection} puts {op} in block {i}",
                     )
                     break
@@ -204,7 +202,7 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                     id = graph[id].inputs[0]  # the first of the values that it takes side by side
             else:
                 if _moved(graph, block.join) is not _moved(graph, id):
-                    yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")
+                    yield _at(graph[id], f"is not the join of block {i}")
 
 
 def _moved(graph: Graph, id: int) -> Node:
@@ -248,12 +246,10 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
         what = f"the weights of `{named}`" + (f" and {len(paths) - 2} more" if paths[2:] else "")
         if id in reached:
             hint = "an encoder passes none, nor does a neuron whose output is cut off from `x`"
-            yield Broken(
-                node.origin, node.path, f"no gradient passes `{node.path}` to {what}", "E0504", hint
-            )
+            yield _at(node, f"no gradient passes `{node.path}` to {what}", "E0504", hint)
         else:
             hint = "use its value, or leave it out"
-            yield Broken(node.origin, node.path, f"no output depends on {what}", "E0504", hint)
+            yield _at(node, f"no output depends on {what}", "E0504", hint)
 
 
 def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
@@ -272,9 +268,8 @@ def _alive(graph: Graph) -> Iterator[Broken]:
                 continue
             norm = _silencing(graph, block.output, known)
             if norm is not None:
-                yield Broken(
-                    norm.origin,
-                    norm.path,
+                yield _at(
+                    norm,
                     f"a norm that starts at 0 silences the block: `{norm.path}` stands on every way through it",
                     "E0503",
                     "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
@@ -307,7 +302,7 @@ def _no_sugar(graph: Graph) -> Iterator[Broken]:
         elif row.chosen is not None:
             op = row.chosen(node.attrs, operands(graph, node), graph.steps)[-1][0]
         if op != node.op:
-            yield Broken(node.origin, node.path, f"{node.op} was not lowered to what it stands for")
+            yield _at(node, f"{node.op} was not lowered to what it stands for")
 
 
 INVARIANTS: tuple[tuple[str, Check], ...] = (

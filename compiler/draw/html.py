@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Sequence
 from html import escape
 
-from danetc.compiler.analysis.facts import NOTES, lines, stage_table
-from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.analysis.summary import NOTES, lines, stage_table, summarise
 from danetc.compiler.draw import DEFAULT_LEVEL, GraphvizError, to_svg
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.visible import visible

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from danetc.compiler.analysis.facts import described
+from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parameter, resolve
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute, dotted
@@ -113,7 +113,7 @@ class Emitter:
                 if len(sources) > 1
             },
         )
-        model = self.kind(root, body.graph, signature, graph, _html, described)
+        model = self.kind(root, body.graph, signature, graph, _html, summarise)
         self._bind(model)
         if graph.shares:
             shares = {id: of for id, of in graph.shares.items() if id in self.modules}

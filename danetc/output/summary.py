@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from danetc.compiler.analysis.facts import NOTES, lines, stage_table
-from danetc.compiler.analysis.summary import Summary
+from danetc.compiler.analysis.summary import NOTES, Summary, lines, stage_table
 from danetc.dsl.diagnostics.visible import visible
 from danetc.output.columns import in_parts, print_columns, print_text, terminal_width
 from danetc.output.echo import echo

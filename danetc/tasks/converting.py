@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from danetc.arguments import takes
 from danetc.compiler import check_text
-from danetc.compiler.analysis.stepwise import why_not_stepwise
+from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.compiler.analysis.stepwise import why_not_stepwise
+from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import read_setting

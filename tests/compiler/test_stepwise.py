@@ -7,7 +7,7 @@ import torch
 
 import danetc
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.analysis.stepwise import why_not_stepwise
+from danetc.compiler.analysis.summary import why_not_stepwise
 
 NETWORK = """
 use std
