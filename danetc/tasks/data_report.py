@@ -259,7 +259,7 @@ def _samples(
             except UnreadableError:
                 continue
             draw(seed, 0, index)
-            image, target = way.change_pair(sample, torch.as_tensor(label))
+            image, target = way.change(sample, torch.as_tensor(label))
         found.append((way.finish(image), target))
     if not found:
         raise DataError(f"none of the first samples of {data.name} can be read")

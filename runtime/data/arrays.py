@@ -38,7 +38,7 @@ def images_of(x: np.ndarray, where: str, layout: str | None = None) -> Tensor:
     ``x`` is [N, F] (features, which become F x 1 x 1), [N, H, W] (grey), or has four (images) or
     five (events) dimensions, channels first or last (``layout`` is ``chw`` or ``hwc``). Bytes stay
     bytes. Other whole numbers from 0 to 255 become bytes in images, and floats in events, which are
-    counts. Raises DataError, which names ``where``.
+    counts.
     """
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         raise DataError(
@@ -80,31 +80,25 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
 
     Names or whole numbers [N] (or [N, 1], or rows [N, K] with a single 1) are classes, whole numbers
     [N, H, W] are classes of pixels (255: none), and floats [N] or [N, D] are numbers, as are whole
-    numbers with ``targets=numbers``. Raises DataError, which names ``where``.
+    numbers with ``targets=numbers``.
     """
-    shape = list(y.shape)
-    if y.size == 0 or y.ndim == 0:
-        raise DataError(
-            f"{where} is an array of {shape}; labels are [N] classes or numbers, [N, H, W] "
-            "classes of pixels, or [N, D] numbers, and N is at least 1"
-        )
-    if y.ndim >= 2 and y.shape[1] == 1 and not (y.dtype.kind == "f" and y.ndim == 2):
+    shape, kind = list(y.shape), y.dtype.kind
+    if y.ndim >= 2 and shape[1] == 1 and not (kind == "f" and y.ndim == 2):
         y = y[:, 0]
-    if y.dtype.kind in "US":
-        return _named(y, where, request.classes)
-    if y.dtype.kind not in "buif":
-        raise DataError(f"{where} has labels of type {y.dtype}, neither numbers nor names")
-    targets = request.get("targets")
-    if targets == "numbers" or (y.dtype.kind == "f" and targets is None):
-        if y.ndim > 2:
-            raise DataError(
-                f"{where} is an array of {shape} of real numbers; a regression learns [N] or "
-                "[N, D], and whole numbers [N, H, W] are classes of pixels"
-            )
-        y = y if y.dtype.kind == "f" else y.astype(np.float32)
-        rows = finite(y, where).reshape(len(y), -1)
+    targets = request.get("targets") or ("numbers" if kind == "f" else "classes")
+    dimensions = {"U": 1, "S": 1}.get(kind, 2 if targets == "numbers" else 3)
+    if kind not in "USbuif" or not 1 <= y.ndim <= dimensions or not y.size:
+        raise DataError(
+            f"{where} is an array of {shape} of {y.dtype}; labels are [N] names or whole numbers "
+            "(classes), whole numbers [N, H, W] (classes of pixels), or numbers [N] or [N, D], and N "
+            "is at least 1"
+        )
+    if kind in "US":
+        return _named(texts_of(y, where), where, request.classes)
+    if targets == "numbers":
+        rows = finite(y if kind == "f" else y.astype(np.float32), where).reshape(len(y), -1)
         return Labels("numbers", rows, rows.shape[1])
-    if y.dtype.kind == "f" and not np.array_equal(y, np.round(y)):
+    if kind == "f" and not np.array_equal(y, np.round(y)):
         raise DataError(f"{where} holds {float(y.flat[0]):g}, ..., which are not classes")
     if y.ndim == 2:
         if not (((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()):
@@ -113,11 +107,6 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
                 "give one class for each, or floats (or targets=numbers) for a regression"
             )
         y = y.argmax(1)
-    if y.ndim not in (1, 3):
-        raise DataError(
-            f"{where} is an array of {shape}; labels are [N] classes, [N, H, W] classes of "
-            "pixels, or [N, D] floats"
-        )
     labels = torch.from_numpy(np.ascontiguousarray(y.astype(np.int64)))
     if y.ndim == 3:
         labels = classes_of_pixels(labels, where)
@@ -131,20 +120,7 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
     return Labels("classes", labels, 1 + high)
 
 
-def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
-    """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
-    mask = mask.masked_fill(mask == _VOID, IGNORED)
-    if ((mask < 0) & (mask != IGNORED)).any():
-        raise DataError(f"{where} has classes below 0; they count from 0, and 255 is none")
-    return mask
-
-
-def _named(y: np.ndarray, where: str, listed: tuple[str, ...]) -> Labels:
-    if y.ndim != 1:
-        raise DataError(
-            f"{where} is an array of {list(y.shape)} names; labels are one for each sample"
-        )
-    texts = texts_of(y, where)
+def _named(texts: list[str], where: str, listed: tuple[str, ...]) -> Labels:
     names = listed or tuple(sorted(set(texts)))
     table = {name: number for number, name in enumerate(names)}
     strange = next((text for text in texts if text not in table), None)
@@ -155,8 +131,16 @@ def _named(y: np.ndarray, where: str, listed: tuple[str, ...]) -> Labels:
     return Labels("classes", torch.tensor([table[text] for text in texts]), len(names), names)
 
 
+def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
+    """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
+    mask = mask.masked_fill(mask == _VOID, IGNORED)
+    if ((mask < 0) & (mask != IGNORED)).any():
+        raise DataError(f"{where} has classes below 0; they count from 0, and 255 is none")
+    return mask
+
+
 def texts_of(y: np.ndarray, where: str) -> list[str]:
-    """Return the texts of an array of bytes or characters. Raises DataError."""
+    """Return the texts of an array of bytes or characters."""
     try:
         return [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
     except (ValueError, SystemError) as error:  # SystemError: a character beyond Unicode
@@ -164,33 +148,25 @@ def texts_of(y: np.ndarray, where: str) -> list[str]:
 
 
 def class_names(listed: tuple[str, ...], train: Labels, test: Labels, name: str) -> tuple[str, ...]:
-    """Return the names of classes or numbers: those of the labels, those listed, or numbers.
-
-    Raises DataError if the splits disagree, or the list is too short.
-    """
-    if train.names or test.names:
-        if train.names != test.names:
-            raise DataError(
-                f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
-                f"{', '.join(test.names) or 'without names'} to test on; name all of them: "
-                ",classes=A;B;C"
-            )
+    """Return the names of classes or numbers: those of the labels, those listed, or numbers."""
+    if train.names != test.names:
+        raise DataError(
+            f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
+            f"{', '.join(test.names) or 'without names'} to test on; name all of them: "
+            ",classes=A;B;C"
+        )
+    if train.names:
         return train.names
     numbers = train.target == "numbers"
-    if numbers and train.count != test.count:
-        raise DataError(
-            f"{name} has {train.count} numbers for a sample to train on and {test.count} to test "
-            "on; all must have as many"
-        )
     count = max(train.count, test.count)
+    if numbers and train.count != test.count:
+        raise DataError(f"{name} has {train.count} numbers to train on and {test.count} to test on")
     if count < 1:
         raise DataError(f"{name} has no pixel with a class")
     count = count if numbers else max(2, count)
-    if not listed:
-        return tuple(f"{'number ' if numbers else ''}{number}" for number in range(count))
-    if len(listed) < count or (numbers and len(listed) > count):
+    if listed and (len(listed) < count or (numbers and len(listed) > count)):
         raise DataError(f"{name} has labels up to {count - 1}, and `classes` names {len(listed)}")
-    return listed
+    return listed or tuple(f"{'number ' * numbers}{number}" for number in range(count))
 
 
 def held_out(source: Source, share: float, target: Target = "classes") -> tuple[Source, Source]:

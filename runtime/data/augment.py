@@ -41,34 +41,20 @@ class ImageTransform:
     events: bool
     random: bool
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def change(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Pass an image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W]
-        through all steps. Returns floats. Raises DataError if a step cannot be applied.
-        """
-        return self.finish(self.change(image))
-
-    def change(self, image: Tensor) -> Tensor:
-        """Pass an image through all steps but ``last``."""
-        return _through(self.steps, image)
-
-    def change_pair(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Pass an image and its label through the steps of ``change``.
+        through all steps but ``last``, with its label.
 
         The classes in a map [H, W] move with the pixels (the nearest ones if the image is resized);
-        any other label stays.
+        any other label stays. Raises DataError if a step cannot be applied.
         """
         if label.dim() != 2 or not self.steps:
-            return self.change(image), label
+            return _through(self.steps, image), label
         # Classes count from 1, so that the zeros of a padding are pixels without a class.
         shifted = torch.where(label == IGNORED, 0, label + 1)
-        pair: Any = tv_tensors.Image(image), tv_tensors.Mask(shifted[None])
-        for name, step in self.steps:
-            try:
-                pair = step(*pair)
-            except (ValueError, TypeError, RuntimeError) as error:
-                raise _unfit(name, image, error) from error
-        mask = pair[1].as_subclass(Tensor)[0]
-        return pair[0].as_subclass(Tensor), torch.where(mask == 0, IGNORED, mask - 1)
+        pair = tv_tensors.Image(image), tv_tensors.Mask(shifted[None])
+        image, mask = (each.as_subclass(Tensor) for each in _through(self.steps, pair))
+        return image, torch.where(mask[0] == 0, IGNORED, mask[0] - 1)
 
     def change_batch(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         """Return images [N, ...] of one size as ``change`` returns each of them after torch's CPU
@@ -95,7 +81,8 @@ class ImageTransform:
 
     def finish(self, images: Tensor) -> Tensor:
         """Pass images [..., C, H, W] as floats through the steps of ``last``."""
-        return _through(self.last, self.floats(images))
+        finished: Tensor = _through(self.last, self.floats(images))
+        return finished
 
     def floats(self, images: Tensor) -> Tensor:
         """Convert bytes to float32: from 0 to 1, or counts of events as they are. Floats stay."""
@@ -105,13 +92,14 @@ class ImageTransform:
         return floats
 
 
-def _through(steps: Sequence[tuple[str, nn.Module]], images: Tensor) -> Tensor:
+def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
+    """Pass images, or a pair of an image and a mask, through steps."""
     for name, step in steps:
         try:
-            images = step(images)
+            value = step(value)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise _unfit(name, images, error) from error
-    return images
+            raise _unfit(name, value[0] if isinstance(value, tuple) else value, error) from error
+    return value
 
 
 def _unfit(name: str, image: Tensor, error: Exception) -> DataError:

@@ -110,7 +110,8 @@ class _Normalize(nn.Module):
         self.statistics = statistics
         self._known: dict[torch.device, list[Tensor]] = {}
 
-    def forward(self, image: Tensor, mask: Tensor | None = None) -> Any:
+    def forward(self, value: Any) -> Any:
+        image, *mask = value if isinstance(value, tuple) else (value,)
         statistics = STATISTICS[self.statistics]
         if image.shape[-3] != len(statistics[0]):
             raise DataError(
@@ -125,7 +126,7 @@ class _Normalize(nn.Module):
         mean, deviation = self._known[values.device]
         floats: Tensor = to_dtype(values, torch.float32, scale=True)
         normalized = floats.sub(mean).div_(deviation)
-        return normalized if mask is None else (normalized, mask)
+        return (normalized, *mask) if mask else normalized
 
 
 @dataclass(frozen=True, slots=True)

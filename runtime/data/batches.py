@@ -38,8 +38,8 @@ class Batches:
     ``batch`` is the size of one process's part. In training, each epoch has its own order and
     samples are augmented; otherwise every sample comes once, in order, in one of the processes.
 
-    ``drop_last`` drops the end of a training epoch that does not fill a batch. None drops it only
-    if a process would get fewer than two samples, over which a norm has no variance.
+    The end of a training epoch that does not fill a batch is dropped if a process would get fewer
+    than two samples, over which a norm has no variance.
 
     ``workers`` processes read ahead. The first epoch starts them, ``close`` ends them. With ``pin``,
     a thread moves their batches to pinned memory.
@@ -56,7 +56,6 @@ class Batches:
         world: int = 1,
         workers: int = 0,
         train: bool,
-        drop_last: bool | None = None,
         pin: bool = False,
     ) -> None:
         if batch < 1 or not 0 <= rank < world:
@@ -66,7 +65,7 @@ class Batches:
         self._fetcher = _Fetcher(source, transform, seed)
         self._rank, self._world = rank, world
         self._train, self._seed = train, seed
-        self._stretches = list(_stretches(len(source), batch, world, train, drop_last))
+        self._stretches = list(_stretches(len(source), batch, world, train))
         if not self._stretches:
             raise DataError(
                 f"the {len(source)} samples make no batch of {batch} for each of {world} "
@@ -187,7 +186,7 @@ class Prepared:
     ) -> Batches:
         """Return the batches of a split in its order, or of the samples ``order`` [M].
 
-        ``options`` are those of ``Batches``. Raises DataError.
+        ``options`` are those of ``Batches``.
         """
         source = self.data.split(split)
         if order is not None:
@@ -196,19 +195,16 @@ class Prepared:
 
 
 def prepared(data: DataSet, steps: Sequence[Item]) -> Prepared:
-    """Prepare ``data`` by the steps of a recipe's ``evaluate``. Raises DataError."""
+    """Prepare ``data`` by the steps of a recipe's ``evaluate``."""
     return Prepared(data, tuple(steps), image_transform(steps, events=data.events))
 
 
-def _stretches(
-    length: int, batch: int, world: int, train: bool, drop_last: bool | None
-) -> Iterator[range]:
+def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[range]:
     """Yield the places of each batch, of all processes together, in the order of an epoch."""
     whole = batch * world
     for start in range(0, length, whole):
         stretch = range(start, min(start + whole, length))
-        partial = len(stretch) < whole
-        if train and partial and (drop_last or (drop_last is None and len(stretch) < 2 * world)):
+        if train and len(stretch) < min(whole, 2 * world):
             return
         yield stretch
 
@@ -291,7 +287,7 @@ class _Fetcher(Dataset[Batch | str]):
                     continue
                 if self.transform.random:
                     generator.manual_seed(sample_seed(self.seed, epoch, index))
-                image, target = self.transform.change_pair(sample, torch.as_tensor(label))
+                image, target = self.transform.change(sample, torch.as_tensor(label))
                 self._check_shape(tuple(image.shape), index)
                 images.append(image)
                 labels.append(target)

@@ -111,23 +111,14 @@ def evenly(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, few - 1) for number in range(few)]
 
 
-@dataclass(frozen=True)
-class DrawnClasses:
-    """Classes drawn at random, with their numbers and names in the whole set."""
-
-    seed: int
-    out_of: int
-    indices: tuple[int, ...]
-    names: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """A data set, opened.
 
     ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
     ``class_names`` has a name for each class, or for each number if numbers are learned.
-    ``details`` are further facts for the record, ``notices`` are shown to the user once.
+    ``subset`` are the numbers of drawn classes in the whole set, None if none were drawn. ``details``
+    are further facts for the record, ``notices`` are shown to the user once.
     """
 
     name: str
@@ -139,7 +130,7 @@ class DataSet:
     fingerprint: str
     events: bool = False
     target: Target = "classes"
-    drawn: DrawnClasses | None = None
+    subset: tuple[int, ...] | None = None
     details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[str, ...] = ()
 
@@ -152,38 +143,24 @@ class DataSet:
         return self.train if name == "train" else self.test
 
     @property
-    def subset(self) -> tuple[int, ...] | None:
-        """Numbers of the drawn classes in the whole set; None if none were drawn."""
-        return self.drawn.indices if self.drawn is not None else None
-
-    @property
     def on_unreadable(self) -> Policy:
         return self.train.on_unreadable
 
     def describe(self) -> dict[str, object]:
         """Return the facts that distinguish this data set from others, as JSON data."""
-        facts: dict[str, object] = {
+        return {
             "name": self.name,
             "text": self.text,
             "classes": self.classes,
             "train": len(self.train),
             "test": len(self.test),
-            "shape": list(self.shape) if self.shape is not None else None,
+            "shape": None if self.shape is None else list(self.shape),
             "events": self.events,
             "fingerprint": self.fingerprint,
             "on_unreadable": self.on_unreadable,
             **self.details,
+            **({} if self.target == "classes" else {"target": self.target}),
         }
-        if self.target != "classes":
-            facts["target"] = self.target
-        if self.drawn is not None:
-            facts["subset"] = {
-                "seed": self.drawn.seed,
-                "of": self.drawn.out_of,
-                "indices": list(self.drawn.indices),
-                "names": list(self.drawn.names),
-            }
-        return facts
 
 
 def memory_set(

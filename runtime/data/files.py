@@ -55,50 +55,35 @@ def read_numpy(
     return found
 
 
-class Strings(Sequence[str]):
-    """Many short texts in two buffers, which processes share.
+def packed(texts: Iterable[str]) -> np.ndarray:
+    """Return texts as one array of bytes.
 
     A list of a million paths is a million objects, and every worker that touches their reference
-    counts gets a copy of its own.
+    counts gets a copy of its own; the array stays shared.
     """
+    return np.array([text.encode("utf-8", "surrogateescape") for text in texts])
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
-        self._ends = torch.tensor([0, *map(len, parts)], dtype=torch.int64).cumsum(0)
-        self._bytes = torch.frombuffer(bytearray(b"".join(parts) or b"\0"), dtype=torch.uint8)
 
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's overloads
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        start, end = int(self._ends[place]), int(self._ends[place + 1])
-        return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
-
-    def digest(self) -> str:
-        """Return a checksum of all texts."""
-        parts = (self._ends.numpy().data, self._bytes.numpy().data)
-        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
+def unpacked(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Reads the samples in the files ``names`` below ``root``, by ``load``."""
+    """Reads the samples in the files ``names`` (packed) below ``root``, by ``load``."""
 
     root: Path
-    names: Strings
+    names: np.ndarray
     load: Callable[[str], Tensor]
 
     def read(self, number: int) -> tuple[Tensor, None]:
         return self.load(self.where(number)), None
 
     def where(self, number: int) -> str:
-        return str(self.root / self.names[number])
+        return str(self.root / unpacked(self.names[number]))
 
 
-def class_files(split: Path, found: ClassFolders) -> tuple[Strings, Tensor]:
+def class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
     """Return the paths of all files below the class folders of ``split``, and their classes, in a
     fixed order. Raises DataError if a class has no files.
     """
@@ -109,18 +94,18 @@ def class_files(split: Path, found: ClassFolders) -> tuple[Strings, Tensor]:
     if not counts.all():
         raise without_files(split / found.classes[int(counts.argmin())], found.content)
     below = f"{split}{os.sep}"
-    return Strings(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
+    return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
 
 
 def class_folder_set(
     request: DataRequest,
     found: ClassFolders,
-    train: tuple[Strings, Tensor],
+    train: tuple[np.ndarray, Tensor],
     load: Callable[[str], Tensor],
     **facts: Any,
 ) -> DataSet:
     """Return a data set of class folders. ``train`` are the ``class_files`` of the training split;
-    ``facts`` are further fields of the data set. Raises DataError.
+    ``facts`` are further fields of the data set.
     """
     parts = ((found.train, train), (found.test, class_files(found.test, found)))
     sides: Sequence[Source] = [
@@ -132,10 +117,12 @@ def class_folder_set(
         sides = held_out(sides[0], request.share)
         fingerprint.append(request.share)
     for root, (names, labels) in parts:
-        fingerprint += [names.digest(), labels.bincount().tolist()]
+        ends = np.cumsum([0, *map(len, names)])
+        digest = hashlib.blake2b(ends.tobytes() + b"".join(names), digest_size=16)
+        fingerprint += [digest.hexdigest(), labels.bincount().tolist()]
         try:
             fingerprint += [
-                (root / names[index]).stat().st_size
+                (root / unpacked(names[index])).stat().st_size
                 for index in range(0, len(names), max(1, len(names) // _SIZED))
             ]
         except OSError as error:

@@ -109,7 +109,7 @@ def _probes(source: Source, transform: ImageTransform) -> list[tuple[Shape, Shap
                     raise
                 unreadable = str(error)
                 continue
-            image, target = transform.change_pair(sample, torch.as_tensor(label))
+            image, target = transform.change(sample, torch.as_tensor(label))
             shape = tuple(transform.finish(image).shape)
             found.append((shape, tuple(target.shape), source.where(index)))
     if not found:

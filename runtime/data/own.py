@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,7 +91,7 @@ class Own:
         return sample[0], sample[1]
 
     def image(self, sample: Any, where: str) -> Tensor:
-        """Return an image [C, H, W], or frames of events [T, C, H, W]. Raises DataError."""
+        """Return an image [C, H, W], or frames of events [T, C, H, W]."""
         if is_recording(sample):
             return self.cutting.cut(sample, where)
         array = _array(sample)
@@ -126,7 +126,7 @@ def _array(value: Any) -> np.ndarray | None:
 
 
 def _map_of(label: Any, where: str) -> Tensor:
-    """Return the classes of an image's pixels [H, W]. Raises DataError."""
+    """Return the classes of an image's pixels [H, W]."""
     indices = isinstance(label, Image.Image) and label.mode == "P"
     array = np.asarray(label) if indices else _array(label)
     if array is not None and array.ndim == 3 and array.shape[0] == 1:
@@ -248,14 +248,14 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
             seed(index)
             sample, seen[index] = own.pair(index)
             shapes.append(tuple(own.image(sample, own.where(index)).shape))
-    known = _known_labels(dataset, count, seen)
+    values = _known_labels(dataset, count, seen)
     notices: tuple[str, ...] = ()
-    if known is None and count > _MANY:
+    if values is None and count > _MANY:
         notices = (
             f"all {count:,} samples of {name} were read once for their labels; an attribute "
             "`targets` of the Dataset saves that",
         )
-    labels = _read_labels(own, count, request) if known is None else _labels(known, name, request)
+    labels = _labels(own, _read_labels(own, count) if values is None else values, request)
     own = replace(own, pixels=labels.target == "pixels")
     source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
     shape = shapes[0] if len({*shapes}) == 1 else None
@@ -287,40 +287,38 @@ def _same_class(one: Any, other: Any) -> bool:
     return first.dtype.kind in "bui" and second.dtype.kind in "bui" and int(first) == int(second)
 
 
-def _read_labels(own: Own, count: int, request: DataRequest) -> Labels:
-    """Read all samples for their labels; of maps only the largest class is kept."""
-    found, largest = [], []
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A map of classes that was read, of which only the largest class is kept."""
+
+    largest: int
+
+
+def _read_labels(own: Own, count: int) -> Iterator[Any]:
+    """Read all samples for their labels."""
     with seeded() as seed:
         for index in range(count):
             seed(index)
             label = own.pair(index)[1]
             array = _array(label)
             if array is not None and array.ndim >= 2:
-                largest.append(int(_map_of(label, own.where(index)).max()))
-            else:
-                found.append(label)
-    if not largest:
-        return _labels(found, own.name, request)
-    if found:
+                label = _Map(int(_map_of(label, own.where(index)).max()))
+            yield label
+
+
+def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
+    where = f"the labels of {own.name}"
+    values = [each if isinstance(each, _Map) else _array(each) for each in values]
+    kinds = {each.shape if isinstance(each, np.ndarray) else type(each) for each in values}
+    if kinds == {_Map}:
+        nothing = torch.zeros(len(values), dtype=torch.int64)
+        return Labels("pixels", nothing, 1 + max(each.largest for each in values))
+    if len(kinds) > 1 or not isinstance(values[0], np.ndarray):
         raise DataError(
-            f"the labels of {own.name} are maps of classes for some samples, and not for others"
+            f"{where} are of several shapes or types; give each sample one whole number, name or map "
+            "of classes, or as many floats"
         )
-    return Labels("pixels", torch.zeros(count, dtype=torch.int64), 1 + max(largest))
-
-
-def _labels(values: Sequence[Any], name: str, request: DataRequest) -> Labels:
-    where = f"the labels of {name}"
-    arrays = []
-    for value in values:
-        array = _array(value)
-        if array is None:
-            raise DataError(
-                f"{where} are of type {type(value).__name__}; give whole numbers or floats"
-            )
-        arrays.append(array)
-    if len({each.shape for each in arrays}) > 1:
-        raise DataError(f"{where} are of several shapes; all must have as many numbers")
-    return labels_of(np.stack(arrays), where, request)
+    return labels_of(np.stack(values), where, request)
 
 
 def _digest(side: _Side) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.arrays import finite
-from danetc.runtime.data.files import Strings, read_numpy
+from danetc.runtime.data.files import read_numpy, unpacked
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 
@@ -130,14 +130,14 @@ def column(events: Any, name: str, where: str) -> np.ndarray:
 
 
 def event_reader(
-    root: Path, names: Strings, request: DataRequest
+    root: Path, names: np.ndarray, request: DataRequest
 ) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
     """Return the shape of the samples in npz and npy files, and the function that reads them: frames
     of one shape, or events that are cut into frames. The first file decides (the first that can be
-    read, if others are skipped). Raises DataError.
+    read, if others are skipped).
     """
     for name in names:
-        path = str(root / name)
+        path = str(root / unpacked(name))
         try:
             loaded = _loaded(path)
             if is_recording(loaded):

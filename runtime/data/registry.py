@@ -10,7 +10,6 @@ from torchvision.transforms.v2 import functional as F
 
 from danetc.runtime.data.dataset import (
     DataSet,
-    DrawnClasses,
     Memory,
     Reader,
     Source,
@@ -71,6 +70,7 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
     )
     drawn = tuple(sorted(order[:count]))
     names = tuple(data.class_names[number] for number in drawn)
+    subset = {"seed": seed, "of": data.classes, "indices": list(drawn), "names": list(names)}
     renumbered = torch.full((data.classes,), -1, dtype=torch.int64)
     renumbered[list(drawn)] = torch.arange(count)
 
@@ -84,7 +84,8 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
         class_names=names,
         train=only_drawn(data.train),
         test=only_drawn(data.test),
-        drawn=DrawnClasses(seed, data.classes, drawn, names),
+        subset=drawn,
+        details={**data.details, "subset": subset},
         fingerprint=facts_fingerprint((data.fingerprint, drawn)),
     )
 

@@ -11,13 +11,15 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from danetc.runtime.data.class_folders import EXTENSIONS
 from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
-from danetc.runtime.data.files import Strings
+from danetc.runtime.data.files import packed, unpacked
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.request import DataRequest, Policy
 from danetc.runtime.system.errors import DataError, UnreadableError
@@ -32,15 +34,15 @@ class Shards:
     in bytes.
     """
 
-    names: Strings
+    names: np.ndarray
     places: Tensor
-    shards: Strings
+    shards: np.ndarray
 
     def read(self, number: int) -> tuple[Tensor, None]:
         shard, offset, length = self.places[number].tolist()
         where = self.where(number)
         try:
-            with open(self.shards[shard], "rb") as file:
+            with open(unpacked(self.shards[shard]), "rb") as file:
                 file.seek(offset)
                 data = file.read(length)
         except OSError as error:
@@ -48,14 +50,15 @@ class Shards:
         return decode_image(data, where), None
 
     def where(self, number: int) -> str:
-        return f"{self.names[number]} in {self.shards[int(self.places[number, 0])]}"
+        shard = self.shards[int(self.places[number, 0])]
+        return f"{unpacked(self.names[number])} in {unpacked(shard)}"
 
 
 def shard_set(
     request: DataRequest, train_shards: Sequence[Path], test_shards: Sequence[Path]
 ) -> DataSet:
     """Return the samples of shards. A sample is an image and ``.cls`` with its class, a whole number
-    from 0. Raises DataError.
+    from 0.
     """
     train, train_facts = _index(train_shards, request.policy)
     test, test_facts = _index(test_shards, request.policy)
@@ -103,51 +106,34 @@ def _index(shards: Sequence[Path], policy: Policy) -> tuple[Samples, list[object
         if not seen:
             raise DataError(f"the shard {path} holds no samples")
         facts += [path.name, seen]
-    reader = Shards(Strings(names), torch.tensor(places), Strings(map(str, shards)))
+    reader = Shards(packed(names), torch.tensor(places), packed(map(str, shards)))
     return Samples(reader, torch.tensor(labels), torch.arange(len(labels)), policy), facts
 
 
 def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Yield the image and the label of each sample of a shard.
-
-    The files of a sample follow each other and share their names up to the first dot. Raises
-    DataError.
-    """
-    key: str | None = None
-    label: int | None = None
-    image: tarfile.TarInfo | None = None
-
-    def sample() -> tuple[tarfile.TarInfo, int]:
-        if label is None or image is None:
-            lacks = "no label (.cls)" if label is None else "no image"
-            raise DataError(f"the sample {key} in {path} has {lacks}")
-        return image, label
-
+    """Yield the image and the label of each sample, whose files have one name up to the first dot."""
+    samples: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as shard:
-            for member in shard:
-                if not member.isfile():
-                    continue
+            for member in filter(tarfile.TarInfo.isfile, shard):
                 folder, slash, file = member.name.rpartition("/")
                 stem, _, ending = file.partition(".")
-                own, ending = f"{folder}{slash}{stem}", ending.lower()
-                if own != key:
-                    if key is not None:
-                        yield sample()
-                    key, label, image = own, None, None
-                if ending in _LABELS:
-                    label = _label(shard, member, path)
-                elif image is None and f".{ending}".endswith(EXTENSIONS["images"]):
-                    image = member
-                shard.members = []  # type: ignore[attr-defined]  # it would keep every header
-        if key is not None:
-            yield sample()
+                sample = samples.setdefault(f"{folder}{slash}{stem}", {})
+                if ending.lower() in _LABELS:
+                    sample["label (.cls)"] = _label(shard, member, path)
+                elif f".{ending.lower()}".endswith(EXTENSIONS["images"]):
+                    sample.setdefault("image", member)
     except tarfile.TarError as error:
-        packed = path.suffix in (".gz", ".tgz", ".zst", ".bz2", ".xz")
-        hint = "unpack it to a plain tar file" if packed else "it is damaged, or not a tar file"
+        compressed = path.suffix in (".gz", ".tgz", ".zst", ".bz2", ".xz")
+        hint = "unpack it to a plain tar file" if compressed else "it is damaged, or not a tar file"
         raise DataError(f"the shard {path} cannot be read ({error}); {hint}") from error
     except OSError as error:
         raise DataError(f"the shard {path} cannot be read: {error.strerror or error}") from error
+    for key, sample in samples.items():
+        for part in ("label (.cls)", "image"):
+            if part not in sample:
+                raise DataError(f"the sample {key} in {path} has no {part}")
+        yield sample["image"], sample["label (.cls)"]
 
 
 def _label(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:

@@ -132,7 +132,7 @@ def test_processes_share_the_batches_of_one(tmp_path: Path, name: str) -> None:
 
     def epoch(rank: int, world: int) -> list[Batch]:
         options: Any = {"rank": rank, "world": world, "batch": batch_of(data) // world}
-        batches = Batches(data.train, way, seed=5, train=True, drop_last=False, **options)
+        batches = Batches(data.train, way, seed=5, train=True, **options)
         return list(batches.epoch(1))
 
     whole, *parts = epoch(0, 1), epoch(0, 2), epoch(1, 2)

@@ -246,13 +246,13 @@ def test_masks_go_where_their_images_go() -> None:
     way = image_transform(steps)
     torch.manual_seed(0)
     for _ in range(5):
-        image, moved = way.change_pair((mask + 1).float()[None], mask)
+        image, moved = way.change((mask + 1).float()[None], mask)
         inside = moved != IGNORED
         assert torch.equal(image[0][inside], moved[inside] + 1.0)
         assert (image[0][~inside] == 0).all()  # the padding is of no class
         assert not inside.all()
     (resize,) = read_setting("evaluate", "resize(16)", "")
-    _, larger = image_transform((resize,)).change_pair(torch.zeros(1, 8, 8), mask)
+    _, larger = image_transform((resize,)).change(torch.zeros(1, 8, 8), mask)
     assert torch.equal(larger, mask.repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 

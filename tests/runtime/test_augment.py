@@ -12,7 +12,7 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import ITEMS
 from danetc.runtime.data import DataError
-from danetc.runtime.data.augment import batch_transform, image_transform
+from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
 
 REFERENCE: dict[str, tuple[dict[str, Any], Any]] = {
     "random_resized_crop": (
@@ -51,6 +51,15 @@ def item(name: str) -> Item:
     return Item(name, tuple(REFERENCE[name][0].items()))
 
 
+def changed(transform: ImageTransform, image: Tensor) -> Tensor:
+    return transform.change(image, torch.tensor(0))[0]
+
+
+def applied(transform: ImageTransform, image: Tensor) -> Tensor:
+    """All steps, the last ones included."""
+    return transform.finish(changed(transform, image))
+
+
 def test_every_step_of_the_schema_is_compared_here() -> None:
     assert {*ITEMS["augment"], *ITEMS["evaluate"]} == {*REFERENCE}
     for name, (arguments, _) in REFERENCE.items():
@@ -70,7 +79,7 @@ def test_a_step_gives_what_torchvision_gives(name: str, dtype: torch.dtype, chan
     transform = image_transform([item(name)])
     for seed, image in enumerate(images):
         torch.manual_seed(seed)
-        ours = transform(image)
+        ours = applied(transform, image)
         torch.manual_seed(seed)
         theirs: Tensor = REFERENCE[name][1](image)
         if theirs.dtype == torch.uint8:
@@ -84,7 +93,7 @@ def test_a_transform_knows_whether_it_draws(name: str) -> None:
     transform = image_transform([item(name)])
     image = torch.randint(0, 256, (3, 12, 12), dtype=torch.uint8)
     before = torch.get_rng_state()
-    transform(image)
+    applied(transform, image)
     assert transform.random == (not torch.equal(torch.get_rng_state(), before))
 
 
@@ -113,7 +122,7 @@ def test_a_batch_at_once_is_its_images_one_by_one(
     one_by_one = []
     for image, seed in zip(images, seeds, strict=True):
         torch.manual_seed(seed)
-        one_by_one.append(transform(image))
+        one_by_one.append(applied(transform, image))
     assert torch.equal(together, torch.stack(one_by_one))
 
 
@@ -123,17 +132,17 @@ def test_what_changes_each_value_by_itself_comes_last_and_of_bytes() -> None:
     for names in (["random_crop", "horizontal_flip", "normalize"], ["auto_augment", "normalize"]):
         transform = image_transform([item(name) for name in names])
         assert [name for name, _ in transform.last] == ["normalize"]
-        changed, wanted = [], []
+        bytes_, wanted = [], []
         for seed, image in enumerate(images):
             torch.manual_seed(seed)
-            changed.append(transform.change(image))
+            bytes_.append(changed(transform, image))
             torch.manual_seed(seed)
             wanted.append(v2.Compose([REFERENCE[name][1] for name in names])(image))
-        assert changed[0].dtype == torch.uint8
-        assert torch.equal(transform.finish(torch.stack(changed)), torch.stack(wanted))
+        assert bytes_[0].dtype == torch.uint8
+        assert torch.equal(transform.finish(torch.stack(bytes_)), torch.stack(wanted))
     inside = image_transform([item("normalize"), item("random_erasing")])
     assert inside.last == ()
-    assert inside.change(images[0]).dtype == torch.float32
+    assert changed(inside, images[0]).dtype == torch.float32
 
 
 def test_steps_without_a_form_for_batches_are_known() -> None:
@@ -148,24 +157,29 @@ def test_frames_of_events_at_once() -> None:
     together = transform.change_batch(frames, list(range(10)))
     for index in range(10):
         torch.manual_seed(index)
-        assert torch.equal(together[index], transform.change(frames[index]))
+        assert torch.equal(together[index], changed(transform, frames[index]))
 
 
 def test_a_step_that_cannot_be_applied_is_named() -> None:
     transform = image_transform([Item("random_crop", (("size", 28), ("padding", 2)))])
-    for call in (transform, lambda image: transform.change_batch(image.unsqueeze(0), [0])):
+    for call in (
+        lambda image: changed(transform, image),
+        lambda image: transform.change_batch(image.unsqueeze(0), [0]),
+    ):
         with pytest.raises(DataError, match=r"`random_crop` cannot be applied to .* 1 x 8 x 8: "):
             call(torch.rand(1, 8, 8))
     jitter = image_transform([item("color_jitter")])
     with pytest.raises(DataError, match=r"`color_jitter` cannot be applied to .* of 5 x 8 x 8: "):
-        jitter(torch.rand(5, 8, 8))
+        applied(jitter, torch.rand(5, 8, 8))
 
 
 def test_no_steps_only_scale_the_values() -> None:
     transform = image_transform([])
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    assert torch.equal(transform(image), v2.functional.to_dtype(image, torch.float32, scale=True))
-    assert torch.equal(transform(image / 255), image / 255)
+    assert torch.equal(
+        applied(transform, image), v2.functional.to_dtype(image, torch.float32, scale=True)
+    )
+    assert torch.equal(applied(transform, image / 255), image / 255)
     assert (transform.random, transform.vectorized) == (False, ())
 
 
@@ -216,7 +230,7 @@ def test_the_frames_of_a_recording_are_changed_alike(name: str) -> None:
     frame = torch.randint(0, 9, (2, 8, 8), dtype=torch.uint8)
     transform = image_transform([item(name)], events=True)
     torch.manual_seed(3)
-    frames = transform(frame.expand(4, 2, 8, 8))
+    frames = applied(transform, frame.expand(4, 2, 8, 8))
     assert frames.dtype == torch.float32
     assert frames.shape[:2] == (4, 2)
     assert all(torch.equal(frames[0], other) for other in frames[1:])
@@ -224,10 +238,10 @@ def test_the_frames_of_a_recording_are_changed_alike(name: str) -> None:
 
 def test_counts_of_events_are_not_scaled() -> None:
     frames = torch.randint(0, 9, (4, 2, 8, 8), dtype=torch.uint8)
-    assert torch.equal(image_transform([], events=True)(frames), frames.float())
+    assert torch.equal(applied(image_transform([], events=True), frames), frames.float())
 
 
 def test_statistics_of_other_channels_are_an_error() -> None:
     transform = image_transform([item("normalize")])
     with pytest.raises(DataError, match=r"normalize\(imagenet\) .* 3 channels, but .* have 1"):
-        transform(torch.rand(1, 8, 8))
+        applied(transform, torch.rand(1, 8, 8))

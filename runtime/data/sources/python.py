@@ -6,8 +6,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,52 +61,29 @@ def _is_module(name: str) -> bool:
 
 
 def _open(request: DataRequest, place: str) -> Any:
-    """Call the code, and return a data set of what it gives.
+    """Call the code, and return a data set of what it gives, or of an object that is not callable.
 
-    The SHA-256 of its file is part of the fingerprint. Errors of the code are DataErrors that name
-    its line.
+    The SHA-256 of its file is part of the fingerprint. Errors of the code, also in the lengths and
+    properties of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
     from danetc.runtime.data.own import own_set, seeded
-    from danetc.runtime.data.returned import class_names, returned_by, splits_of
+    from danetc.runtime.data.returned import called, class_names, splits_of
     from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
-    from danetc.runtime.system.user_code import UserCodeError, file_of, found_at
+    from danetc.runtime.system.user_code import UserCodeError, failure_of_user, file_of, found_at
 
     try:
-        code = found_at(place)
+        code = given = found_at(place)
+        with in_turn(request.text):  # a process finds what the one before has written to a cache
+            if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
+                with seeded() as seed:
+                    seed(0)
+                    given = called(code, request)
+            train, test = splits_of(given, request)
+            data = own_set(request, train, test, place, classes=class_names(train))
     except UserCodeError as error:
         raise DataError(f"`{place}`: {error}") from error
-    # In turn: one process writes what the others then find, as the caches of tonic.
-    with _errors_of_code(place), in_turn(request.text):
-        with seeded() as seed:
-            seed(0)
-            given = returned_by(code, request)
-        train, test = splits_of(given, request)
-        data = own_set(request, train, test, place, classes=class_names(train))
-    file = file_of(code)
-    if file is None:
-        return data
-    try:
-        digest = file_digest(file)
-    except DamagedError:
-        return data
-    return replace(
-        data,
-        details={**data.details, "code": f"{file.name} (SHA-256 {digest})"},
-        fingerprint=facts_fingerprint((data.fingerprint, digest)),
-    )
-
-
-@contextmanager
-def _errors_of_code(place: str) -> Iterator[None]:
-    """Turn errors of the user's code into DataErrors, also those of the lengths and properties of
-    its Datasets.
-    """
-    from danetc.runtime.system.user_code import failure_of_user
-
-    try:
-        yield
     except DataError:
         raise
     except (Exception, SystemExit) as error:
@@ -115,6 +91,13 @@ def _errors_of_code(place: str) -> Iterator[None]:
         if where is None:
             raise
         raise DataError(f"`{place}` ends with an error: {where}") from error
+    with suppress(DamagedError):
+        if (file := file_of(code)) is not None:
+            digest = file_digest(file)
+            details = {**data.details, "code": f"{file.name} (SHA-256 {digest})"}
+            fingerprint = facts_fingerprint((data.fingerprint, digest))
+            return replace(data, details=details, fingerprint=fingerprint)
+    return data
 
 
 SOURCE = DataSource(

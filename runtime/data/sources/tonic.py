@@ -6,7 +6,8 @@ without a split of its own needs a share to test on: ``,test=0.2``.
 
 from __future__ import annotations
 
-import inspect
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import instead
@@ -14,7 +15,7 @@ from danetc.runtime.data.request import DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
 
 
-def _look(request: DataRequest) -> tuple[str, str]:
+def _look(request: DataRequest) -> tuple[str, Path]:
     """Return the name and the folder."""
     name, _, directory = request.place.partition(":")
     if not name.isidentifier():
@@ -22,52 +23,25 @@ def _look(request: DataRequest) -> tuple[str, str]:
             f"`tonic` needs a set and a folder: tonic:NMNIST:DIR, not `{request.place}`"
         )
     holds = f"{name}/ with the published files of {name}, as tonic's save_to has it"
-    return name, str(existing(directory, f"tonic:{name}:DIR", holds))
+    return name, existing(directory, f"tonic:{name}:DIR", holds)
 
 
-def _open(request: DataRequest, found: tuple[str, str]) -> Any:
-    from pathlib import Path
-
+def _open(request: DataRequest, found: tuple[str, Path]) -> Any:
     from danetc.runtime.data.own import own_set
+    from danetc.runtime.data.returned import called, class_names, splits_of
     from danetc.runtime.system.locks import alone
 
     name, directory = found
-    kind = _kind(name)
-
-    def made(**split: Any) -> Any:
-        try:
-            dataset = kind(save_to=directory, **split)
-        except DataError:
-            raise
-        except Exception as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise DataError(f"{name} in {directory} cannot be opened: {reason}") from error
-        if not len(dataset):
-            raise DataError(f"{name} in {directory} has no recordings")
-        return dataset
-
-    parameters = inspect.signature(kind.__init__).parameters
-    train: dict[str, Any] = {}
-    test: dict[str, Any] | None = None
-    if "train" in parameters:
-        train, test = {"train": True}, {"train": False}
-    elif "split" in parameters:
-        train = {"split": request.get("train") or "train"}
-        test = {"split": request.get("test") or "test"}
-    if test is None and request.share is None:
-        raise DataError(f"{name} has no split of its own to test on; hold out a share: ,test=0.2")
-    with alone(Path(directory) / ".tonic.lock"):  # other processes wait for the unpacked files
-        first = made(**train)
-        last = None if test is None or request.share is not None else made(**test)
-        return own_set(request, first, last, name, classes=_class_names(first))
-
-
-def _class_names(dataset: Any) -> tuple[str, ...]:
-    """Return the names of the classes; those of SHD are bytes of its file."""
-    found = getattr(dataset, "classes", ())
-    if isinstance(found, str) or not hasattr(found, "__len__"):
-        return ()
-    return tuple(each.decode() if isinstance(each, bytes) else str(each) for each in found)
+    kind = partial(_kind(name), save_to=str(directory))
+    try:
+        with alone(directory / ".tonic.lock"):  # other processes wait for the unpacked files
+            train, test = splits_of(called(kind, request), request)
+            return own_set(request, train, test, name, classes=class_names(train))
+    except DataError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{name} in {directory} cannot be opened: {reason}") from error
 
 
 def _kind(name: str) -> Any:

@@ -112,7 +112,7 @@ def test_labels_say_what_is_learned() -> None:
         ([-1, 2], {}, "labels from -1 to 2"),
         ([10**6], {}, "targets=numbers"),
         ([[1, 1], [0, 1]], {}, "a sample cannot have several classes"),
-        (np.zeros((2, 4, 4)), {}, "whole numbers [N, H, W] are classes of pixels"),
+        (np.zeros((2, 4, 4)), {}, "is an array of [2, 4, 4] of float64; labels are [N] names"),
         ([0.5], {"targets": "classes"}, "which are not classes"),
         (["fox"], {"classes": "cat;owl"}, "`fox`, which is not one of cat, owl"),
         ([np.inf], {}, "not finite"),
@@ -184,7 +184,7 @@ def test_labels_of_no_sample_are_named(labels: object, shown: str, tmp_path: Pat
     x = np.zeros((4, 2, 2), np.uint8)
     text = save(tmp_path, x_train=x, y_train=labels, x_test=x, y_test=[0, 1, 0, 1])
     for options in ("", ",targets=numbers", ",targets=classes"):
-        with pytest.raises(DataError, match=re.escape(f"is an array of {shown}; labels")) as caught:
+        with pytest.raises(DataError, match=re.escape(f"is an array of {shown} of ")) as caught:
             open_data(text + options)
         assert str(caught.value).startswith(f"`y_train` of {text.removeprefix('npz:')} ")
 
