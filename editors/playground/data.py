@@ -1,6 +1,6 @@
 """What the page shows before Python is there: examples, and words to colour.
 
-``python editors/playground/data.py FOLDER`` writes ``data.json``.
+``python -m editors.playground.data FOLDER`` writes ``data.json``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import danetc
 from danetc.dsl.reading import SUFFIX, ZOO, shipped_specs
-from danetc.highlighting.words import words
+from editors.highlighting import words
 
 FIRST = "first"
 HERE = Path(__file__).parent

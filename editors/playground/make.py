@@ -65,7 +65,7 @@ def make(folder: Path) -> None:
         shutil.move(wheel, python)
     wheels = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", python)
     _run(*pip, "download", *wheels, "--requirement", HERE / "requirements.txt")
-    _run(sys.executable, HERE / "data.py", folder)
+    _run(sys.executable, "-m", "editors.playground.data", folder.resolve(), folder=ROOT)
     _run("node", HERE / "build.mjs", folder)
     (folder / ".nojekyll").touch()
     (folder / STAMP).write_text(before, "utf-8")

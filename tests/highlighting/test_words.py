@@ -11,8 +11,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.syntax.grammar import grammar_text
 from danetc.dsl.syntax.words import OF_PARAMETER
-from danetc.highlighting.files import written
-from danetc.highlighting.words import CONTEXTUAL, words
+from editors.highlighting import CONTEXTUAL, words, written
 from tests.highlighting.texts import ROOT
 
 TREE_SITTER = (ROOT / "editors/tree-sitter-danet/grammar.js").read_text("utf-8")
@@ -35,7 +34,7 @@ def of_grammar() -> set[str]:
 @pytest.mark.parametrize("place", written())
 def test_what_is_written_is_up_to_date(place: str) -> None:
     assert (ROOT / place).read_text("utf-8") == written()[place], (
-        "python -m danetc.highlighting writes it anew"
+        "python -m editors.highlighting writes it anew"
     )
 
 

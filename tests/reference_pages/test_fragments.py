@@ -12,7 +12,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from danetc.highlighting.words import words
+from editors.highlighting import words
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

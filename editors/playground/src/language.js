@@ -3,7 +3,7 @@
 import { HighlightStyle, StreamLanguage, syntaxHighlighting } from "@codemirror/language";
 import { tags } from "@lezer/highlight";
 
-/** The language, from the groups of words of danetc/highlighting/words.py. */
+/** The language, from the groups of words of editors/highlighting.py. */
 export function danet(words) {
   const sets = Object.fromEntries(Object.entries(words).map(([name, list]) => [name, new Set(list)]));
   return StreamLanguage.define({

@@ -1,4 +1,4 @@
-; Written by `python -m danetc.highlighting` from the tables of the compiler.
+; Written by `python -m editors.highlighting` from the tables of the compiler.
 
 (comment) @comment
 (string) @string
