@@ -248,9 +248,8 @@ def test_a_dry_run_adds_up_the_times_of_runs(planned: Callable[..., Result]) -> 
     assert "2 cells, 6 runs, 30 epochs x T in all" in shown.out
     lines = [line.split() for line in shown.out.splitlines()]
     parameters = f"{four['parameters']:,}"
-    assert ["small,steps=4", "6", "10", "4", "2", "8", parameters, "3", "new"] in lines
-    assert ["small,steps=1", "0:01:30"] in lines
-    assert ["small,steps=4", "0:06:00"] in lines
+    cell = ["small,steps=4", "6", "10", "4", "2", "8", parameters, "0:06:00", "3", "new"]
+    assert cell in lines
     assert "one after the other, the runs take about 0:07:30" in shown.out
     assert "timing steps" not in planned("--dry-run", "--quiet").err
 
