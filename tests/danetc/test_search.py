@@ -29,7 +29,6 @@ from danetc.tasks.searching.results import (
     front_figure,
     read_search,
     table,
-    undominated,
 )
 from danetc.tasks.searching.space import SearchRange, parse_dimension
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS, open_study
@@ -220,10 +219,20 @@ def rows(*points: tuple[float, int]) -> list[TrialRow]:
     ]
 
 
-def test_trials_that_are_equal_are_both_on_the_front() -> None:
-    found = rows((0.5, 10), (0.5, 10), (0.5, 11), (0.4, 10), (0.9, 90), (0.3, 5))
-    assert {row.number for row in undominated(found, front=True)} == {0, 1, 4, 5}
-    assert {row.number for row in undominated(found, front=False)} == {4}
+@pytest.mark.parametrize(("front", "best"), [(True, {0, 1, 4, 5}), (False, {4})])
+def test_the_best_are_those_that_no_other_beats(
+    tmp_path: Path, front: bool, best: set[int]
+) -> None:
+    """Equal ones are all on the front, but a cell is there once."""
+    study = open_study(tmp_path, ["maximize", "minimize"][: 1 + front])
+    study.set_user_attr("danetc", {"front": front, "space": {"a": [1]}, "data": "d"})
+    points = ((0.5, 10), (0.5, 10), (0.5, 11), (0.4, 10), (0.9, 90), (0.3, 5), (0.9, 90))
+    for number, values in enumerate(points):
+        trial = study.ask()
+        cell = f"cell {number}" if number < 6 else "cell 4"
+        trial.set_user_attr("danetc", {"cell": cell, "axes": {}, "score": values[0]})
+        study.tell(trial, values[: 1 + front])
+    assert {row.number for row in read_search(tmp_path).trials if row.best} == best
 
 
 def test_the_figure_shows_every_trial() -> None:

@@ -250,18 +250,16 @@ def _lines(axes: Any, rows: Sequence[CellRow], measure: Measure, drawn: _Drawn) 
 def _bars(axes: Any, rows: Sequence[CellRow], measure: Measure, drawn: _Drawn) -> None:
     """Draw a bar for each cell, its deviation as a whisker."""
     labels = [drawn.labels[row.name] for row in rows]
-    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        line = drawn.lines.index(label)
-        mean = measure.scale * (row.mean or 0.0)
-        spread = measure.scale * (row.deviation or 0.0)
-        axes.bar(
-            number, mean, 0.7, yerr=spread, capsize=3, color="white",
-            edgecolor=STYLES[line % len(STYLES)][0], hatch=_HATCHES[line % len(_HATCHES)],
-        )  # fmt: skip
-        axes.annotate(
-            f"{mean:.1f}" if measure.scale > 1 else f"{mean:.3g}", (number, mean + spread), (0, 2),
-            textcoords="offset points", ha="center", fontsize="small",
-        )  # fmt: skip
+    lines = [drawn.lines.index(label) for label in labels]
+    means = [measure.scale * (row.mean or 0.0) for row in rows]
+    bars = axes.bar(
+        range(len(rows)), means, 0.7, color="white", capsize=3,
+        yerr=[measure.scale * (row.deviation or 0.0) for row in rows],
+        edgecolor=[STYLES[line % len(STYLES)][0] for line in lines],
+        hatch=[_HATCHES[line % len(_HATCHES)] for line in lines],
+    )  # fmt: skip
+    form = "{:.1f}" if measure.scale > 1 else "{:.3g}"
+    axes.bar_label(bars, [form.format(mean) for mean in means], padding=2, fontsize="small")
     axes.set_xticks(
         range(len(rows)), labels, rotation=20, ha="right", rotation_mode="anchor", fontsize="small"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ class TrialRow:
             network.
         epochs: Number of epochs reported to the pruner.
         reason: Why the trial was pruned or failed.
-        best: True if no other trial beats it, as ``Searched`` says.
+        best: True if no other trial is better; of the trials of a cell, True for the first only.
     """
 
     number: int
@@ -57,9 +57,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search. The ``best`` trials are those that no other beats in the ``measure`` or, with
-    ``front``, in that and operations together. A cell drawn by several trials is best once.
-    """
+    """A search of the best ``measure`` or, with ``front``, of that against operations."""
 
     directory: Path
     data: str
@@ -112,16 +110,17 @@ class SearchResult(Returned, Searched):
 def read_search(folder: Path) -> Searched:
     """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
     study = open_study(folder)
-    states: dict[str, State] = {"FAIL": "failed"}
     try:
         record = study.user_attrs[RECORD]
+        front = {trial.number: trial.user_attrs[RECORD]["cell"] for trial in study.best_trials}
+        first = {cell: number for number, cell in sorted(front.items(), reverse=True)}
         rows, measure = [], ACCURACY
         for trial in study.get_trials(deepcopy=False):
             known = trial.user_attrs.get(RECORD, {})
             if not known:  # killed before its values were drawn
                 continue
             measure = MEASURES[known.get("measure", measure.name)]
-            state: Any = states.get(trial.state.name, trial.state.name.lower())
+            state: Any = "failed" if trial.state.name == "FAIL" else trial.state.name.lower()
             rows.append(
                 TrialRow(
                     number=trial.number,
@@ -133,42 +132,15 @@ def read_search(folder: Path) -> Searched:
                     parameters=known.get("parameters"),
                     epochs=len(trial.intermediate_values),
                     reason=known.get("reason"),
+                    best=first.get(known["cell"]) == trial.number,
                 )
             )
         axes = ("network", *(name for name in record["space"] if name != "network"))
-        best = {each.number for each in undominated(rows, measure, front=record["front"])}
-        return Searched(
-            folder, record["data"], axes, record["front"],
-            tuple(replace(each, best=each.number in best) for each in rows), measure,
-        )  # fmt: skip
+        return Searched(folder, record["data"], axes, record["front"], tuple(rows), measure)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / STORAGE} is damaged: it is not as it was written ({type(error).__name__}: {error})"
         ) from error
-
-
-def undominated(
-    rows: Sequence[TrialRow], measure: Measure = ACCURACY, *, front: bool
-) -> list[TrialRow]:
-    """Return the complete trials that no other beats, each cell once.
-
-    With ``front`` a trial is beaten by one that is at least as good in the measure and in operations,
-    and better in one of them; without it, by one with a better figure.
-    """
-    cells: dict[str, TrialRow] = {}
-    for row in rows:
-        if row.state == "complete":
-            cells.setdefault(row.cell, row)
-
-    def cost(row: TrialRow) -> tuple[float, int]:
-        return -measure.objective(row.score or 0.0), (row.operations or 0) if front else 0
-
-    kept: list[TrialRow] = []
-    for row in sorted(cells.values(), key=cost):
-        # No earlier one is worse in the measure, so it needs fewer operations.
-        if not kept or cost(row)[1] < cost(kept[-1])[1] or cost(row) == cost(kept[-1]):
-            kept.append(row)
-    return kept
 
 
 def table(found: Searched) -> Table:
