@@ -19,7 +19,7 @@ from danetc.requests import ComparisonRequest, GridRequest, SearchRequest
 
 if TYPE_CHECKING:
     from danetc.tasks.grid.results import GridResults
-    from danetc.tasks.searching.results import Searched
+    from danetc.tasks.searching.results import SearchResult
 
 
 def compare_command(
@@ -187,7 +187,7 @@ def search_command(
     refuse_empty(_report_search(folder, plot, form))
 
 
-def _report_search(folder: Path, plot: Path | None, form: str) -> Searched:
+def _report_search(folder: Path, plot: Path | None, form: str) -> SearchResult:
     """Print the table of a search, and draw its figure if matplotlib is installed."""
     from danetc.output.table import show
     from danetc.tasks.searching.results import front_figure, read_search, table

@@ -589,7 +589,7 @@ def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             1,
         ):  # fmt: skip
             shown.started(run, number)
-            shown.moved(run, 2, 5.0)
+            shown.moved(run, 2)
             shown.ended(run, number, outcome)
         shown.passed("[5/4] left out")
     captured = capsys.readouterr()

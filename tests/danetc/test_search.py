@@ -23,7 +23,6 @@ from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.searching.results import (
-    Searched,
     SearchResult,
     TrialRow,
     front_figure,
@@ -156,7 +155,7 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert (
         page.count("Trials of the search: test accuracy against operations") == 2
     )  # as a text, too
-    assert page.count("data:image/svg+xml;base64,") == 3
+    assert page.count("data:image/svg+xml;base64,") == 5  # three of the grid, two of its runs
     told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
     cells = {cell["name"]: cell for cell in told["cells"]}
     assert {trial["cell"] for trial in found["trials"]} == set(cells)
@@ -236,10 +235,10 @@ def test_the_best_are_those_that_no_other_beats(
 
 
 def test_the_figure_shows_every_trial() -> None:
-    found = Searched(Path(), "digits", ("network",), True, tuple(rows((0.5, 10), (0.25, 20))))
+    found = SearchResult(Path(), "digits", ("network",), True, tuple(rows((0.5, 10), (0.25, 20))))
     lines = front_figure(found).axes[0].get_lines()
     assert list(lines[0].get_ydata()) == [50, 25]
-    assert front_figure(Searched(Path(), "digits", ("network",), True, ())) is None
+    assert front_figure(SearchResult(Path(), "digits", ("network",), True, ())) is None
     assert table(found).rows == ()
 
 
@@ -253,7 +252,7 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
         replace(rest[2], state="failed", score=None, parameters=None, reason=None, values={}),
     ]
     trials = (*ended, poor, replace(good, best=True))
-    found = Searched(Path("out"), "digits", ("network", "width"), False, trials)
+    found = SearchResult(Path("out"), "digits", ("network", "width"), False, trials)
     wide = replace(
         found, trials=tuple(replace(x, values={**x.values, "width": x.number}) for x in trials)
     )

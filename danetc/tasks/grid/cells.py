@@ -173,17 +173,17 @@ def make_cells(
 
     ``base`` is the training that all share. Raises UserError with everything that is wrong, by cell.
     """
-    check_axes(networks, axes, base)
+    names = [axis.name for axis in axes]
+    check_axes(networks, names, base)
     cells: list[GridCell] = []
     failures: dict[str, list[str]] = {}
     for network in networks:
         for values in product(*(axis.values for axis in axes)):
-            chosen = dict(zip((axis.name for axis in axes), values, strict=True))
+            chosen = dict(zip(names, values, strict=True))
             try:
                 cells.append(make_cell(network, chosen, base, folder))
             except (SpecError, TopologyError) as error:
-                name = cell_name(network.name, chosen)
-                failures.setdefault(str(error), []).append(name)
+                failures.setdefault(str(error), []).append(cell_name(network.name, chosen))
     raise_failures(failures)
     return cells
 
@@ -201,10 +201,9 @@ def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_axes(
-    networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest
+    networks: Sequence[GridNetwork], names: Sequence[str], base: TrainingRequest
 ) -> None:
     """Raise UserError if an axis means nothing to a network, or conflicts with another or ``base``."""
-    names = [axis.name for axis in axes]
     for name in names:
         if name in base.set:
             raise UserError(f"`{name}` is an axis and also set by --set; drop one of them")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn
@@ -25,19 +24,24 @@ from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.output.text import note
 from danetc.requests import ComparisonRequest
-from danetc.runtime.system.files import save_record
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import find_networks, make_cells
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import FORMAT, GridResults, read_results
-from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.grid.results import GridResults, read_results
+from danetc.tasks.grid.run import (
+    GridClock,
+    GridProgress,
+    GridRecord,
+    Outcome,
+    in_parallel,
+    train_run,
+)
 from danetc.tasks.grid.table import table
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
-from danetc.version import version
 
 if TYPE_CHECKING:
     import pandas
@@ -83,20 +87,16 @@ def train_grid(runs: Sequence[GridRun], request: ComparisonRequest, *, quiet: bo
         if todo:
             with (
                 closing(start_engine(request)) as engine,
-                GridProgress(len(todo), quiet=quiet) as shown,
+                GridProgress(len(todo), clock=GridClock(todo), quiet=quiet) as shown,
             ):
-                clock = GridClock(todo)
 
                 def train(number: int, run: GridRun) -> None:
                     if stop.wanted:
                         return
                     shown.started(run, number)
-                    outcome = train_run(
-                        run, engine, lambda: stop.wanted,
-                        lambda epochs: shown.moved(run, epochs, clock.moved(run, epochs)),
-                    )  # fmt: skip
-                    clock.ended(run)
-                    record(run, outcome)
+                    stopping, on_epoch = (lambda: stop.wanted), partial(shown.moved, run)
+                    outcome = train_run(run, engine, stopping, on_epoch)
+                    record.keep(run, outcome)
                     shown.ended(run, number, outcome)
 
                 tasks = [partial(train, number, run) for number, run in enumerate(todo, 1)]
@@ -115,73 +115,22 @@ def commands(runs: Sequence[GridRun], request: ComparisonRequest) -> list[str]:
 
 
 @contextmanager
-def _recorded(
-    runs: Sequence[GridRun], request: ComparisonRequest
-) -> Iterator[Callable[[GridRun, Outcome], None]]:
-    """Lock the folder of a grid and write its grid.json; yield the function that adds an outcome."""
+def _recorded(runs: Sequence[GridRun], request: ComparisonRequest) -> Iterator[GridRecord]:
+    """Lock the folder of a grid and record its runs."""
     if not (request.fresh or request.override):
         refuse_changed(runs)
-    folder, lock = request.folder, Lock()
-    outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
-
-    def save() -> None:
-        cells: dict[str, list[GridRun]] = {}
+    request.folder.mkdir(parents=True, exist_ok=True)
+    with locked(request.folder):
+        record = GridRecord(request)
         for run in runs:
-            cells.setdefault(run.cell.name, []).append(run)
-        axes = [axis.name for axis in request.axes]
-        records = [cell_record(own, folder, outcomes) for own in cells.values()]
-        save_grid(folder, request.data, axes, records)
-
-    def record(run: GridRun, outcome: Outcome) -> None:
-        with lock:
-            outcomes[run.path] = outcome
-            save()
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        save()
+            record.add(run, Outcome("done" if run.state == "done" else "waiting"))
+        record.save()
         yield record
-
-
-def save_grid(
-    folder: Path, data: str, axes: Sequence[str], cells: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write grid.json."""
-    record = {
-        "format": FORMAT,
-        "danetc": version(),
-        "data": data,
-        "axes": ["network", *axes],
-        "cells": list(cells),
-    }
-    save_record(record, folder / GRID)
-
-
-def cell_record(
-    runs: Sequence[GridRun], folder: Path, outcomes: Mapping[Path, Outcome]
-) -> dict[str, Any]:
-    """Return the entry of a cell in grid.json, from all its runs."""
-    cell = runs[0].cell
-    return {
-        "name": cell.name,
-        "spec": cell.request.spec,
-        "axes": dict(cell.axes),
-        "facts": asdict(runs[0].facts),
-        "runs": [
-            {
-                "seed": run.seed,
-                "directory": str(run.path.relative_to(folder)),
-                "command": replace(run, state="new").request.command(),
-                **asdict(outcomes[run.path]),
-            }
-            for run in runs
-        ],
-    }
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Returned, GridResults):
-    """GridResults of a grid: a row for each cell, with its values on the axes, scores and curves.
+    """Results of a grid: a row for each cell, with its values on the axes, scores and curves.
 
     ``danetc compare -o DIRECTORY --only-report`` shows them again.
     """

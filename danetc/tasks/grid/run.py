@@ -10,26 +10,30 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
 from danetc.output.echo import echo
-from danetc.runtime.system.files import append_own
+from danetc.requests import GridRequest
+from danetc.runtime.system.files import append_own, save_record
 from danetc.runtime.training.signals import BY_CODE, StopRequest
 from danetc.tasks.grid.engines import Engine
 from danetc.tasks.grid.plan import GridRun
-from danetc.tasks.model_directory import TRAINING
+from danetc.tasks.grid.results import FORMAT
+from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.training.progress import show_time
+from danetc.version import version
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,50 @@ class Outcome:
     state: Literal["waiting", "done", "failed"]
     error: str | None = None
     seconds: float = 0.0
+
+
+class GridRecord:
+    """The grid.json of a request's folder: the cells of all runs, with their outcomes so far.
+
+    Several threads may use it. ``cells`` are those of an earlier record.
+    """
+
+    def __init__(self, request: GridRequest, cells: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._folder, self._lock = request.folder, Lock()
+        axes = ["network", *(axis.name for axis in request.axes)]
+        self._head = {"format": FORMAT, "danetc": version(), "data": request.data, "axes": axes}
+        self._cells = {cell["name"]: dict(cell) for cell in cells}
+
+    def add(self, run: GridRun, outcome: Outcome) -> None:
+        """Set the outcome of a run."""
+        cell = run.cell
+        runs = {each["seed"]: each for each in self._cells.get(cell.name, {"runs": ()})["runs"]}
+        runs[run.seed] = {
+            "seed": run.seed,
+            "directory": str(run.path.relative_to(self._folder)),
+            "command": replace(run, state="new").request.command(),
+            **asdict(outcome),
+        }
+        self._cells[cell.name] = {
+            "name": cell.name,
+            "spec": cell.request.spec,
+            "axes": dict(cell.axes),
+            "facts": asdict(run.facts),
+            "runs": list(runs.values()),
+        }
+
+    def save(self) -> None:
+        save_record({**self._head, "cells": list(self._cells.values())}, self._folder / GRID)
+
+    def keep(self, run: GridRun, outcome: Outcome) -> None:
+        """Set the outcome of a run, and save the record."""
+        with self._lock:
+            self.add(run, outcome)
+            self.save()
+
+    def knows_done(self, run: GridRun) -> bool:
+        runs = self._cells.get(run.cell.name, {"runs": ()})["runs"]
+        return any(each["seed"] == run.seed and each["state"] == "done" for each in runs)
 
 
 def train_run(
@@ -126,15 +174,42 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
             raise
 
 
+class GridClock:
+    """Estimates the time left from the operations done since it was made."""
+
+    def __init__(self, runs: Sequence[GridRun]) -> None:
+        self._began = time.monotonic()
+        self._work = {run.path: run.facts.work / max(1, sum(run.facts.epochs)) for run in runs}
+        self._left = {
+            run.path: sum(run.facts.epochs) - (0 if run.state == "changed" else run.epochs)
+            for run in runs
+        }
+        self._done = 0.0
+
+    def moved(self, run: GridRun, epochs: int) -> float | None:
+        """Count the epochs of a run and return the seconds left for all; None before the first."""
+        left = min(self._left[run.path], sum(run.facts.epochs) - epochs)
+        self._done += self._work[run.path] * (self._left[run.path] - left)
+        self._left[run.path] = left
+        remaining = sum(self._work[path] * count for path, count in self._left.items())
+        return (time.monotonic() - self._began) / self._done * remaining if self._done else None
+
+    def ended(self, run: GridRun) -> None:
+        """Count no further epochs of a run, whether it is complete or failed."""
+        self._left[run.path] = 0
+
+
 class GridProgress:
-    """Shows which runs are trained, each as a number of ``count``, and the time left.
+    """Shows which runs are trained, each as a number of ``count``, and the time left by a clock.
 
     A bar on a terminal, a line for each run elsewhere, all on standard error. A context manager.
     ``done`` runs are over already.
     """
 
-    def __init__(self, count: int, done: int = 0, *, quiet: bool = False) -> None:
-        self._count, self._quiet = count, quiet
+    def __init__(
+        self, count: int, done: int = 0, *, clock: GridClock | None = None, quiet: bool = False
+    ) -> None:
+        self._count, self._clock, self._quiet = count, clock, quiet
         self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -163,13 +238,16 @@ class GridProgress:
         self._tasks[run.path] = self._bar.add_task(name, total=total, status="epochs")
         self._say(f"[{number}/{self._count}] {name}")
 
-    def moved(self, run: GridRun, epochs: int, left: float | None = None) -> None:
+    def moved(self, run: GridRun, epochs: int) -> None:
         self._bar.update(self._tasks[run.path], completed=epochs)
+        left = None if self._clock is None else self._clock.moved(run, epochs)
         if left is not None:
             self._bar.update(self._whole, status=f"{show_time(left)} left")
 
     def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
         self._bar.remove_task(self._tasks.pop(run.path))
+        if self._clock is not None:
+            self._clock.ended(run)
         match outcome.state:
             case "done":
                 text = f"done in {show_time(outcome.seconds)}"
@@ -195,28 +273,3 @@ class GridProgress:
 
 def _name(run: GridRun) -> str:
     return f"{run.cell.name} seed {run.seed}"
-
-
-class GridClock:
-    """Estimates the time left from the operations done since it was made."""
-
-    def __init__(self, runs: Sequence[GridRun]) -> None:
-        self._began = time.monotonic()
-        self._work = {run.path: run.facts.work / max(1, sum(run.facts.epochs)) for run in runs}
-        self._left = {
-            run.path: sum(run.facts.epochs) - (0 if run.state == "changed" else run.epochs)
-            for run in runs
-        }
-        self._done = 0.0
-
-    def moved(self, run: GridRun, epochs: int) -> float | None:
-        """Count the epochs of a run and return the seconds left for all; None before the first."""
-        left = min(self._left[run.path], sum(run.facts.epochs) - epochs)
-        self._done += self._work[run.path] * (self._left[run.path] - left)
-        self._left[run.path] = left
-        remaining = sum(self._work[path] * count for path, count in self._left.items())
-        return (time.monotonic() - self._began) / self._done * remaining if self._done else None
-
-    def ended(self, run: GridRun) -> None:
-        """Count no further epochs of a run, whether it is complete or failed."""
-        self._left[run.path] = 0

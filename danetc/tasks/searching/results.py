@@ -55,9 +55,12 @@ class TrialRow:
     best: bool = False
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A search of the best ``measure`` or, with ``front``, of that against operations."""
+@dataclass(frozen=True, repr=False)
+class SearchResult(Returned):
+    """A search of the best ``measure`` or, with ``front``, of that against operations.
+
+    ``danetc search -o DIRECTORY --only-report`` shows it again.
+    """
 
     directory: Path
     data: str
@@ -81,11 +84,6 @@ class Searched:
             "trials": [asdict(each) for each in self.trials],
         }
 
-
-@dataclass(frozen=True, repr=False)
-class SearchResult(Returned, Searched):
-    """A finished search. ``danetc search -o DIR --only-report`` shows it again."""
-
     def frame(self) -> pandas.DataFrame:
         """Return a row for each trial. Raises UserError without pandas."""
         rows = map(asdict, self.trials)
@@ -107,7 +105,7 @@ class SearchResult(Returned, Searched):
         return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
 
 
-def read_search(folder: Path) -> Searched:
+def read_search(folder: Path) -> SearchResult:
     """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
     study = open_study(folder)
     try:
@@ -136,14 +134,14 @@ def read_search(folder: Path) -> Searched:
                 )
             )
         axes = ("network", *(name for name in record["space"] if name != "network"))
-        return Searched(folder, record["data"], axes, record["front"], tuple(rows), measure)
+        return SearchResult(folder, record["data"], axes, record["front"], tuple(rows), measure)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / STORAGE} is damaged: it is not as it was written ({type(error).__name__}: {error})"
         ) from error
 
 
-def table(found: Searched) -> Table:
+def table(found: SearchResult) -> Table:
     """Return the best trials first: with a front only those on it; else all, by the measure."""
     measure = found.measure
 
@@ -181,7 +179,7 @@ def _state(row: TrialRow) -> str:
     return f"{row.state}: {reason}" if reason else row.state
 
 
-def front_figure(found: Searched) -> Any:
+def front_figure(found: SearchResult) -> Any:
     """Draw the measure against operations, the front as a line if the search has one.
 
     Return None if no trial is complete.

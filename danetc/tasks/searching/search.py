@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from danetc.output.notebook import in_notebook
 from danetc.output.text import note
 from danetc.requests import SearchRequest
 from danetc.runtime.training.signals import StopRequest
-from danetc.setting import Setting
 from danetc.tasks.grid.cells import (
     Axis,
     GridNetwork,
@@ -28,15 +26,15 @@ from danetc.tasks.grid.cells import (
     find_networks,
     make_cell,
 )
-from danetc.tasks.grid.comparison import cell_record, check_folder, save_grid
+from danetc.tasks.grid.comparison import check_folder
 from danetc.tasks.grid.engines import Engine, start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
 from danetc.tasks.grid.results import Measure, measure_of
-from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
-from danetc.tasks.searching.results import Searched, SearchResult, read_search
-from danetc.tasks.searching.space import Dimension, SearchRange
+from danetc.tasks.searching.results import SearchResult, read_search
+from danetc.tasks.searching.space import Dimension
 from danetc.tasks.searching.study import (
     PRUNERS,
     RECORD,
@@ -61,11 +59,8 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     need_optuna()
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.specs, request.networks)}
-    ends = [
-        Axis(each.name, (each.low, each.high)) if isinstance(each, SearchRange) else each
-        for each in request.axes
-    ]
-    check_axes(list(networks.values()), ends, request.training)
+    names = [each.name for each in request.axes]
+    check_axes(list(networks.values()), names, request.training)
     space = request.axes
     if len(networks) > 1:
         space = (Axis("network", tuple(networks)), *space)
@@ -77,9 +72,9 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), StopRequest() as stop:
-        cells = _Cells(request)
+        cells = _cells(request)
         study = open_study(folder, ["maximize", "minimize"] if request.front else ["maximize"])
-        _refuse_another(study, _record(request, networks, space), folder)
+        _refuse_another(study, request, networks, space)
         drawn = len(study.trials)
         study.sampler = SAMPLERS[request.sampler](space, request.sampler_seed, drawn)
         study.pruner = PRUNERS[request.pruner]()
@@ -95,68 +90,46 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
         return None if stop.signal is None else 128 + stop.signal
 
 
-def _record(
-    request: SearchRequest, networks: Mapping[str, GridNetwork], space: Sequence[Dimension]
-) -> dict[str, Any]:
-    """Return what identifies a search: what its trials share, and what they are drawn from."""
-    base = request.training
-    return {
-        "data": base.data,
+def _cells(request: SearchRequest) -> GridRecord:
+    """Return the record of the folder, with the cells of earlier trials."""
+    known = record_if_any(request.folder / GRID, request.allow_changed) or {}
+    axes = ["network", *(each.name for each in request.axes)]
+    same = (known.get("data"), known.get("axes")) == (request.data, axes)
+    found = GridRecord(request, known.get("cells", ()) if same else ())
+    if not known:  # the file of another search stays until that is refused
+        found.save()
+    return found
+
+
+_SHARED = (
+    "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "accuracy", "front",
+)  # fmt: skip
+"""Fields of a request that all calls of a search share."""
+
+
+def _refuse_another(
+    study: optuna.Study,
+    request: SearchRequest,
+    networks: Mapping[str, GridNetwork],
+    space: Sequence[Dimension],
+) -> None:
+    """Raise UserError if the study in a folder is that of another search; a new one is marked."""
+    record: dict[str, Any] = {
         "networks": {each.name: each.spec for each in networks.values()},
         "space": {
             each.name: list(each.values) if isinstance(each, Axis) else str(each) for each in space
         },
-        "set": dict(base.set),
-        "recipe": base.recipe,
-        "classes": base.classes,
-        "subset_seed": base.subset_seed,
-        "seed": base.seed,
-        "init": base.init,
-        "accuracy": request.accuracy,
-        "front": request.front,
+        **{name: getattr(request, name) for name in _SHARED},
     }
-
-
-def _refuse_another(study: optuna.Study, record: Mapping[str, Any], folder: Path) -> None:
-    """Raise UserError if the study in a folder is not that of the record."""
     known = study.user_attrs.get(RECORD)
     if known is None:
-        study.set_user_attr(RECORD, dict(record))
+        study.set_user_attr(RECORD, record)
     elif known != record:
-        changes = "".join(
-            f"\n  {name}: {known.get(name)} there, {value} now"
-            for name, value in record.items()
-            if value != known.get(name)
-        )
-        raise UserError(
-            f"{folder} holds another search:{changes}\nchoose another place with -o DIR"
-        )
-
-
-class _Cells:
-    """The grid.json of a search: the cells of all trials, also of earlier calls."""
-
-    def __init__(self, request: SearchRequest) -> None:
-        self._folder, self._data = request.folder, request.data
-        self._axes = [each.name for each in request.axes]
-        known = record_if_any(self._folder / GRID, request.allow_changed) or {}
-        same = known.get("data") == self._data and known.get("axes") == ["network", *self._axes]
-        self._cells = {each["name"]: each for each in known.get("cells", ()) if same}
-        if not known:  # the file of another search stays until that is refused
-            self._save()
-
-    def keep(self, run: GridRun, outcome: Outcome) -> None:
-        self._cells[run.cell.name] = cell_record([run], self._folder, {run.path: outcome})
-        self._save()
-
-    def keep_done(self, run: GridRun) -> None:
-        """Record a run that was found done, unless it is known already."""
-        known = self._cells.get(run.cell.name, {"runs": ()})
-        if not any(each["state"] == "done" for each in known["runs"]):
-            self.keep(run, Outcome("done"))
-
-    def _save(self) -> None:
-        save_grid(self._folder, self._data, self._axes, list(self._cells.values()))
+        changes = [
+            f"{k}: {known.get(k)} there, {v} now" for k, v in record.items() if v != known.get(k)
+        ]
+        listed = "\n  ".join([f"{request.folder} holds another search:", *changes])
+        raise UserError(f"{listed}\nchoose another place with -o DIR")
 
 
 @dataclass
@@ -170,7 +143,7 @@ class _Search:
     engine: Engine
     stop: StopRequest
     shown: GridProgress
-    cells: _Cells
+    cells: GridRecord
 
     def __post_init__(self) -> None:
         self.lock, self.checker = Lock(), CellChecker(note)
@@ -229,8 +202,11 @@ class _Search:
         if cell in self.active:
             self.active[cell].append(trial)
             return None
+        base, folder = replace(self.request.training, seeds=1), self.request.folder
         try:
-            run = self.done.get(cell) or self._checked(name, chosen)
+            run = self.done.get(cell)
+            if run is None:
+                (run,) = self.checker.runs(make_cell(self.networks[name], chosen, base, folder))
         except CHECKED as error:
             self._end([trial], "PRUNED", str(error))
             reason = str(error).partition("\n")[0]
@@ -242,16 +218,10 @@ class _Search:
         self._note(trial, operations=run.facts.operations, parameters=run.facts.parameters)
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)
-            self.cells.keep_done(run)
+            if not self.cells.knows_done(run):
+                self.cells.keep(run, Outcome("done"))
             self.shown.passed(f"{cell}: it is done")
             return None
-        return run
-
-    def _checked(self, name: str, chosen: Mapping[str, Setting]) -> GridRun:
-        base = replace(self.request.training, seeds=1)
-        (run,) = self.checker.runs(
-            make_cell(self.networks[name], chosen, base, self.request.folder)
-        )
         return run
 
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
@@ -294,12 +264,12 @@ def search(request: SearchRequest) -> SearchResult:
     quiet = not (in_notebook() if request.progress is None else request.progress)
     if run_search(request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the search in {request.folder}")
-    found = SearchResult(**vars(read_search(request.folder)))
+    found = read_search(request.folder)
     refuse_empty(found)
     return found
 
 
-def refuse_empty(found: Searched) -> None:
+def refuse_empty(found: SearchResult) -> None:
     """Raise UserError if no trial is complete, with the reason of the first."""
     if any(row.state == "complete" for row in found.trials):
         return
