@@ -1,7 +1,8 @@
-"""What a data set is, and samples of it as a network will see them: ``danetc data``, ``danetc.data``."""
+"""Reports of data sets, with samples as a network will see them: ``danetc data`` and ``danetc.data``."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -18,7 +19,7 @@ from danetc.output.data_frames import frame
 from danetc.output.returned import Returned
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
-from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
+from danetc.runtime.data.augment import batch_transform, image_transform
 from danetc.runtime.data.dataset import evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
@@ -33,40 +34,40 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LOOKED = 256
-"""Samples of each split whose values are looked at, evenly spread."""
+"""Number of samples of each split whose values are read, evenly spread."""
 SHOWN = 8
-"""Samples of a class in the picture."""
+"""Number of samples of a class in the picture."""
 CLASSES = 12
-"""Classes in the picture, and in the table that is printed."""
+"""Number of classes in the picture."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DataReport(Returned):
-    """A data set as ``danetc data`` shows it."""
+    """Report of a data set, as ``danetc data`` prints it."""
 
     record: Mapping[str, Any]
-    """Everything that is printed, as JSON data."""
+    """All facts, as JSON data."""
     samples: tuple[ShownSample, ...]
-    """Training samples, those of one class after the other, augmented as a recipe says."""
+    """Training samples in the order of their classes, after the augmentation of the recipe."""
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each class, or number. Raises UserError without pandas."""
+        """Return a row for each class or number. Raises UserError without pandas."""
         return frame(self.record["labels"])
 
     def picture(self) -> Image:
-        """The samples side by side, one row for each class: of Pillow, which notebooks show."""
+        """Return the samples as an image of Pillow, with a row for each class."""
         return picture(self.samples)
 
     def _line(self) -> str:
         sizes = {name: split["samples"] for name, split in self.record["splits"].items()}
         return (
-            f"{self.record['name']}: {learned(self.record)}, {sizes['train']:,} samples to train on, "
+            f"{self.record['name']}: {_targets(self.record)}, {sizes['train']:,} samples to train on, "
             f"{sizes['test']:,} to test on"
         )
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
             for name, value in facts(self.record)
         )
         return f"<table>{rows}</table>"
@@ -81,19 +82,20 @@ def data(
     subset_seed: int = 0,
     seed: int = 0,
 ) -> DataReport:
-    """Say what a data set is: shapes, classes and how often each is, values; and show samples.
+    """Describe a data set: its shapes, values and classes, and some samples.
 
     Args:
-        data: the data set, as in ``"digits"`` or ``"my_data.npz"``.
-        recipe: a spec file or the name of a shipped spec, whose recipe's first phase augments the
-            samples; ``"FILE:NAME"`` chooses one of several. Without it samples are as they are.
-        steps: T for recordings of events that are still to be cut into frames; by default the
-            network's in ``recipe``.
-        classes: how many classes to draw at random; by default all.
-        subset_seed: by which these classes are drawn.
-        seed: of the augmentation that is shown.
+        data: Data set, as in ``"digits"`` or ``"my_data.npz"``.
+        recipe: Spec file or name of a shipped spec; the first phase of its recipe augments the
+            samples. ``"FILE:NAME"`` chooses one of several recipes. By default samples are not
+            augmented.
+        steps: Number of frames that recordings of events are cut into. By default the T of the
+            network in ``recipe``.
+        classes: Number of classes to draw at random; by default all.
+        subset_seed: Seed of the draw of classes.
+        seed: Seed of the augmentation.
 
-    Raises UserError where there are no such data, SpecError for what is wrong in the spec.
+    Raises UserError if there is no such data set, SpecError for errors in the spec.
     """
     check_whole("steps", steps, 1, MOST_STEPS)
     check_whole("classes", classes, 2)
@@ -110,9 +112,9 @@ def data(
 
 
 def _recipe(text: str, data: str) -> tuple[CompiledNetwork, Phase]:
-    """The network of a spec, and the first phase of its recipe."""
-    spec, mark, name = text.rpartition(":")
-    if not mark or not name.isidentifier():
+    """Return the network of a spec, and the first phase of its recipe."""
+    spec, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
         spec, name = text, ""
     compiled = compile_spec(spec)
     recipe = find_recipe(compiled.checked.module, name or None, data, {})
@@ -122,23 +124,27 @@ def _recipe(text: str, data: str) -> tuple[CompiledNetwork, Phase]:
 def _report(
     data: DataSet, compiled: CompiledNetwork | None, phase: Phase | None, seed: int
 ) -> DataReport:
-    augment = phase.augment if phase is not None else ()
-    way = image_transform(augment, events=data.events)
-    looks = {"train": _look(data.train, data), "test": _look(data.test, data)}
-    shown = tuple(_samples(data, way, phase, seed))
-    values = torch.stack([each.image.flatten().double().aminmax()[0] for each in shown])
-    highest = torch.stack([each.image.flatten().double().aminmax()[1] for each in shown])
+    splits = {"train": _values(data.train, data), "test": _values(data.test, data)}
+    shown = tuple(_samples(data, phase, seed))
+    ranges = [each.image.double().aminmax() for each in shown]
     record: dict[str, Any] = {
         **data.describe(),
         "target": data.target,
-        "splits": {name: look.record for name, look in looks.items()},
-        "labels": list(_labels(data, looks)),
+        "splits": {name: values for name, (values, _) in splits.items()},
+        "labels": [
+            {
+                "number": number,
+                "name": name,
+                **{split: _label(labels, number, data) for split, (_, labels) in splits.items()},
+            }
+            for number, name in enumerate(data.class_names)
+        ],
         "notices": list(data.notices),
-        "augment": write_setting("augment", augment) if phase is not None else None,
+        "augment": None if phase is None else write_setting("augment", phase.augment),
         "seen": {
             "shape": list(shown[0].image.shape),
-            "smallest": float(values.min()),
-            "largest": float(highest.max()),
+            "smallest": min(float(each.min) for each in ranges),
+            "largest": max(float(each.max) for each in ranges),
         },
         "network": None if compiled is None else compiled.graph.name,
         "misfit": None if compiled is None or phase is None else _misfit(data, compiled, phase),
@@ -147,7 +153,7 @@ def _report(
 
 
 def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | None:
-    """Why a network cannot learn the data, where it cannot."""
+    """Return why the network cannot learn the data, or None if it can."""
     signature = emit_model(compiled.graph, 0, "eager").signature
     try:
         check_fit(
@@ -163,93 +169,72 @@ def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | Non
     return None
 
 
-# -- what is in a split ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """What a split holds, and how often each class is, or what the numbers are."""
-
-    record: dict[str, Any]
-    labels: Tensor
-
-
-def _look(source: Source, data: DataSet) -> _Look:
-    shapes: dict[tuple[int, ...], int] = {}
-    low, high, total, squares, count, zeros = float("inf"), float("-inf"), 0.0, 0.0, 0, 0
+def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
+    """Return facts about the values of a split, and the number of samples (or pixels) of each class
+    [C], or the numbers [N, D] that are learned.
+    """
+    shapes: Counter[tuple[int, ...]] = Counter()
+    low, high, dtype = float("inf"), float("-inf"), ""
+    sums = torch.zeros(4, dtype=torch.float64)
     pixels = torch.zeros(data.classes, dtype=torch.int64)
-    unreadable = 0
-    dtype = ""
     looked = evenly(len(source), LOOKED)
     for index in looked:
         try:
-            sample, label = _read(source, index)
+            with drawn_anew() as draw:
+                draw(0, 0, source.number(index))
+                sample, label = source[index]
         except UnreadableError:
-            unreadable += 1
             continue
-        values = sample.double()
-        shapes[tuple(sample.shape)] = shapes.get(tuple(sample.shape), 0) + 1
+        values = sample.double().flatten()
+        shapes[tuple(sample.shape)] += 1
         dtype = str(sample.dtype).removeprefix("torch.")
         low, high = min(low, float(values.min())), max(high, float(values.max()))
-        total, squares = total + float(values.sum()), squares + float(values.square().sum())
-        zeros, count = zeros + int((sample == 0).sum()), count + sample.numel()
+        sums += torch.stack([values**0, values, values**2, values == 0]).sum(1)
         if isinstance(label, Tensor) and data.target == "pixels":
             pixels += label[label != IGNORED].bincount(minlength=data.classes)[: data.classes]
-    if not count:
+    if not shapes:
         raise DataError(f"none of the samples of {data.name} that were looked at can be read")
-    mean = total / count
+    _, mean, squares, zeros = (sums / sums[0]).tolist()
     record = {
         "samples": len(source),
         "looked_at": len(looked),
-        "unreadable": unreadable,
+        "unreadable": len(looked) - shapes.total(),
         "shapes": [{"shape": list(shape), "samples": n} for shape, n in sorted(shapes.items())],
         "dtype": dtype,
         "smallest": low,
         "largest": high,
         "mean": mean,
-        "deviation": max(0.0, squares / count - mean**2) ** 0.5,
-        "share_of_zeros": zeros / count,
+        "deviation": max(0.0, squares - mean**2) ** 0.5,
+        "share_of_zeros": zeros,
     }
-    labels = pixels
     if data.target == "classes":
-        labels = source.labels.bincount(minlength=data.classes)
-    elif data.target == "numbers":
-        labels = source.labels
-    return _Look(record, labels)
+        return record, source.labels.bincount(minlength=data.classes)
+    return record, pixels if data.target == "pixels" else source.labels
 
 
-def _read(source: Source, index: int) -> tuple[Tensor, int | Tensor]:
-    with drawn_anew() as seed:
-        seed(0, 0, source.number(index))
-        return source[index]
+def _label(labels: Tensor, number: int, data: DataSet) -> Any:
+    """Return the count of a class, or the range of a number."""
+    if data.target != "numbers":
+        return int(labels[number])
+    values = labels[:, number].double()
+    return {
+        "smallest": float(values.min()),
+        "mean": float(values.mean()),
+        "largest": float(values.max()),
+    }
 
 
-def _labels(data: DataSet, looks: Mapping[str, _Look]) -> Iterator[dict[str, Any]]:
-    """A row for each class with how often it is, or for each number with its range."""
-    for number, name in enumerate(data.class_names):
-        row: dict[str, Any] = {"number": number, "name": name}
-        for split, look in looks.items():
-            if data.target == "numbers":
-                values = look.labels[:, number].double()
-                row[split] = {
-                    "smallest": float(values.min()),
-                    "mean": float(values.mean()),
-                    "largest": float(values.max()),
-                }
-            else:
-                row[split] = int(look.labels[number])
-        yield row
-
-
-# -- what is shown ---------------------------------------------------------------------------------
-
-
-def _samples(
-    data: DataSet, way: ImageTransform, phase: Phase | None, seed: int
-) -> Iterator[ShownSample]:
-    """Training samples after augmentation, of each of the first classes some."""
-    chosen = _chosen(data)
-    source = data.train
+def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSample]:
+    """Yield training samples of each of the first classes after augmentation."""
+    source, augment = data.train, () if phase is None else phase.augment
+    transform = image_transform(augment, events=data.events)
+    chosen = list(range(min(len(source), 3 * SHOWN)))
+    if data.target == "classes":
+        chosen = [
+            index
+            for number in source.labels.unique()[:CLASSES]
+            for index in (source.labels == number).nonzero().flatten()[:SHOWN].tolist()
+        ]
     found: list[tuple[Tensor, Tensor]] = []
     for index in chosen:
         with drawn_anew() as draw:
@@ -259,93 +244,66 @@ def _samples(
             except UnreadableError:
                 continue
             draw(seed, 0, index)
-            image, target = way.change(sample, torch.as_tensor(label))
-        found.append((way.finish(image), target))
+            image, target = transform.change(sample, torch.as_tensor(label))
+        found.append((transform.finish(image), target))
     if not found:
         raise DataError(f"none of the first samples of {data.name} can be read")
-    mix = None if phase is None else batch_transform(phase.augment, data.classes)
+    mix = batch_transform(augment, data.classes)
     if mix is not None and data.target == "classes" and len({x.shape for x, _ in found}) == 1:
-        labels = torch.stack([label for _, label in found])
-        images, shares = mix(
-            torch.stack([x for x, _ in found]), labels, seed=mix_seed(seed, 0, 0, 0)
-        )
-        for image, share in zip(images, shares, strict=True):
-            yield ShownSample(image, _mixed(share, data.class_names))
-        return
+        images, labels = (torch.stack(each) for each in zip(*found, strict=True))
+        mixed, shares = mix(images, labels, seed=mix_seed(seed, 0, 0, 0))
+        found = list(zip(mixed, shares, strict=True))
     for image, label in found:
-        yield ShownSample(image, _called(label, data), label if data.target == "pixels" else None)
+        yield ShownSample(image, _text(label, data), label if data.target == "pixels" else None)
 
 
-def _chosen(data: DataSet) -> list[int]:
-    if data.target != "classes":
-        return list(range(min(len(data.train), 3 * SHOWN)))
-    labels = data.train.labels
-    return [
-        index
-        for number in labels.unique()[:CLASSES]
-        for index in (labels == number).nonzero().flatten()[:SHOWN].tolist()
-    ]
-
-
-def _called(label: Tensor, data: DataSet) -> str:
-    if data.target == "classes":
-        return data.class_names[int(label)]
+def _text(label: Tensor, data: DataSet) -> str:
+    """Return a label as text: a class, the shares of mixed classes, or numbers."""
+    names = data.class_names
     if data.target == "numbers":
         return ", ".join(f"{value:.3g}" for value in label.tolist()[:4])
-    return ""
+    if data.target == "pixels":
+        return ""
+    if label.dim() == 0:
+        return names[int(label)]
+    return ", ".join(f"{names[n]} {label[n]:.0%}" for n in label.nonzero().flatten().tolist())
 
 
-def _mixed(share: Tensor, names: tuple[str, ...]) -> str:
-    """The classes of a mixed image, with their shares."""
-    some = share.nonzero().flatten().tolist()
-    return ", ".join(f"{names[each]} {share[each]:.0%}" for each in some)
-
-
-def learned(record: Mapping[str, Any]) -> str:
-    """What is learned: ``10 classes``."""
+def _targets(record: Mapping[str, Any]) -> str:
     kind = {"classes": "classes", "pixels": "classes of pixels", "numbers": "numbers"}
     return f"{record['classes']} {kind[record['target']]}"
 
 
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The facts of a data set in words, each with its name."""
-    yield "data", f"{record['text']}"
-    yield "learns", learned(record)
+    """Yield the facts of a data set as text, each with its name."""
+    yield "data", record["text"]
+    yield "learns", _targets(record)
     for name, split in record["splits"].items():
         shapes = [" x ".join(map(str, each["shape"])) for each in split["shapes"]]
         several = f"{shapes[0]} to {shapes[-1]}" if len(shapes) > 1 else shapes[0]
         what = "T x C x H x W" if record["events"] else "C x H x W"
         yield name, f"{split['samples']:,} samples, {what} = {several}, {split['dtype']}"
-        looked = (
-            "" if split["looked_at"] == split["samples"] else f", of {split['looked_at']} samples"
+        values = (
+            f"values from {split['smallest']:.4g} to {split['largest']:.4g}, mean "
+            f"{split['mean']:.4g}, standard deviation {split['deviation']:.4g}"
         )
-        zeros = f", {split['share_of_zeros']:.1%} are 0" if record["events"] else ""
-        yield (
-            "",
-            (
-                f"values from {split['smallest']:.4g} to {split['largest']:.4g}, mean {split['mean']:.4g}, "
-                f"standard deviation {split['deviation']:.4g}{zeros}{looked}"
-            ),
-        )
+        if record["events"]:
+            values += f", {split['share_of_zeros']:.1%} are 0"
+        if split["looked_at"] < split["samples"]:
+            values += f", of {split['looked_at']} samples"
+        yield "", values
         if split["unreadable"]:
             yield "", f"{split['unreadable']} samples cannot be read"
     seen = record["seen"]
-    shape = " x ".join(map(str, seen["shape"]))
-    way = record["augment"]
     yield (
         "seen as",
-        f"{shape}, values from {seen['smallest']:.4g} to {seen['largest']:.4g}, after "
-        f"{'no recipe' if way is None else way}",
+        f"{' x '.join(map(str, seen['shape']))}, values from {seen['smallest']:.4g} to "
+        f"{seen['largest']:.4g}, after {record['augment'] or 'no recipe'}",
     )
     yield "fingerprint", record["fingerprint"]
     for notice in record["notices"]:
         yield "note", notice
     if record["network"] is not None:
-        yield (
-            "network",
-            (
-                f"{record['network']} can learn them"
-                if record["misfit"] is None
-                else f"{record['network']} cannot learn them: {record['misfit']}"
-            ),
-        )
+        misfit = record["misfit"]
+        can = "can learn them" if misfit is None else f"cannot learn them: {misfit}"
+        yield "network", f"{record['network']} {can}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import torch
 from PIL import Image
 
 import danetc
+from danetc.main import main
 from danetc.output.samples import in_terminal
 from danetc.runtime.data import open_data
 from danetc.runtime.data.sources import SOURCES
 
 from .conftest import Run
-from .datasets import SMALL_DATA
+from .datasets import SMALL_DATA, make_folder
 from .test_as_trained import spec
 
 
@@ -52,6 +55,59 @@ def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
         assert picture.size == danetc_picture("digits").size
     assert danetc("data", "digits", "-o", "digits.jpg").status == 1
     assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_with_colours_shows_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SMALL_DATA["synthetic"].make(Path())
+    wanted = list(in_terminal(danetc_picture(text), 80))
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, options in (("xterm-256color", ()), ("xterm-256color", ("-q",)), ("dumb", ())):
+        monkeypatch.setenv("TERM", name)
+        monkeypatch.setattr(sys, "stdout", screen := Terminal())
+        assert main(["data", text, *options]) == 0
+        lines = [line for line in screen.getvalue().splitlines() if "\u2580" in line]
+        assert "fingerprint" in screen.getvalue()
+        if name == "dumb" or options:
+            assert lines == []
+            continue
+        assert [line.count("\u2580") for line in lines] == [len(line) for line in wanted]
+        middle = wanted[len(wanted) // 2][4][1].removeprefix("#")[:6]
+        red, green, blue = (int(middle[place : place + 2], 16) for place in (0, 2, 4))
+        assert f"38;2;{red};{green};{blue}" in lines[len(wanted) // 2]
+
+
+def test_values_are_those_of_the_samples_that_can_be_read(danetc: Run, tmp_path: Path) -> None:
+    """Of images of several sizes, against numpy."""
+    text = make_folder(tmp_path / "data")
+    train = open_data(text).train
+    Path(train.where(5)).write_bytes(b"")
+    samples = [train[index][0].numpy() for index in range(len(train)) if index != 5]
+    values = np.concatenate([each.ravel() for each in samples]).astype(float)
+    split = json.loads(danetc("data", text, "--json").out)["splits"]["train"]
+    assert (split["samples"], split["looked_at"], split["unreadable"]) == (36, 36, 1)
+    found = {tuple(each["shape"]): each["samples"] for each in split["shapes"]}
+    assert found == {s: sum(x.shape == s for x in samples) for s in {x.shape for x in samples}}
+    assert (split["smallest"], split["largest"]) == (values.min(), values.max())
+    assert split["mean"] == pytest.approx(values.mean())
+    assert split["deviation"] == pytest.approx(values.std())
+    assert split["share_of_zeros"] == pytest.approx((values == 0).mean())
+    done = danetc("data", text)
+    assert "1 samples cannot be read" in done.out
+    assert re.search(r"36 samples, C x H x W = 3 x \d+ x \d+ to 3 x \d+ x \d+, uint8", done.out)
+
+
+def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
+    done = danetc("data", "synthetic:size=2,count=300,frames=2,classes=30")
+    assert re.search(r"are 0, of 256 samples", done.out)
+    assert "300 samples, T x C x H x W = 2 x 3 x 2 x 2, uint8" in done.out
+    assert "... and 6 more" in done.out
 
 
 def danetc_picture(text: str, **options: Any) -> Image.Image:
