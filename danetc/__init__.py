@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from danetc.tasks.exporting import export
     from danetc.tasks.grid.comparison import compare
     from danetc.tasks.importing.network import import_network
-    from danetc.tasks.measuring.call import measure
+    from danetc.tasks.measuring.measure import measure
     from danetc.tasks.model_directory import load
     from danetc.tasks.networks import build, check
     from danetc.tasks.searching.search import search
@@ -86,7 +86,7 @@ _HOMES = {
     "fold": "danetc.compiler.emit.inference",
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.tasks.model_directory",
-    "measure": "danetc.tasks.measuring.call",
+    "measure": "danetc.tasks.measuring.measure",
     "search": "danetc.tasks.searching.search",
     "train": "danetc.tasks.training.train",
 }

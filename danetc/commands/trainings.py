@@ -427,8 +427,8 @@ def measure_command(
     from danetc.runtime.measure.operations import HOROWITZ_45NM
     from danetc.runtime.system.files import seal_record
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.record import measure_subject, whole_record
-    from danetc.tasks.measuring.tables import WHOLE, overall, print_measures
+    from danetc.tasks.measuring.measure import measure_subject
+    from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
 
     for name in request.only:
         if name not in MEASURES:

@@ -2,7 +2,7 @@
 
 The compiler's graph knows which neuron stands on the main path, what kind of values a weight
 reads and what a block gives; the runtime does not ask the compiler, so whoever measures hands
-these facts in (``danetc.tasks.measuring.measure.layout_of`` makes them from a graph).
+these facts in (``danetc.tasks.measuring.layout.layout_of`` makes them from a graph).
 """
 
 from __future__ import annotations

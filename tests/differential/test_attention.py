@@ -14,7 +14,8 @@ from danetc.compiler.passes import PIPELINE
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.attention import KeysFirst
 from danetc.runtime.layers.norm import RunningMean
-from danetc.tasks.measuring.measure import layout_of, measure
+from danetc.tasks.measuring.layout import layout_of
+from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import randn, text
 
 HEADS = 2

@@ -14,7 +14,7 @@ from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import measure
-from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.measuring.layout import layout_of
 from tests.differential.helpers import observe, randn
 from tests.zoo.harness import BATCH, NAMES, case_of, frames, graph, wake
 

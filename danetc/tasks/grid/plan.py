@@ -18,7 +18,7 @@ from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
-from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.networks import initialise
 from danetc.tasks.records import epochs_in, inside

@@ -1,70 +1,128 @@
-"""Measuring from Python and for ``danetc measure``: what of a graph is measured, and on what."""
+"""`danetc.measure`, and what ``danetc measure`` does with each network."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+import os
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
-from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
-from danetc.compiler.emit.names import dotted
-from danetc.compiler.ir.at_node import macs_of, products_of
-from danetc.compiler.ir.graph import Block, Graph, Node, Stage
-from danetc.compiler.ir.loops import loop_of
-from danetc.compiler.ir.ops import OPS
+from danetc.arguments import check_choice, check_whole
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.runtime.measure import (
-    BlockOutput,
-    Layout,
-    MeasureError,
-    MeasureOptions,
-    NeuronLayer,
-    ProductLayer,
-    StageLayout,
-    WeightLayer,
-)
+from danetc.output.console import image_bar
+from danetc.output.text import note
+from danetc.requests import MeasuredOn
+from danetc.runtime.data import Split
+from danetc.runtime.layers.inference import InferenceModel
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.segments import Recomputed
+from danetc.runtime.measure import MeasureError, MeasureOptions
 from danetc.runtime.measure import measure as run
-from danetc.runtime.measure.run import mean_cross_entropy
+from danetc.runtime.measure.plots import PlottedNetwork
+from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
+from danetc.runtime.model.built import Model
+from danetc.tasks.measuring.data import (
+    Subject,
+    batches_of,
+    open_set,
+    open_subject,
+    unlike_training,
+)
+from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measurement import Measurement
+from danetc.tasks.measuring.tables import facts
+from danetc.tasks.trained import data_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from danetc.runtime.measure.gradients import Loss
-    from danetc.runtime.model.built import Model
-
-Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
 
 def measure(
-    model: Model,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    model: Model | str | os.PathLike[str],
+    data: Iterable[tuple[Tensor, Tensor]] | str | None = None,
     *,
+    split: Split = "test",
+    batches: int = MeasuredOn.batches,
+    batch: int = MeasuredOn.batch,
     only: Collection[str] = (),
     options: MeasureOptions | None = None,
-    loss: Loss = mean_cross_entropy,
+    loss: Loss | None = None,
+    allow_changed: Collection[str] = (),
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measurement:
-    """Measure a model on batches of images [N, ...] or [T, N, ...] and labels [N]: see ``danetc.measure``.
+    """Measure a network: firing rates, gradients, membrane potentials, operations and energy.
 
-    Raises UserError where it cannot be measured.
+    Args:
+        model: a model that ``danetc.build`` or ``danetc.load`` returned; or a directory that
+            ``danetc.train`` or ``build`` wrote, ``pretrained:NAME``, or a spec, which is built
+            untrained. A model of another backend or memory policy than ``eager`` and ``none`` is
+            measured on an eager twin that shares its weights, since a fusion group hides the input
+            of its neuron.
+        data: a data set, as in ``"digits"``; or batches of images [N, ...] or [T, N, ...] and labels
+            [N]. The default is the data set that the network of a directory was trained on.
+        split: ``test`` or ``train``, of a data set.
+        batches: number of batches of a data set.
+        batch: images per batch.
+        only: names of measures (``danetc.runtime.measure.MEASURES``). The default is all of them.
+        options: statistics of norms, the way gradient stability is taken, the model of energy.
+        loss: function of the output and the labels that gradients are of. The default is the cross
+            entropy, for numbers the squared distance.
+        allow_changed: files of a directory that were changed on purpose.
+        on_progress: called with the number of images of each batch when it is done.
+
+    The model is left as it was. The result has tables and figures: ``frame("firing-rate")``,
+    ``figure("firing-rate")``. Raises UserError if it cannot be measured, SpecError for an error in a
+    spec.
     """
-    graph = refuse_others(model)
+    check_choice("split", split, ("test", "train"))
+    check_whole("batches", batches, 1)
+    check_whole("batch", batch, 1)
+    subject = None
+    if isinstance(model, str | os.PathLike):
+        subject = open_subject(os.fspath(model), None, {}, 0, allow_changed)
+        model = subject.model
+        if options is None:
+            options = MeasureOptions(subject.statistics, output=subject.output)
+    if data is None:
+        if subject is None or subject.trained is None:
+            raise UserError('on what is it to be measured? give a data set, as in data="digits"')
+        data = data_of(subject.trained)
+    if isinstance(data, str):
+        topology_of(model)
+        images = open_set(
+            data,
+            model.signature,
+            None if subject is None else subject.trained,
+            evaluate=None if subject is None else subject.steps(data),
+            output=options.output if options is not None else None,
+            split=split,
+        )
+        data = batches_of(images, split=split, batch=batch, count=batches)
+        if loss is None and images.data.target == "numbers":
+            loss = mean_squared_distance
+    graph = topology_of(model)
     twin, layout = eager_twin(model, graph), layout_of(graph)
     try:
         found = run(
-            twin, layout, batches, only=only, options=options, loss=loss, on_progress=on_progress
+            twin,
+            layout,
+            data,
+            only=only,
+            options=options,
+            loss=loss or mean_cross_entropy,
+            on_progress=on_progress,
         )
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error
     return Measurement.of(found, layout)
 
 
-def refuse_others(model: object) -> Graph:
-    """The topology of a model that danetc built. Raises UserError for any other."""
+def topology_of(model: object) -> Graph:
+    """Return the topology of a model that danetc built. Raises UserError for any other."""
     graph = getattr(model, "topology", None)
     if not isinstance(graph, Graph):
         raise UserError("only a model that danetc built can be measured: this one has no topology")
@@ -72,12 +130,7 @@ def refuse_others(model: object) -> Graph:
 
 
 def eager_twin(model: Model, graph: Graph) -> Model:
-    """The model itself where it is of the eager backend, else one that shares its tensors."""
-    from danetc.compiler.emit.fx import emit
-    from danetc.runtime.layers.inference import InferenceModel
-    from danetc.runtime.layers.neuron import Neuron
-    from danetc.runtime.layers.segments import Recomputed
-
+    """Return the model itself if its backend is eager, else an eager one that shares its tensors."""
     if isinstance(model, InferenceModel):
         raise UserError(
             "a folded model has no norms of its own; measure the one it was folded from"
@@ -91,97 +144,56 @@ def eager_twin(model: Model, graph: Graph) -> Model:
     return twin
 
 
-def layout_of(graph: Graph) -> Layout:
-    """What can be measured of a graph, by the names of its modules.
+def measure_subject(
+    label: str,
+    subject: Subject,
+    asked: MeasuredOn,
+    options: MeasureOptions,
+    *,
+    silent: bool = False,
+) -> tuple[PlottedNetwork, dict[str, Any]]:
+    """Measure a network, with a bar on a terminal and notes on its data.
 
-    A stage that runs in a loop over time gives no blocks: no module gives what they pass on.
+    Returns the measures, and the same as JSON data. Raises SpecError, UserError.
     """
-    graph = replace(graph, stages=_callable_stages(graph))
-    flow, members = graph.to_networkx(), _members(graph)
-    joined = _behind_joins(graph, flow, members)
-    neurons, weights, products = [], [], []
-    for node in graph.nodes.values():
-        if node.op == "neuron":
-            neurons.append(
-                NeuronLayer(
-                    dotted(*node.scope, node.name),
-                    on_main_path(node),
-                    node.id in joined,
-                    is_neuron(graph, node),
-                    node.value.kind,
-                    _stage_of(graph, node),
-                )
-            )
-        if not node.inputs or not macs_of(graph, node):
-            continue
-        name = dotted(*node.scope, node.name)
-        if OPS[node.op].products is not None:
-            pairs = [(a, b) for a, b in (each.kinds for each in products_of(graph, node))]
-            products.append(ProductLayer(name, on_main_path(node), tuple(pairs)))
-        else:
-            weights.append(WeightLayer(name, on_main_path(node), graph[node.inputs[0]].value.kind))
-    stages = tuple(
-        StageLayout(
-            ".".join(stage.scope),
-            stage.connection,
-            stage.rule,
-            facts.block_gives,
-            tuple(_output(graph, flow, block, members[block.scope]) for block in stage.blocks),
-        )
-        for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
+    images = open_set(
+        asked.data,
+        subject.model.signature,
+        subject.trained,
+        classes=asked.classes,
+        subset_seed=asked.subset_seed,
+        evaluate=subject.steps(asked.data) if asked.evaluate is None else asked.evaluate,
+        output=subject.output,
+        split=asked.split,
     )
-    return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages, tuple(products))
-
-
-def _callable_stages(graph: Graph) -> tuple[Stage, ...]:
-    """The stages whose blocks are modules that are called."""
-    within = loop_of(graph)
-
-    def is_called(block: Block) -> bool:
-        loop = within.get(block.output)
-        return loop is None or loop.scope[: len(block.scope)] == block.scope
-
-    return tuple(stage for stage in graph.stages if all(map(is_called, stage.blocks)))
-
-
-def _stage_of(graph: Graph, node: Node) -> int | None:
-    for index, stage in enumerate(graph.stages):
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return index
-    return None
-
-
-def _members(graph: Graph) -> Mapping[tuple[str, ...], list[int]]:
-    """The nodes that stand in each scope or below it."""
-    found: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-    for node in graph.nodes.values():
-        for depth in range(1, len(node.scope) + 1):
-            found[node.scope[:depth]].append(node.id)
-    return found
-
-
-def _behind_joins(
-    graph: Graph, flow: Flow, members: Mapping[tuple[str, ...], list[int]]
-) -> set[int]:
-    """The interblock neurons: those on the way from a block's join to its output."""
-    found = set()
-    for stage in graph.stages:
-        for block in stage.blocks:
-            inside = flow.subgraph((*members[block.scope], block.join))
-            if block.output in inside and block.output != block.join:
-                behind = nx.descendants(inside, block.join)
-                leading = nx.ancestors(inside, block.output) | {block.output}
-                found |= {id for id in behind & leading if graph[id].op == "neuron"}
-    return found
-
-
-def _output(graph: Graph, flow: Flow, block: Block, members: Sequence[int]) -> BlockOutput:
-    """Where a block's output leaves a module: its own where it has one, else its scope."""
-    node = graph[block.output]
-    inside = set(members)
-    if node.id not in inside:
-        return BlockOutput(dotted(*node.scope, node.name), None)
-    given = set(graph.outputs.values())
-    leaving = [id for id in members if id in given or not inside.issuperset(flow.successors(id))]
-    index = leaving.index(node.id) if len(leaving) > 1 else None
-    return BlockOutput(dotted(*block.scope), index)
+    for notice in images.data.notices:
+        note(f"{label}: {notice}")
+    if options.statistics == "batch":
+        note(f"{label}: norms go by the statistics of each batch")
+    unlike = unlike_training(images, subject)
+    if unlike:
+        note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
+    most = asked.batch * asked.batches
+    available = len(images.data.split(asked.split))
+    with image_bar(label, min(most, available), silent=silent) as on_progress:
+        measures = measure(
+            subject.model,
+            batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
+            only=asked.only,
+            options=options,
+            loss=mean_squared_distance if images.data.target == "numbers" else mean_cross_entropy,
+            on_progress=on_progress,
+        )
+    if measures.images < most:
+        note(f"{label}: the data set has {measures.images} images in this split, all were measured")
+    entry = PlottedNetwork(label, measures.layout, measures)
+    return entry, {
+        "label": label,
+        "source": subject.source,
+        "trained": subject.is_trained,
+        "data": images.data.describe(),
+        "evaluate": write_setting("evaluate", images.steps),
+        "unlike_training": unlike,
+        **facts(entry),
+        **measures.as_dict(),
+    }

@@ -1,4 +1,4 @@
-"""What `danetc.measure` gives: the measures, and each as a table of pandas and as a figure."""
+"""Result of `danetc.measure`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Measurement(Returned, Measures):
-    """What was measured of a network, whose layers ``layout`` describes."""
+    """Measures of a network, each as a table of pandas and as a figure."""
 
     layout: Layout
 
@@ -32,13 +32,13 @@ class Measurement(Returned, Measures):
         return Measurement(**values, layout=layout)
 
     def frame(self, measure: str | None = None) -> pandas.DataFrame:
-        """The rows of a measure: its layers; of ``gradients`` the parameters, of ``values`` the blocks.
+        """Return the rows of a measure: layers, for ``gradients`` parameters, for ``values`` blocks.
 
         Args:
-            measure: a name of ``MEASURES``, such as ``"firing-rate"``; without one a row of what there
-                is of the whole network.
+            measure: a name of ``MEASURES``, such as ``"firing-rate"``. The default is a row with the
+                figures of the whole network.
 
-        Raises UserError where it was not measured, and without pandas.
+        Raises UserError if it was not measured, and without pandas.
         """
         if measure is None:
             cells = self._overall()
@@ -51,16 +51,16 @@ class Measurement(Returned, Measures):
         return frame(rows)
 
     def figure(self, measure: str) -> Any:
-        """The figure of a measure (of matplotlib) as ``danetc measure`` draws it.
+        """Return the figure of a measure (of matplotlib) as ``danetc measure`` draws it.
 
-        Raises UserError where it was not measured, and without matplotlib.
+        Raises UserError if it was not measured, and without matplotlib.
         """
         self._found(measure)
         need_matplotlib()
         return FIGURES[_field(measure)]([PlottedNetwork(self.network, self.layout, self)])
 
     def _overall(self) -> list[tuple[str, Cell]]:
-        """Heads and cells of the whole network, as in the last table of ``danetc measure``."""
+        """Return heads and cells of the whole network, as in the last table of ``danetc measure``."""
         table = overall([PlottedNetwork(self.network, self.layout, self)])
         return list(zip(table.heads, table.rows[0], strict=True))
 

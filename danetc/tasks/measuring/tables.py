@@ -1,9 +1,9 @@
-"""Measures as people read them: tables of one network on a terminal, and one of several."""
+"""Measures as tables: of one network on a terminal, and one of several networks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from rich.table import Table
 from danetc.output.console import VisibleConsole
 from danetc.output.table import Cell
 from danetc.output.table import Table as ResultTable
+from danetc.version import version
 
 if TYPE_CHECKING:
+    from danetc.requests import MeasuredOn
     from danetc.runtime.measure import Layout, Measures, ProductLayer, WeightLayer
     from danetc.runtime.measure.plots import PlottedNetwork
 
@@ -22,7 +24,7 @@ WIDEST = 200  # columns that a table may take
 
 
 def print_measures(measures: Measures, layout: Layout) -> None:
-    """Print what was measured of one network: its neurons, weights and stages, then totals."""
+    """Print the measures of one network: neurons, weights and stages, then totals."""
     console = VisibleConsole(sys.stdout)
     console.width = max(console.width, WIDEST)  # a line that wraps is better than a cut number
     for table in (_neurons(measures, layout), _weights(measures, layout), _stages(measures)):
@@ -33,7 +35,7 @@ def print_measures(measures: Measures, layout: Layout) -> None:
 
 
 def totals(measures: Measures) -> list[str]:
-    """What holds for the network as a whole, and what was left out, a line each."""
+    """Return lines of figures of the whole network, and of what was left out."""
     lines = []
     if (rates := measures.firing_rate) is not None:
         lines.append(
@@ -75,16 +77,15 @@ def totals(measures: Measures) -> list[str]:
 
 
 def facts(entry: PlottedNetwork) -> dict[str, int | str]:
-    """What the network is: its depth, wiring and time steps."""
+    """Return the depth, wiring and time steps of a network."""
     names = ("depth", "connection", "rule", "steps")
     return {name: getattr(entry.layout, name) for name in names}
 
 
 def overall(entries: Sequence[PlottedNetwork]) -> ResultTable:
-    """A row a network with what was measured of each as a whole, as in Tables IV and V.
+    """Return a table with figures of whole networks, as in Tables IV and V.
 
-    Of the networks of one depth and T the most stable is marked: the one whose product of dO/dV is
-    closest to 1.
+    Of the networks with one depth and T it marks the one whose product of dO/dV is closest to 1.
     """
     wholes = [_whole(entry.measures) for entry in entries]
     columns = [head for head in wholes[0] if all(head in whole for whole in wholes)]
@@ -102,13 +103,13 @@ def overall(entries: Sequence[PlottedNetwork]) -> ResultTable:
 
 
 WHOLE = ("firing-rate", "gradient-stability", "operations")
-"""The measures that give a figure of the whole network."""
+"""Measures with a figure of the whole network."""
 _STABILITY = "gradient stability"
 _BEST = "the product closest to 1 among networks of the same depth and T"
 
 
 def _whole(measures: Measures) -> dict[str, tuple[float, str]]:
-    """Figures of a network as a whole by their heads, with their forms."""
+    """Return figures of the whole network by their heads, with their formats."""
     found = {}
     if (rates := measures.firing_rate) is not None:
         found["firing rate"] = rates.mean_of_layers, "{:.4f}"
@@ -123,7 +124,7 @@ def _whole(measures: Measures) -> dict[str, tuple[float, str]]:
 
 
 def _most_stable(entries: Sequence[PlottedNetwork]) -> set[int]:
-    """The places of those, in each group of one depth and T."""
+    """Return the places of the most stable networks, in each group of one depth and T."""
     groups: dict[tuple[int, int], dict[int, float]] = {}
     for place, entry in enumerate(entries):
         if (found := entry.measures.gradient_stability) is not None:
@@ -137,7 +138,7 @@ def _most_stable(entries: Sequence[PlottedNetwork]) -> set[int]:
     }
 
 
-def _table(title: str, first: str, heads: Sequence[str]) -> Table:
+def _table(title: str, first: str, heads: Iterable[str]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column(first, no_wrap=True)
     for head in heads:
@@ -150,105 +151,116 @@ def _real(value: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def _by_layer(found: Any) -> Mapping[str, Any]:
-    return {} if found is None else {each.layer: each for each in found.layers}
+Show = Callable[[Any], str]
+_RATES: Mapping[str, Show] = {
+    "rate": lambda each: f"{each.rate:.4f}",
+    "active": lambda each: f"{each.active:.1%}",
+    "silent": lambda each: f"{each.silent:.1%}",
+}
+_NEURONS: Mapping[str, Mapping[str, Show]] = {
+    "firing_rate": _RATES,
+    "gradient_stability": {"dO/dV": lambda each: f"{each.stability:.4f}"},
+    "potential": {
+        "V mean": lambda each: _real(each.distribution.mean),
+        "V std": lambda each: _real(each.distribution.std),
+        "V >= V_th": lambda each: f"{each.firing:.2%}",
+    },
+    "input": {
+        "X mean": lambda each: _real(each.distribution.mean),
+        "X std": lambda each: _real(each.distribution.std),
+        "X to N(0, V_th^2)": lambda each: "-" if each.distance is None else f"{each.distance:.3f}",
+    },
+    "gradients": {
+        "|dL/dX|": lambda each: f"{each.whole:.2e}",
+        "spatial": lambda each: f"{each.spatial:.2e}",
+        "temporal": lambda each: f"{each.temporal:.2e}",
+    },
+}
+"""Columns of the table of neurons by the measure that they show."""
+_GRADIENTS = {"|dL/dW|": "whole", "spatial": "spatial", "temporal": "temporal", "direct": "direct"}
+_OPERATIONS: Mapping[str, Show] = {
+    "input": lambda each: each.kind,
+    "active": lambda each: f"{each.active:.1%}",
+    "additions": lambda each: f"{each.additions:,.0f}",
+    "MACs": lambda each: f"{each.macs:,.0f}",
+}
 
 
 def _neurons(measures: Measures, layout: Layout) -> Table | None:
-    """A row a layer; those in shortcuts in brackets."""
-    columns: list[tuple[str, Mapping[str, Any], Any]] = []
-    rates, stable = _by_layer(measures.firing_rate), _by_layer(measures.gradient_stability)
-    potentials, inputs = _by_layer(measures.potential), _by_layer(measures.input)
-    norms = {} if measures.gradients is None else {n.layer: n for n in measures.gradients.neurons}
-    if measures.firing_rate is not None:
-        plain = all(each.kind == "spike" for each in measures.firing_rate.layers)
-        columns += [
-            ("rate", rates, lambda each: f"{each.rate:.4f}"),
-            *([] if plain else [("active", rates, lambda each: f"{each.active:.1%}")]),
-            ("silent", rates, lambda each: f"{each.silent:.1%}"),
-        ]
-    if measures.gradient_stability is not None:
-        columns.append(("dO/dV", stable, lambda each: f"{each.stability:.4f}"))
-    if measures.potential is not None:
-        columns += [
-            ("V mean", potentials, lambda each: _real(each.distribution.mean)),
-            ("V std", potentials, lambda each: _real(each.distribution.std)),
-            ("V >= V_th", potentials, lambda each: f"{each.firing:.2%}"),
-        ]
-    if measures.input is not None:
-        columns += [
-            ("X mean", inputs, lambda each: _real(each.distribution.mean)),
-            ("X std", inputs, lambda each: _real(each.distribution.std)),
-            (
-                "X to N(0, V_th^2)",
-                inputs,
-                lambda each: "-" if each.distance is None else f"{each.distance:.3f}",
-            ),
-        ]
-    if measures.gradients is not None:
-        columns += [
-            ("|dL/dX|", norms, lambda each: f"{each.whole:.2e}"),
-            ("spatial", norms, lambda each: f"{each.spatial:.2e}"),
-            ("temporal", norms, lambda each: f"{each.temporal:.2e}"),
+    """Return a table with a row for each layer of neurons, in brackets if it is in a shortcut."""
+    columns: list[tuple[str, Mapping[str, Any], Show]] = []
+    for name, shows in _NEURONS.items():
+        found: Any = getattr(measures, name)
+        if found is None:
+            continue
+        layers = found.neurons if name == "gradients" else found.layers
+        by_name = {each.layer: each for each in layers}
+        spikes = name == "firing_rate" and all(each.kind == "spike" for each in layers)
+        columns += [  # the share of active outputs of spikes is their rate
+            (head, by_name, show)
+            for head, show in shows.items()
+            if not (spikes and head == "active")
         ]
     if not columns:
         return None
     table = _table("neurons", "layer", [head for head, _, _ in columns])
     for layer in layout.neurons:
-        name = layer.name if layer.main else f"({layer.name})"
-        cells = [show(by[layer.name]) if layer.name in by else "-" for _, by, show in columns]
-        table.add_row(name, *cells)
+        cells = (show(by[layer.name]) if layer.name in by else "-" for _, by, show in columns)
+        table.add_row(layer.name if layer.main else f"({layer.name})", *cells)
     return table
 
 
 def _weights(measures: Measures, layout: Layout) -> Table | None:
-    """A row a convolution or linear layer."""
-    if measures.gradients is None and measures.operations is None:
+    """Return a table with a row for each convolution or linear layer."""
+    gradients, counted = measures.gradients, measures.operations
+    if gradients is None and counted is None:
         return None
-    heads = []
-    if measures.gradients is not None:
-        heads += ["|dL/dW|", "spatial", "temporal", "direct"]
-    if measures.operations is not None:
-        heads += ["input", "active", "additions", "MACs"]
+    heads = [*(_GRADIENTS if gradients else ()), *(_OPERATIONS if counted else ())]
     table = _table("weights", "layer", heads)
-    norms = (
-        {}
-        if measures.gradients is None
-        else {each.parameter: each for each in measures.gradients.parameters}
-    )
-    counts = _by_layer(measures.operations)
+    norms = {each.parameter: each for each in gradients.parameters} if gradients else {}
+    counts = {each.layer: each for each in counted.layers} if counted else {}
     layers: list[WeightLayer | ProductLayer] = [*layout.weights, *layout.products]
     for layer in layers:
         cells = []
-        if measures.gradients is not None:
+        if gradients is not None:
             norm = norms.get(f"{layer.name}.weight")
-            parts = ("whole", "spatial", "temporal", "direct")
+            parts = _GRADIENTS.values()
             cells += ["-" if norm is None else f"{getattr(norm, part):.2e}" for part in parts]
         if layer.name in counts:
-            each = counts[layer.name]
-            cells += [
-                each.kind,
-                f"{each.active:.1%}",
-                f"{each.additions:,.0f}",
-                f"{each.macs:,.0f}",
-            ]
+            cells += [show(counts[layer.name]) for show in _OPERATIONS.values()]
         table.add_row(layer.name if layer.main else f"({layer.name})", *cells)
     return table
 
 
 def _stages(measures: Measures) -> Table | None:
-    """A row a stage: what its blocks give."""
+    """Return a table with a row for each stage: the outputs of its blocks."""
     if measures.values is None or not measures.values.stages:
         return None
     heads = ("connection", "rule", "block gives", "least", "most", "first block", "last block")
     table = _table("values from block to block", "stage", heads)
     for stage in measures.values.stages:
-        ends = [
+        ends = (
             f"{block.mean:.3f} +- {block.std:.3f}" for block in (stage.blocks[0], stage.blocks[-1])
-        ]
-        name = stage.stage.removeprefix("stages.")
+        )
         table.add_row(
-            name, stage.connection, stage.rule, stage.kind, f"{stage.least:.3g}", f"{stage.most:.3g}",
-            *ends,
+            stage.stage.removeprefix("stages."), stage.connection, stage.rule, stage.kind,
+            f"{stage.least:.3g}", f"{stage.most:.3g}", *ends,
         )  # fmt: skip
     return table
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+FORMAT = 1
+"""Version of measures.json."""
+
+
+def whole_record(asked: MeasuredOn, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the content of measures.json."""
+    data = {
+        "text": asked.data,
+        "split": asked.split,
+        "classes": asked.classes,
+        "subset_seed": asked.subset_seed,
+    }
+    return {"format": FORMAT, "danetc": version(), "data": data, "measured": list(measured)}

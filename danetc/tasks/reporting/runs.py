@@ -13,7 +13,7 @@ from danetc.output.figures import percent
 from danetc.output.labels import unique_labels
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
-from danetc.tasks.measuring.record import FORMAT
+from danetc.tasks.measuring.tables import FORMAT
 from danetc.tasks.model_directory import (
     CONVERSION,
     GRID,
@@ -129,7 +129,8 @@ def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> S
     """
     from danetc.runtime.measure import MeasureOptions
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
+    from danetc.tasks.measuring.measure import MeasuredOn, measure_subject
+    from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)
     subject = open_subject(str(run.path), None, {}, 0, allow_changed)

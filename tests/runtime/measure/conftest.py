@@ -10,7 +10,7 @@ import danetc
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.measure import Layout
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.measuring.layout import layout_of
 
 SPEC = """\
 use std

@@ -12,7 +12,8 @@ from torch import Tensor
 import danetc
 from danetc.runtime.measure import EnergyModel, MeasureOptions, Measures
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import layout_of, measure
+from danetc.tasks.measuring.layout import layout_of
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import DENSE, SEW, batch, build
 from .plain import THRESHOLD, Plain, slope

@@ -6,7 +6,7 @@ import pytest
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.measuring.layout import layout_of
 
 
 def graph(name: str) -> Graph:
