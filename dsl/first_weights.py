@@ -1,4 +1,4 @@
-"""What weights start from, ``init = ...``: a row each. The functions are those of ``torch.nn.init``."""
+"""Initial weights, ``init = ...``: a row for each function of ``torch.nn.init``."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from danetc.dsl.record import record
 
 Numbers = Mapping[str, "float | str"]
 REQUIRED = None
-"""The default of an argument that has none."""
-
-
-def _given(numbers: Numbers) -> Numbers:
-    return numbers
+"""Default of a required argument."""
 
 
 @record
 class FirstWeights:
-    """A way to draw the first values of a layer's weights.
+    """Distribution of the initial weights of a layer.
 
-    ``arguments`` are those of the language with their defaults; a text is one of ``MODES``. ``kwargs``
-    makes of them those of the function ``torch``. One that is not ``random`` draws nothing.
+    ``arguments`` are those of the language with their defaults; a text is one of ``MODES``.
+    ``kwargs`` converts them to those of the function ``torch``.
     """
 
     name: str
     meaning: str
     torch: str
     arguments: Mapping[str, float | str | None]
-    kwargs: Callable[[Numbers], Mapping[str, float | str]] = _given
+    kwargs: Callable[[Numbers], Numbers] = dict
     random: bool = True
 
     def text(self, values: Numbers) -> str:
-        """It and its arguments, in their order, parted by spaces. ``read`` is its inverse."""
+        """Return its name and arguments, separated by spaces. ``read`` is the inverse."""
         return " ".join([self.name, *(str(values[name]) for name in self.arguments)])
 
 
@@ -45,16 +41,12 @@ ARGUMENTS: Mapping[str, str] = {
     "gain": "a factor of all weights",
     "mode": "whether the variance follows from a layer's inputs or its outputs",
 }
-"""What the arguments are, by their names."""
+"""Meanings of the arguments."""
 
 MODES = ("fan_in", "fan_out")
-"""Whether the variance follows from a layer's inputs or outputs."""
+"""Dimension of a layer that determines the variance."""
 _GAIN = {"gain": 1.0}
 _MODE = {"mode": "fan_out"}
-
-
-def _relu(numbers: Numbers) -> Numbers:
-    return {**numbers, "nonlinearity": "relu"}
 
 
 _ROWS = (
@@ -100,10 +92,18 @@ _ROWS = (
         _GAIN,
     ),
     FirstWeights(
-        "he_normal", "a normal distribution of variance 2 / fan", "kaiming_normal_", _MODE, _relu
+        "he_normal",
+        "a normal distribution of variance 2 / fan",
+        "kaiming_normal_",
+        _MODE,
+        lambda numbers: {**numbers, "nonlinearity": "relu"},
     ),
     FirstWeights(
-        "he_uniform", "a uniform distribution of variance 2 / fan", "kaiming_uniform_", _MODE, _relu
+        "he_uniform",
+        "a uniform distribution of variance 2 / fan",
+        "kaiming_uniform_",
+        _MODE,
+        lambda numbers: {**numbers, "nonlinearity": "relu"},
     ),
     FirstWeights(
         "lecun_normal",
@@ -122,11 +122,11 @@ _ROWS = (
     FirstWeights("orthogonal", "an orthogonal matrix times gain", "orthogonal_", _GAIN),
 )
 FIRST_WEIGHTS: Mapping[str, FirstWeights] = {row.name: row for row in _ROWS}
-"""The rows by name."""
+"""Rows by name."""
 
 
 def read(text: str) -> tuple[FirstWeights, Numbers]:
-    """The row of a ``FirstWeights.text``, and its arguments."""
+    """Return the row of a ``FirstWeights.text``, and its arguments."""
     name, *values = text.split()
     row = FIRST_WEIGHTS[name]
     numbers = {

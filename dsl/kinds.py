@@ -1,4 +1,4 @@
-"""Kinds: what is known of the numbers on an edge of a network.
+"""Kinds: the numbers that a value of a network may have.
 
 A kind is a range of whole numbers times a power of two, or ``analog``: spikes are 0 .. 1, ternary
 spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
@@ -12,13 +12,15 @@ from danetc.dsl.ranges import EXACT, REAL, NumberRange
 from danetc.dsl.record import record
 
 MAX_BITS = 8
-"""The largest number of bits in which values are packed."""
+"""Largest number of bits in which values are packed."""
 
 
 @record
 class Precision:
-    """What a floating-point type has exactly: whole numbers up to ``whole``, and powers of two
-    from ``least`` to below ``most``."""
+    """Numbers that a floating-point type represents exactly.
+
+    These are integers up to ``whole``, and powers of two from ``least`` to below ``most``.
+    """
 
     whole: int
     least: float
@@ -34,7 +36,7 @@ PRECISIONS = {
 
 @record
 class Kind:
-    """The whole numbers from ``low`` to ``high``, each times ``unit``; any numbers if that is 0."""
+    """Integers from ``low`` to ``high``, times ``unit``; any numbers if ``unit`` is 0."""
 
     low: int = 0
     high: int = 0
@@ -42,7 +44,7 @@ class Kind:
 
     @staticmethod
     def of(values: NumberRange) -> Kind:
-        """The kind of a range: analog where float32 does not have all of its numbers."""
+        """Return the kind of a range; analog if float32 cannot represent all of its numbers."""
         if not values.unit or not values.is_bounded:
             return ANALOG
         kind = Kind(round(values.low / values.unit), round(values.high / values.unit), values.unit)
@@ -56,29 +58,29 @@ class Kind:
 
     @property
     def is_integer(self) -> bool:
-        """Whether it has a unit, that is, holds finitely many numbers."""
+        """True if the kind has a unit, and so finitely many numbers."""
         return self.unit > 0
 
     @property
     def most(self) -> int:
-        """The largest absolute value, in units."""
+        """Largest absolute value, in units."""
         return max(abs(self.low), abs(self.high))
 
     @property
     def needs_additions_alone(self) -> bool:
-        """Whether a product with it is the other factor, its negative or 0, but for the unit."""
+        """True if each number is -1, 0 or 1 units, so that products need no multiplication."""
         return self.is_integer and self.most <= 1
 
     @property
     def bits(self) -> int:
-        """In how many bits a number of it is kept; 0 where it is kept as it is.
+        """Number of bits of a packed number; 0 if it is not packed.
 
-        Every precision must have its numbers exactly, or they would not come back.
+        Numbers are packed if every precision represents them exactly.
         """
         return _bits(self)
 
     def is_exact(self, dtype: str) -> bool:
-        """Whether a floating-point type has all of its numbers exactly."""
+        """True if a floating-point type represents all of its numbers exactly."""
         known = PRECISIONS[dtype]
         return (
             self.is_integer
@@ -88,7 +90,7 @@ class Kind:
         )
 
     def __or__(self, other: Kind) -> Kind:
-        """The smallest kind that holds both."""
+        """Return the smallest kind that contains both."""
         return Kind.of(self.range | other.range)
 
     def __str__(self) -> str:
@@ -114,5 +116,5 @@ SPIKE = Kind(0, 1, 1.0)
 
 
 def count(bound: int) -> Kind:
-    """The whole numbers from 0 to ``bound``."""
+    """Return the kind of the integers from 0 to ``bound``."""
     return Kind.of(NumberRange(0.0, float(bound), 1.0)) if bound <= EXACT else ANALOG

@@ -1,9 +1,8 @@
 """`use`: which file a name comes from.
 
-A program sees its own declarations and what it takes by `use`. What a file has taken itself is not
-exported. Two different declarations of one name are an error, wherever they come from; one
-declaration that arrives by two ways is not. The standard library is indexed by a scan for the lines
-that open a declaration, and a declaration of it is parsed when its name is first asked for.
+A program sees its own declarations and those it takes by `use`, which it does not export. Two
+different declarations of one name are an error; one declaration that arrives in two ways is not. A
+declaration of the standard library is parsed when its name is first read.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from typing import TypeVar
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.language_version import LANGUAGE, later_version
 from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.reading import SUFFIX, Unreadable, read_source, read_text
+from danetc.dsl.reading import LANGUAGE, SUFFIX, Unreadable, later_version, read_source, read_text
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -39,52 +37,48 @@ Named = TypeVar("Named")
 
 
 class _Names(Mapping[str, Named]):
-    """What names stand for, each looked up when it is first asked for."""
+    """Mapping of names to values that are computed when first read."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, Callable[[], Named]] = {}
-        self._found: dict[str, Named] = {}
+        self._lookups: dict[str, Callable[[], Named]] = {}
 
     def add(self, name: str, lookup: Callable[[], Named]) -> None:
-        self._entries.setdefault(name, lookup)
+        if name not in self._lookups:
+            self._lookups[name] = cache(lookup)
 
     def __getitem__(self, name: str) -> Named:
-        if name not in self._found:
-            self._found[name] = self._entries[name]()
-        return self._found[name]
+        return self._lookups[name]()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._lookups
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._lookups)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._lookups)
 
 
 @record(eq=False)
 class _File:
-    """What a file says itself: what it uses, and its declarations with the places of their names."""
+    """A file: what it uses, and its declarations with the places of their names."""
 
     source: SourceFile
     uses: Sequence[Use]
     own: Mapping[str, Declaration]
     places: Mapping[str, Span]
-    read: Callable[[], Program]  # all of it
+    read: Callable[[], Program]
     complete: bool = True
-
-
-# --------------------------------------------------------------------------------------------------
-# The standard library
 
 
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 
 
 class _StdFile:
-    """A file of the standard library, in parts: what stands before the first declaration, and each
-    declaration with the comments after it. A part is parsed when it is first asked for."""
+    """A file of the standard library, parsed by declaration.
+
+    The first part, "", is the text before the first declaration; comments belong to the one before.
+    """
 
     def __init__(self, source: SourceFile) -> None:
         self.source = source
@@ -155,46 +149,29 @@ def _std() -> _Std:
 
 
 def std_names() -> frozenset[str]:
-    """The names of all declarations of the standard library."""
+    """Return the names of all declarations of the standard library."""
     return frozenset(_std().file_of)
 
 
 @cache
 def standard() -> Mapping[str, Resolved]:
-    """The declarations of the standard library by their names."""
+    """Return the declarations of the standard library by name."""
     return {name: _std().resolve(name) for name in _std().file_of}
 
 
 def std_files() -> tuple[SourceFile, ...]:
-    """The files of the standard library, in the order of their names."""
+    """Return the files of the standard library, sorted by name."""
     return tuple(file.source for file in _std().files.values())
-
-
-# --------------------------------------------------------------------------------------------------
-# Loading
-
-
-@record
-class _Import:
-    """A name on its way in: where it is declared, where it is taken, how to get it."""
-
-    name: str
-    declared: Span
-    taken: Span
-    lookup: Callable[[], Resolved]
 
 
 @record(eq=False)
 class _Exports:
-    """What one `use` can bring: names, where each is declared, and how to get it."""
+    """Names that one `use` can bring: the place of each declaration, and how to get it."""
 
     origin: str
-    places: Mapping[str, Span]
-    resolve: Callable[[str], Resolved]
+    places: Mapping[str, Span] = field(default_factory=dict)
+    resolve: Callable[[str], Resolved] | None = None
     complete: bool = True
-
-    def take(self, name: str, at: Span) -> _Import:
-        return _Import(name, self.places[name], at, partial(self.resolve, name))
 
 
 @record(frozen=False)
@@ -208,7 +185,7 @@ class _Loader:
     _size: int = 0
 
     def module(self, source: SourceFile, path: Path, key: str) -> Module:
-        """Parses a file and all that it uses."""
+        """Parse a file and all that it uses."""
         self._open.setdefault(key, None)
         self._size += len(source.text)
         before = len(self.reporter.diagnostics)
@@ -230,34 +207,34 @@ class _Loader:
         return module
 
     def linked(self, file: _File, path: Path) -> Module:
-        """A file with all names that it sees."""
+        """Return a file with all names that it sees."""
         current().allow(len(file.source.text))
         complete = file.complete
         names = _Names[Resolved]()
-        taken: dict[str, _Import] = {}
+        taken: dict[str, tuple[Span, Span]] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
-        whole: dict[_Exports, frozenset[str]] = {}  # the names of what is taken whole
+        whole: dict[_Exports, frozenset[str]] = {}  # names of what is taken as a whole
         for use in file.uses:
             exports = self._exports(use, path)
-            if exports in whole and use.names is None:
-                brings.append((use, whole[exports]))
-                continue
             if use.names is None:
+                if exports in whole:
+                    brings.append((use, whole[exports]))
+                    continue
                 complete = complete and exports.complete
                 current().spend(len(exports.places), use.span)
-                imports = [exports.take(name, use.span) for name in exports.places]
+                places = dict.fromkeys(exports.places, use.span)
                 whole[exports] = frozenset(exports.places)
             else:
-                known = [item for item in use.names if item.id in exports.places]
-                imports = [exports.take(item.id, item.span) for item in known]
+                places = {it.id: it.span for it in use.names if it.id in exports.places}
                 lost.update(item.id for item in use.names if item.id not in exports.places)
                 if exports.complete:
                     lost.update(self._report_unknown(use, exports))
-            brings.append((use, frozenset(item.name for item in imports)))
-            for item in imports:
-                if self._accept(item, file.places, taken):
-                    names.add(item.name, item.lookup)
+            brings.append((use, frozenset(places)))
+            for name, place in places.items():
+                assert exports.resolve is not None
+                if self._accept(name, place, exports.places[name], file.places, taken):
+                    names.add(name, partial(exports.resolve, name))
         module = Module(
             file.source,
             file.read,
@@ -273,7 +250,7 @@ class _Loader:
         return module
 
     def _parsed(self, source: SourceFile) -> Program:
-        """The tree of a file; an empty one, and an error, where a later version of the language wrote it."""
+        """Parse a file; an empty tree, and an error, if it is written in a later version."""
         later = later_version(source)
         if later is None:
             return parse(source, self.reporter)
@@ -305,54 +282,54 @@ class _Loader:
                 )
         return own
 
-    def _accept(self, item: _Import, own: Mapping[str, Span], taken: dict[str, _Import]) -> bool:
-        """Whether a name may come in: it is not there yet, or is the same declaration."""
-        if item.name in own:
+    def _accept(
+        self,
+        name: str,
+        place: Span,
+        declared: Span,
+        own: Mapping[str, Span],
+        taken: dict[str, tuple[Span, Span]],
+    ) -> bool:
+        """True if a name is new here; one that is another declaration's is an error."""
+        if name in own:
             self.reporter.error(
                 "E0204",
-                f"`{item.name}` is declared here and also taken from another file",
-                own[item.name],
+                f"`{name}` is declared here and also taken from another file",
+                own[name],
                 label="declared here",
-                labels=[
-                    Label(item.taken, "taken here"),
-                    Label(item.declared, "which is declared here"),
-                ],
+                labels=[Label(place, "taken here"), Label(declared, "which is declared here")],
                 hint="rename yours, or take only the names that you need: `use ... (a, b)`",
             )
             return False
-        first = taken.setdefault(item.name, item)
-        if first is item:
+        if name not in taken:
+            taken[name] = place, declared
             return True
-        if first.declared.source is item.declared.source:
-            return False
-        self.reporter.error(
-            "E0204",
-            f"two declarations of `{item.name}` are taken",
-            item.taken,
-            label=f"`{item.name}` is taken here",
-            labels=[
-                Label(item.declared, "which is declared here"),
-                Label(first.taken, "and it is already taken here"),
-                Label(first.declared, "from this declaration"),
-            ],
-            hint="take only the names that you need from one of them: `use ... (a, b)`",
-        )
+        first_place, first_declared = taken[name]
+        if first_declared.source is not declared.source:
+            self.reporter.error(
+                "E0204",
+                f"two declarations of `{name}` are taken",
+                place,
+                label=f"`{name}` is taken here",
+                labels=[
+                    Label(declared, "which is declared here"),
+                    Label(first_place, "and it is already taken here"),
+                    Label(first_declared, "from this declaration"),
+                ],
+                hint="take only the names that you need from one of them: `use ... (a, b)`",
+            )
         return False
 
     def _exports(self, use: Use, path: Path) -> _Exports:
-        """What a `use` can bring; errors on the way are reported."""
+        """Return what a `use` can bring; report errors on the way."""
         if use.is_path:
-            module = self._file(use, path)
+            module, origin = self._file(use, path), f'"{use.module}"'
             if module is None:
-                return _Exports(f'"{use.module}"', {}, _never, complete=False)
+                return _Exports(origin, complete=False)
             key = (use.module, module.source)
             if key not in self._exports_of:
-                self._exports_of[key] = _Exports(
-                    f'"{use.module}"',
-                    module.places,
-                    module.resolve,
-                    module.complete,
-                )
+                exports = _Exports(origin, module.places, module.resolve, module.complete)
+                self._exports_of[key] = exports
             return self._exports_of[key]
         if use.module == "std":
             return _std().exports
@@ -368,10 +345,10 @@ class _Loader:
             label="unknown library",
             hint=hint or "the standard library is `std`; a file is named by its path, in quotes",
         )
-        return _Exports(use.module, {}, _never, complete=False)
+        return _Exports(use.module, complete=False)
 
     def _report_unknown(self, use: Use, exports: _Exports) -> set[str]:
-        """Reports names that are not there; returns those that were probably meant."""
+        """Report names that are not declared; return those that were probably meant."""
         meant: set[str] = set()
         for item in use.names or ():
             if item.id not in exports.places:
@@ -386,12 +363,12 @@ class _Loader:
         return meant
 
     def _file(self, use: Use, path: Path) -> Module | None:
-        """The module of a `use "file.danet"`, or None where it cannot be had."""
+        """Return the module of a `use "file.danet"`, or None if there is none (reported)."""
         target = path.parent / use.module
         std = _std()
         if path.parent == std.folder and use.module in std.files:
             return std.module(use.module)
-        key = _key(target)
+        key = os.path.realpath(target)
         if key in self._open:
             self._report_cycle(use, key)
             return None
@@ -412,12 +389,12 @@ class _Loader:
         return self.module(source, target, key)
 
     def _bounded(self, target: Path, name: str, written: str) -> str:
-        """The text of an imported file, within the limits on all of them together."""
+        """Read an imported file, within the limits on all of them together."""
         if len(self._modules) + len(self._open) >= MAX_FILES:
             raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
         if len(self._open) >= MAX_DEPTH:
             raise Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
-        text = self.texts.get(_key(target))
+        text = self.texts.get(os.path.realpath(target))
         if text is None:
             text = read_text(target, name, written)
         if self._size + len(text) > MAX_TOTAL_SIZE:
@@ -442,40 +419,31 @@ class _Loader:
         )
 
 
-def _never(name: str) -> Resolved:
-    raise KeyError(name)
-
-
-def _key(path: Path) -> str:
-    """What makes two paths the same file."""
-    return os.path.realpath(path)
-
-
 def load_module(
     path_or_source: str | Path | SourceFile,
     reporter: Reporter,
     texts: Mapping[str, str] | None = None,
 ) -> Module:
-    """Parses a file and all that it uses; reports every error of every file once.
+    """Parse a file and all that it uses; report every error of every file once.
 
-    A SourceFile is taken as it is; what it uses is found relative to the folder of its name.
-    ``texts`` are taken in place of files, by their real paths: those that an editor has open.
-    Raises SpecError where the file itself cannot be read (see ``read_source``).
+    Files that a SourceFile uses are found relative to the folder of its name. ``texts`` are used in
+    place of files, by their real paths: those that an editor has open. Raises SpecError if the file
+    itself cannot be read (see ``read_source``).
     """
     if isinstance(path_or_source, SourceFile):
         source, path = path_or_source, Path(path_or_source.name)
     else:
         source, path = read_source(path_or_source), Path(path_or_source)
-    return _Loader(reporter, texts or {}).module(source, path, _key(path))
+    return _Loader(reporter, texts or {}).module(source, path, os.path.realpath(path))
 
 
 def library_file(source: SourceFile) -> Path | None:
-    """The file of the package that a source of the standard library was read from."""
+    """Return the file of the package with a source of the standard library."""
     name = source.name.removeprefix("std/")
     known = is_library(source) and name in _std().files
     return _std().folder / name if known else None
 
 
 def is_library(source: SourceFile) -> bool:
-    """Whether a source is a file of the standard library: text that no user wrote."""
+    """True if a source is a file of the standard library."""
     return source in _std().sources

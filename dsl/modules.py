@@ -1,4 +1,4 @@
-"""A file with the names that it sees, and declarations with the file they stand in."""
+"""Modules: files with the names that they see; declarations with their modules."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from danetc.dsl.syntax.tree import Declaration, Program, Use, called
 
 @record
 class Resolved:
-    """A declaration and the module it stands in, where its own names are looked up."""
+    """A declaration and its module, where its names are looked up."""
 
     declaration: Declaration
     module: Module
 
     @property
     def base(self) -> Resolved | None:
-        """What a network is a variant of."""
+        """Network that this one is a variant of."""
         name = called(self.declaration.value) if self.declaration.kind == "network" else None
         return self.module.names.get(name.id) if name is not None else None
 
     def lineage(self) -> Iterator[Resolved]:
-        """A network, what it is a variant of, and so on; each once, should they go in a circle."""
+        """Iterate over a network and its bases; a circle ends the iteration."""
         level: Resolved | None = self
         seen: set[int] = set()
         while level is not None and id(level.declaration) not in seen:
@@ -36,11 +36,11 @@ class Resolved:
 
 @record(slots=False, eq=False)
 class Module:
-    """A file and all names that it sees, its own and those it uses. ``read`` gives its tree.
+    """A file and all names that it sees, its own and those it uses.
 
-    ``places`` says where its own declarations are named. ``lost`` are names that an error, already
-    reported, has kept out. ``complete`` is False where such an error (a syntax error, a missing file)
-    may have lost any name. ``imports`` are the names that each `use` of the file brings.
+    ``places`` are those of the names of its declarations. ``lost`` are names that a reported error
+    hides; ``complete`` is False if such an error (a syntax error, a missing file) may hide any name.
+    ``imports`` are the names that each `use` brings.
     """
 
     source: SourceFile
@@ -57,11 +57,11 @@ class Module:
         return self.read()
 
     def resolve(self, name: str) -> Resolved:
-        """A declaration of its own."""
+        """Return a declaration of this file."""
         return Resolved(self.own[name], self)
 
     def declaration_at(self, span: Span) -> Span:
-        """The declaration that a place stands in; the place itself where that is in none."""
+        """Return the declaration that contains a place; the place itself if none does."""
         number = bisect_right(self._starts, span.start) - 1
         if span.source is not self.source or number < 0:
             return span
@@ -73,5 +73,5 @@ class Module:
         return [item.span.start for item in self.program.items]
 
     def excuses(self, name: str) -> bool:
-        """Whether an error that is already reported explains that a name is unknown here."""
+        """True if a reported error explains that a name is unknown here."""
         return not self.complete or name in self.lost

@@ -1,8 +1,8 @@
-"""Which numbers a value may be: intervals of real numbers, or of the multiples of a power of two.
+"""Ranges of numbers: intervals of real numbers, or of the multiples of a power of two.
 
-What is said here holds of the floating-point numbers that a network computes, in float32 and
-above: a multiple of a unit is exact as long as it is small enough, and the ends of other intervals
-are moved outwards by more than an operation rounds.
+Ranges hold for the floating-point numbers that a network computes, in float32 and above: a multiple
+of a unit is exact if it is small enough, and the ends of other intervals are moved outwards by more
+than an operation rounds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TypeAlias
 from danetc.dsl.record import record
 
 EXACT = 2.0**24
-"""The largest multiple of a unit up to which float32 has every one."""
+"""Largest multiple of a unit up to which float32 represents all."""
 MOST_CASES = 64
-"""Of so many cases at most a function of few values is looked at in each."""
+"""Largest number of combinations of values for which a function is tabulated."""
 
 _FAR = 2.0**100  # nobody means such numbers; their products stay finite
 _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by little more
@@ -25,9 +25,9 @@ _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by 
 
 @record
 class NumberRange:
-    """The numbers from ``low`` to ``high``: of them, where ``unit`` is not 0, its multiples alone.
+    """Numbers from ``low`` to ``high``; only multiples of ``unit``, a power of two, if it is not 0.
 
-    The unit is a power of two. Where an end lies beyond what float32 has exactly it is infinite.
+    An end beyond what float32 represents exactly is infinite.
     """
 
     low: float
@@ -36,7 +36,7 @@ class NumberRange:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it holds one number, and that exactly."""
+        """True if the range is one exact number."""
         return self.low == self.high and self.unit > 0
 
     @property
@@ -45,19 +45,19 @@ class NumberRange:
 
     @property
     def size(self) -> float:
-        """How many numbers it holds."""
+        """Count of numbers in the range."""
         return (self.high - self.low) / self.unit + 1 if self.unit else math.inf
 
     def numbers(self) -> list[float]:
-        """All that it holds. It must be finite."""
+        """Return all numbers of a finite range."""
         return [self.low + i * self.unit for i in range(int(self.size))]
 
     def __or__(self, other: NumberRange) -> NumberRange:
-        """The smallest range that holds both."""
+        """Return the smallest range that contains both."""
         return _grid(min(self.low, other.low), max(self.high, other.high), _common(self, other))
 
     def holds(self, other: NumberRange) -> bool:
-        """Whether all of another range lies in it."""
+        """True if the range contains another."""
         return self | other == self
 
 
@@ -68,7 +68,7 @@ BIT = NumberRange(0.0, 1.0, 1.0)
 
 
 def constant(value: float) -> NumberRange:
-    """The range of one number as float32 has it."""
+    """Return the range of one number in float32."""
     unit = _unit(value)
     if unit:
         return NumberRange(value, value, unit)
@@ -76,7 +76,7 @@ def constant(value: float) -> NumberRange:
 
 
 def hull(values: Iterable[float]) -> NumberRange | None:
-    """The smallest range of a few numbers; None where float32 does not have each exactly."""
+    """Return the smallest range of a few numbers; None if float32 cannot represent one of them."""
     return _hull(frozenset(values))
 
 
@@ -93,7 +93,7 @@ def _hull(values: frozenset[float]) -> NumberRange | None:
 
 
 def _unit(value: float) -> float:
-    """The largest power of two of which a number is a small multiple, 0 where there is none."""
+    """Return the largest power of two that a number is a small multiple of; 0 if there is none."""
     if value == 0:
         return 1.0
     if not 1 / _FAR < abs(value) < _FAR:
@@ -104,7 +104,7 @@ def _unit(value: float) -> float:
 
 
 def _common(a: NumberRange, b: NumberRange) -> float:
-    """The unit of two ranges together."""
+    """Return the unit of two ranges together."""
     if not (a.unit and b.unit):
         return 0.0
     if a.low == a.high == 0:
@@ -115,7 +115,7 @@ def _common(a: NumberRange, b: NumberRange) -> float:
 
 
 def _grid(low: float, high: float, unit: float) -> NumberRange:
-    """A range of multiples; without end where float32 begins to skip some of them."""
+    """Return a range of multiples; an end is infinite where float32 skips some of them."""
     if not unit:
         return NumberRange(low, high)
     if not 1 / _FAR < unit < _FAR:
@@ -129,13 +129,13 @@ def _grid(low: float, high: float, unit: float) -> NumberRange:
 
 
 def _rounded(low: float, high: float) -> NumberRange:
-    """Ends of what arithmetic gives, which rounds: no number goes past one that float32 has."""
+    """Return the range of rounded results: rounding does not pass a number of float32."""
     loose = _outwards(low, high)
     return NumberRange(low if _unit(low) else loose.low, high if _unit(high) else loose.high)
 
 
 def _outwards(low: float, high: float) -> NumberRange:
-    """Ends moved outwards by more than they can be wrong; 0 stays, as no rounding goes past it."""
+    """Move the ends outwards by more than the rounding error; 0 stays, as rounding does not pass it."""
     if math.isinf(low) and math.isinf(high):
         return REAL
     low -= abs(low) * _ROUNDING if math.isfinite(low) else 0.0
@@ -157,7 +157,7 @@ def add(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def total(a: NumberRange, count: int) -> NumberRange:
-    """The sum of ``count`` numbers, each its own."""
+    """Range of the sum of ``count`` numbers of a range."""
     return _arithmetic(count * a.low, count * a.high, a.unit)
 
 
@@ -170,7 +170,7 @@ def subtract(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
-    """Its ends are products of ends."""
+    """Range of products; its ends are products of ends."""
     corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     return _arithmetic(min(corners), max(corners), a.unit * b.unit)
 
@@ -246,9 +246,9 @@ def _decided(yes: bool, no: bool) -> NumberRange:
 def rising(
     function: Callable[[float], float], least: float, most: float
 ) -> Callable[[NumberRange], NumberRange]:
-    """The rule of a function that never falls, with its values at the two infinities.
+    """Return the rule of an increasing function, with its limits at the two infinities.
 
-    Machines compute such functions with errors of their own.
+    The ends allow for the errors with which machines compute such functions.
     """
 
     def rule(a: NumberRange) -> NumberRange:
@@ -274,24 +274,24 @@ Source: TypeAlias = int | str
 
 @record
 class RangeTable:
-    """A value as a function of others: its number in each combination of theirs, in order."""
+    """Value as a function of others: its number for each combination of theirs, in order."""
 
     sources: tuple[Source, ...]
     cases: tuple[float, ...]
 
 
 class Tables:
-    """Values that take few numbers, and what is computed of them.
+    """Tables of values that take few numbers, and of results computed from them.
 
-    Where a value appears more than once in an equation, the ends of its range say less than can be
-    known: ``a + b - 2 * a * b`` of spikes is 0 or 1, and by its ends -2 .. 2.
+    If a value appears more than once in an equation, the ends of ranges overestimate the result:
+    ``a + b - 2 * a * b`` of spikes is 0 or 1, and by its ends -2 .. 2.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[Source, list[float]] = {}
 
     def source(self, name: Source, values: NumberRange) -> RangeTable | None:
-        """A value that does not follow from others; None where it takes too many numbers."""
+        """Add an independent value. Return None if it takes too many numbers."""
         if values.size > MOST_CASES:
             return None
         numbers = self._numbers[name] = values.numbers()
@@ -300,10 +300,10 @@ class Tables:
     def apply(
         self, function: Callable[..., float], operands: Iterable[RangeTable | float | None]
     ) -> tuple[RangeTable, NumberRange] | None:
-        """What a function makes of values, and the range of that; None where it is not known.
+        """Return the table and the range of a function of values; None if they are unknown.
 
-        Of the operands no more are looked at than are needed to know that. It is not known with a
-        number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less in float32.
+        They are unknown with a number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less
+        in float32.
         """
         names: dict[Source, None] = {}
         known: list[RangeTable | float] = []
@@ -329,7 +329,7 @@ class Tables:
         return None if found is None else (RangeTable(tuple(names), results), found)
 
     def _column(self, operand: RangeTable | float, names: tuple[Source, ...]) -> list[float]:
-        """An operand's number in each combination of the numbers of ``names``."""
+        """Return an operand's number for each combination of the numbers of ``names``."""
         choices = [range(len(self._numbers[name])) for name in names]
         if not isinstance(operand, RangeTable):
             return [operand] * math.prod(map(len, choices))
@@ -347,13 +347,13 @@ class Tables:
 
 
 _TURNS = 40
-"""So many steps at most are looked at: what moves on after them may become any number."""
+"""Limit of steps; a range that still grows after them may become any number."""
 _MOVES = 3
-"""A range that moves more often than so is taken to move on."""
+"""Number of changes after which a range is assumed to keep growing."""
 
 
 def widened(before: NumberRange, after: NumberRange) -> NumberRange:
-    """The limit of a range that grows from step to step: an end that moves is taken to be infinite."""
+    """Return the limit of a range that grows from step to step; ends that move become infinite."""
     return NumberRange(
         before.low if after.low >= before.low else -math.inf,
         before.high if after.high <= before.high else math.inf,
@@ -365,9 +365,9 @@ def fixpoint(
     start: Mapping[str, NumberRange],
     step: Callable[[Mapping[str, NumberRange]], Mapping[str, NumberRange]],
 ) -> Mapping[str, NumberRange]:
-    """Ranges of states that hold at every step.
+    """Return ranges of states that hold at every step.
 
-    ``start`` are those before the first step; ``step`` gives them after a step from those before.
+    ``start`` are the ranges before the first step; ``step`` maps those before a step to those after.
     """
     states = dict(start)
     moves = dict.fromkeys(start, 0)

@@ -1,28 +1,55 @@
-"""Texts of specs: files, and those that come with the package."""
+"""Texts of specs: files, shipped specs, and the version of the language in their first line."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from collections.abc import Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, did_you_mean
-from danetc.dsl.files import open_regular
 from danetc.dsl.syntax.source import SourceFile, Span
 
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"
-ZOO = (
-    "zoo/"  # what the names of published networks begin with, which stand in a folder of their own
-)
-_MAX_ENTRIES = 1000  # of a folder that are looked at for a name like the one that is missing
+ZOO = "zoo/"  # prefix and folder of published networks
+_MAX_ENTRIES = 1000  # of a folder that are compared with a missing name
+LANGUAGE = 1
+FIRST_LINE = f"# danet {LANGUAGE}"
+_FIRST_LINE = re.compile(r"\ufeff?# *danet +([0-9]{1,9})[ \t]*(?:\r?\n|\Z)")
+
+
+class NotRegular(OSError):
+    """The path is a device or a pipe, from which reading may never end."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError for anything else, without opening it."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise NotRegular(path)
+    # it may have been replaced since: a FIFO must not wait for its writer
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    stream = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise NotRegular(path)
+    return stream
 
 
 class Unreadable(Exception):
-    """A file that gives no text, as the parts of a diagnostic."""
+    """The parts of a diagnostic of a file that cannot be read."""
 
     def __init__(self, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -30,11 +57,11 @@ class Unreadable(Exception):
 
 
 def read_text(path: Path, name: str, written: str | None = None) -> str:
-    """The text of a file; nothing beyond the size limit is read.
+    """Return the text of a file, up to the size limit.
 
-    Only a regular file whose name, and that of the file it links to, ends in ``.danet`` is
-    opened, so that no spec can name a device that never ends, or have a file of another kind shown
-    in an excerpt. ``written`` is the path as a `use` has it, where that is not the name of the file.
+    Only a regular file whose name, and that of a link's target, ends in ``.danet`` is opened, so that
+    no spec can name a device, or show a file of another kind in an excerpt. ``written`` is the path
+    of a `use`, if that is not the name of the file.
     """
     try:
         data = _read_file(path, name, written or name)
@@ -51,7 +78,7 @@ def read_text(path: Path, name: str, written: str | None = None) -> str:
 
 
 def _read_file(path: Path, name: str, written: str) -> bytes:
-    """At most one byte more than the size limit of a file on disk. Raises Unreadable, OSError."""
+    """Read one byte more than the size limit at most. Raises Unreadable, OSError."""
     if path.is_dir():
         raise _is_folder(name)
     if not path.exists():
@@ -108,7 +135,7 @@ def _similar_file(path: Path, name: str) -> str | None:
 
 
 def read_source(path: str | Path) -> SourceFile:
-    """The text of a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
+    """Read a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
     name = str(path)
     try:
         return SourceFile(name, read_text(Path(path), name))
@@ -123,7 +150,7 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 
 @cache
 def shipped_specs() -> Mapping[str, Path]:
-    """The networks that come with the package, by name: ``sew_r18``, ``zoo/plif_net``."""
+    """Return the networks of the package by name: ``sew_r18``, ``zoo/plif_net``."""
     top = Path(__file__).parents[1] / "specs"
     found = {
         prefix + entry.name.removesuffix(SUFFIX): entry
@@ -135,9 +162,9 @@ def shipped_specs() -> Mapping[str, Path]:
 
 
 def find_spec(name_or_path: str) -> Path:
-    """The file at this path, else the shipped spec of this name. Raises SpecError (E0201, E0202).
+    """Return the file of a path or of a shipped spec's name. Raises SpecError (E0201, E0202).
 
-    A name that does not end in ``.danet`` is a shipped spec's, whatever is called so on disk.
+    The name of a shipped spec takes precedence over a path without ``.danet``.
     """
     path = Path(name_or_path)
     if not name_or_path.endswith(SUFFIX) and name_or_path in shipped_specs():
@@ -163,3 +190,15 @@ def find_spec(name_or_path: str) -> Path:
             "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
         )
     raise _spec_error(problem, name_or_path)
+
+
+def later_version(source: SourceFile) -> tuple[int, Span] | None:
+    """Return the version of the language in a file's first line, and its place, if it is later.
+
+    The line is a comment, so that each version of danetc can read it. The version counts up when an
+    earlier file would change its meaning, or lose it.
+    """
+    found = _FIRST_LINE.match(source.text)
+    if found is None or int(found[1]) <= LANGUAGE:
+        return None
+    return int(found[1]), Span(source, *found.span(1))

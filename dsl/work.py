@@ -1,9 +1,9 @@
-"""How much a check may do, so that a spec costs what it says and not what it can be made to ask for.
+"""Limits of the work of a check, so that a short text cannot take long.
 
-What is done is counted in steps of about a microsecond, wherever a short text can ask for much: values
-of expressions, operations of networks, terms of rules, names that are taken from other files. The
-letters that are compared to suggest a name are counted by themselves. The counts of a check depend on nothing but
-the text, so that a spec is accepted or refused alike on every machine.
+Work is counted in steps of about a microsecond wherever a short text can cause much of it: values of
+expressions, operations of networks, terms of rules, names taken from other files. Letters compared to
+suggest a name are counted separately. The counts depend on the text alone, so that every machine
+accepts the same specs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_COMPARED = 300_000
 
 
 class Exhausted(Exception):
-    """A check has done as much as it may. ``span`` is what it was about to work out, if known."""
+    """A check has reached its limit; ``span`` is the place of the next step, if known."""
 
     def __init__(self, limit: float, span: Span | None) -> None:
         super().__init__(limit, span)
@@ -31,24 +31,24 @@ class Exhausted(Exception):
 
 @record(frozen=False)
 class Work:
-    """What has been done so far, and what may be."""
+    """Steps so far, and their limit."""
 
     limit: float = inf
     steps: int = 0
     letters: float = inf
 
     def spend(self, steps: int, span: Span | None = None) -> None:
-        """Count what is about to be done. Raises Exhausted."""
+        """Count steps that follow. Raises Exhausted."""
         self.steps += steps
         if self.steps > self.limit:
             raise Exhausted(self.limit, span)
 
     def allow(self, characters: int) -> None:
-        """Raise the limit for a text of so many characters that was read."""
+        """Raise the limit for a text of so many characters."""
         self.limit += PER_CHARACTER * characters
 
     def compare(self, name: str, names: int) -> bool:
-        """True if a name may still be compared with so many others; counts its letters for each."""
+        """Count the comparison of a name with others. Return False beyond the limit."""
         self.letters -= len(name) * names
         return self.letters >= 0
 
@@ -57,19 +57,18 @@ _current: ContextVar[Work | None] = ContextVar("_current", default=None)
 
 
 def current() -> Work:
-    """The work of the check that is going on; without one, nothing is bounded."""
+    """Return the work of the current check; without one, nothing is bounded."""
     return _current.get() or Work()
 
 
 def of_a_check() -> Work:
-    """The work of a check that begins."""
+    """Return the work of a new check."""
     return Work(BASE, 0, MAX_COMPARED)
 
 
 @contextmanager
 def bounded(work: Work | None = None) -> Iterator[Work]:
-    """A check, or another part of one. What is counted inside is added to the check around it, if
-    there is one."""
+    """Bound a check, or a part of one; its steps are added to an enclosing check."""
     outer = current()
     inner = of_a_check() if work is None else work
     before = inner.steps

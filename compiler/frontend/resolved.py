@@ -12,9 +12,9 @@ from danetc.compiler.lowering.networks import argument_set
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.rule import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.language_version import FIRST_LINE
 from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import named
 from danetc.dsl.syntax.parser import parse

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.dsl.language_version import LANGUAGE
+from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.pretrained import directory_of

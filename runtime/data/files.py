@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import make_dataset
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 from danetc.runtime.data.arrays import held_out
 from danetc.runtime.data.class_folders import EXTENSIONS, ClassFolders, without_files
 from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 from danetc.runtime.system.errors import UnreadableError
 
 DECODING = (

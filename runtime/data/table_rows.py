@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import ImageOps
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 from danetc.runtime.data.images import DECODING, open_image, reason
 from danetc.runtime.system.errors import DataError, UnreadableError
 

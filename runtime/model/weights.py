@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 from danetc.runtime.model.weight_files import WeightsError as WeightsError
 from danetc.runtime.model.weight_files import refuse_names, some
 from danetc.runtime.system.files import DamagedError, check_tensors

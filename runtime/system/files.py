@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 
 BLANK = "0" * 64
 """What stands in the place of the digest while it is taken."""

@@ -10,7 +10,7 @@ from danetc.compiler import check_text
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.diagnostics.explain import examples
-from danetc.dsl.language_version import FIRST_LINE
+from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile

@@ -9,9 +9,9 @@ import pytest
 
 from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
-from danetc.dsl.language_version import LANGUAGE
 from danetc.dsl.loading import library_file, load_module, standard, std_files
 from danetc.dsl.modules import Module
+from danetc.dsl.reading import LANGUAGE
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Program, walk

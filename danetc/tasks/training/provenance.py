@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from danetc.dsl.files import open_regular
-from danetc.dsl.language_version import LANGUAGE
+from danetc.dsl.reading import LANGUAGE, open_regular
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danetc.dsl.files import open_regular
+from danetc.dsl.reading import open_regular
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.pretrained import directory_of, weights_of
