@@ -138,7 +138,7 @@ def explain_command(
     the names.
     """
     from danetc.reference import find, names
-    from danetc.reference.pages import page
+    from danetc.reference.entry import page
 
     found = find(name) or find(name.upper())
     if not found:

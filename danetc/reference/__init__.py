@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from danetc.reference import codes, data, library, operations, pretrained, recipes, words
+from danetc.reference import library, operations, recipes, words
 from danetc.reference.entry import Entry, EntryParameter, Place
 from danetc.reference.library import Documentation, documentation, entry_of
 
@@ -22,9 +22,9 @@ SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "settings": recipes.settings,
     "items": recipes.items,
     "networks": library.networks,
-    "pretrained": pretrained.pretrained,
-    "data": data.data,
-    "codes": codes.codes,
+    "pretrained": library.pretrained,
+    "data": library.data,
+    "codes": library.codes,
 }
 """The entries by what they are of, in the order of the reference."""
 

@@ -1,24 +1,23 @@
-"""Entries of the standard library and of the shipped networks, from their text and its comments.
-
-A comment right above a declaration documents it: its first sentence is the summary, and a year in
-parentheses, ``(Fang et al., ICCV 2021)``, its source. Lines ``# - tau: the time constant`` document
-parameters; above the first declaration of a file they hold for all of its declarations. A line
-``# - in use: resnet18 via plain`` shows how stages are made of it, where its kind does not say so.
-"""
+"""Entries of the standard library, the networks, data sets and codes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from danetc.dsl.diagnostics import explain
+from danetc.dsl.diagnostics.codes import CODES, severity
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import standard
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Define, Flow, Name, Program
+from danetc.pretrained import PREFIX, directory_of, pretrained_names
 from danetc.reference import examples
-from danetc.reference.entry import Entry, EntryParameter, Place, call
+from danetc.reference.entry import Entry, EntryParameter, Place, call, sentence
+from danetc.runtime.data.sources import SOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +208,37 @@ def networks() -> Iterator[Entry]:
             paper=said.paper,
             place=Place(f"{name}.danet", declared.span.line),
         )
+
+
+def pretrained() -> Iterator[Entry]:
+    """Each network with what its training found: accuracy, data, T and parameters."""
+    for name in pretrained_names():
+        place = directory_of(PREFIX + name)
+        read = {
+            each: json.loads((place / f"{each}.json").read_text(encoding="utf-8"))
+            for each in ("run", "training", "summary")
+        }
+        summary = read["summary"]["summary"]
+        neurons = " and ".join(each["name"] for each in summary["neuron_kinds"])
+        yield Entry(
+            PREFIX + name,
+            "pretrained network",
+            f"danetc eval {PREFIX}{name}",
+            f"{read['training']['test_accuracy']:.2%} of the test images of "
+            f"{read['run']['facts']['data']['name']} right: {read['summary']['network']}, "
+            f"{neurons}, T = {summary['steps']}, {summary['parameters']:,} parameters.",
+        )
+
+
+def data() -> Iterator[Entry]:
+    """The kinds of data, which training reads."""
+    for name, row in SOURCES.items():
+        yield Entry(name, "data", f"--data {row.usage}", sentence(row.meaning))
+
+
+def codes() -> Iterator[Entry]:
+    """Yield all codes, with the text of the page and its fixed spec as the example."""
+    for code, title in CODES.items():
+        text = explain.page(code).partition("\n")[2].strip()
+        _, fixed = explain.examples(code)
+        yield Entry(code, severity(code), code, sentence(title), text=text, example=fixed)
