@@ -2,10 +2,39 @@
 
 ::
 
-    def command(spec: Spec, *, batch: Annotated[int, Option("Images per batch.", least=1)] = 4) -> None: ...
+    def command(spec: Spec, *, batch: Annotated[int, Option(least=1)] = 4) -> None: ...
 
 Positional parameters are arguments on the command line, keyword-only ones are options. A frozen dataclass
-(``danetc.requests``) stands for its fields. Importing this module loads neither click nor torch.
+(``danetc.requests``) stands for its fields. A description is in the docstring of the function or request, or
+here. Importing this module loads neither click nor torch.
+
+Args:
+    allow_changed: Accept this file of a directory, as in spec.danet, even if it was changed after danetc
+        wrote it. Can be repeated.
+    backend: Backend that runs the network.
+    batch: Images per batch.
+    checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]
+    classes: Use this many classes of the data set, drawn at random.
+    data: Data set, as in digits or folder:DIR.
+    deny_warnings: Exit with 1 if there is a warning.
+    evaluate: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
+        center_crop(224)', or none. [default: the training's]
+    force: Replace an existing file.
+    form: Format of the result.
+    init: Start from these weights: safetensors, a state dict that contains only tensors, or
+        pretrained:NAME.
+    memory: What is saved for the backward pass. ``recompute`` runs blocks again instead; a SIZE, as in
+        8GB or 512MB, selects the faster policy with which a training step fits.
+    network: Network to use if the file has several.
+    precision: Precision of the arithmetic.
+    progress: True to show progress and notes as the command does; by default only in a notebook.
+    quiet: Show no progress.
+    seed: Seed of all random numbers.
+    set: Change a parameter or a setting of the network, as in steps=2, or an argument in a setting, as in
+        neuron.tau=3. Can be repeated.
+    split: Images to use. They are never augmented.
+    subset_seed: Seed for drawing the classes.
+    workers: Processes that read images.
 """
 
 from __future__ import annotations
@@ -17,25 +46,15 @@ import inspect
 import os
 import re
 import sys
+import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    ParamSpec,
-    TypeAlias,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-)  # fmt: skip
+from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args, get_origin
 
 from danetc.errors import SaidElsewhere, UserError
-from danetc.setting import Setting, parse_setting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,58 +66,36 @@ MOST_STEPS = 10_000
 
 @dataclass(frozen=True)
 class Option:
-    """Meaning of an argument, its spelling on the command line, and the values it takes.
+    """Spelling of an argument on the command line, and the values it takes.
 
     Args:
-        help: Description. An entry in the section Args of the function or request replaces it.
         metavar: Placeholder for the value in the help.
-        flags: Names of the option. The default is ``--NAME``, to which a short name such as ``-n`` is added.
+        flag: Name of the option, if it does not follow from that of the parameter.
+        least: Smallest number.
+        most: Largest number.
         choices: Texts that the argument takes. The choices of a Literal need not be listed.
-        least: Smallest number, included.
-        most: Largest number, included.
-        above: Lower bound of a number, not included.
         parse: Converts the text; raises ValueError or UserError.
         separator: Splits one text into several values.
         complete: Returns the names that a shell completes.
         files: True if a shell completes file names, too.
-        explicit: True if the command line does not use the default of the parameter.
-        missing: Returns what to say in addition if a required option is missing.
+        missing: Returns what to add to the error if the argument is missing. The command line then does
+            not use the default of the parameter.
         apply: Called with the value before the command runs.
         python: True if only the Python interface has the argument.
     """
 
-    help: str = ""
     metavar: str | None = None
-    flags: tuple[str, ...] = ()
-    choices: Collection[str] = ()
+    flag: str | None = None
     least: float | None = None
     most: float | None = None
-    above: float | None = None
+    choices: Collection[str] = ()
     parse: Callable[[str], Any] | None = None
     separator: str | None = None
     complete: Callable[[], Iterable[str]] | None = None
     files: bool = False
-    explicit: bool = False
     missing: Callable[[], str] | None = None
     apply: Callable[[Any], None] | None = None
     python: bool = False
-
-
-PYTHON = Option(python=True)
-
-
-def look_at_data(text: str, hint: str = "") -> str:
-    """Return the name of a data set. Raises UserError if there is none of this name."""
-    from danetc.runtime.data.sources import look_at  # late, as below: only if it is given
-    from danetc.runtime.system.errors import DataError
-    from danetc.runtime.system.torchrun import local_rank
-
-    try:
-        look_at(text)
-    except DataError as error:
-        kind = SaidElsewhere if local_rank() else UserError
-        raise kind(f"{error}{hint}") from error
-    return text
 
 
 def late(module: str, name: str) -> Callable[..., Any]:
@@ -111,17 +108,28 @@ def late(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
-def _evaluate(text: str) -> Any:
-    from danetc.dsl.recipe.text import read_setting
+# -- values ----------------------------------------------------------------------------------------
 
-    return read_setting("evaluate", text, "--evaluate")
+Setting: TypeAlias = int | float | bool | str
+"""Value of a setting. A ``str`` is the text of an expression, such as ``LIF(tau = 4.0)``."""
 
 
-def _deny(value: bool) -> None:
-    from danetc.output.spec_messages import deny_warnings
+def parse_setting(text: str) -> tuple[str, Setting]:
+    """Return ``steps=2`` as ``("steps", 2)``.
 
-    if value:
-        deny_warnings()
+    The value is a number or a truth value if it reads as one, else the text of an expression. Raises
+    ValueError if there is no name or no value.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not value or not re.fullmatch(r"(?a:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)", name):
+        raise ValueError(f"`{text}` is not NAME=VALUE, as in steps=2 or neuron='LIF(tau = 4.0)'")
+    if value in ("true", "false"):
+        return name, value == "true"
+    if re.fullmatch(r"-?[0-9]{1,18}", value):
+        return name, int(value)
+    if re.fullmatch(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?", value):
+        return name, float(value)
+    return name, value
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -150,105 +158,71 @@ def parse_memory(text: str) -> str | int:
     return size
 
 
+def look_at_data(text: str, hint: str = "") -> str:
+    """Return the name of a data set. Raises UserError if there is none of this name."""
+    from danetc.runtime.data.sources import look_at  # late: only if it is given
+    from danetc.runtime.system.errors import DataError
+    from danetc.runtime.system.torchrun import local_rank
+
+    try:
+        look_at(text)
+    except DataError as error:
+        kind = SaidElsewhere if local_rank() else UserError
+        raise kind(f"{error}{hint}") from error
+    return text
+
+
+def _evaluate(text: str) -> Any:
+    from danetc.dsl.recipe.text import read_setting
+
+    return read_setting("evaluate", text, "--evaluate")
+
+
+def _deny(value: bool) -> None:
+    from danetc.output.spec_messages import deny_warnings
+
+    if value:
+        deny_warnings()
+
+
 # -- arguments that several commands take ----------------------------------------------------------
 
 SPECS = late("danetc.dsl.reading", "shipped_specs")
 PRETRAINED = late("danetc.pretrained", "pretrained_sources")
 SOURCES = "danetc.runtime.data.sources"
-SPEC = Option("", "FILE|NAME", complete=SPECS, files=True)
-Spec: TypeAlias = Annotated[str, SPEC]
-DIRECTORY = Option("", "DIR", complete=PRETRAINED, files=True)
-RUN = Option("", "RUN", complete=PRETRAINED, files=True)
-Network: TypeAlias = Annotated[
-    str, Option("Network to use if the file has several.", "NAME", ("-n",))
-]
-Settings: TypeAlias = Annotated[
-    Mapping[str, Setting],
-    Option(
-        "Change a parameter or a setting of the network, as in steps=2, or an argument in a setting, "
-        "as in neuron.tau=3. Can be repeated.",
-        "NAME=VALUE",
-        ("--set",),
-        parse=parse_setting,
-    ),
-]
-Place: TypeAlias = str | os.PathLike[str]
-Count: TypeAlias = Annotated[int, Option(least=1)]
-Seed: TypeAlias = Annotated[int, Option("Seed of all random numbers.", least=0, most=2**63 - 1)]
-Batch: TypeAlias = Annotated[int, Option("Images per batch.", least=1)]
-Workers: TypeAlias = Annotated[int, Option("Processes that read images.", least=0, most=1024)]
+
+PYTHON = Option(python=True)
+SPEC = Option("FILE|NAME", complete=SPECS, files=True)
+DIRECTORY = Option("DIR", complete=PRETRAINED, files=True)
+RUN = Option("RUN", complete=PRETRAINED, files=True)
 DATA = Option(
-    "Data set, as in digits or folder:DIR.",
-    "NAME[:DIR]",
-    ("--data",),
-    parse=look_at_data,
-    complete=late(SOURCES, "SOURCES"),
+    "NAME[:DIR]", "--data", parse=look_at_data, complete=late(SOURCES, "SOURCES"),
     missing=late(SOURCES, "KNOWN"),
-    explicit=True,
-)
-Data: TypeAlias = Annotated[str, DATA]
-Classes: TypeAlias = Annotated[
-    int, Option("Use this many classes of the data set, drawn at random.", least=2)
-]
-SubsetSeed: TypeAlias = Annotated[int, Option("Seed for drawing the classes.", least=0)]
-Split: TypeAlias = Annotated[
-    Literal["test", "train"], Option("Images to use. They are never augmented.")
-]
+)  # fmt: skip
+
 BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
-Backend: TypeAlias = Annotated[BackendName, Option("Backend that runs the network.")]
-PrecisionName: TypeAlias = Literal["float32", "mixed", "bf16"]
-PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
-Precision: TypeAlias = Annotated[PrecisionName, Option("Precision of the arithmetic.")]
-Memory: TypeAlias = Annotated[
-    str | int,
-    Option(
-        "What is saved for the backward pass. `recompute` runs blocks again instead; a SIZE, as in "
-        "8GB or 512MB, selects the faster policy with which a training step fits.",
-        "none|recompute|SIZE",
-        parse=parse_memory,
-    ),
-]
-Evaluate: TypeAlias = Annotated[
-    Any,
-    Option(
-        "Preprocessing of images, written like a recipe's `evaluate`: 'resize(256) -> "
-        "center_crop(224)', or none.  [default: the training's]",
-        "STEPS",
-        parse=_evaluate,
-    ),
-]
-Init: TypeAlias = Annotated[
-    str | os.PathLike[str],
-    Option(
-        "Start from these weights: safetensors, a state dict that contains only tensors, or "
-        "pretrained:NAME.",
-        "WEIGHTS",
-    ),
-]
-Checkpoint: TypeAlias = Annotated[
-    str,
-    Option(
-        "Use these weights of a run, as in best or epoch-0010.  [default: those of the last epoch]",
-        "NAME",
-    ),
-]
-AllowChanged: TypeAlias = Annotated[
-    Collection[str],
-    Option(
-        "Accept this file of a directory, as in spec.danet, even if it was changed after danetc "
-        "wrote it. Can be repeated.",
-        "FILE",
-    ),
-]
-Plot: TypeAlias = Annotated[Path, Option("", "OUT.svg|OUT.png")]
-Force: TypeAlias = Annotated[bool, Option("Replace an existing file.")]
-Quiet: TypeAlias = Annotated[bool, Option("Show no progress.", flags=("-q",))]
-DenyWarnings: TypeAlias = Annotated[bool, Option("Exit with 1 if there is a warning.", apply=_deny)]
-Form: TypeAlias = Annotated[
-    Literal["table", "markdown", "latex", "csv", "json"],
-    Option("Format of the result; --json is short for --format json.", flags=("--format",)),
-]
+Form: TypeAlias = Literal["table", "markdown", "latex", "csv", "json"]
+Place: TypeAlias = str | os.PathLike[str]
+Precision: TypeAlias = Literal["float32", "mixed", "bf16"]
+Split: TypeAlias = Literal["test", "train"]
+
+AllowChanged: TypeAlias = Annotated[Collection[str], Option("FILE")]
+Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
+Classes: TypeAlias = Annotated[int, Option(least=2)]
+Count: TypeAlias = Annotated[int, Option(least=1)]
+Data: TypeAlias = Annotated[str, DATA]
+DenyWarnings: TypeAlias = Annotated[bool, Option(apply=_deny)]
+Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
+Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
+Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
+Network: TypeAlias = Annotated[str, Option("NAME")]
+Plot: TypeAlias = Annotated[Path, Option("OUT.svg|OUT.png")]
+Seed: TypeAlias = Annotated[int, Option(least=0, most=2**63 - 1)]
+Settings: TypeAlias = Annotated[Mapping[str, Setting], Option("NAME=VALUE", parse=parse_setting)]
+Spec: TypeAlias = Annotated[str, SPEC]
+SubsetSeed: TypeAlias = Annotated[int, Option(least=0)]
+Workers: TypeAlias = Annotated[int, Option(least=0, most=1024)]
 
 
 # -- reading annotations ---------------------------------------------------------------------------
@@ -271,21 +245,25 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def split_hint(hint: Any) -> tuple[Any, Option | None]:
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (typing.Union, UnionType)
+
+
+def split_hint(hint: Any) -> tuple[Any, Option]:
     """Return the type of an annotation, without None, and its Option."""
-    argument = None
+    option = Option()
     for _ in range(2):  # Annotated[X | None, ...] and Annotated[X, ...] | None mean the same
         if get_origin(hint) is Annotated:
-            hint, argument = get_args(hint)
-        if get_origin(hint) in (Union, UnionType):
+            hint, option = get_args(hint)
+        if _is_union(hint):
             inner = [each for each in get_args(hint) if each is not type(None)]
-            hint = Union[tuple(inner)]
-    return hint, argument
+            hint = typing.Union[tuple(inner)]
+    return hint, option
 
 
-def described(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return the docstring of a function without its section Args, and the entries of that section."""
-    text, _, section = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+def described(documented: Any) -> tuple[str, dict[str, str]]:
+    """Return a docstring without its section Args, and the entries of that section."""
+    text, _, section = (inspect.getdoc(documented) or "").partition("\nArgs:\n")
     entries: dict[str, str] = {}
     lines = section.splitlines()
     while lines and (not lines[0].strip() or lines[0].startswith("    ")):
@@ -297,25 +275,23 @@ def described(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     return "\n\n".join(filter(None, (text.strip(), "\n".join(lines).strip()))), entries
 
 
-def help_of(function: Callable[..., Any], name: str, argument: Option | None) -> str:
-    """Return the description of an argument: from a docstring, else from the Option."""
+def help_of(function: Callable[..., Any], name: str) -> str:
+    """Return the description of a parameter, or of a field."""
     owners = function.__mro__[:-1] if isinstance(function, type) else (function,)
-    for owner in owners:
+    for owner in (*owners, sys.modules[__name__]):
         if text := described(owner)[1].get(name):
             return text.replace("``", "`").replace(" [default: ", "  [default: ")
-    return "" if argument is None else argument.help
+    return ""
 
 
 def type_text(hint: Any) -> str:
     """Return an annotation as text, without what it says to the command line."""
-    hint = _plain(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return " | ".join(map(type_text, get_args(hint)))
-    return (
-        "None"
-        if hint is type(None)
-        else re.sub(r"\b(collections\.abc|danetc[\w.]*)\.", "", inspect.formatannotation(hint))
-    )
+    if get_origin(hint) is Annotated:
+        return type_text(get_args(hint)[0])
+    if _is_union(hint):
+        return " | ".join(dict.fromkeys(map(type_text, get_args(hint))))
+    text = "None" if hint is type(None) else inspect.formatannotation(hint)
+    return re.sub(r"\b(collections\.abc|danetc[\w.]*)\.", "", text)
 
 
 def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], Callable[P, R]]:
@@ -327,18 +303,16 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
             return function(request(*args, **kwargs))
 
         hints, signature = hints_of(request), inspect.signature(request)
-        names = signature.parameters
-        lines = [
-            f"    {name}: {help_of(request, name, split_hint(hints[name])[1])}" for name in names
+        fields = [
+            each.replace(annotation=type_text(hints[each.name]))
+            for each in signature.parameters.values()
         ]
+        lines = [f"    {each.name}: {help_of(request, each.name)}" for each in fields]
         call.__doc__ = "\n".join([described(function)[0], "", "Args:", *lines, ""])
-        call.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[
-                each.replace(annotation=type_text(hints[name])) for name, each in names.items()
-            ],
-            return_annotation=function.__annotations__["return"],
+        result = function.__annotations__["return"]
+        vars(call).update(
+            __signature__=inspect.Signature(fields, return_annotation=result), request=request
         )
-        call.__wrapped__ = request  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -351,29 +325,14 @@ class WrongType(UserError, TypeError):
     """An argument of a function of ``danetc`` has a type that the function does not take."""
 
 
-def check_choice(name: str, value: str | None, choices: Collection[str]) -> None:
-    """Raise UserError unless ``value`` is None or one of ``choices``."""
-    if value is not None and value not in choices:
-        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-
-
-def check_whole(name: str, value: int | None, least: int, most: int | None = None) -> None:
-    """Raise UserError unless ``value`` is None or an integer in this range."""
-    if value is None:
-        return
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        limit = f" to {most}" if most is not None else " or more"
-        raise UserError(f"{name} is a whole number, {least}{limit}, not {value!r}")
-
-
 def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """Return the function with a check of its arguments against its annotations.
 
     ``danetc`` exports the result under the function's name, where pickle finds it.
     """
     signature = inspect.signature(function)
-    described_by = getattr(function, "__wrapped__", function)
+    annotated = getattr(function, "request", function)
+    place = f"danetc.{function.__name__}"
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -381,19 +340,20 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
             bound = signature.bind(*args, **kwargs)
         except TypeError:  # the function's own message is better
             return function(*args, **kwargs)
-        hints = hints_of(described_by)
+        hints = hints_of(annotated)
         for name, value in bound.arguments.items():
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             for each in value if several else (value,):
                 if not _fits(each, hints[name]):
-                    meaning = _meaning(function.__doc__ or "", name)
+                    meaning = re.split(r"[.;](?:\s|$)", help_of(annotated, name))[0]
+                    meaning = f" ({meaning})" if meaning else ""
                     shown = repr(each) if isinstance(each, str | int | float | None) else "one"
                     raise WrongType(
-                        f"danetc.{function.__name__} takes `{name}` as {type_text(hints[name])}{meaning}; not {shown} "
-                        f"of type {type(each).__name__}"
+                        f"{place} takes `{name}` as {type_text(hints[name])}{meaning}; not {shown} of "
+                        f"type {type(each).__name__}"
                     )
                 if isinstance(each, str) and "\0" in each and name != "text":
-                    raise UserError(f"`{name}` of danetc.{function.__name__} holds a NUL character")
+                    raise UserError(f"`{name}` of {place} holds a NUL character")
                 _check_value(name, each, hints[name])
         return function(*args, **kwargs)
 
@@ -411,78 +371,48 @@ def check_fields(request: Any) -> None:
         _check_value(field.name, value, hint)
 
 
+def check_choice(name: str, value: str | None, choices: Collection[str]) -> None:
+    """Raise UserError unless ``value`` is None or one of ``choices``."""
+    if value is not None and value not in choices:
+        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+
+
 def _check_value(name: str, value: Any, hint: Any) -> None:
     """Raise UserError if a value is not among the choices or outside the bounds of its annotation."""
     kind, option = split_hint(hint)
-    option = option or Option()
-    if value is None:
-        return
     if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
         check_choice(name, value, choices)
-    least, most, above = option.least, option.most, option.above
-    for each in value if isinstance(value, Sequence) and not isinstance(value, str) else (value,):
-        if kind is not float and least is not None:
-            check_whole(name, each, int(least), None if most is None else int(most))
-        elif (
-            (least is not None and each < least)
-            or (most is not None and each > most)
-            or (above is not None and each <= above)
-        ):
-            limits = [f"{least:g} or more"] if least is not None else []
-            limits += [f"{most:g} or less"] if most is not None else []
-            limits += [f"more than {above:g}"] if above is not None else []
-            raise UserError(f"{name} is a number, {' and '.join(limits)}, not {each!r}")
-
-
-def _plain(hint: Any) -> Any:
-    """Return an annotation without what it says to the command line."""
-    if get_origin(hint) is Annotated:
-        return _plain(get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        return Union[tuple(_plain(each) for each in get_args(hint))]
-    return hint
+    least, most = option.least, option.most
+    if value is None or least is None:
+        return
+    for each in value if isinstance(value, Sequence) else (value,):
+        whole = kind is float or (isinstance(each, int) and not isinstance(each, bool))
+        if not whole or each < least or (most is not None and each > most):
+            number = "a number" if kind is float else "a whole number"
+            limit = " or more" if most is None else f" to {most}"
+            raise UserError(f"{name} is {number}, {least}{limit}, not {each!r}")
 
 
 def _fits(value: object, hint: Any) -> bool:
     """Return True if a value has an annotated type, as far as can be told. Numbers of NumPy do."""
-    hint = _plain(hint)
-    origin, inner = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (Union, UnionType):
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    origin, inner = get_origin(hint) or hint, get_args(hint)
+    if _is_union(hint):
         return any(_fits(value, each) for each in inner)
     if origin is Literal:
         return isinstance(value, str)
-    if origin is tuple:
-        return isinstance(value, tuple | list) and all(_fits(item, inner[0]) for item in value)
-    if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(
-            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
-        )
-    if origin is not None and issubclass(origin, Collection):
-        text = isinstance(value, str | bytes)  # a sequence of texts or of numbers
-        plain = (
-            inner[0] in (str, int) or get_origin(inner[0]) is not None
-        )  # else the function checks
-        return (
-            isinstance(value, origin)
-            and not text
-            and (not plain or all(_fits(item, inner[0]) for item in value))
-        )
     if hint in (int, float, bool):  # the function refuses a bool that is no number
         return isinstance(value, Real if hint is float else Integral)
-    if hint is None:
-        return value is None
-    kind = origin or hint
-    return (
-        not isinstance(kind, type)
-        or getattr(kind, "_is_protocol", False)
-        or isinstance(value, kind)
-    )
-
-
-def _meaning(doc: str, name: str) -> str:
-    """Return what the section Args of a docstring says about an argument, in parentheses."""
-    entry = rf"^ +\*?{name}: (.*?)(?:[.;](?:\s|$)|\n\s*\w+: |\n\n)"
-    match = re.search(entry, doc, re.DOTALL | re.MULTILINE)
-    return f" ({' '.join(match[1].split()).replace('``', '`')})" if match else ""
+    if hint is Any or not isinstance(origin, type) or getattr(origin, "_is_protocol", False):
+        return True
+    if not inner:
+        return isinstance(value, origin)
+    if isinstance(value, str | bytes) or not isinstance(
+        value, (tuple, list) if origin is tuple else origin
+    ):
+        return False
+    if isinstance(value, Mapping):
+        return all(_fits(key, inner[0]) and _fits(each, inner[1]) for key, each in value.items())
+    plain = inner[0] in (str, int) or get_origin(inner[0]) is not None  # else the function checks
+    return not plain or not isinstance(value, Iterable) or all(_fits(x, inner[0]) for x in value)

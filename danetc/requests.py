@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from danetc import arguments as arg
+from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.tasks.training.callbacks import Callback
@@ -45,7 +45,7 @@ class TrainingOptions:
         progress: True to show progress and notes as the command does; by default only in a notebook.
     """
 
-    recipe: Annotated[str | None, arg.Option(metavar="NAME")] = None
+    recipe: Annotated[str | None, arg.Option("NAME")] = None
     set: arg.Settings = field(default_factory=dict)
     seed: Annotated[int | None, arg.Option(least=0, most=2**32 - 1)] = None
     seeds: Annotated[int | None, arg.Option(least=1, most=1000)] = None
@@ -53,9 +53,9 @@ class TrainingOptions:
     subset_seed: arg.SubsetSeed = 0
     on_unreadable: Literal["stop", "skip"] = "stop"
     init: arg.Init | None = None
-    train_output: Annotated[str | None, arg.Option(metavar="NAME")] = None
-    deterministic: Annotated[bool, arg.Option(flags=("--deterministic/--fastest",))] = True
-    backend: arg.Backend | None = None
+    train_output: Annotated[str | None, arg.Option("NAME")] = None
+    deterministic: Annotated[bool, arg.Option(flag="--deterministic/--fastest")] = True
+    backend: arg.BackendName | None = None
     memory: arg.Memory = "none"
     channels_last: bool = False
     allow_changed: arg.AllowChanged = ()
@@ -90,7 +90,7 @@ class TrainingRequest(TrainingOptions):
     _: KW_ONLY
     text: Annotated[str | None, arg.PYTHON] = None
     network: arg.Network | None = None
-    output: Annotated[arg.Place | None, arg.Option("", "DIR", ("-o",))] = None
+    output: Annotated[arg.Place | None, arg.Option("DIR")] = None
     fresh: bool = False
     override: bool = False
     no_code: bool = False
@@ -167,18 +167,18 @@ class GridRequest(TrainingOptions):
 
     specs: Annotated[
         arg.Place | Sequence[arg.Place],
-        arg.Option("", "FILE|NAME|PATTERN", complete=arg.SPEC.complete, files=True),
+        arg.Option("FILE|NAME|PATTERN", complete=arg.SPEC.complete, files=True),
     ] = ()
     data: arg.Data = "digits"
     _: KW_ONLY
     grid: Grid = field(default_factory=dict)
-    networks: Annotated[Sequence[str], arg.Option("", "NAME", ("-n", "--network"))] = ()
-    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))]
+    networks: Annotated[Sequence[str], arg.Option("NAME", "--network")] = ()
+    output: Annotated[arg.Place, arg.Option("DIR")]
     jobs: Annotated[int | None, arg.Option(least=1, most=100_000)] = None
     engine: Literal["local", "ray"] = "local"
-    address: Annotated[str | None, arg.Option(metavar="HOST:PORT")] = None
-    cpus: Annotated[float | None, arg.Option(metavar="N", above=0)] = None
-    gpus: Annotated[float | None, arg.Option(metavar="N", least=0)] = None
+    address: Annotated[str | None, arg.Option("HOST:PORT")] = None
+    cpus: Annotated[float | None, arg.Option("N", least=0.001)] = None
+    gpus: Annotated[float | None, arg.Option("N", least=0)] = None
     accuracy: Accuracy = "last"
 
     parse_axis: ClassVar[Callable[[str], Any]]
@@ -234,8 +234,8 @@ class ComparisonRequest(GridRequest):
     """
 
     _: KW_ONLY
-    grid: Annotated[Grid, arg.Option("", "NAME=V,V,...", parse=_axis)] = field(default_factory=dict)
-    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))] = "runs/compare"
+    grid: Annotated[Grid, arg.Option("NAME=V,V,...", parse=_axis)] = field(default_factory=dict)
+    output: Annotated[arg.Place, arg.Option("DIR")] = "runs/compare"
     fresh: bool = False
     override: bool = False
 
@@ -263,10 +263,10 @@ class SearchRequest(GridRequest):
     """
 
     _: KW_ONLY
-    grid: Annotated[Grid, arg.Option("", "NAME=V,V,...|LOW..HIGH[:STEP|:log]", parse=_axis)] = (
-        field(default_factory=dict)
+    grid: Annotated[Grid, arg.Option("NAME=V,V,...|LOW..HIGH[:STEP|:log]", parse=_axis)] = field(
+        default_factory=dict
     )
-    output: Annotated[arg.Place, arg.Option("", "DIR", ("-o",))] = "runs/search"
+    output: Annotated[arg.Place, arg.Option("DIR")] = "runs/search"
     trials: arg.Count = 20
     front: bool = False
     sampler: Literal["tpe", "random", "grid", "nsga2"] = "tpe"
@@ -310,15 +310,15 @@ class EvaluationRequest:
     subset_seed: arg.SubsetSeed = 0
     split: arg.Split = "test"
     steps: Annotated[
-        Sequence[int], arg.Option("", "T,T,...", least=1, most=arg.MOST_STEPS, separator=",")
+        Sequence[int], arg.Option("T,T,...", least=1, most=arg.MOST_STEPS, separator=",")
     ] = ()
     over_time: bool = False
-    prepare: Annotated[str | None, arg.Option("", "STEPS", ("--evaluate",))] = None
-    batch: arg.Batch | None = None
+    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
+    batch: arg.Count | None = None
     workers: arg.Workers = 0
-    train_output: Annotated[str | None, arg.Option(metavar="NAME")] = None
+    train_output: Annotated[str | None, arg.Option("NAME")] = None
     checkpoint: arg.Checkpoint | None = None
-    backend: arg.Backend | None = None
+    backend: arg.BackendName | None = None
     precision: arg.Precision | None = None
     seed: arg.Seed | None = None
     allow_changed: arg.AllowChanged = ()
@@ -345,14 +345,14 @@ class ConversionRequest:
     """
 
     source: Annotated[arg.Place, arg.RUN]
-    output: Annotated[arg.Place | None, arg.Option("", "DIR", ("-o",))] = None
+    output: Annotated[arg.Place | None, arg.Option("DIR")] = None
     _: KW_ONLY
     data: arg.Data | None = None
-    steps: Annotated[int, arg.Option(metavar="T", least=1, most=arg.MOST_STEPS)] = 32
-    percentile: Annotated[float, arg.Option(metavar="P", least=50, most=100)] = 99.9
+    steps: Annotated[int, arg.Option("T", least=1, most=arg.MOST_STEPS)] = 32
+    percentile: Annotated[float, arg.Option("P", least=50, most=100)] = 99.9
     channels: bool = False
     batches: arg.Count = 10
-    batch: arg.Batch = 64
+    batch: arg.Count = 64
     allow_changed: arg.AllowChanged = ()
     progress: Annotated[bool | None, arg.PYTHON] = None
 
@@ -369,9 +369,9 @@ class MeasuredOn:
 
     data: arg.Data
     batches: arg.Count = 4
-    batch: arg.Batch = 64
+    batch: arg.Count = 64
     split: arg.Split = "test"
     classes: arg.Classes | None = None
     subset_seed: arg.SubsetSeed = 0
     evaluate: arg.Evaluate = None
-    only: Annotated[Sequence[str], arg.Option("", "NAMES", separator=",")] = ()
+    only: Annotated[Sequence[str], arg.Option("NAMES", separator=",")] = ()

@@ -28,12 +28,12 @@ def compare_command(
     print_commands: bool = False,
     dry_run: bool = False,
     only_report: bool = False,
-    columns: Annotated[tuple[str, ...], arg.Option("", "NAME,...", separator=",")] = (),
-    x: Annotated[str | None, arg.Option(metavar="NAME")] = None,
+    columns: Annotated[tuple[str, ...], arg.Option("NAME,...", separator=",")] = (),
+    x: Annotated[str | None, arg.Option("NAME")] = None,
     plot: arg.Plot | None = None,
     training_plot: arg.Plot | None = None,
-    form: arg.Form = "table",
-    quiet: arg.Quiet = False,
+    form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
+    quiet: bool = False,
     deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Train a grid of networks and compare their results.
@@ -152,8 +152,8 @@ def search_command(
     *,
     only_report: bool = False,
     plot: arg.Plot | None = None,
-    form: arg.Form = "table",
-    quiet: arg.Quiet = False,
+    form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
+    quiet: bool = False,
     deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Search networks and settings with Optuna.
@@ -205,10 +205,10 @@ def _report_search(folder: Path, plot: Path | None, form: str) -> SearchResult:
 
 
 def report_command(
-    paths: Annotated[tuple[Path, ...], arg.Option(metavar="RUN")],
+    paths: Annotated[tuple[Path, ...], arg.Option("RUN")],
     *,
-    output: Annotated[Path, arg.Option("", "FILE.html", ("-o",))] = Path("report.html"),
-    measures: Annotated[tuple[Path, ...], arg.Option(metavar="FILE|DIR")] = (),
+    output: Annotated[Path, arg.Option("FILE.html")] = Path("report.html"),
+    measures: Annotated[tuple[Path, ...], arg.Option("FILE|DIR")] = (),
     data: arg.Data | None = None,
     allow_changed: arg.AllowChanged = (),
 ) -> Answer:

@@ -30,8 +30,8 @@ def summary_command(
     *,
     network: arg.Network | None = None,
     set: arg.Settings,
-    batch: arg.Batch | None = None,
-    precision: arg.PrecisionName = "float32",
+    batch: arg.Count | None = None,
+    precision: arg.Precision = "float32",
     optimizer: Annotated[str, arg.Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
     deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
@@ -111,13 +111,13 @@ def build_command(
     *,
     network: arg.Network | None = None,
     set: arg.Settings,
-    output: Annotated[Path | None, arg.Option("", "DIR", ("-o",))] = None,
+    output: Annotated[Path | None, arg.Option("DIR")] = None,
     seed: arg.Seed = 0,
     init: arg.Init | None = None,
     memory: arg.Memory = "none",
-    batch: arg.Batch | None = None,
+    batch: arg.Count | None = None,
     backend: Literal["eager", "fused"] = "eager",
-    print_after: Annotated[tuple[str, ...], arg.Option("", "PASS|all", parse=_pass)] = (),
+    print_after: Annotated[tuple[str, ...], arg.Option("PASS|all", parse=_pass)] = (),
     deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Compile a network into a model directory and print its summary.
@@ -172,10 +172,8 @@ def build_command(
 def draw_command(
     specs: Annotated[tuple[str, ...], arg.SPEC],
     *,
-    output: Annotated[Path | None, arg.Option("", "OUT.svg", ("-o",))] = None,
-    level: Annotated[
-        Literal["network", "stage", "block", "op", "neuron"] | None, arg.Option(flags=("-l",))
-    ] = None,
+    output: Annotated[Path | None, arg.Option("OUT.svg")] = None,
+    level: Literal["network", "stage", "block", "op", "neuron"] | None = None,
     compare: bool = False,
     theme: Literal["auto", "light", "dark"] = "auto",
     network: arg.Network | None = None,
@@ -272,10 +270,10 @@ def print_proof(proof: Proof, *, numbers: bool = True) -> None:
 
 
 def equiv_command(
-    left: Annotated[str, arg.Option(metavar="A")],
-    right: Annotated[str, arg.Option(metavar="B")],
+    left: Annotated[str, arg.Option("A")],
+    right: Annotated[str, arg.Option("B")],
     *,
-    networks: Annotated[tuple[str, ...], arg.Option("", "NAME", ("-n", "--network"))] = (),
+    networks: Annotated[tuple[str, ...], arg.Option("NAME", "--network")] = (),
     set: arg.Settings,
     numbers: bool = True,
     deny_warnings: arg.DenyWarnings = False,
@@ -374,7 +372,7 @@ def bench_command(
     *,
     network: arg.Network | None = None,
     set: arg.Settings,
-    batch: arg.Batch = 4,
+    batch: arg.Count = 4,
     memory: arg.Memory = "none",
     rounds: arg.Count = 7,
     threads: arg.Count | None = None,

@@ -91,16 +91,18 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     return click.Command(name, params=params, callback=call, help=described(function)[0])
 
 
+SHORT = {"level": "-l", "network": "-n", "networks": "-n", "output": "-o", "quiet": "-q"}
+"""Short names of options."""
+
+
 def _parameters(function: Callable[..., Any]) -> list[click.Parameter]:
     """Return the arguments and options of a function, or of a dataclass, without those of requests."""
     hints = hints_of(function)
     return [
-        _parameter(function, parameter, kind, option or Option())
+        _parameter(function, parameter, kind, option)
         for parameter in inspect.signature(function).parameters.values()
         for kind, option in [split_hint(hints[parameter.name])]
-        if not (
-            (kind is Any and option is None) or (option and option.python) or is_dataclass(kind)
-        )
+        if not (option.python or is_dataclass(kind) or (kind is Any and option == Option()))
     ]
 
 
@@ -120,22 +122,21 @@ def _parameter(
         settings["shell_complete"] = partial(_completed, option)
     if kind is not bool:
         settings["type"] = _click_type(option, element)
-    if parameter.kind is not parameter.KEYWORD_ONLY and not option.flags:
+    positional = parameter.kind is not parameter.KEYWORD_ONLY and name not in SHORT
+    if positional and option.flag is None:
         settings["metavar"] = f"{option.metavar}..." if several else option.metavar
         return click.Argument([name], nargs=-1 if several else 1, **settings)
-    flag = f"--{name.replace('_', '-')}"
-    flags = [*option.flags]
-    if not any(each.startswith("--") for each in flags):
-        flags.append(f"{flag}/--no-{flag[2:]}" if kind is bool and default else flag)
+    flag = option.flag or f"--{name.replace('_', '-')}"
     if kind is bool:
+        if default and "/" not in flag:
+            flag = f"{flag}/--no-{flag[2:]}"
         settings |= {"is_flag": True, "default": default, "show_default": default}
     elif several:
         settings |= {"multiple": True, "required": False}
-    elif default not in (None, parameter.empty) and not option.explicit:
-        if option.separator is not None:
-            default = option.separator.join(map(str, default)) or None
-        settings |= {"default": default, "show_default": default is not None}
-    return click.Option([*flags, name], help=help_of(function, name, option), **settings)
+    elif default not in (None, (), parameter.empty) and option.missing is None:
+        settings |= {"default": default, "show_default": True}
+    flags = [SHORT[name]] if name in SHORT else []
+    return click.Option([*flags, flag, name], help=help_of(function, name), **settings)
 
 
 def _container(kind: Any) -> tuple[type | None, Any]:
@@ -147,30 +148,27 @@ def _container(kind: Any) -> tuple[type | None, Any]:
     return None, kind
 
 
-def _click_type(option: Option, kind: Any) -> click.ParamType:
+def _click_type(option: Option, kind: Any) -> click.ParamType[Any]:
     """Return the type of the values of a parameter, whose annotation is ``kind``."""
-    least, most, above = option.least, option.most, option.above
-    found: click.ParamType = click.STRING
+    found: click.ParamType[Any] = click.STRING
     if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
         found = click.Choice(choices)
     elif kind is int:
-        found = click.IntRange(least, most)  # type: ignore[arg-type]
+        found = click.IntRange(option.least, option.most)  # type: ignore[arg-type]
     elif kind is float:
-        found = click.FloatRange(
-            least if above is None else above, most, min_open=above is not None
-        )
+        found = click.FloatRange(option.least, option.most)
     elif kind is Path:
         found = click.Path(path_type=Path)
     parsed = option.parse is not None or option.separator is not None
     return _Parsed(option, found) if parsed else found
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType):  # type: ignore[type-arg]
     """Type of values that an Option parses, or splits into elements of another type."""
 
     name = "text"
 
-    def __init__(self, option: Option, element: click.ParamType) -> None:
+    def __init__(self, option: Option, element: click.ParamType[Any]) -> None:
         self.option, self.element = option, element
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

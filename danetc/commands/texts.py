@@ -80,7 +80,7 @@ def _diagnostics(spec: str) -> Iterable[Diagnostic]:
 
 
 def fmt_command(
-    files: Annotated[tuple[str, ...], Option(metavar="FILE")],
+    files: Annotated[tuple[str, ...], Option("FILE")],
     *,
     check: bool = False,
     diff: bool = False,
@@ -204,7 +204,7 @@ def _text_names() -> Iterable[str]:
 
 
 def show_command(
-    place: Annotated[str, Option("", "FILE|NAME[:LINE]", complete=_text_names, files=True)],
+    place: Annotated[str, Option("FILE|NAME[:LINE]", complete=_text_names, files=True)],
 ) -> Answer:
     """Print a spec, or some lines of it.
 

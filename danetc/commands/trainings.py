@@ -21,7 +21,7 @@ from danetc.output.figures import NAMES, percent, score
 from danetc.output.text import note
 from danetc.requests import ConversionRequest, EvaluationRequest, MeasuredOn, TrainingRequest
 from danetc.runtime.system.torchrun import is_first, under_torchrun
-from danetc.tasks.formats import FORMATS, LISTED
+from danetc.tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from danetc.runtime.measure.plots import PlottedNetwork
@@ -36,15 +36,15 @@ CLASSES = 24
 
 
 def data_command(
-    source: Annotated[str, replace(arg.DATA, metavar="DATA", flags=())],
+    source: Annotated[str, replace(arg.DATA, metavar="DATA", flag=None)],
     *,
-    recipe: Annotated[str | None, arg.Option(metavar="FILE|NAME[:RECIPE]")] = None,
-    steps: Annotated[int | None, arg.Option(metavar="T", least=1, most=arg.MOST_STEPS)] = None,
+    recipe: Annotated[str | None, arg.Option("FILE|NAME[:RECIPE]")] = None,
+    steps: Annotated[int | None, arg.Option("T", least=1, most=arg.MOST_STEPS)] = None,
     classes: arg.Classes | None = None,
     subset_seed: arg.SubsetSeed = 0,
     seed: arg.Seed = 0,
-    output: Annotated[Path | None, arg.Option("", "OUT.png", ("-o",))] = None,
-    quiet: arg.Quiet = False,
+    output: Annotated[Path | None, arg.Option("OUT.png")] = None,
+    quiet: bool = False,
 ) -> Answer:
     """Describe a data set, and show samples of it.
 
@@ -125,12 +125,12 @@ def _show_samples(report: DataReport) -> None:
 def train_command(
     request: TrainingRequest,
     *,
-    again: Annotated[Path | None, arg.Option("", "RUN.JSON", ("--from",))] = None,
+    again: Annotated[Path | None, arg.Option("RUN.JSON", "--from")] = None,
     checkpoint_every: Annotated[int | None, arg.Option(least=0)] = None,
-    allow_code: Annotated[tuple[str, ...], arg.Option(metavar="FILE.py:NAME")] = (),
-    min_accuracy: Annotated[float | None, arg.Option(metavar="SHARE", least=0, most=1)] = None,
+    allow_code: Annotated[tuple[str, ...], arg.Option("FILE.py:NAME")] = (),
+    min_accuracy: Annotated[float | None, arg.Option("SHARE", least=0, most=1)] = None,
     dry_run: bool = False,
-    quiet: arg.Quiet = False,
+    quiet: bool = False,
     deny_warnings: arg.DenyWarnings = False,
 ) -> Answer | None:
     """Train a network on a data set by a recipe.
@@ -257,7 +257,7 @@ def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
 def eval_command(
     request: EvaluationRequest,
     *,
-    output: Annotated[Path | None, arg.Option("", "FILE", ("-o",))] = None,
+    output: Annotated[Path | None, arg.Option("FILE")] = None,
 ) -> Answer:
     """Evaluate the weights in a directory on a data set.
 
@@ -381,22 +381,22 @@ def _plot_evaluations(output: Path, results: Sequence[dict[str, Any]]) -> None:
 
 
 def measure_command(
-    subjects: Annotated[tuple[str, ...], arg.Option(metavar="RUN|FILE")],
+    subjects: Annotated[tuple[str, ...], arg.Option("RUN|FILE")],
     request: MeasuredOn,
     *,
     statistics: Literal["running", "batch"] | None = None,
     time: Literal["sum", "mean"] = "sum",
     layers: Literal["main", "all"] = "main",
-    addition: Annotated[float, arg.Option(metavar="PJ", least=0)] = 0.9,
-    mac: Annotated[float, arg.Option(metavar="PJ", least=0)] = 4.6,
+    addition: Annotated[float, arg.Option("PJ", least=0)] = 0.9,
+    mac: Annotated[float, arg.Option("PJ", least=0)] = 4.6,
     counts: Literal["macs", "additions"] = "macs",
     network: arg.Network | None = None,
     set: arg.Settings,
     seed: arg.Seed = 0,
-    output: Annotated[Path | None, arg.Option("", "DIR", ("-o",))] = None,
+    output: Annotated[Path | None, arg.Option("DIR")] = None,
     deny_warnings: arg.DenyWarnings = False,
     allow_changed: arg.AllowChanged = (),
-    form: arg.Form = "table",
+    form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
 ) -> None:
     """Measure networks on a data set.
 
@@ -510,7 +510,7 @@ def _write_measures(output: Path, record: dict[str, object], entries: list[Plott
 def convert_command(
     request: ConversionRequest,
     *,
-    figure: Annotated[Path | None, arg.Option(metavar="FILE")] = None,
+    figure: Annotated[Path | None, arg.Option("FILE")] = None,
 ) -> Answer:
     """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
 
@@ -554,12 +554,9 @@ def print_conversion(found: Converted) -> None:
 
 
 def export_command(
-    source: Annotated[str, arg.Option("", "DIR|FILE|NAME", complete=arg.SPECS, files=True)],
+    source: Annotated[str, arg.Option("DIR|FILE|NAME", complete=arg.SPECS, files=True)],
     *,
-    output: Annotated[
-        Path,
-        arg.Option(f"File to write. Its ending selects the format. {LISTED}.", "FILE", ("-o",)),
-    ],
+    output: Annotated[Path, arg.Option("FILE")],
     names: Literal["danetc", "torchvision", "timm", "spikingjelly"] = "danetc",
     loop: bool = False,
     streaming: bool = False,
@@ -570,7 +567,7 @@ def export_command(
     set: arg.Settings,
     seed: arg.Seed = 0,
     init: arg.Init | None = None,
-    force: arg.Force = False,
+    force: bool = False,
     allow_changed: arg.AllowChanged = (),
 ) -> Answer:
     """Write a network for use elsewhere: its weights, or the whole network.
@@ -582,6 +579,9 @@ def export_command(
     the result is printed.
 
     Args:
+        output: File to write. Its ending selects the format: .safetensors: weights; .pth or .pt: weights
+            as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
+            network in Python, of SpikingJelly's layers and neurons, without weights.
         names: Library whose names the weights get, if it has a network of the same layers.
         loop: ONNX: time steps in a loop, for any number of them, in place of T unrolled steps.
         streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
@@ -651,15 +651,15 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def import_command(
-    source: Annotated[str, arg.Option(metavar="MODULE:FACTORY|FILE")],
+    source: Annotated[str, arg.Option("MODULE:FACTORY|FILE")],
     *,
-    output: Annotated[Path, arg.Option("", "FILE.danet", ("-o",))],
-    input: Annotated[Any, arg.Option(metavar="CxHxW", parse=_shape)] = None,
-    steps: Annotated[int | None, arg.Option(metavar="T", least=1, most=4096)] = None,
+    output: Annotated[Path, arg.Option("FILE.danet")],
+    input: Annotated[Any, arg.Option("CxHxW", parse=_shape)] = None,
+    steps: Annotated[int | None, arg.Option("T", least=1, most=4096)] = None,
     events: bool = False,
-    name: Annotated[str | None, arg.Option(metavar="NAME")] = None,
+    name: Annotated[str | None, arg.Option("NAME")] = None,
     samples: Annotated[int, arg.Option(least=2)] = 100,
-    force: arg.Force = False,
+    force: bool = False,
 ) -> Answer:
     """Write a model of PyTorch or SpikingJelly, or a NIR file, as a spec with its weights.
 

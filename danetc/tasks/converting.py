@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from danetc.arguments import takes
+from danetc.arguments import Setting, takes
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
@@ -30,7 +30,6 @@ from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.setting import Setting
 from danetc.tasks.evaluate import Bar, no_bar
 from danetc.tasks.evaluator import DirectoryEvaluator, Figures
 from danetc.tasks.measuring.data import batches_of, open_set

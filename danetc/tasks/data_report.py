@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
-from danetc.arguments import MOST_STEPS, check_whole
+from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -77,10 +77,10 @@ def data(
     data: str,
     *,
     recipe: str | None = None,
-    steps: int | None = None,
-    classes: int | None = None,
-    subset_seed: int = 0,
-    seed: int = 0,
+    steps: Annotated[int | None, Option(least=1, most=MOST_STEPS)] = None,
+    classes: Classes | None = None,
+    subset_seed: SubsetSeed = 0,
+    seed: Seed = 0,
 ) -> DataReport:
     """Describe a data set: its shapes, values and classes, and some samples.
 
@@ -97,10 +97,6 @@ def data(
 
     Raises UserError if there is no such data set, SpecError for errors in the spec.
     """
-    check_whole("steps", steps, 1, MOST_STEPS)
-    check_whole("classes", classes, 2)
-    check_whole("subset_seed", subset_seed, 0)
-    check_whole("seed", seed, 0, 2**63 - 1)
     compiled, phase = (None, None) if recipe is None else _recipe(recipe, data)
     if steps is None and compiled is not None and phase is not None:
         steps = phase.steps or compiled.graph.steps

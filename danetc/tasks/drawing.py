@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danetc.arguments import Setting
 from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
-from danetc.setting import Setting
 from danetc.tasks.networks import compile_spec
 
 FORMATS = ("svg", "png", "pdf", "gv")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
-from danetc.arguments import check_choice
+from danetc.arguments import Setting, check_choice
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.setting import Setting
 from danetc.tasks.comparing import FileComparison, compare_file
 from danetc.tasks.extras import check_installed
 from danetc.tasks.formats import FORMATS, Content, ExportOptions

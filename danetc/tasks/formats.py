@@ -361,5 +361,3 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ),
     }
 )
-LISTED = "; ".join(f"{ending}: {row.meaning}" for ending, row in FORMATS.items())
-"""All endings with their meanings, for help texts."""

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc import compiler
+from danetc.arguments import Setting
 from danetc.compiler.passes import run, steps
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.pretrained import weights_of
-from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered

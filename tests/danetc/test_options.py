@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.setting import Setting, parse_setting
+from danetc.arguments import Setting, parse_setting
 
 
 @pytest.mark.parametrize(

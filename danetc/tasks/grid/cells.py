@@ -24,6 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danetc.arguments import Setting, parse_setting
 from danetc.compiler import check_file
 from danetc.compiler.frontend.topology import PARTS, TopologyError, restaged, settable
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
@@ -31,7 +32,6 @@ from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.setting import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked

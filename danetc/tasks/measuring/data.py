@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.arguments import Setting
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -17,7 +18,6 @@ from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.setting import Setting
 from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.output.curves import html_table
@@ -15,7 +16,6 @@ from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
-from danetc.setting import Setting
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
 from danetc.tasks.searching.study import RECORD, STORAGE, open_study

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from danetc.arguments import Setting, parse_setting
 from danetc.errors import UserError
-from danetc.setting import Setting, parse_setting
 from danetc.tasks.grid.cells import CLASSES, RECIPES, Axis, parse_axis
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"

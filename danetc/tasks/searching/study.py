@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.arguments import Setting
 from danetc.errors import UserError
-from danetc.setting import Setting
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.records import inside
 from danetc.tasks.searching.space import Dimension

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from danetc.arguments import Setting
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.modules import Module
@@ -24,7 +25,6 @@ from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.losses import Objective, main_output
-from danetc.setting import Setting
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
