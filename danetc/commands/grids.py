@@ -13,8 +13,7 @@ import click
 from danetc import arguments as arg
 from danetc.commands.parser import Answer, require
 from danetc.errors import UserError
-from danetc.output.echo import echo, json_text
-from danetc.output.text import note
+from danetc.output.echo import echo, json_text, note
 from danetc.requests import ComparisonRequest, GridRequest, SearchRequest
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ def report_command(
             Can be repeated.
         data: Measure runs without measures.json on these data.
     """
-    from danetc.output.text import replace_text
+    from danetc.output.echo import replace_text
     from danetc.tasks.reporting import grid_figures, make_page, open_runs
 
     if output.suffix.lower() not in (".html", ".htm"):

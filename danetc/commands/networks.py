@@ -11,10 +11,12 @@ import click
 
 from danetc import arguments as arg
 from danetc.commands.parser import Answer, json_wanted
+from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
 from danetc.output.echo import echo
 
 if TYPE_CHECKING:
+    from danetc.compiler.analysis.summary import Summary
     from danetc.compiler.ir.graph import Graph, Node
     from danetc.tasks.benchmark import Benchmark
     from danetc.tasks.equivalence import Verdict
@@ -63,8 +65,6 @@ def summary_command(
         record = {**record, "memory": [plan.as_dict() for plan in plans]}
 
     def show() -> None:
-        from danetc.output.summary import print_summary
-
         print_summary(compiled.summary)
         if plans:
             _print_memory(plans, optimizer)
@@ -72,10 +72,26 @@ def summary_command(
     return Answer(record, show)
 
 
+def print_summary(summary: Summary) -> None:
+    """Print a table of a network's stages, then the figures of the whole."""
+    from danetc.compiler.analysis.summary import NOTES, lines, stage_table
+    from danetc.output.table import print_columns, print_table, print_text
+
+    echo(f"{summary.name}, T = {summary.steps}")
+    echo()
+    table = stage_table(summary)
+    if table.rows:
+        print_table(*table)
+        for text in NOTES:
+            print_text(text)
+        echo()
+    print_columns([(what, visible(value)) for what, value in lines(summary)])
+
+
 def _print_memory(plans: Collection[StepMemory], optimizer: str) -> None:
     """Print the memory of training steps, one step a line."""
     from danetc.output.figures import show_size
-    from danetc.output.summary import print_table
+    from danetc.output.table import print_table
 
     rows = [
         (
@@ -136,7 +152,7 @@ def build_command(
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
-    from danetc.output.text import note
+    from danetc.output.echo import note
     from danetc.tasks.memory import choose
     from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
     from danetc.tasks.networks import compile_spec, initialise
@@ -157,8 +173,6 @@ def build_command(
     )
 
     def show() -> None:
-        from danetc.output.summary import print_summary
-
         print_summary(compiled.summary)
         if matched is not None:
             echo(f"weights     {matched}")
@@ -397,7 +411,7 @@ def bench_command(
 
 def print_benchmark(found: Benchmark) -> None:
     """Print a row for each backend."""
-    from danetc.output.summary import print_table
+    from danetc.output.table import print_table
 
     size = " x ".join(map(str, found.size))
     clock = "GPU" if found.device == "cuda" else "CPU"

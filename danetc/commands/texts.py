@@ -16,8 +16,7 @@ from danetc.arguments import SPEC, Option, late
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, did_you_mean
 from danetc.errors import UserError
-from danetc.output.echo import echo, json_text
-from danetc.output.text import read_standard_input, replace_text
+from danetc.output.echo import echo, json_text, read_standard_input, replace_text
 
 WITHOUT_PYGLS = "the language server needs pygls: pip install 'danetc[lsp]'"
 AROUND = 6
@@ -167,7 +166,7 @@ def list_command(
     and more. Without a topic, lists the topics. `danetc explain NAME` says more about a name.
     """
     from danetc import reference
-    from danetc.output.columns import print_columns
+    from danetc.output.table import print_columns
 
     if topic is None:
         counts = {name: len(reference.topic(name)) for name in reference.TOPICS}

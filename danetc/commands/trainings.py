@@ -16,9 +16,8 @@ import click
 from danetc import arguments as arg
 from danetc.commands.parser import Answer, json_wanted, require
 from danetc.errors import UserError
-from danetc.output.echo import echo, json_text
+from danetc.output.echo import echo, json_text, note
 from danetc.output.figures import NAMES, percent, score
-from danetc.output.text import note
 from danetc.requests import ConversionRequest, EvaluationRequest, MeasuredOn, TrainingRequest
 from danetc.runtime.system.torchrun import is_first, under_torchrun
 from danetc.tasks.formats import FORMATS
@@ -84,8 +83,7 @@ def data_command(
 
 def print_data(report: DataReport) -> None:
     """Print the facts of a data set, and its classes."""
-    from danetc.output.columns import print_columns
-    from danetc.output.summary import print_table
+    from danetc.output.table import print_columns, print_table
     from danetc.tasks.data_report import facts
 
     def count(value: Any) -> str:
@@ -110,9 +108,9 @@ def _show_samples(report: DataReport) -> None:
     """Print the picture of the samples if the terminal shows colours."""
     from rich.text import Text
 
-    from danetc.output.columns import terminal_width
     from danetc.output.console import VisibleConsole
     from danetc.output.samples import in_terminal
+    from danetc.output.table import terminal_width
 
     console = VisibleConsole(sys.stdout)
     if console.color_system not in ("truecolor", "256"):
@@ -316,7 +314,7 @@ def eval_command(
 def _print_evaluations(
     results: Sequence[dict[str, Any]], split: str, conditions: Collection[str]
 ) -> None:
-    from danetc.output.summary import print_table
+    from danetc.output.table import print_table
 
     first = results[0]
     count = max(item["images"] for item in first["results"] + first["over_time"])
@@ -421,8 +419,7 @@ def measure_command(
             per spike.
         output: Write measures.json and figures (these need danetc[plot]) to this directory.
     """
-    from danetc.output.labels import unique_labels
-    from danetc.output.table import show
+    from danetc.output.table import show, unique_labels
     from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
     from danetc.runtime.measure.operations import HOROWITZ_45NM
     from danetc.runtime.system.files import seal_record
@@ -544,7 +541,7 @@ def convert_command(
 
 def print_conversion(found: Converted) -> None:
     """Print the accuracy of the ANN, and of the spiking network at each T."""
-    from danetc.output.summary import print_table
+    from danetc.output.table import print_table
 
     echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
     rows = [("ReLU", percent(found.ann.top1), f"{found.ann.loss:.4f}")]

@@ -1,27 +1,28 @@
-"""Tables of results, for a terminal, Markdown, LaTeX and CSV."""
+"""Tables and columns: for a terminal or a file, and as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
-from rich import box
-from rich.measure import Measurement
-from rich.table import Table as RichTable
-from rich.text import Text
-
 from danetc.dsl.diagnostics.visible import visible
-from danetc.output.columns import in_parts
-from danetc.output.console import VisibleConsole
+from danetc.output.echo import echo, echo_styled
+
+NARROWEST = 20
+"""Smallest width of a column of text; on a narrower terminal its lines are cut."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, whether it is the best of those it is compared with, and the number that it shows."""
+    """Text of a cell; ``best`` marks it, ``value`` is the number that it shows."""
 
     text: str
     best: bool = False
@@ -30,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and rows of cells; ``right`` are the columns of numbers, ``mark`` says what the best are."""
+    """Heads and rows of cells; ``right`` are the columns of numbers, ``mark`` explains the best cells."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -39,10 +40,10 @@ class Table:
 
 
 def show(table: Table, form: str, stream: TextIO) -> None:
-    """Print it as a ``table``, ``markdown``, ``latex`` or ``csv``."""
+    """Print a table as ``table``, ``markdown``, ``latex`` or ``csv``."""
     match form:
         case "table":
-            print_rich(table, stream)
+            print_table(table.heads, table.rows, table.right, stream, table.mark)
         case "markdown":
             stream.write(markdown(table))
         case "latex":
@@ -54,72 +55,103 @@ def show(table: Table, form: str, stream: TextIO) -> None:
             raise ValueError(f"a table has no form {form}")
 
 
-def print_rich(table: Table, stream: TextIO) -> None:
-    """For a terminal, the best in bold; elsewhere with a star, as wide as its numbers are.
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Return the number of columns of a terminal; None for a file or a program, which has any width."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
-    What is wider than the terminal is printed in parts, each with the first column.
+
+def print_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str | Cell]],
+    right: Collection[int],
+    stream: TextIO | None = None,
+    mark: str = "",
+) -> None:
+    """Print columns as wide as their widest cell, with the numbers of ``right`` on the right.
+
+    The best cells are bold on a terminal and have a star elsewhere. A table that is wider than the
+    terminal is printed in parts, each with the first column.
     """
-    console = VisibleConsole(stream)
-    star = not console.is_terminal
-    wide = console.options.update(max_width=10_000)
+    import click
 
-    def measured(part: Sequence[int]) -> tuple[RichTable, int]:
-        shown = _rich(table, part, star)
-        return shown, Measurement.get(console, wide, shown).maximum
-
-    widths = [measured([number])[1] - 2 for number in range(len(table.heads))]
-    limit = console.width - 2 if console.is_terminal else None
-    for part in in_parts(widths, limit):
-        shown, width = measured(part)
-        console.width = max(console.width, width)
-        console.print(shown)
-    if any(cell.best for row in table.rows for cell in row):
-        message = "* is" if star else "in bold:"
-        console.print(f"{message} {table.mark}", soft_wrap=True)
-
-
-def _rich(table: Table, part: Sequence[int], star: bool) -> RichTable:
-    """Some columns of a table."""
-    shown = RichTable(box=box.SIMPLE, pad_edge=False)
-    for place in part:
-        justify = "right" if place in table.right else "left"
-        shown.add_column(visible(table.heads[place]), justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in table.rows:
-        shown.add_row(*(_text(row[place], star) for place in part))
-    return shown
+    limit = terminal_width(stream)
+    cells = [[each if isinstance(each, Cell) else Cell(each) for each in row] for row in rows]
+    best = any(cell.best for row in cells for cell in row)
+    texts = [list(map(visible, heads))]
+    texts += [[visible(c.text) + "*" * (c.best and limit is None) for c in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    texts.insert(1, ["-" * width for width in widths])
+    for place, part in enumerate(_parts(widths, limit)):
+        if place:
+            echo(file=stream)
+        for number, row in enumerate(texts, -2):
+            words = []
+            for n in part:
+                word = row[n].rjust(widths[n]) if n in right else row[n].ljust(widths[n])
+                bold = number >= 0 and limit is not None and cells[number][n].best
+                words.append(click.style(word, bold=True) if bold else word)
+            echo_styled("  ".join(words).rstrip(), file=stream)
+    if best:
+        echo(f"{'* is' if limit is None else 'in bold:'} {mark}", file=stream)
 
 
-def _text(cell: Cell, star: bool) -> Text:
-    return Text(visible(cell.text) + ("*" if star and cell.best else ""), "bold" * cell.best)
+def _parts(widths: Sequence[int], limit: int | None, between: int = 2) -> Iterator[list[int]]:
+    """Yield the numbers of the columns of each part of a table, the first column in each."""
+    part: list[int] = [0]
+    used = widths[0]
+    for number in range(1, len(widths)):
+        wider = used + between + widths[number]
+        if limit is not None and wider > limit and len(part) > 1:
+            yield part
+            part, wider = [0], widths[0] + between + widths[number]
+        part.append(number)
+        used = wider
+    yield part
+
+
+def print_columns(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and their meanings, which are wrapped to the width of a terminal."""
+    widest = max((len(name) for name, _ in rows), default=0)
+    limit = terminal_width()
+    for name, text in rows:
+        lines = [text]
+        if limit is not None:
+            lines = textwrap.wrap(text, max(NARROWEST, limit - widest - 2)) or [""]
+        for place, line in enumerate(lines):
+            echo(f"{name if place == 0 else '':<{widest}}  {line}".rstrip())
+
+
+def print_text(text: str) -> None:
+    """Print a text, wrapped to the width of a terminal."""
+    limit = terminal_width()
+    for line in [text] if limit is None else textwrap.wrap(text, max(NARROWEST, limit)):
+        echo(line)
 
 
 def markdown(table: Table) -> str:
-    """A table of Markdown, the best in bold."""
-    rule = ("---:" if place in table.right else "---" for place in range(len(table.heads)))
-    lines = [tuple(map(_plain, table.heads)), rule]
-    lines += [
-        tuple(f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text) for cell in row)
-        for row in table.rows
-    ]
+    """Return a table of Markdown, the best in bold."""
+
+    def plain(text: str) -> str:
+        return visible(text).replace("|", "\\|")
+
+    rule = ["---:" if place in table.right else "---" for place in range(len(table.heads))]
+    lines = [list(map(plain, table.heads)), rule]
+    for row in table.rows:
+        lines.append([f"**{plain(c.text)}**" if c.best else plain(c.text) for c in row])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _plain(text: str) -> str:
-    return visible(text).replace("|", "\\|")
-
-
 def latex(table: Table) -> str:
-    """A tabular of the package booktabs, the best in bold."""
+    """Return a tabular of the package booktabs, the best in bold."""
     columns = "".join("r" if place in table.right else "l" for place in range(len(table.heads)))
-    lines = [f"\\begin{{tabular}}{{{columns}}}", "  \\toprule"]
-    lines.append(f"  {' & '.join(map(_latex, table.heads))} \\\\")
-    lines.append("  \\midrule")
-    for row in table.rows:
-        cells = (
-            f"\\textbf{{{_latex(cell.text)}}}" if cell.best else _latex(cell.text) for cell in row
-        )
-        lines.append(f"  {' & '.join(cells)} \\\\")
-    return "\n".join([*lines, "  \\bottomrule", "\\end{tabular}", ""])
+    rows = [
+        [f"\\textbf{{{_latex(c.text)}}}" if c.best else _latex(c.text) for c in row]
+        for row in table.rows
+    ]
+    head, *body = (f"  {' & '.join(row)} \\\\" for row in [list(map(_latex, table.heads)), *rows])
+    begin = [f"\\begin{{tabular}}{{{columns}}}", "  \\toprule", head, "  \\midrule"]
+    return "\n".join([*begin, *body, "  \\bottomrule", "\\end{tabular}", ""])
 
 
 _SPECIAL = {
@@ -128,11 +160,8 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-_POWER = re.compile(r"(-?\d(?:\.\d+)?)e([+-]\d+)")
-
-
 def _latex(text: str) -> str:
-    if power := _POWER.fullmatch(text):
+    if power := re.fullmatch(r"(-?\d(?:\.\d+)?)e([+-]\d+)", text):
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
     return re.sub(
         r"[\\~^±<>&%$#_{}]",
@@ -146,9 +175,28 @@ def _exact(cell: Cell) -> object:
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as lines of CSV; an empty field for None."""
+    """Return rows as lines of CSV; an empty field for None."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(
         [visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
     )
     return stream.getvalue()
+
+
+def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:
+    """Return the names of networks if they are distinct, else what tells their places apart.
+
+    That is the path of each file or directory without its common beginning and end:
+    ``origin,depth=20`` and ``origin,depth=56`` for ``grid/origin,depth=20/seed-0`` and
+    ``grid/origin,depth=56/seed-0``. A network that is given twice is called by its whole path.
+    """
+    if len(set(names)) == len(names):
+        return list(names)
+    paths = [Path(place).resolve() for place in places]
+    parts = [[*path.parent.parts, path.name.removesuffix(".danet")] for path in paths]
+    for end in (0, -1):
+        while len({each[end] for each in parts}) == 1 and all(len(each) > 1 for each in parts):
+            for each in parts:
+                each.pop(end)
+    labels = ["/".join(each) for each in parts]
+    return labels if len(set(labels)) == len(labels) else [str(place) for place in places]

@@ -13,7 +13,7 @@ from pathlib import Path
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
-from danetc.output.text import Note
+from danetc.output.echo import Note
 from danetc.requests import RepeatedTraining, TrainingRequest
 
 

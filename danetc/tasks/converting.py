@@ -19,13 +19,11 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.output.console import image_bar
-from danetc.output.curves import html_table
-from danetc.output.data_frames import frame
+from danetc.output.echo import Note, note
 from danetc.output.figures import percent
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
-from danetc.output.returned import Returned
-from danetc.output.text import Note, note
+from danetc.output.returned import Returned, frame, html_table
 from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record

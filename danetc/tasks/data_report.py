@@ -15,8 +15,7 @@ from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.output.data_frames import frame
-from danetc.output.returned import Returned
+from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import batch_transform, image_transform

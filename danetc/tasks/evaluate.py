@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from danetc.arguments import takes
 from danetc.errors import UserError
 from danetc.output.console import image_bar
-from danetc.output.curves import html_table
-from danetc.output.data_frames import frame
+from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
-from danetc.output.returned import Returned
-from danetc.output.text import Note, note
+from danetc.output.returned import Returned, frame, html_table
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by

@@ -17,8 +17,8 @@ from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
+from danetc.output.echo import Note
 from danetc.output.figures import percent, scores
-from danetc.output.text import Note
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data import DataError, Prepared, Target
 from danetc.runtime.model.built import Model, to_channels_last

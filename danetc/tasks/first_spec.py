@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danetc.errors import UserError
-from danetc.output.text import replace_text
+from danetc.output.echo import replace_text
 
 FIRST_SPEC = """\
 # A spiking ResNet. `danetc check FILE` checks it, `danetc draw FILE` draws it, and

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
-from danetc.output.text import Note
+from danetc.output.echo import Note
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import (
     Content,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.output.labels import unique_labels
+from danetc.output.table import unique_labels
 
 
 @pytest.mark.parametrize(

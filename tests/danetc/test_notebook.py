@@ -128,7 +128,7 @@ def test_measures_as_tables_and_figures() -> None:
 
 
 def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    from danetc.output.data_frames import frame
+    from danetc.output.returned import frame
 
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(danetc.UserError, match=r"pip install 'danetc\[notebook\]'"):

@@ -13,7 +13,7 @@ import pytest
 from rich.text import Text
 
 from danetc.commands.texts import COMPLETE
-from danetc.output.table import Cell, Table, print_rich
+from danetc.output.table import Cell, Table, show
 from danetc.reference import TOPICS, topic
 
 from .conftest import SMALL, Run
@@ -199,7 +199,7 @@ def test_list_alone_has_the_topics(danetc: Run) -> None:
 
 
 def test_list_is_as_wide_as_the_terminal(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.output.columns.terminal_width", lambda: 60)
+    monkeypatch.setattr("danetc.output.table.terminal_width", lambda stream=None: 60)
     lines = danetc("list", "operations").out.splitlines()
     assert max(map(len, lines)) <= 60
     assert len(lines) > len(topic("operations"))
@@ -339,7 +339,7 @@ def test_draw_without_a_name_writes_beside_the_spec(
 
 def test_a_table_is_cut_into_parts_that_fit(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = danetc("summary", "danet_c_r18").out
-    monkeypatch.setattr("danetc.output.summary.terminal_width", lambda: 60)
+    monkeypatch.setattr("danetc.output.table.terminal_width", lambda stream=None: 60)
     parts = danetc("summary", "danet_c_r18").out
     table = parts[: parts.index("spike: 0 or 1")]
     assert max(map(len, table.splitlines())) <= 60
@@ -357,7 +357,7 @@ def test_tables_of_results_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = ("layer", *(f"measure {number}" for number in range(8)))
     row = tuple(Cell(text) for text in ("stages.0.spike", *("0.123456789",) * 8))
     terminal = Terminal()
-    print_rich(Table(heads, (row,), frozenset(range(1, 9))), terminal)
+    show(Table(heads, (row,), frozenset(range(1, 9))), "table", terminal)
     lines = [Text.from_ansi(line).plain for line in terminal.getvalue().splitlines()]
     assert max(map(len, lines)) <= 60
     assert all(f"measure {number}" in terminal.getvalue() for number in range(8))

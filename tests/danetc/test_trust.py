@@ -212,7 +212,7 @@ def test_what_a_recipe_runs_is_printed_before_it_runs(
         if "evil.py" in text:
             said.append(marker.exists())
 
-    monkeypatch.setattr("danetc.output.text.echo", heard)
+    monkeypatch.setattr("danetc.output.echo.echo", heard)
     common = ("own.danet", "--data", DATA, "--backend", "eager", "-o", "own")
     assert main(["train", *common, "--dry-run"]) == 0
     assert marker.exists()

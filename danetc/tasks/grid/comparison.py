@@ -16,13 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn
 from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
-from danetc.output.curves import html_table
-from danetc.output.data_frames import frame
-from danetc.output.echo import echo
+from danetc.output.echo import echo, note
 from danetc.output.notebook import in_notebook
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned
-from danetc.output.text import note
+from danetc.output.returned import Returned, frame, html_table
 from danetc.requests import ComparisonRequest
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest

@@ -7,9 +7,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from danetc.output.echo import echo, json_text
-from danetc.output.summary import print_table
-from danetc.output.text import note
+from danetc.output.echo import echo, json_text, note
+from danetc.output.table import print_table
 from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.training.dry_run import dry_run

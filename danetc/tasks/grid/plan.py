@@ -10,7 +10,7 @@ from typing import Any, Literal
 from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
-from danetc.output.text import Note
+from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform

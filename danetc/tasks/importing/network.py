@@ -18,7 +18,7 @@ from danetc.compiler.importing.neurons import Unwritten
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.dsl.syntax.errors.case import RESERVED
 from danetc.errors import UserError
-from danetc.output.text import Note
+from danetc.output.echo import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.guards import is_out_of_memory

@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.output.curves import html_table
-from danetc.output.data_frames import frame
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned
+from danetc.output.returned import Returned, frame, html_table
 from danetc.output.table import Cell
 from danetc.runtime.measure import Layout, Measures
 from danetc.runtime.measure.plots import FIGURES, PlottedNetwork

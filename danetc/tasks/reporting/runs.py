@@ -9,9 +9,9 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
+from danetc.output.echo import note
 from danetc.output.figures import percent
-from danetc.output.labels import unique_labels
-from danetc.output.text import note
+from danetc.output.table import unique_labels
 from danetc.runtime.system.files import save_record
 from danetc.tasks.measuring.tables import FORMAT
 from danetc.tasks.model_directory import (

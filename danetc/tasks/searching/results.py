@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.output.curves import html_table
-from danetc.output.data_frames import frame
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned
+from danetc.output.returned import Returned, frame, html_table
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name

@@ -53,7 +53,7 @@ from danetc.tasks.training.metrics import METRICS, metrics_csv
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from danetc.output.text import Note
+    from danetc.output.echo import Note
     from danetc.runtime.training.checkpoints import Snapshot
     from danetc.tasks.networks import CompiledNetwork
 

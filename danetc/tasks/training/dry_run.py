@@ -18,10 +18,9 @@ from danetc.dsl.recipe.schema import ChangeType, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.output.echo import echo
+from danetc.output.echo import Note, echo
 from danetc.output.figures import show_size
-from danetc.output.summary import print_table
-from danetc.output.text import Note
+from danetc.output.table import print_table
 from danetc.requests import TrainingRequest
 from danetc.runtime.data import Batches
 from danetc.runtime.data.augment import image_transform

@@ -16,8 +16,8 @@ from danetc.dsl.modules import Module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
+from danetc.output.echo import Note
 from danetc.output.spec_messages import warn
-from danetc.output.text import Note
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find

@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.output.echo import echo
 from danetc.output.figures import NAMES, percent, score, scores
-from danetc.output.summary import print_table
+from danetc.output.table import print_table
 from danetc.runtime.training.observer import PARTS
 from danetc.tasks.training.progress import show_time
 

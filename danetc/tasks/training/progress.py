@@ -12,9 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.table import Column
 
 from danetc.output.console import terminal_bar
-from danetc.output.echo import echo
+from danetc.output.echo import echo, note
 from danetc.output.figures import percent, scores
-from danetc.output.text import note
 from danetc.runtime.kernels.announcing import announced_on
 from danetc.runtime.training.observer import Observer
 

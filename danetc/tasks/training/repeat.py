@@ -14,7 +14,7 @@ from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.tasks.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
-    from danetc.output.text import Note
+    from danetc.output.echo import Note
     from danetc.requests import TrainingRequest
     from danetc.runtime.training.distributed import World
 from danetc.tasks.training.request import TrainingPlan

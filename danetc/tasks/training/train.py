@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import parse_memory, takes
 from danetc.errors import UserError
-from danetc.output.curves import epochs_html, html_table, training_curves
-from danetc.output.data_frames import frame
+from danetc.output.echo import Note
 from danetc.output.figures import percent
 from danetc.output.notebook import NotebookProgress, in_notebook
-from danetc.output.returned import Returned
-from danetc.output.text import Note
+from danetc.output.returned import Returned, epochs_html, frame, html_table, training_curves
 from danetc.requests import TrainingRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer, Observers

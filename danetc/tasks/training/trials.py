@@ -15,7 +15,7 @@ from torch import Tensor
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
-from danetc.output.text import Note
+from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import DataError, TrainingError
