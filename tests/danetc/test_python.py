@@ -215,7 +215,7 @@ def test_nothing_is_printed_unless_asked_for(
         ("compare", "specs", "os.PathLike"),
         ("search", "specs", "os.PathLike"),
         ("convert", "source", "os.PathLike"),
-        ("data", "data", "the data set, as in"),
+        ("data", "data", "Data set, as in"),
         ("load", "directory", "os.PathLike"),
         ("import_network", "source", "a model of PyTorch or SpikingJelly"),
         ("fold", "model", "Model"),

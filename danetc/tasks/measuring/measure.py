@@ -6,15 +6,14 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import check_choice, check_whole
+from danetc.arguments import Count, Split
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.console import image_bar
-from danetc.output.text import note
+from danetc.output.echo import note
 from danetc.requests import MeasuredOn
-from danetc.runtime.data import Split
 from danetc.runtime.layers.inference import InferenceModel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
@@ -46,8 +45,8 @@ def measure(
     data: Iterable[tuple[Tensor, Tensor]] | str | None = None,
     *,
     split: Split = "test",
-    batches: int = MeasuredOn.batches,
-    batch: int = MeasuredOn.batch,
+    batches: Count = MeasuredOn.batches,
+    batch: Count = MeasuredOn.batch,
     only: Collection[str] = (),
     options: MeasureOptions | None = None,
     loss: Loss | None = None,
@@ -78,9 +77,6 @@ def measure(
     ``figure("firing-rate")``. Raises UserError if it cannot be measured, SpecError for an error in a
     spec.
     """
-    check_choice("split", split, ("test", "train"))
-    check_whole("batches", batches, 1)
-    check_whole("batch", batch, 1)
     subject = None
     if isinstance(model, str | os.PathLike):
         subject = open_subject(os.fspath(model), None, {}, 0, allow_changed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import Setting, takes
+from danetc.arguments import takes
 from danetc.errors import UserError
 from danetc.output.echo import note
 from danetc.output.notebook import in_notebook
