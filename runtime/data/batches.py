@@ -242,9 +242,6 @@ class _Fetcher(Dataset[Batch | str]):
             return False
         return self.source.labels.dim() < 3 or not self.transform.steps  # maps move with images
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def __getitems__(self, job: list[int]) -> Batch | str:
         """Return a batch, or the message of the error that prevents it.
 

@@ -132,19 +132,16 @@ def column(events: Any, name: str, where: str) -> np.ndarray:
 def event_reader(
     root: Path, names: np.ndarray, request: DataRequest
 ) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
-    """Return the shape of the samples in npz and npy files, and the function that reads them: frames
-    of one shape, or events that are cut into frames. The first file decides (the first that can be
-    read, if others are skipped).
+    """Return the common shape of the samples in npz and npy files, frames or events that are cut into
+    frames, and the function that reads them.
+
+    The first file has that shape (the first that can be read, if others are skipped).
     """
+    cut = cutting(request)
     for name in names:
-        path = str(root / unpacked(name))
         try:
-            loaded = _loaded(path)
-            if is_recording(loaded):
-                cut = cutting(request)
-                return cut.shape(loaded, path), partial(_read_recording, cut)
-            shape = tuple(_frames(loaded, path).shape)
-            return shape, partial(_read_frames, shape)
+            shape = tuple(_read(cut, None, str(root / unpacked(name))).shape)
+            return shape, partial(_read, cut, shape)
         except UnreadableError:
             if request.policy == "stop":
                 raise
@@ -168,33 +165,24 @@ def _loaded(path: str) -> Any:
     return loaded.popitem()[1] if isinstance(loaded, dict) and len(loaded) == 1 else loaded
 
 
-def _read_recording(cut: Cutting, path: str) -> Tensor:
-    events = _loaded(path)
-    if not is_recording(events):
-        raise UnreadableError(f"{path} holds no events (t, x, y, p), but others do")
-    return cut.cut(events, path)
-
-
-def _read_frames(shape: tuple[int, ...], path: str) -> Tensor:
-    frames = _frames(_loaded(path), path)
-    if tuple(frames.shape) != shape:
+def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
+    """Return the frames [T, C, H, W] of a file, or those of its events."""
+    loaded = _loaded(path)
+    if is_recording(loaded):
+        frames = cut.cut(loaded, path)
+    elif loaded.ndim != 4 or not loaded.size or loaded.dtype.kind not in "buif":
+        raise UnreadableError(
+            f"{path} has an array of {list(loaded.shape)} of {loaded.dtype}, where frames "
+            "[T, C, H, W] are needed"
+        )
+    else:
+        try:
+            frames = finite(loaded, path)
+        except DataError as error:
+            raise UnreadableError(str(error)) from error
+    if shape is not None and tuple(frames.shape) != shape:
         raise DataError(
             f"{path} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
             f"recording are {list(shape)}; all must have the same T and size"
         )
     return frames
-
-
-def _frames(loaded: Any, path: str) -> Tensor:
-    if is_recording(loaded):
-        raise UnreadableError(f"{path} holds events, but others hold frames")
-    if loaded.ndim != 4 or not loaded.size:
-        raise UnreadableError(
-            f"{path} has an array of {list(loaded.shape)}, where frames [T, C, H, W] are needed"
-        )
-    if loaded.dtype.kind not in "buif":
-        raise UnreadableError(f"{path} has values of type {loaded.dtype}, which are not numbers")
-    try:
-        return finite(loaded, path)
-    except DataError as error:
-        raise UnreadableError(str(error)) from error

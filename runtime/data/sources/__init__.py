@@ -6,6 +6,7 @@ The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
@@ -109,19 +110,14 @@ def _missing(text: str, name: str) -> str:
     message = f"there is no data set `{name}`"
     if place.exists():
         what = "a folder" if place.is_dir() else "a file"
-        kinds = [f"`{each}:{text}`" for each, source in SOURCES.items() if _takes(source, text)]
+        kinds = []
+        for source in SOURCES.values():
+            with suppress(DataError, OSError):
+                source.look(source.request(text))
+                kinds.append(f"`{source.name}:{text}`")
         if kinds:
             return f"`{text}` is {what} of an unknown kind; write {' or '.join(kinds)}"
         message = f"`{text}` is {what} that is not a data set"
     elif hint is None and ("/" in text or "\\" in text or place.suffix):
         message, hint = f"there is no file or folder `{text}`", near(place)
     return message if hint is None else f"{message}; {hint}"
-
-
-def _takes(source: DataSource, text: str) -> bool:
-    """True if the source accepts what is at a place."""
-    try:
-        source.look(source.request(text))
-    except (DataError, OSError):
-        return False
-    return True

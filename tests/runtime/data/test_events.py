@@ -119,8 +119,8 @@ def _longer(path: Path) -> None:
         (_cut, "cannot be read: "),
         (_empty, "cannot be read: "),
         (_several, "holds no array `frames` (but t, x), and not just one array"),
-        (_flat, "has an array of [4, 6, 6], where frames [T, C, H, W] are needed"),
-        (_complex, "has values of type complex128"),
+        (_flat, "has an array of [4, 6, 6] of float64, where frames [T, C, H, W] are needed"),
+        (_complex, "has an array of [4, 2, 6, 6] of complex128, where frames"),
         (_not_finite, "has values that are not finite"),
         (_longer, "has frames [T, C, H, W] of [5, 2, 6, 6], but those of the first recording are [4"),
     ],
@@ -183,12 +183,12 @@ def test_wrong_columns_of_recordings_are_named(
         for kind in ("left", "right"):
             (tmp_path / split / kind).mkdir(parents=True)
             np.savez(tmp_path / split / kind / "0.npz", **_EVENTS)
-    path = tmp_path / "train" / "left" / "0.npz"
+    path = tmp_path / "train" / "right" / "0.npz"
     np.savez(path, **{**_EVENTS, name: values})
     data = open_data(f"events:{tmp_path},size=5x5,by=time", frames=2)
-    assert data.train[1][0].sum() == 40
+    assert data.train[0][0].sum() == 40
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        data.train[0]
+        data.train[1]
     assert f"`{name}` of {path} " in str(caught.value)
 
 
