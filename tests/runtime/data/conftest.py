@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,20 @@ def make_events(tmp_path: Path) -> MakeEvents:
         return root
 
     return make
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.write_text, (self.path, "ran")
+
+
+def saved(save: Callable[..., None], *arrays: object, **named: object) -> bytes:
+    """The bytes of a file of numpy."""
+    stream = io.BytesIO()
+    save(stream, *arrays, **named)
+    return stream.getvalue()

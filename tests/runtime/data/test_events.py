@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
-from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data import DataError, UnreadableError, open_data
 from danetc.runtime.data.sources.events import SETS
 
-from .conftest import MakeEvents, pixels
+from .conftest import MakeEvents, Trap, pixels, saved
 
 
 def test_frames_are_what_numpy_reads(make_events: MakeEvents) -> None:
@@ -43,16 +42,6 @@ def test_frames_are_what_numpy_reads(make_events: MakeEvents) -> None:
     assert kinds == {(".npz", torch.float32), (".npy", torch.uint8)}
 
 
-def test_batches_of_frames(make_events: MakeEvents) -> None:
-    data = open_data(f"events:{make_events()}")
-    transform = image_transform([], events=True)
-    for batch in Batches(data.train, transform, batch=5, seed=0, train=True).epoch(0):
-        assert batch.images.shape == (5, 4, 2, 6, 6)
-        assert batch.images.dtype == torch.float32
-        for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
-            assert torch.equal(image, data.train[index][0].float())
-
-
 def test_an_array_alone_in_an_npz_may_have_any_name(make_events: MakeEvents) -> None:
     root = make_events()
     frames = pixels(0, 4, 2, 6, 6)
@@ -61,83 +50,39 @@ def test_an_array_alone_in_an_npz_may_have_any_name(make_events: MakeEvents) -> 
     assert np.array_equal(data.train[0][0].numpy(), frames)
 
 
-class _Trap:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.write_text, (self.path, "ran")
-
-
-def _objects(path: Path) -> None:
-    np.save(path, np.array([_Trap(path.with_name("trap"))], dtype=object), allow_pickle=True)
-
-
-def _pickle(path: Path) -> None:
-    path.write_bytes(pickle.dumps(_Trap(path.with_name("trap"))))
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _several(path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, t=np.zeros(3), x=np.zeros(3))
-
-
-def _flat(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros((4, 6, 6)))
-
-
-def _complex(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros((4, 2, 6, 6), dtype=complex))
-
-
-def _not_finite(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.full((4, 2, 6, 6), np.nan))
-
-
-def _longer(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros((5, 2, 6, 6)))
-
-
 @pytest.mark.parametrize("name", ["2.npz", "1.npy"])
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damaged", "message"),
     [
-        (_objects, "Python objects, not numbers (pickles are not read)"),
-        (_pickle, "cannot be read: "),
-        (_cut, "cannot be read: "),
-        (_empty, "cannot be read: "),
-        (_several, "holds no array `frames` (but t, x), and not just one array"),
-        (_flat, "has an array of [4, 6, 6] of float64, where frames [T, C, H, W] are needed"),
-        (_complex, "has an array of [4, 2, 6, 6] of complex128, where frames"),
-        (_not_finite, "has values that are not finite"),
-        (_longer, "has frames [T, C, H, W] of [5, 2, 6, 6], but those of the first recording are [4"),
+        ("objects", "Python objects, not numbers (pickles are not read)"),
+        ("pickle", "cannot be read: "),
+        ("cut", "cannot be read: "),
+        (b"", "cannot be read: "),
+        (saved(np.savez, t=np.zeros(3), x=np.zeros(3)), "holds no array `frames` (but t, x), and not"),
+        (saved(np.save, np.zeros((4, 6, 6))), "has an array of [4, 6, 6] of float64, where frames [T, C"),
+        (saved(np.save, np.zeros((4, 2, 6, 6), complex)), "has an array of [4, 2, 6, 6] of complex128"),
+        (saved(np.save, np.full((4, 2, 6, 6), np.nan)), "has values that are not finite"),
+        (saved(np.save, np.zeros((5, 2, 6, 6))), "of [5, 2, 6, 6], but those of the first recording are [4"),
     ],
 )  # fmt: skip
-def test_a_wrong_recording_is_named(make_events: MakeEvents, name: str, damage, message) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_recording_is_named(
+    make_events: MakeEvents, name: str, damaged: str | bytes, message: str
+) -> None:
     root = make_events()
     path = root / "train" / "left" / name
-    damage(path)
-    if damage is _objects and name.endswith(".npz"):
-        (root / "train" / "left" / f"{name}.npy").replace(path)  # numpy has added its own suffix
+    trap = Trap(path.with_name("trap"))
+    if damaged == "objects":
+        damaged = saved(np.save, np.array([trap], dtype=object))
+    elif damaged == "pickle":
+        damaged = pickle.dumps(trap)
+    path.write_bytes(path.read_bytes()[:200] if isinstance(damaged, str) else damaged)
     data = open_data(f"events:{root}")
     index = [data.train.where(each) for each in range(10)].index(str(path))
-    kind = DataError if damage is _longer else UnreadableError
+    kind = DataError if "[5, 2" in message else UnreadableError
     with pytest.raises(kind, match=re.escape(message)) as caught:
         data.train[index]
     assert str(path) in str(caught.value)
-    assert not path.with_name("trap").exists()
+    assert not trap.path.exists()
 
 
 def test_a_wrong_first_recording_stops_or_is_passed_over(make_events: MakeEvents) -> None:
@@ -152,22 +97,15 @@ def test_a_wrong_first_recording_stops_or_is_passed_over(make_events: MakeEvents
         open_data(f"events:{root}", on_unreadable="skip")
 
 
-_EVENTS = {
-    "t": np.arange(40),
-    "x": np.arange(40) % 5,
-    "y": np.arange(40) % 5,
-    "p": np.arange(40) % 2,
+_EVENTS = {"t": np.arange(40)} | {
+    name: np.arange(40) % n for name, n in (("x", 5), ("y", 5), ("p", 2))
 }
 
 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        (
-            "y",
-            np.arange(13),
-            "is an array of [13] of int64; a recording has one number for each event",
-        ),
+        ("y", np.arange(13), "is an array of [13] of int64; a recording has one number for each event"),
         ("x", np.zeros((40, 2)), "is an array of [40, 2] of float64"),
         ("x", np.array(3), "is an array of [] of int64"),
         ("p", np.array(["a"] * 40), "is an array of [40] of <U1"),
@@ -175,7 +113,7 @@ _EVENTS = {
         ("t", np.full(40, np.nan), "has values that are not finite or above 2^53"),
         ("y", np.full(40, 1e300), "has values that are not finite or above 2^53"),
     ],
-)
+)  # fmt: skip
 def test_wrong_columns_of_recordings_are_named(
     name: str, values: np.ndarray, message: str, tmp_path: Path
 ) -> None:
@@ -214,15 +152,10 @@ def recordings(root: Path) -> None:
             folder = root / "events_np" / split / str(label)
             folder.mkdir(parents=True)
             for number in range(2):
-                random = np.random.default_rng(10 * label + number + 100 * (split == "test"))
-                count = 50
-                np.savez(
-                    folder / f"{number}.npz",
-                    t=np.sort(random.integers(0, 1000, count)),
-                    x=random.integers(0, 34, count),
-                    y=random.integers(0, 34, count),
-                    p=random.integers(0, 2, count),
-                )
+                dice = np.random.default_rng(10 * label + number + 100 * (split == "test"))
+                most = {"t": 1000, "x": 34, "y": 34, "p": 2}
+                events = {name: dice.integers(0, high, 50) for name, high in most.items()}
+                np.savez(folder / f"{number}.npz", **events | {"t": np.sort(events["t"])})
 
 
 def test_recordings_are_cut_into_frames_by_spikingjelly(
@@ -297,16 +230,12 @@ def test_an_intact_download_is_unpacked(
     md5 = hashlib.md5(b"intact").hexdigest()
     files = [("all.zip", "https://example.org/all.zip", md5)]
     monkeypatch.setattr(library.NMNIST, "resource_url_md5", staticmethod(lambda: files))
-    monkeypatch.setattr(
-        library.NMNIST, "extract_downloaded_files", staticmethod(lambda download, extract: None)
-    )
-    monkeypatch.setattr(
-        library.NMNIST,
-        "create_raw_from_extracted",
-        staticmethod(
-            lambda extract, raw: shutil.copytree(tmp_path / "made", raw, dirs_exist_ok=True)
-        ),
-    )
+    for name, made in (
+        ("extract_downloaded_files", lambda download, extract: None),
+        ("create_raw_from_extracted",
+         lambda extract, raw: shutil.copytree(tmp_path / "made", raw, dirs_exist_ok=True)),
+    ):  # fmt: skip
+        monkeypatch.setattr(library.NMNIST, name, staticmethod(made))
     data = open_data(f"events:nmnist:{tmp_path}", frames=4)
     assert data.shape[0] == 4
     assert len(data.train) > 0

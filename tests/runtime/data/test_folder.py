@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,57 +83,37 @@ def test_other_files_and_hidden_folders_are_no_images(make_folder: MakeFolder) -
 # -- folders that are not so -----------------------------------------------------------------------
 
 
-def _no_val(root: Path) -> None:
-    shutil.rmtree(root / "val")
-
-
-def _no_train(root: Path) -> None:
-    shutil.rmtree(root / "train")
-
-
 def _flat_val(root: Path) -> None:
     """As ImageNet's validation images come."""
-    files = sorted((root / "val").glob("*/*"))
-    for number, file in enumerate(files):
+    for number, file in enumerate(sorted((root / "val").glob("*/*"))):
         file.rename(root / "val" / f"{number}{file.suffix}")
-    for folder in (root / "val").iterdir():
-        if folder.is_dir():
-            folder.rmdir()
-
-
-def _other_class(root: Path) -> None:
-    (root / "val" / "cat").rename(root / "val" / "cats")
-
-
-def _lacking_class(root: Path) -> None:
-    shutil.rmtree(root / "val" / "owl")
-
-
-def _empty_class(root: Path) -> None:
-    for file in (root / "train" / "dog").iterdir():
-        file.unlink()
+    for folder in filter(Path.is_dir, list((root / "val").iterdir())):
+        folder.rmdir()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_no_val, "has no folder `val` or `test`; it has train"),
-        (_no_train, "has no folder `train`"),
+        (lambda root: shutil.rmtree(root / "val"), "has no folder `val` or `test`; it has train"),
+        (lambda root: shutil.rmtree(root / "train"), "has no folder `train`"),
         (_flat_val, r"val holds 12 files but no class folders; put the images of each class into"),
         (
-            _other_class,
+            lambda root: (root / "val" / "cat").rename(root / "val" / "cats"),
             r"val has no class folder `cat` \(1 of 4 are missing\); did you mean `cats`\?",
         ),
         (
-            _lacking_class,
+            lambda root: shutil.rmtree(root / "val" / "owl"),
             r"val has no class folder `owl` \(1 of 3 are missing\); both splits must have",
         ),
-        (_empty_class, r"train/dog holds no images \(.jpg"),
+        (
+            lambda root: [file.unlink() for file in (root / "train" / "dog").iterdir()],
+            r"train/dog holds no images \(.jpg",
+        ),
     ],
 )
 def test_a_folder_of_another_layout_is_explained(
-    make_folder: MakeFolder, change, message: str
-) -> None:  # type: ignore[no-untyped-def]
+    make_folder: MakeFolder, change: Callable[[Path], object], message: str
+) -> None:
     root = make_folder()
     change(root)
     with pytest.raises(DataError, match=message):
@@ -141,30 +123,10 @@ def test_a_folder_of_another_layout_is_explained(
 # -- files that cannot be read ---------------------------------------------------------------------
 
 
-def _truncated(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:200])
-
-
-def _empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def _text(file: Path) -> None:
-    file.write_text("this is no image")
-
-
 def _flipped(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[30:60] = bytes(255 - byte for byte in data[30:60])
     file.write_bytes(data)
-
-
-def _deep(file: Path) -> None:
-    Image.fromarray(pixels(0, 8, 8).astype(np.uint16) * 256).save(file, format="PNG")
-
-
-def _gone(file: Path) -> None:
-    file.unlink()
 
 
 def _pipe(file: Path) -> None:
@@ -172,13 +134,14 @@ def _pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
-DAMAGE = {
-    _truncated: "cannot be read",
-    _empty: "the file is empty",
-    _text: "it is not an image, or a damaged one",
+DEEP = Image.fromarray(pixels(0, 8, 8).astype(np.uint16) * 256)
+DAMAGE: dict[Callable[[Path], object], str] = {
+    lambda file: file.write_bytes(file.read_bytes()[:200]): "cannot be read",
+    lambda file: file.write_bytes(b""): "the file is empty",
+    lambda file: file.write_text("this is no image"): "it is not an image, or a damaged one",
     _flipped: "cannot be read",
-    _deep: "more than 8 bits a value",
-    _gone: "No such file",
+    lambda file: DEEP.save(file, format="PNG"): "more than 8 bits a value",
+    lambda file: file.unlink(): "No such file",
     **({_pipe: "not a regular file"} if hasattr(os, "mkfifo") else {}),
 }
 
@@ -259,3 +222,56 @@ def test_images_of_different_sizes_in_a_batch_are_named(make_folder: MakeFolder)
     ) as caught:
         list(batches.epoch(0))
     assert "random_resized_crop" in str(caught.value)
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for split, count in (("learn", 4), ("exam", 2)):
+        for name in ("ant", "bee", "cow"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_splits_of_other_names_and_a_list_of_classes(root: Path, tmp_path: Path) -> None:
+    data = open_data(f"folder:{root},train=learn,test=exam")
+    assert (len(data.train), len(data.test), data.class_names) == (12, 6, ("ant", "bee", "cow"))
+    (tmp_path / "classes.txt").write_text("cow\nant\n")
+    some = open_data(f"folder:{root},train=learn,test=exam,classes={tmp_path / 'classes.txt'}")
+    assert some.class_names == ("cow", "ant")
+    folders = [Path(some.train.where(number)).parent.name for number in range(8)]
+    assert [("cow", "ant")[label] for label in some.train.labels.tolist()] == folders
+    assert open_data(f"folder:{root},train=learn,test=exam,classes=cow;ant").fingerprint == some.fingerprint  # fmt: skip
+
+
+def test_a_share_of_one_folder_is_held_out(root: Path) -> None:
+    data = open_data(f"folder:{root / 'learn'},test=0.25")
+    assert (len(data.train), len(data.test)) == (9, 3)
+    assert data.test.labels.tolist() == [0, 1, 2]
+    paths = {source.where(n) for source in (data.train, data.test) for n in range(len(source))}
+    assert len(paths) == 12
+    other = open_data(f"folder:{root / 'learn'},test=0.5")
+    assert other.fingerprint != data.fingerprint
+    assert len(open_data(f"folder:{root},train=exam,test=0.5").test) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", "has no folder `train` or `training`; it has exam, learn (say ,train=NAME)"),
+        (",train=learn", "no folder `val` or `test`"),
+        (",train=laern,test=exam", "has no folder `laern`; did you mean `learn`?"),
+        (",train=learn,test=exams", "has no folder `exams`; did you mean `exam`?"),
+        (",train=learn,test=exam,classes=ant;fox", "has no class folder `fox`"),
+        (",train=learn,test=exam,classes=ant;ant", "the class `ant` twice"),
+        (",layout=hwc", "`folder` has no option `layout`"),
+    ],
+)
+def test_what_is_not_there_is_said(root: Path, options: str, told: str) -> None:
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_data(f"folder:{root}{options}")

@@ -13,7 +13,7 @@ import torchvision
 
 from danetc.runtime.data import DataError, Memory, Source, open_data
 
-from .conftest import pixels, write_idx
+from .conftest import Trap, pixels, write_idx
 
 
 def values(source: Source) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,16 +160,6 @@ def test_a_damaged_binary_version_is_named(cifar10: Path, file: str, change, mes
         open_data(f"cifar10:{cifar10}")
 
 
-class _Trap:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.write_text, (self.path, "ran")
-
-
 def python_version(root: Path, entry: object, files: list[str]) -> None:
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
@@ -182,7 +172,7 @@ FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "bat
 
 def test_a_pickle_that_is_not_the_published_one_is_never_unpickled(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    python_version(tmp_path, _Trap(trap), FILES)
+    python_version(tmp_path, Trap(trap), FILES)
     with pytest.raises(DataError, match=r"not the published one .*nothing was unpickled"):
         open_data(f"cifar10:{tmp_path}")
     assert not trap.exists()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from danetc.runtime.data import DataError, DataSet, Memory, open_data
-from danetc.runtime.data.sources import SOURCES
 
 
 def memory(data: DataSet) -> tuple[Memory, Memory]:
@@ -89,32 +87,6 @@ def test_synthetic_noise_of_100_percent_hides_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("digit", "there is no data set `digit`; did you mean `digits`?"),
-        ("fashionmnist:x", "did you mean `fashion-mnist`?"),
-        ("CIFAR10:x", "did you mean `cifar10`?"),
-        ("zzz", "there is no data set `zzz`. Data sets are digits, fashion-mnist:DIR, cifar10:DIR"),
-        ("", "no data set is named. Data sets are digits, "),
-        ("digits:x", "`digits` takes no argument"),
-        ("synthetic:sise=3", "no option `sise`; did you mean `size`?"),
-        ("synthetic:size=0", "`0`; it must be a whole number from 1"),
-        ("synthetic:size=big", "`big`; it must be a whole number from 1"),
-        ("synthetic:count", "must be a whole number from 2"),
-        ("synthetic:count=10000000,size=500", "GiB do not fit the limit of 8 GiB"),
-        ("folder", "`folder` needs a folder: folder:DIR"),
-        ("fashion-mnist", "`fashion-mnist` needs a folder"),
-        ("cifar100:", "`cifar100` needs a folder"),
-        ("events", "`events` needs a folder"),
-        ("webdataset", "`webdataset` needs shards"),
-    ],
-)
-def test_a_wrong_name_or_option_gets_a_hint(text: str, message: str) -> None:
-    with pytest.raises(DataError, match=re.escape(message)):
-        open_data(text)
-
-
-@pytest.mark.parametrize(
     "text", ["fashion-mnist", "cifar10", "cifar100", "folder", "events", "events:nmnist"]
 )
 def test_a_folder_that_is_missing_empty_or_a_file_is_named(text: str, tmp_path: Path) -> None:
@@ -128,12 +100,6 @@ def test_a_folder_that_is_missing_empty_or_a_file_is_named(text: str, tmp_path: 
         with pytest.raises(DataError, match=message) as caught:
             open_data(f"{text}:{tmp_path / name}")
         assert str(tmp_path / name) in str(caught.value)
-
-
-def test_every_source_says_how_it_is_written() -> None:
-    for name, row in SOURCES.items():
-        assert row.usage.startswith(name)
-        assert row.meaning
 
 
 # -- classes drawn at random -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from danetc.dsl.recipe.item import Item
 from danetc.runtime.data import Batch, Batches, Memory
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.batch import streamed
+from danetc.runtime.data.dataset import Samples
 
 CPU = torch.device("cpu")
 
@@ -102,6 +103,17 @@ def test_a_loop_that_is_left_waits_for_what_is_copied(monkeypatch: pytest.Monkey
     assert queues.log[-1] == "host waits for all"
 
 
+def test_a_batch_is_pinned_and_copied_with_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(Without a GPU nothing can be pinned.)"""
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self + 1)
+    batch = Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.arange(1), ("a", "b"), total=3)
+    moved = batch.pin_memory().to(torch.device("meta"))
+    assert (moved.images.device.type, moved.labels.device.type) == ("meta", "meta")
+    assert (moved.indices.tolist(), moved.skipped, moved.total) == ([0], 2, 3)
+    assert batch.pin_memory().images.sum() == 4
+    assert batch.pin_memory().labels.tolist() == [1]
+
+
 def test_bytes_are_what_is_handed_over_and_floats_what_is_given() -> None:
     images = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8)
     ways = [
@@ -118,18 +130,13 @@ def test_bytes_are_what_is_handed_over_and_floats_what_is_given() -> None:
 
 def test_bytes_beside_floats_are_scaled_each_as_they_are() -> None:
     class Mixed:
-        on_unreadable, draws = "stop", False
-        labels = torch.zeros(2, dtype=torch.int64)
+        def read(self, number: int) -> tuple[Tensor, None]:
+            samples = torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.ones(1, 2, 2)
+            return samples[number], None
 
-        def __len__(self) -> int:
-            return 2
+        def where(self, number: int) -> str:
+            return f"sample {number}"
 
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            return (torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.ones(1, 2, 2))[index], 0
-
-        def where(self, index: int) -> str:
-            return f"sample {index}"
-
-    mixed: Any = Mixed()
+    mixed = Samples(Mixed(), torch.zeros(2, dtype=torch.int64), torch.arange(2))
     (batch,) = Batches(mixed, image_transform([]), batch=2, seed=0, train=False).epoch(0)
     assert torch.equal(batch.images, torch.ones(2, 1, 2, 2))

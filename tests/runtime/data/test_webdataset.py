@@ -16,7 +16,7 @@ from PIL import Image
 
 from danetc.runtime.data import DataError, UnreadableError, open_data
 
-from .conftest import pixels
+from .conftest import Trap, pixels
 
 webdataset = pytest.importorskip("webdataset")
 
@@ -151,15 +151,10 @@ def test_damaged_and_packed_shards_are_named(shards: Path) -> None:
 
 
 def test_an_unreadable_image_names_its_place_and_nothing_is_unpickled(shards: Path) -> None:
-    trap = shards / "trap"
-
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-            return Path.write_text, (trap, "ran")
-
-    files = {"a.cls": b"0", "a.pyd": pickle.dumps(Trap()), "a.png": b"no image"}
+    trap = Trap(shards / "trap")
+    files = {"a.cls": b"0", "a.pyd": pickle.dumps(trap), "a.png": b"no image"}
     write(shards / "train-00.tar", files)
     data = open_data(f"webdataset:{shards}")
     with pytest.raises(UnreadableError, match=r"a.png in .*train-00.tar cannot be read: it is no"):
         data.train[0]
-    assert not trap.exists()
+    assert not trap.path.exists()
