@@ -112,8 +112,8 @@ def read_groups(path: Path) -> list[Group]:
 def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
     """In the order in which they are trained; one that two groups name stands where it is first. Each
     is trained on ``data``, or on what its table names."""
+    from danetc.requests import TrainingRequest
     from danetc.tasks.grid.cells import Axis, find_networks, make_cells
-    from danetc.tasks.training.request import TrainingRequest
 
     seen = set()
     networks = {
@@ -122,7 +122,7 @@ def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
     }
     for group in groups:
         axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
-        base = TrainingRequest(spec="", data=data or group.data, settings={}, recipe=group.recipe)
+        base = TrainingRequest("", data or group.data, recipe=group.recipe)
         for cell in make_cells([networks[group.spec][group.network]], axes, base, Path()):
             for seed in group.seeds:
                 run = Run(group, cell.name, cell.axes, seed, cell.request)

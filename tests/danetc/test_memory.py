@@ -16,6 +16,7 @@ from danetc.arguments import parse_memory
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.output.figures import show_size
+from danetc.requests import TrainingRequest
 from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.data import open_data
 from danetc.runtime.layers.segments import Recomputed
@@ -26,7 +27,6 @@ from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.memory import choose, fitting, plain_step, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe, phase_step
-from danetc.tasks.training.request import TrainingRequest
 from tests.differential.helpers import text as graph_of
 from tests.differential.networks import small as spec_of
 

@@ -221,12 +221,12 @@ def test_the_plan_of_a_repetition_is_that_of_the_run(
     before = {"earlier": [{}], "changes": [["seed: 1 there, 2 now"]]}
     _, notes = planned({**moved, **before}, tmp_path)
     assert [note.partition(":")[0] for note in notes] == [
-        "the run was not under these settings from its beginning, so it is not repeated",
+        "the run did not have these settings from the start, so it is not repeated",
         "the run was resumed under other versions or on another machine; see `earlier` in its run.json",
         f"torch is {torch.__version__} here and was 1.0 there",
         f"the number of threads is {torch.get_num_threads()} here and was 99 there",
     ]
-    assert notes[0].endswith("at some time it had seed: 1 there, 2 now")
+    assert notes[0].endswith("it once had seed: 1 there, 2 now")
 
 
 def test_what_cannot_be_repeated(
@@ -236,7 +236,7 @@ def test_what_cannot_be_repeated(
     settings = record["settings"]
     other = {**settings, "data": {**settings["data"], "fingerprint": "0"}}
     for changed, message in (
-        ({**record, "settings": other}, "its settings differ:\n  data.fingerprint: 0 there, 011f"),
+        ({**record, "settings": other}, "the settings differ:\n  data.fingerprint: 0 there, 011f"),
         ({**record, "facts": {}}, "does not say all that a repetition needs (of 'request')"),
         (
             {

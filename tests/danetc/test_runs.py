@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 import danetc as package
 from danetc.errors import UserError
+from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.training.directory import (
     RunDirectory,
@@ -390,8 +392,8 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
     path = begun(tmp_path / "run")
     (path / ".weights.tmp").touch()  # of a process that was killed
     told: list[str] = []
-    how: dict[str, Any] = {"fresh": False, "override": False, "note": told.append}
-    with opened(path, BEFORE, **how) as (directory, differences):
+    how = TrainingRequest("small.danet")
+    with opened(path, BEFORE, how, told.append) as (directory, differences):
         assert directory.known == read_record(path / "run.json")
         assert differences == []
         assert not (path / ".weights.tmp").exists()
@@ -401,14 +403,20 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
         )  # fmt: skip
         assert "Timeout" in other.stderr
     changed = {**BEFORE, "seed": 2}
-    with pytest.raises(UserError) as error, opened(path, changed, **how):
+    with pytest.raises(UserError) as error, opened(path, changed, how, told.append):
         pass
     assert "other settings:\n  seed: 1 there, 2 now\nchoose another place" in str(error.value)
-    with opened(path, changed, **{**how, "override": True}) as (directory, differences):
+    with opened(path, changed, replace(how, override=True), told.append) as (
+        directory,
+        differences,
+    ):
         assert directory.known is not None
         assert differences == ["seed: 1 there, 2 now"]
     for number in (1, 2):
-        with opened(path, changed, **{**how, "fresh": True}) as (directory, differences):
+        with opened(path, changed, replace(how, fresh=True), told.append) as (
+            directory,
+            differences,
+        ):
             assert (directory.known, differences) == (None, [])
         moved = path.with_name(f"run.before-{number}")
         assert read_record(moved / "run.json")["settings"] == BEFORE
@@ -416,7 +424,7 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
         assert list(path.glob("[!.]*")) == []
         begun(path)
     (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
-    with opened(path, changed, **how) as (directory, differences):
+    with opened(path, changed, how, told.append) as (directory, differences):
         assert (directory.known, differences) == (None, [])
 
 

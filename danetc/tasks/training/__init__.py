@@ -6,7 +6,6 @@ plan.py            a request made into a checked plan: network, recipe, data, se
 trials.py          the plan executed: trials, their phases, how a run is resumed
 directory.py       the directory of a run: opened, locked, compared, written
 provenance.py      the facts of a run that run.json notes
-metrics.py         metrics.csv
 tensorboard.py     the curves for TensorBoard
 progress.py        the progress of a training
 printing.py        its results, as tables

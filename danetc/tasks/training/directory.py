@@ -1,23 +1,25 @@
-"""The directory of a run: a model directory, and all that is needed to repeat and to resume it.
+"""The directory of a run: a model directory, and everything needed to repeat and to resume the run.
 
 ==================== =============================================================
 model.py, ...        as in a model directory; the weights are those after the last epoch
-run.json             the settings that decide the numbers, and facts of the run
-training.json        what came out: the figures of every epoch
+run.json             settings that determine the numbers, and facts of the run
+training.json        results of every epoch
 metrics.csv          the same as a table
-tensorboard/         the same as curves, where danetc[tensorboard] is installed
+tensorboard/         the same as curves, with danetc[tensorboard]
 checkpoints/         see ``danetc.runtime.training.checkpoints``
 .lock                held by the process that trains here
 ==================== =============================================================
 
-Trials have such a directory each, ``seed-K`` in a common one, with trials.json beside them.
+Each trial has such a directory, ``seed-K`` in a common one beside trials.json.
 """
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ from danetc.runtime.system.files import (
     within,
 )
 from danetc.runtime.training.checkpoints import read_checkpoint
+from danetc.runtime.training.observer import PARTS
 from danetc.tasks.model_directory import (
     LOCK,
     LOCKS,
@@ -48,26 +51,30 @@ from danetc.tasks.model_directory import (
     refuse_unless_replaceable,
 )
 from danetc.tasks.records import inside, record_if_any
-from danetc.tasks.training.metrics import METRICS, metrics_csv
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from danetc.output.echo import Note
+    from danetc.requests import TrainingRequest
     from danetc.runtime.training.checkpoints import Snapshot
     from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.csv"
 MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
-"""Facts of run.json that may not be the same where a run is resumed."""
+"""Facts in run.json that may change when a run is resumed."""
+_FIGURES = (
+    "phase", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_top5",
+    "test_loss", "test_accuracy", "test_top5", "seconds", "images_per_second", "skipped",
+)  # fmt: skip
+_SCORES = ("miou", "rmse")
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A directory that this process may write to, and what stood there: ``known`` is the record in
-    its run.json, None where the run is new.
-    """
+    """A directory that this process may write to. ``known`` is its run.json, None for a new run."""
 
     path: Path
     known: Mapping[str, Any] | None
@@ -79,8 +86,9 @@ class RunDirectory:
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
     ) -> None:
-        """Write run.json. ``changes`` are settings that were overridden; those of before are kept, and
-        so are the facts of before, where any of ``MOVING`` has changed.
+        """Write run.json. ``changes`` are overridden settings.
+
+        Earlier changes are kept, and the earlier facts if any of ``MOVING`` has changed.
         """
         known = self.known or {}
         before = known.get("facts")
@@ -105,29 +113,49 @@ class RunDirectory:
         memory: Mapping[str, object] | None,
         note: Note,
     ) -> None:
-        """Write what a model directory holds beside the weights, each file in its old one's place."""
+        """Write the files of a model directory except the weights, each if its contents changed."""
         files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
-        if PICTURE not in files:  # one of before would be of another network
+        if PICTURE not in files:  # an earlier one would show another network
             (self.path / PICTURE).unlink(missing_ok=True)
         for name, data in files.items():
-            if not _holds(self.path / name, data):
+            try:
+                same = file_digest(within(self.path, name)) == digest(data)
+            except DamagedError:
+                same = False
+            if not same:
                 replace_file(self.path / name, data)
 
     @property
     def has_results(self) -> bool:
-        """Whether an epoch is finished, whose weights stand beside the network's files."""
+        """True if an epoch is finished, and its weights are beside the network's files."""
         return (self.path / TRAINING).is_file()
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        """Write the weights and the figures that are theirs, which name them by their digest."""
+        """Write weights and their figures, which hold the digest of the weights."""
         data = tensor_file(weights)
         replace_file(self.path / WEIGHTS, data)
         save_record({**record, "weights": digest(data)}, self.path / TRAINING)
         replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
 
 
+def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table with a row for each epoch; ``row`` counts over all phases, from 1.
+
+    The file is replaced, not appended to, so that a killed run has no row twice and none missing.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    shares, tests = (f"share_{part}" for part in PARTS), (f"test_{name}" for name in _SCORES)
+    writer.writerow(["row", *_FIGURES, *shares, *tests])
+    for number, epoch in enumerate(epochs, 1):
+        parts = (epoch.get("shares", {}).get(part, "") for part in PARTS)
+        scores = (epoch.get("scores", {}).get(name, "") for name in _SCORES)
+        writer.writerow([number, *(epoch.get(key, "") for key in _FIGURES), *parts, *scores])
+    return stream.getvalue()
+
+
 def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
-    """A run's checkpoint by its name. Raises UserError."""
+    """Return a run's checkpoint by its name. Raises UserError."""
     folder = inside(path, CHECKPOINTS)
     there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
     if checkpoint not in there:
@@ -140,56 +168,51 @@ def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
 
 
 def weights_of(snapshot: Snapshot) -> Mapping[str, Tensor]:
-    """The weights to use of a checkpoint: their running mean, where it has one."""
+    """Return the weights of a checkpoint to use: their moving average if there is one."""
     return snapshot.tensors.get("ema") or snapshot.tensors["model"]
 
 
 @contextmanager
 def opened(
-    path: Path,
-    settings: Mapping[str, Any],
-    *,
-    fresh: bool,
-    override: bool,
-    allow_changed: Collection[str] = (),
-    note: Note,
+    path: Path, settings: Mapping[str, Any], request: TrainingRequest, note: Note
 ) -> Iterator[tuple[RunDirectory, list[str]]]:
-    """The directory for a run of these settings, and the differences to the run in it that are
-    overridden.
+    """Lock the directory for a run, and yield it with the differences that are overridden.
 
-    A new run needs a new directory, an empty one or one of ``danetc build``. A run that exists is
-    resumed if its settings are the same. If they differ it is resumed with ``override``, and moved
-    aside with ``fresh``. Raises UserError in all other cases, and where another process
-    trains there.
+    A new run needs a new directory, an empty one or one of ``danetc build``. An existing run is
+    resumed if its settings are the same, or if the request overrides them, and moved aside if it
+    starts over. Raises UserError in all other cases, and if another process trains there.
     """
-    known = None if fresh else read_run(path, allow_changed)
+    known = None if request.fresh else read_run(path, request.allow_changed)
     if not (path / RUN).is_file():
         _refuse_trials(path)
         refuse_unless_replaceable(path)
-    elif fresh:
+    elif request.fresh:
         with locked(path) as release:
             moved = _aside(path, release)
         note(f"the run in {path} is now in {moved}")
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        _sweep(path)
-        if not _any_checkpoint(path):
+        for left in path.glob(".*"):  # files that a process was writing when it died
+            if left.is_file() and left.name not in LOCKS:
+                left.unlink()
+        folder = inside(path, CHECKPOINTS)
+        if not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir()):
             known = None  # nothing was trained yet, so there is nothing to resume or to lose
         differences = [] if known is None else compare(known["settings"], settings)
-        if differences and not override:
+        if differences and not request.override:
             listed = "\n  ".join(differences)
             raise UserError(
                 f"{path} holds a run under other settings:\n  {listed}\n"
                 "choose another place with -o DIR, resume under the new ones with --override, or "
-                "begin anew with --fresh (the old run is moved aside)"
+                "start over with --fresh (the old run is moved aside)"
             )
         yield RunDirectory(path, known), differences
 
 
 def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[str] = ()) -> str:
-    """What a training under these settings would find there, in words. Nothing is written.
+    """Describe what a training under these settings would find. Nothing is written.
 
-    Raises UserError where it could not begin, whatever its settings.
+    Raises UserError if it could not begin, whatever its settings.
     """
     known = read_run(path, allow_changed)
     if known is None:
@@ -204,8 +227,7 @@ def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The settings that differ, one a line: what was, what is. Of the network's text words count,
-    not where lines end."""
+    """Return the settings that differ, with both values. Line breaks in the network's text do not count."""
     old, new = _flat(before), _flat(now)
     found = []
     for key in dict.fromkeys([*old, *new]):
@@ -240,18 +262,15 @@ def _text_difference(before: str, now: str) -> str:
     return "".join(f"\n    {line}" for line in shown)
 
 
-# -- what is there ---------------------------------------------------------------------------------
-
-
 def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, Any] | None:
-    """What stands in run.json; None where there is none. Raises UserError where it is damaged."""
+    """Return the run.json of a directory, or None. Raises UserError if it is damaged."""
     place = path / RUN
     try:
         record = record_if_any(place, allow_changed)
     except UserError as error:
         raise UserError(
-            f"{error}\nuntil then nobody knows which settings the run there has; begin anew with "
-            "-o DIR or --fresh, and see its checkpoints for what is left of it"
+            f"{error}\nuntil then the settings of the run are unknown; start over with -o DIR or "
+            "--fresh, and see its checkpoints for what is left of it"
         ) from error
     if record is None:
         return None
@@ -265,14 +284,6 @@ def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, An
     return record
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    """Whether a file is there that has these bytes."""
-    try:
-        return file_digest(within(path.parent, path.name)) == digest(data)
-    except DamagedError:
-        return False
-
-
 def _refuse_trials(path: Path) -> None:
     if (path / TRIALS).is_file():
         raise UserError(
@@ -281,25 +292,13 @@ def _refuse_trials(path: Path) -> None:
 
 
 def refuse_run(path: Path) -> None:
-    """Raise UserError where trials are to stand in the directory of a single run."""
+    """Raise UserError if the directory for trials is that of a single run."""
     if (path / RUN).is_file():
         raise UserError(f"{path} holds a single run, not trials; choose another place with -o DIR")
 
 
-def _any_checkpoint(path: Path) -> bool:
-    folder = inside(path, CHECKPOINTS)
-    return folder.is_dir() and any(each.is_dir() for each in folder.iterdir())
-
-
-def _sweep(path: Path) -> None:
-    """Remove files that a process was writing when it died."""
-    for left in path.glob(".*"):
-        if left.is_file() and left.name not in LOCKS:
-            left.unlink()
-
-
 def _aside(path: Path, release: Callable[[], None]) -> Path:
-    """Move a directory that is locked out of the way, to a name that says what it was."""
+    """Move a locked directory out of the way, and return its new name."""
     number = 1
     while (moved := path.with_name(f"{path.name}.before-{number}")).exists():
         number += 1
@@ -313,8 +312,10 @@ def _aside(path: Path, release: Callable[[], None]) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[Callable[[], None]]:
-    """Keep others from training here, until the end or a call of what is given. Raises UserError
-    where another process does."""
+    """Lock a directory until the end, or until the yielded function is called.
+
+    Raises UserError if another process trains there.
+    """
     try:
         with locks.locked(path / LOCK) as release:
             yield release

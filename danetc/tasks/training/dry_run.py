@@ -31,11 +31,10 @@ from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import free_for, step_memory
 from danetc.tasks.training.directory import state_of
-from danetc.tasks.training.plan import phase_step, with_steps
+from danetc.tasks.training.plan import phase_step, teachers_of, with_steps
 from danetc.tasks.training.printing import HEADS
 from danetc.tasks.training.progress import show_time
 from danetc.tasks.training.request import TrainingPlan
-from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.trials import Trial, with_plan
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ def _time_phase(plan: TrainingPlan, index: int, described: Record, world: World)
         }
     stop = StopRequest()
     watch = Stopwatch(stop)
-    trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
+    trial = Trial(plan, world, stop)
     phase = plan.recipe.phases[index]
     # Two epochs are enough if they are short; the weights do not matter.
     enough = 1 + -(-(WARM + TIMED) // described["steps_per_epoch"])

@@ -1,4 +1,4 @@
-"""What is to be trained, by what and how: a command line made into a checked plan."""
+"""The plan of a training, made from its request: network, recipe, data, seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Phase, Recipe
+from danetc.dsl.recipe.settings import Phase, Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.output.spec_messages import warn
@@ -28,11 +28,11 @@ from danetc.runtime.training.losses import Objective, main_output
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
+from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan
-from danetc.tasks.training.teachers import teachers_of
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
@@ -43,11 +43,11 @@ FIRST_RECIPE = """recipe first {
   batch     = 32
   optimizer = adamw(lr = 0.01)
 }"""
-"""What is shown where a file has none."""
+"""Recipe that is suggested for a file without one."""
 
 
 def _tell_of_workers(workers: int, note: Note) -> None:
-    """Where more processes read data than there are cores for them."""
+    """Note that more processes read data than there are cores for them."""
     cores = usable_cores()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if workers * local > cores:
@@ -61,10 +61,10 @@ def _tell_of_workers(workers: int, note: Note) -> None:
 def make_plan(
     request: TrainingRequest, world: World, note: Note, opening: Callable[..., DataSet] = open_data
 ) -> TrainingPlan:
-    """The plan of a request. Raises SpecError, UserError and DataError, before anything is written.
+    """Return the plan of a request. Raises SpecError, UserError and DataError; nothing is written.
 
-    A budget of ``memory`` is held to in each phase; what it chose is noted. ``opening`` is
-    ``open_data``, or one that remembers what it has opened.
+    The policy that a budget of ``memory`` selects for each phase is noted. ``opening`` is
+    ``open_data``, or a function that remembers what it has opened.
     """
     given = request.set
     own = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
@@ -153,14 +153,14 @@ def _policy(step: Step, request: TrainingRequest, phase: Phase, world: World) ->
 
 
 def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
-    """One for each trial: a seed that is given means one trial, unless their number is given too."""
+    """Return the seed of each trial. A given seed means one trial unless their number is given, too."""
     first = recipe.seed if request.seed is None else request.seed
     trials = request.seeds or (recipe.trials if request.seed is None else 1)
     return tuple(range(first, first + trials))
 
 
 def default_backend(note: Note) -> str:
-    """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
+    """Return ``fused`` if its kernels can be compiled, else ``eager``, with a note that says why."""
     missing = compiled.missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
     if missing is None:
         return "fused"
@@ -169,7 +169,7 @@ def default_backend(note: Note) -> str:
 
 
 def with_steps(compiled: CompiledNetwork, phase: Phase) -> CompiledNetwork:
-    """The network with the phase's number of time steps T, where the phase sets one."""
+    """Return the network with the number of time steps T that the phase sets, if any."""
     if phase.steps is None or phase.steps == compiled.graph.steps:
         return compiled
     if "steps" in compiled.settings:
@@ -183,9 +183,9 @@ def with_steps(compiled: CompiledNetwork, phase: Phase) -> CompiledNetwork:
 def find_recipe(
     module: Module, name: str | None, data: str, overrides: Mapping[str, Setting]
 ) -> Recipe:
-    """The recipe of this name; else the file's only one; else the one named as the data set.
+    """Return the recipe of this name, else the file's only one, else the one named like the data set.
 
-    Raises UserError where there is none or a choice, SpecError for what is wrong in it.
+    Raises UserError if there is none or there are several, SpecError for errors in it.
     """
     own = [item.name for item in module.own.values() if item.kind == "recipe"]
     if name is None and len(own) > 1:
@@ -212,3 +212,14 @@ def find_recipe(
     assert recipe is not None
     warn(warnings_of_recipe(recipe, found.declaration, found.module))
     return recipe
+
+
+def teachers_of(phase: Phase, backend: str) -> dict[str, Model]:
+    """Return the networks that losses of a phase learn from (``distill``), by their directories.
+
+    Raises UserError.
+    """
+    return {
+        directory: load(directory, backend=backend, memory="none").requires_grad_(False)
+        for directory in named_in_losses([phase], "teacher")
+    }

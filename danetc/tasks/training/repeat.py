@@ -1,4 +1,4 @@
-"""A run once more from its run.json: the network and the recipe as text, everything else as it was."""
+"""Repetition of a run from its run.json: the network and the recipe as text, the rest as it was."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.tasks.model_directory import RUN, TRIALS
+from danetc.tasks.training.directory import compare, read_run
+from danetc.tasks.training.provenance import MACHINE, facts
+from danetc.tasks.training.request import TrainingPlan
 
 if TYPE_CHECKING:
     from danetc.output.echo import Note
-    from danetc.requests import TrainingRequest
     from danetc.runtime.training.distributed import World
-from danetc.tasks.training.request import TrainingPlan
 
 Record = Mapping[str, Any]
 
@@ -33,7 +34,6 @@ def request_of(
     repetition that could not give the same numbers is refused. Raises UserError.
     """
     from danetc.tasks.code import refuse_recorded_data
-    from danetc.tasks.training.directory import read_run
 
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
@@ -79,20 +79,18 @@ def request_of(
 
 
 def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:
-    """Raise UserError where a plan is not that of the run it repeats; note what else may make its
-    numbers others: the versions and the machine.
-    """
-    from danetc.tasks.training.directory import compare
-    from danetc.tasks.training.provenance import MACHINE, facts
+    """Raise UserError unless a plan repeats the run of a record.
 
+    Changes of versions and of the machine, which may change the numbers, are noted.
+    """
     differences = compare(repeated["settings"], plan.settings(plan.seeds[0]))
     if differences:
         listed = "\n  ".join(differences)
-        raise UserError(f"this would not repeat the run, for its settings differ:\n  {listed}")
+        raise UserError(f"this would not repeat the run, since the settings differ:\n  {listed}")
     for changes in repeated.get("changes", []):
         note(
-            "the run was not under these settings from its beginning, so it is not repeated: at "
-            f"some time it had {'; '.join(changes)}"
+            "the run did not have these settings from the start, so it is not repeated: it once had "
+            f"{'; '.join(changes)}"
         )
     if repeated.get("earlier"):
         note(
@@ -108,7 +106,7 @@ def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: N
 
 
 def recipe_text(settings: Record, whole: Record) -> str:
-    """A resolved recipe in the language again; ``whole`` has what changes no number, too."""
+    """Return a resolved recipe as source. ``whole`` also has the settings that change no number."""
     lines = [f"recipe {settings['name']} {{"]
     for name, phase in settings["phases"].items():
         lines.append(f"  phase {name} {{")

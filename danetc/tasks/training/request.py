@@ -21,10 +21,10 @@ from danetc.tasks.networks import CompiledNetwork
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A checked training: nothing of it depends on chance or on the machine any more.
+    """A checked training, which no longer depends on chance or on the machine.
 
-    ``policies`` are the memory policies of the phases by name. ``directory`` is that of the run, or
-    of all trials.
+    ``policies`` are the memory policies of the phases by name; ``directory`` is that of the run, or of
+    all trials.
     """
 
     request: TrainingRequest
@@ -38,14 +38,14 @@ class TrainingPlan:
 
     @property
     def several(self) -> bool:
-        """Whether the trials have directories of their own."""
+        """True if the trials have directories of their own."""
         return len(self.seeds) > 1
 
     def settings(self, seed: int) -> dict[str, Any]:
-        """Everything that decides the numbers of a run, as JSON data: what a resume compares.
+        """Return the settings that determine the numbers of a run, as JSON data.
 
-        What only decides where they are computed, how fast, and how often they are saved is not
-        among them.
+        Not among them is what only determines where they are computed, how fast, and how often they
+        are saved.
         """
         recipe = self.recipe.as_dict()
         del recipe["origins"]
@@ -81,11 +81,11 @@ class TrainingPlan:
 
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
-"""Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
+"""Settings of a recipe that change no number of a run. (The seed of the run is recorded.)"""
 
 
 def _file(path: Path) -> str:
-    """A file by its name and what is in it."""
+    """Return the name of a file with the digest of its contents."""
     try:
         with naming(path), open_regular(path) as stream:
             data = stream.read()

@@ -1,12 +1,12 @@
-"""A training from a plan to a directory: trials, phases, what is kept and how a run is resumed."""
+"""A training from a plan to a directory: trials, phases, what is saved, and how a run is resumed."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,16 +28,13 @@ from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.model_directory import TRIALS
-from danetc.tasks.networks import CompiledNetwork, initialise
+from danetc.tasks.networks import initialise
 from danetc.tasks.records import inside
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
-from danetc.tasks.training.plan import make_plan, with_steps
+from danetc.tasks.training.plan import make_plan, teachers_of, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
 from danetc.tasks.training.request import TrainingPlan
-from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
-
-__all__ = ["TrainingRequest", "run"]
 
 Result = TypeVar("Result")
 
@@ -45,24 +42,22 @@ Result = TypeVar("Result")
 def run(
     request: TrainingRequest, *, observer: Observer, note: Note, stop: StopRequest | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Train a network of a spec through all phases of a recipe, once or in several trials.
+    """Train a network through all phases of a recipe, once or in several trials.
 
-    Under torchrun every process calls this. A run that exists is resumed. Gives the
-    directory and what stands in its training.json, or its trials.json. Raises SpecError, UserError;
-    Stopped where a signal, or ``stop``, has ended it; FailedElsewhere where rank 0 tells what is
-    wrong.
+    Under torchrun every process calls this. An existing run is resumed. Return the directory and its
+    training.json, or its trials.json. Raises SpecError, UserError; Stopped if a signal, or ``stop``,
+    has ended it; FailedElsewhere if rank 0 reports the error.
     """
-    asked = stop if stop is not None else StopRequest()
+    stopping = StopRequest() if stop is None else stop
 
     def work(plan: TrainingPlan, world: World, say: Note) -> tuple[Path, dict[str, Any]]:
         if not available():
             say(WITHOUT)
         try:
-            with asked:
+            with stopping:
                 if plan.several:
-                    return plan.directory, _trials(plan, world, asked, observer, say)
-                trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, asked)
-                return plan.directory, trial.run(observer, say)
+                    return plan.directory, _trials(plan, world, stopping, observer, say)
+                return plan.directory, Trial(plan, world, stopping, observer, say).run()
         except Stopped as stopped:
             stopped.directory = plan.directory
             raise
@@ -73,9 +68,9 @@ def run(
 def with_plan(
     request: TrainingRequest, note: Note, work: Callable[[TrainingPlan, World, Note], Result]
 ) -> Result:
-    """What ``work`` makes of a request's plan, in this process alone or as one of torchrun's.
+    """Return what ``work`` makes of a request's plan, in this process or as one of torchrun's.
 
-    ``note`` is heard on rank 0 alone. Raises as ``run`` does.
+    Only rank 0 gives notes. Raises as ``run`` does.
     """
     if request.deterministic:  # read when CUDA's libraries are loaded
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -93,22 +88,20 @@ def with_plan(
 
 
 def _silent(text: str) -> None:
-    """Other processes than the first tell nothing."""
+    pass
 
 
 def _trials(
     plan: TrainingPlan, world: World, stop: StopRequest, observer: Observer, note: Note
 ) -> dict[str, Any]:
-    """Each seed in a directory of its own; their mean and sample standard deviation."""
+    """Train each seed in a directory of its own. Return their mean and sample standard deviation."""
     world.on_first(lambda: refuse_run(plan.directory))
     results: list[dict[str, Any]] = []
     record: dict[str, Any] = {}
     for number, seed in enumerate(plan.seeds):
-        folder = inside(plan.directory, f"seed-{seed}")
-        trained = Trial(plan, seed, number, folder, world, stop).run(observer, note)
-        results.append(
-            {"seed": seed, "directory": folder.name, "test_accuracy": trained["test_accuracy"]}
-        )
+        trial = Trial(plan, world, stop, observer, note, number)
+        accuracy = trial.run()["test_accuracy"]
+        results.append({"seed": seed, "directory": trial.path.name, "test_accuracy": accuracy})
         accuracies = [
             each["test_accuracy"] for each in results if each["test_accuracy"] is not None
         ]
@@ -123,127 +116,150 @@ def _trials(
     return record
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
-    """One run of a plan: all phases under one seed, in one directory."""
+    """All phases of a plan under one of its seeds, in one directory."""
 
     plan: TrainingPlan
-    seed: int
-    number: int
-    path: Path
     world: World
     stop: StopRequest
+    observer: Observer = field(default_factory=Observer)
+    note: Note = _silent
+    number: int = 0
 
-    def run(self, observer: Observer, note: Note) -> dict[str, Any]:
-        """Train from where the run is to its end. Gives the record in training.json."""
-        request = self.plan.request
-        settings = self.plan.settings(self.seed)
+    def __post_init__(self) -> None:
+        self.seed = self.plan.seeds[self.number]
+        folder = self.plan.directory
+        self.path = inside(folder, f"seed-{self.seed}") if self.plan.several else folder
+
+    def run(self) -> dict[str, Any]:
+        """Train from the newest checkpoint to the end. Return the record in training.json."""
+        plan, world = self.plan, self.world
+        settings = plan.settings(self.seed)
         if available():
-            observer = Observers([observer, TensorBoard(self.path / FOLDER, note)])
+            board = TensorBoard(self.path / FOLDER, self.note)
+            self.observer = Observers([self.observer, board])
         with ExitStack() as stack:
-            enter = opened(
-                self.path,
-                settings,
-                fresh=request.fresh,
-                override=request.override,
-                allow_changed=request.allow_changed,
-                note=note,
-            )
-            directory, differences = self.world.on_first(lambda: stack.enter_context(enter))
+            enter = opened(self.path, settings, plan.request, self.note)
+            directory, differences = world.on_first(lambda: stack.enter_context(enter))
+            observer = self.observer
             checkpoints = Checkpoints(
                 directory.checkpoints, observer.notice, lambda path: observer.saved(path, path.name)
             )
-            found: list[Snapshot | None] = []  # stays on rank 0, which alone needs to read the disk
-            position = self.world.on_first(lambda: _newest(checkpoints, found))
+            found: list[Snapshot] = []  # stays on rank 0, which alone needs to read the disk
+            position = world.on_first(lambda: _newest(checkpoints, found))
             if position is not None:
-                note(f"resuming from {checkpoints.folder}: {self._where(position)}")
-            if self.world.first:
+                self.note(f"resuming from {checkpoints.folder}: {self._where(position)}")
+            if world.first:
                 for line in differences:
-                    note(f"overridden: {line}")
-                _tell_changes(directory, self.plan, self.world, note)
-            self.world.on_first(lambda: self._refuse_another_network(differences, found))
-            if self.world.first:
-                directory.write_run(settings, facts(self.plan, self.world), differences)
-            return self._phases(
-                directory, checkpoints, position, found[0] if found else None, observer, note
-            )
+                    self.note(f"overridden: {line}")
+                self._tell_changes(directory)
+            world.on_first(lambda: self._refuse_another_network(differences, found))
+            if world.first:
+                directory.write_run(settings, facts(plan, world), differences)
+            return self._phases(directory, checkpoints, position, found)
 
     def _phases(
         self,
         directory: RunDirectory,
         checkpoints: Checkpoints,
         position: Position | None,
-        snapshot: Snapshot | None,
-        observer: Observer,
-        note: Note,
+        found: list[Snapshot],
     ) -> dict[str, Any]:
-        """Each phase has its own T and so its own model; weights go from one to the next."""
-        plan, world = self.plan, self.world
         finished: dict[str, Mapping[str, Tensor]] = {}
         history: list[dict[str, Any]] = []
         record: dict[str, Any] = {}
-        for index, phase in enumerate(plan.recipe.phases):
+        for index, phase in enumerate(self.plan.recipe.phases):
             if position is not None and index < position.phase:
                 continue
             resumed = position is not None and index == position.phase
-            model, matched = self.model(phase)
+            start = None
             if phase.start is not None and not resumed:
-                weights = self._end_of(phase.start, finished, checkpoints)
-                set_tensors(model, weights, f"phase `{phase.start}`")
-            compiled = with_steps(plan.compiled, phase)
-            results = Results(self, directory, compiled, phase, matched, note)
-            if world.first and not directory.has_results:
-                results.write_model()
-
-            unwritten: list[object] = []
-
-            def keep(
-                fitted: Fitted, results: Results = results, unwritten: list[object] = unwritten
-            ) -> None:
-                try:
-                    results.write(fitted)
-                except OSError as error:
-                    if unwritten:  # a disk that is full stays so: once is enough
-                        return
-                    last = fitted.history[-1]
-                    unwritten.append(last)
-                    observer.notice(
-                        f"the weights of {last['phase']} {last['epoch']} were not written: "
-                        f"{explain_os_error(error, 'free some space; the run continues')}; those of "
-                        "before stay"
-                    )
-
-            fitted = fit(
-                model,
-                plan.data,
-                phase,
-                self.settings(index),
-                observer=observer,
-                world=world,
-                checkpoints=checkpoints if world.first else None,
-                resume=snapshot if resumed else None,
-                earlier=history,
-                epoch_done=keep,
-                stop=self.stop,
-                teachers=teachers_of(phase, plan.backend),
-            )
+                start = self._end_of(phase.start, finished, checkpoints)
+            resume = found[0] if resumed and found else None
+            fitted = self._train(index, directory, checkpoints, start, resume, history)
             history, finished[phase.name] = fitted.history, fitted.weights
-            record = self.record(fitted)
-            if world.first:
-                results.write(fitted)
+            record = self._record(fitted)
         return record
 
-    def _refuse_another_network(
-        self, differences: list[str], found: Sequence[Snapshot | None]
-    ) -> None:
-        """Raise CheckpointError where what is overridden has made it one, before it is written."""
+    def _train(
+        self,
+        index: int,
+        directory: RunDirectory,
+        checkpoints: Checkpoints,
+        start: Mapping[str, Tensor] | None,
+        resume: Snapshot | None,
+        history: list[dict[str, Any]],
+    ) -> Fitted:
+        """Train a phase. It has a T and so a model of its own, which begins with ``start``.
+
+        The network's files are written with the first weights of the phase, so that those of an
+        earlier phase never are beside the network of this one, which has another T.
+        """
+        plan, first, phase = self.plan, self.world.first, self.plan.recipe.phases[index]
+        model, matched = self.model(phase)
+        if start is not None:
+            set_tensors(model, start, f"phase `{phase.start}`")
+        model_written = failed = False
+
+        def write_model() -> None:
+            nonlocal model_written
+            chosen = plan.policies[phase.name]
+            memory = None if chosen.policy == "none" else chosen.as_dict()
+            network = with_steps(plan.compiled, phase)
+            directory.write_model(
+                network, seed=self.seed, init=matched, memory=memory, note=self.note
+            )
+            model_written = True
+
+        def write(fitted: Fitted) -> None:
+            if not model_written:
+                write_model()
+            directory.write_results(fitted.weights, self._record(fitted))
+
+        def keep(fitted: Fitted) -> None:
+            nonlocal failed
+            try:
+                write(fitted)
+            except OSError as error:
+                if not failed:  # a disk that is full stays so: once is enough
+                    last = fitted.history[-1]
+                    reason = explain_os_error(error, "free some space; the run continues")
+                    self.observer.notice(
+                        f"the weights of {last['phase']} {last['epoch']} were not written: {reason}; "
+                        "the earlier ones stay"
+                    )
+                failed = True
+
+        if first and not directory.has_results:
+            write_model()
+        fitted = fit(
+            model,
+            plan.data,
+            phase,
+            self.settings(index),
+            observer=self.observer,
+            world=self.world,
+            checkpoints=checkpoints if first else None,
+            resume=resume,
+            earlier=history,
+            epoch_done=keep,
+            stop=self.stop,
+            teachers=teachers_of(phase, plan.backend),
+        )
+        if first:
+            write(fitted)
+        return fitted
+
+    def _refuse_another_network(self, differences: list[str], found: list[Snapshot]) -> None:
+        """Raise CheckpointError if an overridden setting changes the network, before it is written."""
         for snapshot in found:
-            if differences and snapshot is not None:
+            if differences:
                 model, _ = self.model(self.plan.recipe.phases[snapshot.position.phase])
                 check_tensors(model, snapshot.tensors["model"], "the checkpoint")
 
     def model(self, phase: Phase) -> tuple[Model, str | None]:
-        """The phase's network with its first weights, and what was matched of those given."""
+        """Return the phase's network with its first weights, and what was matched of given ones."""
         plan, request = self.plan, self.plan.request
         model, matched = initialise(
             with_steps(plan.compiled, phase).graph,
@@ -259,7 +275,7 @@ class Trial:
     def _end_of(
         self, phase: str, finished: Mapping[str, Mapping[str, Tensor]], checkpoints: Checkpoints
     ) -> Mapping[str, Tensor]:
-        """The weights that an earlier phase has ended with."""
+        """Return the last weights of an earlier phase."""
         if phase in finished:
             return finished[phase]
         read: dict[str, Mapping[str, Tensor]] = {}
@@ -272,7 +288,7 @@ class Trial:
         return self.world.tensors_from_first(read.get(phase, {}))
 
     def settings(self, index: int) -> RunSettings:
-        """How the phase of this number is run."""
+        """Return the settings of the phase of this number that are not part of the recipe."""
         recipe, request = self.plan.recipe, self.plan.request
         return RunSettings(
             seed=self.seed,
@@ -291,8 +307,8 @@ class Trial:
             channels_last=request.channels_last,
         )
 
-    def record(self, fitted: Fitted) -> dict[str, Any]:
-        """What stands in training.json."""
+    def _record(self, fitted: Fitted) -> dict[str, Any]:
+        """Return the contents of training.json."""
         plan, epochs = self.plan, fitted.history
         return {
             "data": plan.request.data,
@@ -318,54 +334,25 @@ class Trial:
             return "the run is complete (--fresh trains anew)"
         return f"phase {phase.name}, {position.epoch} whole epochs, {position.step} steps"
 
-
-@dataclass
-class Results:
-    """What a phase leaves in its run's directory: a network and its weights, written together.
-
-    The network's files wait for the first weights of the phase, so that those of an earlier phase
-    do not come to stand beside the network of this one, which has another T.
-    """
-
-    trial: Trial
-    directory: RunDirectory
-    compiled: CompiledNetwork
-    phase: Phase
-    init: str | None
-    note: Note
-    _written: bool = False
-
-    def write(self, fitted: Fitted) -> None:
-        if not self._written:
-            self.write_model()
-        self.directory.write_results(fitted.weights, self.trial.record(fitted))
-
-    def write_model(self) -> None:
-        chosen = self.trial.plan.policies[self.phase.name]
-        memory = None if chosen.policy == "none" else chosen.as_dict()
-        self.directory.write_model(
-            self.compiled, seed=self.trial.seed, init=self.init, memory=memory, note=self.note
-        )
-        self._written = True
+    def _tell_changes(self, directory: RunDirectory) -> None:
+        """Note changes of versions or the machine, which may change the numbers and are no settings."""
+        if directory.known is None:
+            return
+        before: Mapping[str, Any] = directory.known.get("facts", {})
+        now = facts(self.plan, self.world)
+        for key, what in MACHINE.items():
+            if key in before and before[key] != now[key]:
+                self.note(
+                    f"the run continues with {what} {now[key]}, and had {before[key]}: from here on "
+                    "its numbers are not those of an uninterrupted run"
+                )
 
 
-def _newest(checkpoints: Checkpoints, found: list[Snapshot | None]) -> Position | None:
-    """Read the newest checkpoint into ``found``; where it stands."""
+def _newest(checkpoints: Checkpoints, found: list[Snapshot]) -> Position | None:
+    """Read the newest checkpoint into ``found`` and return its position."""
     checkpoints.sweep()
     snapshot = checkpoints.latest()
+    if snapshot is None:
+        return None
     found.append(snapshot)
-    return None if snapshot is None else snapshot.position
-
-
-def _tell_changes(directory: RunDirectory, plan: TrainingPlan, world: World, note: Note) -> None:
-    """Note what has changed around a run that may change its numbers, and is no setting."""
-    if directory.known is None:
-        return
-    before: Mapping[str, Any] = directory.known.get("facts", {})
-    now = facts(plan, world)
-    for key, what in MACHINE.items():
-        if key in before and before[key] != now[key]:
-            note(
-                f"the run continues with {what} {now[key]}, and had {before[key]}: from here on its "
-                "numbers are not those of a run left alone"
-            )
+    return snapshot.position
