@@ -26,15 +26,6 @@ def weights_of(graph: Graph, node: Node) -> int:
     return 0 if node.id in graph.shares else sum(map(prod, weights(graph, node).values()))
 
 
-def buffer_bytes_of(graph: Graph, node: Node) -> int:
-    """Bytes of a node's running means and variances, those of another apart."""
-    return 0 if node.id in graph.shares else _buffers(graph, node)
-
-
-def _buffers(graph: Graph, node: Node) -> int:
-    return OPS[node.op].buffers(node.attrs, operands(graph, node), Context.of(graph))
-
-
 def same_kinds(graph: Graph, node: Node) -> bool:
     """Whether a layer takes values of the same kinds at all places where its weights are."""
     if not graph.shares:
@@ -46,10 +37,11 @@ def same_kinds(graph: Graph, node: Node) -> bool:
 
 
 def has_own_state(graph: Graph, node: Node) -> bool:
-    """Whether two such nodes differ though all about them is the same: weights, random draws,
-    what training passes leave behind."""
+    """Return True if two such nodes may differ although all else is equal: because of weights,
+    random numbers, or what training passes leave behind."""
     row = OPS[node.op]
-    return row.random or bool(weights(graph, node)) or bool(_buffers(graph, node))
+    learnt = node.op == "neuron" and graph.program(node).learnables
+    return row.random or row.time == "constant" or bool(learnt or weights(graph, node))
 
 
 def same_for_all(graph: Graph) -> frozenset[int]:

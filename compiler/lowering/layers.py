@@ -209,7 +209,7 @@ class LayerCalls(NamedValues):
         if isinstance(made, v.Invalid):
             return made
         new = (self.nodes[id] for id in range(first, len(self.nodes)))
-        own = tuple(node.id for node in new if self._weights(node) or self._buffers(node))
+        own = tuple(node.id for node in new if self._weights(node) or self._is_stateful(node))
         owners = self.made_once.setdefault(part, own)
         if owners is own:
             return made
@@ -246,8 +246,11 @@ class LayerCalls(NamedValues):
     def _weights(self, node: Node) -> dict[str, tuple[int, ...]]:
         return OPS[node.op].weights(node.attrs, *self._operands_of(node))
 
-    def _buffers(self, node: Node) -> int:
-        return OPS[node.op].buffers(node.attrs, *self._operands_of(node))
+    def _is_stateful(self, node: Node) -> bool:
+        """Return True for scheduled numbers of neurons, and what training passes leave behind."""
+        if node.op == "neuron":
+            return bool(self.neurons[str(node.attrs["neuron"])].learnables)
+        return OPS[node.op].time == "constant"
 
     def _operands_of(self, node: Node) -> tuple[tuple[NodeValue, ...], Context]:
         values = tuple(self.nodes[i].value for i in node.inputs)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from danetc.compiler.ir.graph import Attribute, Node, Shape
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter, text
-from danetc.compiler.ir.ops.scheduled import scheduled
+from danetc.compiler.ir.ops.row import scheduled
 from danetc.compiler.ir.ops.unknown import AnyShape
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import SPECIAL, Env, Want, rounded

@@ -13,10 +13,8 @@ from danetc.compiler.ir.ops import (
     axes,
     functions,
     joins,
-    learnt,
     norms,
     pooling,
-    statistics,
     time,
     weighted,
 )
@@ -42,9 +40,7 @@ _FAMILIES = (
     pooling,
     axes,
     functions,
-    statistics,
     time,
-    learnt,
 )
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}

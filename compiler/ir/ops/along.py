@@ -6,10 +6,10 @@ from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import weighted as onnx
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Op,
@@ -18,11 +18,12 @@ from danetc.compiler.ir.ops.row import (
     Steps,
     TorchFunction,
     TorchModule,
+    at_start,
     integer,
+    is_scheduled,
     whole,
     word,
 )
-from danetc.compiler.ir.ops.scheduled import at_start, is_scheduled
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import constant
 
@@ -362,7 +363,6 @@ ROWS = (
             Parameter("masked", float, "how far the window hides other steps, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),
         public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
-        buffers=lambda attrs, values, context: 4 * is_scheduled(attrs["masked"]),
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
         linear=True, start=_zero_without_bias, label=_time_linear_label,
         onnx=onnx.linear_over_time,
@@ -375,7 +375,7 @@ ROWS = (
             word("over", "the axis: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
-        linear=True, start=starts.zero,
+        linear=True, start=forms.zero,
         label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad,
         example="pad(1)",
     ),

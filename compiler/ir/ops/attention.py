@@ -12,7 +12,7 @@ from math import prod
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.onnx import attention as onnx
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,

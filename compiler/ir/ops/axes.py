@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing, ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import axes as onnx
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
     Context,
@@ -218,28 +218,28 @@ ROWS = (
     Op(
         "sum_over", "sum over an axis", shapes.reduced, _summed,
         axis_function("sum_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=starts.zero, label=_label("Σ"), onnx=onnx.reduced("ReduceSum"),
+        start=forms.zero, label=_label("Σ"), onnx=onnx.reduced("ReduceSum"),
     ),
     Op(
         "mean_over", "mean over an axis", shapes.reduced, _averaged,
         axis_function("mean_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=starts.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"),
+        start=forms.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"),
     ),
     Op(
         "max_over", "the greatest over an axis", shapes.reduced, kinds.kept,
         axis_function("max_over", "over", "groups"), _OVER_AXIS, public=False,
-        start=starts.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"),
+        start=forms.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"),
     ),
     Op(
         "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
         ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
-        ahead=lambda attrs: True, linear=True, start=starts.zero, label=_over_time("Σ"),
+        ahead=lambda attrs: True, linear=True, start=forms.zero, label=_over_time("Σ"),
         onnx=general.over_time("ReduceSum"),
     ),
     Op(
         "max_over_time", "the greatest of the time steps", shapes.same, kinds.kept,
         ours("max_over_time", steps=False), public=False, time="reduces",
-        ahead=lambda attrs: True, start=starts.unchanged, label=_over_time("max"),
+        ahead=lambda attrs: True, start=forms.unchanged, label=_over_time("max"),
         onnx=general.over_time("ReduceMax"),
     ),
     Op(
@@ -248,47 +248,47 @@ ROWS = (
             word("a", "one axis", words=(*shapes.AXES, "time")),
             word("b", "the other", words=(*shapes.AXES, "time")),
         ),
-        chosen=_swap_chosen, linear=True, start=starts.unchanged,
+        chosen=_swap_chosen, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
         example="swap(channels, rows)",
     ),
     Op(
         "steps_as_axis", "the time steps side by side, as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("steps_as_axis"), _TIMED, public=False, time="reduces", whole_run=True,
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
         label=_swap_label, onnx=onnx.steps_as_axis,
     ),
     Op(
         "axis_as_steps", "an axis as time steps", _with_extent(lambda attrs: 1),
         kinds.kept, _with_time("axis_as_steps"), _TIMED, public=False, time="creates",
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
         label=_swap_label, onnx=onnx.axis_as_steps,
     ),
     Op(
         "swap_with_time", "time and an axis change places", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("swap_with_time"), _TIMED, public=False, time="mixes",
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
         label=_swap_label, onnx=onnx.swap_with_time,
     ),
     Op(
         "repeat_channels", "each channel several times", _upsampled, kinds.kept,
         axis_function("repeat_channels", "scale"),
         (integer("scale", "how many times each channel stands there", high=2**16),),
-        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
+        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels,
     ),
     Op(
         "slice", "channels of a value, from one to another", _sliced, kinds.kept,
         axis_function("slice_channels", "first", "last"),
         (integer("first", "the first channel", low=0), integer("last", "the last channel", low=0)),
-        public=False, linear=True, start=starts.unchanged,
+        public=False, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
     ),
     Op(
         "shuffle", "channel shuffle: a channel of each group in turn", _shuffled, kinds.kept,
         axis_function("shuffle", "groups"),
         (integer("groups", "groups that the channels are taken from in turn"),),
-        linear=True, start=starts.unchanged,
+        linear=True, start=forms.unchanged,
         same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle,
         example="shuffle(2)", source="Zhang et al., CVPR 2018",
@@ -301,14 +301,14 @@ ROWS = (
             integer("rows", "rows of the result", 1),
             integer("columns", "columns of the result", 1),
         ),
-        linear=True, start=starts.unchanged,
+        linear=True, start=forms.unchanged,
         label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
         onnx=onnx.reshape, example="reshape(8, 256)",
     ),
     Op(
         "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,
         lambda attrs, values, value, context: TorchFunction(f"{_MODULE}.as_map", layout="any"),
-        public=False, same=lambda attrs: True, linear=True, start=starts.unchanged,
+        public=False, same=lambda attrs: True, linear=True, start=forms.unchanged,
         onnx=onnx.as_map,
     ),
 )  # fmt: skip

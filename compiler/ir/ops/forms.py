@@ -1,4 +1,4 @@
-"""What operations become in a model, where several have that form alike."""
+"""Rules that several rows of the table have in common."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ START = Parameter(
     None,
     words=tuple(FIRST_WEIGHTS),
 )
+
+
+# -- what is given where the input is one number everywhere --------------------------------------------
+
+
+def unchanged(attrs: Attrs, x: float) -> float:
+    return x
+
+
+def zero(attrs: Attrs, x: float) -> float | None:
+    """0 of 0; of other numbers it depends on the place, or on data."""
+    return 0.0 if x == 0.0 else None
+
+
+# -- what operations become in a model --------------------------------------------------------------
 
 
 def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:

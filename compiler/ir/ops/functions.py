@@ -1,19 +1,30 @@
-"""Rows of the table: functions of real values."""
+"""Rows of the table: functions of real values, and numbers that are trained by themselves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from danetc.compiler.ir.graph import Shape, Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
-from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import functions as onnx
+from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    Parameter,
+    TorchFunction,
+    TorchModule,
+    integer,
+    shown,
+    whole,
+    word,
+)
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
 
 
@@ -42,6 +53,41 @@ def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
 def _above_zero(attrs: Attrs, values: Values) -> Kind:
     """The part of the range that is not below 0."""
     return Kind.of(ranges.larger(values[0].kind.range, ranges.constant(0.0)))
+
+
+BOUNDS = ("above", "below")
+
+
+def _learnt_shape(attrs: Attrs, values: Values) -> Shape:
+    if attrs["height"] is None:
+        return (whole(attrs, "channels"),)
+    return (whole(attrs, "channels"), whole(attrs, "height"), whole(attrs, "width"))
+
+
+def _is_bounded(attrs: Attrs) -> bool:
+    return any(attrs[name] is not None for name in BOUNDS)
+
+
+def _learnt_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    shape = _learnt_shape(attrs, values)
+    name = "weight_raw" if _is_bounded(attrs) else "weight"
+    return {name: (context.steps, *shape) if attrs["per_step"] else shape}
+
+
+def _learnt(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    bounds = {name: number(attrs, name) for name in BOUNDS if attrs[name] is not None}
+    kwargs: dict[str, Attribute] = {"steps": context.steps} if attrs["per_step"] else {}
+    raw = Learn(number(attrs, "init"), bounds.get("above"), bounds.get("below")).raw
+    target = "danetc.runtime.layers.learnt.Learnt"
+    return TorchModule(target, (raw, *value.shape), {**kwargs, **bounds}, "seq")
+
+
+def _learnt_label(attrs: Attrs) -> tuple[str, str]:
+    size = [attrs[name] for name in ("channels", "height", "width") if attrs[name] is not None]
+    each = "×".join(map(str, size)) if size.count(1) < len(size) else ""
+    return f"learn {shown(attrs['init'])}", " ".join(
+        [each] * bool(each) + ["per step"] * bool(attrs["per_step"])
+    )
 
 
 ROWS = (
@@ -99,5 +145,20 @@ ROWS = (
         _softmax_over_time, public=False, time="mixes", ahead=lambda attrs: True,
         label=lambda attrs: ("softmax over T", ""),
         onnx=onnx.softmax_over_time,
+    ),
+    Op(
+        "parameter", "numbers that are trained by themselves", _learnt_shape, kinds.analog, _learnt,
+        (
+            Parameter("init", float, "the number that they start at"),
+            integer("channels", "channels of what they join, or 1"),
+            integer("height", "its height, or 1; none of a vector", None),
+            integer("width", "its width, or 1; none of a vector", None),
+            Parameter("per_step", bool, "whether each time step has its own", False),
+            Parameter("above", float, "what they stay above", None),
+            Parameter("below", float, "what they stay below", None),
+        ),
+        public=False, operands=(0, 0), for_samples=False, weights=_learnt_weights,
+        constant=lambda attrs: number(attrs, "init"), label=_learnt_label,
+        onnx=onnx.parameter,
     ),
 )  # fmt: skip

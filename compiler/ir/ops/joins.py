@@ -8,8 +8,8 @@ from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.onnx import joins as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
 from danetc.dsl import ranges
 

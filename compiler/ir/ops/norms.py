@@ -1,4 +1,4 @@
-"""Rows of the table: norms."""
+"""Rows of the table: norms, and means that training passes leave behind."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import norms as onnx
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Op,
@@ -23,9 +23,6 @@ from danetc.compiler.ir.ops.row import (
 )
 
 _INIT = Parameter("init", float, "what its weights start at", 1.0, 0.0, 1e3)
-_NUMBER = 4
-_COUNTER = 8
-"""Bytes of a number (float32), and of the count of batches (int64)."""
 
 
 def _affine(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -41,11 +38,6 @@ def _batch_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, 
 
 def _tebn_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     return {**_affine(attrs, values, context), "scale": (context.steps,)}
-
-
-def _statistics(attrs: Attrs, values: Values, context: Context) -> int:
-    steps = context.steps if attrs.get("per_step") else 1
-    return 2 * _NUMBER * values[0].shape[0] * steps + _COUNTER
 
 
 def _all_steps(attrs: Attrs) -> bool:
@@ -167,7 +159,7 @@ def _bordered(attrs: Attrs, values: Values) -> Shape:
 
 
 def _zero_inside(attrs: Attrs, x: float) -> float | None:
-    return starts.zero(attrs, x) if not attrs["pad"] else None
+    return forms.zero(attrs, x) if not attrs["pad"] else None
 
 
 def _batch_with(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -199,13 +191,30 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
     )
 
 
+def _of_groups(attrs: Attrs, values: Values) -> Shape:
+    """A number for each group of channels, with rows and columns of 1 where its input is a map."""
+    shape, groups = values[0].shape, whole(attrs, "groups")
+    if shape[0] % groups:
+        raise OpError(
+            f"running_mean: {groups} groups do not divide the {shape[0]} channels",
+            "choose groups that divide the channels",
+        )
+    return (groups, *[1] * (len(shape) - 1))
+
+
+def _running_mean(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (attrs["groups"], attrs["momentum"])
+    target = "danetc.runtime.layers.norm.RunningMean"
+    return TorchModule(target, args, {"rank": len(value.shape)}, layout="seq")
+
+
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N together, or per step", _batch_shape, kinds.analog, _batch_module,
         (_INIT, _PER_STEP, _STATISTICS, *(replace(item, sugar=True) for item in _WITH)),
         stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         all_steps=_all_steps,
-        buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
+        linear=True, constant=_silent, start=forms.zero, label=_label("BN"),
         nir="norm", onnx=onnx.batchnorm,
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
@@ -213,13 +222,13 @@ ROWS = (
         "batchnorm_with", "batch norm with another eps, without a bias or with a border",
         _bordered, kinds.analog, _batch_with, (_INIT, _PER_STEP, *_WITH),
         public=False, weights=_weights_with, norm="channel", affine=_is_plain, all_steps=_all_steps,
-        buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
+        linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
         nir="norm", onnx=onnx.batchnorm_with,
     ),
     Op(
         "tebn", "batch norm over T and N together, times a learnt factor for each time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
         time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
-        buffers=_statistics, constant=_silent, start=starts.zero,
+        constant=_silent, start=forms.zero,
         label=_label("TEBN"),
         onnx=onnx.tebn,
         example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
@@ -227,14 +236,14 @@ ROWS = (
     Op(
         "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
         (integer("groups", "groups of channels that are normed together", 32), _INIT),
-        weights=_affine, norm="group", constant=_silent, start=starts.zero,
+        weights=_affine, norm="group", constant=_silent, start=forms.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         onnx=onnx.groupnorm,
         example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
     Op(
         "layernorm", "norm of the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
-        (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=starts.zero,
+        (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=forms.zero,
         label=lambda attrs: ("LN", ""),
         onnx=onnx.layernorm,
         example="conv(16) -> layernorm", source="Ba et al., 2016",
@@ -244,5 +253,17 @@ ROWS = (
         (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
         example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",
+    ),
+    Op(
+        "running_mean", "mean of each group of channels, averaged over training passes, without gradient",
+        _of_groups, kinds.analog, _running_mean,
+        (
+            integer("groups", "groups of channels that have a mean of their own", 1),
+            Parameter("momentum", float, "the share of a pass in the running mean", 0.1, 0.0, 1.0),
+        ),
+        time="constant", gradient=False,
+        label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
+        onnx=onnx.running_mean,
+        example="a - (a -> running_mean)",
     ),
 )  # fmt: skip

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.onnx import pooling as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Op,
@@ -103,7 +103,7 @@ ROWS = (
         "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"),
         _window("half of a kernel of odd size, else 0"),
         complete=_complete_max,
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=forms.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         onnx=onnx.pooling("MaxPool"),
         example="maxpool(3, stride = 2)",
@@ -112,7 +112,7 @@ ROWS = (
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
         pooling("torch.nn.AvgPool2d"), _window("0"),
         complete=_complete, bare="global_avgpool",
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=forms.zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         nir="avgpool", onnx=onnx.pooling("AveragePool", count_include_pad=1),
@@ -121,7 +121,7 @@ ROWS = (
     Op(
         "global_avgpool", "the average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
-        public=False, same_shape=True, linear=True, start=starts.zero,
+        public=False, same_shape=True, linear=True, start=forms.zero,
         label=lambda attrs: ("avgpool", ""),
         nir="avgpool", onnx=general.operator("GlobalAveragePool"),
     ),
@@ -141,7 +141,7 @@ ROWS = (
             Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, onnx=onnx.upsample,
+        start=forms.unchanged, onnx=onnx.upsample,
         example="upsample(2)",
     ),
     Op(
@@ -150,7 +150,7 @@ ROWS = (
             integer("height", "rows of the output"), integer("width", "columns of the output"),
             Parameter("bilinear", bool, "whether a pixel is of four, or the nearest one", False),
         ),
-        public=False, same_shape=True, linear=True, start=starts.unchanged,
+        public=False, same_shape=True, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
         onnx=onnx.resize,
     ),
@@ -161,11 +161,11 @@ ROWS = (
         ),
         (integer("scale", "how many times as high and wide", 2, high=2**12),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize,
+        start=forms.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize,
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
-        same=lambda attrs: True, linear=True, start=starts.unchanged,
+        same=lambda attrs: True, linear=True, start=forms.unchanged,
         nir="flatten", onnx=general.operator("Flatten", axis=1),
         example="flatten",
     ),

@@ -220,8 +220,6 @@ class Op:
     """A norm, of each channel or of groups of them; its weight starts at ``init``."""
     affine: Callable[[Attrs], bool] = lambda attrs: False
     """A norm that is one factor and one offset a channel where nothing is trained."""
-    buffers: Callable[[Attrs, Values, Context], int] = lambda attrs, values, context: 0
-    """Bytes of what it holds beside weights: running means and variances."""
     fused: Emit | None = None
     """What it becomes under the fused backend, where that is another and the row says it."""
     onnx: OnnxForm | None = None
@@ -367,3 +365,23 @@ def integer(
 def shown(value: Attribute) -> str:
     """An attribute as pictures show it."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# -- numbers that a recipe may change while a network trains: ``scheduled(1.0)`` -------------------
+
+
+def scheduled(start: float) -> str:
+    """Return the attribute of a scheduled number: text with the number that it starts at."""
+    return f"scheduled {start!r}"
+
+
+def is_scheduled(value: Attribute) -> bool:
+    """Return True for the attribute of a scheduled number."""
+    return isinstance(value, str) and value.startswith("scheduled ")
+
+
+def at_start(value: Attribute) -> float:
+    """Return a number, or the one that a scheduled number starts at."""
+    number = value.partition(" ")[2] if isinstance(value, str) else value
+    assert number is not None
+    return float(number)

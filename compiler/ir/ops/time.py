@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.onnx import time as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
 
 
@@ -55,7 +55,7 @@ ROWS = (
     Op(
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
-        numbers=lambda x: x[0], start=starts.unchanged,
+        numbers=lambda x: x[0], start=forms.unchanged,
         nir="same", onnx=general.repeat,
     ),
     # regularisation: analog in training, so analog here
@@ -67,7 +67,7 @@ ROWS = (
             Parameter("per", str, "`sample`: what is dropped is so at all steps", None, words=("sample",), sugar=True),
         ),
         stands_for=_dropout_per,
-        random=True, training=True, same=_never, linear=True, start=starts.unchanged,
+        random=True, training=True, same=_never, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
@@ -75,7 +75,7 @@ ROWS = (
     Op(
         "dropout_per_sample", "drops the same numbers of a sample at all its steps", shapes.same, kinds.analog,
         _sample_dropout, (_DROPPED,),
-        public=False, random=True, training=True, same=_never, linear=True, start=starts.unchanged,
+        public=False, random=True, training=True, same=_never, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
         nir="same", onnx=general.same,
     ),
@@ -83,7 +83,7 @@ ROWS = (
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         random=True, drops_samples=True, training=True, same=_never, linear=True,
-        start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
+        start=forms.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
         example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
@@ -101,7 +101,7 @@ ROWS = (
     ),
     Op(
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
-        ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
+        ours("mean_over_time", steps=False), time="reduces", linear=True, start=forms.unchanged,
         label=lambda attrs: ("mean over T", ""),
         nir="mean", onnx=general.over_time("ReduceMean"),
         example="mean_over_time",

@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.along import MASKED, conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import weighted as onnx
+from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
 from danetc.dsl.syntax.words import AXES
 
@@ -79,10 +79,6 @@ def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str,
     return {item.parameter: item.shape(sample, context.steps) for item in trained}
 
 
-def _neuron_buffers(attrs: Attrs, values: Values, context: Context) -> int:
-    return 4 * sum(bool(item.scheduled) for item in context.neuron(attrs).learnables)
-
-
 def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     program = context.neuron(attrs)
     size: Shape = () if all(item.is_scalar for item in program.learnables) else value.shape
@@ -144,7 +140,7 @@ ROWS = (
     ),
     Op(
         "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,
-        public=False, time="neuron", weights=_neuron_weights, buffers=_neuron_buffers,
+        public=False, time="neuron", weights=_neuron_weights,
         label=lambda attrs: (str(attrs["neuron"]), ""),
         nir="neuron",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.ops.scheduled import is_scheduled
+from danetc.compiler.ir.ops.row import is_scheduled
 from danetc.compiler.warnings import warnings_of_network
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.program import SURROGATE

@@ -1,0 +1,462 @@
+"""Forms of operations as operators of ONNX, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops import shapes
+from danetc.compiler.ir.ops.kinds import Values, number
+from danetc.compiler.ir.ops.onnx.general import (
+    Form,
+    OnnxWriter,
+    Site,
+    pair,
+    repeat,
+    reshaped,
+    window,
+)
+from danetc.compiler.ir.ops.row import at_start, is_scheduled, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from danetc.compiler.ir.ops.onnx.general import np
+
+# -- axes ---------------------------------------------------------------------------------------------
+
+
+def as_map(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node("Unsqueeze", x[0], to.ints(2, 3))
+
+
+def reduced(name: str) -> Form:
+    """A reduction over an axis, which keeps one entry; of channels one for each group."""
+
+    def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+        if at.attrs["over"] != "channels":
+            axes = {"rows": [2], "columns": [3], "pixels": [2, 3]}[str(at.attrs["over"])]
+            return to.node(name, x[0], to.ints(*axes), keepdims=1)
+        channels, *rest = at.shape
+        groups = whole(at.attrs, "groups")
+        split = reshaped(to, x[0], groups, channels // groups, *rest)
+        return to.node(name, split, to.ints(2), keepdims=0)
+
+    return form
+
+
+def axis_of(at: Site, name: str) -> int:
+    """An axis of a sample, of [B, ...]."""
+    return 1 + shapes.AXES.index(str(at.attrs[name]))
+
+
+def _exchanged(rank: int, a: int, b: int) -> list[int]:
+    perm = [*range(rank)]
+    perm[a], perm[b] = perm[b], perm[a]
+    return perm
+
+
+def swap(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node(
+        "Transpose", x[0], perm=_exchanged(at.rank + 1, axis_of(at, "a"), axis_of(at, "b"))
+    )
+
+
+def steps_as_axis(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    axis = axis_of(at, "axis")
+    y = to.node("Squeeze", to.as_steps(x[0], at.shape), to.ints(axis + 1))
+    rest = [*range(1, at.rank + 1)]
+    return to.node("Transpose", y, perm=[*rest[:axis], 0, *rest[axis:]])
+
+
+def axis_as_steps(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    axis = axis_of(at, "axis")
+    rest = [i for i in range(at.rank + 1) if i != axis]
+    y = to.node("Transpose", x[0], perm=[axis, *rest])
+    return to.as_batch(to.node("Unsqueeze", y, to.ints(axis + 1)), at.value.shape)
+
+
+def swap_with_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    perm = _exchanged(at.rank + 2, 0, axis_of(at, "axis") + 1)
+    y = to.node("Transpose", to.as_steps(x[0], at.shape), perm=perm)
+    return to.as_batch(y, at.value.shape)
+
+
+def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return reshaped(to, x[0], *at.value.shape)
+
+
+def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    channels, *rest = at.shape
+    y = to.node("Unsqueeze", x[0], to.ints(2))
+    y = to.node("Expand", y, to.ints(1, channels, whole(at.attrs, "scale"), *rest))
+    return reshaped(to, y, *at.value.shape)
+
+
+def slice_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    first, last = whole(at.attrs, "first"), whole(at.attrs, "last")
+    return to.node("Slice", x[0], to.ints(first), to.ints(last + 1), to.ints(1))
+
+
+def shuffle(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    groups = whole(at.attrs, "groups")
+    channels, *rest = at.shape
+    y = reshaped(to, x[0], groups, channels // groups, *rest)
+    y = to.node("Transpose", y, perm=_exchanged(at.rank + 2, 1, 2))
+    return reshaped(to, y, *at.shape)
+
+
+# -- softmax ------------------------------------------------------------------------------------------
+
+
+def softmax(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node("Softmax", x[0], axis=axis_of(at, "over"))
+
+
+def softmax_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    y = to.node("Softmax", to.as_steps(x[0], at.shape), axis=0)
+    return to.as_batch(y, at.shape)
+
+
+# -- joins --------------------------------------------------------------------------------------------
+
+
+def affine(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    factor, offset = number(at.attrs, "factor"), number(at.attrs, "offset")
+    if factor == -1 and offset:
+        return to.node("Sub", to.array(offset), x[0])
+    y = x[0] if factor == 1 else to.node("Mul", x[0], to.array(factor))
+    return to.node("Add", y, to.array(offset)) if offset or factor == 1 else y
+
+
+def beside(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """Side by side in a new last dimension."""
+    size = np.broadcast_shapes(*(value.shape for value in at.values))
+    parts = []
+    for each, value in zip(_alike(to, x), at.values, strict=True):
+        whole_map = each if value.shape == size else to.node("Expand", each, to.ints(1, *size))
+        parts.append(to.node("Unsqueeze", whole_map, to.ints(-1)))
+    return to.node("Concat", *parts, axis=-1)
+
+
+def concat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node("Concat", *_alike(to, x), axis=1)
+
+
+def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
+    """All with as many samples."""
+    last = reduce(lambda a, b: to.like(b, a), x)
+    return [to.like(each, last) for each in x]
+
+
+# -- parameters ---------------------------------------------------------------------------------------
+
+
+def parameter(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """[1, ...], or [T, ...] where each step has its own."""
+    above, below = at.attrs["above"], at.attrs["below"]
+    value = to.stored("weight" if above is None and below is None else "weight_raw")
+    value = value if at.attrs["per_step"] else value[None]
+    y = to.array(value)
+    if at.attrs["per_step"] and to.step:
+        y = to.node("Gather", y, to.step, axis=0)
+    if above is not None and below is not None:
+        span = number(at.attrs, "below") - number(at.attrs, "above")
+        y = to.node("Mul", to.array(span), to.node("Sigmoid", y))
+        return to.node("Add", to.array(number(at.attrs, "above")), y)
+    if above is not None:
+        return to.node("Add", to.array(number(at.attrs, "above")), to.node("Softplus", y))
+    if below is not None:
+        return to.node("Sub", to.array(number(at.attrs, "below")), to.node("Softplus", y))
+    return y
+
+
+# -- norms --------------------------------------------------------------------------------------------
+
+
+def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
+    bias = to.weight("bias") if at.attrs.get("bias", True) else _zeros(to, at)
+    statistics = (to.weight(name) for name in ("running_mean", "running_var"))
+    weight = to.weight("weight")
+    return to.node("BatchNormalization", x, weight, bias, *statistics, epsilon=_epsilon(at))
+
+
+def _epsilon(at: Site) -> float:
+    return number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
+
+
+def _zeros(to: OnnxWriter, at: Site) -> str:
+    return to.array(np.zeros(at.shape[0]))
+
+
+def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    if not at.attrs.get("per_step"):
+        return _batch_norm(to, at, x[0])
+    weight, mean, variance = (
+        to.stored(name).astype(np.float64) for name in ("weight", "running_mean", "running_var")
+    )
+    bias = to.stored("bias").astype(np.float64) if at.attrs.get("bias", True) else 0.0
+    scale = weight / np.sqrt(variance + _epsilon(at))
+    factors, offsets = (_of_steps(to, at, each) for each in (scale, bias - mean * scale))
+    y = x[0] if to.step else to.as_steps(repeat(to, at, x), at.shape)
+    y = to.node("Add", to.node("Mul", y, factors), offsets)
+    return y if to.step else to.as_batch(y, at.value.shape)
+
+
+def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
+    """[T, ...] along with [T, N, C, ...]; of one step, its own along with [N, C, ...]."""
+    lead = values.reshape(len(values), 1, *values.shape[1:], *[1] * (at.rank + 1 - values.ndim))
+    if not to.step:
+        return to.array(lead)
+    return to.node("Gather", to.array(lead[:, 0]), to.step, axis=0)
+
+
+def batchnorm_with(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """With a border of what the norm makes of 0, put around by adding it."""
+    y = batchnorm(to, at, x)
+    border = whole(at.attrs, "pad")
+    if not border:
+        return y
+    scale = to.stored("weight") / np.sqrt(to.stored("running_var") + number(at.attrs, "eps"))
+    bias = to.stored("bias") if at.attrs["bias"] else 0.0
+    value = (bias - to.stored("running_mean") * scale).reshape(1, -1, 1, 1)
+    edge = np.ones((1, 1, *at.value.shape[1:]))
+    edge[..., border:-border, border:-border] = 0
+    padded = to.node("Pad", y, to.ints(*[border] * 4), "", to.ints(2, 3))
+    return to.node("Add", padded, to.node("Mul", to.array(value), to.array(edge)))
+
+
+def tebn(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    y = _batch_norm(to, at, repeat(to, at, x))
+    factors = _of_steps(to, at, to.stored("scale"))
+    if to.step:
+        return to.node("Mul", y, factors)
+    y = to.node("Mul", to.as_steps(y, at.value.shape), factors)
+    return to.as_batch(y, at.value.shape)
+
+
+def groupnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    y = x[0] if at.rank > 1 else to.node("Unsqueeze", x[0], to.ints(2))
+    y = to.node(
+        "GroupNormalization", y, to.weight("weight"), to.weight("bias"),
+        num_groups=whole(at.attrs, "groups"), epsilon=1e-5,
+    )  # fmt: skip
+    return y if at.rank > 1 else to.node("Squeeze", y, to.ints(2))
+
+
+def layernorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    y = to.node("Transpose", x[0], perm=[0, 2, 3, 1]) if at.rank > 1 else x[0]
+    y = to.node(
+        "LayerNormalization", y, to.weight("weight"), to.weight("bias"),
+        axis=-1, epsilon=number(at.attrs, "eps"),
+    )  # fmt: skip
+    return to.node("Transpose", y, perm=[0, 3, 1, 2]) if at.rank > 1 else y
+
+
+def running_mean(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.array(to.stored("mean").reshape(1, -1, *[1] * (at.rank - 1)))
+
+
+# -- pooling and sizes --------------------------------------------------------------------------------
+
+
+def pooling(name: str, **attributes: Any) -> Form:
+    def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+        return to.node(name, x[0], **window(at), **attributes)
+
+    return form
+
+
+def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """To the height and width of the result: the nearest pixel from the upper left, or of four."""
+    _, height, width = at.value.shape
+    ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}  # fmt: skip
+    if at.attrs.get("bilinear", "height" not in at.attrs):
+        ways = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return to.node("Resize", x[0], "", "", to.ints(height, width), axes=[2, 3], **ways)
+
+
+def upsample(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    nearest = Site({**at.attrs, "bilinear": False}, at.values, at.value, at.context)
+    return resize(to, nearest, x)
+
+
+# -- time ---------------------------------------------------------------------------------------------
+
+
+def delay(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    count = whole(at.attrs, "steps")
+    if to.step:
+        known = to.before("past", at.shape, count)
+        if count == 1:
+            to.remember("past", x[0])
+            return known
+        now = to.node("Unsqueeze", x[0], to.ints(0))
+        later = to.node("Slice", known, to.ints(1), to.ints(count), to.ints(0))
+        to.remember("past", to.node("Concat", later, now, axis=0))
+        return to.node("Squeeze", to.node("Slice", known, to.ints(0), to.ints(1), to.ints(0)), to.ints(0))  # fmt: skip
+    y = to.node("Pad", to.as_steps(x[0], at.shape), to.ints(count, 0), "", to.ints(0))
+    y = to.node("Slice", y, to.ints(0), to.ints(-count), to.ints(0))
+    return to.as_batch(y, at.shape)
+
+
+def poisson(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    rate = repeat(to, at, x)
+    drawn = to.node("RandomUniformLike", rate, high=1.0, low=0.0)
+    return to.node("Cast", to.node("Less", drawn, rate), to=10 if to.half else 1)
+
+
+def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """A spike at the step that the input says."""
+    within = to.node("Clip", x[0], to.array(0.0), to.array(1.0))
+    delayed = to.node("Mul", to.node("Log", within), to.array(-number(at.attrs, "tau")))
+    when, kind = to.node("Floor", delayed), 10 if to.half else 1
+    if to.step:
+        return to.node("Cast", to.node("Equal", when, to.node("Cast", to.step, to=kind)), to=kind)
+    if at.values[0].varies:
+        when = to.as_steps(when, at.shape)
+    ends = [to.node("Squeeze", each, to.ints(0)) for each in (to.ints(0), to.length(), to.ints(1))]
+    steps = to.node("Cast", to.node("Range", *ends), to=kind)
+    steps = to.node("Reshape", steps, to.ints(-1, *[1] * (at.rank + 1)))
+    y = to.node("Cast", to.node("Equal", when, steps), to=kind)
+    return to.as_batch(y, at.value.shape)
+
+
+# -- layers of weights --------------------------------------------------------------------------------
+
+
+def _with_bias(to: OnnxWriter, at: Site) -> list[str]:
+    return [to.weight("weight"), *([to.weight("bias")] if at.attrs["bias"] else [])]
+
+
+def conv(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node(
+        "Conv", x[0], *_with_bias(to, at), **window(at),
+        dilations=pair(at, "dilation", 1), group=whole(at.attrs, "groups"),
+    )  # fmt: skip
+
+
+def conv_transposed(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node(
+        "ConvTranspose", x[0], *_with_bias(to, at), **window(at),
+        output_padding=pair(at, "output_padding", 0), group=whole(at.attrs, "groups"),
+    )  # fmt: skip
+
+
+def linear(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return to.node("Gemm", x[0], *_with_bias(to, at), transB=1)
+
+
+def conv_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """A convolution of [N, C, T, pixels]; of one step, of that and those before."""
+    before, after = (whole(at.attrs, name) for name in ("before", "after"))
+    weight = np.expand_dims(to.stored("weight"), -1)
+    bias = [to.weight("bias")] if at.attrs["bias"] else []
+    steps = _seen(to, at, x[0], before) if to.step else to.as_steps(x[0], at.shape)
+    turned = to.node("Transpose", steps, perm=[1, 2, 0, *range(3, at.rank + 2)])
+    y = to.node(
+        "Conv", to.node("Reshape", turned, to.ints(0, 0, 0, -1)), to.array(weight), *bias,
+        kernel_shape=[whole(at.attrs, "kernel"), 1],
+        pads=[0, 0, 0, 0] if to.step else [before, 0, after, 0],
+        dilations=[whole(at.attrs, "dilation"), 1], group=whole(at.attrs, "groups"),
+    )  # fmt: skip
+    y = to.node("Transpose", y, perm=[2, 0, 1, 3])
+    return to.node("Reshape", y, to.ints(-1, *at.value.shape))
+
+
+def _seen(to: OnnxWriter, at: Site, x: str, past: int) -> str:
+    """This step and ``past`` before it, [past + 1, N, ...]; they are remembered."""
+    now = to.node("Unsqueeze", x, to.ints(0))
+    if not past:
+        return now
+    known = to.before("past", at.shape, past)
+    known = to.node("Unsqueeze", known, to.ints(0)) if past == 1 else known
+    seen = to.node("Concat", known, now, axis=0)
+    if past == 1:
+        to.remember("past", x)
+    else:
+        to.remember("past", to.node("Slice", seen, to.ints(1), to.ints(past + 1), to.ints(0)))
+    return seen
+
+
+def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """The steps as rows of a matrix."""
+    steps, window = whole(at.attrs, "steps"), at.attrs["window"]
+    weight = to.stored("weight")
+    if window is not None:
+        assert isinstance(window, int)
+        masked = at.attrs["masked"]
+        share = float(to.stored("masked")) if is_scheduled(masked) else at_start(masked)
+        inside = np.triu(np.tril(np.ones_like(weight)), 1 - window)
+        weight = (share * inside + (1 - share)) * weight
+    if to.step:
+        assert isinstance(window, int)  # else it looks ahead
+        rows = np.zeros((steps, window), weight.dtype)
+        for t in range(steps):
+            first = max(0, t + 1 - window)
+            rows[t, window - (t + 1 - first) :] = weight[t, first : t + 1]
+        matrix = to.node("Gather", to.array(rows), to.step, axis=0)
+        seen = _seen(to, at, x[0], window - 1)
+    else:
+        matrix, seen = to.array(weight), to.as_steps(x[0], at.shape)
+    y = to.node("MatMul", matrix, to.node("Flatten", seen, axis=1))
+    if at.attrs["bias"]:
+        bias = to.array(to.stored("bias").reshape(-1, 1))
+        y = to.node("Add", y, to.node("Gather", bias, to.step, axis=0) if to.step else bias)
+    return to.node("Reshape", y, to.ints(-1, *at.value.shape))
+
+
+def pad(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    before, after = whole(at.attrs, "before"), whole(at.attrs, "after")
+    axes = [axis for name, axis in (("rows", 2), ("columns", 3)) if at.attrs["over"] in (name, "pixels")]  # fmt: skip
+    ends = to.ints(*[before] * len(axes), *[after] * len(axes))
+    return to.node("Pad", x[0], ends, "", to.ints(*axes))
+
+
+# -- products of attention ----------------------------------------------------------------------------
+
+
+def _tokens(to: OnnxWriter, x: str, shape: Shape, heads: int) -> str:
+    """A map as [B, heads, channels of a head, pixels]."""
+    return reshaped(to, x, heads, shape[0] // heads, shape[1] * shape[2])
+
+
+def _turned(to: OnnxWriter, x: str) -> str:
+    return to.node("Transpose", x, perm=[0, 1, 3, 2])
+
+
+def scores(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return _scored(to, x, at.values, whole(at.attrs, "heads"))
+
+
+def _scored(to: OnnxWriter, x: Sequence[str], values: Values, heads: int) -> str:
+    q, k = (_tokens(to, each, of.shape, heads) for each, of in zip(x[:2], values[:2], strict=True))
+    return to.node("MatMul", _turned(to, q), k)
+
+
+def mix(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return _mixed(to, at, x[0], x[1], at.values[1].shape, at.values[0].shape[0])
+
+
+def _mixed(to: OnnxWriter, at: Site, a: str, v: str, shape: Shape, heads: int) -> str:
+    y = to.node("MatMul", _tokens(to, v, shape, heads), _turned(to, a))
+    return reshaped(to, y, *at.value.shape)
+
+
+def keys_first(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    heads = whole(at.attrs, "heads")
+    q, k, v = (_tokens(to, x[i], at.values[i].shape, heads) for i in range(3))
+    memory = to.node("MatMul", v, _turned(to, k))
+    return reshaped(to, to.node("MatMul", memory, q), *at.value.shape)
+
+
+def band(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    _, rows, columns = at.shape
+    ahead = np.arange(columns) - np.arange(rows)[:, None]
+    before, after = at.attrs["before"], at.attrs["after"]
+    first = -rows if before is None else -whole(at.attrs, "before")
+    last = columns if after is None else whole(at.attrs, "after")
+    inside = to.node("Cast", to.array((ahead >= first) & (ahead <= last)), to=9)
+    return to.node("Where", inside, x[0], to.array(number(at.attrs, "outside")))
