@@ -80,7 +80,8 @@ class Result:
 
     def __str__(self) -> str:
         if self.found is None:
-            return "FAILED" if self.failed else "-"
+            all_differ = "random samples" in self.refused
+            return "FAILED" if self.failed else "(100)" if all_differ else "-"
         differ = self.found.samples - self.found.agreeing
         return f"{self.found.largest:.0e}" + (f" ({differ})" if differ else "")
 
