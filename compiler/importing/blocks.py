@@ -1,22 +1,19 @@
-"""A part of a network as a block of weights inside of a connection."""
+"""Parts of a network as blocks of weights inside of connections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from danetc.compiler.importing.layers import Dialect, call_with
-from danetc.compiler.importing.neurons import Unwritten
-from danetc.compiler.importing.spine import Region, SingleStep
-from danetc.compiler.importing.trees import call, constant, flow
+from danetc.compiler.importing.expressions import Unwritten, call, constant, flow
+from danetc.compiler.importing.flows import Region
+from danetc.compiler.importing.layers import JOINS, Dialect
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
-from danetc.dsl.syntax import tree as s
 
-Steps = tuple[s.Expr, ...]
-CONV = s.Name("conv")
-JOINED = frozenset({"add", "sub", "mul", "affine", "maximum", "minimum"})
+Steps = tuple[str, ...]
 
 
 @record(slots=False)
@@ -33,53 +30,50 @@ class Weights:
 
 @record(slots=False)
 class WrittenConnection:
-    """A connection as text. What no block has shown so far is None: ``projection`` where no shape
-    changes, ``identity`` where every one does."""
+    """A connection as text, which joins a branch and a shortcut as ``out``, then takes the steps ``after``.
+
+    ``projection`` is None if no block has shown it, as all keep their shape; ``identity`` if all change
+    it.
+    """
 
     each: Steps
     last: Steps
-    projection: Steps | None
-    identity: Steps | None
-    out: s.Expr
+    projection: Steps | None = None
+    identity: Steps | None = ()
+    out: str = "branch"
     after: Steps = ()
 
     def merged(self, other: WrittenConnection) -> WrittenConnection | None:
-        """One that both are, where there is one."""
-        same = replace(self, projection=None, identity=None, last=())
-        if same != replace(other, projection=None, identity=None, last=()):
-            return None
-        if self.last != other.last:
-            return None
-        projection, identity = self.projection, self.identity
-        if None not in (projection, other.projection) and projection != other.projection:
-            return None
-        if None not in (identity, other.identity) and identity != other.identity:
-            return None
-        return replace(
-            self,
-            projection=other.projection if projection is None else projection,
-            identity=other.identity if identity is None else identity,
-        )
+        """Return the connection that both may be, or None."""
+        ways: dict[str, Any] = {}
+        for name in ("projection", "identity"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is not None and theirs is not None and mine != theirs:
+                return None
+            ways[name] = theirs if mine is None else mine
+        merged = replace(self, **ways)
+        return merged if merged == replace(other, **ways) else None
 
     @property
     def joins(self) -> bool:
-        return self.out != s.Name("branch")
+        return self.out != "branch"
 
-    def declaration(self, name: str) -> s.Declaration:
-        lines = [s.Define("each", None, flow(*self.each))]
+    def declaration(self, name: str) -> str:
+        lines = {"each": self.each}
         if self.last != self.each:
-            lines.append(s.Define("last", None, flow(*self.last)))
+            lines["last"] = self.last
         if self.projection is not None and self.joins:
-            lines.append(s.Define("projection", None, flow(*self.projection)))
+            lines["projection"] = self.projection
         if self.identity and self.joins:
-            lines.append(s.Define("identity", None, flow(*self.identity)))
-        lines.append(s.Define("out", None, flow(self.out, *self.after)))
-        return s.Declaration("connection", name, (), None, tuple(lines))
+            lines["identity"] = self.identity
+        lines["out"] = (self.out, *self.after)
+        body = "; ".join(f"{key} = {flow(*steps)}" for key, steps in lines.items())
+        return f"connection {name} {{ {body} }}"
 
 
 @record(slots=False)
 class FoundBlock:
-    """A block: its weights, at which of them its stride is (None where it has none), its wiring."""
+    """A block: its weights, its stride and which of the weights has it (None without one), its wiring."""
 
     weights: tuple[Weights, ...]
     stride: int
@@ -90,184 +84,147 @@ class FoundBlock:
 
 
 def weights_of(node: Node) -> Weights:
-    names = ("width", "kernel", "padding", "groups", "bias", "dilation")
-    return Weights(**{name: node.attrs[name] for name in names})  # type: ignore[arg-type]
+    return Weights(**{name: node.attrs[name] for name in Weights.__annotations__})  # type: ignore[arg-type]
 
 
 def strides_of(nodes: Sequence[Node]) -> tuple[int, int | None] | None:
-    """The stride of a block and which of its convolutions has it; None where several have one."""
-    strided = [number for number, node in enumerate(nodes) if node.attrs["stride"] != 1]
-    if len(strided) > 1:
-        return None
+    """Return the stride of convolutions and which of them has it; None if several have one."""
+    strided = {place: int(str(n.attrs["stride"])) for place, n in enumerate(nodes) if n.attrs["stride"] != 1}  # fmt: skip
     if not strided:
         return 1, None
-    stride = nodes[strided[0]].attrs["stride"]
-    assert isinstance(stride, int)
-    return stride, strided[0]
+    ((place, stride), *others) = strided.items()
+    return None if others else (stride, place)
+
+
+def plain_block(dialect: Dialect, nodes: Sequence[Node], entry: int) -> FoundBlock | None:
+    """Return the block of convolutions and steps in sequence, or None if they are none."""
+    convs = [node for node in nodes if node.op == "conv"]
+    strides = strides_of(convs) if convs else None
+    if strides is None or any(n.op != "conv" and OPS[n.op].weighted for n in nodes):
+        return None
+    wired = _around(dialect, nodes)
+    if wired is None:
+        return None
+    return FoundBlock(
+        tuple(map(weights_of, convs)), *strides, WrittenConnection(*wired), entry, nodes[-1].id
+    )
 
 
 def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
-    """A region as a branch and a shortcut that are joined, or None where it is something else."""
+    """Return the block of a region that joins a branch and a shortcut, or None if it is none."""
     graph = dialect.graph
-    if any(id in graph.carries or id in graph.shares for id in region.nodes):
+    if not graph.shares.keys().isdisjoint(region.nodes):
         return None
-    found = _join(dialect, region)
-    if found is None:
+    ends = _leaves(graph, region, graph.users(), region.exit)
+    if len(ends) != 2:
         return None
-    out, ends = found
-    ways = [_chain(graph, region, end) for end in ends]
-    if any(way is None for way in ways):
+    ways = [_way(graph, region, end) for end in ends]
+    chains = [(way, end) for way, end in zip(ways, ends, strict=True) if way is not None]
+    if len(chains) < 2 or {node.id for node in chains[0][0]}.intersection(
+        n.id for n in chains[1][0]
+    ):
         return None
-    chains = [way for way in ways if way is not None]
-    covered = sum(map(len, chains))
-    shared = {node.id for chain in chains for node in chain}
-    if covered != len(shared):
-        return None
-    branch, shortcut = sorted(chains, key=_weight, reverse=True)
-    if ends[chains.index(branch)] == ends[1]:
-        names = {ends[1]: s.Name("branch"), ends[0]: s.Name("shortcut")}
-    else:
-        names = {ends[0]: s.Name("branch"), ends[1]: s.Name("shortcut")}
-    convs = [node for node in branch if OPS[node.op].weighted]
-    strides = strides_of(convs) if all(node.op == "conv" for node in convs) and convs else None
-    if strides is None:
-        return None
+    (branch, branch_end), (shortcut, shortcut_end) = sorted(chains, key=_weight, reverse=True)
     try:
-        wired = around(dialect, branch)
-        way = _shortcut(dialect, shortcut, strides[0], convs[-1])
+        block = plain_block(dialect, branch, region.entry) if branch else None
+        way = None if block is None else _shortcut(dialect, shortcut, block)
     except Unwritten:
         return None
-    if wired is None or way is None:
+    if block is None or way is None:
         return None
     changes = graph[region.entry].value.shape != graph[region.exit].value.shape
-    wiring = WrittenConnection(
-        *wired, way if changes else None, None if changes else way, out(names)
+    names = {branch_end: "branch", shortcut_end: "shortcut"}
+    wiring = replace(
+        block.wiring,
+        projection=way if changes else None,
+        identity=None if changes else way,
+        out=_joined(dialect, region.exit, names),
     )
-    weights = tuple(map(weights_of, convs))
-    return FoundBlock(weights, *strides, wiring, region.entry, region.exit)
+    return replace(block, wiring=wiring, exit=region.exit)
 
 
-def plain_block(dialect: Dialect, steps: Sequence[SingleStep], entry: int) -> FoundBlock | None:
-    """One convolution and what follows it, with no shortcut."""
-    nodes = [step.node for step in steps]
-    strides = strides_of(nodes[:1])
-    wired = around(dialect, nodes)
-    if strides is None or wired is None:
-        return None
-    wiring = WrittenConnection(*wired, None, (), s.Name("branch"))
-    return FoundBlock((weights_of(nodes[0]),), *strides, wiring, entry, nodes[-1].id)
+def _weight(chain: tuple[Sequence[Node], int]) -> tuple[int, int, int]:
+    """Return how surely a way is the branch: by its layers of weights, their kernels, its length."""
+    weighted = [node for node in chain[0] if OPS[node.op].weighted]
+    return len(weighted), sum(int(str(n.attrs.get("kernel", 1))) for n in weighted), len(chain[0])
 
 
-def _weight(chain: Sequence[Node]) -> tuple[int, int, int]:
-    """How surely a way is the branch: by its layers of weights, their kernels, its operations."""
-    weighted = [node for node in chain if OPS[node.op].weighted]
-    kernels = (node.attrs.get("kernel", 1) for node in weighted)
-    return len(weighted), sum(size for size in kernels if isinstance(size, int)), len(chain)
+def _leaves(graph: Graph, region: Region, users: Mapping[int, Sequence[int]], id: int) -> list[int]:
+    """Return the values that the joins at the end of a region read."""
+    shared = id != region.exit and len(users[id]) > 1
+    if id not in region.nodes or shared or graph[id].op not in JOINS - {"concat", "div"}:
+        return [id]
+    return [leaf for i in graph[id].inputs for leaf in _leaves(graph, region, users, i)]
 
 
-Join = Callable[[Mapping[int, s.Expr]], s.Expr]
+def _joined(dialect: Dialect, id: int, names: dict[int, str]) -> str:
+    """Write the joins at the end of a region; the branch comes first in sums and products."""
+    if id in names:
+        return names[id]
+    node = dialect.graph[id]
+    operands = [_joined(dialect, i, names) for i in node.inputs]
+    if node.op in {"add", "mul"}:
+        operands.sort(key="shortcut".__eq__)
+    return dialect.value(node, operands)
 
 
-def _join(dialect: Dialect, region: Region) -> tuple[Join, list[int]] | None:
-    """The join at the end of a region: how it is written of its two values, and these."""
-    graph, nodes = dialect.graph, set(region.nodes)
-    users = dict.fromkeys(nodes, 0)
-    for id in nodes:
-        for i in graph[id].inputs:
-            if i in users:
-                users[i] += 1
-    inner: list[int] = []
-    leaves: list[int] = []
-    waiting = [region.exit]
-    while waiting:
-        id = waiting.pop()
-        is_join = id in nodes and graph[id].op in JOINED
-        if is_join and (id == region.exit or users[id] == 1):
-            inner.append(id)
-            waiting += reversed(graph[id].inputs)
-        elif id not in leaves:
-            leaves.append(id)
-        else:
-            return None
-    if len(leaves) != 2 or any(graph[id].op == "parameter" for id in leaves):
-        return None
-
-    def out(names: Mapping[int, s.Expr]) -> s.Expr:
-        values = dict(names)
-        for id in sorted(inner, key=region.nodes.index):
-            node = graph[id]
-            operands = [values[i] for i in node.inputs]
-            if node.op in {"add", "mul"} and len(operands) == 2:
-                operands.sort(key=lambda item: item == s.Name("shortcut"))
-            found = dialect.join(node, operands)
-            assert found is not None
-            values[id] = found
-        return values[region.exit]
-
-    return out, leaves
-
-
-def _chain(graph: Graph, region: Region, end: int) -> list[Node] | None:
-    """The operations from a region's entry to a value, one after the other."""
+def _way(graph: Graph, region: Region, end: int) -> list[Node] | None:
+    """Return the operations in sequence from a region's entry to a value."""
     found: list[Node] = []
-    inside = set(region.nodes)
     id = end
     while id != region.entry:
         node = graph[id]
-        if id not in inside or len(node.inputs) != 1 or node.op in JOINED:
+        if id not in region.nodes or len(node.inputs) != 1 or node.op in JOINS:
             return None
         found.append(node)
         id = node.inputs[0]
     return found[::-1]
 
 
-def around(dialect: Dialect, branch: Sequence[Node]) -> tuple[Steps, Steps] | None:
-    """``each`` and ``last`` of a branch, or None where its convolutions stand in several ways."""
-    parts: list[list[s.Expr]] = [[]]
+def _around(dialect: Dialect, branch: Sequence[Node]) -> tuple[Steps, Steps] | None:
+    """Return ``each`` and ``last`` of a branch; None if they differ between its convolutions."""
+    parts: list[list[str]] = [[]]
     for node in branch:
-        if OPS[node.op].weighted:
+        if node.op == "conv":
             parts.append([])
         else:
-            parts[-1].append(dialect.call(node))
-    before = parts[0]
+            parts[-1].append(dialect.step(node))
+    before, *behind = parts
     around: list[Steps] = []
-    for number, part in enumerate(parts[1:], 1):
-        last = number == len(parts) - 1
-        cut = len(part) if last else len(part) - len(before)
-        if cut < 0 or (not last and part[cut:] != before):
+    for part in behind[:-1]:
+        cut = len(part) - len(before)
+        if cut < 0 or part[cut:] != before:
             return None
-        around.append((*before, CONV, *part[:cut]))
-    each, last_one = around[0], around[-1]
-    return (each, last_one) if all(item == each for item in around[:-1]) else None
+        around.append((*before, "conv", *part[:cut]))
+    last = (*before, "conv", *behind[-1])
+    each = around[0] if around else last
+    return (each, last) if all(item == each for item in around) else None
 
 
-def _shortcut(dialect: Dialect, chain: Sequence[Node], stride: int, last: Node) -> Steps | None:
-    """A shortcut as the text of a projection: its `conv` is 1x1 with the block's stride and width."""
-    steps: list[s.Expr] = []
+def _shortcut(dialect: Dialect, chain: Sequence[Node], block: FoundBlock) -> Steps | None:
+    """Write a shortcut as a projection, whose `conv` is 1x1 and has the block's stride and width."""
+    steps: list[str] = []
     for node in chain:
         if node.op == "conv":
-            if node.attrs["width"] != last.attrs["width"]:
+            here = weights_of(node)
+            usual = {"kernel": 1, "stride": block.stride, "groups": 1, "bias": False, "dilation": 1}
+            usual["padding"] = here.dilation * (here.kernel // 2)
+            if here.width != block.weights[-1].width:
                 return None
-            fitting = {
-                "kernel": 1, "stride": stride, "groups": 1, "bias": False, "dilation": 1, "init": None,
-            }  # fmt: skip
-            given = {name: value for name, value in node.attrs.items() if name in fitting}
-            kernel, dilation = given["kernel"], given["dilation"]
-            assert isinstance(kernel, int)
-            assert isinstance(dilation, int)
-            changed = {name: constant(v) for name, v in given.items() if v != fitting[name]}
-            if node.attrs["padding"] != dilation * (kernel // 2):
-                changed["padding"] = constant(node.attrs["padding"])
+            changed = {
+                name: constant(node.attrs[name])
+                for name in usual
+                if node.attrs[name] != usual[name]
+            }
             steps.append(call("conv", **changed))
         elif OPS[node.op].weighted:
             return None
-        elif OPS[node.op].window is not None and node.attrs.get("kernel") == stride > 1:
-            more = {"stride": constant(node.attrs["stride"])}
-            if node.attrs["stride"] == stride:
-                more = {}
+        elif OPS[node.op].window is not None and node.attrs.get("kernel") == block.stride > 1:
             if node.attrs.get("padding"):
                 return None
-            steps.append(call_with(node.op, {"kernel": s.Name("stride"), **more}))
+            stride = node.attrs["stride"]
+            more = {} if stride == block.stride else {"stride": constant(stride)}
+            steps.append(call(node.op, "stride", **more))
         else:
-            steps.append(dialect.call(node))
+            steps.append(dialect.step(node))
     return tuple(steps)

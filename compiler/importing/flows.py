@@ -1,97 +1,198 @@
-"""Any part of a network as dataflow: definitions of what is read several times, and one value."""
+"""Parts of a network as dataflow: values that are read several times have names."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from danetc.compiler.importing.layers import Dialect
-from danetc.compiler.importing.neurons import Unwritten
-from danetc.compiler.importing.trees import call, constant, flow
-from danetc.compiler.ir.graph import Graph, Node
-from danetc.dsl.syntax import tree as s
+from danetc.compiler.importing.expressions import Unwritten, call, flow
+from danetc.compiler.importing.layers import JOINS, Dialect
+from danetc.compiler.ir.graph import Graph, Node, unique
+from danetc.dsl.record import record
+from danetc.dsl.syntax.layout import INDENT, WIDTH
 
-RESERVED = frozenset({"in", "out"})
+Define = tuple[str, str]
+"""A name and its expression."""
 
 
-def passes_value(graph: Graph, node: Node, users: Iterable[Node]) -> bool:
-    """Whether the language says a node by itself: an image at each time step, a map as a vector."""
-    if node.op in {"repeat", "as_map"}:
-        return True
-    return (
-        node.op == "flatten"
-        and bool(readers := [*users])
-        and all(user.op == "linear" for user in readers)
-    )
+def is_implied(node: Node, readers: Iterable[Node]) -> bool:
+    """Return True if the language needs no word for a node: it repeats an image at each time step, or
+    flattens a map that only linear layers read."""
+    if node.op == "flatten":
+        users = [*readers]
+        return bool(users) and all(user.op == "linear" for user in users)
+    return node.op == "repeat"
 
 
 def dataflow(
-    dialect: Dialect, nodes: Iterable[int], given: Mapping[int, s.Expr], results: Iterable[int]
-) -> tuple[list[s.Define], dict[int, s.Expr]]:
-    """Nodes as definitions and the expressions of ``results``; ``given`` are values by their names.
+    dialect: Dialect, nodes: Iterable[int], given: Mapping[int, str], result: int
+) -> list[Define]:
+    """Write nodes as definitions, the last of ``out``; ``given`` are names of values.
 
-    Raises Unwritten, also where a loop over time, or a place of shared weights, lies outside.
+    Raises Unwritten, also if shared weights have a place outside.
     """
     graph = dialect.graph
-    wanted = [id for id in nodes if id not in given and graph[id].op != "beside"]
-    inside = set(wanted)
-    looped = _carried(graph, inside)
-    layers, lines = _shared(dialect, inside)
+    wanted = [id for id in nodes if id not in given]
+    layers, lines = _shared(dialect, {*wanted})
     users: dict[int, list[Node]] = {id: [] for id in [*given, *wanted]}
     for id in wanted:
-        for i in dialect.operands(graph[id]):
+        for i in graph[id].inputs:
             if i in users:
                 users[i].append(graph[id])
-    ends = Counter(results)
-    values: dict[int, s.Expr] = dict(given)
-    count = len(looped)
+    values = dict(given)
+    count = 0
     for id in wanted:
         node = graph[id]
-        if id in graph.carries:
-            late = call("delay", constant(node.attrs["steps"]))
-            value = flow(s.Name(looped[graph.carries[id]]), late)
-        elif node.inputs and passes_value(graph, node, users[id]) and id not in looped:
+        if node.inputs and is_implied(node, users[id]):
             values[id] = values[node.inputs[0]]
             continue
-        else:
-            operands = [values[i] for i in dialect.operands(node)]
-            joined = dialect.join(node, operands)
-            if joined is None:
-                joined = flow(operands[0], layers[id] if id in layers else dialect.call(node))
-            value = joined
-        if (known := looped.get(id)) is not None or len(users[id]) + ends[id] > 1:
-            count += known is None
-            name = known or f"v{count}"
-            lines.append(s.Define(name, None, value))
-            value = s.Name(name)
-        values[id] = value
-    return lines, {id: values[id] for id in ends}
+        operands = [values[i] for i in node.inputs]
+        values[id] = (
+            flow(operands[0], layers[id]) if id in layers else dialect.value(node, operands)
+        )
+        if len(users[id]) + (id == result) > 1:
+            count += 1
+            lines.append((f"v{count}", values[id]))
+            values[id] = f"v{count}"
+    return [*lines, ("out", values[result])]
 
 
-def _carried(graph: Graph, inside: Container[int]) -> dict[int, str]:
-    """Names of what loops carry from one step to the next."""
-    found: dict[int, str] = {}
-    for id, source in graph.carries.items():
-        if (id in inside) != (source in inside):
-            raise Unwritten("a loop over time that is not inside of one part")
-        if id in inside and source not in found:
-            found[source] = f"v{len(found) + 1}"
-    return found
-
-
-def _shared(dialect: Dialect, inside: Container[int]) -> tuple[dict[int, s.Expr], list[s.Define]]:
-    """Layers at several places by the nodes of these, and their definitions."""
+def _shared(dialect: Dialect, inside: set[int]) -> tuple[dict[int, str], list[Define]]:
+    """Return the names of layers at several places by the nodes of these, and their definitions."""
     places: dict[int, list[int]] = {}
     for id, owner in dialect.graph.shares.items():
         places.setdefault(owner, [owner]).append(id)
-    found: dict[int, s.Expr] = {}
-    lines: list[s.Define] = []
-    for owner, all_ in places.items():
-        within = [id for id in all_ if id in inside]
-        if within and len(within) < len(all_):
+    found: dict[int, str] = {}
+    lines: list[Define] = []
+    for owner, ids in places.items():
+        within = inside.intersection(ids)
+        if within and len(within) < len(ids):
             raise Unwritten("weights at several places that are not inside of one part")
         if within:
             name = f"f{len(lines) + 1}"
-            lines.append(s.Define(name, None, call("shared", dialect.call(dialect.graph[owner]))))
-            found |= dict.fromkeys(within, s.Name(name))
+            lines.append((name, call("shared", dialect.step(dialect.graph[owner]))))
+            found |= dict.fromkeys(within, name)
     return found, lines
+
+
+# -- the chain of a network ------------------------------------------------------------------------
+
+
+@record(slots=False)
+class Region:
+    """Nodes between two values: computed from ``entry`` alone, and read through ``exit``, the last."""
+
+    entry: int
+    nodes: tuple[int, ...]
+
+    @property
+    def exit(self) -> int:
+        return self.nodes[-1]
+
+
+Part = Node | Region
+"""A step of a network, or a region."""
+
+
+def chain_of(graph: Graph, source: int, target: int) -> list[Part]:
+    """Cut a network at each value that all paths from ``source`` to ``target`` go through."""
+    wanted = graph.behind([target]) - graph.behind([source])
+    order = [source, *(id for id in graph.nodes if id in wanted)]
+    place = {id: number for number, id in enumerate(order)}
+    last = {i: place[id] for id in order[1:] for i in graph[id].inputs}
+    cuts, furthest = [], 0
+    for number, id in enumerate(order):
+        if furthest <= number:
+            cuts.append(number)
+        furthest = max(furthest, last.get(id, 0))
+    parts: list[Part] = []
+    for a, b in itertools.pairwise(cuts):
+        node = graph[order[b]]
+        alone = b == a + 1 and len(node.inputs) == 1 and node.op not in JOINS
+        parts.append(node if alone else Region(order[a], (*order[a + 1 : b + 1],)))
+    return parts
+
+
+# -- parts that wire themselves --------------------------------------------------------------------
+
+_NUMBER = re.compile(r"(?<![\w.])(?:(\w+) = |(conv|linear)\()?(\d+\.?\d*(?:e[-+]?\d+)?)")
+
+
+def literal_blocks(
+    dialect: Dialect, regions: Sequence[Region], name_of: Callable[[str], str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return a call for each region, and the declarations of the blocks by name. Raises Unwritten.
+
+    Regions that differ only in numbers are one block, whose parameters are these.
+    """
+    bodies = []
+    for region in regions:
+        lines = dataflow(dialect, region.nodes, {region.entry: "in"}, region.exit)
+        bodies.append("; ".join(f"{name} = {value}" for name, value in lines))
+    kinds: dict[str, list[int]] = {}
+    for place, body in enumerate(bodies):
+        kinds.setdefault(_NUMBER.sub("#", body), []).append(place)
+    calls, declared = [""] * len(regions), dict[str, str]()
+    for number, members in enumerate(kinds.values(), 1):
+        name = name_of(f"part{number if number > 1 else ''}")
+        found = [[*_NUMBER.finditer(bodies[place])] for place in members]
+        columns = [tuple(item[3] for item in column) for column in zip(*found, strict=True)]
+        params: dict[tuple[str, ...], str] = {}
+        for column, first in zip(columns, found[0], strict=True):
+            if len({*column}) > 1 and column not in params:
+                role = first[1] or ("width" if first[2] else "size")
+                params[column] = unique(role, [*params.values()].__contains__)
+        numbers = iter(columns)
+
+        def filled(match: re.Match[str]) -> str:
+            return match[0].removesuffix(match[3]) + params.get(next(numbers), match[3])  # noqa: B023
+
+        body = _NUMBER.sub(filled, bodies[members[0]])
+        declared[name] = f"block {call(name, *params.values())} {{ {body} }}"
+        for row, place in enumerate(members):
+            calls[place] = call(name, *(column[row] for column in params))
+    return calls, declared
+
+
+# -- long flows ------------------------------------------------------------------------------------
+
+_NAMES = 10
+"""Characters of a line before the sign of a definition."""
+
+
+def lines(
+    name: str, steps: Sequence[str], wire: Callable[[str], str] = lambda value: value
+) -> Iterator[Define]:
+    """Define ``name`` as a flow; steps that are repeated get a name if it does not fit on a line.
+
+    ``wire`` adds the connection of stages.
+    """
+    whole = wire(flow(*steps))
+    size, start = _repeated(steps)
+    if INDENT + _NAMES + len(" = ") + len(whole) <= WIDTH or not size:
+        yield name, whole
+        return
+    part, part_name = steps[start : start + size], f"{name}_part"
+    yield part_name, wire(flow(*part))
+    left: list[str] = []
+    at = 0
+    while at < len(steps):
+        same = steps[at : at + size] == part
+        left.append(part_name if same else wire(steps[at]))
+        at += size if same else 1
+    yield name, flow(*left)
+
+
+def _repeated(steps: Sequence[str]) -> tuple[int, int]:
+    """Return the length and the start of steps that occur twice in sequence, (0, 0) without any.
+
+    These are the longest ones, reduced to their own period.
+    """
+    for size in range(len(steps) // 2, 1, -1):
+        for start in range(len(steps) - 2 * size + 1):
+            part = steps[start : start + size]
+            if part == steps[start + size : start + 2 * size]:
+                periods = (n for n in range(2, size + 1) if size % n == 0)
+                return next(n for n in periods if [*part[:n]] * (size // n) == [*part]), start
+    return 0, 0

@@ -1,4 +1,4 @@
-"""Names of std for what was found: asked of the equivalence, so that what differs gets none."""
+"""Names of std for what was found, if the compiler proves that it is the same."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from dataclasses import field
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.blocks import Weights, WrittenConnection, strides_of, weights_of
-from danetc.compiler.importing.layers import BATCHNORM, Dialect
-from danetc.compiler.importing.library import default_of, of_kind, standard
-from danetc.compiler.importing.trees import call, constant, number
+from danetc.compiler.importing.expressions import (
+    call,
+    constant,
+    defaults_of,
+    flow,
+    of_kind,
+    standard,
+)
+from danetc.compiler.importing.layers import Dialect
 from danetc.compiler.ir.graph import Graph, Shape, unique
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.record import record
-from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.printer import print_program
 
-PROBE = "probe"
 SIZE = 64
 """Pixels of the maps on which declarations are compared."""
 
 
-def _times(part: int, whole: int) -> int | None:
+def _times(part: int | None, whole: int) -> int | None:
     return whole // part if part and whole % part == 0 else None
 
 
@@ -34,7 +37,7 @@ def _grouped(w: Sequence[Weights]) -> dict[str, int | None]:
 
 def _wide(w: Sequence[Weights]) -> dict[str, int | None]:
     width = _times(4, w[2].width)
-    return {"width": width, "factor": None if width is None else _times(width, w[0].width)}
+    return {"width": width, "factor": _times(width, w[0].width)}
 
 
 BLOCKS: Mapping[str, tuple[int, Callable[[Sequence[Weights]], dict[str, int | None]]]] = {
@@ -45,7 +48,7 @@ BLOCKS: Mapping[str, tuple[int, Callable[[Sequence[Weights]], dict[str, int | No
     "single": (1, lambda w: {"width": w[0].width}),
     "dense": (2, lambda w: {"growth": w[1].width}),
 }
-"""Blocks of std: how many convolutions they have, and what their arguments then must be."""
+"""Blocks of std: their number of convolutions, and the only arguments that they can then have."""
 
 
 @record(slots=False)
@@ -56,12 +59,9 @@ class NamedBlock:
     arguments: tuple[tuple[str, int], ...]
 
     @property
-    def expr(self) -> s.Expr:
+    def text(self) -> str:
         """The call, whose first argument needs no name; defaults of std are left out."""
-        declaration = standard().get(self.name)
-        defaults = {} if declaration is None else {
-            param.name: default_of(param) for param in declaration.params
-        }  # fmt: skip
+        defaults = defaults_of(standard()[self.name]) if self.name in standard() else {}
         (_, first), *rest = self.arguments
         more = {name: constant(v) for name, v in rest if v != defaults.get(name)}
         return call(self.name, constant(first), **more)
@@ -69,167 +69,144 @@ class NamedBlock:
 
 @record(frozen=False)
 class Naming:
-    """Names that are given in a spec, and the declarations of its own that it has by now."""
+    """Names in a spec, and the ``declarations`` of its own by their names."""
 
     dialect: Dialect
-    neurons: tuple[s.Declaration, ...]
-    surrogate: s.Expr | None
-    declarations: list[s.Declaration] = field(default_factory=list)
-    _wirings: dict[tuple[WrittenConnection, int], str] = field(default_factory=dict)
+    surrogate: str | None
+    declarations: dict[str, str]
+    own_blocks: list[str] = field(default_factory=list)
+    _connections: dict[tuple[WrittenConnection, int], str] = field(default_factory=dict)
     _weights: dict[object, tuple[tuple[Weights, ...], int | None] | None] = field(
         default_factory=dict
     )
 
     # -- asking the compiler -------------------------------------------------------------------------
 
-    def probe(
-        self, value: s.Expr, shape: Shape, declarations: Sequence[s.Declaration] = ()
-    ) -> Graph | None:
-        """The graph of `in -> value` on frames of a shape, or None where it is no network."""
-        settings: list[s.Stmt] = [
-            s.Define("input", None, call("events", *map(number, shape))),
-            s.Define("steps", None, number(self.dialect.graph.steps)),
-        ]
-        if self.dialect.neuron is not None:
-            settings.append(s.Define("neuron", None, self.dialect.neuron.call()))
-        if self.dialect.norm != BATCHNORM:
-            settings.append(s.Define("norm", None, self.dialect.norm))
-        if self.surrogate is not None:
-            settings.append(s.Define("surrogate", None, self.surrogate))
-        settings.append(s.Define("out", None, s.Flow((s.Name("in"), value))))
-        network = s.Declaration("network", PROBE, (), None, tuple(settings))
-        own = [*self.neurons, *self.declarations, *declarations]
-        program = s.Program((s.Use("std", False, None), *own, network))
+    def probe(self, value: str, shape: Shape, *declarations: str) -> Graph | None:
+        """Return the graph of `in -> value` on frames of a shape, or None if it is no network."""
+        settings = {
+            "input": f"events({', '.join(map(str, shape))})",
+            "steps": constant(self.dialect.graph.steps),
+            "neuron": None if self.dialect.neuron is None else self.dialect.neuron.call(),
+            "norm": None if self.dialect.norm == "batchnorm" else self.dialect.norm,
+            "surrogate": self.surrogate,
+            "out": flow("in", value),
+        }
+        body = "\n".join(f"{name} = {text}" for name, text in settings.items() if text is not None)
+        own = "\n".join((*self.declarations.values(), *declarations))
         try:
-            return check_text(print_program(program)).graphs[PROBE]
+            return check_text(f"use std\n{own}\nnetwork probe {{\n{body}\n}}\n").graphs["probe"]
         except SpecError:
             return None
 
-    def same(self, value: s.Expr, graph: Graph, declarations: Sequence[s.Declaration] = ()) -> bool:
-        """Whether `in -> value` is a segment of the network."""
-        found = self.probe(value, graph.input.value.shape, declarations)
+    def same(self, value: str, graph: Graph) -> bool:
+        """Return True if `in -> value` is a segment of the network."""
+        found = self.probe(value, graph.input.value.shape)
         return found is not None and isinstance(compare_graphs(graph, found), Same)
 
     # -- blocks --------------------------------------------------------------------------------------
 
     def block(self, weights: tuple[Weights, ...], strided: int | None, channels: int) -> NamedBlock:
-        """A block of std that has these weights, else a declaration of its own."""
-        for name, (layers, solve) in BLOCKS.items():
-            if layers != len(weights):
-                continue
-            found = solve(weights)
-            given = {key: value for key, value in found.items() if value is not None}
-            if len(given) == len(found) and self._is(
-                NamedBlock(name, tuple(given.items())), weights, strided, channels
-            ):
-                return NamedBlock(name, tuple(given.items()))
-        for item in self.declarations:
-            if item.kind == "block" and item.body is None:
-                named = NamedBlock(item.name, (("width", weights[0].width),))
-                if self._is(named, weights, strided, channels):
-                    return named
+        """Return the block of std with these weights, or declare one."""
+        choices = [(name, solve(weights)) for name, (layers, solve) in BLOCKS.items() if layers == len(weights)]  # fmt: skip
+        choices += [(name, {"width": weights[0].width}) for name in self.own_blocks]
+        for name, arguments in choices:
+            given = tuple((key, value) for key, value in arguments.items() if value is not None)
+            named = NamedBlock(name, given)
+            if len(given) == len(arguments) and self._is(named, weights, strided, channels):
+                return named
         return self._own_block(weights, strided)
 
     def _is(
         self, named: NamedBlock, weights: tuple[Weights, ...], strided: int | None, channels: int
     ) -> bool:
+        """Return True if a block has these weights, and its stride at that one of them."""
         key = named, channels
         if key not in self._weights:
-            self._weights[key] = self._weights_of(named, channels)
+            self._weights[key] = None
+            for stride in (", stride = 2", ""):
+                stage = f"stage({named.text}, 1{stride}) via bare"
+                bare = "connection bare { each = conv; out = branch }"
+                graph = self.probe(f"({stage})", (channels, SIZE, SIZE), bare)
+                if graph is not None:
+                    nodes = [node for node in graph.nodes.values() if node.op == "conv"]
+                    _, place = strides_of(nodes) or (1, None)
+                    self._weights[key] = tuple(map(weights_of, nodes)), place
+                    break
         found = self._weights[key]
         return found is not None and found[0] == weights and strided in (None, found[1])
-
-    def _weights_of(
-        self, named: NamedBlock, channels: int
-    ) -> tuple[tuple[Weights, ...], int | None] | None:
-        """What a block is: its convolutions, and which of them has the stride."""
-        bare = s.Declaration(
-            "connection", "bare", (), None,
-            (s.Define("each", None, s.Name("conv")), s.Define("out", None, s.Name("branch"))),
-        )  # fmt: skip
-        for stride in ({"stride": number(2)}, {}):
-            stage = call("stage", named.expr, number(1), **stride)
-            graph = self.probe(s.Via(stage, s.Name("bare")), (channels, SIZE, SIZE), [bare])
-            if graph is not None:
-                nodes = [node for node in graph.nodes.values() if node.op == "conv"]
-                strides = strides_of(nodes)
-                return tuple(map(weights_of, nodes)), None if strides is None else strides[1]
-        return None
 
     def _own_block(self, weights: tuple[Weights, ...], strided: int | None) -> NamedBlock:
         name = self.unique("layers")
         unit = weights[0].width
-        steps: list[s.Expr] = []
-        for number_, item in enumerate(weights):
-            width: s.Expr = s.Name("width")
-            if item.width != unit and item.width % unit == 0:
-                width = s.Binary("*", number(item.width // unit), width)
+        steps = []
+        for place, item in enumerate(weights):
+            width = "width"
+            if item.width % unit == 0 and item.width != unit:
+                width = f"{item.width // unit} * width"
             elif item.width != unit:
-                whole = _times(item.width, unit)
-                width = number(item.width) if whole is None else s.Binary("/", width, number(whole))
-            more: dict[str, s.Expr] = {"kernel": number(item.kernel)}
-            if number_ == strided:
-                more["stride"] = s.Name("stride")
+                share = _times(item.width, unit)
+                width = constant(item.width) if share is None else f"width / {share}"
+            more = {"kernel": constant(item.kernel)}
+            if place == strided:
+                more["stride"] = "stride"
             if item.padding != item.dilation * (item.kernel // 2):
-                more["padding"] = number(item.padding)
+                more["padding"] = constant(item.padding)
             if item.groups != 1:
-                more["groups"] = s.Name("width") if item.groups == unit else number(item.groups)
+                more["groups"] = "width" if item.groups == unit else constant(item.groups)
             if item.bias:
-                more["bias"] = constant(True)
+                more["bias"] = "true"
             if item.dilation != 1:
-                more["dilation"] = number(item.dilation)
+                more["dilation"] = constant(item.dilation)
             steps.append(call("conv", width, **more))
-        params = [s.Param("width", None)]
-        if strided is not None:
-            params.append(s.Param("stride", number(1)))
-        value = s.Flow(tuple(steps)) if len(steps) > 1 else steps[0]
-        self.declarations.append(s.Declaration("block", name, tuple(params), value, None))
+        stride = "" if strided is None else ", stride = 1"
+        self.declarations[name] = f"block {name}(width{stride}) = {flow(*steps)}"
+        self.own_blocks.append(name)
         return NamedBlock(name, (("width", unit),))
 
     # -- connections ---------------------------------------------------------------------------------
 
     def connection(self, wiring: WrittenConnection, layers: int) -> str:
-        """The connection of std that wires a block of so many convolutions so, else one of its own."""
+        """Return the connection of std with this wiring of a block of ``layers`` convolutions, or
+        declare one."""
         key = wiring, layers
-        if key not in self._wirings:
+        if key not in self._connections:
             found = self.standard_connection(wiring, layers)
             if found is None:
                 found = self.unique("residual" if wiring.joins else "chained")
-                self.declarations.append(wiring.declaration(found))
-            self._wirings[key] = found
-        return self._wirings[key]
+                self.declarations[found] = wiring.declaration(found)
+            self._connections[key] = found
+        return self._connections[key]
 
     def standard_connection(self, wiring: WrittenConnection, layers: int) -> str | None:
-        """The connection of std that does the same to a block of so many convolutions, or None."""
-        first = call("conv", s.Name("width"), stride=s.Name("stride"))
-        steps = [first, *[call("conv", s.Name("width"))] * (layers - 1)]
-        value = s.Flow(tuple(steps)) if layers > 1 else steps[0]
-        params = (s.Param("width", None), s.Param("stride", number(1)))
-        block = s.Declaration("block", "probed", params, value, None)
-        own = wiring.declaration("own_wiring")
+        """Return the connection of std that has the same effect on a block, or None."""
+        steps = ["conv(width, stride = stride)", *["conv(width)"] * (layers - 1)]
+        block = f"block probed(width, stride = 1) = {flow(*steps)}"
         changes = wiring.projection is not None or not wiring.joins
         shape = (4 if changes else 8, SIZE, SIZE)
-        more = {"stride": number(2)} if changes else {}
-        identical = 1 if wiring.identity is None and changes else 2
-        stage = call("stage", call("probed", number(8)), number(identical), **more)
-        wanted = self.probe(s.Via(stage, s.Name(own.name)), shape, [block, own])
+        count = 1 if wiring.identity is None and changes else 2
+        stage = f"stage(probed(8), {count}{', stride = 2' if changes else ''})"
+        own = wiring.declaration("own_wiring")
+        wanted = self.probe(f"({stage} via own_wiring)", shape, block, own)
         if wanted is None:
             return None
         for item in of_kind("connection"):
             if all(param.default is not None for param in item.params):
-                found = self.probe(s.Via(stage, s.Name(item.name)), shape, [block])
+                found = self.probe(f"({stage} via {item.name})", shape, block)
                 if found is not None and isinstance(compare_graphs(wanted, found), Same):
                     return item.name
         return None
 
     def unique(self, base: str) -> str:
-        """A name that nothing has yet."""
-        taken = {*standard(), *(item.name for item in (*self.neurons, *self.declarations))}
-        return unique(base, taken.__contains__)
+        return unique(base, lambda name: name in standard() or name in self.declarations)
 
-    def forget(self, before: int) -> None:
-        """Drop the declarations that were made since there were so many."""
-        gone = {item.name for item in self.declarations[before:]}
-        del self.declarations[before:]
-        self._wirings = {key: name for key, name in self._wirings.items() if name not in gone}
+    def forget(self, known: Sequence[str]) -> None:
+        """Drop all declarations but the known ones."""
+        self.declarations = {name: self.declarations[name] for name in known}
+        self.own_blocks = [name for name in self.own_blocks if name in self.declarations]
+        self._connections = {
+            key: name
+            for key, name in self._connections.items()
+            if name in self.declarations or name in standard()
+        }
         self._weights.clear()

@@ -1,9 +1,9 @@
-"""Stages: blocks in a row that are alike, or that a rule of std feeds."""
+"""Stages: blocks in sequence that are alike, or that a rule of std feeds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,30 +12,25 @@ from danetc.compiler.importing.blocks import (
     Steps,
     Weights,
     WrittenConnection,
-    around,
     plain_block,
     residual_block,
-    strides_of,
     weights_of,
 )
-from danetc.compiler.importing.library import of_kind
+from danetc.compiler.importing.expressions import Unwritten, of_kind
+from danetc.compiler.importing.flows import Part, Region
 from danetc.compiler.importing.naming import NamedBlock, Naming
-from danetc.compiler.importing.neurons import Unwritten
-from danetc.compiler.importing.spine import Part, Region, SingleStep
-from danetc.compiler.importing.trees import call, number
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.record import record
-from danetc.dsl.syntax import tree as s
 
 LEAST_PLAIN = 3
-"""Convolutions in a row from which a network without joins is written as stages."""
+"""Fewest convolutions of a network without joins that is written as stages."""
 
 
 @record(slots=False)
 class StageOfBlocks:
-    """``blocks`` blocks in a row, wired by a connection and fed by a rule."""
+    """``blocks`` blocks in sequence, wired by a connection and fed by a rule."""
 
     block: NamedBlock
     blocks: int
@@ -46,50 +41,71 @@ class StageOfBlocks:
     exit: int
 
     @property
-    def expr(self) -> s.Expr:
-        more = {"stride": number(self.stride)} if self.stride != 1 else {}
-        return call("stage", self.block.expr, number(self.blocks), **more)
+    def text(self) -> str:
+        stride = f", stride = {self.stride}" if self.stride != 1 else ""
+        return f"stage({self.block.text}, {self.blocks}{stride})"
+
+    def wired(self, value: str) -> str:
+        """Write a value of stages with the connection and the rule of this one."""
+        rule = "" if self.rule == "chain" else f" by {self.rule}"
+        return f"(({value}) via {self.connection}{rule})"
 
 
-Piece = SingleStep | Region | StageOfBlocks
-
-
-def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
-    """The parts of a network with stages in place of what they are made of."""
-    if any(isinstance(part, Region) for part in parts):
-        return _Residual(naming, parts).pieces()
-    return _plain(naming, parts, source)
-
-
-# -- blocks that are alike -------------------------------------------------------------------------
+Piece = Part | StageOfBlocks
 
 
 @record(slots=False)
 class _Found:
-    """A block and the parts that it is made of, from ``first`` up to ``end``."""
+    """A block, or a stage, and the parts that it is made of: from ``first`` up to ``end``."""
 
     block: FoundBlock
     first: int
     end: int
 
 
-def _named(
-    naming: Naming, found: Sequence[_Found], connections: Sequence[str]
-) -> list[StageOfBlocks]:
-    """Stages of the blocks of one run; ``connections`` are their names, block by block."""
+_Placed = tuple[int, int, StageOfBlocks]
+"""A stage and its parts, from the first up to the end."""
+
+
+def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
+    """Return the parts of a network with stages in place of the parts that they are made of."""
+    stages = _Residual(naming, parts).stages() if any(isinstance(part, Region) for part in parts) else _plain(naming, parts, source)  # fmt: skip
+    pieces: list[Piece] = []
+    at = 0
+    for first, end, stage in sorted(stages, key=lambda item: item[0]):
+        pieces += [*parts[at:first], stage]
+        at = end
+    return [*pieces, *parts[at:]]
+
+
+def exit_of(part: Piece) -> int:
+    return part.id if isinstance(part, Node) else part.exit
+
+
+def _staged(
+    naming: Naming, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
+) -> list[_Placed]:
+    """Return stages of blocks in sequence that are alike."""
     graph = naming.dialect.graph
+    names = [
+        naming.connection(wiring, len(item.block.weights))
+        for item, wiring in zip(found, wirings, strict=True)
+    ]
     runs: list[list[int]] = []
-    for number_, item in enumerate(found):
+    for number, item in enumerate(found):
         entry, exit = (graph[id].value.shape for id in (item.block.entry, item.block.exit))
-        before = found[runs[-1][-1]] if runs else None
+        last = runs[-1][-1] if runs else None
         alike = (
-            before is not None
-            and before.end == item.first
-            and connections[number_] == connections[runs[-1][-1]]
-            and before.block.weights == item.block.weights
+            last is not None
+            and found[last].end == item.first
+            and names[last] == names[number]
+            and found[last].block.weights == item.block.weights
             and entry == exit
         )
-        runs = [*runs[:-1], [*runs[-1], number_]] if alike else [*runs, [number_]]
+        if alike:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
     strided = {
         _relative(item.block.weights): item.block.strided
         for item in found
@@ -97,28 +113,27 @@ def _named(
     }
     stages = []
     for run in runs:
-        first, last = found[run[0]].block, found[run[-1]].block
-        place = first.strided
+        first, last_ = found[run[0]], found[run[-1]]
+        block = first.block
+        place = block.strided
         if place is None:
-            place = strided.get(_relative(first.weights))
-        channels = graph[first.entry].value.shape[0]
-        block = naming.block(first.weights, place, channels)
-        stages.append(
-            StageOfBlocks(
-                block, len(run), first.stride, connections[run[0]], "chain", first.entry, last.exit
-            )
+            place = strided.get(_relative(block.weights))
+        named = naming.block(block.weights, place, graph[block.entry].value.shape[0])
+        stage = StageOfBlocks(
+            named, len(run), block.stride, names[run[0]], "chain", block.entry, last_.block.exit
         )
+        stages.append((first.first, last_.end, stage))
     return stages
 
 
 def _relative(weights: Sequence[Weights]) -> tuple[object, ...]:
-    """Weights whatever their width is."""
+    """Return weights in units of their first width."""
     unit = weights[0].width
     return tuple((Fraction(item.width, unit), replace(item, width=0)) for item in weights)
 
 
 def _merged(found: Sequence[_Found]) -> list[WrittenConnection]:
-    """The wiring of each block, with all that others of its kind show of it."""
+    """Return the wiring of each block, completed by those of other blocks."""
     kinds: list[tuple[WrittenConnection, int]] = []
     kind_of: list[int] = []
     for item in found:
@@ -135,58 +150,41 @@ def _merged(found: Sequence[_Found]) -> list[WrittenConnection]:
     return [kinds[place][0] for place in kind_of]
 
 
-def _is_light(node: Node) -> bool:
-    """Whether a node may follow a join inside of a connection: norms, neurons, functions."""
-    row = OPS[node.op]
+def _is_light(part: Part) -> bool:
+    """Return True for steps that may follow a join inside of a connection: norms, neurons, functions."""
+    if isinstance(part, Region):
+        return False
+    row = OPS[part.op]
     moves = row.weighted or row.window is not None or row.time in {"reduces", "mixes", "creates"}
-    return not moves and node.op not in {"flatten", "global_avgpool", "repeat", "as_map"}
+    return not moves and part.op not in {"flatten", "global_avgpool", "repeat"}
 
 
-# -- networks without joins ------------------------------------------------------------------------
+def _light_until(parts: Sequence[Part], first: int) -> int:
+    """Return the end of the light steps from a place on."""
+    return next((end for end in range(first, len(parts)) if not _is_light(parts[end])), len(parts))
 
 
-def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
-    """A chain of operations: its convolutions with what follows them are blocks."""
-    steps = [part for part in parts if isinstance(part, SingleStep)]
-    places = [i for i, step in enumerate(steps) if step.node.op == "conv"]
+def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[_Placed]:
+    """Return stages of a chain of operations, if its convolutions are wired alike."""
+    steps = [part for part in parts if isinstance(part, Node)]
+    places = [place for place, step in enumerate(steps) if step.op == "conv"]
     if len(places) < LEAST_PLAIN:
-        return [*parts]
+        return []
     found: list[_Found] = []
     for first in places:
-        end = first + 1
-        while end < len(steps) and _is_light(steps[end].node):
-            end += 1
-        entry = source if first == 0 else steps[first - 1].node.id
+        end = _light_until(steps, first + 1)
+        entry = source if first == 0 else steps[first - 1].id
         block = plain_block(naming.dialect, steps[first:end], entry)
         if block is None:
-            return [*parts]
+            return []
         found.append(_Found(block, first, end))
     wirings = _merged(found)
-    if len(set(wirings)) > 1:
-        return [*parts]
-    names = [naming.connection(wiring, 1) for wiring in wirings]
-    return _replaced(steps, found, _named(naming, found, names))
-
-
-def _replaced(
-    parts: Sequence[Part], found: Sequence[_Found], stages: Sequence[StageOfBlocks]
-) -> list[Piece]:
-    """Parts, with stages in place of the blocks that they are made of."""
-    starts = {item.block.entry: item.first for item in found}
-    ends = {item.block.exit: item.end for item in found}
-    pieces: list[Piece] = []
-    at = 0
-    for stage in stages:
-        pieces += parts[at : starts[stage.entry]]
-        pieces.append(stage)
-        at = ends[stage.exit]
-    return [*pieces, *parts[at:]]
-
-
-# -- networks with joins ---------------------------------------------------------------------------
+    return [] if len({*wirings}) > 1 else _staged(naming, found, wirings)
 
 
 class _Residual:
+    """Stages of a network with joins."""
+
     def __init__(self, naming: Naming, parts: Sequence[Part]) -> None:
         self.naming = naming
         self.dialect = naming.dialect
@@ -197,132 +195,87 @@ class _Residual:
             for place, part in enumerate(parts)
             if isinstance(part, Region)
         }
+        self.ends = self._ends()
 
-    def pieces(self) -> list[Piece]:
-        ends = self._ends()
-        found: list[_Found] = []
-        for place, block in self.blocks.items():
-            if block is not None:
-                end = ends[place]
-                after = self._texts(place + 1, end)
-                wiring = replace(block.wiring, after=after)
-                exit = self._exit(place, end)
-                found.append(_Found(replace(block, wiring=wiring, exit=exit), place, end))
-        wirings = _merged(found)
-        dense: list[tuple[int, int, StageOfBlocks]] = []
-        for place, block in self.blocks.items():
-            if block is None:
-                stage = self._dense(place, ends, found, wirings)
-                if stage is not None:
-                    dense.append(stage)
-        taken = {place for first, end, _ in dense for place in range(first, end)}
-        left = [number_ for number_, item in enumerate(found) if item.first not in taken]
-        found, wirings = [found[i] for i in left], [wirings[i] for i in left]
-        names = [
-            self.naming.connection(wiring, len(item.block.weights))
-            for item, wiring in zip(found, wirings, strict=True)
+    def stages(self) -> list[_Placed]:
+        found = [
+            self._with_steps_after(block, place)
+            for place, block in self.blocks.items()
+            if block is not None
         ]
-        chains = _named(self.naming, found, names)
-        starts = {item.block.entry: item.first for item in found}
-        stops = {item.block.exit: item.end for item in found}
-        every = [*dense, *((starts[st.entry], stops[st.exit], st) for st in chains)]
-        pieces: list[Piece] = []
-        at = 0
-        for first, end, stage_ in sorted(every, key=lambda item: item[0]):
-            pieces += self.parts[at:first]
-            pieces.append(stage_)
-            at = end
-        return [*pieces, *self.parts[at:]]
+        wirings = _merged(found)
+        dense = [
+            stage
+            for place, block in self.blocks.items()
+            if block is None and (stage := self._dense(place, found, wirings)) is not None
+        ]
+        taken = {place for first, end, _ in dense for place in range(first, end)}
+        left = [pair for pair in zip(found, wirings, strict=True) if pair[0].first not in taken]
+        blocks, names = [item for item, _ in left], [wiring for _, wiring in left]
+        return [*dense, *_staged(self.naming, blocks, names)]
 
-    # -- what follows a join -------------------------------------------------------------------------
+    # -- steps after a join --------------------------------------------------------------------------
+
+    def _with_steps_after(self, block: FoundBlock, place: int) -> _Found:
+        end = self.ends[place]
+        wiring = replace(block.wiring, after=self._texts(place + 1, end))
+        return _Found(replace(block, wiring=wiring, exit=exit_of(self.parts[end - 1])), place, end)
 
     def _texts(self, first: int, end: int) -> Steps:
-        steps = (part for part in self.parts[first:end] if isinstance(part, SingleStep))
-        return tuple(self.dialect.call(step.node) for step in steps)
-
-    def _exit(self, place: int, end: int) -> int:
-        """The value that a region and what follows it up to ``end`` give."""
-        part = self.parts[max(place, end - 1)]
-        return part.node.id if isinstance(part, SingleStep) else part.exit
-
-    def _following(self, place: int) -> tuple[int, bool]:
-        """Where what may follow a region's join ends, and whether the next region begins there."""
-        end = place + 1
-        while end < len(self.parts):
-            part = self.parts[end]
-            if isinstance(part, Region) or not _is_light(part.node):
-                break
-            end += 1
-        return end, end < len(self.parts) and isinstance(self.parts[end], Region)
+        return tuple(
+            self.dialect.step(part) for part in self.parts[first:end] if isinstance(part, Node)
+        )
 
     def _ends(self) -> dict[int, int]:
-        """For each region where the steps end that its connection has behind the join.
+        """Return for each region the end of the steps that its connection has after the join.
 
-        Between two blocks in a row they are all that stands there. Behind the last block of a row
-        they are as many as elsewhere; where no two are in a row, as many as make a connection of std.
+        Between two blocks in sequence these are all steps. After the last block they are as many as
+        elsewhere, and if no blocks are in sequence, as many as make a connection of std.
         """
-        following = {place: self._following(place) for place in self.blocks}
-        gaps = Counter(
-            self._texts(place + 1, end) for place, (end, next_) in following.items() if next_
-        )
+        following = {place: _light_until(self.parts, place + 1) for place in self.blocks}
+        between = {place for place, end in following.items() if end in self.blocks}
+        gaps = Counter(self._texts(place + 1, following[place]) for place in between)
         usual = gaps.most_common(1)[0][0] if gaps else self._usual(following)
-        found: dict[int, int] = {}
-        for place, (end, next_) in following.items():
-            many = len(usual)
-            if next_:
-                found[place] = end
-            elif self._texts(place + 1, min(end, place + 1 + many)) == usual:
-                found[place] = place + 1 + many
-            else:
-                found[place] = place + 1
+        found = {}
+        for place, end in following.items():
+            until = min(end, place + 1 + len(usual))
+            same = self._texts(place + 1, until) == usual
+            found[place] = end if place in between else until if same else place + 1
         return found
 
-    def _usual(self, following: dict[int, tuple[int, bool]]) -> Steps:
-        texts = [self._texts(place + 1, end) for place, (end, _) in following.items()]
-        shared = 0
-        while all(len(item) > shared for item in texts) and len(
-            {item[shared] for item in texts}
-        ) == 1:  # fmt: skip
-            shared += 1
+    def _usual(self, following: dict[int, int]) -> Steps:
+        """Return the most steps that follow all joins and make a connection of std."""
+        texts = [self._texts(place + 1, end) for place, end in following.items()]
         first = next((block for block in self.blocks.values() if block is not None), None)
-        for many in range(shared, 0, -1):
-            if first is None:
-                break
-            wiring = replace(first.wiring, after=texts[0][:many])
+        shared = texts[0]
+        while any(text[: len(shared)] != shared for text in texts):
+            shared = shared[:-1]
+        while shared and first is not None:
+            wiring = replace(first.wiring, after=shared)
             if self.naming.standard_connection(wiring, len(first.weights)) is not None:
-                return texts[0][:many]
+                return shared
+            shared = shared[:-1]
         return ()
 
     # -- rules other than the chain ------------------------------------------------------------------
 
     def _dense(
-        self,
-        place: int,
-        ends: dict[int, int],
-        found: Sequence[_Found],
-        wirings: Sequence[WrittenConnection],
-    ) -> tuple[int, int, StageOfBlocks] | None:
-        """A region that is the blocks of a stage, with the block before it or without."""
+        self, place: int, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
+    ) -> _Placed | None:
+        """Return the stage whose blocks a region is, with the block before it or without."""
         region = self.parts[place]
         assert isinstance(region, Region)
-        convs = [self.graph[id] for id in region.nodes if self.graph[id].op == "conv"]
+        convs = [weights_of(self.graph[id]) for id in region.nodes if self.graph[id].op == "conv"]
         for first, wiring, opening in self._openings(place, found, wirings):
-            layers = len(opening.weights)
-            if len(convs) % layers:
+            count, rest = divmod(len(convs), len(opening.weights))
+            if rest or convs != [*opening.weights] * count:
                 continue
-            periods = {
-                tuple(map(weights_of, convs[i : i + layers])) for i in range(0, len(convs), layers)
-            }
-            if periods != {opening.weights}:
-                continue
-            start = self.parts[first]
-            assert isinstance(start, Region)
-            blocks = len(convs) // layers + (first != place)
-            stops = [(ends[place], blocks), (place + 1, blocks)]
-            following = next((item for item in found if item.first == ends[place]), None)
+            blocks = count + (first != place)
+            stops = [(self.ends[place], blocks), (place + 1, blocks)]
+            following = next((item for item in found if item.first == self.ends[place]), None)
             if following is not None and following.block.weights == opening.weights:
                 stops.insert(0, (following.end, blocks + 1))
-            stage = self._ruled(first, wiring, opening, stops, start.entry)
+            stage = self._ruled(first, wiring, opening, stops)
             if stage is not None:
                 return stage
         return None
@@ -332,67 +285,54 @@ class _Residual:
         first: int,
         wiring: WrittenConnection,
         opening: FoundBlock,
-        stops: Sequence[tuple[int, int]],
-        entry: int,
-    ) -> tuple[int, int, StageOfBlocks] | None:
-        """The blocks from ``first`` up to one of ``stops``, each with their number, if a rule of std
-        feeds them."""
-        naming = self.naming
-        channels = self.graph[entry].value.shape[0]
-        before = len(naming.declarations)
+        stops: Iterable[tuple[int, int]],
+    ) -> _Placed | None:
+        """Return the stage from ``first`` up to one of ``stops``, which have a number of blocks each,
+        if a rule of std feeds it."""
+        naming, start = self.naming, self.parts[first]
+        assert isinstance(start, Region)
+        known = [*naming.declarations]
         connection = naming.connection(wiring, len(opening.weights))
+        channels = self.graph[start.entry].value.shape[0]
         block = naming.block(opening.weights, opening.strided, channels)
         for stop, blocks in dict.fromkeys(stops):
-            exit = self._exit(first, stop)
+            exit = exit_of(self.parts[stop - 1])
             try:
-                part = segment(self.graph, entry, {"out": exit})
+                part = segment(self.graph, start.entry, {"out": exit})
             except SegmentError:
                 continue
             for rule in of_kind("rule"):
-                if rule.params or rule.name == "chain":
-                    continue
-                stage = StageOfBlocks(
-                    block, blocks, opening.stride, connection, rule.name, entry, exit
-                )
-                via = s.By(s.Via(stage.expr, s.Name(connection)), s.Name(rule.name))
-                if naming.same(via, part):
-                    return first, stop, stage
-        naming.forget(before)
+                if not rule.params and rule.name != "chain":
+                    stage = StageOfBlocks(
+                        block, blocks, opening.stride, connection, rule.name, start.entry, exit
+                    )
+                    if naming.same(stage.wired(stage.text), part):
+                        return first, stop, stage
+        naming.forget(known)
         return None
 
     def _openings(
         self, place: int, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
     ) -> Iterator[tuple[int, WrittenConnection, FoundBlock]]:
-        """What the first block of a stage may be: the block right before, or one that the region
-        begins with, which has no shortcut."""
+        """Return candidates for the first block of a stage: the block right before, or one without a
+        shortcut that the region begins with."""
         for item, wiring in zip(found, wirings, strict=True):
             if item.end == place:
                 yield item.first, wiring, item.block
         region = self.parts[place]
         assert isinstance(region, Region)
-        inside = set(region.nodes)
         users = self.graph.users()
         for start in users[region.entry]:
             chain: list[Node] = []
             id = start
-            while id in inside and len(self.graph[id].inputs) == 1:
+            while id in region.nodes and len(self.graph[id].inputs) == 1:
                 chain.append(self.graph[id])
                 if len(users[id]) != 1:
                     break
                 id = users[id][0]
-            convs = [node for node in chain if node.op == "conv"]
-            strides = strides_of(convs) if convs else None
-            if strides is None or any(n.op != "conv" and OPS[n.op].weighted for n in chain):
-                continue
             try:
-                wired = around(self.dialect, chain)
+                block = plain_block(self.dialect, chain, region.entry) if chain else None
             except Unwritten:
                 continue
-            if wired is not None:
-                wiring = WrittenConnection(*wired, None, (), s.Name("branch"))
-                weights = tuple(map(weights_of, convs))
-                yield (
-                    place,
-                    wiring,
-                    FoundBlock(weights, *strides, wiring, region.entry, region.exit),
-                )
+            if block is not None:
+                yield place, block.wiring, block

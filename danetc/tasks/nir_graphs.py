@@ -45,10 +45,6 @@ class NirNode:
     kind: str
     fields: Mapping[str, Any]
 
-    def tensor(self, field: str, like: Tensor) -> Tensor | None:
-        array = self.fields.get(field)
-        return None if array is None else torch.from_numpy(array).to(like)
-
 
 @dataclass(frozen=True)
 class NirGraph:
@@ -81,35 +77,34 @@ class NirGraph:
 
     def _step(self, name: str, x: Tensor, potentials: dict[str, Tensor]) -> Tensor:
         node, functional = self.nodes[name], nn.functional
-        fields = node.fields
+        fields: dict[str, Any] = {
+            key: torch.from_numpy(value).to(x) if isinstance(value, np.ndarray) else value
+            for key, value in node.fields.items()
+        }
         match node.kind:
             case "Output":
                 return x
             case "Flatten":
                 return x.flatten(1)
             case "Affine" | "Linear":
-                weight = node.tensor("weight", x)
-                assert weight is not None
-                return functional.linear(x, weight, node.tensor("bias", x))
+                return functional.linear(x, fields["weight"], fields.get("bias"))
             case "Conv2d":
-                others = [fields[key] for key in ("stride", "padding", "dilation", "groups")]
-                return functional.conv2d(x, node.tensor("weight", x), node.tensor("bias", x), *others)  # type: ignore[arg-type]  # fmt: skip
+                return functional.conv2d(x, *(fields[key] for key in FIELDS["Conv2d"]))
             case "AvgPool2d":
                 return functional.avg_pool2d(x, *(fields[key] for key in FIELDS["AvgPool2d"]))
-        numbers: Any = {key: node.tensor(key, x) for key in fields}
-        reset = numbers.get("v_reset", torch.zeros_like(x))
+        reset: Tensor = fields.get("v_reset", torch.zeros_like(x))
         v = potentials.get(name, torch.zeros_like(x) + reset)
         if "tau" in fields:  # dt / tau in the precision of the file: a ratio of small numbers
-            ratio = torch.from_numpy(self.dt / fields["tau"]).to(x)
-            v = v + ratio * (numbers["v_leak"] - v + numbers["r"] * x)
+            ratio = torch.from_numpy(self.dt / node.fields["tau"]).to(x)
+            v = v + ratio * (fields["v_leak"] - v + fields["r"] * x)
         else:
-            v = v + torch.from_numpy(self.dt * fields["r"]).to(x) * x
+            v = v + torch.from_numpy(self.dt * node.fields["r"]).to(x) * x
         if "v_threshold" not in fields:
             potentials[name] = v
             return v
-        s = (v >= numbers["v_threshold"]).to(x)
-        potentials[name] = torch.where(s > 0, reset, v)
-        return s
+        fires: Tensor = v >= fields["v_threshold"]
+        potentials[name] = torch.where(fires, reset, v)
+        return fires.to(x)
 
 
 def read_graph(file: str | IO[bytes]) -> NirGraph:

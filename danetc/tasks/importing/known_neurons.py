@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.compiler.importing.library import default_of, of_kind, standard
+from danetc.compiler.importing.expressions import defaults_of, of_kind, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
@@ -83,12 +83,9 @@ def program(
 
 
 def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | bool]:
-    found: dict[str, float | bool] = {}
-    for param in declaration.params:
-        value = given.get(param.name, default_of(param))
-        assert value is not None
-        found[param.name] = value
-    return found
+    """Return the arguments of all parameters, from their defaults where none are given."""
+    found = {**defaults_of(declaration), **given}
+    return {param.name: found[param.name] for param in declaration.params}  # type: ignore[misc]
 
 
 _SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}

@@ -12,10 +12,10 @@ from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import spikingjelly_neuron
 from danetc.tasks.importing.operations import (
-    Call,
+    CallSite,
     Reader,
-    Stored,
-    Value,
+    ReadValue,
+    StoredTensor,
     adaptive_avg_pool2d,
     avg_pool2d,
     batch_norm,
@@ -33,30 +33,32 @@ NEURONS = tuple(CLASSES.values())
 """SpikingJelly's neurons that are read."""
 
 
-def _group_norm(call: Call, x: Value, groups: int, weight: Any, bias: Any, eps: float) -> Value:
+def _group_norm(
+    call: CallSite, x: ReadValue, groups: int, weight: Any, bias: Any, eps: float
+) -> ReadValue:
     if eps != 1e-5 or weight is None:
         raise call.refuse("a group norm with another eps than 1e-5, or without weights")
     return call.add("groupnorm", x, {"groups": groups}, weight=weight, bias=bias)
 
 
-def _norm(call: Call, x: Value, mean: Any, variance: Any, weight: Any, bias: Any, counter: Any, eps: float) -> Value:  # fmt: skip
+def _norm(call: CallSite, x: ReadValue, mean: Any, variance: Any, weight: Any, bias: Any, counter: Any, eps: float) -> ReadValue:  # fmt: skip
     if mean is None:
         raise call.refuse("a batch norm without running statistics")
     if weight is None:
         like = mean.tensor
-        weight, bias = Stored(torch.ones_like(like)), Stored(torch.zeros_like(like))
+        weight, bias = StoredTensor(torch.ones_like(like)), StoredTensor(torch.zeros_like(like))
     return batch_norm(
         call, x, mean, variance, weight, bias, eps=eps, num_batches_tracked=counter
     )  # fmt: skip
 
 
-def _gelu(call: Call, x: Value, approximate: str) -> Value:
+def _gelu(call: CallSite, x: ReadValue, approximate: str) -> ReadValue:
     if approximate != "none":
         raise call.refuse(f"a GELU approximated by {approximate}")
     return call.add("gelu", x)
 
 
-def _upsample(call: Call, x: Value, scale: Any, mode: str) -> Value:
+def _upsample(call: CallSite, x: ReadValue, scale: Any, mode: str) -> ReadValue:
     factors = {*scale} if isinstance(scale, tuple) else {scale}
     if mode != "nearest" or len(factors) != 1 or None in factors:
         raise call.refuse("an upsampling that is not by the nearest pixel and a factor")
@@ -66,18 +68,18 @@ def _upsample(call: Call, x: Value, scale: Any, mode: str) -> Value:
     return call.add("upsample", x, {"scale": int(factor)})
 
 
-def _voting(call: Call, x: Value, size: int) -> Value:
+def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
     channels = call.shape(x)[0]
     if channels % size:
         raise call.refuse(f"{channels} votes are no multiple of {size}")
     return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
 
 
-def _spiking(call: Call, x: Value, module: Any, w: Stored | None) -> Value:
+def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) -> ReadValue:
     program = spikingjelly_neuron(module, call.path)
     node = call.build.neuron(program, x.node, call.path, {} if w is None else {"w": w.tensor})
     call.build.places[node] = {} if w is None else {"w": w.path}
-    return Value(node, x.leading, x.flat)
+    return ReadValue(node, x.leading, x.flat)
 
 
 Arguments = Callable[[Any], tuple[Any, ...]]
@@ -162,7 +164,7 @@ def row_of(module: nn.Module) -> tuple[Reader, Arguments] | None:
     return None if row[0] is _spiking and derived else row  # another neuron, made of a known one
 
 
-def read_module(call: Call, module: Any, x: Value) -> Value:
+def read_module(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     """Read a module of the table; ``call.path`` is its path."""
     row = row_of(module)
     assert row is not None
@@ -170,7 +172,8 @@ def read_module(call: Call, module: Any, x: Value) -> Value:
     held = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}  # fmt: skip
     paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held.items()}
     args = [
-        Stored(item, paths[id(item)]) if id(item) in paths else item for item in arguments(module)
+        StoredTensor(item, paths[id(item)]) if id(item) in paths else item
+        for item in arguments(module)
     ]
     return reader(call, x, *args)
 

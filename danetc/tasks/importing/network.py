@@ -13,8 +13,7 @@ from typing import Any
 from torch import nn
 
 from danetc.compiler import check_text
-from danetc.compiler.importing.library import standard
-from danetc.compiler.importing.neurons import Unwritten
+from danetc.compiler.importing.expressions import Unwritten, standard
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.dsl.syntax.errors.case import RESERVED
 from danetc.errors import UserError

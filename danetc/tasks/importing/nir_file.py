@@ -15,9 +15,9 @@ from danetc.tasks.extras import check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
-    Call,
-    Stored,
-    Value,
+    CallSite,
+    ReadValue,
+    StoredTensor,
     avg_pool2d,
     conv2d,
     linear,
@@ -37,7 +37,7 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
             f"{graph.entry}: its shape is {[*shape]}; (channels, height, width) and (features,) are read"
         )
     build = SourceBuilder(steps or graph.steps or STEPS, shape, events)
-    values = {graph.entry: Value(build.entry)}
+    values = {graph.entry: ReadValue(build.entry)}
     readers = Counter(item for taken in graph.sources.values() for item in taken)
     for node in graph.order:
         sources = graph.sources[node]
@@ -47,8 +47,8 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
             raise UserError(f"{node}: nothing is connected to it")
         x, alone = values[sources[0]], len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
-            x = Value(build.add("add", [values[item].node for item in sources], {}, node))
-        values[node] = _Node(Call(build, node), graph.nodes[node], graph.dt, alone).read(x)
+            x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
+        values[node] = _Node(CallSite(build, node), graph.nodes[node], graph.dt, alone).read(x)
     source = build.finished(name, values[graph.exit].node)
     return source, NirRunner(source, graph)
 
@@ -57,12 +57,12 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
 class _Node:
     """A node to read; it is the only reader of its input if ``alone``."""
 
-    call: Call
+    call: CallSite
     node: NirNode
     dt: float
     alone: bool
 
-    def read(self, x: Value) -> Value:
+    def read(self, x: ReadValue) -> ReadValue:
         call, fields = self.call, self.node.fields
         self._check(call.shape(x))
         match self.node.kind:
@@ -100,14 +100,14 @@ class _Node:
                     f"its {field} has the shape {array.shape}, which does not fit its input, {shape}"
                 )
 
-    def _weights(self) -> tuple[Stored, Stored | None]:
+    def _weights(self) -> tuple[StoredTensor, StoredTensor | None]:
         """Return the weight and the bias, None if it is 0 everywhere."""
         bias = self.node.fields.get("bias")
         biased = bias is not None and bias.any()
-        weight = Stored(torch.tensor(self.node.fields["weight"]))
-        return weight, Stored(torch.tensor(bias)) if biased else None
+        weight = StoredTensor(torch.tensor(self.node.fields["weight"]))
+        return weight, StoredTensor(torch.tensor(bias)) if biased else None
 
-    def _neuron(self, x: Value) -> Value:
+    def _neuron(self, x: ReadValue) -> ReadValue:
         given: dict[str, float | bool] = {}
         factor = self._number("r")
         if self.node.kind == "IF":
@@ -124,7 +124,7 @@ class _Node:
         name = "readout" if self.node.kind == "LI" else self.node.kind
         made = program(name, given, None if name == "readout" else SURROGATE, {})
         x = self._scaled(x, float(f"{factor:.7g}"))
-        return Value(self.call.build.neuron(made, x.node, self.call.path))
+        return ReadValue(self.call.build.neuron(made, x.node, self.call.path))
 
     def _number(self, field: str) -> float:
         """Return the one number that a field has for all neurons of a layer."""
@@ -134,7 +134,7 @@ class _Node:
             raise self.call.refuse(f"its {name} differs from neuron to neuron")
         return float(f"{float(array.flat[0]):.7g}")
 
-    def _scaled(self, x: Value, factor: float) -> Value:
+    def _scaled(self, x: ReadValue, factor: float) -> ReadValue:
         """Return a neuron's input times a factor, which goes into the weights before it if it can."""
         build = self.call.build
         if factor == 1:

@@ -23,7 +23,7 @@ from danetc.tasks.importing.source import SourceBuilder
 
 
 @dataclass(frozen=True)
-class Value:
+class ReadValue:
     """A value that was read, and its node.
 
     ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N, or for
@@ -36,7 +36,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A parameter or buffer; ``path`` is empty for one of a file."""
 
     tensor: Tensor
@@ -44,7 +44,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Call:
+class CallSite:
     """A call of a function or module.
 
     Attributes:
@@ -63,18 +63,18 @@ class Call:
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.path}: {why}")
 
-    def shape(self, x: Value) -> tuple[int, ...]:
+    def shape(self, x: ReadValue) -> tuple[int, ...]:
         return self.build.shape_of(x.node)
 
-    def add(self, op: str, x: Value, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> Value:  # fmt: skip
+    def add(self, op: str, x: ReadValue, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> ReadValue:  # fmt: skip
         """Add an operation on a value; weights that are None are those that the layer lacks."""
         held = {name: item for name, item in weights.items() if item is not None}
-        if not all(isinstance(item, Stored) for item in held.values()):
+        if not all(isinstance(item, StoredTensor) for item in held.values()):
             raise self.refuse("its weights are computed, and not stored")
         tensors = {name: item.tensor for name, item in held.items()}
         node = self.build.add(op, [x.node], attrs or {}, self.path, tensors)
         self.build.places[node] = {name: item.path for name, item in held.items() if item.path}
-        return Value(node, x.leading, x.flat)
+        return ReadValue(node, x.leading, x.flat)
 
     def square(self, **sizes: Any) -> dict[str, int]:
         """Return sizes that are the same in both directions as one number each."""
@@ -89,10 +89,12 @@ class Call:
         return found
 
 
-Reader = Callable[..., Value]
+Reader = Callable[..., ReadValue]
 
 
-def read(reader: Reader, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
+def read(
+    reader: Reader, call: CallSite, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> ReadValue:
     """Read a call. Raises UserError if the reader has no such arguments."""
     try:
         inspect.signature(reader).bind(call, *args, **kwargs)
@@ -105,12 +107,12 @@ def read(reader: Reader, call: Call, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def conv2d(
-    call: Call, x: Value, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    call: CallSite, x: ReadValue, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1, padding_mode: str = "zeros",
-) -> Value:  # fmt: skip
+) -> ReadValue:  # fmt: skip
     if padding_mode != "zeros":
         raise call.refuse(f"its padding is {padding_mode}, and danetc pads with zeros")
-    if not isinstance(weight, Stored):
+    if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
     width, _, *kernel = weight.tensor.shape
     sizes = call.square(kernel=kernel, stride=stride, dilation=dilation)
@@ -124,8 +126,8 @@ def conv2d(
     return call.add("conv", x, attrs, weight=weight, bias=bias)
 
 
-def linear(call: Call, x: Value, weight: Any, bias: Any = None) -> Value:
-    if not isinstance(weight, Stored):
+def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
+    if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
     if len(call.shape(x)) != 1:
         raise call.refuse(f"a linear layer reads {call.shape(x)} and no vector; flatten it")
@@ -134,9 +136,9 @@ def linear(call: Call, x: Value, weight: Any, bias: Any = None) -> Value:
 
 
 def batch_norm(
-    call: Call, x: Value, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    call: CallSite, x: ReadValue, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5, **counter: Any,
-) -> Value:  # fmt: skip
+) -> ReadValue:  # fmt: skip
     if training or None in (running_mean, running_var, weight, bias):
         raise call.refuse("a norm without weights, or with the statistics of its input")
     op, attrs = ("batchnorm", {}) if eps == 1e-5 else ("batchnorm_with", {"eps": eps})
@@ -147,13 +149,13 @@ def batch_norm(
 
 
 def _torch_batch_norm(
-    call: Call, x: Value, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+    call: CallSite, x: ReadValue, weight: Any, bias: Any, running_mean: Any, running_var: Any,
     training: bool, momentum: float, eps: float, cudnn_enabled: bool,
-) -> Value:  # fmt: skip
+) -> ReadValue:  # fmt: skip
     return batch_norm(call, x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _pool(op: str, call: Call, x: Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Value:  # fmt: skip
+def _pool(op: str, call: CallSite, x: ReadValue, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> ReadValue:  # fmt: skip
     stride = stride or kernel  # also () of torch.max_pool2d
     attrs = call.square(kernel=kernel, stride=stride, padding=padding)
     k, s, p = attrs.values()
@@ -163,9 +165,9 @@ def _pool(op: str, call: Call, x: Value, kernel: Any, stride: Any, padding: Any,
 
 
 def max_pool2d(
-    call: Call, x: Value, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    call: CallSite, x: ReadValue, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
-) -> Value:  # fmt: skip
+) -> ReadValue:  # fmt: skip
     if return_indices:
         raise call.refuse("a max pooling with indices")
     if call.square(dilation=dilation)["dilation"] != 1:
@@ -174,16 +176,16 @@ def max_pool2d(
 
 
 def avg_pool2d(
-    call: Call, x: Value, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    call: CallSite, x: ReadValue, kernel_size: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
-) -> Value:  # fmt: skip
+) -> ReadValue:  # fmt: skip
     padded = call.square(padding=padding)["padding"] != 0
     if divisor_override or (padded and not count_include_pad):
         raise call.refuse("an average pooling that divides by other than its window's size")
     return _pool("avgpool", call, x, kernel_size, stride, padding, ceil_mode)
 
 
-def adaptive_avg_pool2d(call: Call, x: Value, output_size: Any) -> Value:
+def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadValue:
     """Read a global pooling, none, one of whole windows, or an upsampling."""
     _, *size = call.shape(x)
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
@@ -203,7 +205,7 @@ def adaptive_avg_pool2d(call: Call, x: Value, output_size: Any) -> Value:
     )
 
 
-def dropout(call: Call, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:  # fmt: skip
+def dropout(call: CallSite, x: ReadValue, p: float = 0.5, training: bool = True, inplace: bool = False) -> ReadValue:  # fmt: skip
     return call.add("dropout", x, {"p": float(p)})
 
 
@@ -215,7 +217,7 @@ relu = function("relu")
 """A ReLU, which is the neuron of a network without others (``torch_model``)."""
 
 
-def vector(call: Call, x: Value) -> Value:
+def vector(call: CallSite, x: ReadValue) -> ReadValue:
     """A map as a vector."""
     return x if len(call.shape(x)) == 1 else call.add("flatten", x)
 
@@ -223,45 +225,45 @@ def vector(call: Call, x: Value) -> Value:
 # -- shapes ----------------------------------------------------------------------------------------
 
 
-def same(call: Call, x: Value) -> Value:
+def same(call: CallSite, x: ReadValue) -> ReadValue:
     return x
 
 
-def flatten(call: Call, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
+def flatten(call: CallSite, x: ReadValue, start_dim: int = 0, end_dim: int = -1) -> ReadValue:
     rank = len(call.before)
     first, last = start_dim % rank, end_dim % rank
     if first == last:
         return x
     if (first, last) == (0, 1) and x.leading == 2:
-        return Value(x.node, 1, flat=True)
+        return ReadValue(x.node, 1, flat=True)
     if first == x.leading and last == rank - 1:
         return vector(call, x)
     raise call.refuse(f"flatten of the dimensions {first} to {last} of {call.before}")
 
 
-def _view(call: Call, x: Value, *size: Any, **named: Any) -> Value:
+def _view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
     """Read another shape: T and N as one or two dimensions, a map as a vector, or the same shape."""
     before, after, sample = call.before, call.after, call.shape(x)
     lead = before[: x.leading]
     if before == after:
         return x
     if x.flat and after[2:] == sample and after[0] * after[1] == before[0]:
-        return Value(x.node, 2)
+        return ReadValue(x.node, 2)
     if x.leading == 2 and after == (lead[0] * lead[1], *sample):
-        return Value(x.node, 1, flat=True)
+        return ReadValue(x.node, 1, flat=True)
     if after == (*lead, math.prod(sample)):
         return vector(call, x)
     raise call.refuse(f"a change of shape from {before} to {after}")
 
 
-def _unsqueeze(call: Call, x: Value, dim: int) -> Value:
+def _unsqueeze(call: CallSite, x: ReadValue, dim: int) -> ReadValue:
     """Read a dimension for time before an image, which is then repeated."""
     if dim == 0 and x.leading == 1 and not x.flat and not call.sequence:
-        return Value(x.node, 2)
+        return ReadValue(x.node, 2)
     raise call.refuse("a new dimension")
 
 
-def _repeat(call: Call, x: Value, *times: Any) -> Value:
+def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
     """Read an image that is repeated at each time step."""
     first, *rest = times[0] if isinstance(times[0], (tuple, list)) else times
     before = [*call.before]
@@ -272,11 +274,11 @@ def _repeat(call: Call, x: Value, *times: Any) -> Value:
     if x.leading == 2 and before[0] == 1:
         return x
     if x.leading == 1 and len(rest) == len(before):
-        return Value(x.node, 2)
+        return ReadValue(x.node, 2)
     raise call.refuse(f"a repetition by {(first, *rest)}")
 
 
-def _part(call: Call, *args: Any, **kwargs: Any) -> Value:
+def _part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
     raise call.refuse(
         "a part of a value, or one of its time steps; code that runs step by step is read if it is a "
         "neuron with the same equations at each step"
@@ -286,9 +288,9 @@ def _part(call: Call, *args: Any, **kwargs: Any) -> Value:
 # -- several values --------------------------------------------------------------------------------
 
 
-def _concat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Value:
+def _concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     first = tensors[0]
-    all_read = all(isinstance(item, Value) for item in tensors)
+    all_read = all(isinstance(item, ReadValue) for item in tensors)
     if not all_read or dim % len(call.after) != first.leading:
         raise call.refuse("concatenation along another axis than channels")
     if len({(item.leading, item.flat) for item in tensors}) > 1:
@@ -296,7 +298,7 @@ def _concat(call: Call, tensors: Sequence[Any], dim: int = 0) -> Value:
     if len(tensors) == 1:
         return first  # type: ignore[no-any-return]
     node = call.build.add("concat", [item.node for item in tensors], {}, call.path)
-    return Value(node, first.leading, first.flat)
+    return ReadValue(node, first.leading, first.flat)
 
 
 _FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]]] = {
@@ -311,15 +313,17 @@ _FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]
 def _arithmetic(op: str) -> Reader:
     """Read an operation on two values, or on a value and a number."""
 
-    def arithmetic(call: Call, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> Value:  # fmt: skip
+    def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
         if alpha != 1 or rounding_mode:
             raise call.refuse(f"`{op}` with a factor or a rounding")
-        if isinstance(a, Value) and isinstance(b, Value):
+        if isinstance(a, ReadValue) and isinstance(b, ReadValue):
             if a.flat != b.flat:
                 raise call.refuse("it joins a value with T and N as one dimension and another one")
             node = call.build.add(op, [a.node, b.node], {}, call.path)
-            return Value(node, max(a.leading, b.leading), a.flat)  # an image may meet time steps
-        x, number = (a, b) if isinstance(a, Value) else (b, a)
+            return ReadValue(
+                node, max(a.leading, b.leading), a.flat
+            )  # an image may meet time steps
+        x, number = (a, b) if isinstance(a, ReadValue) else (b, a)
         if not isinstance(number, (int, float)):
             raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
         forms = _FACTOR_AND_OFFSET[op]
@@ -335,31 +339,31 @@ _sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", 
 
 
 def _greatest(op: str) -> Reader:
-    def greatest(call: Call, a: Any, b: Any) -> Value:
-        if not (isinstance(a, Value) and isinstance(b, Value)):
+    def greatest(call: CallSite, a: Any, b: Any) -> ReadValue:
+        if not (isinstance(a, ReadValue) and isinstance(b, ReadValue)):
             raise call.refuse(f"`{op}` of a value and a number")
         node = call.build.add(op, [a.node, b.node], {}, call.path)
-        return Value(node, a.leading, a.flat)
+        return ReadValue(node, a.leading, a.flat)
 
     return greatest
 
 
-def _mean(call: Call, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+def _mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
     if dim is None:
         raise call.refuse("a mean over everything, samples too")
     rank = len(call.before)
     axes = {axis % rank for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
     if axes == {0} and x.leading == 2 and not keepdim:
-        return Value(call.add("mean_over_time", x).node, 1)
+        return ReadValue(call.add("mean_over_time", x).node, 1)
     if axes == {rank - 1, rank - 2} and rank - x.leading == 3:
         pooled = call.add("global_avgpool", x)
         return pooled if keepdim else vector(call, pooled)
     raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
 
 
-def _sum_over(call: Call, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+def _sum_over(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
     if dim == 0 and x.leading == 2 and not keepdim:
-        return Value(call.add("sum_over_time", x).node, 1)
+        return ReadValue(call.add("sum_over_time", x).node, 1)
     raise call.refuse(f"a sum over {dim} of {call.before}")
 
 

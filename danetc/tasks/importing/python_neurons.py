@@ -24,7 +24,7 @@ from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import PLACES, surrogate_like
 from danetc.tasks.importing.tracing import Spike
 
-Value: TypeAlias = fx.Node | float
+Traced: TypeAlias = fx.Node | float
 
 SAME = "same"
 """In place of an opcode: functions that change no number."""
@@ -75,13 +75,10 @@ def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseN
 
 def _joins_steps(node: fx.Node) -> bool:
     """Return True if values are stacked along a new first dimension."""
-    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     values = node.args[0] if node.args else ()
-    return (
-        dim == 0
-        and isinstance(values, (list, tuple))
-        and all(isinstance(value, fx.Node) for value in values)
-    )
+    sequence = isinstance(values, (list, tuple)) and all(isinstance(v, fx.Node) for v in values)
+    return sequence and bool(dim == 0)
 
 
 class _Trace:
@@ -95,14 +92,14 @@ class _Trace:
             if (step := _step(node)) is not None:
                 self.steps.setdefault(step, node)
 
-    def first(self, value: Any) -> Value:
+    def first(self, value: Any) -> Traced:
         """Return a number as a float, and the first node that reads a time step for later ones."""
         if not isinstance(value, fx.Node):
             return float(value)
         step = _step(value)
         return value if step is None else self.steps[step]
 
-    def operation(self, value: Value) -> tuple[str, tuple[Value, ...]] | None:
+    def operation(self, value: Traced) -> tuple[str, tuple[Traced, ...]] | None:
         """Return the opcode and the operands of a node, or None for other values."""
         if not isinstance(value, fx.Node):
             return None
@@ -117,12 +114,12 @@ class _Trace:
             return None
         return opcode, tuple(map(self.first, args))
 
-    def tensor(self, value: Value) -> Tensor | None:
+    def tensor(self, value: Traced) -> Tensor | None:
         """Return the parameter or buffer that a node reads."""
         stored = isinstance(value, fx.Node) and value.op == "get_attr"
         return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
 
-    def constant(self, value: Value) -> float | None:
+    def constant(self, value: Traced) -> float | None:
         """Return the number that a value is everywhere, if it is one and is not learnt."""
         if not isinstance(value, fx.Node):
             return value
@@ -141,7 +138,7 @@ class _Trace:
             return None
         return float(tensor)
 
-    def equal(self, a: Value, b: Value) -> bool:
+    def equal(self, a: Traced, b: Traced) -> bool:
         """Return True if two values are the same number or tensor."""
         mine, other = self.tensor(a), self.tensor(b)
         if mine is not None and other is not None:
@@ -175,13 +172,13 @@ class _Pair:
     """
 
     trace: _Trace
-    known: Collection[Value] = ()
-    earlier: dict[Value, Value] = field(default_factory=dict)
+    known: Collection[Traced] = ()
+    earlier: dict[Traced, Traced] = field(default_factory=dict)
     sources: set[tuple[fx.Node, fx.Node, fx.Node]] = field(default_factory=set)
-    starts: dict[Value, float] = field(default_factory=dict)
-    next: dict[Value, Value] = field(default_factory=dict)
+    starts: dict[Traced, float] = field(default_factory=dict)
+    next: dict[Traced, Traced] = field(default_factory=dict)
 
-    def walk(self, later: Value, before: Value) -> None:
+    def walk(self, later: Traced, before: Traced) -> None:
         trace = self.trace
         if before in self.known:
             self.next[before] = later
@@ -196,7 +193,7 @@ class _Pair:
         else:
             self._walk_nodes(later, before)
 
-    def _walk_nodes(self, later: Value, before: Value) -> None:
+    def _walk_nodes(self, later: Traced, before: Traced) -> None:
         assert isinstance(later, fx.Node)
         assert isinstance(before, fx.Node)
         steps = _step(later), _step(before)
@@ -212,11 +209,11 @@ class _Pair:
             for a, b in zip(mine[1], other[1], strict=True):
                 self.walk(a, b)
 
-    def states(self) -> list[Value]:
+    def states(self) -> list[Traced]:
         """Return the values that the first step leaves to the second one."""
         return [value for value in self.starts if not self._follows(value)]
 
-    def _follows(self, value: Value) -> bool:
+    def _follows(self, value: Traced) -> bool:
         """Return True if a value is computed from others of ``starts``, also at its start.
 
         In a first step it is a number where Python computed it while it traced.
@@ -232,7 +229,7 @@ class _Pair:
         return bool(np.float32(function(*numbers)) == np.float32(self.starts[value]))
 
 
-def _neuron(trace: _Trace, outputs: Sequence[Value]) -> StepwiseNeuron | None:
+def _neuron(trace: _Trace, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
     """Return the neuron that has these outputs at two steps or more; None if there is none."""
     if len(outputs) < 2:
         return None
@@ -275,21 +272,21 @@ class _Equations:
         self, trace: _Trace, states: tuple[str, ...], values: Mapping[Any, Operand | bool]
     ) -> None:
         self.trace = trace
-        self.values = dict(values)
+        self.values: dict[Any, Operand | bool] = {**values}
         self.build = ProgramBuilder((INPUT, *states))
         self.learnables: dict[str, Learnable] = {}
         self.spikes: list[Spike] = []
 
-    def number(self, value: Value) -> Operand:
+    def number(self, value: Traced) -> Operand:
         return self.build.number(self.value(value))
 
-    def value(self, value: Value) -> Operand | bool:
+    def value(self, value: Traced) -> Operand | bool:
         """Return the operand that a value is. Raises UserError if the neuron does not compute it."""
         if value not in self.values:
             self.values[value] = self._made(value)
         return self.values[value]
 
-    def _made(self, value: Value) -> Operand | bool:
+    def _made(self, value: Traced) -> Operand | bool:
         if (number := self.trace.constant(value)) is not None:
             return number
         assert isinstance(value, fx.Node)

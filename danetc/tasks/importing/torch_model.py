@@ -19,9 +19,9 @@ from danetc.tasks.importing.operations import (
     FUNCTIONS,
     METHODS,
     WEIGHTED,
-    Call,
-    Stored,
-    Value,
+    CallSite,
+    ReadValue,
+    StoredTensor,
     read,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
@@ -126,11 +126,11 @@ class _Reader:
         self.uses: Counter[str] = Counter()
         self.calls: dict[nn.Module, range] = {}
 
-    def read(self, graph: fx.Graph) -> Value:
+    def read(self, graph: fx.Graph) -> ReadValue:
         needed = self._needed(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
-                image = Value(self.build.entry, 2 if self.sequence else 1)
+                image = ReadValue(self.build.entry, 2 if self.sequence else 1)
                 self.values[node] = node.meta[VALUE] if self.values else image
             elif node in needed and node in self.neurons:
                 self.values[node] = self._neuron(node)
@@ -142,7 +142,7 @@ class _Reader:
                         self.values[node] = self._module(node)
                     case "get_attr":
                         place = str(node.target)
-                        self.values[node] = Stored(self._tensor(place), place)
+                        self.values[node] = StoredTensor(self._tensor(place), place)
                     case _:
                         self.values[node] = self._function(node)
         raise AssertionError("a graph has an output")
@@ -164,17 +164,17 @@ class _Reader:
             raise UserError(f"{place}: a tensor that is no parameter and no buffer")
         return self.stored[place]  # type: ignore[no-any-return]
 
-    def _neuron(self, node: fx.Node) -> Value:
+    def _neuron(self, node: fx.Node) -> ReadValue:
         neuron = self.neurons[node]
         value, path = self.values[neuron.source], _place(node)
-        if not isinstance(value, Value) or value.leading != 2:
+        if not isinstance(value, ReadValue) or value.leading != 2:
             raise UserError(f"{path}: it runs step by step over something else than [T, N, ...]")
         for place in neuron.places.values():
             self._once(place, path)
         weights = {label: self._tensor(place) for label, place in neuron.places.items()}
         id = self.build.neuron(neuron.program, value.node, path, weights)
         self.build.places[id] = neuron.places
-        return Value(id, 2)
+        return ReadValue(id, 2)
 
     def _once(self, place: str, path: str) -> None:
         self.uses[place] += 1
@@ -184,11 +184,11 @@ class _Reader:
                 "`shared(...)` in a spec by hand"
             )
 
-    def _output(self, node: fx.Node) -> Value:
+    def _output(self, node: fx.Node) -> ReadValue:
         found = map_arg(node.args[0], lambda item: self.values[item])
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
-        if not isinstance(found, Value):
+        if not isinstance(found, ReadValue):
             kinds = {dict: "a dict", list: "a list", tuple: "several values"}
             what = next((text for kind, text in kinds.items() if isinstance(found, kind)), "none")
             raise UserError(
@@ -199,12 +199,12 @@ class _Reader:
             raise UserError("the model returns T and N as one dimension; give them apart")
         return found
 
-    def _call(self, node: fx.Node, path: str) -> Call:
+    def _call(self, node: fx.Node, path: str) -> CallSite:
         first = next(iter(node.all_input_nodes), node)
         before, after = (tuple(getattr(item.meta[VALUE], "shape", ())) for item in (first, node))
-        return Call(self.build, path, before, after, self.sequence)
+        return CallSite(self.build, path, before, after, self.sequence)
 
-    def _module(self, node: fx.Node) -> Value:
+    def _module(self, node: fx.Node) -> ReadValue:
         path = str(node.target)
         module = self.model.get_submodule(path)
         if module in self.calls and type(module).__name__ in NEURONS:
@@ -213,7 +213,7 @@ class _Reader:
                 "give each call a neuron of its own"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
-        if not isinstance(value, Value):
+        if not isinstance(value, ReadValue):
             raise UserError(f"{path}: it is called with something else than one tensor")
         before = len(self.build.nodes)
         result = read_module(self._call(node, path), module, value)
@@ -221,7 +221,7 @@ class _Reader:
         self.build.share(self.calls.setdefault(module, made), made)
         return result
 
-    def _function(self, node: fx.Node) -> Value:
+    def _function(self, node: fx.Node) -> ReadValue:
         table: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
         path = _place(node)
         reader = table.get(node.target)
@@ -230,7 +230,7 @@ class _Reader:
             raise UserError(f"{path}: danetc cannot read `{name}`")
         args: Any = map_arg(node.args, lambda item: self.values[item])
         kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
-        stored = [item for item in (*args, *kwargs.values()) if isinstance(item, Stored)]
+        stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
         if stored and node.target not in WEIGHTED:
             raise UserError(
                 f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "

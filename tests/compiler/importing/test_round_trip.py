@@ -8,7 +8,7 @@ import pytest
 
 from danetc.compiler import check_file, check_text
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
-from danetc.compiler.importing.neurons import Unwritten
+from danetc.compiler.importing.expressions import Unwritten
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.program import NeuronProgram
@@ -26,9 +26,7 @@ network drawn {{
 """
 
 
-LOOPED = "brf", "convlstm", "lif_firenet", "mpbn", "se_adlif", "snasnet", "spiking_lstm", "srnn"
 SLOPES = "surrogate steep { dy = 3 * exp(-3 * abs(x)) }"
-GATED = "neuron gated(gate, v_threshold = 1.0) { state u = 0.0; v = u + gate * x; s = heaviside(v - v_threshold); u = v * (1 - s) }"
 
 
 def anonymous(graph: Graph) -> Graph:
@@ -80,8 +78,6 @@ def drawn(body: str, more: str = "", neuron: str = "IF", surrogate: str = "atan"
         ("danet_b_r20", "resnet20 via pa_b"),
         ("danet_c_r34", "resnet34 via origin by densely_additive"),
         ("danet_d_r56", "resnet56 via baa by densely_additive"),
-        ("tdbn_r18", "resnet18 via tdbn"),
-        ("ms_resnet18", "resnet18(stride = 2) via ms_conv"),
         ("spiking_densenet121", "densenet121 via dense_layer by densely_concatenated"),
     ],
 )
@@ -90,27 +86,6 @@ def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
     assert f" = {stages}\n" in found.text
     assert found.own == ()
     assert found.lines <= 12
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name",
-    [
-        "own_neuron",
-        "zoo/plif_net",
-        "zoo/convnext",
-        "zoo/vit",
-        "zoo/tcja",
-        "zoo/spikingresformer",
-        "zoo/statten",
-        "zoo/spikegpt",
-        "zoo/stereospike",
-        *(f"zoo/{name}" for name in LOOPED),
-    ],
-)
-def test_networks_of_their_own_come_back_too(name: str) -> None:
-    checked = check_file(name)
-    imported(checked.graphs[checked.main])
 
 
 @pytest.mark.parametrize("rule", ["densely_additive", "densely_additive_all"])
@@ -174,15 +149,6 @@ def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
     assert found.text.count("concat") == 1
 
 
-def test_a_network_without_a_stem_is_dataflow() -> None:
-    found = imported(
-        drawn(
-            "a = in -> conv(4) -> spike\n b = a -> conv(4) -> spike\n out = outputs(x = a, y = b)"
-        )
-    )
-    assert "outputs(x = " in found.text
-
-
 @pytest.mark.parametrize(
     ("neuron", "surrogate"),
     [
@@ -241,79 +207,30 @@ def test_each_neuron_keeps_its_surrogate(body: str, says: str) -> None:
     assert says in imported(drawn(body, more)).text
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "a = in -> conv(4)\n out = a -> gated(gate = in -> conv(4)) -> avgpool -> linear(3)",
-        "a = in -> conv(4) -> spike\n b = a -> conv(4)\n c = a -> gated(gate = b) -> conv(4)\n"
-        "out = ((a -> gated(gate = b)) + (c -> gated(gate = b, v_threshold = 0.5))) -> avgpool -> linear(3)",
-        "a = in -> conv(4)\n h = a -> gated(gate = h -> delay(1) -> conv(4) -> sigmoid)\n"
-        "out = h -> avgpool -> linear(3)",
-        "a = in -> conv(4) -> spike\n"
-        "out = a -> (stage(inner, 2) with (surrogate = erf)) -> avgpool -> linear(3)",
-        "stages = stage(inner, 3)\n head = avgpool -> linear(3)",
-    ],
-)
-def test_neurons_of_several_values_come_back(body: str) -> None:
-    inner = "block inner { g = in -> conv(4) -> sigmoid\n out = in -> conv(4) -> gated(gate = g) }"
-    assert "(gate = " in imported(drawn(body, f"{GATED}\n{inner}")).text
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("h = (in -> conv(2)) + (h -> delay(1)) \n out = h -> avgpool -> linear(3)", "(v1 -> delay(1))"),
-        (
-            "a = in -> conv(2) -> spike\n h = (a + (g -> delay(2))) -> spike\n"
-            "g = h -> conv(2)\n out = (g + (h -> delay(1))) -> avgpool -> linear(3)",
-            "(v1 -> delay(2))",
-        ),
-        ("f = shared(conv(2))\n out = in -> f -> spike -> f -> avgpool -> linear(3)", "-> f1 -> spike -> f1"),
-    ],
-)  # fmt: skip
-def test_loops_and_shared_weights_come_back(body: str, says: str) -> None:
+def test_shared_weights_come_back() -> None:
+    body = "f = shared(conv(2))\n out = in -> f -> spike -> f -> avgpool -> linear(3)"
     found = imported(drawn(body))
-    assert says in found.text
+    assert "-> f1 -> spike -> f1" in found.text
     assert found.lines <= 12
 
 
-def test_a_loop_within_a_stage_comes_back() -> None:
-    """Blocks that feed each other a step later, or have a loop of their own."""
-    block = "block mine(w) { h = (in + (h -> delay(1) -> conv(w))) -> spike\n out = h -> conv(w) -> norm }"
-    found = imported(drawn("stages = stage(mine(2), 3)\n head = avgpool -> linear(3)", block))
-    assert found.text.count("delay") == 1
-    body = "stages = stage(single(2), 3) via sewn by feedback\n head = avgpool -> linear(3)"
-    sewn = "connection sewn { each = conv -> spike; out = shortcut + branch }"
-    assert imported(drawn(body, sewn)).lines <= 20
-
-
 def test_what_has_no_text_is_refused() -> None:
-    graph = drawn("out = in -> conv(2) -> spike -> avgpool -> linear(3)", "", "LIF(tau = scheduled(2.0))")  # fmt: skip
-    with pytest.raises(Unwritten, match="numbers that a recipe changes"):
+    graph = drawn("out = in -> conv(2) -> spike -> softmax(over = time) -> avgpool -> linear(3)")
+    with pytest.raises(Unwritten, match="there is no text for the operation softmax_over_time"):
         import_graph(graph, "again")
 
 
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        ("upsample(rows = 5, columns = 7)", "upsample(rows = 5, columns = 7)"),
-        ("upsample(rows = 5, columns = 7, mode = bilinear)", "mode = bilinear"),
-        ("upsample(3, mode = bilinear)", "upsample(3, mode = bilinear)"),
-        ("upsample(2, over = channels)", "upsample(2, over = channels)"),
+        ("upsample(3)", "upsample(3)"),
         ("dropout(0.25, per = sample)", "dropout(0.25, per = sample)"),
-        ("mean(over = rows) -> swap(time, rows) -> mean_over_time", "swap(time, rows)"),
-        ("swap(channels, columns)", "swap(channels, columns)"),
-        ("conv(6, kernel = 3, over = time)", "conv(6, kernel = 3, over = time)"),
-        ("conv(6, kernel = 3, over = time, padding = same)", "padding = same"),
-        ("conv(4, kernel = 2, over = time, dilation = 2, groups = 2)", "groups = 2, dilation = 2"),
-        ("conv(6, kernel = 5, over = rows, stride = 2)", "over = rows, stride = 2"),
-        ("conv(6, kernel = 3, over = columns, bias = true)", "over = columns, bias = true"),
-        ("linear(over = time)", "linear(over = time)"),
-        ("linear(over = time, window = 2, bias = false)", "window = 2, bias = false"),
-        ("max(over = time)", "max(over = time)"),
-        ("sum(over = channels, groups = 2)", "sum(over = channels, groups = 2)"),
-        ("softmax(over = time)", "softmax(over = time)"),
-        ("batchnorm(eps = 0.01, init = 0.5)", "batchnorm(init = 0.5, eps = 0.01)"),
+        ("conv(4, kernel = 5, padding = 1)", "conv(4, kernel = 5, padding = 1)"),
+        ("conv(4, kernel = 5, dilation = 2)", "conv(4, kernel = 5, dilation = 2)"),
+        ("maxpool(3, stride = 1)", "maxpool(3, stride = 1)"),
+        ("mean(over = channels, groups = 2)", "mean(over = channels, groups = 2)"),
+        ("batchnorm(eps = 0.01)", "batchnorm(eps = 0.01)"),
+        ("gelu", "spike -> gelu -> conv"),
     ],
 )
 def test_a_step_comes_back(step: str, text: str) -> None:
@@ -324,15 +241,16 @@ def test_a_step_comes_back(step: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("learn(0.5) * a", "learn(0.5)"),
-        ("a + learn(0.25, per = channel)", "learn(0.25, per = channel)"),
-        ("a - learn(1, per = neuron)", "learn(1.0, per = neuron)"),
-        ("learn(0.5, above = 0, below = 2) * a", "learn(0.5, above = 0.0, below = 2.0)"),
-        ("learn(0.5, per_step = true) * a", "learn(0.5, per_step = true)"),
-        ("a[1 .. 2]", "[1 .. 2]"),
+        ("0.5 * a", "out = 0.5 * in"),
+        ("a + 1", "out = in + 1"),
+        ("a - 0.5", "out = in - 0.5"),
+        ("1 - a", "out = 1 - in"),
+        ("-a", "out = -in"),
+        ("a * (a -> tanh) / (a + 2)", "out = in * (in -> tanh) / (in + 2)"),
+        ("max(a, min(a -> tanh, 2 * a))", "out = max(in, min(in -> tanh, 2 * in))"),
     ],
 )
-def test_learnt_values_and_slices_come_back(value: str, text: str) -> None:
+def test_an_expression_comes_back(value: str, text: str) -> None:
     graph = drawn(f"a = in -> conv(4) -> spike\n b = {value}\n out = b -> conv(3) -> avgpool")
     assert text in imported(graph).text
 
@@ -341,9 +259,7 @@ def test_learnt_values_and_slices_come_back(value: str, text: str) -> None:
     "learnt",
     [
         "learn(0.5)",
-        "learn(0.5, above = 0.0)",
-        "learn(0.5, above = 0.0, below = 1.0)",
-        "learn(0.5, below = 1.0, per = channel)",
+        "learn(0.5, per = channel)",
     ],
 )
 def test_what_a_neuron_learns_comes_back(learnt: str) -> None:

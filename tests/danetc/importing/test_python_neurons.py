@@ -224,7 +224,7 @@ def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equat
 )
 def test_an_image_is_spread_over_time(spread: Spread) -> None:
     found = danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
-    assert "in -> out_2" in found.text
+    assert "in -> conv(4, bias = true) -> spike -> " in found.text
     assert "steps  = 3" in found.text
 
 
