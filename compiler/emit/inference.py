@@ -1,9 +1,8 @@
-"""A trained model as one for inference: norms in the convolutions, nothing kept for gradients."""
+"""Folding of a trained model for inference: norms go into convolutions."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
@@ -29,29 +28,32 @@ from danetc.runtime.model.built import Model
 
 
 def fold(model: Model) -> InferenceModel:
-    """A model that computes what ``model.eval()`` does, for inference alone.
+    """Return a model for inference that computes the same as ``model.eval()``.
 
     Norms are folded into the convolutions and linear layers before them where that is exact, also
-    across an addition, and learnt factors of channels into the layers that read them; ``norms`` and
-    ``factors`` of the result say what became of each. Weights have the names
-    that they had, convolutions a ``bias`` where a norm went in. ``model`` is left as it is.
-    Raises TypeError for what is no model of this compiler.
+    across an addition; learnt factors of channels are folded into the layers that read them.
+    ``norms`` and ``factors`` of the result list both. Weights keep their names, and convolutions
+    with a folded norm have a ``bias``. ``model`` does not change. Raises TypeError if danetc did
+    not build it.
     """
     graph = model.topology
     if not isinstance(graph, Graph):
         raise TypeError("only a model that danetc built can be folded: this one has no topology")
     folding = plan_folding(graph)
     verify(folding.graph, "fold-norms")
-    with torch.device("meta"):  # all weights come from ``model``
+    with torch.device("meta"):  # weights come from ``model``
         result = InferenceEmitter(folding.graph).model()
     assert isinstance(result, InferenceModel)
-    with torch.inference_mode(False):  # its weights may be changed where gradients are recorded
+    with torch.inference_mode(False):  # its weights may be changed in training
         result.load_state_dict(_weights(model, graph, folding, result), assign=True)
     result.requires_grad_(False)
     result.eval()
     result.spec = model.spec
     result.norms = Folded(
-        *(_names(graph, ids) for ids in (folding.folded, folding.moved, folding.kept))
+        *(
+            tuple(_name(graph[id]) for id in ids)
+            for ids in (folding.folded, folding.moved, folding.kept)
+        )
     )
     taken = (id for ids in folding.factors.into.values() for id in ids)
     result.factors = FoldedFactors(
@@ -62,7 +64,7 @@ def fold(model: Model) -> InferenceModel:
 
 
 class InferenceEmitter(FusedEmitter):
-    """Fusion groups as one compiled kernel each; nothing that is there for a backward pass."""
+    """Each fusion group is one compiled kernel. Nothing is saved for a backward pass."""
 
     kind = InferenceModel
 
@@ -72,7 +74,7 @@ class InferenceEmitter(FusedEmitter):
         self.sums = summed.sums
 
     def initialise(self) -> None:
-        """Nothing: the modules have no memory yet."""
+        """Modules on the device ``meta`` have no weights."""
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if call.target != "torch.nn.Conv2d":
@@ -96,33 +98,31 @@ class InferenceEmitter(FusedEmitter):
         return FusedNeuron(program, steps, rank, norms, size=size, owned=owned, added=added)  # type: ignore[arg-type]
 
     def _owned(self, id: int) -> bool:
-        """Whether a value is made for one reader, in memory of its own: it may be written over."""
+        """True if a value has one reader and its own memory, which may be overwritten."""
         alone = len(self.users[id]) == 1 and id not in self.graph.outputs.values()
         return OPS[self.graph[id].op].weighted and alone
 
 
 @torch.no_grad()
 def _weights(model: Model, graph: Graph, folding: Folding, target: nn.Module) -> dict[str, Tensor]:
-    """The state of ``target``: copies of what ``model`` has, norms multiplied in.
-
-    That is worked out in float64, and rounded once.
-    """
+    """The state of ``target``: copies of the state of ``model``, multiplied by norms in float64."""
     state = dict(model.state_dict())
     for id in dict.fromkeys((*folding.scalings, *folding.factors.into)):
-        scalings, name = folding.scalings.get(id, ()), _name(graph[id])
+        name = _name(graph[id])
         dtype = state[f"{name}.weight"].dtype
-        weight, bias = (
-            None if value is None else value.double()
-            for value in (state[f"{name}.weight"], state.get(f"{name}.bias"))
-        )
-        assert weight is not None
+        weight = state[f"{name}.weight"].double()
+        bias = state.get(f"{name}.bias")
+        bias = None if bias is None else bias.double()
         for source in folding.factors.into.get(id, ()):
             weight = _multiplied(weight, _factor(model, graph, source), graph[id])
-        for scaling in scalings:
-            factor, offset = _affine(model.get_submodule(_name(graph[scaling.norm])))
+        for scaling in folding.scalings.get(id, ()):
+            norm = model.get_submodule(_name(graph[scaling.norm]))
+            stats = {key: value.double() for key, value in norm.state_dict().items()}
+            factor = stats["weight"] / torch.sqrt(stats["running_var"] + norm.eps)
             weight = weight * factor.view(-1, *[1] * (weight.dim() - 1))
             bias = None if bias is None else bias * factor
             if scaling.shifts:
+                offset = stats["bias"] - stats["running_mean"] * factor
                 bias = offset if bias is None else bias + offset
         state[f"{name}.weight"] = weight.to(dtype)
         if bias is not None:
@@ -134,43 +134,27 @@ def _factor(model: Model, graph: Graph, id: int) -> Tensor:
     """Learnt numbers, [C] or [1], in float64."""
     node = graph[id]
     if node.op == "affine":
-        return affine(
-            _factor(model, graph, node.inputs[0]),
-            number(node.attrs, "factor"),
-            number(node.attrs, "offset"),
-        )
-    learnt = model.get_submodule(_name(node))
-    value: Tensor = copy.deepcopy(learnt).double()()
+        inner = _factor(model, graph, node.inputs[0])
+        return affine(inner, number(node.attrs, "factor"), number(node.attrs, "offset"))
+    value: Tensor = copy.deepcopy(model.get_submodule(_name(node))).double()()
     return value.flatten()
 
 
 def _multiplied(weight: Tensor, factor: Tensor, layer: Node) -> Tensor:
-    """Weights [out, in / groups, ...] times a factor of each channel of the layer's input; of a map
-    that was flattened each channel has several entries in a row."""
+    """Multiply weights [out, in / groups, ...] by a factor for each input channel.
+
+    A flattened map has several entries for each channel.
+    """
     groups = layer.attrs.get("groups", 1)
     assert isinstance(groups, int)
     channels = weight.shape[1] * groups
-    each = (
-        factor.expand(channels)
-        if len(factor) == 1
-        else factor.repeat_interleave(channels // len(factor))
-    )
-    parts = weight.view(groups, -1, *weight.shape[1:])
-    parts = parts * each.view(groups, 1, -1, *[1] * (weight.dim() - 2))
-    return parts.view(weight.shape)
-
-
-def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Factor and offset [C] of a norm in inference, in float64."""
-    state = {name: value.double() for name, value in norm.state_dict().items()}
-    factor = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
-    return factor, state["bias"] - state["running_mean"] * factor
+    if len(factor) > 1:
+        factor = factor.repeat_interleave(channels // len(factor))
+    slices = weight.view(groups, -1, *weight.shape[1:])
+    each = factor.expand(channels).view(groups, 1, -1, *[1] * (weight.dim() - 2))
+    return (slices * each).view(weight.shape)
 
 
 def _name(node: Node) -> str:
-    """The qualified name of a node's module."""
+    """Qualified name of the module of a node."""
     return dotted(*node.scope, node.name)
-
-
-def _names(graph: Graph, ids: Iterable[int]) -> tuple[str, ...]:
-    return tuple(_name(graph[id]) for id in ids)

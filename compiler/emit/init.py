@@ -1,10 +1,9 @@
-"""Modules and their first weights, as torchvision's ResNet sets them.
+"""Modules and their first weights, as in torchvision's ResNet.
 
-Convolutions are He-normal over their outputs (He et al. 2015, ``fan_out``), norms start at the
-weight their node says and bias 0, linear layers and convolution biases as torch does; where the
-spec says ``init`` weights start as that says, and biases at 0. Each layer
-draws from a generator of its own: the global random state is neither read nor moved, and layers
-can be drawn side by side.
+Convolutions are He-normal over their outputs (He et al. 2015, ``fan_out``). Norms start at the
+weight of their node and bias 0, linear layers and biases of convolutions as in torch. With ``init``
+in the spec, weights start as it says and biases at 0. Each layer has its own generator, so the
+global random state does not change and layers can be drawn in parallel.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from danetc.runtime.kernels.torch_internals import has_modes, is_fake
 
 
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
-    """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them.
+    """Construct the module of a node.
 
-    What draws its own weights as it is made draws them from ``seed``.
+    ``initialise`` sets large weights later. A module that draws its own weights does so from
+    ``seed``.
     """
     made: nn.Module
-    # (Within a mode, such as that of fake tensors, parameters cannot be moved.)
+    # Parameters cannot be moved under a mode such as FakeTensorMode.
     known = (
         not has_modes()
         and isinstance(create, type)
@@ -39,7 +39,7 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
-        if next(made.buffers(), None) is None:  # (whose values would be lost)
+        if next(made.buffers(), None) is None:  # whose values would be lost
             return made.to_empty(device=torch.get_default_device())
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
@@ -48,17 +48,17 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
 
 
 def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> None:
-    """Give all parameters their first values, drawn from ``seed`` in the order of the spec. Those on the
-    device ``meta``, and fake tensors, have none.
+    """Draw the first values of all parameters from ``seed`` in the order of the spec.
 
-    Products of values are not counted: passes change how many there are.
+    Tensors on the device ``meta`` and fake tensors have none. Products of values do not count, as
+    passes change their number.
     """
     once = (id for id in modules if id not in graph.shares)
     ids = sorted(id for id in once if OPS[graph[id].op].products is None)
     source = torch.Generator().manual_seed(seed)
     drawn = torch.randint(2**62, (len(ids),), generator=source, device="cpu")
     seeds = range(len(ids)) if is_fake(drawn) else drawn.tolist()
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing leaves the GIL free
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing releases the GIL
         list(pool.map(_first_values, (modules[id] for id in ids), (graph[id] for id in ids), seeds))
 
 
@@ -68,7 +68,13 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
         return
     match module:
         case _ if isinstance(node.attrs.get("init"), str):
-            _drawn(module, str(node.attrs["init"]), seed)
+            row, numbers = read(str(node.attrs["init"]))
+            weight = module.get_parameter("weight")
+            generator = {"generator": _generator(weight, seed)} if row.random else {}
+            getattr(nn.init, row.torch)(weight, **row.kwargs(numbers), **generator)
+            for name, parameter in module.named_parameters():
+                if name == "bias":
+                    parameter.zero_()
         case nn.Conv1d() | nn.Conv2d():
             generator = _generator(module.weight, seed)
             nn.init.kaiming_normal_(
@@ -81,19 +87,6 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
             _bias(module, generator)
         case _ if OPS[node.op].norm is not None:
             module.get_parameter("weight").fill_(float(node.attrs["init"] or 0.0))
-
-
-def _drawn(module: nn.Module, start: str, seed: int) -> None:
-    """Weights as the spec says, and a bias of 0."""
-    row, numbers = read(start)
-    weight = module.get_parameter("weight")
-    given: dict[str, Any] = {**row.kwargs(numbers)}
-    if row.random:
-        given["generator"] = _generator(weight, seed)
-    getattr(nn.init, row.torch)(weight, **given)
-    bias = dict(module.named_parameters()).get("bias")
-    if bias is not None:
-        bias.zero_()
 
 
 def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:

@@ -1,32 +1,27 @@
-"""Neuron and surrogate declarations to programs.
+"""Compilation of neuron and surrogate declarations to programs.
 
-Equations run from top to bottom at each time step. A parameter is a constant here (or a ``Learn``);
-what is made of constants alone is computed now, and has to be a finite number.
+Equations run from top to bottom at each time step. A parameter is a constant or a ``Learn``.
+Expressions of constants are computed at compile time and must be finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
-from danetc.dsl.neuron.body import (
-    OUTPUT,
-    Arguments,
-    body_of,
-    lower_equations,
-    lowering_of,
-    read_parameters,
-    read_states,
-)
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
-from danetc.dsl.neuron.expressions import ExpressionLowering
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.expressions import OUTPUT, Arguments, ExpressionLowering
+from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.learn import Learn, check_learn
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
-from danetc.dsl.neuron.parameters import Parameters
+from danetc.dsl.neuron.parameters import Parameters, ParameterValue
 from danetc.dsl.neuron.program import (
     INPUT,
     NEXT,
+    SURROGATE,
+    Learnable,
     NeuronProgram,
     NeuronState,
     SurrogateProgram,
@@ -36,7 +31,7 @@ from danetc.dsl.neuron.program import (
 )
 from danetc.dsl.neuron.ssa import TooManyOperations
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Declaration, Define
+from danetc.dsl.syntax.tree import Declaration, Define, Group, State
 
 
 def compile_neuron(
@@ -49,25 +44,23 @@ def compile_neuron(
     argument_spans: Mapping[str, Span] | None = None,
     surrogate_spans: Mapping[str, Span] | None = None,
 ) -> NeuronProgram | None:
-    """The program of a neuron, or None where errors were reported.
+    """Compile a neuron. Return None if errors were reported.
 
-    ``arguments`` hold a value for every parameter. ``argument_spans`` and ``surrogate_spans`` say
-    where the user gave those that are not defaults: errors that they cause are reported there.
-    Without a ``surrogate`` the program can be looked at, not differentiated.
+    Args:
+        arguments: A value for every parameter.
+        surrogate: Without a surrogate the program cannot be differentiated.
+        argument_spans: Where the user gave arguments; errors that they cause are reported there.
+        surrogate_spans: The same for the surrogate.
     """
-    stand_in = None
+    slope = None
     if surrogate is not None:
-        stand_in = compile_surrogate(
+        slope = compile_surrogate(
             surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
         )
-    try:
-        program = _neuron(declaration, arguments, stand_in, reporter, argument_spans or {})
-    except TooManyOperations:
-        _too_long(declaration, reporter)
-    except Reported:
-        pass
-    else:
-        return program if surrogate is None or stand_in is not None else None
+    with _reporting(declaration, reporter):
+        lowering = ExpressionLowering(declaration, arguments, reporter, argument_spans or {})
+        program = _neuron(lowering, slope)
+        return program if surrogate is None or slope is not None else None
     return None
 
 
@@ -78,41 +71,38 @@ def compile_surrogate(
     *,
     argument_spans: Mapping[str, Span] | None = None,
 ) -> SurrogateProgram | None:
-    """The derivative that a surrogate stands for, or None where errors were reported."""
-    try:
-        return _surrogate(declaration, arguments, reporter, argument_spans or {})
-    except TooManyOperations:
-        _too_long(declaration, reporter)
-    except Reported:
-        pass
+    """Compile the derivative of a surrogate. Return None if errors were reported."""
+    with _reporting(declaration, reporter):
+        return _surrogate(
+            ExpressionLowering(declaration, arguments, reporter, argument_spans or {})
+        )
     return None
 
 
-def _too_long(declaration: Declaration, reporter: Reporter) -> None:
-    message = f"the equations of `{declaration.name}` are too long"
-    reporter.error("E0716", message, declaration.name_span)
+@contextmanager
+def _reporting(declaration: Declaration, reporter: Reporter) -> Iterator[None]:
+    """Suppress errors that are reported, and report equations that are too long."""
+    try:
+        yield
+    except TooManyOperations:
+        message = f"the equations of `{declaration.name}` are too long"
+        reporter.error("E0716", message, declaration.name_span)
+    except Reported:
+        pass
 
 
-def _neuron(
-    declaration: Declaration,
-    arguments: Arguments,
-    surrogate: SurrogateProgram | None,
-    reporter: Reporter,
-    argument_spans: Mapping[str, Span],
-) -> NeuronProgram:
-    lowering = lowering_of(declaration, arguments, reporter, argument_spans)
-    builder = lowering.builder
-    states = read_states(lowering)
+def _neuron(lowering: ExpressionLowering, surrogate: SurrogateProgram | None) -> NeuronProgram:
+    declaration, builder = lowering.declaration, lowering.builder
+    states = _read_states(lowering)
     builder.inputs += tuple(states)
-    if surrogate is not None:
-        for item in surrogate.scheduled:
-            if item.name in {INPUT, OUTPUT, *lowering.places}:
-                message = f"`{item.name}` is what the surrogate's schedule is called"
-                raise lowering.error("E0703", message, lowering.places[item.name])
-        lowering.taken |= {item.name for item in surrogate.scheduled}
-    lowering.values = {name: name for name in (INPUT, *states)}
-    read_parameters(lowering, arguments)
-    inits, assigned = lower_equations(lowering, states)
+    for item in surrogate.scheduled if surrogate is not None else ():
+        if item.name in {INPUT, OUTPUT, *lowering.places}:
+            message = f"`{item.name}` is what the surrogate's schedule is called"
+            raise lowering.error("E0703", message, lowering.places[item.name])
+        lowering.taken.add(item.name)
+    lowering.values |= {name: name for name in states}
+    _read_parameters(lowering)
+    inits, assigned = _lower_equations(lowering, states)
     for name, state in states.items():
         if name not in assigned:
             lowering.error(
@@ -129,26 +119,152 @@ def _neuron(
     if lowering.wrong or output is None:
         raise Reported
     after = {name: builder.number(lowering.values[name]) for name in states}
-    after |= lowering.delays.next_values
-    inits |= dict.fromkeys(lowering.delays.after, 0.0)
-    output = builder.number(output)
-    inputs = tuple(name for name, value in arguments.items() if isinstance(value, Wired))
-    parameters = _given(arguments)
-    return _finish(declaration, lowering, inits, after, output, surrogate, parameters, inputs)
+    after |= {name: value for name, value in lowering.delayed.items() if value is not None}
+    inits |= dict.fromkeys(lowering.delayed, 0.0)
+    return _finish(lowering, inits, after, builder.number(output), surrogate)
+
+
+def _read_states(lowering: ExpressionLowering) -> dict[str, State]:
+    """Return the states with valid names."""
+    states: dict[str, State] = {}
+    for item in lowering.body:
+        if not isinstance(item, State):
+            continue
+        if item.name in (INPUT, OUTPUT):
+            what = "the input" if item.name == INPUT else "the output"
+            lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
+            lowering.failed |= {item.name} - {INPUT}  # reading it is not a second error
+            lowering.refused.add(item.name)
+        elif item.name in states:
+            first = Label(states[item.name].name_span, "first here")
+            message = f"the state `{item.name}` is declared twice"
+            lowering.error("E0703", message, item.name_span, labels=(first,))
+            lowering.refused.add(item.name)
+        else:
+            states[item.name] = item
+    return states
+
+
+def _read_parameters(lowering: ExpressionLowering) -> None:
+    """Give each parameter its value."""
+    for param in lowering.declaration.params:
+        name = param.name
+        if name in {INPUT, OUTPUT, *lowering.values, *functions()}:
+            what = "a function" if name in functions() else "the output"
+            what = "the input" if name == INPUT else what
+            what = "a state" if name in lowering.values and name != INPUT else what
+            message = f"`{name}` cannot be a parameter: it is {what}"
+            lowering.error("E0703", message, param.name_span)
+            lowering.refused.add(name)
+            continue
+        value = lowering.arguments[name]
+        span = lowering.argument_spans.get(name, param.span)
+        if isinstance(value, bool):
+            lowering.values[name] = value
+        elif isinstance(value, Wired):
+            lowering.builder.inputs += (name,)
+            lowering.values[name] = name
+        elif not isinstance(value, Learn):
+            try:
+                lowering.values[name] = ParameterValue(float(value), name)
+            except OverflowError:
+                lowering.failed.add(name)
+                lowering.error("E0710", f"`{name}` is a number too large", span)
+        elif lowering.what == "surrogate" and not value.trained:
+            held = Learnable(f"surrogate_{name}", value.init, scheduled=SURROGATE + name)
+            lowering.learnables.append(held)
+            lowering.builder.add_input(held.name, scalar=True)
+            lowering.values[name] = held.name
+        elif lowering.what == "surrogate":
+            lowering.failed.add(name)
+            lowering.error("E0714", "a surrogate has nothing that is learnt", span)
+        elif check_learn(value, span, lowering.reporter):
+            lowering.values[name] = lowering.learn(name, value, span, owned=True)
+        else:
+            lowering.wrong = True
+            lowering.failed.add(name)
+
+
+def _lower_equations(
+    lowering: ExpressionLowering, states: Mapping[str, State]
+) -> tuple[dict[str, float], set[str]]:
+    """Lower the statements in order. Return initial values, and the states that are set."""
+    inits: dict[str, float] = {}
+    places: dict[str, Span] = {}
+    parameters = {param.name for param in lowering.declaration.params}
+    lowering.later = {
+        item.name: item.name_span
+        for item in lowering.body
+        if isinstance(item, Define) and item.name not in lowering.values
+    }
+    for item in lowering.body:
+        lowering.target = item.name or ""
+        match item:
+            case State() if lowering.what == "surrogate":
+                lowering.error("E0714", "a surrogate has no states", item.span)
+            case Define() if _may_define(lowering, item, parameters, places, states):
+                places[item.name] = item.name_span
+                lowering.later.pop(item.name, None)
+                _define(lowering, item, item.name in states)
+            case State() if states.get(item.name) is item:
+                message = f"the state `{item.name}` starts at a value that is not constant"
+                with suppress(Reported):
+                    inits[item.name] = lowering.constant(item.value, "E0715", message)
+            case Group():
+                message = f"a group has no place in a {lowering.what}"
+                lowering.error("E0709", message, item.span, hint="one equation a line: `v = ...`")
+    return inits, set(places) & set(states)
+
+
+def _define(lowering: ExpressionLowering, item: Define, is_state: bool) -> None:
+    try:
+        lowering.whole = item.value
+        lowering.define(item.name, lowering.value(item.value), is_state)
+    except Reported:
+        lowering.failed.add(item.name)
+        lowering.values.pop(item.name, None)
+
+
+def _may_define(
+    lowering: ExpressionLowering,
+    item: Define,
+    parameters: set[str],
+    places: Mapping[str, Span],
+    states: Mapping[str, State],
+) -> bool:
+    name = item.name
+    if item.index is not None:
+        message = f"an index has no place in the equations of a {lowering.what}"
+        lowering.error("E0709", message, item.name_span)
+        lowering.failed.add(name)
+    elif name in places:
+        first = Label(places[name], "first here")
+        hint = None
+        if name not in states:
+            hint = "each name has one equation; a value kept for the next step is a `state`"
+        message = f"`{name}` gets a value twice"
+        lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
+    elif name == INPUT or name in parameters or name in functions():
+        what = "a function" if name in functions() else "a parameter"
+        what = "the input" if name == INPUT else what
+        if name not in lowering.refused:  # once is enough
+            lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)
+        lowering.refused.add(name)
+    else:
+        return True
+    return False
 
 
 def _finish(
-    declaration: Declaration,
     lowering: ExpressionLowering,
     inits: Mapping[str, float],
     after: Mapping[str, Operand],
     output: Operand,
     surrogate: SurrogateProgram | None,
-    parameters: Parameters,
-    inputs: tuple[str, ...],
 ) -> NeuronProgram:
-    """Drop what ``s`` does not need, and see that training reaches what is left."""
-    builder = lowering.builder
+    """Remove what the output does not need, and check that gradients reach the rest."""
+    declaration, builder = lowering.declaration, lowering.builder
+    inputs = tuple(key for key, value in lowering.arguments.items() if isinstance(value, Wired))
     full = NeuronProgram(
         declaration.name,
         tuple(NeuronState(name, inits[name]) for name in after),
@@ -160,7 +276,7 @@ def _finish(
         inputs=inputs,
     )
     needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
-    _check_paths(declaration, lowering, needed, trained, inputs)
+    _check_paths(lowering, needed, trained, inputs)
     states = [name for name in after if name in needed]
     for name in states:
         builder.label(after[name], unique(f"{name}{NEXT}", lowering.taken))
@@ -168,16 +284,15 @@ def _finish(
     uses_surrogate = any(op.opcode == "heaviside" for op in ops)
     if surrogate is not None and uses_surrogate:
         lowering.learnables += surrogate.scheduled
-    program = NeuronProgram(
-        declaration.name,
-        tuple(NeuronState(name, inits[name]) for name in states),
-        tuple(lowering.learnables),
-        ops,
-        output,
-        tuple(next_states),
-        surrogate if uses_surrogate else None,
-        parameters,
-        inputs,
+    program = replace(
+        full,
+        states=tuple(NeuronState(name, inits[name]) for name in states),
+        learnables=tuple(lowering.learnables),
+        ops=ops,
+        output=output,
+        next_states=tuple(next_states),
+        surrogate=surrogate if uses_surrogate else None,
+        parameters=_given(lowering.arguments),
     )
     program = settled(program, builder.fixed)
     if surrogate is not None or not uses_surrogate:
@@ -190,12 +305,12 @@ def _finish(
 
 
 def _check_paths(
-    declaration: Declaration,
     lowering: ExpressionLowering,
     needed: frozenset[Operand],
     trained: frozenset[Operand],
     inputs: tuple[str, ...],
 ) -> None:
+    declaration = lowering.declaration
     for name in inputs:
         if name not in needed:
             message = f"`{name}` is a value and has no influence on `{OUTPUT}`"
@@ -224,18 +339,11 @@ def _check_paths(
             raise lowering.error("E0711", message, lowering.learnt_at[item.name])
 
 
-def _surrogate(
-    declaration: Declaration,
-    arguments: Arguments,
-    reporter: Reporter,
-    argument_spans: Mapping[str, Span],
-) -> SurrogateProgram:
-    lowering = lowering_of(declaration, arguments, reporter, argument_spans)
-    builder = lowering.builder
-    lowering.values = {INPUT: INPUT}
-    read_parameters(lowering, arguments)
-    lower_equations(lowering, {})
-    defined = {item.name for item in body_of(declaration) if isinstance(item, Define)}
+def _surrogate(lowering: ExpressionLowering) -> SurrogateProgram:
+    declaration, builder = lowering.declaration, lowering.builder
+    _read_parameters(lowering)
+    _lower_equations(lowering, {})
+    defined = {item.name for item in lowering.body if isinstance(item, Define)}
     given = [name for name in ("y", "dy") if name in defined]
     if len(given) != 1:
         what = "both `y` and `dy`" if given else "neither `y` nor `dy`"
@@ -264,12 +372,12 @@ def _surrogate(
             declaration.name_span,
             hint="`y` has to be smooth: a comparison has slope 0",
         )
-    program = replace(program, parameters=_given(arguments), scheduled=tuple(lowering.learnables))
-    return settled(program, builder.fixed)
+    parameters, scheduled = _given(lowering.arguments), tuple(lowering.learnables)
+    return settled(replace(program, parameters=parameters, scheduled=scheduled), builder.fixed)
 
 
 def _given(arguments: Arguments) -> Parameters:
-    """The parameters that are not learnt, with their values."""
+    """Parameters that are not learnt, with their values."""
     return tuple(
         (name, value if isinstance(value, bool) else float(value))
         for name, value in arguments.items()

@@ -1,17 +1,15 @@
-"""Expressions of neurons and surrogates to operations."""
+"""Lowering of the expressions of neurons and surrogates to operations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
 from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.neuron.delays import MAX_STEPS, Delays
 from danetc.dsl.neuron.functions import (
     ARITHMETIC,
     COMPARISONS,
@@ -22,9 +20,8 @@ from danetc.dsl.neuron.functions import (
 )
 from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
-from danetc.dsl.neuron.program import Learnable, unique
+from danetc.dsl.neuron.program import INPUT, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
-from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import (
     Arg,
@@ -61,48 +58,72 @@ _KINDS: Mapping[type, str] = {
 }
 
 MAX_DEPTH = 100
+MAX_STEPS = 100
+"""The most time steps that a delay may reach back."""
+OUTPUT = "s"
 
 Value: TypeAlias = Operand | bool
-"""A number (a name or a constant) or a condition (a name or True, False)."""
+"""A number (a name or a constant) or a condition (a name, True or False)."""
+Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
+"""A value for every parameter of a declaration."""
 
 
-@record(frozen=False, slots=False)
 class ExpressionLowering:
-    """One declaration's expressions on their way into a builder.
+    """Lowers the expressions of one declaration.
 
-    ``values`` holds what each name stands for so far, ``failed`` the names whose equation was
-    wrong, ``later`` where names get a value that have none yet. ``argument_spans`` says where
-    parameters got their values and ``argument_texts`` which: an error that such a value causes is
-    reported there.
+    An error that the value of a parameter causes is reported at its span in ``argument_spans``.
     """
 
-    declaration: Declaration
-    builder: ProgramBuilder
-    reporter: Reporter
-    argument_spans: Mapping[str, Span]
-    argument_texts: Mapping[str, str]
-    taken: set[str]  # names that a learnable cannot have
-    places: Mapping[str, Span]  # where the names of the text stand
-    refused: set[str] = field(default_factory=set)  # names that cannot have a value (reported)
-    values: dict[str, Value] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-    later: dict[str, Span] = field(default_factory=dict)
-    learnables: list[Learnable] = field(default_factory=list)
-    learnt_at: dict[str, Span] = field(default_factory=dict)
-    target: str = ""  # what the equation at hand defines
-    whole: Expr | None = None  # all of that equation
-    counters: dict[str, int] = field(default_factory=dict)  # of the `for` around
-    wrong: bool = False  # whether an error was reported
-    too_deep: bool = False
-    _depth: int = 0
+    def __init__(
+        self,
+        declaration: Declaration,
+        arguments: Arguments,
+        reporter: Reporter,
+        argument_spans: Mapping[str, Span],
+    ) -> None:
+        if declaration.value is not None or declaration.body is None:  # `= LIF(...)`
+            raise ValueError(f"{declaration.kind} {declaration.name} has no equations of its own")
+        self.declaration = declaration
+        self.body = declaration.body
+        self.what = declaration.kind  # ``neuron`` or ``surrogate``
+        self.arguments = arguments
+        self.argument_spans = argument_spans
+        self.reporter = reporter
+        self.builder = ProgramBuilder((INPUT,))
+        self.places: dict[str, Span] = {}  # of the names in the text
+        for item in (*declaration.params, *declaration.body):
+            if item.name is not None:
+                self.places.setdefault(item.name, item.name_span)
+        self.taken = {INPUT, OUTPUT, *self.places}  # names that a state or learnable cannot have
+        self.values: dict[str, Value] = {INPUT: INPUT}
+        self.failed: set[str] = set()  # names with a wrong equation
+        self.refused: set[str] = set()  # names that cannot have a value
+        self.later: dict[str, Span] = {}  # equations of names without a value so far
+        self.learnables: list[Learnable] = []
+        self.learnt_at: dict[str, Span] = {}
+        self.target = ""  # the name that the current equation defines
+        self.whole: Expr | None = None  # the expression of the current equation
+        self.counters: dict[str, int] = {}  # variables of ``for``
+        self.wrong = False  # True once an error was reported
+        self.too_deep = False
+        self._depth = 0
+        self.delayed: dict[str, Operand | None] = {}
+        """States of delays with their next values: each takes what the one before it held. The
+        first of a name that has no value yet is None until ``define``."""
+        self._chains: dict[Operand, list[str]] = {}
+        self._later_chains: dict[str, list[str]] = {}
 
-    def __post_init__(self) -> None:
-        self.delays = Delays(self.builder, self.taken)
-
-    @property
-    def what(self) -> str:
-        """``neuron`` or ``surrogate``."""
-        return self.declaration.kind
+    def define(self, name: str, value: Value, is_state: bool) -> None:
+        """Give a name its value, and end the delays that were waiting for it."""
+        self.values[name] = value
+        self.failed.discard(name)
+        if is_state:
+            return
+        self.builder.label(value, name)
+        chain = self._later_chains.pop(name, None)
+        if chain:
+            number = self.delayed[chain[0]] = self.builder.number(value)
+            self._chains.setdefault(number, chain)
 
     def error(
         self,
@@ -119,7 +140,7 @@ class ExpressionLowering:
         return Reported()
 
     def number(self, expr: Expr) -> Operand:
-        """The value of an expression as a number: a condition gives 0 or 1."""
+        """Lower an expression to a number; a condition becomes 0 or 1."""
         return self.builder.number(self.value(expr))
 
     def numbers(self, *exprs: Expr) -> list[Operand]:
@@ -129,7 +150,7 @@ class ExpressionLowering:
         return [self.builder.condition(value) for value in self._all(exprs)]
 
     def _all(self, exprs: Sequence[Expr]) -> list[Value]:
-        """All values; where some are wrong, every one of them is reported."""
+        """Lower all expressions, and report the errors of each."""
         values = []
         for expr in exprs:
             with suppress(Reported):
@@ -139,7 +160,7 @@ class ExpressionLowering:
         return values
 
     def constant(self, expr: Expr, code: str, message: str) -> float:
-        """The value of an expression that has to be a constant."""
+        """Return the value of a constant expression."""
         value = self.number(expr)
         if not isinstance(value, float):
             hint = "a constant is made of numbers and of parameters that are not learnt"
@@ -162,12 +183,12 @@ class ExpressionLowering:
             self._depth -= 1
 
     def _blame(self, expr: Expr, code: str, message: str, hint: str | None = None) -> Reported:
-        """Report what is wrong with an equation's constants, at the argument that made it wrong
-        where one did: the equation may be of the standard library."""
+        """Report an error at the argument that caused it, or else at the expression, which may be
+        in the standard library."""
         names = {node.id for node in walk(expr) if isinstance(node, Name)}
         for name, span in self.argument_spans.items():
             if name in names:
-                label = f"`{name}` is {self.argument_texts.get(name, 'given here')}"
+                label = f"`{name}` is {_shown(self.arguments.get(name))}"
                 equation = Label(expr.span, "where it is used")
                 return self.error(code, message, span, label=label, labels=(equation,), hint=hint)
         return self.error(code, message, expr.span, hint=hint)
@@ -206,8 +227,8 @@ class ExpressionLowering:
         return self.builder.select(condition, *self.numbers(expr.then, expr.otherwise))
 
     def _mention(self, expr: Expr) -> None:
-        """Check the names of a branch that a constant condition rules out, and no more: in
-        ``1 / k if k > 0 else 0`` the division is not an error."""
+        """Check the names of a branch that a constant condition rules out, and nothing else: the
+        division in ``1 / k if k > 0 else 0`` is not an error."""
         skipped = set()
         counted = {node.variable for node in walk(expr) if isinstance(node, Each)}
         for node in walk(expr):
@@ -254,7 +275,7 @@ class ExpressionLowering:
         raise self.error("E0701", message, expr.span, labels=labels, hint=hint)
 
     def _function(self, call: Call) -> str:
-        """The name of the function that is called, its values counted."""
+        """Return the name of the function after checking its arguments."""
         function = call.function
         name = function.id if isinstance(function, Name) else ""
         if name not in functions():
@@ -312,7 +333,7 @@ class ExpressionLowering:
         return result
 
     def _arguments(self, args: Sequence[Arg]) -> list[Operand]:
-        """The numbers that a function is called with, those that `for` gives among them."""
+        """Lower the arguments of a function, including those of `for`."""
         values: list[Value] = []
         failed = False
         for arg in args:
@@ -329,7 +350,7 @@ class ExpressionLowering:
         return [self.builder.number(value) for value in values]
 
     def _each(self, each: Each) -> list[Value]:
-        """The values of ``value for variable in low .. high if condition``."""
+        """Lower ``value for variable in low .. high if condition``."""
         name = each.variable
         if name in self.taken or name in functions() or name in self.counters:
             hint = f"count by another name than `{name}`"
@@ -360,7 +381,7 @@ class ExpressionLowering:
         return value
 
     def _whole(self, expr: Expr, what: str) -> int:
-        """The value of an expression that the operations of the neuron depend on."""
+        """Return the value of an expression on which the operations depend."""
         value = self.constant(expr, "E0717", f"{what} is not constant")
         self.builder.fix(value)
         if not value.is_integer():
@@ -376,12 +397,24 @@ class ExpressionLowering:
             message = f"a delay by {count} time steps, of {MAX_STEPS} that it may be"
             raise self._blame(steps, "E0716", message)
         name = value.id if isinstance(value, Name) else self.target
+        number = None
         if count and self._comes_later(value):
-            return self.delays.of_later(name, count)
-        return self.delays.of(self.number(value), name, count)
+            chain = self._later_chains.setdefault(name, [])
+        else:
+            number = self.number(value)
+            if count == 0:
+                return number
+            chain = self._chains.setdefault(number, [])
+        while len(chain) < count:
+            state = unique(f"{name}_kept{len(chain) + 1}", self.taken)
+            self.delayed[state] = chain[-1] if chain else number
+            self.taken.add(state)
+            self.builder.inputs += (state,)
+            chain.append(state)
+        return chain[count - 1]
 
     def _comes_later(self, expr: Expr) -> bool:
-        """Whether it is a name that gets its value in this equation or in one below."""
+        """True for a name that gets its value in this equation or in a later one."""
         if not isinstance(expr, Name) or expr.id in self.values:
             return False
         return expr.id in self.later or expr.id == self.target
@@ -411,12 +444,11 @@ class ExpressionLowering:
         return self.learn(self.target, value, call.span, owned=own)
 
     def learn(self, name: str, value: Learn, span: Span, *, owned: bool) -> Operand:
-        """A new learnable, as the value that equations read.
+        """Add a learnable and return the value that equations read.
 
-        It has the name given where the name is its own, that is where it is a parameter or all of
-        an equation, else one like it.
+        It has the given name if it owns it: a parameter, or all of an equation.
         """
-        if not owned:  # one of each `for`, whose name tells which
+        if not owned:  # within `for`, the counters make names distinct
             place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
             name = unique(f"{name}_learnt{place}", self.taken)
         while (parameter := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:
@@ -439,6 +471,22 @@ def _literal(expr: Number) -> float:
     if not math.isfinite(value):
         raise ConstantError("a number too large")
     return value
+
+
+def _shown(argument: float | Learn | Wired | None) -> str:
+    """An argument in a message."""
+    match argument:
+        case None:
+            return "given here"
+        case Learn():
+            return "learnt"
+        case Wired():
+            return "a value that flows in"
+        case bool():
+            return str(argument).lower()
+    with suppress(OverflowError):
+        return f"{float(argument):g}"
+    return "given here"
 
 
 def _count(number: int) -> str:

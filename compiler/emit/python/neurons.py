@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from danetc.compiler.emit.names import camel, free, variable
@@ -22,6 +23,7 @@ from danetc.dsl.neuron.program import (
     settled,
 )
 from danetc.dsl.neuron.ssa import Instruction, fold
+from danetc.dsl.record import record
 
 _SHORT = 60  # longest expression that is written where its value is read
 _STEPS = {"heaviside": "Heaviside", "round": "Round"}
@@ -38,6 +40,28 @@ Text: TypeAlias = tuple[str, int]
 """An expression, and how tight its outermost operator binds."""
 
 
+@record
+class _Class:
+    """A class without its name. ``sizes`` and ``arguments`` are the parameters of its constructor."""
+
+    title: str
+    doc: str
+    sizes: tuple[str, ...]
+    arguments: Arguments
+    init: tuple[str, ...]
+    method: tuple[str, ...]
+
+    def text(self, name: str) -> str:
+        """The text of the class, whose defaults are the values of the arguments."""
+        methods = [self.method]
+        if self.init or self.arguments:
+            takes = [f"{key}: int{' = 3' if key == 'rank' else ''}" for key in self.sizes]
+            takes += [f"{key}: float = {constant(value)}" for key, value in self.arguments]
+            head = signature("__init__", takes, "None")
+            methods.insert(0, (*method(head, ["super().__init__()", *self.init]),))
+        return class_(name, "nn.Module", self.doc, methods)
+
+
 class Neurons:
     """The classes of neurons and surrogates. ``claim`` returns a free name; ``used`` collects the
     names that they need from the prelude.
@@ -48,7 +72,7 @@ class Neurons:
 
     def __init__(self, claim: Callable[[str], str], used: set[str]) -> None:
         self.claim, self.used = claim, used
-        self.made: dict[str, tuple[str, Arguments]] = {}
+        self.made: dict[_Class, tuple[str, Arguments]] = {}
         self.classes: list[str] = []
 
     def instance(
@@ -64,37 +88,33 @@ class Neurons:
         """
         surrogate = ""
         if program.surrogate is not None:
-            slope = _SurrogateClass(program.surrogate)
-            label, _ = self._class(slope)
+            slope = _surrogate_class(program.surrogate)
             given = sequence(f"{key}={constant(value)}" for key, value in slope.arguments)
-            surrogate = f"{label}({given})"
+            surrogate = f"{self._name(slope)[0]}({given})"
         self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
-        neuron = _NeuronClass(program, surrogate, stepping)
-        label, defaults = self._class(neuron)
+        neuron = _neuron_class(program, surrogate, stepping)
+        label, defaults = self._name(neuron)
         size: list[tuple[str, Argument]] = []
-        if program.per_step:
+        if "steps" in neuron.sizes:
             size.append(("steps", Size("steps", steps)))
-        if not all(item.is_scalar for item in program.learnables):
+        if "channels" in neuron.sizes:
             size.append(("channels", Size("channels", sample[0])))
             size += [("rank", str(len(sample)))] if len(sample) != 3 else []
-        values = zip(neuron.arguments, defaults, strict=True)
-        given_sizes = ((key, Size(key, value, default)) for (key, value), (_, default) in values)
-        return New(label, (*size, *given_sizes))
+        for (key, value), (_, default) in zip(neuron.arguments, defaults, strict=True):
+            size.append((key, Size(key, value, default)))
+        return New(label, tuple(size))
 
-    def _class(self, made: _ProgramClass) -> tuple[str, Arguments]:
+    def _name(self, made: _Class) -> tuple[str, Arguments]:
         """The name of a class and its defaults. Writes the class if there is none like it."""
-        key = made.title + made.write("", ())
+        key = replace(made, arguments=tuple((label, 0.0) for label, _ in made.arguments))
         if key not in self.made:
             self.made[key] = self.claim(made.title), made.arguments
-            self.classes.append(made.write(self.made[key][0], made.arguments))
+            self.classes.append(made.text(self.made[key][0]))
         return self.made[key]
 
 
-class _ProgramClass:
-    """A program as a class: its parameters as arguments, its values as expressions."""
-
-    title: str
-    """The name of the class, if it is free."""
+class _Equations:
+    """The parameters of a program as arguments of a class, and its values as expressions."""
 
     def __init__(
         self,
@@ -178,141 +198,134 @@ class _ProgramClass:
             return [*lines[:-1], f"return {lines[-1].removeprefix(f'{value} = ')}"]
         return [*lines, last]
 
-    def init(
-        self, defaults: Arguments, body: Sequence[str] = (), sizes: Iterable[str] = ()
-    ) -> list[list[str]]:
-        """The constructor, if it does anything. ``sizes`` are those of learnables."""
-        saved = [f"self.{key} = {key}" for key, _ in self.arguments if key in self.read]
-        if not saved and not body and not self.arguments:
-            return []
-        given = {key: f" = {constant(value)}" for key, value in defaults}
-        takes = [f"{key}: int{' = 3' if key == 'rank' else ''}" for key in sizes]
-        takes += [f"{key}: float{given.get(key, '')}" for key, _ in self.arguments]
-        head = signature("__init__", takes, "None")
-        return [method(head, ["super().__init__()", *saved, *body])]
-
-    def write(self, name: str, defaults: Arguments) -> str:
-        raise NotImplementedError
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """The statements of the constructor that save parameters."""
+        return tuple(f"self.{key} = {key}" for key, _ in self.arguments if key in self.read)
 
 
-class _SurrogateClass(_ProgramClass):
+def _surrogate_class(program: SurrogateProgram) -> _Class:
     """A module that computes the derivative of a surrogate."""
-
-    def __init__(self, program: SurrogateProgram) -> None:
-        self.program = program = settled(program, _unwritten(program))
-        self.title = camel(program.name)
-        self.takes = (INPUT, *(item.name for item in program.scheduled))
-        super().__init__(program, self.takes, [program.derivative] * 2)
-
-    def write(self, name: str, defaults: Arguments) -> str:
-        body = self.returning(self.program.derivative)
-        takes = [f"{self.names[key]}: Tensor" for key in self.takes]
-        forward = method(signature("forward", takes, "Tensor"), body)
-        doc = f"The surrogate {variable(self.program.name)}: a derivative for Heaviside."
-        return class_(name, "nn.Module", doc, [*self.init(defaults), forward])
+    program = settled(program, _unwritten(program))
+    takes = (INPUT, *(item.name for item in program.scheduled))
+    equations = _Equations(program, takes, [program.derivative] * 2)
+    head = signature("forward", (f"{equations.names[key]}: Tensor" for key in takes), "Tensor")
+    forward = method(head, equations.returning(program.derivative))
+    doc = f"The surrogate {variable(program.name)}: a derivative for Heaviside."
+    arguments = equations.arguments
+    return _Class(camel(program.name), doc, (), arguments, equations.saved, tuple(forward))
 
 
-class _NeuronClass(_ProgramClass):
+def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Class:
     """A module that computes a neuron, with the same numbers as the runtime's operator.
 
     ``forward`` takes and returns [T, N, ...], or values of any shape if the program does not vary.
     A ``stepping`` neuron has a method ``step`` instead.
     """
-
-    def __init__(self, program: NeuronProgram, surrogate: str, stepping: bool) -> None:
-        self.program = program = settled(program, _unwritten(program))
-        self.title = camel(program.name) + "Step" * stepping
-        self.stepping = stepping
-        self.attributes = parameter_names(program)
-        self.made_surrogate = surrogate
-        inputs = [*program.takes, *(state.name for state in program.states)]
-        inputs += [item.parameter for item in program.learnables]
-        roots = [program.output, *program.next_states]
-        held = () if program.surrogate is None else program.surrogate.scheduled
-        super().__init__(program, inputs, roots, self.attributes, [item.name for item in held])
-
-    def write(self, name: str, defaults: Arguments) -> str:
-        program, x = self.program, self.x
-        init = [f"self.{self.surrogate} = {self.made_surrogate}"] if self.made_surrogate else []
-        reads: list[str] = []
-        reads_at: list[str] = []  # at each time step
-        for attribute, item in zip(self.attributes, program.learnables, strict=True):
-            raw = self.constant(item.raw, holder="")[0]
-            start = _FORMS[item.is_scalar, item.per_step].format(raw=raw)
-            if item.scheduled:
-                init.append(f"self.register_buffer({constant(attribute)}, {start})")
-            else:
-                init.append(f"self.{attribute} = nn.Parameter({start})")
-            read = f"{self.names[item.parameter]} = self.{attribute}"
-            (reads_at if item.per_step else reads).append(read + "[t]" * item.per_step)
-        inputs = [self.names[key] for key in program.takes]
-        split = [f"{sequence(inputs)} = {x}.unbind(-1)"] if program.inputs else []
-        sizes = ["steps"] * program.per_step
-        if not all(item.is_scalar for item in program.learnables):
-            sizes += ["channels", "rank"]
-        doc = f"The neuron {variable(program.name)}"
-        if self.stepping:
-            doc += ", one step of [N, ...] after the other."
-            states = "tuple" if program.per_step else "tuple[Tensor, ...]"
-            takes = [f"{x}: Tensor", f"state: {states} | None"]
-            head = signature("step", takes, f"tuple[Tensor, {states}]")
-            body = [*reads, *split, *self._one_step(reads_at)]
-        elif program.varies:
-            doc += ": [T, N, ...] to [T, N, ...]."
-            head = signature("forward", ["x_seq: Tensor"], "Tensor")
-            body = [*reads, *self._over_time([*reads_at, *split])]
+    program = settled(program, _unwritten(program))
+    attributes = parameter_names(program)
+    inputs = [*program.takes, *(state.name for state in program.states)]
+    inputs += [item.parameter for item in program.learnables]
+    held = () if program.surrogate is None else program.surrogate.scheduled
+    equations = _Equations(
+        program,
+        inputs,
+        [program.output, *program.next_states],
+        attributes,
+        [item.name for item in held],
+    )
+    names, x = equations.names, equations.x
+    init = [f"self.{equations.surrogate} = {surrogate}"] if surrogate else []
+    reads: list[str] = []
+    reads_at: list[str] = []  # at each time step
+    for attribute, item in zip(attributes, program.learnables, strict=True):
+        raw = equations.constant(item.raw, holder="")[0]
+        start = _FORMS[item.is_scalar, item.per_step].format(raw=raw)
+        if item.scheduled:
+            init.append(f"self.register_buffer({constant(attribute)}, {start})")
         else:
-            doc += ": each element by itself."
-            head = signature("forward", [f"{x}: Tensor"], "Tensor")
-            body = [*reads, *split, *self.returning(program.output)]
-        return class_(
-            name, "nn.Module", doc, [*self.init(defaults, init, sizes), method(head, body)]
-        )
+            init.append(f"self.{attribute} = nn.Parameter({start})")
+        read = f"{names[item.parameter]} = self.{attribute}"
+        (reads_at if item.per_step else reads).append(read + "[t]" * item.per_step)
+    split = []
+    if program.inputs:
+        split = [f"{sequence(names[key] for key in program.takes)} = {x}.unbind(-1)"]
+    sizes = ["steps"] * program.per_step
+    if not all(item.is_scalar for item in program.learnables):
+        sizes += ["channels", "rank"]
+    doc = f"The neuron {variable(program.name)}"
+    if stepping:
+        doc += ", one step of [N, ...] after the other."
+        states = "tuple" if program.per_step else "tuple[Tensor, ...]"
+        takes = [f"{x}: Tensor", f"state: {states} | None"]
+        head = signature("step", takes, f"tuple[Tensor, {states}]")
+        body = [*reads, *split, *_one_step(program, equations, reads_at)]
+    elif program.varies:
+        doc += ": [T, N, ...] to [T, N, ...]."
+        head = signature("forward", ["x_seq: Tensor"], "Tensor")
+        body = [*reads, *_over_time(program, equations, [*reads_at, *split])]
+    else:
+        doc += ": each element by itself."
+        head = signature("forward", [f"{x}: Tensor"], "Tensor")
+        body = [*reads, *split, *equations.returning(program.output)]
+    return _Class(
+        camel(program.name) + "Step" * stepping,
+        doc,
+        tuple(sizes),
+        equations.arguments,
+        (*equations.saved, *init),
+        tuple(method(head, body)),
+    )
 
-    def _over_time(self, before: Sequence[str]) -> list[str]:
-        """The loop over time steps. ``before`` is the start of each."""
-        program, x = self.program, self.x
-        states = [self.names[state.name] for state in program.states]
-        starts = self._starts("x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
-        body = [*before, *self.lines, f"outputs.append({self.value(program.output)})"]
-        if states:
-            body.append(f"{sequence(states)} = {sequence(self._next_states())}")
-        head = f"for t, {x} in enumerate(x_seq):" if program.per_step else f"for {x} in x_seq:"
-        first = [f"{name} = {start}" for name, start in zip(states, starts, strict=True)]
-        return [*first, "outputs = []", head, *indented(body), "return torch.stack(outputs)"]
 
-    def _one_step(self, reads_at: Sequence[str]) -> list[str]:
-        """One time step, which returns the output and the next states. The first state of a neuron
-        with learnables for each step is the number of the step."""
-        starts, after = self._starts(self.x), self._next_states()
-        states = [self.names[state.name] for state in self.program.states]
-        if self.program.per_step:
-            starts, states, after = ["0", *starts], ["t", *states], ["t + 1", *after]
-        targets = sequence(states) if len(states) > 1 else _tuple(states)
-        begin = f"{targets} = {_tuple(starts)} if state is None else state"
-        result = f"return {self.value(self.program.output)}, {_tuple(after)}"
-        return [*([begin] if states else []), *reads_at, *self.lines, result]
+def _over_time(program: NeuronProgram, equations: _Equations, before: Sequence[str]) -> list[str]:
+    """The loop over time steps. ``before`` is the start of each."""
+    x = equations.x
+    states = [equations.names[state.name] for state in program.states]
+    starts = _starts(program, equations, "x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
+    body = [*before, *equations.lines, f"outputs.append({equations.value(program.output)})"]
+    if states:
+        body.append(f"{sequence(states)} = {sequence(_next_states(program, equations))}")
+    head = f"for t, {x} in enumerate(x_seq):" if program.per_step else f"for {x} in x_seq:"
+    first = [f"{name} = {start}" for name, start in zip(states, starts, strict=True)]
+    return [*first, "outputs = []", head, *indented(body), "return torch.stack(outputs)"]
 
-    def _starts(self, like: str) -> list[str]:
-        """The states before the first step."""
-        return [
-            f"torch.zeros_like({like})"
-            if repr(state.init) == "0.0" and not names_of(state.init)
-            else f"torch.full_like({like}, {self.constant(state.init)[0]})"
-            for state in self.program.states
-        ]
 
-    def _next_states(self) -> list[str]:
-        scalars = self.program.scalars()
-        after: list[str] = []
-        for value in self.program.next_states:
-            if isinstance(value, float):
-                after.append(f"torch.full_like({self.x}, {self.value(value)})")
-            elif value in scalars:
-                after.append(f"{self.value(value, ATOM)}.to({self.x}.dtype).expand_as({self.x})")
-            else:
-                after.append(self.value(value))
-        return after
+def _one_step(program: NeuronProgram, equations: _Equations, reads_at: Sequence[str]) -> list[str]:
+    """One time step, which returns the output and the next states. The first state of a neuron
+    with learnables for each step is the number of the step."""
+    starts = _starts(program, equations, equations.x)
+    after = _next_states(program, equations)
+    states = [equations.names[state.name] for state in program.states]
+    if program.per_step:
+        starts, states, after = ["0", *starts], ["t", *states], ["t + 1", *after]
+    targets = sequence(states) if len(states) > 1 else _tuple(states)
+    begin = f"{targets} = {_tuple(starts)} if state is None else state"
+    result = f"return {equations.value(program.output)}, {_tuple(after)}"
+    return [*([begin] if states else []), *reads_at, *equations.lines, result]
+
+
+def _starts(program: NeuronProgram, equations: _Equations, like: str) -> list[str]:
+    """The states before the first step."""
+    return [
+        f"torch.zeros_like({like})"
+        if repr(state.init) == "0.0" and not names_of(state.init)
+        else f"torch.full_like({like}, {equations.constant(state.init)[0]})"
+        for state in program.states
+    ]
+
+
+def _next_states(program: NeuronProgram, equations: _Equations) -> list[str]:
+    scalars, x = program.scalars(), equations.x
+    after: list[str] = []
+    for value in program.next_states:
+        if isinstance(value, float):
+            after.append(f"torch.full_like({x}, {equations.value(value)})")
+        elif value in scalars:
+            after.append(f"{equations.value(value, ATOM)}.to({x}.dtype).expand_as({x})")
+        else:
+            after.append(equations.value(value))
+    return after
 
 
 def _tuple(items: Sequence[str]) -> str:
