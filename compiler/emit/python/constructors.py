@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from itertools import takewhile
 from typing import Union
 
 from danetc.compiler.emit.names import free, is_plain, variable
 from danetc.compiler.emit.python.text import constant, sequence
-from danetc.compiler.emit.scopes import Path
+from danetc.compiler.emit.scopes import Path, ScopeTree
 from danetc.dsl.record import record
 
 Number = Union[int, float, bool]
@@ -66,18 +66,20 @@ Write = Callable[[Size], Union[str, None]]
 
 @record(frozen=False, eq=False)
 class Draft:
-    """A scope on its way to a class."""
+    """A scope on its way to a class. ``height`` is the number of levels of scopes below it."""
 
-    path: Path
-    base: str
-    parts: list[tuple[str, Argument]]
+    tree: ScopeTree
+    lists: Mapping[Path, int]
+    height: int
+    title: str
+    doc: str
+    flow: str
     parameters: list[str]
     body: list[str]
     result: str
-    flow: str
-    title: str
-    doc: str
     methods: list[list[str]]
+    base: str = "nn.Module"
+    parts: list[tuple[str, Argument]] = field(default_factory=list)
 
 
 @record(frozen=False, eq=False)

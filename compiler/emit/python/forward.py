@@ -43,42 +43,6 @@ class Statement:
     joined: int | None = None  # the dimension of a concatenation
 
 
-@record
-class Forward:
-    """The statements of a scope. ``lengths`` are those of the lists of blocks by their text."""
-
-    parameters: list[str]
-    statements: list[str]
-    results: list[str]
-    lengths: Mapping[str, int]
-
-    def loops(self) -> set[str]:
-        """The bodies of loops that do not start at the first block."""
-        found: set[str] = set()
-        _rolled(self.statements, self.lengths, frozenset(), found)
-        return found
-
-    def body(self, known: Collection[str]) -> list[str]:
-        """The lines of the method, with blocks in a row as loops.
-
-        A single block is a loop as well if its text is ``known``, so that stages of several
-        lengths have one text.
-        """
-        lines = [
-            _BLOCK.sub(self._from_end, line)
-            for line in _rolled(self.statements, self.lengths, known)
-        ]
-        result = sequence(self.results) or "None"
-        if lines and lines[-1].startswith(f"{result} = ") and len(self.results) == 1:
-            return [*lines[:-1], f"return {lines[-1].removeprefix(f'{result} = ')}"]
-        return [*lines, f"return {result}"]
-
-    def _from_end(self, block: re.Match[str]) -> str:
-        number = int(block[2])
-        is_last = number > 0 and number == self.lengths.get(block[1], 0) - 1
-        return f"{block[1]}[-1]" if is_last else block[0]
-
-
 class ForwardWriter:
     """Writes the statements of scopes.
 
@@ -108,16 +72,31 @@ class ForwardWriter:
         inputs: Sequence[int],
         outputs: Sequence[int],
         lengths: Mapping[str, int],
-    ) -> Forward:
-        """Write the forward method of a scope with a path of ``depth`` names."""
+    ) -> tuple[list[str], list[str]]:
+        """Return the parameters and the lines of the forward method of a scope.
+
+        The path of the scope has ``depth`` names. ``lengths`` are those of its lists of blocks, by
+        the expressions that read them.
+        """
         names: dict[int, str] = {}
         for id in inputs:
             base = "x" if len(inputs) == 1 else variable(self.graph[id].name)
             names[id] = free(base, lambda text: text in self.reserved or text in names.values())
         parameters = [names[id] for id in inputs]
         statements = [self._statement(step, depth) for step in steps]
-        lines = self._lines(statements, names, outputs)
-        return Forward(parameters, lines, [names[id] for id in outputs], lengths)
+
+        def from_end(block: re.Match[str]) -> str:
+            number = int(block[2])
+            is_last = number > 0 and number == lengths.get(block[1], 0) - 1
+            return f"{block[1]}[-1]" if is_last else block[0]
+
+        lines = _rolled(self._lines(statements, names, outputs), lengths)
+        lines = [_BLOCK.sub(from_end, line) for line in lines]
+        result = sequence(names[id] for id in outputs) or "None"
+        if lines and lines[-1].startswith(f"{result} = ") and len(outputs) == 1:
+            lines[-1] = f"return {lines[-1].removeprefix(f'{result} = ')}"
+            return parameters, lines
+        return parameters, [*lines, f"return {result}"]
 
     def _statement(self, step: Step, depth: int) -> Statement:
         unit, taken, made = step
@@ -306,18 +285,13 @@ def _gathered(
 # -- loops over blocks ----------------------------------------------------------------------------
 
 
-def _rolled(
-    statements: Sequence[str],
-    lengths: Mapping[str, int],
-    known: Collection[str],
-    found: set[str] | None = None,
-) -> list[str]:
+def _rolled(statements: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
     """The statements, with runs that differ only in the number of a block as loops."""
     lines: list[str] = []
     index = 0
     while index < len(statements):
         repeats, period = max(
-            ((_repeats(statements, index, period, lengths, known), period) for period in (1, 2, 3)),
+            ((_repeats(statements[index:], period, lengths), period) for period in (1, 2, 3)),
             key=lambda item: item[0] * item[1],
         )
         if not repeats:
@@ -325,9 +299,7 @@ def _rolled(
             index += 1
             continue
         body = statements[index : index + period]
-        pattern, holder, first = _pattern(body)
-        if found is not None and first:
-            found.add(pattern)
+        _, holder, first = _pattern(body)
         names = {name for line in body for name in _NAME.findall(line)}
         item = free(variable(singular(holder.rpartition(".")[2])), names.__contains__)
         end = first + repeats - lengths[holder]
@@ -348,25 +320,17 @@ def _pattern(body: Sequence[str]) -> tuple[str, str, int]:
     return _BLOCK.sub(r"\1[...]", text), holder, int(number)
 
 
-def _repeats(
-    statements: Sequence[str],
-    start: int,
-    period: int,
-    lengths: Mapping[str, int],
-    known: Collection[str],
-) -> int:
+def _repeats(statements: Sequence[str], period: int, lengths: Mapping[str, int]) -> int:
     """The number of times that ``period`` statements repeat, each time with the next block."""
-    pattern, holder, first = _pattern(statements[start : start + period])
+    pattern, holder, first = _pattern(statements[:period])
     if not pattern or holder not in lengths:
         return 0
     count = 1
-    while _pattern(statements[start + count * period :][:period]) == (
-        pattern,
-        holder,
-        first + count,
-    ):
+    while _pattern(statements[count * period :][:period]) == (pattern, holder, first + count):
         count += 1
-    return count if count > 1 or pattern in known else 0
+    # the middle of three blocks is a loop, as in longer stages, which then share the class
+    is_middle = (period, first, lengths[holder]) == (1, 1, 3)
+    return count if count > 1 or is_middle else 0
 
 
 # -- loops over time ------------------------------------------------------------------------------

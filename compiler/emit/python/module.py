@@ -21,14 +21,13 @@ from danetc.compiler.emit.python.constructors import (
     listed,
     settle,
 )
-from danetc.compiler.emit.python.forward import Forward, ForwardWriter, access, loop_method
+from danetc.compiler.emit.python.forward import ForwardWriter, access, loop_method
 from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.text import class_, constant, method, sequence, signature
 from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
-from danetc.dsl.record import record
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 
@@ -40,20 +39,6 @@ def emit_python(graph: Graph, layers: type[Layers] = Layers) -> str:
     that has no form in Python.
     """
     return _Emitter(graph, layers).text()
-
-
-@record
-class _Scope:
-    """A scope with its forward method. ``kind`` is what stages of one text have in common."""
-
-    tree: ScopeTree
-    forward: Forward
-    lists: Mapping[Path, int]
-    outputs: int
-    flow: str
-    height: int
-    kind: object
-    methods: list[list[str]]
 
 
 class _Emitter:
@@ -82,25 +67,18 @@ class _Emitter:
         )
 
     def text(self) -> str:
-        graph = self.graph
-        scopes: list[_Scope] = []
-        inputs = [source.id for source in graph.inputs]
-        self._scan(self.scopes.tree, inputs, [*graph.outputs.values()], scopes)
-        loops: dict[object, set[str]] = {}
-        for scope in scopes:
-            if scope.kind is not None:
-                loops.setdefault(scope.kind, set()).update(scope.forward.loops())
-        for height in range(scopes[-1].height + 1):
-            drafts = [
-                self._draft(scope, loops.get(scope.kind, set()))
-                for scope in scopes
-                if scope.height == height
-            ]
-            for group in grouped(drafts):
+        drafts: list[Draft] = []
+        inputs = [source.id for source in self.graph.inputs]
+        self._scan(self.scopes.tree, inputs, [*self.graph.outputs.values()], drafts)
+        for height in range(drafts[-1].height + 1):
+            level = [draft for draft in drafts if draft.height == height]
+            for draft in level:
+                draft.parts = self._parts(draft.tree, draft.lists)
+            for group in grouped(level):
                 title = group[0].title
-                item = Class(group, self.layers.claim(title) if group[0].path else "Model")
+                item = Class(group, self.layers.claim(title) if group[0].tree.path else "Model")
                 self.classes.append(item)
-                self.made |= zip((draft.path for draft in group), settle(item), strict=True)
+                self.made |= zip((draft.tree.path for draft in group), settle(item), strict=True)
         bodies = [self._class(item) for item in self.classes]
         first, last = self.layers.prelude.chosen(self.used)
         text = "\n\n\n".join([*first, *self.layers.neurons.classes, *bodies, *last])
@@ -125,9 +103,9 @@ class _Emitter:
     # -- scopes -----------------------------------------------------------------------------------
 
     def _scan(
-        self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], scopes: list[_Scope]
+        self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], drafts: list[Draft]
     ) -> int:
-        """Write the forward methods of a scope and of those below it; return its height."""
+        """Draft the classes of a scope and of those below it; return its height."""
         lists: dict[Path, int] = {}
 
         def is_spread(inner: ScopeTree) -> bool:
@@ -146,35 +124,30 @@ class _Emitter:
             elif isinstance(unit, ScopeTree) and self._is_chain(unit, taken, made):
                 self._make_chain(unit)
             elif isinstance(unit, ScopeTree):
-                height = max(height, 1 + self._scan(unit, taken, made, scopes))
+                height = max(height, 1 + self._scan(unit, taken, made, drafts))
         lengths = {access(path, depth): length for path, length in lists.items()}
-        forward = self.writer.write(steps, depth, inputs, outputs, lengths)
-        flow = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
-        kind = self.stages.get(tree.path)
-        scopes.append(_Scope(tree, forward, lists, len(outputs), flow, height, kind, methods))
+        parameters, body = self.writer.write(steps, depth, inputs, outputs, lengths)
+        kinds = sequence(["Tensor"] * len(outputs))
+        draft = Draft(
+            tree,
+            lists,
+            height,
+            *self._title(tree.path),
+            f"{self._sizes(inputs)} to {self._sizes(outputs)}",
+            parameters,
+            body,
+            {0: "None", 1: kinds}.get(len(outputs), f"tuple[{kinds}]"),
+            methods,
+        )
+        if any(part.isdecimal() for part in self.scopes.holders[tree.path].children):
+            draft.base = "Numbered"
+            self.used.add("Numbered")
+        drafts.append(draft)
         return height
 
     def _is_stepping(self, id: int) -> bool:
         target = self.calls.get(id)
         return isinstance(target, TorchModule) and self.layers.steps(target)
-
-    def _draft(self, scope: _Scope, known: set[str]) -> Draft:
-        path = scope.tree.path
-        numbered = any(part.isdecimal() for part in self.scopes.holders[path].children)
-        self.used |= {"Numbered"} if numbered else set()
-        return Draft(
-            path,
-            "Numbered" if numbered else "nn.Module",
-            self._parts(scope.tree, scope.lists),
-            scope.forward.parameters,
-            scope.forward.body(known),
-            {0: "None", 1: "Tensor"}.get(
-                scope.outputs, f"tuple[{sequence(['Tensor'] * scope.outputs)}]"
-            ),
-            scope.flow,
-            *self._title(path),
-            scope.methods,
-        )
 
     def _title(self, path: Path) -> tuple[str, str]:
         """A name for the class of a scope, and its docstring."""
@@ -196,12 +169,12 @@ class _Emitter:
         draft = item.drafts[0]
         init = ["super().__init__()", *item.init] if item.init else []
         body = draft.body
-        if not draft.path:
+        if not draft.tree.path:
             body = [*self._checks(), *body]
             init += self._first_weights()
         parameters = (f"{key}: {kind}" for key, kind in zip(item.names, item.kinds, strict=True))
         takes = (f"{key}: Tensor" for key in draft.parameters)
-        doc = draft.doc or ".".join(map(words, draft.path))
+        doc = draft.doc or ".".join(map(words, draft.tree.path))
         if len(item.drafts) > 1 and not draft.doc:
             doc += f" and {len(item.drafts) - 1} more like it"
         if len({each.flow for each in item.drafts}) == 1:
