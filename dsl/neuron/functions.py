@@ -1,4 +1,4 @@
-"""What equations call and compute with: names of functions, operators and constants."""
+"""Functions, operators and constants of equations."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from danetc.dsl.record import record
 
 
 def functions() -> Mapping[str, tuple[int, int | None]]:
-    """The functions of equations with the fewest and the most values that each takes."""
+    """Return the functions of equations with their fewest and most arguments."""
     rows = {name: row.takes for name, row in OPCODES.items() if row.takes is not None}
     return {**rows, **{name: form.takes for name, form in FORMS.items()}}
 
 
 @record
 class EquationForm:
-    """A function of equations that is no operation of its own: how many values it takes, how it is
-    written, what it is, and what its arguments are."""
+    """A function of equations without an opcode: the fewest and most arguments, its usage, and
+    descriptions of the function and of its arguments."""
 
     takes: tuple[int, int | None]
     usage: str
@@ -55,21 +55,21 @@ FORMS: Mapping[str, EquationForm] = {
 
 
 def meaning(name: str) -> str:
-    """What a function of equations is."""
+    """Return the description of a function."""
     return FORMS[name].meaning if name in FORMS else OPCODES[name].meaning
 
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
-"""What these names stand for where nothing in the declaration has them."""
+"""Values of these names if the declaration does not define them."""
 
 FOLDS: Mapping[str, str] = {"sum": "add", "max": "max", "min": "min"}
-"""Functions of several values, which `for` may give, and the operation that folds them."""
+"""Functions that take `for`, and the operation that folds their values."""
 
 ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 
 
 def is_smooth(function: str) -> bool:
-    """Whether surrogates have a function of equations."""
+    """True if surrogates may call a function."""
     row = OPCODES.get(FOLDS.get(function, function))
     return row is not None and row.smooth

@@ -1,4 +1,4 @@
-"""``learn(init, above = ..., below = ...)``: a number that is trained in a neuron, and its bounds."""
+"""``learn(init, above = ..., below = ...)``: a number of a neuron that is trained, and its bounds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 LEARN_TAKES = ("above", "below", "per", "per_step")
-"""What `learn` takes behind the number to start from."""
+"""Keyword arguments of `learn`."""
 IN_NEURONS = ("layer", "channel")
-"""What a neuron has a learnt number of its own for."""
+"""Values of `per` in neurons."""
 
 
 @record
 class Learn:
-    """A value given as ``learn(init, above = ..., below = ..., per = ...)``: trained, strictly in
-    bounds. ``per`` says how many there are: one for a layer, or one for each channel or neuron; with
-    ``per_step`` each time step has its own. ``scheduled(init)`` is one for a layer that is not
-    ``trained``: a recipe may change it.
+    """The value of ``learn(init, above = ..., below = ..., per = ...)``, strictly within bounds.
+
+    There is one number for a layer, or one for each channel; ``per_step`` has a number for each
+    time step as well. ``scheduled(init)`` is one for a layer that a recipe changes: not ``trained``.
     """
 
     init: float
@@ -35,7 +35,7 @@ class Learn:
 
     @property
     def raw(self) -> float:
-        """What is stored at the start: it is not bounded, what is made of it is."""
+        """First value of the stored number, which is not bounded."""
         above, below = self.above, self.below
         if above is not None and below is not None:
             return math.log(self.init - above) - math.log(below - self.init) + 0.0
@@ -45,41 +45,33 @@ class Learn:
 
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
-    """Report bounds that hold nothing, a start outside of them, and more numbers than neurons take."""
-    if value.per not in IN_NEURONS:
-        reporter.error(
-            "E0711",
-            f"a neuron learns nothing per {value.per}",
-            span,
-            hint="it learns per `layer`, `channel` or `step`; or numbers that join values: "
-            f"`learn(1.0, per = {value.per}) * x` before the layer",
-        )
-        return False
+    """Report bounds without room, a start outside of them, and numbers that neurons do not have."""
     above, below = value.above, value.below
-    if above is not None and below is not None and above >= below:
-        reporter.error(
-            "E0711",
-            f"no value is above {above:g} and below {below:g}",
-            span,
-            hint="`above` is the lower bound, `below` the upper one",
+    outside = ""
+    if above is not None and value.init <= above:
+        outside = f"above {above:g}"
+    elif below is not None and value.init >= below:
+        outside = f"below {below:g}"
+    if value.per not in IN_NEURONS:
+        message = f"a neuron learns nothing per {value.per}"
+        hint = (
+            "it learns per `layer`, `channel` or `step`; or numbers that join values: "
+            f"`learn(1.0, per = {value.per}) * x` before the layer"
         )
-        return False
-    outside = (above is not None and value.init <= above and f"above {above:g}") or (
-        below is not None and value.init >= below and f"below {below:g}"
-    )
-    if outside or not math.isfinite(value.init):
-        reporter.error(
-            "E0711",
-            f"`learn` starts at {value.init:g}, which is not {outside or 'a number'}",
-            span,
-            hint="the start lies strictly between the bounds",
-        )
-        return False
-    return True
+    elif above is not None and below is not None and above >= below:
+        message = f"no value is above {above:g} and below {below:g}"
+        hint = "`above` is the lower bound, `below` the upper one"
+    elif outside or not math.isfinite(value.init):
+        message = f"`learn` starts at {value.init:g}, which is not {outside or 'a number'}"
+        hint = "the start lies strictly between the bounds"
+    else:
+        return True
+    reporter.error("E0711", message, span, hint=hint)
+    return False
 
 
 def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable, Operand]:
-    """A learnable that starts at ``value.init``, and the operations from what is stored to it."""
+    """Emit the operations from the stored number to its value; return the learnable and the value."""
     above, below = value.above, value.below
     raw = value.raw
     if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
@@ -103,4 +95,4 @@ def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable,
 
 def _softplus_inverse(y: float) -> float:
     """The z with log(1 + exp(z)) = y, for y > 0."""
-    return y + math.log(-math.expm1(-y)) + 0.0  # -0.0 reads badly
+    return y + math.log(-math.expm1(-y)) + 0.0  # -0.0 becomes 0.0

@@ -1,9 +1,8 @@
-"""Constants that were made of a declaration's parameters, and still know how.
+"""Constants with their origin: the parameters of which a declaration made them.
 
-A ``ParameterValue`` is a float like any other: equations are folded, simplified and run with its value. Beside
-it stands where it comes from: a parameter's name, or an operation on such. Where a program's form
-depends on the value of a parameter (``x + v_rest`` is ``x`` where v_rest is 0), the parameter is
-fixed: the constants made of it forget where they come from.
+A ``ParameterValue`` is a float with an origin: the name of a parameter, or an operation on origins.
+If the form of a program depends on the value of a parameter (``x + v_rest`` is ``x`` for v_rest = 0),
+the parameter is fixed: constants made of it lose their origin.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class ParameterValue(float):
 
 
 def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
-    """The result of an operation on constants, which knows its operands if one of them does."""
+    """Return the result of an operation on constants, with an origin if an operand has one."""
     operands = [*args]
     if not any(isinstance(arg, ParameterValue) for arg in operands):
         return value
@@ -51,12 +50,12 @@ def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
 
 
 def origin_of(value: object) -> Origin | None:
-    """Where a constant comes from, if it is one of a parameter."""
+    """Return the origin of a constant, if it has one."""
     return value.origin if isinstance(value, ParameterValue) else None
 
 
 def names_of(value: object) -> set[str]:
-    """The parameters that a constant was made of."""
+    """Return the parameters of which a constant was made."""
     return _names(value.origin) if isinstance(value, ParameterValue) else set()
 
 
@@ -71,14 +70,14 @@ def _names(origin: Origin) -> set[str]:
 
 
 def opcodes_of(origin: Origin) -> set[str]:
-    """The operations that a constant was made by."""
+    """Return the operations that made a constant."""
     if not isinstance(origin, tuple):
         return set()
     return {origin[0]}.union(*map(opcodes_of, origin[1:]))
 
 
 def closure(fixed: Iterable[str], constants: Iterable[object]) -> frozenset[str]:
-    """``fixed`` and the parameters that are in one constant with a fixed one."""
+    """Return ``fixed`` and the parameters that share a constant with a fixed one."""
     found = set(fixed)
     groups = [names for names in map(names_of, constants) if names]
     while more := set().union(*(names for names in groups if names & found)) - found:
@@ -87,7 +86,7 @@ def closure(fixed: Iterable[str], constants: Iterable[object]) -> frozenset[str]
 
 
 def plain(value: Any, fixed: frozenset[str]) -> Any:
-    """A constant, without its origin where that holds a fixed parameter."""
+    """Return a constant, without its origin if that contains a fixed parameter."""
     return float(value) if names_of(value) & fixed else value
 
 
@@ -95,7 +94,7 @@ def plain(value: Any, fixed: frozenset[str]) -> Any:
 
 
 def constant_text(value: float) -> str:
-    """A constant as programs write it: ``0.5[div(1.0,tau)]``."""
+    """Return the text of a constant: ``0.5[div(1.0,tau)]``."""
     return (
         f"{float(value)!r}[{_text(value.origin)}]"
         if isinstance(value, ParameterValue)
@@ -110,7 +109,7 @@ def _text(origin: Origin) -> str:
 
 
 def read_origin(text: str, value: float, parameters: Mapping[str, float | bool]) -> ParameterValue:
-    """The constant of ``text``. Raises ValueError where that is not what gives ``value``."""
+    """Return ``value`` with the origin ``text``. Raises ValueError if that gives another value."""
     origin, end = _read(text, 0, 0)
     try:
         right = end == len(text) and _value(origin, parameters) == value
@@ -147,6 +146,5 @@ def _value(origin: Origin, parameters: Mapping[str, float | bool]) -> float:
             compute = OPCODES[opcode].value
             assert compute is not None
             return float(compute(*(_value(arg, parameters) for arg in args)))
-        case _:
-            assert isinstance(origin, float)
-            return origin
+    assert isinstance(origin, float)
+    return origin

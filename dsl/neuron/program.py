@@ -1,4 +1,4 @@
-"""A neuron as data: its equations in single-assignment form, and their text (read by ``reading``)."""
+"""Programs: the equations of neurons in single-assignment form, and their text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.record import record
 
 INPUT = "x"
-SURROGATE = "surrogate."  # begins the name of what a recipe changes of a surrogate
-NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
+SURROGATE = "surrogate."  # prefix of scheduled parameters of a surrogate
+NEXT = "_next"  # suffix of the next value of a state
 
 
 class Wired(Enum):
-    """In place of a parameter's value: it is a value of the network, which flows in beside ``x``."""
+    """Marks a parameter that is a value of the network: an input besides ``x``."""
 
     INPUT = "an input"
 
@@ -39,15 +39,15 @@ class NeuronState:
 
 @record
 class Learnable:
-    """A parameter of a layer: a scalar, or ``per`` channel. ``raw`` is what is stored and trained,
-    at its start. With ``per_step`` each time step has its own.
+    """A number that a layer stores: a scalar, or one ``per`` channel, and one for each time step
+    with ``per_step``. ``raw`` is its first stored value.
 
-    Without bounds the value is ``raw``. With them it is ``above + softplus(raw)``,
-    ``below - softplus(raw)`` or ``above + (below - above) * sigmoid(raw)``; the operations of the
-    program say so.
+    Without bounds the value is ``raw``. With bounds the program computes it as
+    ``above + softplus(raw)``, ``below - softplus(raw)`` or
+    ``above + (below - above) * sigmoid(raw)``.
 
-    One that is ``scheduled`` is not trained: it is a buffer, which a recipe may change by that name
-    (``neuron.tau``, ``surrogate.alpha``). Those of the surrogate are read by its derivative alone.
+    A ``scheduled`` learnable is not trained. It is a buffer that a recipe may change under that name
+    (``neuron.tau``, ``surrogate.alpha``); only the derivative reads those of the surrogate.
     """
 
     name: str
@@ -60,17 +60,17 @@ class Learnable:
 
     @property
     def is_scalar(self) -> bool:
-        """Whether it is one number for the whole layer, at a time step."""
+        """True if a time step has one number for the whole layer."""
         return self.per == "layer"
 
     def shape(self, sample: tuple[int, ...], steps: int) -> tuple[int, ...]:
-        """Its shape, of a layer that takes samples of a shape: it meets them along the channels."""
+        """Shape of the stored tensor in a layer for samples of a shape."""
         size = () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
         return (steps, *size) if self.per_step else size
 
     @property
     def start(self) -> float:
-        """Its value at the start."""
+        """First value."""
         if self.above is not None and self.below is not None:
             return self.above + (self.below - self.above) * sigmoid(self.raw)
         if self.above is not None:
@@ -79,16 +79,17 @@ class Learnable:
 
     @property
     def parameter(self) -> str:
-        """The name of what is stored, and of the operand that stands for it."""
+        """Name of the stored tensor, and of its operand."""
         return self.name if self.above is None and self.below is None else f"{self.name}_raw"
 
 
 @final
 @record
 class SurrogateProgram:
-    """The derivative that stands in for heaviside's, a function of ``x``, its argument.
+    """The derivative of heaviside as a function of its argument ``x``.
 
-    ``parameters`` are those of its declaration; constants made of them say so (``ParameterValue``).
+    ``ops`` read the ``scheduled`` learnables by name; the neuron has them too. Constants know the
+    ``parameters`` of which they are made (``ParameterValue``).
     """
 
     name: str
@@ -96,11 +97,10 @@ class SurrogateProgram:
     derivative: Operand
     parameters: Parameters = ()
     scheduled: tuple[Learnable, ...] = ()
-    """Those that a schedule changes: ``ops`` read them by name, and its neuron has them too."""
 
     @property
     def starts(self) -> dict[str, float]:
-        """What is scheduled, at its start."""
+        """First values of the scheduled learnables."""
         return {item.name: item.raw for item in self.scheduled}
 
 
@@ -109,11 +109,10 @@ class SurrogateProgram:
 class NeuronProgram:
     """One time step of a neuron.
 
-    ``ops`` read ``x`` (the input), states (of the step before) and learnables by name; ``output``
-    is the value that leaves the neuron, ``next_states`` are the states handed to the next step, in
-    the order of ``states``. ``parameters`` are those of the declaration that are not learnt;
-    constants made of them say so (``ParameterValue``). ``inputs`` are those besides ``x``: a layer
-    then takes all of them side by side in a last dimension, ``x`` first.
+    ``ops`` read ``x`` (the input), states (of the step before) and learnables by name. ``output`` is
+    the value of the neuron; ``next_states`` are in the order of ``states``. Constants know the
+    ``parameters`` of which they are made (``ParameterValue``). With further ``inputs``, a layer takes
+    all of them in a last dimension, ``x`` first.
     """
 
     name: str
@@ -137,17 +136,17 @@ class NeuronProgram:
 
     @property
     def per_step(self) -> bool:
-        """Whether it learns numbers for each time step, so that it runs for one T alone."""
+        """True if it has learnables for each time step and so runs for one T only."""
         return any(item.per_step for item in self.learnables)
 
     @property
     def varies(self) -> bool:
-        """Whether it gives other values at other steps where its input is the same at all."""
+        """True if the output may vary over time for a constant input."""
         return self.is_stateful or self.per_step
 
     @property
     def keeps_input(self) -> bool:
-        """Whether a state is what the neuron took, and not made of it: ``delay(x, 1)``."""
+        """True if a state is the input itself: ``delay(x, 1)``."""
         same = {op.name: op.args[0] for op in self.ops if op.opcode == "detach"}
         kept = {*self.next_states}
         while made := kept & same.keys():
@@ -156,25 +155,25 @@ class NeuronProgram:
 
     @property
     def membrane(self) -> Operand | None:
-        """The argument of the first heaviside: the membrane potential minus the threshold."""
+        """Argument of the first heaviside: the membrane potential minus the threshold."""
         return next((op.args[0] for op in self.ops if op.opcode == "heaviside"), None)
 
     @property
     def has_step(self) -> bool:
-        """Whether it fires: real numbers become whole ones in it, by heaviside or round."""
+        """True if the program contains ``heaviside`` or ``round``."""
         return any(OPCODES[op.opcode].step for op in self.ops)
 
     @property
     def is_neuron(self) -> bool:
-        """Whether it is a neuron, with states or a step, and not an activation function."""
+        """True for a program with states or a step; False for an activation function."""
         return self.is_stateful or self.has_step
 
     def scalars(self) -> frozenset[str]:
-        """The values that are numbers of the layer, one or one a channel: made of learnables alone."""
+        """Values that are numbers of the layer or of a channel: computed from learnables only."""
         return self._made_of(item.parameter for item in self.learnables)
 
     def constants(self) -> frozenset[str]:
-        """Those of them that are the same at all time steps."""
+        """The scalars that are the same at all time steps."""
         return self._made_of(item.parameter for item in self.learnables if not item.per_step)
 
     def _made_of(self, names: Iterable[str]) -> frozenset[str]:
@@ -185,7 +184,7 @@ class NeuronProgram:
         return frozenset(found)
 
     def reaching(self, *, gradients: bool) -> frozenset[Operand]:
-        """The values that the output depends on over time; by differentiable paths or by any."""
+        """Values on which the output depends over time, through any path or with ``gradients``."""
         ops = {op.name: op for op in self.ops}
         after = dict(zip((s.name for s in self.states), self.next_states, strict=True))
         found: set[Operand] = set()
@@ -206,7 +205,7 @@ class NeuronProgram:
         return frozenset(found)
 
     def text(self) -> str:
-        """The canonical text, one line; ``reading.read_program`` is its inverse."""
+        """Canonical text in one line; ``reading.read_program`` is the inverse."""
         parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
         parts += [f"input {name}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
@@ -232,7 +231,7 @@ class NeuronProgram:
 
 
 def constants_of(program: NeuronProgram | SurrogateProgram) -> list[float]:
-    """All constants of a program."""
+    """Return all constants of a program."""
     found: list[Operand] = [arg for op in program.ops for arg in op.args]
     if isinstance(program, NeuronProgram):
         found += [*program.next_states, *(state.init for state in program.states)]
@@ -243,12 +242,12 @@ def constants_of(program: NeuronProgram | SurrogateProgram) -> list[float]:
 
 
 def parameters_of(program: NeuronProgram | SurrogateProgram) -> set[str]:
-    """The parameters that constants of a program were made of: those that it can change."""
+    """Return the parameters of which constants are made."""
     return set().union(*map(names_of, constants_of(program)))
 
 
 def called_with(program: NeuronProgram | SurrogateProgram, name: str = "") -> str:
-    """A program as the call that made it: ``IF(v_threshold=1, v_rest=0, detach_reset=false)``."""
+    """Return the call of a program: ``IF(v_threshold=1, v_rest=0, detach_reset=false)``."""
     given = ", ".join(
         f"{key}={str(value).lower() if isinstance(value, bool) else format(value, '.6g')}"
         for key, value in program.parameters
@@ -260,7 +259,7 @@ Program = TypeVar("Program", NeuronProgram, SurrogateProgram)
 
 
 def settled(program: Program, fixed: Iterable[str]) -> Program:
-    """The program, where constants made of ``fixed`` parameters forget where they come from."""
+    """Remove the origins of constants that are made of ``fixed`` parameters."""
     all_fixed = closure(fixed, constants_of(program))
     ops = tuple(
         replace(op, args=tuple(plain(arg, all_fixed) for arg in op.args)) for op in program.ops
@@ -290,7 +289,7 @@ def _op_text(op: Instruction) -> str:
 
 
 def unique(name: str, taken: Iterable[str], change: Callable[[str], str] = "{}_".format) -> str:
-    """``name``, changed until nobody has it."""
+    """Change ``name`` until it is not ``taken``."""
     names = set(taken)
     while name in names:
         name = change(name)

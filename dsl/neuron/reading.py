@@ -1,13 +1,14 @@
-"""The text of a neuron's program, read.
+"""Reader of the text of a program.
 
-It travels inside graphs, exports and model directories, so reading it is strict: what is accepted uses
-only the operations of ``opcodes.OPCODES`` on values that exist.
+Graphs, exports and model directories contain such text, so reading is strict: it accepts only
+operations of ``opcodes.OPCODES`` on values that exist.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
@@ -41,7 +42,7 @@ _DY = re.compile(rf"dy {_ARG}")
 
 
 class _Reader:
-    """Statements taken one after the other, and the values known so far."""
+    """The statements that are left, and the values known so far."""
 
     def __init__(self, text: str) -> None:
         self.rest = [part.strip() for part in re.split(r"[;\n]", text) if part.strip()]
@@ -52,8 +53,7 @@ class _Reader:
 
     def parameters(self) -> Parameters:
         self.parameter_values = {}
-        while (groups := self.accept(_PARAM)) is not None:
-            name, value = groups
+        for name, value in self.all(_PARAM):
             if name in self.parameter_values:
                 raise ValueError(f"neuron program: {name!r} is given twice")
             is_bool = value in ("true", "false")
@@ -61,7 +61,7 @@ class _Reader:
         return tuple(self.parameter_values.items())
 
     def number(self, text: str) -> float:
-        """A constant, with its origin where that is written."""
+        """Read a constant, and its origin if there is one."""
         value, bracket, origin = text.partition("[")
         if not bracket:
             return _number(value)
@@ -85,6 +85,11 @@ class _Reader:
             raise ValueError(f"neuron program: {what} expected at {here[:80]!r}")
         return groups
 
+    def all(self, *patterns: re.Pattern[str]) -> Iterator[tuple[str, ...]]:
+        """Accept statements as long as they match one of the patterns."""
+        while groups := next(filter(None, map(self.accept, patterns)), None):
+            yield groups
+
     def define(self, name: str) -> str:
         if name in self.known:
             raise ValueError(f"neuron program: {name!r} is defined twice")
@@ -104,8 +109,7 @@ class _Reader:
 
     def ops(self) -> tuple[Instruction, ...]:
         ops: list[Instruction] = []
-        while (groups := self.accept(_OP)) is not None:
-            name, opcode, args = groups
+        for name, opcode, args in self.all(_OP):
             info = OPCODES.get(opcode)
             operands = args.split()
             if info is None or len(operands) != info.arity:
@@ -133,25 +137,22 @@ def _number(text: str) -> float:
 
 @lru_cache(maxsize=10_000)
 def read_program(text: str) -> NeuronProgram:
-    """The program that ``text`` holds. Raises ValueError where it is not one."""
+    """Return the program that ``text`` contains. Raises ValueError if it contains none."""
     reader = _Reader(text)
     (name,) = reader.expect(_HEAD, "`neuron NAME`")
     parameters = reader.parameters()
-    inputs = []
-    while (groups := reader.accept(_INPUT)) is not None:
-        inputs.append(reader.define(groups[0]))
-    states = []
-    while (groups := reader.accept(_STATE)) is not None:
-        states.append(NeuronState(reader.define(groups[0]), reader.number(groups[1])))
+    inputs = tuple(reader.define(groups[0]) for groups in reader.all(_INPUT))
+    states = tuple(
+        NeuronState(reader.define(state), reader.number(init)) for state, init in reader.all(_STATE)
+    )
     learnables = []
-    while (groups := reader.accept(_LEARN) or reader.accept(_HOLD)) is not None:
+    for groups in reader.all(_LEARN, _HOLD):
         if len(groups) == 3:
-            item = Learnable(reader.define(groups[0]), _number(groups[1]), scheduled=groups[2])
-            learnables.append(item)
-            continue
-        above, below = (None if bound is None else _number(bound) for bound in groups[2:4])
-        per = "channel" if groups[4] else "layer"
-        item = Learnable(groups[0], reader.number(groups[1]), above, below, per, bool(groups[5]))
+            item = Learnable(groups[0], _number(groups[1]), scheduled=groups[2])
+        else:
+            above, below = (None if bound is None else _number(bound) for bound in groups[2:4])
+            per, raw = "channel" if groups[4] else "layer", reader.number(groups[1])
+            item = Learnable(groups[0], raw, above, below, per, bool(groups[5]))
         reader.define(item.parameter)
         learnables.append(item)
     ops = reader.ops()
@@ -178,12 +179,12 @@ def read_program(text: str) -> NeuronProgram:
         raise ValueError(f"neuron program: {reader.rest[reader.position][:80]!r} is left over")
     return NeuronProgram(
         name,
-        tuple(states),
+        states,
         tuple(learnables),
         ops,
         output,
         tuple(next_states),
         surrogate,
         parameters,
-        tuple(inputs),
+        inputs,
     )

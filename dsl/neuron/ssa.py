@@ -1,8 +1,8 @@
-"""Static single assignment over scalars: the form in which neuron equations are kept.
+"""Static single assignment: the form of the equations of neurons.
 
-Every value is a constant (a float) or a name; a name is an input or the result of one operation.
-The builder folds constants, shares equal operations and drops identities (``x + 0``, ``1 * x``);
-it never reorders arithmetic, so numbers stay those of the text.
+A value is a constant (a float) or a name, and a name is an input or the result of one operation.
+The builder folds constants, shares equal operations and drops identities (``x + 0``, ``1 * x``). It
+never reorders arithmetic, so numbers stay those of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 class TooManyOperations(ValueError):
-    """The equations hold more operations than their builder takes."""
+    """Raised if equations have more operations than the builder takes."""
 
 
 @record
@@ -39,10 +39,10 @@ OPERATION = 15  # steps of work
 
 
 class ProgramBuilder:
-    """Emits operations, simplified as they come.
+    """Emits and simplifies operations.
 
-    ``scalars`` are the inputs that hold one number for the whole layer (its parameters); a value
-    is a scalar if all that it is made of are, else it is a tensor.
+    ``scalars`` are the inputs that are one number for the whole layer, its parameters. A value is a
+    scalar if all its operands are, else a tensor.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class ProgramBuilder:
         self.inputs = tuple(inputs)
         self.max_ops = max_ops
         self._scalars = set(scalars)
-        self._ranges: dict[Operand, NumberRange] = {}  # whatever inputs and states are
+        self._ranges: dict[Operand, NumberRange] = {}  # for all inputs and states
         self._known: dict[tuple[str, tuple[object, ...]], str] = {}
-        self.fixed: set[str] = set()  # parameters whose values decided on the operations
+        self.fixed: set[str] = set()  # parameters on whose values the operations depend
 
     def fix(self, *values: object) -> None:
-        """The operations depend on these values: what they were made of is fixed."""
+        """Note that the operations depend on these values, which fixes their parameters."""
         for value in values:
             self.fixed |= names_of(value)
 
     def add_input(self, name: str, *, scalar: bool) -> None:
-        """One more input; a scalar holds one number for the whole layer."""
+        """Add an input; a scalar is one number for the whole layer."""
         self.inputs += (name,)
         if scalar:
             self._scalars.add(name)
@@ -79,13 +79,13 @@ class ProgramBuilder:
         return op is not None and ALL_OPCODES[op.opcode].gives == "condition"
 
     def number(self, value: Operand | bool) -> Operand:
-        """A condition as 0 or 1, a number as it is."""
+        """Convert a condition to 0 or 1."""
         if isinstance(value, bool):
             return float(value)
         return self.emit("number", value) if self.is_condition(value) else value
 
     def condition(self, value: Operand | bool) -> Operand | bool:
-        """A number as "is not 0", a condition as it is."""
+        """Convert a number to the condition that it is not 0."""
         if isinstance(value, float):
             self.fix(value)
             return value != 0
@@ -97,18 +97,18 @@ class ProgramBuilder:
             assert value is not None
             self.fix(left, right)
             return bool(value(left, right))
-        return self._append(opcode, (left, right))
+        return self.append(opcode, (left, right))
 
     def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
-        """``and``, ``or``, ``not`` of conditions."""
+        """Emit ``and``, ``or`` or ``not``."""
         if opcode == "not":
             (value,) = args
-            return not value if isinstance(value, bool) else self._append("not", (value,))
+            return not value if isinstance(value, bool) else self.append("not", (value,))
         left, right = args
         for one, other in ((left, right), (right, left)):
             if isinstance(one, bool):
                 return one if one == (opcode == "or") else other
-        return self._append(opcode, (left, right))
+        return self.append(opcode, (left, right))
 
     def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand:
         if isinstance(condition, bool):
@@ -120,19 +120,15 @@ class ProgramBuilder:
             self.fix(then, otherwise)
             return then
         scalars = self.is_scalar(then) and self.is_scalar(otherwise)
-        if scalars and not self.is_scalar(condition):  # they would decide the type of the result
-            then, otherwise = self._cast(then), self._cast(otherwise)
-        return self._append("where", (condition, then, otherwise))
-
-    def _cast(self, scalar: Operand) -> Operand:
-        return scalar if isinstance(scalar, float) else self._append("cast", (scalar,))
-
-    def again(self, opcode: str, args: Sequence[Operand]) -> Operand:
-        """An operation that was simplified before, appended as it is."""
-        return self._append(opcode, tuple(args))
+        if scalars and not self.is_scalar(condition):  # else they decide the dtype of the result
+            then, otherwise = (
+                value if isinstance(value, float) else self.append("cast", (value,))
+                for value in (then, otherwise)
+            )
+        return self.append("where", (condition, then, otherwise))
 
     def emit(self, opcode: str, *args: Operand) -> Operand:
-        """An operation on numbers, folded where its operands are constants."""
+        """Emit an operation on numbers, folded if its operands are constants."""
         fold = ALL_OPCODES[opcode].value
         if fold is not None and all(isinstance(arg, float) for arg in args):
             try:
@@ -148,13 +144,13 @@ class ProgramBuilder:
             return same
         if opcode in ("max", "min"):
             left, right = args
-            if isinstance(left, float):  # the constant stands second: clamp's order
+            if isinstance(left, float):  # the constant comes second, as in clamp
                 left, right = right, left
             if opcode == "max" and right == 0.0:
                 self.fix(right)
-                return self._append("relu", (left,))
-            return self._append(opcode, (left, right))
-        return self._append(opcode, args)
+                return self.append("relu", (left,))
+            return self.append(opcode, (left, right))
+        return self.append(opcode, args)
 
     def _identity(self, opcode: str, args: Sequence[Operand]) -> Operand | None:
         match opcode, *args:
@@ -164,7 +160,9 @@ class ProgramBuilder:
                 raise ConstantError("division by zero")
             case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
                 return a
-            case ["mul", a, 0.0] | ["mul", 0.0, a] if self._is_finite(a):
+            case ["mul", a, 0.0] | ["mul", 0.0, a] if (
+                self._range(a).unit and self._range(a).is_bounded
+            ):
                 return 0.0
             case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
                 return self.by_name[a].args[0]
@@ -174,12 +172,13 @@ class ProgramBuilder:
                 return a
         return None
 
-    def _append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
+    def append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
+        """Append an operation that is simplified already."""
         key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
         if key in self._known:
             known = self.by_name[self._known[key]].args
             if list(map(origin_of, known)) != list(map(origin_of, args)):
-                self.fix(*known, *args)  # they are one only for as long as they are equal
+                self.fix(*known, *args)  # they are one operation only if they are equal
             return self._known[key]
         if len(self.ops) >= self.max_ops:
             raise TooManyOperations
@@ -194,25 +193,20 @@ class ProgramBuilder:
         self._ranges[name] = ALL_OPCODES[opcode].range(*map(self._range, args))
         return name
 
-    def _is_finite(self, value: Operand) -> bool:
-        """Whether a value is one of finitely many whatever inputs and states are."""
-        found = self._range(value)
-        return found.unit > 0 and found.is_bounded
-
     def _range(self, value: Operand | bool) -> NumberRange:
         if isinstance(value, (bool, float)):
             return constant(float(value))
         return self._ranges.get(value, REAL)
 
     def label(self, value: Operand | bool, name: str) -> None:
-        """Keep the name that the text gives to a value; the first one stays."""
+        """Keep the first name that the text gives to a value."""
         if isinstance(value, str) and value in self.by_name:
             self.labels.setdefault(value, name)
 
     def finish(
         self, outputs: Sequence[Operand]
     ) -> tuple[tuple[Instruction, ...], tuple[Operand, ...]]:
-        """The operations that the outputs need, named for readers, and the outputs under them."""
+        """Return the operations that the outputs need, with readable names, and the outputs."""
         ops = needed(self.ops, outputs)
         taken = set(self.inputs) | {self.labels[op.name] for op in ops if op.name in self.labels}
         names: dict[Operand, Operand] = {}
@@ -263,7 +257,7 @@ def evaluate(
 
 
 def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Instruction, ...]:
-    """The operations that the outputs depend on, in their order."""
+    """Return the operations on which the outputs depend, in order."""
     wanted = set(outputs)
     kept = []
     for op in reversed(ops):
