@@ -22,34 +22,17 @@ from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.runtime.layers.concatenation import shared_slice
 from danetc.runtime.layers.segments import SEGMENT, Segment
 
-NAMESPACES = frozenset(
-    {
-        "operator",
-        "torch",
-        "torch.nn",
-        "torch.nn.functional",
-        "torch.ops.danetc",
-        "danetc.runtime.layers.accumulated",
-        "danetc.runtime.layers.attention",
-        "danetc.runtime.layers.axes",
-        "danetc.runtime.layers.inference",
-        "danetc.runtime.layers.concatenation",
-        "danetc.runtime.layers.learnt",
-        "danetc.runtime.layers.packed",
-        "danetc.runtime.layers.spike_conv",
-        "danetc.runtime.layers.neuron",
-        "danetc.runtime.layers.norm",
-        "danetc.runtime.layers.spikingjelly",
-        "danetc.runtime.layers.time",
-    }
+_NAMESPACES = frozenset(
+    {"operator", "torch", "torch.nn", "torch.nn.functional", "torch.ops.danetc"}
 )
-"""Modules whose public names a model may call."""
+_LAYERS = "danetc.runtime.layers."
 
 
 def resolve(target: str) -> Any:
-    """Return the class or function ``target``. Raises ValueError if a model may not call it."""
+    """Return the public class or function ``target``. Raises ValueError for unknown modules."""
     namespace, _, name = target.rpartition(".")
-    if namespace not in NAMESPACES or name.startswith("_"):
+    known = namespace in _NAMESPACES or namespace.startswith(_LAYERS)
+    if not known or name.startswith("_"):
         raise ValueError(f"a model may not call {target}")
     if namespace == "torch.ops.danetc":
         return getattr(torch.ops.danetc, name).default

@@ -11,20 +11,13 @@ import keyword
 import re
 from collections.abc import Callable
 
-_TAKEN = """
-    T_destination add_module add_submodule apply bfloat16 buffers call_super_init children code
-    compile cpu cuda delete_all_unused_submodules delete_submodule describe double draw dump_patches eval
-    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule graph half ipu
-    load_state_dict meta modules mtia named_buffers named_children named_modules named_parameters
-    norms parameters print_readable recompile register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook
-    register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ self set_extra_state
-    set_submodule shape_env share_memory show signature spec state_dict stream summary to to_empty to_folder
-    topology train training type xpu zero_grad
-"""
-RESERVED = frozenset(_TAKEN.split())
+from danetc.dsl.neuron.kernel_text import TORCH_ATTRIBUTES
+
+RESERVED = TORCH_ATTRIBUTES | frozenset(
+    """add_submodule code delete_all_unused_submodules delete_submodule describe draw graph meta
+    norms print_readable recompile self shape_env show signature spec stream summary to_folder
+    topology""".split()  # noqa: SIM905
+)
 """Attributes of torch.nn.Module, torch.fx.GraphModule and our models."""
 _PLAIN = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TAKEN = frozenset({"self", "torch", "nn", "json", "math", "Tensor", "Callable", "annotations"})

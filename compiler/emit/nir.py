@@ -1,16 +1,14 @@
-"""A network as a graph of NIR (Pedersen et al., Nature Communications 2024), from its graph.
+"""A network as a graph of NIR (Pedersen et al., Nature Communications 2024).
 
-NIR's nodes are differential equations and linear maps; several edges into a node are a sum. Time
-steps are ``DT`` seconds long, and neurons are written so that a forward Euler step of that length is
-danetc's: tau = ``tau * DT`` of a LIF, r = 1 / ``DT`` of an IF, as SpikingJelly writes and reads them.
-A LIF that a layer of weights drives has r = tau / ``DT``, and the weights are divided by that, so that
-its input comes in whole, as snn-mlir reads it; another one has r = 1. A node has its name in the spec,
-with ``.times_`` and a number behind it for a multiple.
+Nodes of NIR are differential equations and linear maps; several edges into a node are a sum. Time
+steps last ``DT`` seconds, and a forward Euler step of that length computes danetc's neurons:
+tau = ``tau * DT`` of a LIF, and r = 1 / ``DT`` of an IF, as in SpikingJelly. A LIF after a layer of
+weights has r = tau / ``DT`` and the weights are divided by that, as snn-mlir reads it; any other LIF
+has r = 1. Nodes have their names in the spec, multiples of a value those with ``.times_``.
 
-A norm is folded into the convolution before it, or becomes a convolution of one pixel. A convolution
-in groups is written as a full one with weights of 0 between groups, since neither nir 1.0.8 nor
-SpikingJelly reads groups. What the network gives is its output at each step: the mean over the steps
-is what the model gives.
+A norm is folded into the convolution before it, or becomes a 1x1 convolution. A grouped convolution
+is written as a full one with zero weights between groups, since neither nir 1.0.8 nor SpikingJelly
+reads groups. The graph returns the output at each step; the model returns the mean over steps.
 """
 
 from __future__ import annotations
@@ -31,14 +29,14 @@ from danetc.dsl.neuron.spikingjelly import is_standard, match_neuron
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Arrays = Mapping[str, Array]
 DT = 1e-4
-"""Seconds from one time step to the next: what readers of NIR take where nobody says another."""
+"""Length of a time step in seconds: the default of NIR's readers."""
 
 Sum: TypeAlias = "tuple[tuple[str, float], ...]"
-"""A value: nodes of NIR, each times a number."""
+"""A value: nodes of NIR, each with a factor."""
 
 
 class NotInNir(ValueError):
-    """NIR has no node for something. The message names its node; ``hint`` says what to do."""
+    """Raised if NIR has no node for an operation. The message names it; ``hint`` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -54,14 +52,14 @@ HINTS: Mapping[str, str] = {
     "latency": "code the image before it goes in: `input = events(...)`",
     "poisson": "code the image before it goes in: `input = events(...)`",
 }
-"""What to do about an operation that NIR has no node for."""
+"""Advice for operations that NIR has no node for."""
 _OTHERS = "ONNX has a form of it: write a file that ends in .onnx"
 
 
 def emit_nir(graph: Graph, weights: Arrays, about: Mapping[str, Any] | None = None) -> nir.NIRGraph:
-    """The network with these weights (a state dict's arrays) as a graph of NIR.
+    """Return the network with these weights (arrays of a state dict) as a graph of NIR.
 
-    Raises NotInNir for what NIR has no node for.
+    Raises NotInNir for an operation without a node in NIR.
     """
     return _Emitter(graph, weights).graph_of(dict(about or {}))
 
@@ -75,37 +73,38 @@ class _Emitter:
         self.values: dict[int, Sum] = {}
         self.scaled: dict[tuple[str, float], str] = {}
         users = graph.users()
-        self.norms = {  # the norm behind a layer of weights that nothing else reads
+        weighted = {n.id for n in graph.nodes.values() if OPS[n.op].nir in ("conv", "linear")}
+        self.norms = {  # norms that are folded, by their layer
             node.inputs[0]: node
             for node in graph.nodes.values()
             if OPS[node.op].nir == "norm"
-            and not node.attrs.get("per_step")
-            and not node.attrs.get("pad")
-            and OPS[graph[node.inputs[0]].op].nir in ("conv", "linear")
+            and not (node.attrs.get("per_step") or node.attrs.get("pad"))
+            and node.inputs[0] in weighted
             and len(users[node.inputs[0]]) == 1
         }
-        self.driven = {  # neurons that alone read a layer of weights, and that layer
+        driven = {  # neurons that alone read a layer of weights
             node.id: layer
             for node in graph.nodes.values()
             if node.op == "neuron"
             and len(users[node.inputs[0]]) == 1
-            and OPS[graph[layer := self._layer_of(node.inputs[0])].op].nir in ("conv", "linear")
+            and (layer := self._layer_of(node.inputs[0])) in weighted
         }
         self.gains = {
-            layer: float(made.tau.flat[0]) / DT
-            for id, layer in self.driven.items()
-            if isinstance(made := self.neuron(graph[id]), nir.LIF)
+            id: float(made.tau.flat[0]) / DT
+            for neuron, layer in driven.items()
+            if isinstance(made := self.neuron(graph[neuron]), nir.LIF)
+            for id in (neuron, layer)
         }
-        """What weights are divided by, where they drive a LIF: its tau in steps, which its r then is."""
+        """tau in steps of each LIF after a layer of weights, and of that layer, which it divides."""
 
     def _layer_of(self, value: int) -> int:
-        """The layer of weights that gives a value, with the norm that is folded into it."""
+        """The node of a value, or the layer into which that norm is folded."""
         source = self.graph[value]
         folded = source.inputs and self.norms.get(source.inputs[0]) is source
         return source.inputs[0] if folded else value
 
     def neuron(self, node: Node) -> nir.NIRNode | None:
-        """The node with a neuron's equations, where NIR has one."""
+        """The node with the equations of a neuron, if NIR has one."""
         program = self.graph.program(node)
         return neuron_node(program, node.value.shape, lambda name: self.stored(node, name))
 
@@ -132,7 +131,7 @@ class _Emitter:
         return nir.NIRGraph(self.nodes, [*self.edges], metadata=about, type_check=False)
 
     def _check_mean(self) -> None:
-        """A mean over time is left to who reads the output: only linear nodes may follow it."""
+        """The reader of the output computes a mean over time, so only linear nodes may follow it."""
         graph = self.graph
         behind: set[int] = set()
         for node in graph.nodes.values():
@@ -149,22 +148,91 @@ class _Emitter:
     def _value(self, node: Node) -> Sum:
         if node.id in self.graph.carries:
             raise NotInNir(f"{node.path}: a loop over time has no form in NIR here", _OTHERS)
-        form = FORMS.get(OPS[node.op].nir)
-        if form is None:
+        inputs = [self.graph[id].value.shape for id in node.inputs]
+        match OPS[node.op].nir:
+            case "same" | "mean":
+                return self.values[node.inputs[0]]
+            case "sum":
+                return self._sum(node)
+            case "scale":
+                factor, offset = number(node.attrs, "factor"), number(node.attrs, "offset")
+                if offset == 0:
+                    return tuple((key, factor * old) for key, old in self.values[node.inputs[0]])
+                channels = node.value.shape[0]
+                factors, offsets = np.full(channels, factor), np.full(channels, offset)
+                return self.add(node, diagonal(factors, offsets, node.value.shape))
+            case "conv":
+                weight, bias = self.layer(node)
+                weight = _ungrouped(weight, whole(node.attrs, "groups"))
+                stride, padding, dilation = (
+                    _pair(node, name, other)
+                    for name, other in (("stride", 1), ("padding", 0), ("dilation", 1))
+                )
+                made = nir.Conv2d(inputs[0][1:], weight, stride, padding, dilation, 1, bias)
+                return self.add(node, made)
+            case "linear":
+                return self.add(node, nir.Affine(*self.layer(node)))
+            case "norm":
+                return self._norm(node)
+            case "avgpool":
+                kernel, stride, padding = inputs[0][1:], inputs[0][1:], (0, 0)
+                if "kernel" in node.attrs:
+                    kernel, stride, padding = (
+                        (whole(node.attrs, name),) * 2 for name in ("kernel", "stride", "padding")
+                    )
+                return self.add(node, nir.AvgPool2d(*map(np.array, (kernel, stride, padding))))
+            case "flatten":
+                return self.add(node, nir.Flatten({"input": np.array(inputs[0])}, 0, -1))
+            case "neuron":
+                return self._neuron(node)
+        hint = HINTS.get(node.op, _OTHERS)
+        raise NotInNir(f"{node.path}: NIR has no node for {node.op}", hint)
+
+    def _sum(self, node: Node) -> Sum:
+        """The terms of the operands, those of a subtrahend negative."""
+        found: dict[str, float] = {}
+        for place, operand in enumerate(node.inputs):
+            if self.graph[operand].value.shape != node.value.shape:
+                raise NotInNir(
+                    f"{node.path}: values of several sizes are added, and NIR has no node for that",
+                    _OTHERS,
+                )
+            sign = -1.0 if node.op == "sub" and place else 1.0
+            for source, factor in self.values[operand]:
+                found[source] = found.get(source, 0.0) + sign * factor
+        return tuple(found.items())
+
+    def _norm(self, node: Node) -> Sum:
+        for key, what in (
+            ("per_step", "a norm for each time step"),
+            ("pad", "a norm with a border"),
+        ):
+            if node.attrs.get(key):
+                raise NotInNir(f"{node.path}: NIR has no node for {what}", HINTS["tebn"])
+        if node.inputs[0] in self.norms:
+            return self.values[node.inputs[0]]
+        return self.add(node, diagonal(*self.affine(node), node.value.shape))
+
+    def _neuron(self, node: Node) -> Sum:
+        made = self.neuron(node)
+        if made is None:
             raise NotInNir(
-                f"{node.path}: NIR has no node for {node.op}", HINTS.get(node.op, _OTHERS)
+                f"{node.path}: NIR has no node with the equations of "
+                f"`{self.graph.program(node).name}`",
+                "IF, LIF and PLIF have one, with a reset to `v_rest`, and the readout",
             )
-        return form(self, node)
+        if node.id in self.gains:
+            made.r = made.tau / DT
+        return self.add(node, made)
 
     # -- nodes and edges --------------------------------------------------------------------------
 
-    def add(self, node: Node, made: nir.NIRNode, path: str = "") -> Sum:
-        """A node of NIR under the name of ours, with what ours reads as its inputs."""
-        name = path or node.path
-        self.nodes[name] = made
+    def add(self, node: Node, made: nir.NIRNode) -> Sum:
+        """Add a node of NIR with the name and the inputs of ours."""
+        self.nodes[node.path] = made
         for operand in node.inputs:
-            self._connect(operand, name)
-        return ((name, 1.0),)
+            self._connect(operand, node.path)
+        return ((node.path, 1.0),)
 
     def _connect(self, value: int, target: str) -> None:
         shape = self.graph[value].value.shape
@@ -173,9 +241,9 @@ class _Emitter:
             self.edges[given, target] = None
 
     def _times(self, source: str, factor: float, shape: Shape) -> str:
-        """A node that gives another one's output times a number."""
+        """A node that multiplies the output of another one."""
         if (source, factor) not in self.scaled:
-            name = f"{source}.times_{factor:g}"  # a / would part groups of the file
+            name = f"{source}.times_{factor:g}"  # a / would separate groups of the file
             self.nodes[name] = diagonal(np.full(shape[0], factor), np.zeros(shape[0]), shape)
             self.edges[source, name] = None
             self.scaled[source, factor] = name
@@ -194,7 +262,7 @@ class _Emitter:
         return scale, bias - self.stored(norm, "running_mean") * scale
 
     def layer(self, node: Node) -> tuple[Array, Array]:
-        """Weight and bias of a layer, with the norm behind it."""
+        """Weight and bias of a layer with its folded norm."""
         weight = self.stored(node, "weight")
         bias = self.stored(node, "bias") if node.attrs["bias"] else np.zeros(len(weight))
         if node.id in self.norms:
@@ -206,65 +274,23 @@ class _Emitter:
         return weight.astype(np.float32), bias.astype(np.float32)
 
 
-# -- forms ----------------------------------------------------------------------------------------
-
-
 def diagonal(factor: Array, offset: Array, shape: Shape) -> nir.NIRNode:
-    """Each channel times a number, plus one: a convolution of one pixel, of a vector a matrix."""
+    """A factor and an offset for each channel: a 1x1 convolution, or a matrix for vectors."""
     weight, bias = np.diag(factor).astype(np.float32), offset.astype(np.float32)
     if len(shape) == 1:
         return nir.Affine(weight, bias)
     return nir.Conv2d(shape[1:], weight[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, bias)
 
 
-def _same(to: _Emitter, node: Node) -> Sum:
-    return to.values[node.inputs[0]]
-
-
-def _sum(to: _Emitter, node: Node) -> Sum:
-    """The terms of its operands, those of a subtrahend negative; equal ones together."""
-    found: dict[str, float] = {}
-    for place, operand in enumerate(node.inputs):
-        if to.graph[operand].value.shape != node.value.shape:
-            raise NotInNir(
-                f"{node.path}: values of several sizes are added, and NIR has no node for that",
-                _OTHERS,
-            )
-        sign = -1.0 if node.op == "sub" and place else 1.0
-        for source, factor in to.values[operand]:
-            found[source] = found.get(source, 0.0) + sign * factor
-    return tuple(found.items())
-
-
-def _scale(to: _Emitter, node: Node) -> Sum:
-    factor, offset = number(node.attrs, "factor"), number(node.attrs, "offset")
-    if offset == 0:
-        return tuple((name, factor * old) for name, old in to.values[node.inputs[0]])
-    channels = node.value.shape[0]
-    return to.add(
-        node, diagonal(np.full(channels, factor), np.full(channels, offset), node.value.shape)
-    )
-
-
-def _conv(to: _Emitter, node: Node) -> Sum:
-    weight, bias = to.layer(node)
-    weight = _ungrouped(weight, whole(node.attrs, "groups"))
-    _, *size = to.graph[node.inputs[0]].value.shape
-
-    def pair(name: str, other: int) -> tuple[int, int]:
-        one = whole(node.attrs, name)
-        ways = {"rows": (one, other), "columns": (other, one)}
-        return ways.get(str(node.attrs.get("axis")), (one, one))
-
-    made = nir.Conv2d(
-        tuple(size), weight, pair("stride", 1), pair("padding", 0), pair("dilation", 1),
-        1, bias,
-    )  # fmt: skip
-    return to.add(node, made)
+def _pair(node: Node, name: str, other: int) -> tuple[int, int]:
+    """An attribute for rows and columns; ``other`` along the axis that a layer does not have."""
+    one = whole(node.attrs, name)
+    ways = {"rows": (one, other), "columns": (other, one)}
+    return ways.get(str(node.attrs.get("axis")), (one, one))
 
 
 def _ungrouped(weight: Array, groups: int) -> Array:
-    """The weight of a convolution in groups as that of one of all channels."""
+    """The weight of a grouped convolution as that of a full one."""
     width, each, *kernel = weight.shape
     whole_weight = np.zeros((width, each * groups, *kernel), weight.dtype)
     for group in range(groups):
@@ -273,50 +299,10 @@ def _ungrouped(weight: Array, groups: int) -> Array:
     return whole_weight
 
 
-def _linear(to: _Emitter, node: Node) -> Sum:
-    return to.add(node, nir.Affine(*to.layer(node)))
-
-
-def _norm(to: _Emitter, node: Node) -> Sum:
-    if node.attrs.get("per_step") or node.attrs.get("pad"):
-        what = "a norm for each time step" if node.attrs.get("per_step") else "a norm with a border"
-        raise NotInNir(f"{node.path}: NIR has no node for {what}", HINTS["tebn"])
-    if node.inputs[0] in to.norms:
-        return to.values[node.inputs[0]]
-    return to.add(node, diagonal(*to.affine(node), node.value.shape))
-
-
-def _avgpool(to: _Emitter, node: Node) -> Sum:
-    _, height, width = to.graph[node.inputs[0]].value.shape
-    kernel, stride, padding = (height, width), (height, width), (0, 0)
-    if "kernel" in node.attrs:
-        kernel, stride, padding = (
-            (whole(node.attrs, name),) * 2 for name in ("kernel", "stride", "padding")
-        )
-    return to.add(node, nir.AvgPool2d(*(np.array(pair) for pair in (kernel, stride, padding))))
-
-
-def _flatten(to: _Emitter, node: Node) -> Sum:
-    shape = np.array(to.graph[node.inputs[0]].value.shape)
-    return to.add(node, nir.Flatten({"input": shape}, 0, -1))
-
-
-def _neuron(to: _Emitter, node: Node) -> Sum:
-    made = to.neuron(node)
-    if made is None:
-        raise NotInNir(
-            f"{node.path}: NIR has no node with the equations of `{to.graph.program(node).name}`",
-            "IF, LIF and PLIF have one, with a reset to `v_rest`, and the readout",
-        )
-    if isinstance(made, nir.LIF) and node.id in to.driven:
-        made.r = made.tau / DT
-    return to.add(node, made)
-
-
 def neuron_node(
     program: NeuronProgram, shape: Shape, stored: Callable[[str], Array]
 ) -> nir.NIRNode | None:
-    """The node with a neuron's equations, where NIR has one."""
+    """Return the node with the equations of a neuron, if NIR has one."""
 
     def full(value: float) -> Array:
         return np.full(shape, value, np.float64)
@@ -334,18 +320,3 @@ def neuron_node(
     if found.neuron == "PLIF":
         tau = 1 + float(np.exp(-stored(program.learnables[0].parameter)))
     return nir.LIF(tau=full(tau * DT), r=full(1.0), v_leak=full(found.v_reset), **ends)
-
-
-FORMS: Mapping[str, Callable[[_Emitter, Node], Sum]] = {
-    "same": _same,
-    "mean": _same,
-    "sum": _sum,
-    "scale": _scale,
-    "conv": _conv,
-    "linear": _linear,
-    "norm": _norm,
-    "avgpool": _avgpool,
-    "flatten": _flatten,
-    "neuron": _neuron,
-}
-"""What the field ``nir`` of an operation's row names."""

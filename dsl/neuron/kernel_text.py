@@ -146,17 +146,21 @@ def _tensor(value: Operand, scope: Mapping[str, str], like: str = "x") -> str:
     return f"spread({scope[value]}, {like})"
 
 
-MODULE_ATTRIBUTES = frozenset(
-    """T_destination add_module advance apply bfloat16 buffers call_super_init children compile cpu
-    cuda current double dump_patches eval extra_repr flat_params float forward get_buffer get_extra_state get_parameter
-    get_submodule half input_rank ipu load_state_dict modules mtia named_buffers named_children named_modules
-    named_parameters parameters params program rank register_backward_hook register_buffer
+TORCH_ATTRIBUTES = frozenset(
+    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda
+    double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
+    get_submodule half ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters parameters register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook replace_norms requires_grad_ scheduled
-    set_extra_state set_submodule share share_memory state_dict step steps to to_empty train training type xpu
-    zero_grad""".split()  # noqa: SIM905
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory state_dict to to_empty train training type xpu zero_grad""".split()  # noqa: SIM905
+)
+"""Attributes of torch.nn.Module."""
+MODULE_ATTRIBUTES = TORCH_ATTRIBUTES | frozenset(
+    """advance current flat_params input_rank params program rank replace_norms scheduled share
+    step steps""".split()  # noqa: SIM905
 )
 """Names that an attribute of a neuron module cannot have."""
 

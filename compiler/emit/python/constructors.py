@@ -293,10 +293,9 @@ def settle(item: Class) -> list[New]:
         omitted = size.default is not None and size.default == value
         texts.append(None if omitted else str(value))
         if source is not None:
-            column, factor = source
+            factor, column = source
             text = names[bases.index(column)]
-            text = f"{factor} * {text}" if factor > 1 else text
-            texts[-1] = f"{text} // {-factor}" if factor < 0 else text
+            texts[-1] = f"{factor} * {text}" if factor > 1 else text
     order = sorted(range(len(bases)), key=lambda i: names[i] not in CHANNELS)
     kinds = {bool: "bool", int: "int"}
     item.names = [names[i] for i in order]
@@ -332,22 +331,19 @@ def _first(column: Column) -> Number | None:
 
 
 def _factor(column: Column, base: Column, most: int) -> int | None:
-    """The factor from one column to another; negative if the base is divided."""
+    """The factor from one column to another."""
     pairs = [(x, y) for x, y in zip(column, base, strict=True) if x is not None]
     if any(type(x) is not type(y) for x, y in pairs):
         return None
     numbers = [(x, y) for x, y in pairs if y is not None]
-    factors: list[int] = [*range(1, most + 1), *range(-2, -most - 1, -1)]
-    for factor in factors:
-        if all(x == factor * y if factor > 0 else x * -factor == y for x, y in numbers):
-            return factor
-    return None
+    factors = range(1, most + 1)
+    return next((n for n in factors if all(x == n * y for x, y in numbers)), None)
 
 
 def _bases(
     columns: Sequence[Column], roles: Sequence[str]
 ) -> tuple[list[int], list[tuple[int, int] | None]]:
-    """Choose the columns that become parameters; return the base and factor of each column.
+    """Choose the columns that become parameters; return the factor and base of each column.
 
     A column that is the same in all scopes is a constant. Channels may be multiples of channels.
     """
@@ -357,12 +353,12 @@ def _bases(
     def source(at: int) -> tuple[int, int] | None:
         most = 16 if roles[at] in CHANNELS else 1
         found = [
-            (abs(factor), base, factor)
+            (factor, base)
             for base in sorted(bases)
             if (roles[base] in CHANNELS) == (roles[at] in CHANNELS)
             and (factor := _factor(columns[at], columns[base], most)) is not None
         ]
-        return min(found)[1:] if found else None
+        return min(found) if found else None
 
     uses = Counter(columns)
     for at in sorted(varying, key=lambda at: (None in columns[at], -uses[columns[at]], at)):

@@ -15,9 +15,8 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.nir import DT, FORMS, NotInNir, emit_nir
+from danetc.compiler.emit.nir import DT, NotInNir, emit_nir
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.ops import OPS
 from danetc.runtime.model.built import Model
 from tests.alternating import alternating
 from tests.compiler.emit.test_onnx import inputs_of, warmed
@@ -133,11 +132,6 @@ def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> 
         if name not in UNREAD:
             theirs = import_from_nir(made).eval()
             torch.testing.assert_close(played(theirs, graph, x), mine, rtol=1e-5, atol=1e-5)
-
-
-def test_rows_name_forms() -> None:
-    named = {row.nir for row in OPS.values()} - {""}
-    assert named == set(FORMS)
 
 
 @pytest.mark.parametrize(
