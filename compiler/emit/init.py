@@ -70,8 +70,8 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
         case _ if isinstance(node.attrs.get("init"), str):
             row, numbers = read(str(node.attrs["init"]))
             weight = module.get_parameter("weight")
-            generator = {"generator": _generator(weight, seed)} if row.random else {}
-            getattr(nn.init, row.torch)(weight, **row.kwargs(numbers), **generator)
+            drawn = {"generator": _generator(weight, seed)} if row.random else {}
+            getattr(nn.init, row.torch)(weight, **row.kwargs(numbers), **drawn)
             for name, parameter in module.named_parameters():
                 if name == "bias":
                     parameter.zero_()

@@ -175,12 +175,11 @@ class _Emitter:
             case "norm":
                 return self._norm(node)
             case "avgpool":
-                kernel, stride, padding = inputs[0][1:], inputs[0][1:], (0, 0)
+                sizes = [inputs[0][1:], inputs[0][1:], (0, 0)]
                 if "kernel" in node.attrs:
-                    kernel, stride, padding = (
-                        (whole(node.attrs, name),) * 2 for name in ("kernel", "stride", "padding")
-                    )
-                return self.add(node, nir.AvgPool2d(*map(np.array, (kernel, stride, padding))))
+                    names = ("kernel", "stride", "padding")
+                    sizes = [(whole(node.attrs, name),) * 2 for name in names]
+                return self.add(node, nir.AvgPool2d(*map(np.array, sizes)))
             case "flatten":
                 return self.add(node, nir.Flatten({"input": np.array(inputs[0])}, 0, -1))
             case "neuron":

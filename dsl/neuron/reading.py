@@ -166,14 +166,14 @@ def read_program(text: str) -> NeuronProgram:
     if isinstance(output, float):
         raise ValueError("neuron program: the output is a constant")
     surrogate = None
-    if (groups := reader.accept(_SURROGATE)) is not None:
+    if (found := reader.accept(_SURROGATE)) is not None:
         scheduled = tuple(x for x in learnables if x.scheduled.startswith(SURROGATE))
         reader.known, reader.conditions = {INPUT, *(item.name for item in scheduled)}, set()
         surrogate_parameters = reader.parameters()
         surrogate_ops = reader.ops()
         derivative = reader.value(reader.expect(_DY, "`dy ...`")[0])
         surrogate = SurrogateProgram(
-            groups[0], surrogate_ops, derivative, surrogate_parameters, scheduled
+            found[0], surrogate_ops, derivative, surrogate_parameters, scheduled
         )
     if reader.position != len(reader.rest):
         raise ValueError(f"neuron program: {reader.rest[reader.position][:80]!r} is left over")

@@ -1,5 +1,6 @@
 """Norms of values that vary over time, and first weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,9 +70,10 @@ class StepwiseBatchNorm2d(nn.BatchNorm2d):
             return torch.stack([self.normalised(each, 1) for each in x])
         return self.normalised(x.flatten(0, 1), 1).view(x.shape)
 
-    def advance(self, inputs: list[Tensor], before: None) -> tuple[Tensor, None]:
+    def advance(self, inputs: Sequence[Tensor], before: None) -> tuple[Tensor, None]:
         """One time step of [N, ...]."""
-        return self.normalised(*inputs, 1), None
+        (x,) = inputs
+        return self.normalised(x, 1), None
 
     def normalised(self, x: Tensor, steps: int) -> Tensor:
         """Normalise ``steps`` equal steps, each of which moves the running statistics."""
@@ -99,7 +101,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         variance, mean = torch.var_mean(wide, [1, *range(3, x.dim())], correction=0)
         return self.normalised(x, mean, variance, slice(0, self.steps))
 
-    def advance(self, inputs: list[Tensor], before: Any) -> tuple[Tensor, Any]:
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """One time step of [N, ...]. In training the state is the mean and variance so far."""
         if not self.training:
             return super().advance(inputs, before)
