@@ -42,7 +42,7 @@ def images_of(x: np.ndarray, where: str, layout: str | None = None) -> Tensor:
     """
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         raise DataError(
-            f"{where} is an array of {list(x.shape)}; give images [N, C, H, W] or [N, H, W, C], grey "
+            f"{where} has the shape {list(x.shape)}; give images [N, C, H, W] or [N, H, W, C], grey "
             "ones [N, H, W], features [N, F], or frames of events [N, T, C, H, W]"
         )
     if x.dtype.kind not in "buif":
@@ -89,7 +89,7 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
     dimensions = {"U": 1, "S": 1}.get(kind, 2 if targets == "numbers" else 3)
     if kind not in "USbuif" or not 1 <= y.ndim <= dimensions or not y.size:
         raise DataError(
-            f"{where} is an array of {shape} of {y.dtype}; labels are [N] names or whole numbers "
+            f"{where} has the shape {shape} and the type {y.dtype}; labels are [N] names or whole numbers "
             "(classes), whole numbers [N, H, W] (classes of pixels), or numbers [N] or [N, D], and N "
             "is at least 1"
         )
@@ -103,7 +103,7 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
     if y.ndim == 2:
         if not (((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()):
             raise DataError(
-                f"{where} is an array of {shape}; a sample cannot have several classes: "
+                f"{where} has the shape {shape}; a sample cannot have several classes: "
                 "give one class for each, or floats (or targets=numbers) for a regression"
             )
         y = y.argmax(1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
 
 from danetc.runtime.data.arrays import (
     Labels,
@@ -39,16 +40,6 @@ PROBES = 8
 """Number of samples that are read to find out what a Dataset holds, evenly spread."""
 _MANY = 1000
 """Number of samples above which the user is told that all were read for their labels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Arrays:
-    """Images and labels of a split, with names for messages."""
-
-    x: np.ndarray
-    y: np.ndarray
-    x_name: str
-    y_name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +158,7 @@ def own_set(
     *,
     classes: tuple[str, ...] = (),
 ) -> DataSet:
-    """Return a data set of two splits, each ``Arrays`` or a Dataset.
+    """Return a data set of two splits, each a pair of arrays (images, labels) or a Dataset.
 
     Without ``test``, the share of ``train`` that ``request`` names is held out. ``classes`` are the
     names of the classes unless the user lists others. Raises DataError if the splits do not fit.
@@ -217,15 +208,23 @@ def _facts(side: _Side) -> str:
     return f"{shape} with {side.labels.target}"
 
 
+def are_arrays(value: Any) -> bool:
+    """True for a pair of images and labels."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and all(isinstance(each, Tensor | np.ndarray) for each in value)
+
+
 def _side(given: Any, request: DataRequest, name: str) -> _Side:
-    if not isinstance(given, Arrays):
+    if isinstance(given, TensorDataset) and len(given.tensors) == 2:
+        given = given.tensors
+    if not are_arrays(given):
         return _dataset_side(given, request, name)
-    images = images_of(given.x, given.x_name, request.get("layout"))
-    labels = labels_of(given.y, given.y_name, request)
+    x, y = (each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in given)
+    images = images_of(x, f"the image array of {name}", request.get("layout"))
+    labels = labels_of(y, f"the label array of {name}", request)
     if len(images) != len(labels.values):
         raise DataError(
-            f"{given.x_name} has {len(images)} samples and {given.y_name} {len(labels.values)} "
-            "labels; each sample has one"
+            f"{name} has {len(images)} images and {len(labels.values)} labels; each image has one"
         )
     source = Memory(images, labels.values, name)
     return _Side(source, labels, tuple(images.shape[1:]), images.dim() == 5)
@@ -233,11 +232,11 @@ def _side(given: Any, request: DataRequest, name: str) -> _Side:
 
 def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
     try:
-        count = len(dataset)
+        count = len(dataset if hasattr(dataset, "__getitem__") else None)  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError(
-            f"{name} has no length: samples are read in random order, which a stream does not allow; "
-            "give a Dataset with `__len__` and `__getitem__`"
+            f"{name} is a {type(dataset).__name__} without `__len__` or `__getitem__`: samples are "
+            "read in random order, which a stream does not allow; give a Dataset that has both"
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
@@ -265,7 +264,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
     """Return all labels from an attribute of the Dataset that agrees with the labels that were seen."""
     inner, indices = dataset, range(count)
-    if isinstance(dataset, torch.utils.data.Subset):
+    if isinstance(dataset, Subset):
         inner, indices = dataset.dataset, dataset.indices  # type: ignore[assignment]
     for attribute in ("targets", "labels"):
         found = getattr(inner, attribute, None)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from danetc.runtime.data.own import Arrays
+from danetc.runtime.data.own import are_arrays
 from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest
 from danetc.runtime.data.sources.npz import roles
 from danetc.runtime.system.errors import DataError
@@ -48,9 +46,7 @@ def called(code: Callable[..., Any], request: DataRequest) -> Any:
 
 
 def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
-    """Return the data to train and to test on, each ``Arrays`` or a Dataset; None in place of the
-    latter if a share is held out.
-    """
+    """Return the data to train and to test on; None in place of the latter if a share is held out."""
     where = f"`{request.place}`"
     if isinstance(given, Mapping):
         given = _named(given, request, f"what {where} gives")
@@ -58,9 +54,9 @@ def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
         given = given, None
     elif isinstance(given, tuple | list) and len(given) == 4:
         given = given[:2], given[2:]
-    elif isinstance(given, list) and len(given) == 2 and not _are_arrays(given):
+    elif isinstance(given, list) and len(given) == 2 and not are_arrays(given):
         given = tuple(given)
-    elif _are_arrays(given) or (hasattr(given, "__getitem__") and not isinstance(given, tuple)):
+    elif are_arrays(given) or (hasattr(given, "__getitem__") and not isinstance(given, tuple)):
         raise DataError(
             f"{where} gives data to train on and none to test on; {GIVES}, or hold out a share: "
             ",test=0.2"
@@ -69,7 +65,7 @@ def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
         several = isinstance(given, tuple | list)
         what = f"{len(given)} values" if several else f"a {type(given).__name__}"
         raise DataError(f"{where} gives {what}; it must {GIVES}")
-    return _side(given[0], f"{where} (train)"), _side(given[1], f"{where} (test)")
+    return given
 
 
 def _named(given: Mapping[Any, Any], request: DataRequest, where: str) -> tuple[Any, Any | None]:
@@ -81,33 +77,13 @@ def _named(given: Mapping[Any, Any], request: DataRequest, where: str) -> tuple[
             return given[train], None
         return given[train], given[request.chosen("test", TEST_NAMES, names, "split", where)]
     found = roles(names, request, where)
+    arrays = {
+        name: np.asarray(each) if isinstance(each, list) else each for name, each in given.items()
+    }
     train_pair, test_pair = (
-        pair and [_as_array(given[name]) for name in pair] for pair in (found.train, found.test)
+        pair and [arrays[name] for name in pair] for pair in (found.train, found.test)
     )
     return train_pair, test_pair
-
-
-def _side(side: Any, name: str) -> Any:
-    if isinstance(side, TensorDataset) and len(side.tensors) == 2:
-        side = side.tensors
-    if _are_arrays(side):
-        x, y = map(_as_array, side)
-        return Arrays(x, y, f"the images of {name}", f"the labels of {name}")
-    if side is not None and not hasattr(side, "__getitem__"):
-        raise DataError(
-            f"{name} is a {type(side).__name__}, which cannot be read in random order; it must {GIVES}"
-        )
-    return side
-
-
-def _as_array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _are_arrays(value: Any) -> bool:
-    """True for a pair of images and labels."""
-    pair = isinstance(value, tuple | list) and len(value) == 2
-    return pair and all(isinstance(each, Tensor | np.ndarray) for each in value)
 
 
 def class_names(side: Any) -> tuple[str, ...]:

@@ -96,23 +96,19 @@ def _look(request: DataRequest) -> tuple[Path, Roles]:
 def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
     from danetc.runtime.data.arrays import texts_of
     from danetc.runtime.data.files import read_numpy
-    from danetc.runtime.data.own import Arrays, own_set
+    from danetc.runtime.data.own import own_set
 
     path, named = found
     wanted = [*named.train, *(named.test or ()), *filter(None, [named.classes])]
     arrays = read_numpy(str(path), lambda names: wanted)
     if not isinstance(arrays, dict):
         raise DataError(f"{path} cannot be read: it is not a file of numpy.savez")
-
-    def side(x: str, y: str) -> Arrays:
-        return Arrays(arrays[x], arrays[y], f"`{x}` of {path}", f"`{y}` of {path}")
-
     classes: tuple[str, ...] = ()
     if named.classes is not None and not request.classes:
         texts = arrays[named.classes]
         if texts.ndim == 1 and texts.dtype.kind in "US":
             classes = tuple(texts_of(texts, f"`{named.classes}` of {path}"))
-    train, test = side(*named.train), named.test and side(*named.test)
+    train, test = (pair and [arrays[each] for each in pair] for pair in (named.train, named.test))
     data = own_set(request, train, test, path.name, classes=classes)
     if not named.unused:
         return data

@@ -106,6 +106,10 @@ def arrays():
     x, y = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
     return TensorDataset(x, y), (x[:2], y[:2])
 
+def unlike():
+    x, y = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
+    return (x, y), (torch.zeros(4, 1, 3, 3), y / 2)
+
 def one():
     return Noise(10)
 
@@ -251,7 +255,8 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("nothing", "gives a NoneType; it must return (train, test)"),
         ("three", "gives 3 values; it must return (train, test)"),
         ("needs", "needs root, and is called without arguments"),
-        ("stream", "has no length"),
+        ("stream", "is a Stream without `__len__` or `__getitem__`"),
+        ("unlike", "to train on are [1, 2, 2] with classes and those to test on [1, 3, 3] with numbers"),
         ("bot", "own.py has no `bot`; it has"),
         ("splits,test=vall", "has no split `vall`; did you mean `val`? (say ,test=NAME; every epoch is tested"),
         ("both,classes=a;b", "`classes` names 2"),
