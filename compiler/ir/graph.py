@@ -1,11 +1,11 @@
-"""The graph of a network: what lowering makes, passes rewrite and emitters read.
+"""The graph of a network: made by lowering, rewritten by passes, read by emitters.
 
-A node holds an ordered tuple of inputs (an edge set alone would lose ``add(x, x)`` and the order
-of operands), the value inferred for it, the scope and name that its module will have, and the
-span of the text it came from. Nodes stand in topological order: inputs come before their users.
+A node has an ordered tuple of inputs (a set of edges would lose ``add(x, x)`` and the order of
+operands), its inferred value, the scope and name of its module, and the span of its source text.
+Nodes are in topological order.
 
-A loop over time is cut at its delay, so that this holds: a ``carry`` node has no inputs, and gives
-at each step what the node that ``Graph.carries`` names for it gave some steps before.
+Loops over time are cut at their delays to keep that order: a ``carry`` node has no inputs, and
+returns at each step what the node that ``Graph.carries`` names for it returned some steps before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Shape = tuple[int, ...]
 
 @record
 class Value:
-    """What is known of an edge: shape of one sample at one step, kind, variation over time."""
+    """Shape of one sample at one time step, kind, and variation over time."""
 
     shape: Shape
     kind: Kind
@@ -52,7 +52,7 @@ class Value:
 
 @record
 class Node:
-    """One operation. ``scope`` and ``name`` together are the qualified name of its module."""
+    """An operation. ``scope`` and ``name`` are the qualified name of its module."""
 
     id: int
     op: str
@@ -70,10 +70,12 @@ class Node:
 
 @record
 class Block:
-    """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join.
+    """A block of a stage by ids of nodes.
 
-    ``feed`` is what the rule says of its input. ``shortcut`` is what its shortcut starts from, and
-    what the rule says of it, where it says so.
+    Args:
+        after: operations that its connection puts after the join.
+        feed: the rule's form of its input.
+        shortcut: start of its shortcut and the rule's form of that, if the rule names one.
     """
 
     scope: tuple[str, ...]
@@ -86,17 +88,17 @@ class Block:
 
     @property
     def feeds(self) -> tuple[tuple[int, Form], ...]:
-        """The values that it reads, and what the rule says of each."""
+        """Values that it reads, with the rule's form of each."""
         own = (self.input, self.feed)
         return (own,) if self.shortcut is None else (own, self.shortcut)
 
 
 @record
 class Stage:
-    """A stage: its blocks, what the rule says feeds each and what it says the stage gives.
+    """A stage and its blocks. ``result_form`` is the rule's form of the stage's result.
 
-    ``connection``, ``rule`` and ``block`` are the names of the declarations that it was made of.
-    ``delayed`` has the nodes of values of earlier steps that the rule reads, and what it says of each.
+    ``connection``, ``rule`` and ``block`` are names of declarations. ``delayed`` has the values of
+    earlier steps that the rule reads, with the form of each.
     """
 
     scope: tuple[str, ...]
@@ -111,19 +113,18 @@ class Stage:
     delayed: tuple[tuple[int, Delayed], ...] = ()
 
     def nodes(self) -> set[int]:
-        """All nodes that the stage names."""
+        """Return all nodes that the stage names."""
         ends = {id for block in self.blocks for id in (block.output, block.join)}
         ends |= {id for block in self.blocks for id, _ in block.feeds}
         return ends | {id for id, _ in self.delayed} | {self.entry, self.result}
 
     def terms(self, form: Form) -> Mapping[Source, float] | None:
-        """A form as a sum of the stage's input and of outputs, each with its factor.
+        """Return the factors of a form that is a sum of the stage's input and of outputs, else None.
 
-        Inputs of blocks are led back to these. None where it is not such a sum. Roundings are left
-        out of it: what a proposition is about does not depend on the order of a sum.
+        Inputs of blocks are replaced by their forms. The order of the sum is ignored.
         """
         total: dict[Source, float] = {}
-        inputs: dict[int, float] = {}  # those of blocks, the last of which is led back first: once
+        inputs: dict[int, float] = {}  # replaced from the last block on, each once
         waiting: list[tuple[Form, float]] = [(form, 1.0)]
         while waiting or inputs:
             if not waiting:
@@ -148,10 +149,13 @@ class Stage:
 
 @record
 class Graph:
-    """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key.
+    """A network.
 
-    ``carries`` has for each ``carry`` node the one whose earlier values it gives. ``shares`` has for
-    each node that computes with the weights of another, earlier in the spec, that one.
+    Args:
+        outputs: nodes that it returns, by name.
+        neurons: programs by key.
+        carries: for each ``carry`` node, the one whose earlier values it returns.
+        shares: for each node that shares the weights of an earlier one, that one.
     """
 
     name: str
@@ -166,20 +170,20 @@ class Graph:
 
     @property
     def inputs(self) -> tuple[Node, ...]:
-        """What a model is called with, in this order."""
+        """Inputs of a model, in order."""
         return tuple(node for node in self.nodes.values() if node.op == "input")
 
     @property
     def input(self) -> Node:
-        """The input of a network with one; the first of several."""
+        """The first input."""
         return next(node for node in self.nodes.values() if node.op == "input")
 
     @property
     def packed(self) -> Value | None:
-        """All inputs side by side along their channels, as data sets give them.
+        """All inputs concatenated along their channels, as data sets provide them.
 
-        None where that is no value: maps of several sizes, or an image beside frames. Of its kind
-        are numbers that each of them takes.
+        None for maps of several sizes, or an image beside frames. Each input takes numbers of its
+        kind.
         """
         values = [node.value for node in self.inputs]
         if len({(value.shape[1:], value.varies) for value in values}) > 1:
@@ -193,19 +197,19 @@ class Graph:
         return self.nodes[id]
 
     def program(self, node: Node) -> NeuronProgram:
-        """The program of a neuron's node."""
+        """Return the program of a neuron's node."""
         return self.neurons[str(node.attrs["neuron"])]
 
     def inputs_of(self, node: Node) -> tuple[Node, ...]:
         return tuple(self.nodes[i] for i in node.inputs)
 
     def reads(self, node: Node) -> tuple[int, ...]:
-        """What a node's value is made of, at any step: its inputs, or what it carries."""
+        """Return the nodes that a node's value depends on: its inputs, or what it carries."""
         source = self.carries.get(node.id)
         return node.inputs if source is None else (source,)
 
     def behind(self, starts: Iterable[int]) -> set[int]:
-        """These nodes and all that their values are made of, through loops too."""
+        """Return these nodes and all that they depend on, through loops too."""
         found = set(starts)
         waiting = [*found]
         while waiting:
@@ -216,8 +220,8 @@ class Graph:
         return found
 
     def users(self) -> dict[int, list[int]]:
-        """For each node the nodes that read it, once for each operand; a ``carry`` reads what it
-        carries, which comes behind it."""
+        """Return the readers of each node, once for each operand. A ``carry`` reads what it carries,
+        a later node."""
         result: dict[int, list[int]] = {id: [] for id in self.nodes}
         for node in self.nodes.values():
             for operand in self.reads(node):
@@ -225,9 +229,9 @@ class Graph:
         return result
 
     def to_networkx(self) -> networkx.MultiDiGraph[int]:
-        """The same graph for networkx: node data ``node``, edges keyed by operand index.
+        """Return the graph for networkx, with node data ``node`` and edges keyed by operand index.
 
-        What is carried from one step to the next is no edge: ``carries`` has it.
+        It has no edges from one step to the next (``carries``).
         """
         import networkx
 
@@ -241,8 +245,8 @@ class Graph:
 
 
 def shares_among(shares: Mapping[int, int], nodes: Container[int]) -> dict[int, int]:
-    """What of ``shares`` is left among some nodes: where the one that had the weights is gone, the
-    next that computed with them has them."""
+    """Return ``shares`` restricted to some nodes. If the owner of weights is gone, the next node that
+    shared them owns them."""
     owners: dict[int, int] = {}
     left: dict[int, int] = {}
     for use, owner in sorted(shares.items()):
@@ -254,7 +258,7 @@ def shares_among(shares: Mapping[int, int], nodes: Container[int]) -> dict[int, 
 
 
 def unique(base: str, taken: Callable[[str], bool]) -> str:
-    """``base``, or the first of ``base2``, ``base3``, ... that is not taken."""
+    """Return ``base``, or the first of ``base2``, ``base3``, ... that is not taken."""
     if not taken(base):
         return base
     number = 2

@@ -1,4 +1,4 @@
-"""What is known of each value of a graph: shape, kind and variation over time, node by node."""
+"""Inference of shape, kind and variation over time, node by node."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from danetc.dsl.record import record
 
 @record
 class _Known:
-    """What follows from an operation's attributes and from the values of its operands.
+    """Inferred value of an operation for its attributes and values of operands.
 
-    Where it ``is_computed``, it matters too what whole numbers these are computed of. It is known
-    by the identities of attributes and operands, which are kept so that nothing else gets them.
+    If it ``is_computed``, the integers that operands are computed from narrow it further. Attributes
+    and operands are referenced, since they are found by identity.
     """
 
     value: Value
@@ -33,8 +33,8 @@ class _Known:
 class Inference:
     """Infers the values of nodes from those of their operands.
 
-    ``nodes`` may grow; a node in it keeps its id, operation and operands. ``neurons`` are the
-    programs of its neurons, as ``Graph`` has them, and may grow too.
+    ``nodes`` and the programs of ``neurons`` may grow; a node in it keeps its id, operation and
+    operands.
     """
 
     def __init__(self, neurons: Mapping[str, NeuronProgram], nodes: Mapping[int, Node]) -> None:
@@ -47,18 +47,17 @@ class Inference:
 
     @staticmethod
     def of(graph: Graph, nodes: Mapping[int, Node] | None = None) -> Inference:
-        """For a graph, or for nodes that are to replace its own."""
+        """Return the inference for a graph, or for nodes that replace its own."""
         return Inference(graph.neurons, graph.nodes if nodes is None else nodes)
 
     def program(self, attrs: Mapping[str, Attribute]) -> NeuronProgram:
-        """The program of a neuron by its attributes."""
+        """Return the program of a neuron with these attributes."""
         return self.neurons[str(attrs["neuron"])]
 
     def value(self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]) -> Value:
-        """The value an operation gives. Raises OpError where it cannot be applied.
+        """Return the value of an operation. Raises OpError if it cannot be applied.
 
-        Every join takes static and varying operands together, and what is static is then the same
-        at each step: its result varies where one of them does.
+        A join of static and varying operands varies.
         """
         nodes = self.nodes
         values = [nodes[id].value for id in inputs]
@@ -74,17 +73,17 @@ class Inference:
         return self._shared(replace(known.value, kind=Kind.of(computed[1])))
 
     def forget(self, id: int) -> None:
-        """A node that was known is gone: its id will be another's."""
+        """Forget a node that was removed; its id will be reused."""
         self._known.pop(id, None)
 
     def _shared(self, value: Value) -> Value:
-        """One object for all equal values, so that they are known by it."""
+        """Return one object for all equal values, which are found by identity."""
         return self._equal.setdefault(value, value)
 
     def _by_values(
         self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...]
     ) -> _Known:
-        """What follows from the values of the operands alone."""
+        """Return what follows from the values of the operands alone."""
         row = OPS[op]
         shape = row.shape(attrs, values)
         varies = any(value.varies for value in row.reads(values))
@@ -108,7 +107,7 @@ class Inference:
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
     ) -> tuple[RangeTable, NumberRange] | None:
-        """An operation on whole numbers, case by case; None where there are many."""
+        """Return the table of an operation on integers, None if there are too many cases."""
         row = OPS[op]
         numbers = row.numbers
         assert numbers is not None
@@ -117,7 +116,7 @@ class Inference:
         return self._tables.apply(lambda *values: numbers(values), operands)
 
     def _table(self, id: int) -> RangeTable | None:
-        """A node's value as a function of values that it is computed of number by number."""
+        """Return a node's value as a function of the integers that it is computed from."""
         waiting = [id]
         while waiting:
             node = self.nodes[waiting[-1]]

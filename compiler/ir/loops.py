@@ -1,4 +1,4 @@
-"""Loops over time: what depends on itself through a delay, and runs step by step."""
+"""Loops over time: nodes that depend on themselves through a delay and run step by step."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from danetc.dsl.record import record
 
 @record
 class Cycle:
-    """The nodes of a loop, in the order of the graph, and the smallest scope that holds them."""
+    """Nodes of a loop in the order of the graph, and the smallest scope that contains them."""
 
     members: tuple[int, ...]
     scope: tuple[str, ...]
 
 
 def loops(graph: Graph) -> tuple[Cycle, ...]:
-    """The loops of a graph: the sets of nodes each of which depends on all others of its set."""
+    """Return the loops of a graph: sets of nodes that all depend on each other."""
     if not graph.carries:
         return ()
-    import networkx as nx  # late: a network without loops is checked without it
+    import networkx as nx  # late: only needed with loops
 
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_edges_from((i, n.id) for n in graph.nodes.values() for i in graph.reads(n))
@@ -35,7 +35,7 @@ def loops(graph: Graph) -> tuple[Cycle, ...]:
 
 
 def loop_of(graph: Graph) -> Mapping[int, Cycle]:
-    """The loop of each node that is in one."""
+    """Return the loop of each node that is in one."""
     return {id: loop for loop in loops(graph) for id in loop.members}
 
 
@@ -49,7 +49,7 @@ def _common(nodes: list[Node]) -> tuple[str, ...]:
 
 
 def without_detours(graph: Graph) -> Graph:
-    """A carry whose value does not depend on it is a delay as any other, behind that value."""
+    """Replace carries whose value does not depend on them by delays of that value."""
     within = loop_of(graph)
     delays = {
         id: replace(node, op="delay", inputs=(graph.carries[id],))
@@ -65,7 +65,7 @@ def without_detours(graph: Graph) -> Graph:
 
 
 def _in_order(nodes: Mapping[int, Node]) -> Iterator[int]:
-    """The ids in an order in which inputs come first, else in the one that they have."""
+    """Yield the ids in topological order, otherwise in the given order."""
     done: set[int] = set()
     for start in nodes:
         waiting = [start]

@@ -1,4 +1,4 @@
-"""Rewriting a graph, for passes."""
+"""Rewriting of graphs by passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from danetc.compiler.ir.ops import OPS
 class Rewriter:
     """Rebuilds a graph node by node. A pass maps each old node to a node of the new graph.
 
-    Values behind a change are inferred anew: what a pass puts before a node may say more about it.
+    Values after a change are inferred again.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -21,7 +21,7 @@ class Rewriter:
         self.nodes: dict[int, Node] = {}
         self.mapping: dict[int, int] = {}
         self.inference = Inference.of(graph, self.nodes)
-        self._changed: set[int] = set()  # nodes of which more, or something else, may be known
+        self._changed: set[int] = set()  # nodes whose values may have changed
         self._next = max(graph.nodes, default=-1) + 1
         self._names = {
             (path[:-1], path[-1])
@@ -30,7 +30,7 @@ class Rewriter:
         }
 
     def keep(self, node: Node, inputs: Iterable[int] | None = None) -> int:
-        """Take a node over under its own id, with new inputs where they are given."""
+        """Copy a node under its own id, with new inputs if given."""
         operands = (
             tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
         )
@@ -50,7 +50,7 @@ class Rewriter:
         attrs: Mapping[str, Attribute],
         like: Node,
     ) -> int:
-        """Add a node of no old counterpart, in the scope and with the origin of ``like``."""
+        """Add a new node in the scope and with the origin of ``like``."""
         id = self._next
         self._next += 1
         name = unique(op, lambda candidate: (like.scope, candidate) in self._names)
@@ -61,7 +61,7 @@ class Rewriter:
         return id
 
     def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
-        """The new graph, with outputs and stages led over. A stage that lost a node is dropped."""
+        """Return the new graph. Outputs and stages are mapped; a stage that lost a node is dropped."""
         to = self.mapping
         stages = tuple(
             replace(

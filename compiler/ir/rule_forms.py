@@ -1,8 +1,8 @@
-"""What a rule's equations say, as forms: values made of what the blocks of a stage take and give.
+"""Forms: the equations of a rule, over inputs and outputs of the blocks of a stage.
 
-``in[i] = 0.5 * sum(in[0], out[0 .. i-1])`` says of block 2
-``Scaled(0.5, Join("sum", (InputOf(0), OutputOf(0), OutputOf(1))))``. A form says what a value is at one
-step; ``Delayed`` leads to earlier ones.
+``in[i] = 0.5 * sum(in[0], out[0 .. i-1])`` is
+``Scaled(0.5, Join("sum", (InputOf(0), OutputOf(0), OutputOf(1))))`` for block 2. A form is a value at
+one time step; ``Delayed`` refers to earlier ones.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from danetc.dsl.record import record
 
 @record
 class StageInput:
-    """``in``: what the stage takes."""
+    """``in``: input of the stage."""
 
 
 @record
 class InputOf:
-    """``in[block]``: what a block takes."""
+    """``in[block]``: input of a block."""
 
     block: int
 
 
 @record
 class OutputOf:
-    """``out[block]``: what a block gives."""
+    """``out[block]``: output of a block."""
 
     block: int
 
 
 @record
 class Join:
-    """Two values or more, joined in order. ``name`` is that of an operation's row (``Op.rule``)."""
+    """Join of two or more values in order. ``name`` is the ``Op.rule`` of an operation."""
 
     name: str
     parts: tuple[Form, ...]
@@ -66,14 +66,14 @@ class ScaledByLearnt:
 
 @record
 class Delayed:
-    """What a value was some steps before; 0 at the first of them. It may be a later block's."""
+    """Value some steps before, 0 in the first steps. It may belong to a later block."""
 
     steps: int
     value: Form
 
 
 Source: TypeAlias = StageInput | InputOf | OutputOf | Delayed
-"""What is there when a form is computed: at a step, values of earlier steps too."""
+"""Value that is known before a form is computed."""
 Made: TypeAlias = Join | Scaled | ScaledByLearnt
 Form: TypeAlias = Source | Made
 
@@ -84,10 +84,9 @@ T = TypeVar("T")
 
 
 def folded(form: Form, source: Callable[[Source], T], made: Callable[[Made, list[T]], T]) -> T:
-    """What a form comes to, from its sources up, parts from left to right.
+    """Return the result of a fold: ``source`` maps sources, ``made`` combines the results of parts.
 
-    ``source`` says it of a source; ``made`` of what is made of parts, of which it gets what they
-    came to. A form is nested no deeper than an expression of the language.
+    A form is nested no deeper than an expression of the language.
     """
     if isinstance(form, SOURCES):
         return source(form)
@@ -108,9 +107,9 @@ def sources(form: Form) -> Iterator[Source]:
 
 
 def spread(form: Form, steps: int = 0) -> Form:
-    """The same numbers, with delays of single values alone: a join of what was is what the join was.
+    """Return an equal form in which only single values are delayed.
 
-    Each join and product gives 0 where all that it takes is 0.
+    This holds because joins and products of zeros are 0.
     """
     match form:
         case Delayed(more, value):
@@ -127,7 +126,7 @@ def spread(form: Form, steps: int = 0) -> Form:
 
 
 def shown(form: Form) -> str:
-    """A form as people read it, cut where it is long."""
+    """Return the text of a form for messages; long joins are cut."""
     match form:
         case StageInput():
             return "in"

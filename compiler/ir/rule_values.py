@@ -1,7 +1,7 @@
-"""What a rule's forms and a graph's nodes compute: values, compared bit for bit.
+"""Values of a rule's forms and of a graph's nodes, for bit-identical comparison.
 
-Two ways to compute the same numbers have one value here, so that a pass may take the cheaper one.
-Values are numbers handed out in order (hash-consing), and equal values have equal numbers.
+Different ways to compute the same numbers have the same value, so that a pass may choose the
+cheaper one. Values are consecutive integers (hash-consing).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from danetc.compiler.ir.rule_forms import (
 
 
 class StageValues:
-    """The values of one stage, made of its input, of its blocks' outputs and of earlier steps.
+    """Values of a stage, from its input, outputs of its blocks and earlier steps.
 
-    What holds of floating-point numbers bit for bit is known: ``1.0 * a`` is a, ``a + b`` is
-    ``b + a`` and ``a + a`` is ``2.0 * a``; factors of which one is a power of two multiply; the
-    larger of a and a is a; ``concat(concat(a, b), c)`` is ``concat(a, b, c)``; a static value is
-    what it is at each step. Sums fold from the left: ``a + (b + c)`` has other roundings.
+    Identities that hold bit for bit are used: ``1.0 * a`` is a, ``a + b`` is ``b + a`` and ``a + a``
+    is ``2.0 * a``; two factors are multiplied if one is a power of two; the maximum of a and a is a;
+    ``concat(concat(a, b), c)`` is ``concat(a, b, c)``; a static value equals itself at each step.
+    Sums fold from the left: ``a + (b + c)`` rounds differently.
     """
 
     def __init__(self, graph: Graph, stage: Stage) -> None:
@@ -44,12 +44,12 @@ class StageValues:
         self._nodes: dict[int, int] = {}
         made = (block.output for block in stage.blocks if block.output != block.input)
         self._delayed = {form: id for id, form in stage.delayed}
-        for id in (stage.entry, *self._delayed.values(), *made):  # a block may give what it reads
+        for id in (stage.entry, *self._delayed.values(), *made):  # a block may return its input
             self._nodes[id] = self._number("node", id)
         self._outputs = [self.node(block.output) for block in stage.blocks]
 
     def node(self, id: int) -> int:
-        """The value of a node."""
+        """Return the value of a node."""
         waiting = [id]
         while waiting:
             node = self.graph[waiting[-1]]
@@ -66,7 +66,7 @@ class StageValues:
         return self._nodes[id]
 
     def form(self, form: Form) -> int:
-        """The value that a rule's equation says."""
+        """Return the value of a rule's form."""
         return folded(form, self._source, self._made)
 
     def _source(self, source: Source) -> int:
@@ -111,7 +111,7 @@ class StageValues:
         return self._number("node", node.id)
 
     def _learnt(self, node: Node) -> str:
-        """The path, below the stage, of the learnt numbers that a product's first operand is."""
+        """Return the path below the stage of the learnt numbers that are a product's first operand."""
         if node.op != "mul" or len(node.inputs) != 2:
             return ""
         first, depth = self.graph[node.inputs[0]], len(self.stage.scope)
@@ -134,7 +134,7 @@ class StageValues:
         return self._number(join, min(left, right), max(left, right))
 
     def _parts(self, value: int) -> list[int]:
-        """What a concatenation holds, in its order."""
+        """Return the parts of a concatenation in order."""
         parts: list[int] = []
         while self._keys[value][0] == "concat":
             _, rest, last = self._keys[value]
@@ -152,5 +152,5 @@ class StageValues:
 
 
 def _is_power(factor: float) -> bool:
-    """Whether a factor is a power of two, with either sign."""
+    """Return True if a factor is a power of two, with either sign."""
     return abs(frexp(factor)[0]) == 0.5

@@ -1,7 +1,7 @@
-"""Parts of a graph as graphs of their own, and graphs for other image sizes.
+"""Parts of a graph as graphs, and graphs for other image sizes.
 
-What they give is meant to be emitted and run, to check a claim on a part or at a size that costs
-little. They have no stages: what a rule says of a whole stage need not hold of its part.
+They are emitted and run to check a claim on a part, or at a small size. They have no stages, since a
+part of a stage need not obey its rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from danetc.compiler.ir.ops import OPS, Context, OpError
 
 
 class SegmentError(ValueError):
-    """There is no such part: it would read a value from outside. ``node`` is what reads it."""
+    """A part would read a value from outside. ``node`` is the reader."""
 
     def __init__(self, node: Node, outside: Node) -> None:
         super().__init__(f"`{node.path}` reads `{outside.path}`, which lies outside")
@@ -26,12 +26,11 @@ class SegmentError(ValueError):
 
 
 def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
-    """What lies between a node and others, with that node as the input.
+    """Return the graph between a node, which becomes the input, and others.
 
-    ``outputs`` maps the names of the new graph's outputs to nodes, the source among them if wanted
-    (the new graph's input is then an output). Nodes keep their ids, paths and attributes, so that
-    their modules have the same names. Raises SegmentError where a node in between depends on
-    anything but the source.
+    ``outputs`` are nodes by the names of the new graph's outputs; the source may be one. Nodes keep
+    their ids, paths and attributes, so that modules have the same names. Raises SegmentError if a
+    node in between depends on another value than the source.
     """
     behind = {source}
     for node in graph.nodes.values():
@@ -62,10 +61,9 @@ def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
 
 
 def resized(graph: Graph, height: int, width: int) -> Graph | None:
-    """The network with the same weights for images of another size, or None where there is none.
+    """Return the network with the same weights for images of another size, or None.
 
-    Of a network with a loop over time there is none: what it carries has the size that it was found
-    to have. Nor of one with inputs of several sizes.
+    None is for weights that depend on the size, loops over time, and inputs of several sizes.
     """
     if graph.carries or graph.packed is None:
         return None
@@ -90,7 +88,7 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
 
 
 def smallest_map(graph: Graph) -> int:
-    """The least number of places (height x width) of a map that a convolution reads."""
+    """Return the smallest number of pixels of a map that a convolution reads."""
     sizes = [
         prod(graph[node.inputs[0]].value.shape[1:])
         for node in graph.nodes.values()

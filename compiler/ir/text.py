@@ -1,4 +1,4 @@
-"""A graph as text, for people and for tests: one node a line, nothing of the graph left out.
+"""Text of a graph, complete, with one node per line.
 
     graph 1 danet_c_r18, steps 4
     source 0 "specs/danet_c_r18.danet"
@@ -13,8 +13,8 @@
     output out = %60
     stem %4
 
-An origin is a source's number, the offsets in it, and its line and column. Names that are not
-plain words stand in quotes, written as JSON strings.
+An origin is the number of a source, offsets in it, and its line and column. Names other than plain
+words are JSON strings.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WORD = re.compile(r"[A-Za-z0-9_]+\Z")
 
 
 def write(graph: Graph, *, origins: bool = True) -> str:
-    """The graph as text. Without ``origins`` the text does not change when the spec moves."""
+    """Return the text of a graph. Without ``origins`` it does not depend on places in the spec."""
     sources: dict[int, int] = {}
     lines = [f"graph {VERSION} {_name(graph.name)}, steps {graph.steps}"]
     if origins:
@@ -94,7 +94,7 @@ def _quoted(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    # "nothing" says that a block has no modules after its join, so as a name it needs its quotes
+    # the word nothing is for blocks without modules after the join
     return text if _WORD.match(text) and text != "nothing" else _quoted(text)
 
 
@@ -103,7 +103,7 @@ def _path(parts: tuple[str, ...]) -> str:
 
 
 def _program(program: NeuronProgram) -> Iterator[str]:
-    """A program, one statement a line."""
+    """Yield a program, one statement per line."""
     for index, statement in enumerate(program.text().split("; ")):
         yield f"  {';' if index else '|'} {json.dumps(statement)[1:-1]}"
 
@@ -127,7 +127,7 @@ def _attribute(value: Attribute) -> str:
             return "true" if value else "false"
         case str():
             return _quoted(value)
-    return repr(value)  # the shortest digits that give the same number
+    return repr(value)
 
 
 def _origin(item: Node | Stage, sources: Mapping[int, int]) -> str:
@@ -146,7 +146,7 @@ def _shortcut(block: Block) -> str:
 
 
 def _form(form: Form) -> str:
-    """A form as an equation's text."""
+    """Return the text of a form as an equation."""
     return folded(form, _source, _made)
 
 

@@ -26,7 +26,7 @@ def unchanged(attrs: Attrs, x: float) -> float:
 
 
 def zero(attrs: Attrs, x: float) -> float | None:
-    """0 of 0; of other numbers it depends on the place, or on data."""
+    """Return 0 for 0; for other numbers the result depends on the place or on data."""
     return 0.0 if x == 0.0 else None
 
 
@@ -34,7 +34,7 @@ def zero(attrs: Attrs, x: float) -> float | None:
 
 
 def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
-    """Of an operation that no model has."""
+    """Emit nothing, for an operation that no model has."""
 
 
 def function(target: str, *names: str, **options: Any) -> Emit:

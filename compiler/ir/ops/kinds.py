@@ -1,4 +1,4 @@
-"""The kinds that operations give, from those of their operands: the rules of the table of ops."""
+"""Kinds of results from those of operands: rules of the table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def spike(attrs: Attrs, values: Values) -> Kind:
 
 
 def kept(attrs: Attrs, values: Values) -> Kind:
-    """That of its input."""
+    """Kind of the input."""
     return values[0].kind
 
 
 def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
-    """The rule of a join of any number of operands, from the left. One that is real makes it so."""
+    """Return the rule of a join that folds from the left. A real operand makes it real."""
 
     def rule(attrs: Attrs, values: Values) -> Kind:
         if not all(value.kind.is_integer for value in values):
@@ -44,22 +44,22 @@ def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
 
 
 def with_zero(attrs: Attrs, values: Values) -> Kind:
-    """That of its input, with 0."""
+    """Kind of the input and 0."""
     return or_zero(values[0].kind)
 
 
 def or_zero(kind: Kind) -> Kind:
-    """The kind of what is 0 before it is a value of a kind."""
+    """Return the kind of a value that is 0 at first."""
     return kind | ZERO if kind.is_integer else ANALOG
 
 
 def either(attrs: Attrs, values: Values) -> Kind:
-    """That of operands which stand side by side."""
+    """Kind of concatenated operands."""
     return Kind.of(reduce(NumberRange.__or__, (value.kind.range for value in values)))
 
 
 def scaled(attrs: Attrs, values: Values) -> Kind:
-    """``factor * x + offset``. A factor that is no whole multiple of a power of two gives reals."""
+    """Kind of ``factor * x + offset``, real unless the factor is a multiple of a power of two."""
     factor, offset = (ranges.constant(number(attrs, name)) for name in ("factor", "offset"))
     return Kind.of(ranges.add(ranges.multiply(factor, values[0].kind.range), offset))
 
@@ -78,14 +78,14 @@ def averaged_map(attrs: Attrs, values: Values) -> Kind:
 
 
 def mean(values: NumberRange, count: int) -> Kind:
-    """Of ``count`` numbers: their sum over it is a range where that is a power of two."""
+    """Return the kind of a mean of ``count`` numbers, a range if that is a power of two."""
     if count & (count - 1) or not values.unit:
         return ANALOG
     return Kind.of(NumberRange(values.low, values.high, values.unit / count))
 
 
 def number(attrs: Attrs, name: str) -> float:
-    """An attribute that is a number."""
+    """Return a numeric attribute."""
     value = attrs[name]
     assert isinstance(value, (int, float))
     return value

@@ -1,7 +1,7 @@
-"""What a row of the table of operations is: all that anything asks of an operation.
+"""Rows of the table of operations.
 
-Rules get the attributes, complete, and the values of the operands; shapes are those of one sample
-at one time step.
+Rules take the complete attributes and the values of the operands. Shapes are those of one sample at
+one time step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class OpError(Exception):
-    """An operation cannot be applied: a message and what to change."""
+    """An operation cannot be applied. ``hint`` says what to change."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -31,12 +31,16 @@ class OpError(Exception):
 
 @record
 class Parameter:
-    """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds.
+    """A parameter of an operation in the language, with inclusive bounds ``low`` and ``high``.
 
-    ``words`` are what it takes beside numbers (``padding = same``), or instead of them where its
-    type is ``str`` (``over = time``). It may be left out where ``unless`` is given. What is ``sugar`` tells which operation it stands for, and no
-    graph has it. Where it has a name in recipes, ``schedule`` (``linear.masked``), it takes
-    ``scheduled(...)`` too: the module then has a buffer, and says which in ``scheduled``.
+    Args:
+        words: words that it takes beside numbers (``padding = same``), or instead of them if its
+            type is ``str`` (``over = time``).
+        sugar: True if it only selects the operation; no graph has it.
+        unless: parameter that replaces it.
+        schedule: its name in recipes (``linear.masked``) if it takes ``scheduled(...)``; the module
+            then has a buffer, and names it in ``scheduled``.
+        shape_of: True if it takes a value whose shape the result must have; it is no attribute.
     """
 
     name: str
@@ -50,15 +54,14 @@ class Parameter:
     unless: str = ""
     schedule: str = ""
     shape_of: bool = False
-    """It takes a value, whose shape the result must have; nothing of it is an attribute."""
 
 
 @record
 class TorchModule:
-    """A torch module by the dotted name of its class, with its constructor's arguments.
+    """A torch module: the dotted name of its class and its constructor's arguments.
 
-    ``layout`` says what forward takes: ``flat`` has T and N as one leading dimension, ``seq`` has
-    them apart, ``any`` takes both and returns what it got.
+    ``layout`` is that of forward's input: ``flat`` with T and N in one leading dimension, ``seq`` with
+    two dimensions, ``any`` for both, returned as given.
     """
 
     target: str
@@ -71,9 +74,11 @@ class TorchModule:
 class TorchFunction:
     """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
 
-    ``fold`` applies it pairwise from the left; ``as_list`` passes the operands as one list;
-    ``before`` are constants that stand before the operands. The ``layout`` is as of a module, or ``beside``:
-    apart, for what several neurons read beside others.
+    Args:
+        layout: as for a module, or ``beside`` for operands that several neurons read beside others.
+        fold: True to apply it pairwise from the left.
+        as_list: True to pass the operands as one list.
+        before: constants that precede the operands.
     """
 
     target: str
@@ -87,7 +92,7 @@ class TorchFunction:
 
 @record
 class Context:
-    """What a rule knows beyond its operands: T and the programs of the neurons."""
+    """Number of time steps and programs of the neurons, for rules that need more than operands."""
 
     steps: int
     neurons: Mapping[str, NeuronProgram]
@@ -97,16 +102,14 @@ class Context:
         return Context(graph.steps, graph.neurons)
 
     def neuron(self, attrs: Attrs) -> NeuronProgram:
-        """The program of a neuron, by its attributes."""
+        """Return the program of a neuron with these attributes."""
         return self.neurons[str(attrs["neuron"])]
 
 
 @record
 class Product:
-    """Multiply-accumulates of one sample at one step, and the kinds of what is multiplied by what.
-
-    A layer of weights has one kind, that of its input.
-    """
+    """Multiply-accumulates of one sample at one step, and the kinds of the two factors (of the input
+    alone for a layer of weights)."""
 
     macs: int
     kinds: tuple[Kind, ...]
@@ -116,7 +119,7 @@ Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchF
 Steps: TypeAlias = tuple[tuple[str, Attrs], ...]
 Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
 OnnxForm: TypeAlias = Callable[[Any, Any, Sequence[str]], str]
-"""Operators of ONNX: of who writes them, what they know of the node, and the operands by name
+"""Writes operators of ONNX, given a writer, the node and the names of the operands
 (``compiler.ir.ops.onnx``)."""
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
@@ -127,11 +130,14 @@ def _named(attrs: Attrs) -> tuple[str, str]:
 
 @record
 class Regrouped:
-    """An operation on what another made of operands, and one that does both in another order.
+    """Two operations that one may replace, in another order.
 
-    ``before`` made the first operand, ``into`` takes the operands of that and then the others.
-    ``attrs`` are those of ``into``, of the two operations'. ``gains`` says of its operands whether it
-    is shorter and gives the same; ``asked`` whether the spec wants it.
+    Args:
+        before: operation that makes the first operand.
+        into: operation that replaces both; it takes the operands of the first, then the others.
+        attrs: makes its attributes from those of both.
+        gains: True if it is cheaper and exact for some operands.
+        asked: True if the spec asks for it.
     """
 
     before: str
@@ -143,179 +149,180 @@ class Regrouped:
 
 @record
 class Op:
-    """A row of the table. What has a default holds of most operations."""
+    """A row of the table. Defaults fit most operations."""
 
     name: str
     meaning: str
     shape: Callable[[Attrs, Values], Shape]
     kind: Callable[[Attrs, Values], Kind]
     emit: Emit
-    """What it becomes in a model; None of one that no model has."""
+    """Module or function in a model; None if a model has none."""
     parameters: tuple[Parameter, ...] = ()
 
     # -- in the language
     public: bool = True
-    """It can be written in a spec."""
+    """True if a spec can name it."""
     operands: tuple[int, int | None] = (1, 1)
-    """The fewest and the most."""
+    """Smallest and largest number of operands."""
     arguments: tuple[str, ...] = ()
-    """Its operands by name, of one that is written as a function of values: `scores(q, k)`."""
+    """Names of its operands, if it is written as a function of values: `scores(q, k)`."""
     size_of: int | None = None
-    """The place of the operand of which the size alone counts."""
+    """Place of an operand that is read for its size alone."""
     pixels: bool = True
-    """Rows and columns of what it gives are those of an image."""
+    """True if rows and columns of its result are those of an image."""
     complete: Callable[[dict[str, Any]], None] | None = None
-    """Puts in the attributes whose defaults depend on others (of None until then)."""
+    """Sets attributes whose defaults depend on others, which are None until then."""
     bare: str = ""
-    """The operation that it is where it is written without arguments, if that is another."""
+    """Operation that it is without arguments, if that is another."""
     stands_for: Stands | None = None
-    """The operation that it is another name for, or is with such attributes, else itself; gets the
-    threshold of the network's neuron. Raises OpError."""
+    """Operation that it is with these attributes; takes the threshold of the network's neuron too.
+    Raises OpError."""
     chosen: Callable[[Attrs, Values, int], Steps] | None = None
-    """The operations that it is on such operands in a network of so many steps, one behind the other,
-    or itself alone. Raises OpError."""
+    """Operations in sequence that it is for these operands and number of time steps. Raises
+    OpError."""
     flattens: bool = False
-    """It takes a vector: a map is flattened before it."""
+    """True if it takes a vector, so that a map is flattened before it."""
     example: str = ""
-    """How its page shows it: a flow behind `a`, which are spikes of 8 x 16 x 16, or one that starts
+    """Example on its page: a flow after `a`, which is spikes of 8 x 16 x 16, or a flow that starts
     with a value (`a`, `b` of the same size, `in`, an image of 3 x 16 x 16)."""
     source: str = ""
-    """The paper that it is from."""
+    """Paper that introduced it."""
+    idle: str = ""
+    """What it does if it is ``same``, read after "it"; empty if that is no mistake."""
+
     # -- time, randomness, gradients
     time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes", "constant"] = (
         "pointwise"
     )
-    """How it treats time steps: each by itself and alike; it makes them of a static value; it makes a
-    static value of them; as a neuron's states do; each by itself with parameters of its own; or
-    (``mixes``) what it gives at a step depends on others; or (``constant``) it gives what training
-    passes leave behind, the same at all steps."""
+    """Treatment of time steps: ``pointwise`` treats them alike, ``per_step`` has parameters for each,
+    ``creates`` makes steps of a static value and ``reduces`` a static value of steps, ``neuron`` has
+    states, the result of ``mixes`` depends on other steps, and ``constant`` returns what training
+    passes leave behind, at all steps."""
     ahead: Callable[[Attrs], bool] = lambda attrs: False
-    """What it gives at a step depends on later ones: it cannot run step by step."""
+    """True if a step depends on later ones, so that it cannot run step by step."""
     fixes_steps: str = ""
     """What it has for each time step (``weights``), so that it takes no other T."""
     cuts: bool = False
-    """A loop over time goes through it: what it gives depends on earlier steps alone."""
+    """True if its result depends on earlier steps alone, so that a loop over time may contain it."""
     all_steps: Callable[[Attrs], bool] = lambda attrs: False
-    """A norm whose statistics in training are those of all steps together."""
+    """True for a norm with statistics over all steps in training."""
     whole_run: bool = False
-    """What it gives at a step depends on how many there are."""
+    """True if a step depends on the number of steps."""
     for_samples: bool = True
-    """Each sample has a value of its own: not where it reads nothing, and is learnt."""
+    """False if all samples share its value, which reads nothing and is learnt."""
     random: bool = False
-    """It draws random numbers in training."""
+    """True if it draws random numbers in training."""
     drops_samples: bool = False
-    """In training nothing of some samples goes through it."""
+    """True if it drops whole samples in training."""
     training: bool = False
-    """It gives what it takes where nothing is trained."""
+    """True if it returns its input in inference."""
     gradient: bool = True
-    """Gradients flow through it; a neuron's equations say whether through that."""
+    """True if gradients flow through it (for a neuron its equations decide)."""
 
     # -- weights and cost
     weights: Weights = lambda attrs, values, context: {}
-    """Shapes of what is trained, by names."""
+    """Shapes of trained tensors by name."""
     weighted: bool = False
-    """A layer of weights, as convolutions are: its ``weight`` has a row for each output channel, and
-    ``bias`` adds a number to each."""
+    """True for a layer like a convolution: ``weight`` has a row for each output channel, ``bias`` a
+    number."""
     norm: Literal["channel", "group"] | None = None
-    """A norm, of each channel or of groups of them; its weight starts at ``init``."""
+    """Kind of norm, by channels or by groups of them; its weight starts at ``init``."""
     affine: Callable[[Attrs], bool] = lambda attrs: False
-    """A norm that is one factor and one offset a channel where nothing is trained."""
+    """True for a norm that is one factor and one offset a channel in inference."""
     fused: Emit | None = None
-    """What it becomes under the fused backend, where that is another and the row says it."""
+    """Module or function under the fused backend, if it is another."""
     onnx: OnnxForm | None = None
-    """What it becomes in a file of ONNX; None of one that has no form there."""
+    """Form in an ONNX file; None if it has none."""
     nir: str = ""
-    """What it becomes in a graph of NIR (``compiler.emit.nir``); empty of one that NIR has not."""
+    """Form in a NIR graph (``compiler.emit.nir``); empty if it has none."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
-    """Multiply-accumulates of one sample at one step, of an operation that multiplies its first
-    operand."""
+    """Multiply-accumulates of one sample at one step, by weights."""
     products: Callable[[Attrs, Values, Shape], tuple[Product, ...]] | None = None
-    """Of one that multiplies operands by each other: what by what."""
+    """Products of operands by each other."""
     window: Callable[[Attrs], int] | None = None
-    """Pixels that a window spans, of an operation with a ``kernel`` and a ``stride``."""
+    """Pixels that a window spans, for an operation with a ``kernel`` and a ``stride``."""
 
     # -- what it computes
     same: Callable[[Attrs], bool] = lambda attrs: False
-    """Whether it gives the numbers that it takes, in their order."""
+    """True if it returns the numbers of its input in their order."""
     same_shape: bool = False
-    """It gives the numbers that it takes where its shape is that of its operand."""
+    """True if it does so whenever the shape stays the same."""
     linear: bool = False
-    """Linear up to a constant where nothing is trained: the mean over time of it is it of the mean."""
+    """True if it is linear up to a constant in inference, so that it commutes with a mean over time."""
     numbers: Callable[[Sequence[float]], float] | None = None
-    """What it computes number by number, of its attributes and operands, the same everywhere."""
+    """Result for numbers: those of its attributes, then those of its operands."""
     constant: Callable[[Attrs], float | None] = lambda attrs: None
-    """The number that it gives before training whatever it reads, if there is one."""
+    """Number that it returns before training for any input, or None."""
     start: Callable[[Attrs, float], float | None] = lambda attrs, x: None
-    """What it gives before training where its only operand is ``x`` everywhere, if that is one
-    number; where ``numbers`` says it, that is asked."""
+    """Number that it returns before training if its only operand is ``x`` everywhere, or None. Not
+    used if ``numbers`` is set."""
     neutral: float | None = None
-    """Of a join: the number that leaves another operand as it is (behind it, if it is not
+    """Number that leaves the other operand of a join unchanged (the second operand, unless it
     ``commutes``)."""
     absorbing: float | None = None
-    """Of a join: the number that gives itself whatever the other operands are."""
+    """Number that is the result of a join whatever the other operands are."""
     commutes: bool = False
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
-    """The operation without parameters that it is, up to rounding, if there is one."""
+    """Operation without parameters that it equals up to rounding, or empty."""
 
     regrouped: Regrouped | None = None
-    """What it may become with the operation before it."""
+    """Operation that may replace it and the one before it."""
     rounds: frozenset[str] = frozenset()
-    """Parameters that say how it rounds, and nothing else."""
+    """Parameters that only affect rounding."""
 
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None
-    """Its name in the equations of a rule."""
+    """Name in the equations of a rule."""
     sign: str = ""
-    """Of a join: the sign in a circle that a picture shows."""
+    """Sign of a join in pictures, in a circle."""
     label: Callable[[Attrs], tuple[str, str]] = _named
-    """What a picture says: the layer, and its size; ("", "") for its name."""
+    """Layer and size in pictures; ("", "") for its name."""
     equation: Callable[[Attrs, str], tuple[str, int]] | None = None
-    """Of one that is written as a formula of its operand: that, and how tight it binds (a sum 1, a
-    product 2)."""
+    """Formula of its operand, and its precedence (1 for a sum, 2 for a product)."""
 
     @property
     def role(self) -> str:
-        """What a module of it is called in a model."""
+        """Name of its modules in a model."""
         return "norm" if self.norm is not None else self.name
 
     @property
     def convolves(self) -> bool:
-        """A weighted layer of windows."""
+        """True for a layer of weights with windows."""
         return self.weighted and self.window is not None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a call of it may give, in order."""
+        """Names of the arguments of a call, in order."""
         return *self.arguments, *(parameter.name for parameter in self.parameters)
 
     def reads(self, operands: Sequence[T]) -> tuple[T, ...]:
-        """The operands whose numbers it reads, of all."""
+        """Return the operands whose numbers it reads."""
         return tuple(item for place, item in enumerate(operands) if place != self.size_of)
 
     def multiplied(self, attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-        """What it multiplies by what."""
+        """Return the products that it computes."""
         if self.products is not None:
             return self.products(attrs, values, shape)
         macs = self.macs(attrs, values, shape)
         return (Product(macs, (values[0].kind,)),) if macs else ()
 
     def per_step(self, attrs: Attrs) -> bool:
-        """Whether it has parameters for each time step, by its attributes (a neuron's program says
-        it of that: ``at_node.per_step``)."""
+        """Return True if it has parameters for each time step (not for a neuron, see
+        ``at_node.per_step``)."""
         return self.time == "per_step" or bool(attrs.get("per_step"))
 
     @property
     def takes_steps(self) -> bool:
-        """Whether T equal steps are not the same to it as a static value, which is then repeated."""
+        """True if T equal steps differ from a static value for it, which is then repeated."""
         return self.time == "mixes" or (self.time == "reduces" and self.whole_run)
 
     @property
     def carries(self) -> bool:
-        """It gives what a node behind it gave some steps before (``Graph.carries``)."""
+        """True if it returns what a later node returned some steps before (``Graph.carries``)."""
         return self.cuts and self.operands == (0, 0)
 
     def why_not_in_loop(self, attrs: Attrs) -> tuple[str, str] | None:
-        """Why it cannot run one step after the other, read after "and", with what to do."""
+        """Return why it cannot run step by step, read after "and", and what to do; None if it can."""
         if self.all_steps(attrs):
             return (
                 "has the statistics of all steps together",
@@ -332,7 +339,7 @@ class Op:
         return None
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
-        """All attributes: the given ones, and the defaults of the others."""
+        """Return the given attributes and the defaults of the others."""
         missing = (item for item in self.parameters if item.name not in attrs and not item.sugar)
         result = {item.name: item.default for item in missing}
         result = {**attrs, **result}
@@ -342,7 +349,7 @@ class Op:
 
 
 def whole(attrs: Attrs, name: str) -> int:
-    """An attribute that is a whole number."""
+    """Return an integer attribute."""
     value = attrs[name]
     assert isinstance(value, int)
     return value
@@ -351,19 +358,19 @@ def whole(attrs: Attrs, name: str) -> int:
 def word(
     name: str, meaning: str, default: Attribute = REQUIRED, words: tuple[str, ...] = ()
 ) -> Parameter:
-    """A parameter that is one of some words."""
+    """Return a parameter that takes words."""
     return Parameter(name, str, meaning, default, words=words)
 
 
 def integer(
     name: str, meaning: str, default: Attribute = REQUIRED, low: float = 1, high: float = 2**20
 ) -> Parameter:
-    """A parameter that is a whole number."""
+    """Return an integer parameter."""
     return Parameter(name, int, meaning, default, low, high)
 
 
 def shown(value: Attribute) -> str:
-    """An attribute as pictures show it."""
+    """Return the text of an attribute in pictures."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

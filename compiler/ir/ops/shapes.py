@@ -1,4 +1,4 @@
-"""The shapes that operations give, from those of their operands: rules of the table."""
+"""Shapes of results from those of operands: rules of the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def text(shape: Shape) -> str:
 
 
 def named(shape: Shape) -> str:
-    """A map's sizes with the names of their axes."""
+    """Return the sizes of a map with the names of their axes."""
     return " x ".join(f"{extent} {axis}" for extent, axis in zip(shape, AXES, strict=True))
 
 
@@ -43,7 +43,7 @@ def window(size: int, kernel: int, stride: int, padding: int, dilation: int, wha
 
 
 def check_groups(attrs: Attrs, values: Values) -> None:
-    """Raise OpError where groups divide a convolution's channels with a rest."""
+    """Raise OpError unless groups divide the channels of a convolution."""
     groups, channels = whole(attrs, "groups"), values[0].shape[0]
     for extent, what in ((channels, "input channels"), (whole(attrs, "width"), "output channels")):
         if extent % groups:
@@ -77,19 +77,19 @@ def pooled(attrs: Attrs, values: Values) -> Shape:
 
 
 def same(attrs: Attrs, values: Values) -> Shape:
-    """That of its input."""
+    """Return the shape of the input."""
     return values[0].shape
 
 
 def axis(values: Values, name: str, what: str) -> int:
-    """The place of an axis in a shape."""
+    """Return the place of an axis in a shape."""
     if name != "channels":
         map_of(values, f"{what} with {name}")
     return AXES.index(name)
 
 
 def reach(attrs: Attrs, values: Values) -> int:
-    """How many entries are reduced to one."""
+    """Return the number of entries that are reduced to one."""
     shape, over = values[0].shape, str(attrs["over"])
     if over == "channels":
         return shape[0] // whole(attrs, "groups")
@@ -97,7 +97,7 @@ def reach(attrs: Attrs, values: Values) -> int:
 
 
 def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
-    """The same, of channels that groups divide."""
+    """Return the shape of the input. Raises OpError unless groups divide its channels."""
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
         raise OpError(
@@ -108,7 +108,7 @@ def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
 
 
 def reduced(attrs: Attrs, values: Values) -> Shape:
-    """One entry along an axis; of channels one for each group."""
+    """Return a shape with one entry along an axis, or one for each group of channels."""
     over, groups = str(attrs["over"]), whole(attrs, "groups")
     if over == "channels":
         return (groups, *in_groups(attrs, values, "over channels")[1:])
@@ -119,7 +119,7 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
 
 
 def grouped(attrs: Attrs, values: Values) -> Shape:
-    """That of its input, whose channels the groups divide."""
+    """Return the shape of the input. Raises OpError unless groups divide its channels."""
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
         raise OpError(
@@ -130,7 +130,7 @@ def grouped(attrs: Attrs, values: Values) -> Shape:
 
 
 def joined(attrs: Attrs, values: Values) -> Shape:
-    """Equal shapes, or a size of 1 that is repeated (a gate of C x 1 x 1 over a map)."""
+    """Return the common shape; a size of 1 is repeated (a gate of C x 1 x 1 over a map)."""
     result = values[0].shape
     known = is_known(result)
     for value in values[1:]:
@@ -154,18 +154,18 @@ def joined(attrs: Attrs, values: Values) -> Shape:
 
 
 def beside(attrs: Attrs, values: Values) -> Shape:
-    """Values that join, in one more axis, the last."""
+    """Return the common shape with one more axis, the last."""
     return (*joined(attrs, values), len(values))
 
 
 def of_neuron(attrs: Attrs, values: Values) -> Shape:
-    """That of the input; several of them lie side by side in one more axis."""
+    """Return the shape of the input, without the axis of several inputs."""
     shape = values[0].shape
     return shape[:-1] if attrs.get("inputs", 1) != 1 else shape
 
 
 def _how_to_join(a: Shape, b: Shape) -> str:
-    """What to change where two shapes do not join."""
+    """Return a hint for two shapes that do not agree."""
     vector, map_ = sorted((a, b), key=len)
     if len(vector) == 1 and len(map_) == 3:
         channels, height, width = map_
@@ -194,24 +194,24 @@ def concatenated(attrs: Attrs, values: Values) -> Shape:
 
 
 def connected(attrs: Attrs, values: Values) -> Shape:
-    """A vector of ``width`` numbers."""
+    """Return the shape of a vector of ``width`` numbers."""
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
     return (whole(attrs, "width"),)
 
 
 def one_pixel(attrs: Attrs, values: Values) -> Shape:
-    """A number for each channel."""
+    """Return a shape with one number for each channel."""
     return (map_of(values, "avgpool")[0], 1, 1)
 
 
 def scaled(attrs: Attrs, values: Values) -> Shape:
-    """The same channels, ``scale`` times as many rows and columns."""
+    """Return a shape with ``scale`` times as many rows and columns."""
     channels, height, width = map_of(values, "upsample")
     scale = whole(attrs, "scale")
     return (channels, height * scale, width * scale)
 
 
 def vector(attrs: Attrs, values: Values) -> Shape:
-    """A vector of as many numbers."""
+    """Return the shape of a vector of as many numbers."""
     return (prod(values[0].shape),)

@@ -1,8 +1,8 @@
-"""Sizes that are not known yet, while a loop over time is read for the first time.
+"""Unknown sizes, for the first pass over a loop over time.
 
-What a loop's ``delay`` gives has the shape of what comes out behind it. The first reading takes
-these in its place: arithmetic with one gives one, a comparison takes it for what fits, and where it
-meets a size that is known it is that one. The next reading has the sizes found, and checks them.
+The output of a loop's ``delay`` has the shape of a later value. In the first pass its sizes are
+unknown: arithmetic with one results in one, comparisons hold, and a known size replaces it. The
+second pass uses and checks the sizes found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _differs(self: Unknown, other: object) -> bool:
 
 
 class Unknown(int):
-    """A size that is not known. Only ``UNKNOWN``."""
+    """An unknown size. The only instance is ``UNKNOWN``."""
 
     __add__ = __radd__ = __sub__ = __rsub__ = _stays
     __mul__ = __rmul__ = __floordiv__ = __rfloordiv__ = _stays
@@ -31,7 +31,7 @@ class Unknown(int):
     __eq__ = __le__ = __ge__ = _fits
     __ne__ = __lt__ = __gt__ = _differs
 
-    def __mod__(self, other: object) -> int:  # groups divide it
+    def __mod__(self, other: object) -> int:
         return 0
 
     def __hash__(self) -> int:
@@ -50,7 +50,7 @@ UNKNOWN = Unknown(1)
 
 
 class AnyShape(tuple[int, ...]):
-    """A shape of which nothing is known: that of a map, until it meets another."""
+    """An unknown shape, treated as that of a map until it meets a known one."""
 
     def __new__(cls, *args: Any) -> Self:
         return super().__new__(cls, (UNKNOWN, UNKNOWN, UNKNOWN))
@@ -60,12 +60,12 @@ ANY_SHAPE = AnyShape()
 
 
 def is_known(shape: tuple[int, ...]) -> bool:
-    """Whether all sizes of a shape are known."""
+    """Return True if all sizes of a shape are known."""
     return not any(isinstance(extent, Unknown) for extent in shape)
 
 
 def met(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    """Two shapes that must be one: each size as the one or the other knows it."""
+    """Return the common shape of two, with each size that either knows."""
     if isinstance(a, AnyShape):
         return b
     if isinstance(b, AnyShape):
