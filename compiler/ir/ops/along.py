@@ -1,4 +1,4 @@
-"""Rows of the table: layers of weights along one axis, and the padding of even kernels."""
+"""Rows of the table: layers of weights along one axis, and padding for even kernels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from danetc.dsl.ranges import constant
 
 _TIME = "danetc.runtime.layers.time"
 MASKED = "linear.masked"
-"""The name in recipes of how far a window hides other steps."""
+"""Name in recipes of the degree to which a window hides other steps."""
 
-# -- what `conv` and `linear` are -------------------------------------------------------------------
+# -- operations of `conv` and `linear` --------------------------------------------------------------
 
 
 def conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
-    """``conv`` over pixels, rows, columns or time, with a padding before it where it is uneven."""
+    """Return the operations of ``conv`` over pixels, rows, columns or time: padding if it is uneven,
+    and the convolution."""
     given: dict[str, Any] = {**attrs}
     over = given.pop("over", None)
     if over == "channels":
@@ -69,7 +70,8 @@ def conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
 
 
 def _in_time(given: dict[str, Any]) -> Attrs:
-    """Causal, or with ``padding = same`` as far ahead as back, the odd step ahead."""
+    """Return the attributes of a convolution over time: causal, or symmetric with ``padding = same``
+    and the odd step ahead."""
     total = given["dilation"] * (given["kernel"] - 1)
     if given["stride"] != 1:
         raise OpError("conv over time has no stride: it gives as many steps as it takes")
@@ -84,7 +86,7 @@ def _in_time(given: dict[str, Any]) -> Attrs:
 
 
 def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
-    """``linear``, over time of T to T steps."""
+    """Return the operations of ``linear``."""
     given: dict[str, Any] = {**attrs}
     over, reach = given.pop("over", None), given.pop("window", None)
     masked = given.pop("masked", 1.0)
@@ -208,12 +210,12 @@ def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, S
 
 
 def _seen(attrs: Attrs) -> int:
-    """How many steps each reads, those of 0 before the first included."""
+    """Return the number of steps that each step reads, zeros before the first included."""
     return whole(attrs, "window" if _hides(attrs) else "steps")
 
 
 def _hides(attrs: Attrs) -> bool:
-    """Whether it has a window and what is outside of it counts as 0, always."""
+    """Return True for a window whose outside always counts as 0."""
     return attrs["window"] is not None and attrs["masked"] == 1.0
 
 
@@ -225,12 +227,8 @@ def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
     return "linear over T,", f"window {attrs['window']}{share}"
 
 
-def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
-    return 0.0 if x == 0.0 and not attrs["bias"] else None
-
-
 def _padded(attrs: Attrs, values: Values) -> Shape:
-    """As many channels, with the border's rows and columns."""
+    """Return the shape of the input with a border."""
     shape = list(shapes.map_of(values, "padding"))
     more = whole(attrs, "before") + whole(attrs, "after")
     for place, name in enumerate(shapes.AXES):
@@ -240,7 +238,7 @@ def _padded(attrs: Attrs, values: Values) -> Shape:
 
 
 def _with_zero(attrs: Attrs, values: Values) -> Kind:
-    """That of what goes in, and 0."""
+    """Kind of the input and 0."""
     return Kind.of(values[0].kind.range | constant(0.0))
 
 
@@ -277,7 +275,7 @@ def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[
 
 
 def _transposed(attrs: Attrs, values: Values) -> Shape:
-    """``width`` channels; of each side (size - 1) stride + kernel - 2 padding + output_padding pixels."""
+    """Return ``width`` channels of (size - 1) stride + kernel - 2 padding + output_padding pixels."""
     _, *sizes = shapes.map_of(values, "conv_transposed")
     shapes.check_groups(attrs, values)
     kernel, stride, padding = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
@@ -323,7 +321,7 @@ ROWS = (
             Parameter("bias", bool, "whether each channel adds a number", False),
             START,
         ),
-        weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
+        weights=_transposed_weights, macs=_transposed_macs, linear=True, start=forms.zero_without_bias,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
         onnx=onnx.conv_transposed,
         example="conv_transposed(4)",
@@ -337,7 +335,7 @@ ROWS = (
             word("axis", "what it slides over", words=("rows", "columns")),
         ),
         public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
-        start=_zero_without_bias,
+        start=forms.zero_without_bias,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
         nir="conv", onnx=onnx.conv,
     ),
@@ -350,7 +348,7 @@ ROWS = (
         ),
         public=False, time="mixes", ahead=lambda attrs: bool(attrs["after"]),
         weights=_weights(("kernel",)), weighted=True, macs=_macs, linear=True,
-        start=_zero_without_bias, label=_time_label,
+        start=forms.zero_without_bias, label=_time_label,
         onnx=onnx.conv_over_time,
     ),
     Op(
@@ -364,7 +362,7 @@ ROWS = (
         ),
         public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
-        linear=True, start=_zero_without_bias, label=_time_linear_label,
+        linear=True, start=forms.zero_without_bias, label=_time_linear_label,
         onnx=onnx.linear_over_time,
     ),
     Op(

@@ -1,7 +1,8 @@
-"""Rows of the table: attention, as two products of matrices, for each head by itself.
+"""Rows of the table: attention as two matrix products for each head.
 
-Tokens are the pixels of a map, in reading order. The channels of queries, keys and values are cut
-into heads; scores are a map whose channels are the heads, its rows the queries, its columns the keys.
+Tokens are the pixels of a map in row-major order. The channels of queries, keys and values are split
+into heads. Scores are a map with a channel for each head, a row for each query and a column for each
+key.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from danetc.dsl.kinds import PRECISIONS, Kind
 from danetc.dsl.ranges import NumberRange
 
 EXACT, KEYS_FIRST, QUERIES_FIRST = "exact", "keys_first", "queries_first"
-"""The orders of ``q k^T v``: the shorter one of those that give the same, or the one asked for."""
+"""Orders of ``q k^T v``: the cheapest of those with the same result, or a given one."""
 
 
 def _pixels(shape: Shape) -> int:
@@ -40,7 +41,7 @@ def _pixels(shape: Shape) -> int:
 
 
 def _divided(channels: int, heads: int, what: str, of: str) -> int:
-    """The channels of one head."""
+    """Return the number of channels of a head."""
     if channels % heads:
         raise OpError(
             f"{what}: {heads} heads do not divide the {channels} channels of the {of}",
@@ -51,7 +52,7 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
 
 
 def _scores(attrs: Attrs, values: Values) -> Shape:
-    """Heads x pixels of q x pixels of k."""
+    """Return the shape of scores: heads, pixels of q, pixels of k."""
     q, k = (shapes.map_of((value,), "scores") for value in values)
     heads = whole(attrs, "heads")
     if q[0] != k[0]:
@@ -65,7 +66,7 @@ def _scores(attrs: Attrs, values: Values) -> Shape:
 
 
 def _mixed(attrs: Attrs, values: Values) -> Shape:
-    """The channels of v, and the pixels of v, or of ``like``."""
+    """Return a shape with the channels of v and the pixels of v, or of ``like``."""
     a, v = (shapes.map_of((value,), "mix") for value in values[:2])
     like = shapes.map_of(values[2:], "mix") if len(values) > 2 else v
     _divided(v[0], a[0], "mix", "values")
@@ -100,31 +101,31 @@ def _all_at_once(attrs: Attrs, values: Values) -> Shape:
 
 
 def summed(values: NumberRange, count: int) -> NumberRange:
-    """The sum of ``count`` numbers of a range."""
+    """Return the range of a sum of ``count`` numbers of a range."""
     return NumberRange(values.low * count, values.high * count, values.unit)
 
 
 def product_of(a: Kind, b: Kind, count: int) -> Kind:
-    """The kind of a product of matrices: sums of ``count`` products."""
+    """Return the kind of a matrix product: sums of ``count`` products."""
     if not (a.is_integer and b.is_integer):
         return Kind()
     return Kind.of(summed(ranges.multiply(a.range, b.range), count))
 
 
 def _scores_kind(attrs: Attrs, values: Values) -> Kind:
-    """Whole numbers where both are: the range of a sum of products, one for each channel of a head; else analog."""
+    """Kind of a sum of products over the channels of a head: analog unless both are integers."""
     q, k = values
     return product_of(q.kind, k.kind, q.shape[0] // whole(attrs, "heads"))
 
 
 def _mixed_kind(attrs: Attrs, values: Values) -> Kind:
-    """Whole numbers where both are: the range of a sum of products, one for each key; else analog."""
+    """Kind of a sum of products over the keys: analog unless both are integers."""
     a, v = values[:2]
     return product_of(a.kind, v.kind, a.shape[2])
 
 
 def _kinds_at_once(attrs: Attrs, values: Values) -> tuple[Kind, Kind, Kind]:
-    """Of scores, of ``k^T v``, and of the result in either order (analog where one of them is)."""
+    """Return the kinds of scores, of ``k^T v``, and of the result in either order."""
     q, k, v = values[:3]
     size, keys = q.shape[0] // whole(attrs, "heads"), _pixels(k.shape)
     scores, memory = product_of(q.kind, k.kind, size), product_of(k.kind, v.kind, keys)
@@ -134,19 +135,19 @@ def _kinds_at_once(attrs: Attrs, values: Values) -> tuple[Kind, Kind, Kind]:
 
 
 def is_exact(heads: int, q: Value, k: Value, v: Value) -> bool:
-    """Whether ``q (k^T v)`` and ``(q k^T) v`` are the same bit for bit in float32."""
+    """Return True if ``q (k^T v)`` and ``(q k^T) v`` are bit-identical in float32."""
     return all(kind.is_integer for kind in _kinds_at_once({"heads": heads}, (q, k, v)))
 
 
 def is_shorter(heads: int, q: Value, k: Value, v: Value) -> bool:
-    """Whether ``q (k^T v)`` takes fewer multiply-accumulates than ``(q k^T) v``."""
+    """Return True if ``q (k^T v)`` needs fewer multiply-accumulates than ``(q k^T) v``."""
     queries, keys = _pixels(q.shape), _pixels(k.shape)
     d, e = q.shape[0], v.shape[0]
     return d * e // heads * (queries + keys) < queries * keys * (d + e)
 
 
 def _most(attrs: Attrs, values: Values) -> int:
-    """The largest whole number that either order computes with; 0 where one order was asked for."""
+    """Return the largest integer in the computation of either order; 0 if the order is given."""
     if attrs["order"] == KEYS_FIRST:
         return 0
     kinds = _kinds_at_once(attrs, values)
@@ -193,7 +194,7 @@ _KEYS_FIRST = Regrouped(
 
 
 def _module(name: str, kept: bool) -> Emit:
-    """A module of ``runtime.layers.attention``; one that is ``kept`` in bits gets its operands' kinds."""
+    """Return a module of ``runtime.layers.attention``; with ``kept`` it saves operands as bits."""
 
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
         target = f"danetc.runtime.layers.attention.{name}"
@@ -212,7 +213,7 @@ def _module(name: str, kept: bool) -> Emit:
 
 
 _FACTORS = {"Scores": 2, "Mix": 2, "KeysFirst": 3}
-"""How many operands the modules multiply."""
+"""Number of operands that the modules multiply."""
 
 
 def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
@@ -221,12 +222,12 @@ def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> Torch
 
 
 def _banded(attrs: Attrs, values: Values) -> Kind:
-    """That of the scores, with the number ``outside``."""
+    """Kind of the scores and the number ``outside``."""
     return Kind.of(values[0].kind.range | ranges.constant(number(attrs, "outside")))
 
 
 def _map(attrs: Attrs, values: Values) -> Shape:
-    """That of its input, which is a map."""
+    """Return the shape of the input, a map."""
     return shapes.map_of(values, "band")
 
 

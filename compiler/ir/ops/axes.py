@@ -1,4 +1,4 @@
-"""Rows of the table: what works along a named axis. ``pixels`` are rows and columns together.
+"""Rows of the table: operations along a named axis. ``pixels`` are rows and columns together.
 
 Words of the language (``sum(over = time)``) are sugar: a graph has ``sum_over_time``, an operation of
 its own, where the axis is time.
@@ -35,7 +35,7 @@ _MODULE = "danetc.runtime.layers.axes"
 
 
 def axis_function(name: str, *names: str) -> Emit:
-    """A function of ``runtime.layers.axes``: attributes, and the number of dimensions of a sample."""
+    """Return a function of ``runtime.layers.axes`` of attributes and the rank of a sample."""
 
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
         args = tuple(attrs[item] for item in names)
@@ -45,7 +45,7 @@ def axis_function(name: str, *names: str) -> Emit:
 
 
 def _reduced(name: str, over_pixels: str = "") -> Stands:
-    """``NAME(over = ...)``: over time, and maybe over pixels, it is an operation of its own."""
+    """Return the rule of ``NAME(over = ...)``, an operation of its own over time or pixels."""
 
     def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
         if attrs["groups"] == 1:
@@ -59,12 +59,12 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
-    """The range of the sum, where its input has one; over time analog."""
+    """Kind of a sum: a range if the input has one."""
     return Kind.of(ranges.total(values[0].kind.range, shapes.reach(attrs, values)))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:
-    """A range of whole numbers over a power of two, where that many are averaged; else analog."""
+    """Kind of a mean: a range over a power of two if that many numbers are averaged."""
     return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
 
 
@@ -91,7 +91,7 @@ _OVER_AXIS = (word("over", "the axis that is reduced to one entry", words=AXES[:
 
 
 def _swapped(attrs: Attrs, values: Values) -> Shape:
-    """The two axes in each other's place."""
+    """Return the shape with two axes exchanged."""
     first, second = (shapes.axis(values, str(attrs[name]), "swap") for name in ("a", "b"))
     shape = [*values[0].shape]
     shape[first], shape[second] = shape[second], shape[first]
@@ -99,7 +99,7 @@ def _swapped(attrs: Attrs, values: Values) -> Shape:
 
 
 def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
-    """Which of the three it is where one of the axes is time: a static value has one step."""
+    """Return the operation for an exchange with time: a static value has one step."""
     names = [name for name in (str(attrs["a"]), str(attrs["b"])) if name != "time"]
     if len(names) == 2:
         return (("swap", attrs),)
@@ -178,12 +178,12 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
 
 
 def _shuffled(attrs: Attrs, values: Values) -> Shape:
-    """That of its input, whose channels the groups divide."""
+    """Return the shape of the input. Raises OpError unless groups divide its channels."""
     return shapes.in_groups(attrs, values, "shuffle")
 
 
 def _reshaped(attrs: Attrs, values: Values) -> Shape:
-    """The given sizes, which hold as many numbers."""
+    """Return the given sizes. Raises OpError unless they hold as many numbers."""
     sizes = tuple(whole(attrs, name) for name in shapes.AXES)
     before = values[0].shape
     if math.prod(sizes) != math.prod(before):

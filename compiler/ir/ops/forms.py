@@ -18,7 +18,7 @@ START = Parameter(
 )
 
 
-# -- what is given where the input is one number everywhere --------------------------------------------
+# -- results before training for an input of one number -------------------------------------------------
 
 
 def unchanged(attrs: Attrs, x: float) -> float:
@@ -30,7 +30,11 @@ def zero(attrs: Attrs, x: float) -> float | None:
     return 0.0 if x == 0.0 else None
 
 
-# -- what operations become in a model --------------------------------------------------------------
+def zero_without_bias(attrs: Attrs, x: float) -> float | None:
+    return 0.0 if x == 0.0 and not attrs["bias"] else None
+
+
+# -- modules and functions of a model ---------------------------------------------------------------
 
 
 def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the table: what joins values, and multiples of them."""
+"""Rows of the table: joins of values, and multiples of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 
 
 def _affine_equation(attrs: Attrs, x: str) -> tuple[str, int]:
-    """``2 × x``, ``x − 1``, ``1 − x``: what does nothing is left out."""
+    """Return ``2 × x``, ``x − 1``, ``1 − x`` and the precedence, without neutral numbers."""
     factor, offset = number(attrs, "factor"), number(attrs, "offset")
     product = x if factor == 1 else f"−{x}" if factor == -1 else f"{shown(factor)} × {x}"
     if offset == 0:
@@ -49,7 +49,6 @@ def _affine_constant(attrs: Attrs) -> float | None:
 
 def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     alike = len({operand.varies for operand in values}) == 1
-    # else the static ones are the same at each step
     target = "torch.cat" if alike else "torch.ops.danetc.concat"
     return TorchFunction(target, kwargs={"dim": -len(value.shape)}, as_list=True)
 

@@ -65,8 +65,7 @@ def scaled(attrs: Attrs, values: Values) -> Kind:
 
 
 def averaged(attrs: Attrs, values: Values) -> Kind:
-    """A range over a power of two where that many pixels are averaged (padding is 0, and counts); else
-    analog."""
+    """Kind of a mean over a window, whose padding of 0 counts."""
     kernel = int(number(attrs, "kernel"))
     inside = values[0].kind.range
     padded = inside | ranges.constant(0.0) if attrs["padding"] else inside

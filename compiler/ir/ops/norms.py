@@ -1,4 +1,4 @@
-"""Rows of the table: norms, and means that training passes leave behind."""
+"""Rows of the table: norms and running means."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _all_steps(attrs: Attrs) -> bool:
 
 
 def _batch_shape(attrs: Attrs, values: Values) -> Shape:
-    """That of its input, with ``pad`` pixels on each side."""
+    """Return the shape of the input."""
     if attrs["per_step"] and attrs.get("statistics") == "step":
         raise OpError(
             "batchnorm: a norm for each step has the statistics of its step already",
@@ -75,6 +75,10 @@ def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -
     )
 
 
+def _grouped(attrs: Attrs, values: Values) -> Shape:
+    return shapes.in_groups(attrs, values, "groupnorm")
+
+
 def _group_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     return TorchModule("torch.nn.GroupNorm", (attrs["groups"], value.shape[0]))
 
@@ -86,7 +90,7 @@ def _scaled_by_threshold(attrs: Attrs, threshold: Callable[[], float]) -> tuple[
 
 
 def _silent(attrs: Attrs) -> float | None:
-    """A norm whose weight starts at 0 gives 0."""
+    """Return 0 for a norm whose weight starts at 0."""
     return 0.0 if attrs["init"] == 0.0 else None
 
 
@@ -141,7 +145,7 @@ def _with_more(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs
 
 
 def _is_plain(attrs: Attrs) -> bool:
-    """But for its eps."""
+    """Return True for a batch norm that differs in its eps alone."""
     return bool(attrs["bias"]) and not attrs["pad"] and not attrs["per_step"]
 
 
@@ -192,14 +196,9 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
 
 
 def _of_groups(attrs: Attrs, values: Values) -> Shape:
-    """A number for each group of channels, with rows and columns of 1 where its input is a map."""
-    shape, groups = values[0].shape, whole(attrs, "groups")
-    if shape[0] % groups:
-        raise OpError(
-            f"running_mean: {groups} groups do not divide the {shape[0]} channels",
-            "choose groups that divide the channels",
-        )
-    return (groups, *[1] * (len(shape) - 1))
+    """Return a shape with one number for each group of channels."""
+    shape = shapes.in_groups(attrs, values, "running_mean")
+    return (whole(attrs, "groups"), *[1] * (len(shape) - 1))
 
 
 def _running_mean(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -234,7 +233,7 @@ ROWS = (
         example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
     ),
     Op(
-        "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
+        "groupnorm", "group norm", _grouped, kinds.analog, _group_module,
         (integer("groups", "groups of channels that are normed together", 32), _INIT),
         weights=_affine, norm="group", constant=_silent, start=forms.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),

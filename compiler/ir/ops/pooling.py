@@ -47,7 +47,7 @@ def _complete(attrs: dict[str, Any]) -> None:
 
 
 def _complete_max(attrs: dict[str, Any]) -> None:
-    """A window of odd size is padded by half of it, as in ResNet's stem."""
+    """Pad a window of odd size by half of it, as in the stem of a ResNet."""
     if attrs["padding"] is None and attrs["kernel"] % 2:
         attrs["padding"] = attrs["kernel"] // 2
     _complete(attrs)

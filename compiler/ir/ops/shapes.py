@@ -54,8 +54,8 @@ def check_groups(attrs: Attrs, values: Values) -> None:
 
 
 def convolved(attrs: Attrs, values: Values) -> Shape:
-    """``width`` channels; of each side (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1
-    pixels, rounded down.
+    """Return ``width`` channels of (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1 pixels,
+    rounded down.
     """
     _, height, width = map_of(values, "conv")
     check_groups(attrs, values)
@@ -68,7 +68,7 @@ def convolved(attrs: Attrs, values: Values) -> Shape:
 
 
 def pooled(attrs: Attrs, values: Values) -> Shape:
-    """The same channels; of each side (size + 2 padding - kernel) / stride + 1 pixels, rounded down."""
+    """Return the same channels of (size + 2 padding - kernel) / stride + 1 pixels, rounded down."""
     channels, height, width = map_of(values, "pooling")
     k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
@@ -116,17 +116,6 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
         raise OpError(f"groups are of channels, not of {over}", "leave out `groups`")
     channels, height, width = map_of(values, f"over {over}")
     return (channels, 1 if over != "columns" else height, 1 if over != "rows" else width)
-
-
-def grouped(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input. Raises OpError unless groups divide its channels."""
-    shape, groups = values[0].shape, whole(attrs, "groups")
-    if shape[0] % groups:
-        raise OpError(
-            f"groupnorm: {groups} groups do not divide the {shape[0]} channels",
-            "choose groups that divide the channels: `groupnorm(8)`",
-        )
-    return shape
 
 
 def joined(attrs: Attrs, values: Values) -> Shape:

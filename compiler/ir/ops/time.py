@@ -1,4 +1,4 @@
-"""Rows of the table: time, encoders, and what drops at random in training."""
+"""Rows of the table: time, encoders, and dropout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _delay(attrs: Attrs, values: Values, value: Value, context: Context) -> Torc
 
 
 def _carried(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
-    """No layer: who runs the loop keeps it."""
+    """Emit nothing: the loop carries the value."""
 
 
 def _delay_label(attrs: Attrs) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.along import MASKED, conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
@@ -47,9 +47,9 @@ def _conv_label(attrs: Attrs) -> tuple[str, str]:
 
 
 def windows(attrs: Attrs, size: str = "") -> str:
-    """A layer's size, and what is not 1 of its strides, groups and dilation."""
-    forms = (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}"))
-    shown = [form.format(attrs[name]) for name, form in forms if attrs.get(name) not in (None, 1)]
+    """Return the size of a layer, and its strides, groups and dilation other than 1."""
+    extra = (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}"))
+    shown = [form.format(attrs[name]) for name, form in extra if attrs.get(name) not in (None, 1)]
     return " ".join([*([size] if size else []), *shown])
 
 
@@ -66,10 +66,6 @@ def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context)
     return TorchModule(
         "torch.nn.Linear", (values[0].shape[0], attrs["width"]), kwargs, layout="any"
     )
-
-
-def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
-    return 0.0 if x == 0.0 and not attrs["bias"] else None
 
 
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -110,7 +106,7 @@ ROWS = (
         ),
         chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
-        linear=True, start=_zero_without_bias, label=_conv_label,
+        linear=True, start=forms.zero_without_bias, label=_conv_label,
         nir="conv", onnx=onnx.conv,
         example="conv(16, kernel = 5, stride = 2)",
     ),
@@ -133,7 +129,7 @@ ROWS = (
         ),
         chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
-        linear=True, start=_zero_without_bias,
+        linear=True, start=forms.zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
         nir="linear", onnx=onnx.linear,
         example="flatten -> linear(10)",

@@ -33,7 +33,7 @@ def as_map(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def reduced(name: str) -> Form:
-    """A reduction over an axis, which keeps one entry; of channels one for each group."""
+    """Return the form of a reduction over an axis to one entry, or to one for each group."""
 
     def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
         if at.attrs["over"] != "channels":
@@ -48,7 +48,7 @@ def reduced(name: str) -> Form:
 
 
 def axis_of(at: Site, name: str) -> int:
-    """An axis of a sample, of [B, ...]."""
+    """Return the place of a sample's axis in [B, ...]."""
     return 1 + shapes.AXES.index(str(at.attrs[name]))
 
 
@@ -132,7 +132,7 @@ def affine(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def beside(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """Side by side in a new last dimension."""
+    """Stack values along a new last dimension."""
     size = np.broadcast_shapes(*(value.shape for value in at.values))
     parts = []
     for each, value in zip(_alike(to, x), at.values, strict=True):
@@ -146,7 +146,7 @@ def concat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
-    """All with as many samples."""
+    """Return values with equal numbers of samples."""
     last = reduce(lambda a, b: to.like(b, a), x)
     return [to.like(each, last) for each in x]
 
@@ -155,7 +155,7 @@ def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
 
 
 def parameter(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """[1, ...], or [T, ...] where each step has its own."""
+    """Return learnt numbers as [1, ...], or as [T, ...] if each step has its own."""
     above, below = at.attrs["above"], at.attrs["below"]
     value = to.stored("weight" if above is None and below is None else "weight_raw")
     value = value if at.attrs["per_step"] else value[None]
@@ -206,7 +206,7 @@ def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
-    """[T, ...] along with [T, N, C, ...]; of one step, its own along with [N, C, ...]."""
+    """Return [T, ...] for broadcasting with [T, N, C, ...]; for one step, its own."""
     lead = values.reshape(len(values), 1, *values.shape[1:], *[1] * (at.rank + 1 - values.ndim))
     if not to.step:
         return to.array(lead)
@@ -214,7 +214,7 @@ def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
 
 
 def batchnorm_with(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """With a border of what the norm makes of 0, put around by adding it."""
+    """Add a border: the result of the norm for 0."""
     y = batchnorm(to, at, x)
     border = whole(at.attrs, "pad")
     if not border:
@@ -270,7 +270,7 @@ def pooling(name: str, **attributes: Any) -> Form:
 
 
 def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """To the height and width of the result: the nearest pixel from the upper left, or of four."""
+    """Resize to the nearest pixel from the upper left, or bilinearly."""
     _, height, width = at.value.shape
     ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}  # fmt: skip
     if at.attrs.get("bilinear", "height" not in at.attrs):
@@ -309,7 +309,7 @@ def poisson(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """A spike at the step that the input says."""
+    """Return a spike at the step that the input encodes."""
     within = to.node("Clip", x[0], to.array(0.0), to.array(1.0))
     delayed = to.node("Mul", to.node("Log", within), to.array(-number(at.attrs, "tau")))
     when, kind = to.node("Floor", delayed), 10 if to.half else 1
@@ -350,7 +350,7 @@ def linear(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def conv_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """A convolution of [N, C, T, pixels]; of one step, of that and those before."""
+    """Convolve [N, C, T, pixels], or one step and those before."""
     before, after = (whole(at.attrs, name) for name in ("before", "after"))
     weight = np.expand_dims(to.stored("weight"), -1)
     bias = [to.weight("bias")] if at.attrs["bias"] else []
@@ -367,7 +367,7 @@ def conv_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def _seen(to: OnnxWriter, at: Site, x: str, past: int) -> str:
-    """This step and ``past`` before it, [past + 1, N, ...]; they are remembered."""
+    """Return this step and ``past`` before it, [past + 1, N, ...], and remember them."""
     now = to.node("Unsqueeze", x, to.ints(0))
     if not past:
         return now
@@ -382,7 +382,7 @@ def _seen(to: OnnxWriter, at: Site, x: str, past: int) -> str:
 
 
 def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """The steps as rows of a matrix."""
+    """Multiply a matrix whose rows are the steps."""
     steps, window = whole(at.attrs, "steps"), at.attrs["window"]
     weight = to.stored("weight")
     if window is not None:
@@ -419,7 +419,7 @@ def pad(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def _tokens(to: OnnxWriter, x: str, shape: Shape, heads: int) -> str:
-    """A map as [B, heads, channels of a head, pixels]."""
+    """Return a map as [B, heads, channels of a head, pixels]."""
     return reshaped(to, x, heads, shape[0] // heads, shape[1] * shape[2])
 
 

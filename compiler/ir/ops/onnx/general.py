@@ -1,4 +1,4 @@
-"""What forms are, and those of operations of every family."""
+"""Interface of forms, and forms of operations of several families."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     class _Numpy:
-        """numpy, imported when a form first needs it: checking a spec does without."""
+        """numpy, imported on first use: `check` does not need it."""
 
         def __getattr__(self, name: str) -> Any:
             import numpy
@@ -27,41 +27,41 @@ else:
 
 
 class OnnxWriter(Protocol):
-    """Where the operators of one node go (``compiler.emit.onnx``)."""
+    """Writer of the operators of a node (``compiler.emit.onnx``)."""
 
     step: str
-    """The number of the time step [1], where the network runs one step at a time; else empty."""
+    """Number of the time step [1] if the network runs one step at a time; else empty."""
     half: bool
-    """Numbers are float16."""
+    """True if numbers are float16."""
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str: ...
     def weight(self, name: str) -> str:
-        """What the node has stored under a name."""
+        """Return a stored tensor of the node."""
 
     def stored(self, name: str) -> np.ndarray[Any, Any]:
-        """The same as an array."""
+        """Return a stored tensor of the node as an array."""
 
     def array(self, values: Any) -> str:
-        """A constant of the network's type of numbers."""
+        """Return a constant of the network's type."""
 
     def ints(self, *values: int) -> str:
-        """A constant of whole numbers, int64."""
+        """Return an int64 constant."""
 
     def length(self) -> str:
-        """T, [1]."""
+        """Return T, [1]."""
 
     def as_steps(self, x: str, shape: Shape) -> str:
-        """[T * N, ...] as [T, N, ...]; ``shape`` is that of a sample."""
+        """Return [T * N, ...] as [T, N, ...]; ``shape`` is that of a sample."""
 
     def as_batch(self, x: str, shape: Shape) -> str:
-        """The other way round."""
+        """Return [T, N, ...] as [T * N, ...]."""
 
     def like(self, x: str, other: str) -> str:
-        """``x`` [1, ...] or [B, ...] with as many samples as ``other``."""
+        """Return ``x``, [1, ...] or [B, ...], with as many samples as ``other``."""
 
     def before(self, name: str, shape: Shape, steps: int) -> str:
-        """What the step before has remembered: [N, ...], or [steps, N, ...] of more steps than one.
-        At the start it is 0."""
+        """Return the value that the previous step remembered, [N, ...] or [steps, N, ...]; 0 in the
+        first step."""
 
     def remember(self, name: str, value: str) -> None:
         """Remember a value for the next step."""
@@ -69,7 +69,7 @@ class OnnxWriter(Protocol):
 
 @record
 class Site:
-    """What a form knows of its node."""
+    """Node of a form."""
 
     attrs: Attrs
     values: Values
@@ -82,7 +82,7 @@ class Site:
 
     @property
     def shape(self) -> Shape:
-        """That of a sample of the first operand."""
+        """Shape of a sample of the first operand."""
         return self.values[0].shape
 
 
@@ -90,32 +90,32 @@ Form: TypeAlias = Callable[[OnnxWriter, Site, Sequence[str]], str]  # ``row.Onnx
 
 
 def same(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """What it takes: an operation that does nothing in inference."""
+    """Return the operand, for an operation without effect in inference."""
     return x[0]
 
 
 def operator(name: str, **attributes: Any) -> Form:
-    """One operator of the operand."""
+    """Return the form of a single operator."""
     return lambda to, at, x: to.node(name, *x, **attributes)
 
 
 def folded(name: str) -> Form:
-    """An operator of two operands, from the left."""
+    """Return the form of an operator of two operands, folded from the left."""
     return lambda to, at, x: reduce(lambda a, b: to.node(name, a, b), x)
 
 
 def reshaped(to: OnnxWriter, x: str, *shape: int) -> str:
-    """``x`` as [B, ...]."""
+    """Return ``x`` as [B, ...]."""
     return to.node("Reshape", x, to.ints(0, *shape))
 
 
 def over_steps(to: OnnxWriter, at: Site, x: str, name: str) -> str:
-    """[T, N, ...] reduced to [N, ...]."""
+    """Reduce [T, N, ...] to [N, ...]."""
     return to.node(name, to.as_steps(x, at.shape), to.ints(0), keepdims=0)
 
 
 def over_time(name: str) -> Form:
-    """A reduction over the time steps; of what does not vary, and of one step, the value itself."""
+    """Return the form of a reduction over time steps, which returns static values themselves."""
 
     def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
         if not at.values[0].varies or to.step:
@@ -126,7 +126,7 @@ def over_time(name: str) -> Form:
 
 
 def repeat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    """[N, ...] T times."""
+    """Repeat [N, ...] T times."""
     if to.step or at.values[0].varies:
         return x[0]
     ones = to.ints(*[1] * at.rank)
@@ -134,7 +134,7 @@ def repeat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def pair(at: Site, name: str, other: int) -> list[int]:
-    """An attribute of rows and of columns; of a layer over one axis ``other`` for the other axis."""
+    """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
     one = whole(at.attrs, name) if name in at.attrs else other
     match at.attrs.get("axis"):
         case "rows":
@@ -145,7 +145,7 @@ def pair(at: Site, name: str, other: int) -> list[int]:
 
 
 def window(at: Site) -> dict[str, list[int]]:
-    """Kernel, stride and padding of windows, as ONNX calls them."""
+    """Return kernel, stride and padding of windows under their ONNX names."""
     return {
         "kernel_shape": pair(at, "kernel", 1),
         "strides": pair(at, "stride", 1),
