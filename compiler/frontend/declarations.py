@@ -146,13 +146,13 @@ class _Checker:
             return  # lowering knows which of the two is meant
         if id in self.module.names:
             declaration = self.module.names[id].declaration
-            self.lowering.assign_declared(call.args, declaration, call.span)
+            self.lowering.assign_declared(call, declaration)
         elif id in MATH and not any(arg.name for arg in call.args):
-            self.lowering.assign_special(id, call.args, call.span)  # `max(a, b, c)`, of values
+            self.lowering.assign_special(id, call)  # `max(a, b, c)`, of values
         elif id in OPS and OPS[id].public:
-            self.lowering.assign(call.args, [*OPS[id].names], f"`{id}`", call.span, id)
+            self.lowering.assign(call, [*OPS[id].names], f"`{id}`", id)
         elif id in SPECIAL and id != "outputs":
-            self.lowering.assign_special(id, call.args, call.span)
+            self.lowering.assign_special(id, call)
 
     def _body(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
         kind, place = declaration.kind, declaration.name_span

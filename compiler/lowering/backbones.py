@@ -52,7 +52,7 @@ class Backbones(LoopsOverTime):
         else:
             first = self.evaluate(flow.steps[0], env, "layer")
         if isinstance(first, (v.Wire, v.Invalid)):
-            wire: v.Wire | v.Invalid = first
+            wire: v.Result = first
             for step in flow.steps[1 if cut is None else cut + 1 :]:
                 wire = self.apply(self.layer_of(step, env), wire, step.span)
             return wire
@@ -74,7 +74,8 @@ class Backbones(LoopsOverTime):
 
     def _as_layer(self, value: v.Value, span: Span) -> v.Layer:
         if isinstance(value, v.Bound) and is_op(value.name, value.kind, "layer") and not value.args:
-            return self.operation(value.name, (), Env(value.module, "flow"), span)
+            call = s.Call(s.Name(value.name), (), span=span)
+            return self.operation(value.name, call, Env(value.module, "flow"))
         if not v.is_layer(value):
             hint = None
             match value:
@@ -173,7 +174,7 @@ class Backbones(LoopsOverTime):
                 hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
         raise self.error(code, message, span, hint=hint)
 
-    def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Wire | v.Invalid:
+    def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Result:
         """Evaluate `BACKBONE[i]` or `BACKBONE[i .. j]`, or the channels of a value."""
         value = self.valid(expr.base, env, "backbone")
         if isinstance(value, v.Wire):

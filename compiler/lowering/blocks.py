@@ -27,7 +27,7 @@ Parts = Mapping[str, s.Define]
 class Connections(LayerCalls):
     """Application of blocks that wire themselves."""
 
-    def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Wire | v.Invalid:
+    def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Result:
         """Apply a block as a layer."""
         block = self.follow_alias(bound)
         if block.declaration.body is None:
@@ -37,9 +37,7 @@ class Connections(LayerCalls):
         with self.within(self.fresh(bound.name)), self.site(bound.span):
             return self.self_wired(block, wire, {})
 
-    def self_wired(
-        self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]
-    ) -> v.Wire | v.Invalid:
+    def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Result:
         """Return the ``out`` of a block's body."""
         declaration = block.declaration
         self.inside.append(declaration)
@@ -271,7 +269,7 @@ class Connections(LayerCalls):
         env: Env,
         wire: v.Wire,
         within: tuple[Span, ...],
-    ) -> v.Wire | v.Invalid:
+    ) -> v.Result:
         """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``.
 
         ``within`` are the uses of the block, to which its errors lead.
@@ -281,7 +279,7 @@ class Connections(LayerCalls):
             message = f"connection `{connection.name}` does not say what is around each layer"
             hint = add(declaration, "each = conv -> norm -> spike")
             raise self.error("E0606", message, declaration.name_span, hint=hint)
-        result: v.Wire | v.Invalid = wire
+        result: v.Result = wire
         first = len(self.nodes)  # of the last weighted layer
         with self.within("branch"):
             for layer in layers:
@@ -308,8 +306,8 @@ class Connections(LayerCalls):
         return result
 
     def _apply_around(
-        self, layer: v.OpLayer, around: v.Layer, wire: v.Wire | v.Invalid, span: Span
-    ) -> v.Wire | v.Invalid:
+        self, layer: v.OpLayer, around: v.Layer, wire: v.Result, span: Span
+    ) -> v.Result:
         """Apply a part of a connection, in which `conv` is a layer of the block."""
         self.block_layers.append(layer)
         try:
@@ -338,7 +336,7 @@ class Connections(LayerCalls):
         branch: v.Wire,
         stride: int,
         within: tuple[Span, ...],
-    ) -> v.Wire | v.Invalid:
+    ) -> v.Result:
         """Apply ``projection`` if the shape changes, else ``identity``, to the shortcut's start."""
         shape, wanted = self.value(wire).shape, self.value(branch).shape
         name = "identity" if shape == wanted else "projection"
@@ -392,7 +390,7 @@ class Connections(LayerCalls):
         if isinstance(expr, s.Flow):
             join = self.evaluate(expr.steps[0], env, "layer")
             if isinstance(join, (v.Wire, v.Invalid)):
-                result: v.Wire | v.Invalid = join
+                result: v.Result = join
                 after: list[str] = []
                 for step in expr.steps[1:]:
                     layer = self.layer_of(step, env)

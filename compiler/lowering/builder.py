@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
-from danetc.compiler.lowering.values import INVALID, Failed, Invalid, Wire
+from danetc.compiler.lowering.values import INVALID, Failed, Result, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
@@ -201,12 +201,12 @@ class Builder:
     def add(
         self,
         op: str,
-        operands: tuple[Wire | Invalid, ...],
+        operands: tuple[Result, ...],
         attrs: Mapping[str, Attribute],
         span: Span,
         role: str | None = None,
         value: Value | None = None,
-    ) -> Wire | Invalid:
+    ) -> Result:
         """Add a node. Return ``INVALID`` if an operand is, or if the operation rejects it (reported)."""
         self.work.spend(NODE + len(operands), span)
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))

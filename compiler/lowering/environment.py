@@ -1,4 +1,4 @@
-"""What names mean where an expression stands, and the names every expression knows."""
+"""Environments of expressions, and the names that every expression knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.words import OF_PARAMETER
 
 Want = str
-"""What is asked for: ``layer``, ``number``, ``norm``, a kind of declaration, the parameter of a word
+"""Expected value: ``layer``, ``number``, ``norm``, a kind of declaration, the parameter of a word
 (``over``), or ``any``."""
 
 WANTED: Mapping[str, Mapping[str, Want]] = {
@@ -34,13 +34,12 @@ WANTED: Mapping[str, Mapping[str, Want]] = {
     },
     "connection": dict.fromkeys(("each", "last", "projection", "identity"), "layer"),
 }
-"""What the definitions of a body are asked for. In a layer, a name that a connection has too means
-the operation."""
+"""Expected values of the definitions of a body."""
 
 
 @record
 class Definition:
-    """``name = value`` in a body, with the environment that the value is read in."""
+    """``name = value`` in a body, with the environment of the value."""
 
     value: s.Expr
     env: Env
@@ -49,11 +48,11 @@ class Definition:
 
 @record(frozen=False)
 class Loops:
-    """The loops over time of a body.
+    """Loops over time of a body.
 
-    ``circles`` numbers the definitions that depend on each other in a circle, once somebody asks;
-    ``carries`` are the delayed values of the reading that goes on, None while none does. ``delays``
-    says of the first so many definitions whether one of them delays anything.
+    ``circles`` numbers the definitions that depend on each other in a circle, if computed. ``carries``
+    are the delayed values of the current reading, None if there is none. ``delays`` is a number of
+    definitions, and whether one of them delays anything.
     """
 
     circles: dict[str, int] | None = None
@@ -64,9 +63,9 @@ class Loops:
 
 @record
 class EarlierValue:
-    """A value of some steps before, where it is delayed: ``read`` gives the value itself.
+    """Delayed value: ``read`` evaluates its source.
 
-    What has one ``key`` is one value. ``hint`` says how to tell its shape, where nothing does.
+    Values of one ``key`` are the same. ``hint`` is for an unknown shape.
     """
 
     key: object
@@ -80,7 +79,7 @@ class EarlierValue:
 
 @record
 class RecurrentState:
-    """A value of earlier steps in a loop: its node, and where that was made."""
+    """Delayed value in a loop: its node, and the scope and uses of it."""
 
     id: int
     of: EarlierValue
@@ -90,12 +89,12 @@ class RecurrentState:
 
 @record(frozen=False)
 class Env:
-    """What names mean where an expression stands.
+    """Meanings of names in an expression.
 
-    ``definitions`` (shared by a network and its variants) are evaluated when first asked for.
-    ``block_conv`` says that ``conv`` without a width is the block's next layer. ``given`` says
-    where the values of parameters were written, ``places`` where the parameters are declared,
-    ``elsewhere`` holds hints for names that mean something only in another place.
+    ``definitions``, shared by a network and its variants, are evaluated when first read.
+    ``block_conv`` is True if ``conv`` without a width is the block's next layer. ``given`` are the
+    origins of parameters, ``places`` those of their declarations, ``elsewhere`` hints for names that
+    have a meaning only in another place.
     """
 
     module: Module
@@ -117,31 +116,27 @@ class Env:
 
 
 LAYER_SETTINGS = ("surrogate", "neuron", "norm", "init", "zero_init")
-"""Settings of a network that `with` can change for some of its stages."""
+"""Settings of a network that `with` changes for some of its stages."""
 
 PORTS: Mapping[str, tuple[str, ...]] = {
     "block": ("in", "i", "n"),
     "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
     "backbone": (),
 }
-"""The names that a body knows without a definition."""
+"""Names that a body knows without a definition."""
 
 
 STANDING = ("spike", "norm", "identity", "none")
-"""Layers that are named for what stands there: the network's neuron, its norm, and nothing."""
+"""Names of layers that are no operations."""
 
 
 def is_op(id: str, kind: str, want: Want) -> bool:
-    """Whether a name that is both a declaration and an operation means the operation here."""
+    """True if a name of both a declaration and an operation means the operation."""
     if id not in OPS or not OPS[id].public:
         return False
     if want == "layer":
         return kind not in ("block", "neuron", "backbone")
     return want == "norm"
-
-
-def _round_half(x: float) -> int:
-    return math.floor(x + 0.5)
 
 
 MATH: Mapping[str, Callable[..., int | float]] = {
@@ -153,15 +148,18 @@ MATH: Mapping[str, Callable[..., int | float]] = {
     "max": max,
     "floor": math.floor,
     "ceil": math.ceil,
-    "round": _round_half,
+    "round": lambda x: math.floor(x + 0.5),
 }
 
 
 @record
 class SpecFunction:
-    """A function that every spec knows. ``parameters`` is None where its arguments are any number of
-    values, without names. ``says`` is what each argument of ``usage`` is, ``example`` a line of a
-    network with an input `in` and spikes `a` and `b`."""
+    """Function that every spec knows.
+
+    ``parameters`` is None if it takes any number of values, without names. ``says`` are the meanings
+    of the arguments of ``usage``, ``example`` is a line of a network with ``input`` and spikes `a` and
+    `b`: a value if it ``starts``, else a layer after `a`.
+    """
 
     usage: str
     meaning: str
@@ -170,9 +168,7 @@ class SpecFunction:
     example: str = ""
     of_number: bool = False
     input: str = "image(3, 16, 16)"
-    """That of the example's network."""
     starts: bool = True
-    """The example is a value; else it is a layer, which stands behind `a`."""
 
 
 _MAP = {"C": "channels", "H": "rows", "W": "columns"}
@@ -296,7 +292,7 @@ CONSTANTS = {"true": True, "false": False, "pi": math.pi}
 
 
 def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
-    """The names and calls in an expression, in order, each with what is asked for in its place."""
+    """Iterate over the names and calls in an expression, each with its expected value."""
     stack: list[tuple[s.Node, Want]] = [(root, want)]
     while stack:
         node, want = stack.pop()
@@ -332,24 +328,18 @@ def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
 
 
 def _argument_wants(call: s.Call) -> list[Want]:
-    """What each argument of a call is asked for."""
-    name = call.function.id if isinstance(call.function, s.Name) else ""
+    """Return the expected values of the arguments of a call."""
+    name = s.called(call).id if s.called(call) else ""
     if name == "stage":
         first = call.args[0] if call.args and call.args[0].name is None else None
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
-    values = OPS[name].arguments if name in OPS else ()
-    positions = [arg.name is None for arg in call.args]
-
-    def is_value(place: int, arg: s.Arg) -> bool:
-        return arg.name in values or (arg.name is None and sum(positions[:place]) < len(values))
-
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     other = "number" if numbers else "any"
     return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]
 
 
 def rounded(expr: s.Expr) -> str | None:
-    """What to do where a quotient is not whole."""
+    """Hint for a quotient that is not an integer."""
     if "/" not in expr.span.text:
         return None
     start, end = (Span(expr.span.source, at, at) for at in (expr.span.start, expr.span.end))

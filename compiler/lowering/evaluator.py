@@ -127,7 +127,7 @@ class Evaluator(Builder):
         self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
 
     @abstractmethod
-    def apply(self, layer: v.Layer, wire: v.Wire | v.Invalid, span: Span) -> v.Wire | v.Invalid:
+    def apply(self, layer: v.Layer, wire: v.Result, span: Span) -> v.Result:
         """Apply a layer to a value; new nodes are placed in the current scope."""
 
     @abstractmethod
@@ -305,13 +305,7 @@ class Evaluator(Builder):
     # -- arguments of calls ---------------------------------------------------------------------------
 
     def assign(
-        self,
-        args: tuple[s.Arg, ...],
-        names: list[str],
-        what: str,
-        span: Span,
-        *of: str,
-        unnamed: int | None = None,
+        self, call: s.Call, names: list[str], what: str, *of: str, unnamed: int | None = None
     ) -> dict[str, s.Arg]:
         """Return the arguments of a call by the names of their parameters.
 
@@ -322,7 +316,7 @@ class Evaluator(Builder):
         position, places = 0, len(names) if unnamed is None else unnamed
         listed = f"its parameters: {', '.join(names)}" if names else ""
         known = frozenset(names)
-        for arg in args:
+        for arg in call.args:
             self._no_each(arg)
             name = arg.name
             if name is None:
@@ -330,7 +324,7 @@ class Evaluator(Builder):
                     most = f"{places} argument{'s' if places != 1 else ''}"
                     most += " without a name at most" if places < len(names) else " at most"
                     message = f"{what} takes {most if names else 'no arguments'}"
-                    hint = _called(args, span) or listed or "leave it out"
+                    hint = _called(call) or listed or "leave it out"
                     raise self.error("E0303", message, arg.span, hint=hint)
                 name = names[position]
                 position += 1
@@ -344,32 +338,30 @@ class Evaluator(Builder):
                     f"{what} is given `{name}` twice",
                     arg.span,
                     labels=(Label(given[name].span, "given here already"),),
-                    hint=_called(args, span),
+                    hint=_called(call),
                 )
             given[name] = arg
         return given
 
-    def assign_declared(
-        self, args: tuple[s.Arg, ...], declaration: s.Declaration, span: Span
-    ) -> dict[str, s.Arg]:
+    def assign_declared(self, call: s.Call, declaration: s.Declaration) -> dict[str, s.Arg]:
         """``assign`` for a declaration. Raises Failed for a parameter reported as unknown in its text."""
         kind, id = declaration.kind, declaration.name
         names = [param.name for param in declaration.params]
         reporter, text = self.reporter, declaration.span
-        named = [arg.name for arg in args if arg.name is not None]
-        too_many = len(args) - len(named) > len(names)
+        named = [arg.name for arg in call.args if arg.name is not None]
+        too_many = len(call.args) - len(named) > len(names)
         if any(name not in names and reporter.knows_unknown(text, name) for name in named) or (
             too_many and reporter.knows_any_unknown(text)
         ):
             raise v.Failed
-        return self.assign(args, names, f"{kind} `{id}`", span, id, kind)
+        return self.assign(call, names, f"{kind} `{id}`", id, kind)
 
-    def assign_special(self, id: str, args: tuple[s.Arg, ...], span: Span) -> dict[str, s.Arg]:
+    def assign_special(self, id: str, call: s.Call) -> dict[str, s.Arg]:
         """``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
         names = SPECIAL[id].parameters
         if names is not None:
-            return self.assign(args, list(names), f"`{id}`", span, id)
-        for arg in args:
+            return self.assign(call, list(names), f"`{id}`", id)
+        for arg in call.args:
             self._no_each(arg)
             if arg.name is not None:
                 hint = answer("parameter", arg.name, id) or f"write `{SPECIAL[id].usage}`"
@@ -381,25 +373,23 @@ class Evaluator(Builder):
         if isinstance(arg.value, s.Each):
             raise self.error("E0405", "`for` is allowed only in the joins of a rule", arg.span)
 
-    def bind(self, bound: v.Bound, args: tuple[s.Arg, ...], env: Env, span: Span) -> v.Bound:
+    def bind(self, bound: v.Bound, call: s.Call, env: Env) -> v.Bound:
         """Return a declaration with the arguments of a call; ``complete`` adds the defaults."""
         declaration = bound.declaration
-        self.work.spend(10 + 2 * len(declaration.params), span)
+        self.work.spend(10 + 2 * len(declaration.params), call.span)
         values, given = dict(bound.args), dict(bound.given)
-        for name, arg in self.assign_declared(args, declaration, span).items():
+        for name, arg in self.assign_declared(call, declaration).items():
             value = values[name] = own_numbers(self.evaluate(arg.value, env))
             given[name] = self.origin(name, value, arg.value, env)
-            hint = flows_in(
-                arg, args, span, is_value=isinstance(value, v.Wire) or v.is_layer(value)
-            )
+            hint = flows_in(arg, call) if isinstance(value, v.Wire) or v.is_layer(value) else None
             if bound.kind == "neuron" and isinstance(value, v.Wire):
                 if arg.name is not None:
                     continue  # an input
                 if any(p.name == name and p.default is None for p in declaration.params):
-                    call = f"{bound.name}({name} = ...)"
-                    hint = f"an input besides `x` is given by its name: `{call}`"
+                    named = f"{bound.name}({name} = ...)"
+                    hint = f"an input besides `x` is given by its name: `{named}`"
             self._check_number(bound, name, value, arg.value, env, hint)
-        return v.Bound(declaration, bound.module, values, span, given, bound.at)
+        return v.Bound(declaration, bound.module, values, call.span, given, bound.at)
 
     def _check_number(
         self,
@@ -563,33 +553,33 @@ def _place(id: str, env: Env) -> Span | None:
     return None if declaration is None or id in env.values else declaration.name_span
 
 
-def flows_in(arg: s.Arg, args: tuple[s.Arg, ...], span: Span, *, is_value: bool) -> str | None:
-    """Hint for a layer that is called with a value, as in ``spike(shortcut)``; ``span`` is the call."""
-    if arg.name is not None or not is_value:
+def flows_in(arg: s.Arg, call: s.Call) -> str | None:
+    """Hint for a layer that is called with a value, as in ``spike(shortcut)``."""
+    if arg.name is not None:
         return None
-    name = span.text.partition("(")[0].strip()
-    others = ", ".join(other.span.text for other in args if other is not arg)
+    name = call.span.text.partition("(")[0].strip()
+    others = ", ".join(other.span.text for other in call.args if other is not arg)
     if not others and name in OPS:
         others = "..." if any(row.default is REQUIRED for row in OPS[name].parameters) else ""
     in_parentheses = not isinstance(arg.value, s.Name | s.Call | s.Flow)
     text, value = shorten(arg.value.span.text), arg.value.span.text
     if in_parentheses:
         text, value = f"({text})", f"({value})"
-    call = f"{name}({others})" if others else name
-    hint = f"a value flows into a layer by `->`: write `{text} -> {shorten(call)}`"
-    return hint if others == "..." else Hint(hint, replacing(span, f"({value} -> {call})"))
+    layer = f"{name}({others})" if others else name
+    hint = f"a value flows into a layer by `->`: write `{text} -> {shorten(layer)}`"
+    return hint if others == "..." else Hint(hint, replacing(call.span, f"({value} -> {layer})"))
 
 
-def _called(args: tuple[s.Arg, ...], span: Span) -> str | None:
+def _called(call: s.Call) -> str | None:
     """``flows_in`` by the text alone, for the first argument of a call."""
-    match args[0].value:
+    match call.args[0].value:
         case s.Name(id):
             is_value = id in ("in", "x", "branch", "shortcut")
         case s.Call(s.Name(id)):
             is_value = id not in (*MATH, "channels")
         case value:
             is_value = isinstance(value, s.Flow)
-    return flows_in(args[0], args, span, is_value=is_value)
+    return flows_in(call.args[0], call) if is_value else None
 
 
 def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:

@@ -29,7 +29,7 @@ COMPILATION = 600  # steps of work for a neuron, besides those of its operations
 class LayerCalls(NamedValues):
     """Application of operations, neurons and shared layers."""
 
-    def apply_operation(self, layer: v.OpLayer, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
+    def apply_operation(self, layer: v.OpLayer, wire: v.Result) -> v.Result:
         """Apply an operation, or those that it stands for."""
         if isinstance(wire, v.Invalid):
             return v.INVALID
@@ -78,7 +78,7 @@ class LayerCalls(NamedValues):
             hint = f"leave `{name}` out: the shape follows from what flows in"
             self.error("E0501", message, layer.span, hint=hint)
 
-    def _note_place(self, made: v.Wire | v.Invalid, at: Span | None) -> None:
+    def _note_place(self, made: v.Result, at: Span | None) -> None:
         """Record the place of the `spike` or `norm` that made a node, in the user's own text."""
         if at is not None and isinstance(made, v.Wire):
             site = self.own_site() if is_library(at.source) else None
@@ -103,7 +103,7 @@ class LayerCalls(NamedValues):
             hint = "choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
-    def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Wire | v.Invalid:
+    def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Result:
         """Apply a neuron; its equations are compiled once for each set of arguments."""
         span, at = bound.span, bound.at
         bound = self.follow_alias(bound)
@@ -135,7 +135,7 @@ class LayerCalls(NamedValues):
                 programs[key] = self._compiled(bound, own, args, surrogate, stand_in, span)
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
-        taken: v.Wire | v.Invalid = wire
+        taken: v.Result = wire
         if others:
             taken = self.join("beside", (wire, *others), span)
             attrs["inputs"] = 1 + len(others)
@@ -202,7 +202,7 @@ class LayerCalls(NamedValues):
             raise self.error("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
         return layers
 
-    def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Wire | v.Invalid:
+    def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Result:
         """Apply a shared layer: where it stands first its weights are made, elsewhere reused."""
         first = len(self.nodes)
         made = self.apply(part.layer, wire, span)

@@ -71,7 +71,7 @@ class LoopsOverTime(OperationValues):
             env.loops.circles = {name: i for i, part in enumerate(circles) for name in part}
         return env.loops.circles
 
-    def carried(self, flow: s.Flow, cut: int, env: Env) -> v.Wire | v.Invalid:
+    def carried(self, flow: s.Flow, cut: int, env: Env) -> v.Result:
         """Return the delayed value at step ``cut`` of a flow, whose source may not be known yet."""
         before, step = flow.steps[:cut], flow.steps[cut]
         layer = self.evaluate(step, env, "layer")

@@ -51,7 +51,7 @@ class NamedValues(Backbones):
         if resolved is not None and not is_op(id, resolved.declaration.kind, want):
             return self.refer(v.Bound(resolved.declaration, resolved.module, {}, span), span)
         if id in OPS and OPS[id].public:
-            return self.operation(id, (), env, span)
+            return self.operation(id, s.Call(s.Name(id), (), span=span), env)
         if want == "init" and id in FIRST_WEIGHTS:
             return self.drawn(id, span)
         if id in SPECIAL:
@@ -206,13 +206,13 @@ class NamedValues(Backbones):
         elif id == "norm":
             return self._norm(call, env)
         elif id == "conv" and env.block_conv and not any(a.name in (None, "width") for a in args):
-            return v.BlockConv(self.attributes("conv", args, env, span, partial=True), span)
+            return v.BlockConv(self.attributes("conv", call, env, partial=True), span)
         elif id in env.module.names:
             resolved = env.module.names[id]
             if not is_op(id, resolved.declaration.kind, want):
                 target = v.Bound(resolved.declaration, resolved.module, {}, span)
         if isinstance(target, v.Bound):
-            return self.refer(self.bind(target, args, env, span), span)
+            return self.refer(self.bind(target, call, env), span)
         if id in MATH and not (id in OPS and any(arg.name for arg in args)):
             return self._math(id, call, env)
         match id:
@@ -233,18 +233,18 @@ class NamedValues(Backbones):
             case "learn":
                 return self._learn(call, env)
             case "scheduled":
-                given = self.assign_special(id, args, span)
+                given = self.assign_special(id, call)
                 if "start" not in given:
                     raise self.error("E0307", "`scheduled` needs the value to start from", span)
                 return Learn(float(self.number(given["start"].value, env)), trained=False)
         if id in FIRST_WEIGHTS:
-            return self.drawn(id, span, self.assign_special(id, args, span), env)
+            return self.drawn(id, span, self.assign_special(id, call), env)
         if id in OPS and OPS[id].public:
             if want in ("neuron", "surrogate") and not self.complete_names:
                 raise v.Failed  # a syntax error hides the declaration of this name
             if OPS[id].arguments:
                 return self.product_of(id, call, env)
-            return self.operation(id, args, env, span)
+            return self.operation(id, call, env)
         raise self.unknown(id, env, call.function.span, want)
 
     def _called_value(self, call: s.Call, id: str, env: Env) -> v.Bound | None:
@@ -271,12 +271,12 @@ class NamedValues(Backbones):
         if not isinstance(layer, v.OpLayer):
             message = f"norm is {v.describe(layer)} and takes no arguments"
             raise self.error("E0402", message, call.span)
-        changes = self.attributes(layer.op, call.args, env, call.span, partial=True)
+        changes = self.attributes(layer.op, call, env, partial=True)
         return v.OpLayer(layer.op, {**layer.attrs, **changes}, call.span, layer.role)
 
     def _math(self, id: str, call: s.Call, env: Env) -> v.Value:
         several = id in ("min", "max")
-        self.assign_special(id, call.args, call.span)
+        self.assign_special(id, call)
         values = [self.evaluate(arg.value, env) for arg in call.args]
         if len(values) == 1 and isinstance(values[0], v.Wire) and id in OPS and not several:
             return self.add(id, (values[0],), {}, call.span)
@@ -306,11 +306,9 @@ class NamedValues(Backbones):
             shown = ", ".join(f"{value:g}" for value in values)
             raise self.reject("E0306", f"`{id}({shown})` has no value", call, env) from None
 
-    def _wires(
-        self, name: str, call: s.Call, values: list[v.Value]
-    ) -> tuple[v.Wire | v.Invalid, ...]:
+    def _wires(self, name: str, call: s.Call, values: list[v.Value]) -> tuple[v.Result, ...]:
         """Return the arguments of a function of values (E0402)."""
-        wires: list[v.Wire | v.Invalid] = []
+        wires: list[v.Result] = []
         for arg, value in zip(call.args, values, strict=True):
             if not isinstance(value, (v.Wire, v.Invalid)):
                 message = f"`{name}` takes values, not {v.describe(value)}"
@@ -318,11 +316,11 @@ class NamedValues(Backbones):
             wires.append(value)
         return tuple(wires)
 
-    def _operands(self, name: str, call: s.Call, env: Env) -> tuple[v.Wire | v.Invalid, ...]:
-        self.assign_special(name, call.args, call.span)
+    def _operands(self, name: str, call: s.Call, env: Env) -> tuple[v.Result, ...]:
+        self.assign_special(name, call)
         return self._wires(name, call, [self.evaluate(arg.value, env) for arg in call.args])
 
-    def _concat(self, call: s.Call, env: Env) -> v.Wire | v.Invalid:
+    def _concat(self, call: s.Call, env: Env) -> v.Result:
         wires = self._operands("concat", call, env)
         if len(wires) < 2:
             raise self.error("E0303", "`concat` takes two values or more", call.span)
@@ -345,7 +343,7 @@ class NamedValues(Backbones):
         return shape[axis]
 
     def _stage(self, call: s.Call, env: Env) -> v.Backbone:
-        given = self.assign_special("stage", call.args, call.span)
+        given = self.assign_special("stage", call)
         hint = "write `stage(BLOCK, N, stride = S)`"
         for name, what in (("block", "its block"), ("blocks", "a number of blocks")):
             if name not in given:
@@ -361,9 +359,9 @@ class NamedValues(Backbones):
             stride = self.whole(given["stride"].value, env, "stride", 1, 4096)
         return v.Backbone((v.StageOf(block, number, stride, call.span),), call.span)
 
-    def _input(self, name: str, call: s.Call, env: Env) -> v.Wire | v.Invalid:
+    def _input(self, name: str, call: s.Call, env: Env) -> v.Result:
         """Add an input of the network: ``image`` or ``events`` with counts up to a bound."""
-        given = self.assign_special(name, call.args, call.span)
+        given = self.assign_special(name, call)
         sizes = ("channels", "height", "width")
         missing = ", ".join(size for size in sizes if size not in given)
         if missing:
@@ -386,14 +384,14 @@ class NamedValues(Backbones):
             self.add("input", (), attrs, call.span, own or None, value), call.span
         )
 
-    def at_each_step(self, wire: v.Wire | v.Invalid, span: Span) -> v.Wire | v.Invalid:
+    def at_each_step(self, wire: v.Result, span: Span) -> v.Result:
         """Return a value that varies; a static one is repeated."""
         if isinstance(wire, v.Invalid) or self.value(wire).varies:
             return wire
         return self.add("repeat", (wire,), {}, span)
 
     def _shared(self, call: s.Call, env: Env) -> v.SharedLayer:
-        given = self.assign_special("shared", call.args, call.span)
+        given = self.assign_special("shared", call)
         if "layer" not in given:
             hint = "write `f = shared(conv(8) -> norm)`"
             raise self.error("E0307", "`shared` needs the layer", call.span, hint=hint)
@@ -405,7 +403,7 @@ class NamedValues(Backbones):
         return v.SharedLayer(value, call.span)
 
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
-        wires: dict[str, v.Wire | v.Invalid] = {}
+        wires: dict[str, v.Result] = {}
         places: dict[str, Span] = {}
         for arg in call.args:
             if arg.name is None:
@@ -429,7 +427,7 @@ class NamedValues(Backbones):
         return v.Inputs(wires, places)
 
     def _outputs(self, call: s.Call, env: Env) -> v.Outputs:
-        wires: dict[str, v.Wire | v.Invalid] = {}
+        wires: dict[str, v.Result] = {}
         for index, arg in enumerate(call.args):
             value = self.evaluate(arg.value, env)
             if not isinstance(value, (v.Wire, v.Invalid)):
@@ -444,7 +442,7 @@ class NamedValues(Backbones):
         return v.Outputs(wires)
 
     def _learn(self, call: s.Call, env: Env) -> Learn:
-        given = self.assign_special("learn", call.args, call.span)
+        given = self.assign_special("learn", call)
         if "init" not in given:
             raise self.error("E0307", "`learn` needs the value to start from", call.span)
         per = "layer"

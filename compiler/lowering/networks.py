@@ -147,7 +147,7 @@ class Lowering(Stages):
             base = self._base(declaration, value, module)
             bound = v.Bound(base.declaration, base.module, {}, value.span)
             if isinstance(value, s.Call):
-                bound = self.bind(bound, value.args, env, value.span)
+                bound = self.bind(bound, value, env)
             declaration, module = base.declaration, base.module
 
     def _base(self, declaration: s.Declaration, value: s.Expr, module: Module) -> Resolved:
@@ -245,11 +245,11 @@ class Lowering(Stages):
             self.trace.note(expr.span, value.id)
         return value
 
-    def apply(self, layer: v.Layer, wire: v.Wire | v.Invalid, span: Span) -> v.Wire | v.Invalid:
+    def apply(self, layer: v.Layer, wire: v.Result, span: Span) -> v.Result:
         if isinstance(wire, v.Invalid):
             return v.INVALID
         self.count_layer(span)
-        made: v.Wire | v.Invalid = wire
+        made: v.Result = wire
         match layer:
             case v.Identity():
                 pass
@@ -358,7 +358,7 @@ class Lowering(Stages):
 
     def _outputs_of(
         self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Invalid
-    ) -> Mapping[str, v.Wire | v.Invalid]:
+    ) -> Mapping[str, v.Result]:
         """Return the outputs by name: ``out``, or what stem, stages and head make of the input."""
         parts = ("stem", "stages", "head")
         if "out" in env.definitions:

@@ -150,9 +150,7 @@ class OperationValues(Evaluator):
                 raise self.error("E0406", "a number cannot be divided by a value", span)
         return self.add("affine", (wire,), {"factor": factor, "offset": offset}, span)
 
-    def join(
-        self, op: str, operands: tuple[v.Wire | v.Invalid, ...], span: Span
-    ) -> v.Wire | v.Invalid:
+    def join(self, op: str, operands: tuple[v.Result, ...], span: Span) -> v.Result:
         """Join values. A vector of C entries joins a map as C x 1 x 1."""
         wires = [wire for wire in operands if isinstance(wire, v.Wire)]
         shapes = [self.value(wire).shape for wire in wires]
@@ -168,7 +166,7 @@ class OperationValues(Evaluator):
             )
         return self.add(op, operands, {}, span)
 
-    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Wire | v.Invalid:
+    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Result:
         """Return the channels of a value, ``a[i]`` or ``a[i .. j]``."""
         first, last = self.indices(expr, env, "value", "channel", self.value(wire).shape[0])
         return self.add("slice", (wire,), {"first": first, "last": last}, expr.span)
@@ -235,7 +233,7 @@ class OperationValues(Evaluator):
         attrs: dict[str, Attribute] = {"factor": found.factor, "offset": found.offset}
         return self.add("affine", (made,), attrs, span)
 
-    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Wire | v.Invalid:
+    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Result:
         """Return the node of the numbers, made where their name is first met."""
         if not found.learn.trained:
             raise self.error(
@@ -274,40 +272,34 @@ class OperationValues(Evaluator):
 
     # -- calls of operations --------------------------------------------------------------------------
 
-    def operation(self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span) -> v.OpLayer:
+    def operation(self, id: str, call: s.Call, env: Env) -> v.OpLayer:
         """Return an operation of the table as a layer, with the arguments of a call."""
         if OPS[id].arguments:
             shown = ", ".join(OPS[id].arguments[: OPS[id].operands[0]])
             message = f"`{id}` is a function of values, and no layer"
-            raise self.error("E0405", message, span, hint=f"write `{id}({shown})`")
-        if OPS[id].bare and not args:
-            return v.OpLayer(OPS[id].bare, {}, span, id)
-        return v.OpLayer(id, self.attributes(id, args, env, span), span, OPS[id].role)
+            raise self.error("E0405", message, call.span, hint=f"write `{id}({shown})`")
+        if OPS[id].bare and not call.args:
+            return v.OpLayer(OPS[id].bare, {}, call.span, id)
+        return v.OpLayer(id, self.attributes(id, call, env), call.span, OPS[id].role)
 
     def attributes(
-        self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span, *, partial: bool = False
+        self, id: str, call: s.Call, env: Env, *, partial: bool = False
     ) -> dict[str, Attribute]:
         """Return the attributes of an operation; with ``partial`` only those that are given."""
         names = [parameter.name for parameter in OPS[id].parameters]
         places = sum(not parameter.sugar for parameter in OPS[id].parameters)
-        given = self.assign(args, names, f"`{id}`", span, id, unnamed=places)
-        return self._attributes(id, given, args, env, span, partial)
+        given = self.assign(call, names, f"`{id}`", id, unnamed=places)
+        return self._attributes(id, given, call, env, partial)
 
     def _attributes(
-        self,
-        id: str,
-        given: Mapping[str, s.Arg],
-        args: tuple[s.Arg, ...],
-        env: Env,
-        span: Span,
-        partial: bool = False,
+        self, id: str, given: Mapping[str, s.Arg], call: s.Call, env: Env, partial: bool = False
     ) -> dict[str, Attribute]:
         """Return the attributes of an operation by the arguments of its parameters."""
         attrs: dict[str, Attribute] = {}
         for parameter in OPS[id].parameters:
             name = parameter.name
             if name in given:
-                attrs[name] = self._attribute(id, parameter, given[name], args, env, span)
+                attrs[name] = self._attribute(id, parameter, given[name], call, env)
             elif partial or parameter.shape_of:
                 continue
             elif parameter.default is not REQUIRED:
@@ -319,17 +311,11 @@ class OperationValues(Evaluator):
                     f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
                 )
                 hint = f"write `{id}({shown})`"
-                raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
+                raise self.error("E0307", f"`{id}` needs `{name}`", call.span, hint=hint)
         return attrs
 
     def _attribute(
-        self,
-        id: str,
-        parameter: Parameter,
-        arg: s.Arg,
-        args: tuple[s.Arg, ...],
-        env: Env,
-        span: Span,
+        self, id: str, parameter: Parameter, arg: s.Arg, call: s.Call, env: Env
     ) -> Attribute:
         """Return the attribute of an argument, checked against its parameter."""
         name = parameter.name
@@ -344,17 +330,17 @@ class OperationValues(Evaluator):
             arg.value, env, name if parameter.words else "any" if is_map else "number"
         )
         is_value = not is_map and (isinstance(value, v.Wire) or v.is_layer(value))
-        hint = flows_in(arg, args, span, is_value=is_value)
+        hint = flows_in(arg, call) if is_value else None
         if parameter.type is str and isinstance(value, v.Wire):
             layer = f"{id}({name} = {parameter.words[0]})"
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
 
-    def product_of(self, id: str, call: s.Call, env: Env) -> v.Wire | v.Invalid:
+    def product_of(self, id: str, call: s.Call, env: Env) -> v.Result:
         """Apply an operation that is a function of values: its operands, then its parameters."""
         row, span = OPS[id], call.span
-        given = self.assign(call.args, [*row.names], f"`{id}`", span, id)
-        wires: list[v.Wire | v.Invalid] = []
+        given = self.assign(call, [*row.names], f"`{id}`", id)
+        wires: list[v.Result] = []
         for place, name in enumerate(row.arguments):
             if name in given:
                 wires.append(self.operand(given[name], env, f"`{name}` of `{id}` is a value"))
@@ -362,7 +348,7 @@ class OperationValues(Evaluator):
                 shown = ", ".join(row.arguments[: row.operands[0]])
                 hint = f"write `{id}({shown})`"
                 raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
-        attrs: Mapping[str, Attribute] = self._attributes(id, given, call.args, env, span)
+        attrs: Mapping[str, Attribute] = self._attributes(id, given, call, env)
         if any(isinstance(wire, v.Invalid) for wire in wires):
             return v.INVALID
         way = row.regrouped
@@ -382,7 +368,7 @@ class OperationValues(Evaluator):
             return self.add(way.into, (*map(v.Wire, made.inputs), *others), attrs, span)
         return self.add(id, tuple(wires), attrs, span)
 
-    def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Wire | v.Invalid:
+    def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Result:
         """Evaluate an argument that must be a value of the network (E0402)."""
         value = self.evaluate(arg.value, env)
         if not isinstance(value, (v.Wire, v.Invalid)):

@@ -50,7 +50,7 @@ _ALIKE = "the two are values of one shape: make widths and strides equal"
 class Stages(Connections):
     """Application of backbones."""
 
-    def apply_backbone(self, backbone: v.Backbone, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
+    def apply_backbone(self, backbone: v.Backbone, wire: v.Result) -> v.Result:
         """Apply the stages of a backbone and the layers between them, in order."""
         if not self.scope:
             with self.within(self.fresh("stages")):
@@ -113,7 +113,7 @@ class Stages(Connections):
         finally:
             self.settings = outer
 
-    def _build_stage(self, stage: v.StageOf, wire: v.Wire | v.Invalid) -> v.Wire | v.Invalid:
+    def _build_stage(self, stage: v.StageOf, wire: v.Result) -> v.Result:
         """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
         if isinstance(wire, v.Invalid):
             return v.INVALID
@@ -208,7 +208,7 @@ class StageBuilder:
         if not any(map(self._varies, used)):
             self._parts = (stage.blocks, *map(_part, used))
 
-    def build(self) -> v.Wire | v.Invalid:
+    def build(self) -> v.Result:
         """Build all blocks; return the result of the stage."""
         lowering, stage = self.lowering, self.stage
         first = len(lowering.nodes)
@@ -325,7 +325,7 @@ class StageBuilder:
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
 
-        def moved(wire: v.Wire | v.Invalid) -> v.Wire:
+        def moved(wire: v.Result) -> v.Wire:
             assert isinstance(wire, v.Wire)
             if wire == known.feed:
                 return feed
@@ -336,11 +336,11 @@ class StageBuilder:
 
     # -- forms of the rule ------------------------------------------------------------------------
 
-    def _emit(self, form: Form) -> v.Wire | v.Invalid:
+    def _emit(self, form: Form) -> v.Result:
         """Add the nodes of a form in the current scope."""
         return folded(form, self._source, self._made_of)
 
-    def _source(self, source: Source) -> v.Wire | v.Invalid:
+    def _source(self, source: Source) -> v.Result:
         match source:
             case OutputOf(block):
                 return _of(self.outputs, block)
@@ -357,7 +357,7 @@ class StageBuilder:
                 return self.delayed[source]
         assert_never(source)
 
-    def _made_of(self, form: Made, parts: list[v.Wire | v.Invalid]) -> v.Wire | v.Invalid:
+    def _made_of(self, form: Made, parts: list[v.Result]) -> v.Result:
         lowering = self.lowering
         match form:
             case Join(name):
@@ -379,7 +379,7 @@ class StageBuilder:
                 return lowering.add("mul", (numbers, wire), {}, self.place)
         assert_never(form)
 
-    def _check_delayed(self, form: Join, parts: list[v.Wire | v.Invalid]) -> None:
+    def _check_delayed(self, form: Join, parts: list[v.Result]) -> None:
         """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
         if not self.delayed:
             return

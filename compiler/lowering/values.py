@@ -1,10 +1,10 @@
-"""What an expression of a spec can be while a network is lowered."""
+"""Values of the expressions of a spec during lowering."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
-from typing import TypeGuard, Union
+from typing import TypeAlias, TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -16,12 +16,12 @@ from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
-    """An error was reported; whoever catches this continues with ``INVALID``."""
+    """An error was reported; handlers continue with ``INVALID``."""
 
 
 @record
 class Invalid:
-    """The value of an expression whose error was reported: nothing more is said about it."""
+    """Value of an expression whose error was reported."""
 
 
 INVALID = Invalid()
@@ -29,21 +29,24 @@ INVALID = Invalid()
 
 @record
 class Wire:
-    """A value of the graph by its node."""
+    """Value of the graph, by its node."""
 
     id: int
 
 
+Result: TypeAlias = Wire | Invalid
+
+
 @record
 class Choice:
-    """A name that means itself, as an argument: ``over = time``."""
+    """Word as an argument: ``over = time``."""
 
     id: str
 
 
 @record
 class Drawn:
-    """What weights start from: a row of ``FIRST_WEIGHTS`` by its name, and its text."""
+    """Initial weights: the name of a row of ``FIRST_WEIGHTS``, and its text."""
 
     id: str
     text: str
@@ -51,9 +54,9 @@ class Drawn:
 
 @record(eq=False)
 class LearntValue:
-    """``factor * learn + offset`` among values, of the size that it meets.
+    """``factor * learn + offset`` among values, in the size of the value that it meets.
 
-    With a ``name``, a definition of the body in ``scope``, it is the same wherever it is read.
+    With a ``name``, of a definition in ``scope``, it is the same wherever it is read.
     """
 
     learn: Learn
@@ -69,9 +72,9 @@ class LearntValue:
 
 @record(eq=False)
 class ArgumentOrigin:
-    """Where the value of a parameter was written.
+    """Place where the value of a parameter was written.
 
-    ``sources`` finds where those came from that it is made of; it is asked where an error needs it.
+    ``sources`` returns the origins of the values that it was computed from, if an error needs them.
     """
 
     span: Span
@@ -81,16 +84,13 @@ class ArgumentOrigin:
 
     @property
     def text(self) -> str:
-        """The value in the words of a label: "`width` is 64"."""
-        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        return f"`{self.name}` is {f'{self.value:.12g}' if number else describe(self.value)}"
+        """Text of a label: "`width` is 64"."""
+        shown = f"{self.value:.12g}" if is_number(self.value) else describe(self.value)
+        return f"`{self.name}` is {shown}"
 
 
 def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
-    """The places of some values and of those behind them, as labels of an error they lead to.
-
-    Each place once, and ``most`` at most: two values may come from the same places by many ways.
-    """
+    """Return labels, at most ``most``, of the origins of values and of those behind them."""
     found: list[Label] = []
     seen: set[tuple[SourceFile, int]] = set()
     waiting = list(values)[::-1]
@@ -106,10 +106,10 @@ def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
 
 @record(eq=False)
 class Bound:
-    """A declaration with arguments: a block, connection, rule, neuron or surrogate.
+    """Declaration with arguments: a block, connection, rule, neuron or surrogate.
 
-    ``given`` says where the arguments were written. ``at`` is where `spike` stands, which is the
-    network's neuron; ``span`` is where that is named.
+    ``given`` are the origins of the arguments. ``span`` is where the declaration is named, ``at`` the
+    place of a `spike` that stands for it.
     """
 
     declaration: Declaration
@@ -130,9 +130,9 @@ class Bound:
 
 @record
 class OpLayer:
-    """An operation of the table with its attributes. ``role`` is the name its module gets.
+    """Operation of the table with its attributes.
 
-    ``at`` is where `norm` stands, which is the network's; ``span`` is where that is named.
+    ``role`` is the name of its module, ``at`` the place of a `norm` that stands for it.
     """
 
     op: str
@@ -147,14 +147,14 @@ class OpLayer:
 
 @record
 class Identity:
-    """``identity`` and ``none``: a layer that changes nothing."""
+    """Layer without effect: ``identity`` and ``none``."""
 
     span: Span
 
 
 @record
 class BlockConv:
-    """``conv`` without a width in a connection: the block's layer that stands at this place."""
+    """``conv`` without a width in a connection: the next layer of the block."""
 
     changes: Mapping[str, Attribute]
     span: Span
@@ -168,7 +168,7 @@ class Sequence:
 
 @record
 class Named:
-    """A layer that a definition names; its modules live in a scope of that name."""
+    """Layer of a definition; its modules are in a scope of that name."""
 
     name: str
     layer: Layer
@@ -177,7 +177,7 @@ class Named:
 
 @record(eq=False)
 class SharedLayer:
-    """``shared(LAYER)``: the layer, whose weights are made where it stands first."""
+    """``shared(LAYER)``: a layer whose weights are made where it first occurs."""
 
     layer: Layer
     span: Span
@@ -185,9 +185,9 @@ class SharedLayer:
 
 @record
 class StageOf:
-    """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
+    """``stage(BLOCK, N, stride = S)`` with its ``via``, ``by`` and ``with``.
 
-    ``use_sites`` are the uses of the backbones that it was unfolded from, the outermost first.
+    ``use_sites`` are the uses of the backbones that it was unfolded from, outermost first.
     """
 
     block: Bound
@@ -218,9 +218,9 @@ class Backbone:
         return replace(self, items=tuple(items))
 
     def part(self, low: int, high: int) -> Backbone:
-        """Stages ``low`` to ``high``, both included.
+        """Return stages ``low`` to ``high``, both included.
 
-        A layer between two stages goes with the later one, what follows the last with the last.
+        A layer between two stages belongs to the later one, layers after the last to the last.
         """
         kept: list[StageOf | Layer] = []
         index = 0
@@ -235,37 +235,34 @@ class Backbone:
 
 @record
 class Joined:
-    """A block's output, the join in it, and the ops its connection puts after the join."""
+    """Output of a block, its join, and the operations after the join."""
 
-    output: Wire | Invalid
-    join: Wire | Invalid
+    output: Result
+    join: Result
     after: tuple[str, ...]
 
 
 @record
 class Inputs:
-    """``inputs(a = image(...), b = ...)``: what a network with several inputs takes, by name.
+    """``inputs(a = image(...), b = ...)``: inputs of a network by name, and their places."""
 
-    ``places`` are where they are written.
-    """
-
-    wires: Mapping[str, Wire | Invalid]
+    wires: Mapping[str, Result]
     places: Mapping[str, Span]
 
 
 @record
 class Outputs:
-    """``outputs(a, b)``: what a network with several outputs returns."""
+    """``outputs(a, b)``: outputs of a network by name."""
 
-    wires: Mapping[str, Wire | Invalid]
+    wires: Mapping[str, Result]
 
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone, Bound]
-"""What can stand after ``->``: of what is bound, blocks and neurons."""
+"""Values that are allowed after ``->``: of declarations, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
-"""What an expression can be."""
+"""Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
 
@@ -275,20 +272,35 @@ def is_number(value: Value) -> TypeGuard[int | float]:
 
 
 def is_layer(value: Value) -> TypeGuard[Layer]:
-    """Whether a value can stand after ``->``."""
+    """True if a value is allowed after ``->``."""
     if isinstance(value, Bound):
         return value.kind in ("block", "neuron")
     return isinstance(value, LAYERS)
 
 
 def placed(layer: Layer) -> Span:
-    """Where a layer stands: `spike` and `norm` at their places, not where the network names theirs."""
+    """Return the place of a layer; of `spike` and `norm` their own, not that of the setting."""
     at = layer.at if isinstance(layer, Bound | OpLayer) else None
     return layer.span if at is None else at
 
 
+_WORDS: Mapping[type, str] = {
+    Learn: "a number to be learnt",
+    LearntValue: "a number to be learnt",
+    Inputs: "several inputs",
+    Outputs: "several outputs",
+    Sequence: "a flow of layers",
+    SharedLayer: "a shared layer",
+    BlockConv: "the block's layer",
+    Wire: "a value",
+    Backbone: "a backbone",
+    Identity: "a layer",
+    Named: "a layer",
+}
+
+
 def describe(value: Value) -> str:
-    """A value in the words of an error message."""
+    """Return the words of an error message for a value."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -300,26 +312,8 @@ def describe(value: Value) -> str:
             return f"the word `{id}`"
         case Drawn(id):
             return f"`{id}`, what weights start from"
-        case Learn() | LearntValue():
-            return "a number to be learnt"
-        case Inputs():
-            return "several inputs"
-        case Outputs():
-            return "several outputs"
-        case Sequence():
-            return "a flow of layers"
-        case SharedLayer():
-            return "a shared layer"
-        case BlockConv():
-            return "the block's layer"
-        case Wire():
-            return "a value"
         case Bound():
             return f"the {value.kind} `{value.name}`"
         case OpLayer():
             return f"the layer `{value.op}`"
-        case Backbone():
-            return "a backbone"
-        case _ if is_layer(value):
-            return "a layer"
-    return f"a {type(value).__name__.lower()}"
+    return _WORDS.get(type(value), "an invalid value")
