@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
-from danetc.compiler.frontend.reuse import Earlier, Reuse
-from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.builder import Trace
+from danetc.compiler.lowering.builder import PlacedValue, Trace
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.lowering.values import Constant
@@ -32,7 +31,7 @@ from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration, Expr
+from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk
 from danetc.dsl.work import Exhausted, bounded, of_a_check
 
 if TYPE_CHECKING:
@@ -41,12 +40,12 @@ if TYPE_CHECKING:
 MAX_ERRORS = 100
 
 Settings = Mapping[str, Constant]
-"""What is set from outside: the text of an expression, where it is a string."""
+"""Settings from outside; a string is the text of an expression."""
 
 
 @record(slots=False)
 class Checked:
-    """A file without errors: its module, and the networks that it declares, lowered."""
+    """File without errors: its module, and the networks that it declares, lowered."""
 
     module: Module
     lowered: Mapping[str, Lowered] = field(repr=False)
@@ -57,51 +56,39 @@ class Checked:
 
     @cached_property
     def graphs(self) -> Mapping[str, Graph]:
-        """The networks as they are written, before the passes."""
+        """Graphs of the networks, before the passes."""
         return {name: item.graph for name, item in self.lowered.items()}
 
     @cached_property
     def main(self) -> str:
-        """The network meant when none is named: that of the file's name, or the only one."""
+        """Network of the file's name, or the only one."""
         stem = self.module.source.name.replace("\\", "/").rpartition("/")[2].removesuffix(".danet")
         if stem in self.graphs:
             return stem
         if len(self.graphs) == 1:
             return next(iter(self.graphs))
-        span = Span(self.module.source, 0, 0)
         if not self.graphs:
-            raise _error(
-                "E0220", "the file declares no network", span, "add `network NAME { ... }`"
-            )
-        names = ", ".join(self.graphs)
-        raise _error(
-            "E0220", "the file declares several networks", span, f"name one with -n: {names}"
-        )
+            raise self._error("the file declares no network", "add `network NAME { ... }`")
+        hint = f"name one with -n: {', '.join(self.graphs)}"
+        raise self._error("the file declares several networks", hint)
 
     def declaration(self, network: str | None = None) -> Declaration:
-        """The declaration of a network, by name or the main one."""
+        """Return the declaration of a network, by default the main one."""
         name = network or self.main
         if name not in self.graphs:
-            hint = (
-                did_you_mean(name, self.graphs) or f"it declares {', '.join(self.graphs) or 'none'}"
-            )
-            raise _error(
-                "E0220",
-                f"the file declares no network `{name}`",
-                Span(self.module.source, 0, 0),
-                hint,
-            )
+            hint = did_you_mean(name, self.graphs)
+            hint = hint or f"it declares {', '.join(self.graphs) or 'none'}"
+            raise self._error(f"the file declares no network `{name}`", hint)
         return self.module.own[name]
 
-
-def _error(code: str, message: str, span: Span, hint: str | None) -> SpecError:
-    reporter = Reporter()
-    reporter.error(code, message, span, hint=hint)
-    return SpecError(reporter.diagnostics)
+    def _error(self, message: str, hint: str) -> SpecError:
+        reporter = Reporter()
+        reporter.error("E0220", message, Span(self.module.source, 0, 0), hint=hint)
+        return SpecError(reporter.diagnostics)
 
 
 def check_text(text: str, name: str = "<text>") -> Checked:
-    """Check a spec given as text. Raises ``SpecError`` with all that is wrong in it."""
+    """Check the text of a spec. Raises ``SpecError`` with all its errors."""
     return check_source(SourceFile(name, text))
 
 
@@ -113,21 +100,22 @@ def check_file(path_or_name: str) -> Checked:
 def check_source(source: SourceFile) -> Checked:
     """Check a source: every declaration, and every network lowered and verified.
 
-    Raises ``SpecError``. What is done is bounded (E0906), and so is the number of errors (E0907).
+    Raises ``SpecError``. The work is bounded (E0906), and so is the number of errors (E0907).
     """
     checking = Checking(source)
-    _raise_errors(checking.errors())
+    if errors := checking.errors():
+        raise SpecError(errors)
     assert checking.module is not None
     return Checked(checking.module, checking.networks)
 
 
 @record(slots=False)
 class Survey:
-    """All that a check finds out about a file, errors or not.
+    """Result of a check for an editor, with or without errors.
 
-    ``module`` is None where the check came to a bound before all files were read, ``checked`` where
-    there is an error. ``traces`` have the values in the text of each network, as far as it was
-    lowered, ``lowered`` the networks without an error.
+    ``module`` is None if a bound was reached before all files were read, ``checked`` if there are
+    errors. ``traces`` are those of all networks, as far as they were lowered, ``lowered`` the networks
+    without an error.
     """
 
     errors: tuple[Diagnostic, ...]
@@ -138,10 +126,9 @@ class Survey:
 
 
 class Checking:
-    """A check in progress, in two steps: all files are read, then all that they say is looked at.
+    """A check in two steps: all files are read, then their declarations and networks are checked.
 
-    ``texts`` are taken in place of files, by their real paths. ``place`` is the declaration that it
-    has reached.
+    ``texts`` are used in place of files, by their real paths. ``place`` is the current declaration.
     """
 
     def __init__(self, source: SourceFile, texts: Mapping[str, str] | None = None) -> None:
@@ -150,16 +137,15 @@ class Checking:
         self.reporter = Reporter(most=MAX_ERRORS)
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
-        self.traces: dict[str, Trace] | None = None  # where an editor asks for them
-        self.earlier: Earlier | None = None
-        self.shared = Shared()
-        self.syntax = 0  # how many errors there were when all files were read
+        self.traces: dict[str, Trace] | None = None  # if requested by an editor
+        self.earlier: Survey | None = None
+        self.syntax = 0  # number of errors when all files were read
         self.work = of_a_check()
-        self.cut: Diagnostic | None = None  # what ended it early
+        self.cut: Diagnostic | None = None  # the bound that ended the check
         self.is_read = False
 
     def read(self) -> Module | None:
-        """Read the file and all that it uses, once; None where that came to a bound."""
+        """Read the file and all that it uses, once; None if that reaches a bound."""
         if not self.is_read:
             self.is_read = True
             with bounded(self.work):
@@ -167,7 +153,7 @@ class Checking:
         return self.module
 
     def errors(self) -> list[Diagnostic]:
-        """Check, and give what is wrong."""
+        """Check, and return the errors."""
         self.read()
         if self.cut is None:
             with bounded(self.work):
@@ -177,13 +163,10 @@ class Checking:
         return _errors(self.reporter, self.cut)
 
     def survey(self, earlier: Survey | None = None) -> Survey:
-        """Check for an editor: what is wrong, and what is known in spite of it.
-
-        Networks of an ``earlier`` check of the file that read as before are taken from it.
-        """
+        """Check for an editor; networks that read as in an ``earlier`` check are taken from it."""
         self.traces = {}
         if earlier is not None and earlier.module is not None:
-            self.earlier = Earlier(earlier.module, earlier.lowered, earlier.traces, earlier.errors)
+            self.earlier = earlier
         errors = tuple(self.errors())
         self.earlier = None  # which has an earlier one, and so on
         module = self.module
@@ -195,10 +178,10 @@ class Checking:
         self.syntax = len(self.reporter.diagnostics)
 
     def _check(self) -> None:
-        module = self.module
+        module, shared = self.module, Shared()
         assert module is not None
         check_declarations(module, self.reporter)
-        reuse = None if self.earlier is None else Reuse(self.earlier, module)
+        reuse = None if self.earlier is None else _Reuse(self.earlier, module)
         for declaration in module.program.declarations:
             name = declaration.name
             if declaration.kind != "network" or module.own.get(name) is not declaration:
@@ -209,27 +192,25 @@ class Checking:
                 self.networks[name], self.traces[name] = known
                 continue
             traced = None if self.traces is None else partial(self.traces.__setitem__, name)
-            lowered = _lowered(declaration, module, {}, self.reporter, self.shared, traced)
+            lowered = _lowered(declaration, module, {}, self.reporter, shared, traced)
             if lowered is not None:
                 self.networks[name] = lowered
 
 
 def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:
-    """Do some work; what to report where it came to a bound. ``place`` is where it is by then."""
+    """Run some work; return the error of the bound that ends it at ``place``, if one does."""
     try:
         work()
     except TooManyErrors:
-        return Diagnostic(
-            "E0907",
-            f"there are more than {MAX_ERRORS} errors; the check ends here",
-            place(),
-            hint="fix these first: the rest may follow from them",
-        )
+        message = f"there are more than {MAX_ERRORS} errors; the check ends here"
+        hint = "fix these first: the rest may follow from them"
+        return Diagnostic("E0907", message, place(), hint=hint)
     except Exhausted as end:
+        own = end.span is not None and not is_library(end.span.source)
         return Diagnostic(
             "E0906",
             f"to check this takes more than {end.limit:,} steps",
-            _own_place(end.span, place()),
+            end.span if own and end.span is not None else place(),
             label="the check ends here",
             hint="have fewer networks in a file, shorter stages and rules, and fewer names that "
             "stand for others",
@@ -238,19 +219,9 @@ def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagn
 
 
 def _errors(reporter: Reporter, cut: Diagnostic | None) -> list[Diagnostic]:
-    """What was reported, and last what ended the work early."""
+    """Return the errors in order, and last the bound that was reached."""
     found = sorted(reporter.diagnostics, key=order)
     return found if cut is None else [*found, cut]
-
-
-def _raise_errors(found: Sequence[Diagnostic]) -> None:
-    if found:
-        raise SpecError(found)
-
-
-def _own_place(span: Span | None, place: Span) -> Span:
-    """Where the user's own text can be fixed."""
-    return place if span is None or is_library(span.source) else span
 
 
 def _lowered(
@@ -261,20 +232,28 @@ def _lowered(
     shared: Shared | None = None,
     traced: Callable[[Trace], None] | None = None,
 ) -> Lowered | None:
+    """Lower and verify a network. Return None if errors were reported."""
     lowered = lower(declaration, module, settings, reporter, shared, traced)
     if lowered is None:
         return None
     try:
         verify(lowered.graph)
     except SpecError:
-        for item in _broken_where_it_stands(lowered):
-            _report_broken(item, declaration, reporter)
+        for item in _broken_in_place(lowered):
+            span, labels = item.span, item.labels
+            if is_library(span.source):
+                own = [label.span for label in labels if not is_library(label.span.source)]
+                labels = (Label(span, "this is where it fails"),)
+                span = own[0] if own else declaration.name_span
+            reporter.error(
+                item.code, item.message, span, label=item.label, labels=labels, hint=item.hint
+            )
         return None
     return lowered
 
 
-def _broken_where_it_stands(lowered: Lowered) -> Sequence[Diagnostic]:
-    """What ``verify`` finds, `norm` at its place and not at the network's setting."""
+def _broken_in_place(lowered: Lowered) -> Sequence[Diagnostic]:
+    """Return the errors of ``verify``, those of a `norm` at its own place, not the setting's."""
     graph, stands = lowered.graph, lowered.stands
     nodes = {
         id: replace(node, origin=stands[id])
@@ -286,24 +265,14 @@ def _broken_where_it_stands(lowered: Lowered) -> Sequence[Diagnostic]:
         verify(replace(graph, nodes=nodes))
     except SpecError as error:
         return error.diagnostics
-    raise AssertionError("what is broken does not depend on places")
-
-
-def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporter) -> None:
-    """Report a broken invariant, on the user's own text."""
-    span, labels = item.span, item.labels
-    if is_library(span.source):
-        own = [label.span for label in labels if not is_library(label.span.source)]
-        labels = (Label(span, "this is where it fails"),)
-        span = own[0] if own else declaration.name_span
-    reporter.error(item.code, item.message, span, label=item.label, labels=labels, hint=item.hint)
+    raise AssertionError("invariants do not depend on places")
 
 
 def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
-    """Drop what may follow from syntax errors, which are among the first ``syntax`` of the errors.
+    """Drop what may follow from syntax errors, which are among the first ``syntax`` errors.
 
-    On their lines nothing else is reported, in their declarations nothing but unknown names, and
-    elsewhere nothing about kinds, shapes and connections, which are made of several declarations.
+    On their lines nothing else is reported, in their declarations only unknown names, and elsewhere
+    nothing about kinds, shapes and connections, which depend on several declarations.
     """
     bad = [
         span
@@ -334,16 +303,115 @@ def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
     reporter.diagnostics[syntax:] = [item for item in later if not follows(item)]
 
 
+class _Reuse:
+    """Networks of an earlier check that an edit left alone.
+
+    A network consists of its declaration and of all that its names lead to. If each of these reads as
+    before, only its places have moved.
+    """
+
+    def __init__(self, earlier: Survey, module: Module) -> None:
+        assert earlier.module is not None
+        self.earlier = earlier
+        self.before = earlier.module
+        self.module = module
+        self._names: dict[int, frozenset[str]] = {}  # in declarations, by their identity
+
+    def network(self, name: str) -> tuple[Lowered, Trace] | None:
+        """Return a network and its trace with their present places; None if it may have changed."""
+        before, lowered = self.before, self.earlier.lowered.get(name)
+        trace = self.earlier.traces.get(name)
+        if lowered is None or trace is None:
+            return None
+        old, outside = self._reached(before, name)
+        new, outside_now = self._reached(self.module, name)
+        if old.keys() != new.keys() or outside != outside_now:
+            return None
+        pairs = [(item, new[key]) for key, item in old.items()]
+        if not all(a.span.text == b.span.text and a == b for a, b in pairs):
+            return None
+        if not all(map(self._same, outside)):
+            return None
+        errors = [it.span.start for it in self.earlier.errors if it.span.source is before.source]
+        if any(item.span.start <= start < item.span.end for start in errors for item, _ in pairs):
+            return None  # an error may have been reported there for another network
+        return self._moved(lowered, trace, pairs)
+
+    def _reached(
+        self, module: Module, name: str
+    ) -> tuple[Mapping[str, Declaration], frozenset[str]]:
+        """Return the declarations of a file that one leads to, and the names of other files."""
+        found: dict[str, Declaration] = {}
+        outside: set[str] = set()
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            declaration = module.own.get(name)
+            if declaration is None:
+                outside.add(name)
+            elif name not in found:
+                found[name] = declaration
+                known = self._names.get(id(declaration))
+                if known is None:
+                    nodes = walk(declaration)
+                    known = frozenset(node.id for node in nodes if isinstance(node, Name))
+                    self._names[id(declaration)] = known
+                waiting += known
+        return found, frozenset(outside)
+
+    def _same(self, name: str) -> bool:
+        """True if a name of another file has the same meaning: none, or one of the library."""
+        before, now = self.before.names.get(name), self.module.names.get(name)
+        if before is None or now is None:
+            return before is now
+        return before.declaration is now.declaration and is_library(before.module.source)
+
+    def _moved(
+        self, lowered: Lowered, trace: Trace, pairs: list[tuple[Declaration, Declaration]]
+    ) -> tuple[Lowered, Trace]:
+        """Return a network whose places are those where its declarations are now."""
+        pairs.sort(key=lambda pair: pair[0].span.start)
+        starts = [old.span.start for old, _ in pairs]
+        shifts = [new.span.start - old.span.start for old, new in pairs]
+
+        def move(span: Span) -> Span:
+            if span.source is not self.before.source:
+                return span
+            number = max(bisect_right(starts, span.start) - 1, 0)
+            return Span(self.module.source, span.start + shifts[number], span.end + shifts[number])
+
+        graph = lowered.graph
+        nodes = {  # faster than ``replace``
+            id: Node(id, it.op, it.inputs, it.attrs, it.value, it.scope, it.name, move(it.origin))
+            for id, it in graph.nodes.items()
+        }
+        stages = tuple(replace(stage, origin=move(stage.origin)) for stage in graph.stages)
+        resets = {
+            id: tuple(replace(given, span=move(given.span)) for given in found)
+            for id, found in lowered.resets.items()
+        }
+        again = replace(
+            lowered,
+            graph=replace(graph, nodes=nodes, stages=stages),
+            used={id: move(span) for id, span in lowered.used.items()},
+            stands={id: move(span) for id, span in lowered.stands.items()},
+            resets=resets,
+            says={name: move(span) for name, span in lowered.says.items()},
+        )
+        notes = [PlacedValue(move(note.span), note.id, note.before) for note in trace.notes]
+        return again, Trace(trace.nodes, trace.carries, notes, trace.copies)
+
+
 def graph_of(
     checked: Checked,
     network: str | None = None,
     settings: Settings | None = None,
     passes: tuple[Pass, ...] | None = None,
 ) -> Graph:
-    """The graph of a network with settings changed, after the passes (None: all of ``PIPELINE``).
+    """Return the graph of a network with settings changed, after the passes (default: all).
 
-    ``settings`` maps parameters and settings of the network, or arguments of what a setting is, to
-    numbers, booleans, or text that is read as an expression: ``{"neuron": "LIF(tau = 4.0)"}``,
+    ``settings`` maps parameters and settings of the network, or arguments of a setting's value, to
+    numbers, booleans, or texts of expressions: ``{"neuron": "LIF(tau = 4.0)"}``,
     ``{"neuron.tau": 4.0}``. Raises ``SpecError``.
     """
     from danetc.compiler.passes import run  # late: a check runs none
@@ -355,9 +423,9 @@ def graph_of(
 def lowered_network(
     checked: Checked, network: str | None = None, settings: Settings | None = None
 ) -> Lowered:
-    """A network with settings changed, as it is written: the graph has seen no pass.
+    """Return a network with settings changed (see ``graph_of``), before the passes.
 
-    ``settings`` are those of ``graph_of``. Raises ``SpecError``.
+    Raises ``SpecError``.
     """
     declaration = checked.declaration(network)
     if not settings:
@@ -371,14 +439,15 @@ def lowered_network(
             lambda: made.append(_lowered(declaration, checked.module, values, reporter)),
             lambda: declaration.name_span,
         )
-    _raise_errors(_errors(reporter, cut))
+    if errors := _errors(reporter, cut):
+        raise SpecError(errors)
     (lowered,) = made
     assert lowered is not None
     return lowered
 
 
 def read_settings(settings: Settings) -> dict[str, Expr]:
-    """Settings as expressions, whose places are in the text of each. Raises ``SpecError``."""
+    """Parse settings; the places of each are in its own text. Raises ``SpecError``."""
     reporter = Reporter()
     values = {name: parse_override(name, value, reporter) for name, value in settings.items()}
     reporter.raise_if_errors()

@@ -1,4 +1,4 @@
-"""A network with everything it is made of, as one spec that needs no other file."""
+"""A network with all that it uses, as one spec that needs no other file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "netw
 def resolved_spec(
     checked: Checked, network: str | None = None, settings: Settings | None = None
 ) -> str:
-    """The text of a network, its bases and all declarations they use, settings written in.
+    """Return the text of a network, its bases and all declarations they use, with settings.
 
-    Names that two files give to different declarations are distinguished by a number. A base stays
-    whole, with the lines that a variant changes, since a file's networks are all networks. Of the
-    comments those are kept that allow warnings.
+    Different declarations of the same name are distinguished by a number. A base stays complete,
+    with the lines that a variant changes. Comments that allow warnings are kept.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -50,14 +49,15 @@ def resolved_spec(
 
 
 def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
-    """The text of declarations, with the comments that allow warnings above their statements.
+    """Return the text of declarations, with comments that allow warnings above their statements.
 
-    What is allowed where the library is used may be a warning of the library's statements, which are
-    now the file's own: there it is allowed too.
+    Statements of the library are now the file's own, and so a warning that is allowed where the
+    library is used is allowed there, too.
     """
     text = format_source(s.Program(tuple(declarations)))
     statements = list(_statements(declarations))
-    allowing = [list(trees.allowing(_head(item))) for item in statements]
+    heads = [Span(it.span.source, it.span.start, it.span.start) for it in statements]
+    allowing = [list(trees.allowing(head)) for head in heads]
     reasons = {
         code: each.comment.text for found in allowing for each in found for code in each.codes
     }
@@ -73,12 +73,8 @@ def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
     return _commented(text, comments)
 
 
-def _head(item: s.Declaration | s.Stmt) -> Span:
-    return Span(item.span.source, item.span.start, item.span.start)
-
-
 def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
-    """A text that was printed, with comments above each of its statements."""
+    """Return a printed text with comments above its statements."""
     above: dict[int, Sequence[str]] = {}
     for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
         above[item.span.line] = found
@@ -89,7 +85,7 @@ def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
 
 
 def _read(text: str) -> s.Program:
-    """The tree of a text that was printed from one."""
+    """Parse a text that was printed from a tree."""
     reporter = Reporter()
     program = parse(SourceFile("spec.danet", text), reporter)
     reporter.raise_if_errors()
@@ -97,7 +93,7 @@ def _read(text: str) -> s.Program:
 
 
 def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declaration | s.Stmt]:
-    """Declarations and the statements of their bodies, in order."""
+    """Iterate over declarations and the statements of their bodies, in order."""
     for item in items:
         yield item
         if isinstance(item, s.Declaration | s.Group):
@@ -105,10 +101,10 @@ def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declarati
 
 
 class _Collector:
-    """The declarations that a network reaches, each once, with the names they will have.
+    """Declarations that a network reaches, each once, and their new names.
 
-    ``parameters`` are values from outside, whose names ``module`` knows; ``owners`` are the networks
-    that have them, by ``id``, as those are by which ``lines`` are changed.
+    ``parameters`` are values from outside, whose names ``module`` knows; ``owners`` are the ids of
+    the networks that have them. ``lines`` are changed lines, by the ids of their networks.
     """
 
     def __init__(
@@ -126,7 +122,7 @@ class _Collector:
         self.names: dict[int, str] = {}
 
     def add(self, declaration: s.Declaration, module: Module) -> None:
-        """Take a declaration and all that it names."""
+        """Add a declaration and all that it names."""
         key = id(declaration)
         if key in self.found:
             return
@@ -137,14 +133,14 @@ class _Collector:
         self.follow(declaration, module, _local_names(declaration))
 
     def follow(self, node: s.Node, module: Module, local: set[str]) -> None:
-        """Take the declarations that a piece of a module's tree names."""
+        """Add the declarations that a piece of a module's tree names."""
         for name in _global_names(node, local):
             resolved = module.names.get(name)
             if resolved is not None:
                 self.add(resolved.declaration, resolved.module)
 
     def name_all(self, root: s.Declaration) -> None:
-        """Give the root its own name, and every other declaration one that is free."""
+        """Keep the name of the root, and give every other declaration an unused one."""
         taken = {root.name}
         self.names[id(root)] = root.name
         for key, resolved in self.found.items():
@@ -168,7 +164,7 @@ class _Collector:
         return s.with_names(node, change)
 
     def declarations(self) -> list[s.Declaration]:
-        """All that were taken, under their new names, with the parameters set from outside."""
+        """Return all declarations with their new names and the parameters set from outside."""
         outside = {
             name: self.renamed(expr, self.module, set()) for name, expr in self.parameters.items()
         }
@@ -190,29 +186,28 @@ class _Collector:
 
 
 def _local_names(declaration: s.Declaration) -> set[str]:
-    """Names that a declaration's own text gives a meaning to."""
+    """Return the names that a declaration's own text defines."""
     local = {param.name for param in declaration.params}
     local |= {item.name for item in declaration.body or () if not isinstance(item, s.Group)}
     if declaration.kind == "network":
         # Settings share their names with nothing else (`norm = ...`), and a parameter whose default
         # or a setting whose value has its own name means the declaration.
-        local -= {param.name for param in declaration.params if _is_name(param.default, param.name)}
+        params = ((param.name, param.default) for param in declaration.params)
+        local -= {name for name, value in params if isinstance(value, s.Name) and value.id == name}
     return local
 
 
-def _is_name(expr: s.Expr | None, name: str) -> bool:
-    return isinstance(expr, s.Name) and expr.id == name
-
-
 def _global_names(node: s.Node, local: set[str]) -> list[str]:
-    """Each once, in the order of the text: what is made of them is the same in every process."""
+    """Return other names, each once, in the order of the text."""
     names = dict.fromkeys(item.id for item in s.walk(node) if isinstance(item, s.Name))
     return [name for name in names if name not in local]
 
 
 def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
-    """The parameters that can be set from outside, each with the network that has it, by ``id``: those
-    of a network and of its bases that no network outside of them has, as a parameter or as a line."""
+    """Return the parameters that can be set from outside, with the ids of their networks.
+
+    A parameter of a base is hidden by a parameter or line of a variant.
+    """
     claimed: dict[str, int | None] = {}
     for level in Resolved(declaration, module).lineage():
         for param in level.declaration.params:
@@ -226,8 +221,10 @@ def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
 def _lines(
     root: s.Declaration, module: Module, lines: Mapping[str, s.Expr]
 ) -> dict[int, dict[str, s.Expr]]:
-    """What is set from outside by the network whose line it is: a line is the root's, an argument
-    stands in the line that holds for the root."""
+    """Return the lines set from outside, by the ids of their networks.
+
+    A line is the root's; an argument belongs to the line that is effective for the root.
+    """
     result = {id(root): {name: expr for name, expr in lines.items() if "." not in name}}
     for path, expr in lines.items():
         name, _, argument = path.partition(".")
@@ -244,7 +241,7 @@ def _lines(
 
 
 def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
-    """A network with lines of its body changed, or added."""
+    """Return a network with lines of its body changed, or added."""
     if not lines:
         return declaration
     kept = [item for item in declaration.body or () if item.name not in lines]
@@ -255,8 +252,7 @@ def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.De
 def _without_values(
     declaration: s.Declaration, module: Module, key: int, owners: Mapping[str, int]
 ) -> s.Declaration:
-    """A network without the values of some parameters: neither by default, where it is their owner by
-    ``key``, nor for its base, where that is."""
+    """Return a network without the values of parameters that it (``key``) or its base owns."""
     params = tuple(
         replace(param, default=None) if owners.get(param.name) == key else param
         for param in declaration.params

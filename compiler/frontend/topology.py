@@ -1,9 +1,9 @@
-"""Changing one of a network's three axes: what is BACKBONE, CONNECTION, RULE in its ``stages``."""
+"""Changes of one of a network's three axes: BACKBONE, CONNECTION and RULE of its ``stages``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
@@ -14,33 +14,35 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_expr
 
 PARTS = ("backbone", "depth", "connection", "rule")
-"""What ``restaged`` changes. ``depth`` is the backbone of the same family with another number."""
+"""Parts that ``restaged`` changes; ``depth`` is a backbone of the same family."""
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 class TopologyError(Exception):
-    """A part of the stages cannot be changed so."""
+    """The stages have no such part to change."""
 
 
 def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[str, str]) -> str:
-    """The text of a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
+    """Return a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
 
     In ``resnet20(width) via origin by chain -> ...`` every backbone, connection or rule is changed;
-    what a stage is parted by stays. ``settings`` may hold ``stages`` too. A backbone that is only
-    a name keeps the arguments of the one in its place. Raises TopologyError where ``stages`` has no
-    such part, SpecError where a part is no expression.
+    layers between the stages stay. ``settings`` may contain ``stages``. A backbone that is only a name
+    gets the arguments of the replaced one. Raises TopologyError if ``stages`` has no such part,
+    SpecError if a part is no expression.
     """
     stages = _stages(checked, network, settings)
     if stages is None:
         raise TopologyError(
             f"{network} has no `stages`, of which {' and '.join(parts)} could be changed"
         )
-    found = {name: _part(name, text) for name, text in parts.items()}
+    found = read_settings(parts)
     change = _Change(
-        backbone=_backbone(found.get("backbone"), parts.get("depth"), checked.module),
-        connection=found.get("connection"),
-        rule=found.get("rule"),
+        checked.module,
+        parts.get("depth"),
+        found.get("backbone"),
+        found.get("connection"),
+        found.get("rule"),
     )
     changed = change.rewrite(stages)
     if not change.touched:
@@ -52,32 +54,25 @@ def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[
 
 
 def settable(checked: Checked, network: str) -> tuple[str, ...]:
-    """The names that ``--set`` takes for a network: parameters and definitions, those of bases too.
+    """Return the names that ``--set`` accepts for a network.
 
-    Settings that every network has, as ``neuron``, are among them whether or not it sets them.
+    These are parameters and definitions, including those of bases, and the settings of all networks.
     """
-    names: dict[str, None] = {}
+    names: list[str] = []
     for declaration in _levels(checked, network):
-        names |= dict.fromkeys(param.name for param in declaration.params)
-        names |= dict.fromkeys(
-            item.name for item in declaration.body or () if isinstance(item, s.Define)
-        )
+        names += (param.name for param in declaration.params)
+        names += (item.name for item in declaration.body or () if isinstance(item, s.Define))
     return tuple(dict.fromkeys([*names, *SETTINGS]))
 
 
 def _levels(checked: Checked, network: str) -> Iterator[s.Declaration]:
-    """A network that was checked, and those it is a variant of."""
+    """Iterate over a checked network and its bases."""
     for level in Resolved(checked.declaration(network), checked.module).lineage():
         yield level.declaration
 
 
-def _part(name: str, text: str) -> s.Expr:
-    """A part that was given as text. Raises SpecError."""
-    return read_settings({name: text})[name]
-
-
 def _stages(checked: Checked, network: str, settings: Settings) -> s.Expr | None:
-    """The expression that counts: what is set, else that of the network or of its first base."""
+    """Return the effective expression: override, then own, then inherited."""
     if "stages" in settings:
         return read_settings({"stages": settings["stages"]})["stages"]
     for declaration in _levels(checked, network):
@@ -87,25 +82,8 @@ def _stages(checked: Checked, network: str, settings: Settings) -> s.Expr | None
     return None
 
 
-def _backbone(
-    wanted: s.Expr | None, depth: str | None, module: Module
-) -> Callable[[s.Expr], s.Expr] | None:
-    """What makes a backbone of the one in its place."""
-    if wanted is not None:
-        return lambda old: _renamed(old, wanted)
-    if depth is not None:
-        return lambda old: _deeper(old, depth, module)
-    return None
-
-
-def _renamed(old: s.Expr, wanted: s.Expr) -> s.Expr:
-    if isinstance(wanted, s.Name) and isinstance(old, s.Call):
-        return replace(old, function=wanted)
-    return wanted
-
-
 def _deeper(old: s.Expr, depth: str, module: Module) -> s.Expr:
-    """``resnet20(width)`` as ``resnet56(width)``."""
+    """Return ``resnet20(width)`` as ``resnet56(width)``."""
     name = s.called(old)
     matched = _NUMBERED.fullmatch(name.id) if name is not None else None
     if name is None or matched is None:
@@ -125,11 +103,13 @@ def _deeper(old: s.Expr, depth: str, module: Module) -> s.Expr:
 
 @record(frozen=False)
 class _Change:
-    """What replaces the parts of ``BACKBONE via CONNECTION by RULE``; None leaves them."""
+    """Replacements of parts of ``BACKBONE via CONNECTION by RULE``; None keeps a part."""
 
-    backbone: Callable[[s.Expr], s.Expr] | None
-    connection: s.Expr | None
-    rule: s.Expr | None
+    module: Module
+    depth: str | None = None
+    backbone: s.Expr | None = None
+    connection: s.Expr | None = None
+    rule: s.Expr | None = None
     touched: bool = False
 
     def rewrite(self, expr: s.Expr) -> s.Expr:
@@ -157,8 +137,10 @@ class _Change:
         return self._replaced(expr)
 
     def _replaced(self, expr: s.Expr) -> s.Expr:
-        if self.backbone is None:
-            return expr
         if isinstance(expr, s.At):
             return replace(expr, base=self._replaced(expr.base))
-        return self.backbone(expr)
+        if isinstance(self.backbone, s.Name) and isinstance(expr, s.Call):
+            return replace(expr, function=self.backbone)
+        if self.backbone is not None:
+            return self.backbone
+        return expr if self.depth is None else _deeper(expr, self.depth, self.module)

@@ -329,7 +329,7 @@ def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
 
 def _argument_wants(call: s.Call) -> list[Want]:
     """Return the expected values of the arguments of a call."""
-    name = s.called(call).id if s.called(call) else ""
+    name = call.function.id if isinstance(call.function, s.Name) else ""
     if name == "stage":
         first = call.args[0] if call.args and call.args[0].name is None else None
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
