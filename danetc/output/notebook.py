@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from html import escape
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.diagnostics.visible import visible
@@ -27,21 +26,21 @@ HEADS = (
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
+    """Return True if this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 class CellOutput:
-    """A piece of the cell's output that can be replaced."""
+    """A part of the cell's output that can be replaced."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._shown = -PAUSE
 
     def show(self, html: str, *, now: bool = True) -> None:
-        """Replace it; where that is not asked for ``now``, only if the last time is a while ago."""
+        """Replace it; unless ``now``, only if the last time is a while ago."""
         from IPython.display import HTML, display
 
         moment = time.monotonic()
@@ -61,7 +60,7 @@ def bar(done: int, total: int, text: str) -> str:
 
 @contextmanager
 def image_bar_of_notebook(label: str, images: int) -> Iterator[Callable[[int], None]]:
-    """A bar over images, gone when they are done."""
+    """Show a bar over images until they are done."""
     output, done = CellOutput(), 0
 
     def advance(count: int) -> None:
@@ -77,11 +76,11 @@ def image_bar_of_notebook(label: str, images: int) -> Iterator[Callable[[int], N
 
 
 class NotebookProgress(Observer):
-    """Observes a training: a row for each epoch, and a bar over the batches of the phase."""
+    """Show a row for each epoch of a training, and a bar over the batches of the phase."""
 
     def __init__(self) -> None:
         self._output = CellOutput()
-        self._rows: list[tuple[str, ...]] = []
+        self._rows: list[tuple[object, ...]] = []
         self._notes: list[str] = []
         self._plan: PhasePlan | None = None
         self._bar = ""
@@ -91,12 +90,7 @@ class NotebookProgress(Observer):
         self._stack.enter_context(announced_by(Silent()))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
         self._bar = ""
         self._show()
@@ -119,39 +113,28 @@ class NotebookProgress(Observer):
         self._show(now=False)
 
     def epoch(self, epoch: Epoch) -> None:
+        speed, seconds = f"{epoch.images_per_second:,.0f}", f"{epoch.seconds:.1f}"
         self._rows.append(
             (
-                epoch.phase,
-                str(epoch.epoch),
-                f"{epoch.learning_rate:.2e}",
-                f"{epoch.train_loss:.4f}",
-                percent(epoch.train_accuracy),
-                f"{epoch.test_loss:.4f}",
-                percent(epoch.test_accuracy),
-                f"{epoch.images_per_second:,.0f}",
-                f"{epoch.seconds:.1f}",
+                epoch.phase, epoch.epoch, f"{epoch.learning_rate:.2e}", epoch.train_loss,
+                percent(epoch.train_accuracy), epoch.test_loss, percent(epoch.test_accuracy), speed,
+                seconds,
             )
-        )
+        )  # fmt: skip
         for warning in epoch.warnings:
-            self.note(f"warning: {warning}")
+            self.notice(f"warning: {warning}")
         self._show()
 
     def notice(self, text: str) -> None:
-        self.note(text)
-
-    def note(self, text: str) -> None:
         if text not in self._notes:
             self._notes.append(text)
             self._show()
 
+    note = notice
+
     def _show(self, *, now: bool = True) -> None:
+        from danetc.output.returned import html_table
+
         notes = "".join(f"<p>{escape(visible(note))}</p>" for note in self._notes)
-        table = ""
-        if self._rows:
-            head = "".join(f"<th>{name}</th>" for name in HEADS)
-            rows = "".join(
-                f"<tr>{''.join(f'<td>{escape(visible(cell))}</td>' for cell in row)}</tr>"
-                for row in self._rows
-            )
-            table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        table = html_table(HEADS, self._rows) if self._rows else ""
         self._output.show(table + self._bar + notes, now=now)

@@ -13,22 +13,22 @@ from PIL import Image, ImageDraw
 if TYPE_CHECKING:
     from torch import Tensor
 
-CELL = 96
-"""Pixels of a sample's larger side, at least."""
-_LARGEST = 192
-_COLUMNS = 8
-_TEXT = 14
-_GAP = 6
-_FRAMES = 6
-"""Frames of a recording that are shown."""
-_CHARACTERS = 16
-"""Of a label below a sample."""
+CELL, LARGEST = 96, 192
+"""Smallest and largest number of pixels of a sample's longer side."""
+COLUMNS, FRAMES = 8, 6
+"""Images in a row, and frames of a recording."""
+CHARACTERS, TEXT, GAP = 16, 14, 6
+"""Length of a label below a sample, the height of its line, and the gap between cells."""
+COLOURS = np.array(
+    [(40, 40, 40), (230, 97, 1), (94, 60, 153), (27, 158, 119), (231, 41, 138), (102, 166, 30),
+     (230, 171, 2), (31, 120, 180), (178, 223, 138), (166, 118, 29)], np.uint8,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class ShownSample:
-    """A sample as a network sees it: an image [C, H, W] or frames [T, C, H, W], what it is called,
-    and the classes of its pixels, where it has them.
+    """A sample as a network sees it: an image [C, H, W] or frames [T, C, H, W], its label, and the
+    classes of its pixels if it has them.
     """
 
     image: Tensor
@@ -37,119 +37,97 @@ class ShownSample:
 
 
 def picture(samples: Sequence[ShownSample]) -> Image.Image:
-    """All samples, those of one class side by side; frames of events from left to right.
+    """Return all samples, those of one class side by side; frames of events from left to right.
 
-    Values from 0 to 1 are shown as they are; others from the smallest (black) to the largest (white).
-    Of events, red counts those of polarity 1, blue those of 0.
+    Values from 0 to 1 are shown as they are, others from the smallest (black) to the largest (white).
+    Red counts events of polarity 1, blue those of 0.
     """
-    low, high = _range(samples)
-    cells = [[(_cell(each, low, high), each.label) for each in row] for row in _rows(samples)]
+    low = min(float(each.image.min()) for each in samples)
+    high = max(float(each.image.max()) for each in samples)
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    cells = [
+        [(_cell(each, low, high if high > low else low + 1), each.label) for each in row]
+        for row in _rows(samples)
+    ]
     width = max(cell.width for row in cells for cell, _ in row)
     height = max(cell.height for row in cells for cell, _ in row)
-    columns = max(map(len, cells))
-    whole = Image.new(
-        "RGB",
-        (columns * (width + _GAP) + _GAP, len(cells) * (height + _TEXT + _GAP) + _GAP),
-        "white",
-    )
+    across, down = width + GAP, height + TEXT + GAP
+    size = (max(map(len, cells)) * across + GAP, len(cells) * down + GAP)
+    whole = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(whole)
-    for down, row in enumerate(cells):
-        for across, (cell, label) in enumerate(row):
-            x, y = _GAP + across * (width + _GAP), _GAP + down * (height + _TEXT + _GAP)
-            whole.paste(cell, (x, y))
-            fits = max(4, min(_CHARACTERS, width // 6))
+    fits = max(4, min(CHARACTERS, width // 6))
+    for y, row in enumerate(cells):
+        for x, (cell, label) in enumerate(row):
+            place = GAP + x * across, GAP + y * down
+            whole.paste(cell, place)
             text = label if len(label) <= fits else f"{label[: fits - 3]}..."
-            draw.text((x, y + height + 1), text.encode("ascii", "replace").decode(), fill="black")
+            below = place[0], place[1] + height + 1
+            draw.text(below, text.encode("ascii", "replace").decode(), fill="black")
     return whole
 
 
 def _rows(samples: Sequence[ShownSample]) -> Iterator[list[ShownSample]]:
-    """At most so many in a row, and of one class each where each class has some."""
+    """Yield the rows of the picture, each of a single class if most classes have several samples."""
     groups = [list(group) for _, group in groupby(samples, key=lambda each: each.label)]
     if len(groups) > len(samples) // 2 and len(groups) > 1:  # numbers, mixed classes
         groups = [list(samples)]
-    columns = _COLUMNS if samples[0].image.dim() == 3 else 2
+    recordings = samples[0].image.dim() == 4
+    columns = 2 if recordings else COLUMNS
     for group in groups:
-        for start in range(0, len(group), columns):
+        for start in range(0, columns if recordings else len(group), columns):
             yield group[start : start + columns]
-            if samples[0].image.dim() == 4:
-                break  # one row of recordings for each class
-
-
-def _range(samples: Sequence[ShownSample]) -> tuple[float, float]:
-    low = min(float(each.image.min()) for each in samples)
-    high = max(float(each.image.max()) for each in samples)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, high if high > low else low + 1
 
 
 def _cell(sample: ShownSample, low: float, high: float) -> Image.Image:
-    image = sample.image
-    parts = list(image[:_FRAMES]) if image.dim() == 4 else [image]
-    pictures = [_pixels(each, low, high, events=image.dim() == 4) for each in parts]
+    """Return the frames of a sample side by side, and the classes of its pixels."""
+    events = sample.image.dim() == 4
+    parts = list(sample.image[:FRAMES]) if events else [sample.image]
+    pixels = [_pixels(each, low, high, events=events) for each in parts]
     if sample.mask is not None:
-        pictures.append(_classes(sample.mask))
-    side = max(pictures[0].shape[:2])
-    scale = max(1, -(-CELL // side))
-    found = [_scaled(each, scale) for each in pictures]
+        classes = sample.mask.numpy()
+        pixels.append(np.where(classes[..., None] < 0, 255, COLOURS[classes % len(COLOURS)]))
+    scale = max(1, -(-CELL // max(pixels[0].shape[:2])))
+    found = []
+    for each in pixels:
+        image = Image.fromarray(np.ascontiguousarray(each, np.uint8))
+        size = image.width * scale, image.height * scale
+        if max(size) > LARGEST:
+            share = LARGEST / max(size)
+            found.append(image.resize((max(1, int(size[0] * share)), max(1, int(size[1] * share)))))
+        else:
+            found.append(image.resize(size, Image.Resampling.NEAREST))
     whole = Image.new("RGB", (sum(each.width + 2 for each in found) - 2, found[0].height), "white")
     x = 0
-    for each in found:
-        whole.paste(each, (x, 0))
-        x += each.width + 2
+    for image in found:
+        whole.paste(image, (x, 0))
+        x += image.width + 2
     return whole
 
 
-def _scaled(pixels: np.ndarray, scale: int) -> Image.Image:
-    image = Image.fromarray(pixels)
-    size = (image.width * scale, image.height * scale)
-    if max(size) > _LARGEST:
-        share = _LARGEST / max(size)
-        return image.resize((max(1, int(size[0] * share)), max(1, int(size[1] * share))))
-    return image.resize(size, Image.Resampling.NEAREST)
-
-
 def _pixels(image: Tensor, low: float, high: float, *, events: bool) -> np.ndarray:
-    """[C, H, W] as bytes [H, W, 3]."""
-    values = ((image.double() - low) / (high - low)).clamp(0, 1)
+    """Return [C, H, W] as bytes [H, W, 3]."""
+    values = ((image.double() - low) / (high - low)).clamp(0, 1).numpy()
     if values.shape[1:] == (1, 1):  # features, as a square
-        count = len(values)
-        side = int(np.ceil(count**0.5))
-        flat = np.zeros(side * side)
-        flat[:count] = values.flatten().numpy()
-        grey = flat.reshape(side, side)
-        rows = [grey, grey, grey]
-    elif len(values) == 1:
-        rows = [values[0].numpy()] * 3
+        side = int(np.ceil(len(values) ** 0.5))
+        values = np.pad(values.ravel(), (0, side * side - len(values))).reshape(1, side, side)
+    if len(values) == 1:
+        values = values.repeat(3, 0)
     elif len(values) == 2:
-        off, on = (each.numpy() for each in values)
-        rows = [on, np.zeros_like(on), off] if events else [on, off, np.zeros_like(on)]
-    else:
-        rows = [each.numpy() for each in values[:3]]
-    return np.ascontiguousarray((np.stack(rows, -1) * 255).round().astype(np.uint8))
-
-
-_COLOURS = np.array(
-    [(40, 40, 40), (230, 97, 1), (94, 60, 153), (27, 158, 119), (231, 41, 138), (102, 166, 30),
-     (230, 171, 2), (31, 120, 180), (178, 223, 138), (166, 118, 29)], np.uint8,
-)  # fmt: skip
-
-
-def _classes(mask: Tensor) -> np.ndarray:
-    """Classes of pixels [H, W] as colours; those of no class are white."""
-    found = _COLOURS[mask.clamp(min=0).numpy() % len(_COLOURS)]
-    found[mask.numpy() < 0] = 255
-    return np.ascontiguousarray(found)
+        off, on = values
+        nothing = np.zeros_like(on)
+        values = np.stack([on, nothing, off] if events else [on, off, nothing])
+    rgb: np.ndarray = (values[:3].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    return rgb
 
 
 def in_terminal(image: Image.Image, width: int) -> Iterator[list[tuple[str, str]]]:
-    """A picture as lines of half blocks, each with its two colours as ``#RRGGBB on #RRGGBB``."""
+    """Yield a picture as lines of half blocks, each with its two colours: ``#RRGGBB on #RRGGBB``."""
     share = min(1.0, width / image.width)
     size = (max(1, int(image.width * share)), max(2, int(image.height * share) // 2 * 2))
     pixels = np.asarray(image.resize(size, Image.Resampling.BOX))
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         yield [
-            ("▀", f"#{a[0]:02x}{a[1]:02x}{a[2]:02x} on #{b[0]:02x}{b[1]:02x}{b[2]:02x}")
-            for a, b in zip(upper.tolist(), lower.tolist(), strict=True)
+            ("▀", f"#{bytes(a).hex()} on #{bytes(b).hex()}")
+            for a, b in zip(upper, lower, strict=True)
         ]
