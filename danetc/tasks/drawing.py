@@ -1,4 +1,4 @@
-"""Pictures of networks: `danetc.draw`, and the steps that commands share. Never imports torch."""
+"""Pictures of networks: `danetc.draw`. Never imports torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
 from danetc.tasks.networks import compile_spec
 
-FORMATS = ("svg", "png", "pdf", "gv")
-"""Those of ``danetc.compiler.draw``, which a wrong name does without."""
-
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme
     from danetc.compiler.ir.graph import Graph
+
+FORMATS = ("svg", "png", "pdf", "gv")
+"""Those of ``danetc.compiler.draw``, which a wrong name does without."""
 
 
 def draw(
@@ -35,31 +35,40 @@ def draw(
     Args:
         specs: a spec file or the name of a shipped spec; several are put side by side, each as the
             block level shows it (``danetc draw --compare``).
-        output: where the picture is written too; the ending says its format.
+        output: file of the picture, whose ending selects the format.
         text: the spec itself, in place of ``specs``.
-        network: which network of the file, where it has several.
+        network: name of the network if the file has several.
         set: parameters and settings to change, as in ``danetc.build``.
         level: ``network``, ``stage`` (the default), ``block``, ``op`` or ``neuron``.
-        format: ``svg`` (the default), ``png``, ``pdf`` or ``gv``, where ``output`` does not say it.
+        format: ``svg`` (the default), ``png``, ``pdf`` or ``gv``, without ``output``.
         theme: ``light``, ``dark``, or ``auto``: an SVG is then as its viewer prefers.
 
-    Returns the picture as it stands in a file. Raises SpecError for what is wrong in a spec,
-    UserError where the level shows nothing of the network, where the format, the level or the
-    theme is not one of these, where the file cannot be written to, and where Graphviz is missing or
-    fails.
+    Return the picture as bytes of a file. Raises SpecError for errors in a spec, UserError if the
+    level shows nothing of the network, for an unknown format, level or theme, if the file cannot be
+    written to, and if Graphviz is missing or fails.
     """
+    from danetc.compiler import draw as pictures
+
     if bool(specs) == (text is not None):
         raise TypeError("give either specs or text=...")
     if len(specs) > 1 and level not in (None, "block"):
         raise UserError(f"several specs are shown side by side on the level block, not {level}")
     place = None if output is None else Path(output)
     kind = format or ("svg" if place is None else place.suffix.lower().removeprefix("."))
-    if place is not None:
-        check_place(place)
-    check_picture(kind)
-    sources = specs or (None,)
+    if place is not None and place.is_dir():
+        raise UserError(f"{place} is a folder; name the picture in it")
+    if place is not None and not place.parent.is_dir():
+        raise UserError(f"{place}: there is no folder {place.parent}")
+    if kind not in FORMATS:
+        name = kind or "without a name"
+        raise UserError(f"there is no format {name}; there are {', '.join(FORMATS)}")
+    try:
+        pictures.check_engine(kind)  # before anything is built for it
+    except pictures.DrawError as error:
+        raise UserError(f"the picture could not be drawn: {error}") from error
     graphs = [
-        compile_spec(each, text=text, network=network, settings=set).graph for each in sources
+        compile_spec(each, text=text, network=network, settings=set).graph
+        for each in specs or (None,)
     ]
     data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
     if place is not None:
@@ -70,7 +79,7 @@ def draw(
 
 
 def beside_spec(spec: str) -> Path:
-    """Where a picture goes that has no name of its own: beside a file, of a shipped spec here."""
+    """Return the default place of a picture: next to a file, in this folder for a shipped spec."""
     name = spec if spec not in shipped_specs() else spec.rpartition("/")[2]
     return Path(name.removesuffix(SUFFIX) + ".svg")
 
@@ -78,10 +87,10 @@ def beside_spec(spec: str) -> Path:
 def picture(
     *graphs: Graph, level: str = "stage", kind: str = "svg", theme: Theme = "auto"
 ) -> bytes:
-    """The picture of a graph as a file. Several graphs: how each wires its blocks, side by side.
+    """Return the picture of a graph, or of how several graphs wire their blocks, side by side.
 
-    ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError where
-    the level shows nothing of the network, and where Graphviz is missing or fails.
+    ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError if the
+    level shows nothing of the network, and if Graphviz is missing or fails.
     """
     from danetc.compiler import draw as pictures
 
@@ -91,27 +100,5 @@ def picture(
         if len(graphs) > 1:
             return pictures.compare(graphs, kind, theme)
         return pictures.draw(graphs[0], level, kind, theme)
-    except pictures.DrawError as error:
-        raise UserError(f"the picture could not be drawn: {error}") from error
-
-
-def check_place(output: Path) -> None:
-    """Raise UserError where no picture can be written, before anything is made for it."""
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; name the picture in it")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}")
-
-
-def check_picture(kind: str) -> None:
-    """Raise UserError where no picture of this format can be drawn, before anything is made for it."""
-    from danetc.compiler import draw as pictures
-
-    if kind not in pictures.FORMATS:
-        raise UserError(
-            f"there is no format {kind or 'without a name'}; there are {', '.join(pictures.FORMATS)}"
-        )
-    try:
-        pictures.check_engine(kind)
     except pictures.DrawError as error:
         raise UserError(f"the picture could not be drawn: {error}") from error

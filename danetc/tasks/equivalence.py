@@ -1,4 +1,4 @@
-"""Whether two networks are one: by their graphs, and where those differ by numbers."""
+"""Equivalence of two networks: of their graphs or, if those differ, in numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danetc.compiler.analysis.equivalence import (
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
-from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
 from danetc.tasks.inputs import taken, why_apart
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
 
 SIZES = (16, 32, 64, 96, 128)
-"""Image sizes at which numbers are compared, where the networks take smaller images than theirs."""
+"""Image sizes at which numbers are compared if the networks take images smaller than their own."""
 
 SMALLEST_MAP = 9
-"""Maps must have as many places where agreement is to prove something: on a map of one place all
+"""Smallest number of pixels of a map with which agreement proves something: on a single pixel all
 kernels look alike."""
 
 IMAGES = 2
@@ -35,7 +35,7 @@ IMAGES = 2
 
 @dataclass(frozen=True)
 class Numbers:
-    """A comparison by numbers: how weights were paired, and what came out. ``at`` is T."""
+    """A numerical comparison, with weights paired by name or by order."""
 
     by: Literal["name", "order"]
     agreement: Agreement
@@ -43,9 +43,9 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of two networks. ``difference`` is None where the graphs are equal.
+    """Result of a comparison. ``difference`` is None if the graphs are equal.
 
-    ``skipped`` says why no numbers were compared, where that could have said more.
+    ``skipped`` says why no numbers were compared although they could decide.
     """
 
     left: Graph = field(repr=False)
@@ -63,11 +63,11 @@ class Verdict:
         return "equal in numbers" if proved else "different"
 
     def pairs(self) -> list[tuple[Node, Node]]:
-        """The layers that correspond in equal graphs: those with weights, or random draws."""
+        """Return the corresponding layers of equal graphs: those with weights or random draws."""
         return [(self.left[a], self.right[b]) for a, b in self.same.weights] if self.same else []
 
     def as_dict(self) -> dict[str, object]:
-        """The record that ``--json`` prints."""
+        """Return the record that ``--json`` prints."""
         record: dict[str, object] = {
             "verdict": self.word,
             "left": self.left.name,
@@ -118,10 +118,10 @@ def equivalence(
     seed: int = 0,
     on_progress: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
-    """Compare two graphs as written (``graph_of(..., passes=())``). ``on_progress`` gets what comes next.
+    """Compare two graphs as written (``graph_of(..., passes=())``).
 
-    Imports torch only where the graphs differ, the weights of one fit the other, and ``numbers``
-    are wanted. Raises UserError where it is not installed then.
+    ``on_progress`` gets the next step. Imports torch only if the graphs differ, the weights of one fit
+    the other, and ``numbers`` is True; raises UserError if it is not installed then.
     """
     result = compare_graphs(left, right)
     if isinstance(result, Same):
@@ -143,7 +143,7 @@ def equivalence(
 
 
 def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
-    """Why a comparison by numbers would say nothing, or None where it says something."""
+    """Return why a numerical comparison would prove nothing, or None."""
     if difference.only_starts:
         return "with the same weights they are equal; they start from others"
     for graph in (left, right):
@@ -160,7 +160,7 @@ def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
 def _in_numbers(
     left: Graph, right: Graph, seed: int, on_progress: Callable[[str], object]
 ) -> Numbers:
-    """One training step of both with the same weights: on small images first, which shows most
+    """Compare a training step of both with the same weights, first on small images, which show most
     differences, then on larger ones."""
     from torch import nn
 
@@ -190,7 +190,8 @@ def _in_numbers(
         value = taken(small)
         size = (*((small.steps,) if value.varies else ()), IMAGES, *value.shape)
         kinds = [taken(graph).kind for graph in (small, other)]
-        narrow = min((kind for kind in kinds if kind.is_integer), key=_most, default=ANALOG)
+        integers = [kind for kind in kinds if kind.is_integer]
+        narrow = min(integers, key=lambda kind: kind.most, default=ANALOG)
         numbers = Numbers(by, agreement(mine, twin, pairs, size, seed, narrow))
         if not numbers.agreement.same:
             break
@@ -198,12 +199,8 @@ def _in_numbers(
     return numbers
 
 
-def _most(kind: Kind) -> int:
-    return kind.most
-
-
 def _sizes(left: Graph, right: Graph) -> Iterator[tuple[Graph, Graph]]:
-    """The networks at the smallest size they take, and at one at which agreement means something."""
+    """Yield the networks at the smallest size they take, and at one at which agreement proves something."""
     shape = taken(left).shape
     first = True
     for size in (size for size in SIZES if len(shape) == 3 and size < min(shape[1:])):

@@ -13,12 +13,11 @@ from torch import Tensor
 from danetc.arguments import Setting, check_choice
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.errors import UserError
+from danetc.errors import UserError, check_installed
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.comparing import FileComparison, compare_file
-from danetc.tasks.extras import check_installed
 from danetc.tasks.formats import FORMATS, Content, ExportOptions
 from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise

@@ -1,4 +1,4 @@
-"""What a network takes, where it is to be given images of a data set, or random ones."""
+"""The input of a network that is given images of a data set, or random ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
 
 def taken(graph: Graph) -> Value:
-    """The value that all inputs are, side by side along their channels. Raises UserError."""
-    value = graph.packed
-    if value is None:
+    """Return the value that holds all inputs, side by side along their channels. Raises UserError."""
+    if graph.packed is None:
         raise UserError(f"{graph.name} {why_apart(graph)}")
-    return value
+    return graph.packed
 
 
 def why_apart(graph: Graph) -> str:
-    """Why the inputs of a network are no single value."""
+    """Return why the inputs of a network are no single value."""
     sizes = ", ".join(
         f"{node.name} {' x '.join(map(str, node.value.shape))}"
         f"{' at each step' if node.value.varies else ''}"

@@ -1,5 +1,4 @@
-"""A spec on its way to a graph, a picture and a model: `danetc.check`, `danetc.build`, and the steps
-that the commands share."""
+"""Networks of specs: `danetc.check`, `danetc.build`, and the steps that commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc import compiler
-from danetc.arguments import Setting
+from danetc.arguments import BackendName, Count, Seed, Setting, parse_memory
 from danetc.compiler.passes import run, steps
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
     """Check the spec at ``path``: a file, or the name of a shipped spec. Never imports torch.
 
-    Returns its warnings: what builds and is suspicious. Raises SpecError with every error of the
-    file in ``diagnostics``.
+    Return its warnings, for code that builds but is suspicious. Raises SpecError with every error of
+    the file in ``diagnostics``.
     """
     return warnings_of(compiler.check_file(os.fspath(path)))
 
@@ -40,48 +39,47 @@ def build(
     set: Mapping[str, Setting] | None = None,
     *,
     text: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     init: str | os.PathLike[str] | None = None,
-    backend: str = "fused",
+    backend: BackendName = "fused",
     memory: str = "none",
-    batch: int | None = None,
+    batch: Count | None = None,
 ) -> Model:
     """Build a network as a trainable torch.fx model.
 
     Args:
         path: a spec file or the name of a shipped spec.
-        network: which network of the file, where it has several.
+        network: name of the network if the file has several.
         set: parameters and settings to change, as ``{"steps": 2, "neuron": "LIF(tau = 4.0)"}``;
             a string is the text of an expression.
         text: the spec itself, in place of ``path``.
-        seed: of the initial weights.
-        init: a file of weights to start from (safetensors, or a state dict of tensors alone), or
+        seed: seed of the initial weights.
+        init: file of weights to start from (safetensors, or a state dict of tensors alone), or
             ``pretrained:NAME``.
-        backend: what runs it. ``fused`` compiles what stands around each neuron and keeps far less
-            for the backward pass; where nothing can be compiled it says so and runs uncompiled.
-            ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's neurons. Names
-            and weights are the same.
-        memory: what is saved for the backward pass. ``none`` saves all that it needs;
+        backend: backend that runs the network. ``fused`` compiles the operations around each neuron
+            and saves far less for the backward pass; if nothing can be compiled, it says so and runs
+            uncompiled. ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's
+            neurons. Names and weights are the same.
+        memory: what is saved for the backward pass. ``none`` saves everything that it needs;
             ``recompute`` saves the input of each block and runs the block again, with the same
-            results bit for bit; a size, as in ``"8GB"``, takes the cheaper one with which a training
-            step fits, by its peak as computed without running it.
-        batch: how many samples that step has (float32, SGD with momentum).
+            results bit for bit; a size, as in ``"8GB"``, selects the faster policy with which a
+            training step fits, by its peak as computed without running it.
+        batch: number of samples of that step (float32, SGD with momentum).
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
-    gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
+    returns ``[N, classes]``, or ``[T, N, classes]`` if the head does not average over time.
 
-    What is suspicious in the spec is a Python warning, ``danetc.SpecWarning``. Raises SpecError for
-    what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there,
-    for what is no policy or size, and where nothing fits into a size.
+    Suspicious code in the spec is a Python warning, ``danetc.SpecWarning``. Raises SpecError for
+    errors in the spec or in ``set``, UserError for ``init``, for a backend that is missing, for an
+    unknown policy or size, and if nothing fits into a size.
     """
-    from danetc.arguments import parse_memory
     from danetc.tasks.memory import choose
 
     try:
         wanted = parse_memory(memory)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if isinstance(wanted, int) and (batch is None or batch < 1):
+    if isinstance(wanted, int) and batch is None:
         raise TypeError("memory is a size: say how many samples a training step has, batch=...")
     compiled = compile_spec(path, text=text, network=network, settings=set)
     chosen = choose(compiled.graph, wanted, batch=batch or 1, backend=backend)
@@ -91,7 +89,7 @@ def build(
 
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """A network of a checked spec, as it is written and as a graph after the passes."""
+    """A network of a checked spec, as written and as a graph after the passes."""
 
     checked: Checked
     network: str | None
@@ -103,7 +101,7 @@ class CompiledNetwork:
         return run(self.lowered.graph)
 
     def texts(self, wanted: Collection[str]) -> Iterator[tuple[str, str]]:
-        """The graph as text after the steps of these names, without the places in the spec."""
+        """Yield the graph as text after the passes of these names, or ``all``, without places."""
         if not wanted:
             return
         from danetc.compiler.ir.text import write  # late: seldom asked for
@@ -113,7 +111,7 @@ class CompiledNetwork:
                 yield name, write(graph, origins=False)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:
-        """The same network with other settings. Raises SpecError."""
+        """Return the network with other settings. Raises SpecError."""
         lowered = compiler.lowered_network(self.checked, self.network, dict(settings))
         return CompiledNetwork(self.checked, self.network, settings, lowered)
 
@@ -125,10 +123,8 @@ class CompiledNetwork:
 
     @cached_property
     def resolved(self) -> str:
-        """One spec with everything the network is made of."""
-        from danetc.compiler.frontend.resolved import (
-            resolved_spec,  # late: checking needs no printer
-        )
+        """One spec with everything that the network is made of."""
+        from danetc.compiler.frontend.resolved import resolved_spec  # late: only printing needs it
 
         return resolved_spec(self.checked, self.network, dict(self.settings))
 
@@ -140,7 +136,7 @@ def compile_spec(
     network: str | None = None,
     settings: Mapping[str, Setting] | None = None,
 ) -> CompiledNetwork:
-    """Check a spec and lower one of its networks, and warn of what is suspicious in them.
+    """Check a spec, lower one of its networks, and warn of suspicious code.
 
     Raises SpecError; never imports torch.
     """
@@ -159,8 +155,9 @@ def compile_spec(
 def network_of(
     checked: Checked, network: str | None = None, settings: Mapping[str, Setting] | None = None
 ) -> CompiledNetwork:
-    """Lower one of the networks of a checked spec, and warn of nothing: of a spec that danetc has
-    written, its author was warned. Raises SpecError; never imports torch.
+    """Lower one of the networks of a checked spec without warnings, as for a spec that danetc wrote.
+
+    Raises SpecError; never imports torch.
     """
     chosen = dict(settings or {})
     lowered = compiler.lowered_network(checked, network, chosen)
@@ -168,7 +165,7 @@ def network_of(
 
 
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
-    """The model of a graph. Raises UserError for a backend or a memory policy that is not there."""
+    """Return the model of a graph. Raises UserError for an unknown backend or memory policy."""
     from danetc.compiler.emit.fx import BACKENDS, emit
     from danetc.compiler.passes.recompute import POLICIES
 
@@ -189,10 +186,9 @@ def initialise(
     backend: str = "eager",
     memory: str = "none",
 ) -> tuple[Model, str | None]:
-    """A model with seeded weights, or those of ``init`` and what was matched.
+    """Return a model with seeded weights, or with those of ``init`` and a text of what was matched.
 
-    Raises UserError where ``init`` cannot be read or does not fit, and for a backend that is not
-    there.
+    Raises UserError if ``init`` cannot be read or does not fit, and for a missing backend.
     """
     model = emit_model(graph, seed, backend, memory)
     if init is None:

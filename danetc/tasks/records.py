@@ -1,4 +1,4 @@
-"""The JSON files that commands leave for each other, checked as they are read."""
+"""JSON files that commands leave for each other, checked when they are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from danetc.runtime.system.files import DamagedError, OutsideError, read_record,
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """Return the path of what belongs to a directory. Raises UserError where it leads out of it."""
+    """Return the path of a file of a directory. Raises UserError if it leads out of the directory."""
     try:
         return within(folder, *names)
     except DamagedError as error:
@@ -20,8 +20,9 @@ def inside(folder: Path, *names: str) -> Path:
 
 
 def record_in(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any]:
-    """What stands in a file of JSON. Raises UserError where it is not as it was written, unless its
-    name is among those that ``allow_changed`` admits.
+    """Return the content of a JSON file.
+
+    Raises UserError if it was changed after danetc wrote it, unless ``allow_changed`` has its name.
     """
     try:
         return read_record(within(path.parent, path.name), changed=path.name in allow_changed)
@@ -30,33 +31,30 @@ def record_in(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any]
 
 
 def record_if_any(path: Path, allow_changed: Collection[str] = ()) -> dict[str, Any] | None:
-    """What stands in a file of JSON; None where there is none. Raises as ``record_in`` does."""
+    """Return the content of a JSON file, None if it does not exist. Raises as ``record_in`` does."""
     return record_in(path, allow_changed) if os.path.lexists(path) else None
 
 
 def epochs_in(path: Path, allow_changed: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The figures of a run's epochs so far, from its training.json; none where there is no file.
+    """Return the figures of a run's epochs so far, from its training.json if there is one.
 
     Raises UserError.
     """
-    record = record_if_any(path, allow_changed) or {"epochs": []}
-    epochs = record.get("epochs")
+    epochs = (record_if_any(path, allow_changed) or {"epochs": []}).get("epochs")
     if not isinstance(epochs, list) or not all(isinstance(each, dict) for each in epochs):
         raise UserError(f"{path} is damaged: it has no list of epochs")
     return epochs
 
 
 def damaged(error: DamagedError, *, needed: bool = True) -> UserError:
-    """A damaged file as an error that says how a changed one is admitted; and a missing one, unless
-    it is ``needed``.
+    """Return the error for a damaged file, or a missing one that is not ``needed``.
+
+    It says how a file that was changed on purpose is accepted.
     """
-    if isinstance(error, OutsideError):
-        return UserError(str(error))
-    name = error.path.name
     there = error.path.is_file()
-    if needed and not there:
+    if isinstance(error, OutsideError) or (needed and not there):
         return UserError(str(error))
-    done = "changed" if there else "removed"
+    name, done = error.path.name, "changed" if there else "removed"
     return UserError(
         f"{error}; if somebody has {done} it on purpose, say so with --allow-changed {name} "
         f"(in Python allow_changed=[{name!r}])"

@@ -281,7 +281,7 @@ def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path)
 def test_a_package_that_is_missing_is_named(
     danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.tasks.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for ending, extra in ((".onnx", "onnx"), (".nir", "nir")):
         result = danetc("export", small, "-o", f"net{ending}")
         assert result.status == 1

@@ -208,7 +208,7 @@ def test_nothing_is_printed_unless_asked_for(
         ("evaluate", "steps", "Numbers of time steps T"),
         ("export", "source", "a directory of `danetc.train` or `danetc build`"),
         ("export", "output", "the file, whose ending selects the format"),
-        ("draw", "output", "where the picture is written too"),
+        ("draw", "output", "file of the picture"),
         ("draw", "set", "parameters and settings to change"),
         ("build", "path", "a spec file or the name of a shipped spec"),
         ("check", "path", "str | os.PathLike[str]"),

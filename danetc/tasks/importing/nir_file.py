@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.errors import UserError
-from danetc.tasks.extras import check_installed
+from danetc.errors import UserError, check_installed
 from danetc.tasks.importing.acceptance import Runner, Weights
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
