@@ -1,8 +1,8 @@
-"""Passes: each takes a graph and gives a graph that computes the same.
+"""Passes: each returns a graph that computes the same as the one it takes.
 
-One pass a file, one contract: ``name``, ``order_kept`` (whether the arithmetic keeps its order, so
-that results stay the same bit for bit) and ``apply``. ``PIPELINE`` is what a build runs, in order;
-``verify`` runs after each that has changed anything.
+A pass is a file with ``name``, ``order_kept`` (True if the order of the arithmetic, and so every bit
+of the results, stays the same) and ``apply``. A build runs those of ``PIPELINE`` in order; ``verify``
+runs after each pass that changed anything.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from danetc.compiler.passes.static import HoistStatic
 
 
 class Pass(Protocol):
-    """A rewriting of a graph. Frozen; its fields are its options."""
+    """A rewriting of a graph."""
 
     @property
     def name(self) -> str: ...
     @property
     def order_kept(self) -> bool:
-        """Whether forward results stay the same bit for bit."""
+        """True if forward results are bit-identical."""
         ...
 
     def apply(self, graph: Graph) -> Graph: ...
@@ -43,11 +43,11 @@ PIPELINE: tuple[Pass, ...] = (
 
 
 LOWERING = "lowering"
-"""What comes before the first pass, where the steps of a compilation are named."""
+"""Name of the step before the first pass."""
 
 
 def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str, Graph]]:
-    """The graph as it was lowered and after each pass, with the name of what was done last.
+    """Yield the graph after lowering and after each pass, with the name of the step.
 
     Raises ``SpecError`` and ``InvariantError``, as ``verify`` does.
     """
@@ -61,6 +61,6 @@ def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str
 
 
 def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
-    """The graph after these passes. Raises ``SpecError`` and ``InvariantError``."""
+    """Return the graph after these passes. Raises ``SpecError`` and ``InvariantError``."""
     ((_, last),) = deque(steps(graph, passes), maxlen=1)
     return last

@@ -1,4 +1,4 @@
-"""Removal of what no output depends on."""
+"""Removal of nodes that no output depends on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from danetc.dsl.record import record
 
 @record(slots=False)
 class RemoveDead:
-    """Keeps the inputs and what the outputs depend on, in its order.
+    """Keeps the inputs and all nodes that outputs depend on.
 
-    A stage whose result or inputs are gone is gone with them: nothing is left to check.
+    A stage whose result or inputs are gone is dropped.
     """
 
     name = "remove-dead"

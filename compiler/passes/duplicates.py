@@ -1,4 +1,4 @@
-"""Merging of nodes that compute the same from the same."""
+"""Merging of equal nodes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from danetc.dsl.record import record
 
 @record(slots=False)
 class MergeDuplicates:
-    """Two nodes are one if op, attributes and operands are the same.
+    """Merges nodes with equal operations, attributes and operands.
 
-    What has weights of its own or draws random numbers is never merged.
+    Nodes with weights or random numbers are never merged.
     """
 
     name = "merge-duplicates"

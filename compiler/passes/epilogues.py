@@ -1,8 +1,8 @@
-"""Additions behind neurons as part of their fusion groups, for inference.
+"""Additions after neurons as parts of their fusion groups, for inference.
 
-Where a sum is all that reads a neuron (SEW's addition, a rule's running sum), the kernel that makes
-the spikes adds the other addend: the spikes themselves are never written to memory. Like a fusion group
-this is a plan, not a rewriting of the network.
+If a sum is the only reader of a neuron (SEW's addition, a rule's running sum), the neuron's kernel adds
+the other addend, and spikes are never written to memory. Like a fusion group this is a plan and does
+not rewrite the network.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from danetc.dsl.record import record
 
 @record
 class Summed:
-    """A plan, and the neurons in it that give a sum: their first input is the other addend."""
+    """A plan, and its neurons that return a sum: their first input is the other addend."""
 
     plan: FusionPlan
     sums: frozenset[int]
 
 
 def add_epilogues(plan: FusionPlan) -> Summed:
-    """Let each neuron that only an addition reads give that addition's value."""
+    """Return the plan in which neurons with an addition as their only reader return its value."""
     graph = plan.graph
     readers = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
@@ -40,7 +40,7 @@ def add_epilogues(plan: FusionPlan) -> Summed:
             to[node.id] = node.id
             continue
         (other,) = (i for i in inputs if i != neuron)
-        old = nodes.pop(neuron)  # it moves to where all that it reads has been made
+        old = nodes.pop(neuron)  # moved behind its new input
         nodes[neuron] = replace(old, inputs=(other, *old.inputs), value=node.value)
         to[node.id] = neuron
         readers[neuron] = readers[node.id]
@@ -63,7 +63,7 @@ def _absorbing(
     plan: FusionPlan,
     sums: set[int],
 ) -> int | None:
-    """The neuron that gives a node's value with its own: the last of those that can."""
+    """Return the last neuron that can return an addition's value, or None."""
     if node.op != "add" or len(set(inputs)) != 2 or len(inputs) != 2:
         return None
     for id in reversed(inputs):

@@ -1,8 +1,8 @@
-"""Learnt factors of channels that may go into the weights of the layers behind them, for inference.
+"""Folding of learnt factors of channels into the weights of the layers after them, for inference.
 
-``conv(f * x)`` with a number f for each channel of x is a convolution of x whose weights are multiplied
-by f (Real Spike: Guo et al., ECCV 2022). It holds where every reader of ``f * x`` is a layer of weights
-of its own; a flattened map may lie between.
+``conv(f * x)`` with a number f for each channel of x is a convolution of x with weights multiplied by
+f (Real Spike: Guo et al., ECCV 2022). All readers of ``f * x`` must be layers with their own weights;
+``flatten`` may lie between.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from danetc.dsl.record import record
 
 @record
 class LearntFactors:
-    """``into`` has for each layer the numbers that its weights are multiplied by, by the nodes that
-    give them. ``products`` are gone, each with the value that stands in its place, and ``gone`` with
-    them what gave their factors. ``kept`` says of the others why they stay.
+    """Where learnt factors go, all by ids of nodes.
+
+    Args:
+        into: for each layer, the factors that its weights are multiplied by.
+        products: removed products, with the values that replace them.
+        gone: removed nodes of factors.
+        kept: reasons why other factors stay.
     """
 
     into: Mapping[int, tuple[int, ...]]
@@ -29,7 +33,7 @@ class LearntFactors:
 
 
 def plan_factors(graph: Graph) -> LearntFactors:
-    """Where each learnt factor of a graph goes."""
+    """Return where each learnt factor of a graph goes."""
     learnt, users = same_for_all(graph), graph.users()
     into: dict[int, tuple[int, ...]] = {}
     products: dict[int, int] = {}
@@ -58,7 +62,7 @@ def plan_factors(graph: Graph) -> LearntFactors:
 def _why_not(
     graph: Graph, product: Node, factor: Node, users: Mapping[int, list[int]], layers: list[int]
 ) -> str:
-    """Why a factor stays, or nothing; ``layers`` gets those whose weights take it."""
+    """Return why a factor stays, or an empty text; ``layers`` gets the layers that take it."""
     if factor.value.varies:
         return "each time step has numbers of its own, and weights are the same at all"
     if any(size != 1 for size in factor.value.shape[1:]):
@@ -85,7 +89,7 @@ def _why_not(
 
 
 def source_of(graph: Graph, factor: Node) -> Node:
-    """What a factor is made of by constants alone: the learnt number of ``2 * learn(1.0) - 1``."""
+    """Return the learnt number of a factor like ``2 * learn(1.0) - 1``."""
     while factor.op == "affine":
         factor = graph[factor.inputs[0]]
     return factor

@@ -1,13 +1,13 @@
 """Folding of norms into the layers before them, for inference.
 
-In inference a batch norm is ``a * x + b`` for each channel, with constants a and b. Behind a
-convolution it goes into its weights and bias; behind a sum of convolutions, BAA's addition, a goes
-into every addend and b into one. Where one addend is no convolution (BAA's identity shortcut), the
-norm moves onto it and the other addends take a: ``norm(conv + x) = a * conv + norm(x)``, so that a
-neuron behind it reads the sum directly.
+In inference a batch norm is ``a * x + b`` for each channel, with constants a and b. After a
+convolution it is folded into weights and bias; after a sum of convolutions, BAA's addition, a is
+folded into every addend and b into one. If one addend is no convolution (BAA's identity shortcut), the
+norm moves to it and a is folded into the others: ``norm(conv + x) = a * conv + norm(x)``, so that the
+next neuron reads the sum directly.
 
-A learnt factor of channels goes into the weights of the layers that read it (``factors``). The graph
-says where norms and factors go; ``danetc.compiler.emit.inference`` changes the weights with it.
+A learnt factor of channels is folded into the weights of the layers that read it (``factors``). The
+plan says where norms and factors go; ``danetc.compiler.emit.inference`` changes the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from danetc.dsl.record import record
 
 @record
 class Scaling:
-    """A layer takes the factor of a norm, and its offset too if it ``shifts``."""
+    """A norm whose factor a layer takes, and whose offset too if it ``shifts``."""
 
     norm: int
     shifts: bool
@@ -32,13 +32,16 @@ class Scaling:
 
 @record
 class Folding:
-    """A graph for inference, and how the weights of its layers follow from those of the old one.
+    """A graph for inference, and the changes of its weights. All ids are those of the old graph.
 
-    ``scalings`` has for each layer the norms that it takes, the innermost first, ``factors`` what its
-    weights are multiplied by for each channel of its input. ``folded`` norms
-    are gone, ``moved`` ones stand before an addition in place of behind it, ``kept`` ones stand
-    where they stood. All are ids of the old graph. The graph has no stages: what their rules and
-    connections say holds of the network that was trained.
+    The graph has no stages, whose rules and connections hold for the trained network.
+
+    Args:
+        scalings: for each layer, the norms that it takes, the innermost first.
+        factors: learnt factors that weights are multiplied by.
+        folded: removed norms.
+        moved: norms that stand before an addition instead of after it.
+        kept: other norms.
     """
 
     graph: Graph
@@ -50,15 +53,15 @@ class Folding:
 
 
 def plan_folding(graph: Graph) -> Folding:
-    """Where each norm and each learnt factor of a graph goes."""
+    """Return where each norm and each learnt factor of a graph goes."""
     return _Folder(graph).run()
 
 
 @record
 class _Terms:
-    """A sum's layers, and the place of its one term that is none: operand ``other`` of ``way[0]``.
+    """Layers of a sum, and the place of its only other term: operand ``other`` of ``way[0]``.
 
-    ``way`` are the additions from that one to the whole sum.
+    ``way`` are the additions from there to the whole sum.
     """
 
     layers: tuple[int, ...]
@@ -70,13 +73,13 @@ class _Terms:
 class _Folder:
     graph: Graph
     nodes: dict[int, Node] = field(default_factory=dict)
-    to: dict[int, int] = field(default_factory=dict)  # from old nodes to what has their value
+    to: dict[int, int] = field(default_factory=dict)  # from old nodes to nodes with their values
     readers: dict[int, int] = field(default_factory=dict)  # of nodes of the new graph
     scalings: dict[int, list[Scaling]] = field(default_factory=dict)
     folded: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
-    apart: set[int] = field(default_factory=set)  # layers at several places: a norm is of one alone
+    apart: set[int] = field(default_factory=set)  # layers at several places
 
     def run(self) -> Folding:
         graph = self.graph
@@ -120,19 +123,19 @@ class _Folder:
         return Folding(new, scalings, factors, *norms)
 
     def _pass_on(self, node: Node, source: int) -> None:
-        """Readers of a node that is gone read its input."""
+        """Replace a node by its input."""
         self.to[node.id] = source
         self.readers[source] += self.readers[node.id] - 1
 
     def _with(self, node: Node, inputs: tuple[int, ...], inference: Inference) -> Node:
-        """A node with new inputs, and what is known of its value now."""
+        """Return a node with new inputs and its value inferred again."""
         if not node.inputs:
             return node
         value = inference.value(node.op, node.attrs, inputs)
         return replace(node, inputs=inputs, value=value)
 
     def _fold(self, norm: Node, source: int, inference: Inference) -> bool:
-        """Take a norm into the layers before it, if there are any; whether that was done."""
+        """Fold a norm into the layers before it. Returns False if there are none."""
         terms = self._terms(source, norm.value.shape[0])
         if terms is None or not terms.layers or not self.apart.isdisjoint(terms.layers):
             return False
@@ -151,7 +154,7 @@ class _Folder:
         return True
 
     def _terms(self, id: int, channels: int) -> _Terms | None:
-        """The terms of a sum that nothing else reads: layers, and one other value at most."""
+        """Return the terms of a sum without other readers: layers, and at most one other value."""
         node = self.nodes[id]
         if self.readers[id] != 1 or node.value.shape[0] != channels:
             return None
@@ -174,7 +177,7 @@ class _Folder:
         return result
 
     def _move(self, norm: Node, terms: _Terms, inference: Inference) -> None:
-        """Put a norm onto an operand of the sum that it stood behind."""
+        """Move a norm from after a sum to one of its operands."""
         assert terms.other is not None
         inner = self.nodes[terms.way[0]]
         inputs = list(inner.inputs)
@@ -182,5 +185,5 @@ class _Folder:
         self.readers[norm.id] = 1
         inputs[terms.other] = norm.id
         self.nodes[inner.id] = replace(inner, inputs=tuple(inputs))
-        for id in terms.way:  # they come behind the norm now
+        for id in terms.way:  # now after the norm
             self.nodes[id] = self.nodes.pop(id)

@@ -1,8 +1,8 @@
-"""Fusion groups: what stands around a neuron and runs as one kernel with it.
+"""Fusion groups: operations before a neuron that run as one kernel with it.
 
-This is the plan of the fused backend, not a rewriting of the network: names, modules and weights
-stay where the spec has them. In the planned graph a neuron reads the terms of the sum before it
-directly, and the norms and additions in between are gone.
+This is the plan of the fused backend and does not rewrite the network: names, modules and weights
+stay. In the planned graph a neuron reads the terms of the sum before it directly, without the norms
+and additions in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danetc.dsl.record import record
 
 @record
 class FusionGroup:
-    """A neuron, the terms of the sum it reads, and for each term the norm it goes through."""
+    """A neuron, the terms of the sum that it reads, and the norm of each term."""
 
     neuron: int
     inputs: tuple[int, ...]
@@ -28,29 +28,29 @@ class FusionGroup:
 
     @property
     def form(self) -> str:
-        """What the fusion group computes: ``norm + value -> spike``."""
+        """Text of the computation: ``norm + value -> spike``."""
         terms = " + ".join("value" if norm is None else "norm" for norm in self.norms)
         return f"{terms} -> spike"
 
 
 @record
 class FusionPlan:
-    """The graph that runs, and the fusion groups in it by the id of their neuron."""
+    """The graph that runs, and its fusion groups by the ids of their neurons."""
 
     graph: Graph
     groups: Mapping[int, FusionGroup]
 
 
 def plan_fusion(graph: Graph) -> FusionPlan:
-    """Group every neuron with the norms and additions that only it reads, those in loops apart.
+    """Group every neuron with the norms and additions that only it reads.
 
-    One of several inputs runs by itself.
+    Neurons in loops and those of several inputs run alone.
     """
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
         readers[id] += 1
     shared = same_for_all(graph)
-    looped = loop_of(graph)  # these run step by step, and so by themselves
+    looped = loop_of(graph)  # these run step by step
     groups = {
         node.id: _region(node, graph, readers, shared)
         if node.id not in looped
@@ -95,9 +95,9 @@ def _terms(
     absorbed: set[int],
     shared: frozenset[int],
 ) -> list[int]:
-    """The terms of a sum from the left; nested sums on the left are the same fold.
+    """Return the terms of a sum from the left; nested sums on the left are the same fold.
 
-    What is repeated for each pixel or sample (``shared``) is added before.
+    Values repeated for each pixel or sample (``shared``) are added before.
     """
     node = graph[id]
     whole = shared.isdisjoint(node.inputs) and all(

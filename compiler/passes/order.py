@@ -1,4 +1,4 @@
-"""The cheaper order of products, where it gives the same."""
+"""The cheaper order of products, if it gives the same result."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from danetc.dsl.record import record
 
 @record(slots=False)
 class OrderProducts:
-    """``(q k^T) v`` becomes ``q (k^T v)`` where that takes fewer operations and is exact.
+    """Rewrites ``(q k^T) v`` to ``q (k^T v)`` if that needs fewer operations and is exact.
 
-    It is where queries, keys and values are whole numbers so small that float32 has every sum; in a
-    precision that has not, the model itself goes back to the order of the spec. The first product is
-    dead then.
+    It is exact for queries, keys and values that are integers small enough for sums in float32. In
+    another precision the model itself returns to the order of the spec. The first product is then
+    dead.
     """
 
     name = "order-products"
@@ -44,7 +44,8 @@ class OrderProducts:
 
 
 def in_the_order_of_the_spec(graph: Graph) -> Graph:
-    """``q (k^T v)`` as the two operations that it is written as, the second under its id."""
+    """Return the graph with ``q (k^T v)`` as the two operations of the spec, the second under its
+    id."""
     made_of = {row.regrouped.into: name for name, row in OPS.items() if row.regrouped is not None}
     if not any(node.op in made_of for node in graph.nodes.values()):
         return graph

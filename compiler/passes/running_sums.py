@@ -9,9 +9,9 @@ from danetc.dsl.record import record
 
 @record(slots=False)
 class RunningSums:
-    """``a + b + c`` becomes ``(a + b) + c``, and every prefix is computed once.
+    """Rewrites ``a + b + c`` to ``(a + b) + c`` and computes every prefix once.
 
-    Sums fold from the left, so forward results stay the same bit for bit; in the backward pass the
+    Sums fold from the left, so that forward results are bit-identical. In the backward pass the
     gradients of a shared prefix add up in another order (1e-12 in float64).
     """
 

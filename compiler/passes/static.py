@@ -1,4 +1,4 @@
-"""Computing once what does not vary over time."""
+"""Values that do not vary over time are computed once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from danetc.dsl.record import record
 
 @record(slots=False)
 class HoistStatic:
-    """Moves ``repeat`` behind every operation that treats all time steps alike.
+    """Moves ``repeat`` after every operation that treats time steps alike.
 
-    ``op(repeat(x)) = repeat(op(x))``. A neuron, a join and a mean over time read a static value as
-    it is; where T copies are needed (per-step norms, what mixes steps, a network's output) the
-    repetition is made there. What draws random numbers is not moved: it
-    draws anew at each step. In training a norm takes its statistics over one step in place of T
-    equal ones: the same to rounding.
+    ``op(repeat(x)) = repeat(op(x))``. A neuron, a join and a mean over time read the static value;
+    readers that need T copies (norms per step, operations that mix steps, outputs) get them there.
+    Operations with random numbers stay, as they draw at each step. In training a norm takes the
+    statistics of one step instead of T equal ones, which is the same up to rounding.
     """
 
     name = "hoist-static"
     order_kept = False
 
     def apply(self, graph: Graph) -> Graph:
-        """Layers of the same weights are moved over all or none: they are one module."""
+        """Hoist layers of shared weights together or not at all: they are one module."""
         kept: set[int] = set()
         while True:
             result, static = self._apply(graph, kept)
@@ -40,13 +39,13 @@ class HoistStatic:
             kept |= separated
 
     def _apply(self, graph: Graph, kept: Container[int]) -> tuple[Graph, set[int]]:
-        """The graph, and what holds one copy in it; what is ``kept`` stays at each step."""
+        """Return the graph and the nodes with one copy; nodes in ``kept`` stay at each step."""
         rewriter = Rewriter(graph)
-        static: set[int] = set()  # old nodes whose new node holds one copy where the old held T
+        static: set[int] = set()  # old nodes with T copies whose new nodes have one
         repeated: dict[int, int] = {}
 
         def at_each_step(old: int) -> int:
-            """The new node of an old one, with T copies if the old one had them."""
+            """Return the new node of an old one, with as many copies."""
             new = rewriter.mapping[old]
             if old not in static:
                 return new

@@ -163,7 +163,7 @@ def test_a_segment_has_a_whole_loop_or_none_of_it() -> None:
         "block cell { h = (in + (h -> delay(1) -> conv(4))) -> spike; out = in + h }\n"
         "connection sewn { each = conv -> spike; out = shortcut + branch }",
     )
-    of = plan_segments(graph, 1).of
+    of = plan_segments(graph).of
     kinds = [{of.get(id) for id in loop.members} for loop in loops(graph)]
     assert all(len(kind) == 1 for kind in kinds)
     assert {None} in kinds

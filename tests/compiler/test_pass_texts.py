@@ -69,7 +69,7 @@ def fold(graph: Graph) -> str:
 
 
 def recompute(graph: Graph) -> str:
-    of = plan_segments(graph, 1).of
+    of = plan_segments(graph).of
     lines = []
     for node in graph.nodes.values():
         lines.append(f"{f'segment {of[node.id]}' if node.id in of else 'kept':<10} {node.path}")

@@ -21,7 +21,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.recompute import plan_segments
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.layers import segments
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed
@@ -265,9 +264,12 @@ def test_segments_of_several_blocks(
 ) -> None:
     graph = NETWORKS[name]()
     x = images(graph)
-    monkeypatch.setattr(
-        "danetc.compiler.emit.fx.plan_segments", lambda graph: plan_segments(graph, length)
-    )
+
+    def cuts(stages: Any, graph: Graph) -> Any:
+        return {path: [i // length for i in range(len(each))] for path, each in stages.items()}
+
+    monkeypatch.setattr("danetc.compiler.passes.recompute._cuts", cuts)
+    monkeypatch.setattr("danetc.compiler.passes.recompute.LEAST_GAIN", 0.0)
     lean = emit(graph, 7, backend="fused", memory="recompute")
     assert_same(state_after(lean, x), state_after(emit(graph, 7, backend="fused"), x))
 
