@@ -19,7 +19,7 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import GridCell, cell_name, find_networks, make_cells, parse_axis
-from danetc.tasks.grid.plan import Facts, GridRun
+from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
 
@@ -442,7 +442,7 @@ def test_wrong_arguments_of_compare(small: Path, wrong: dict[str, Any], message:
 
 
 def run_of(folder: Path, seed: int = 0, state: Any = "new") -> GridRun:
-    facts = Facts("net", "origin", "chain", 20, 10, (1, 2), (2, 2), 7, "r", 5, cost=6, work=100)
+    facts = {"epochs": [2, 2], "work": 100}
     cell = GridCell("net", {}, replace(BASE, spec="net.danet"))
     return GridRun(cell, facts, seed, folder / "net" / f"seed-{seed}", state)
 

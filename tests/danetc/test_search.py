@@ -69,7 +69,7 @@ class Trainings:
             raise KeyboardInterrupt
         run.path.mkdir(parents=True, exist_ok=True)
         epochs: list[dict[str, Any]] = []
-        for number in range(1, sum(run.facts.epochs) + 1):
+        for number in range(1, run.total + 1):
             if look():
                 return 128 + signal.SIGTERM
             value = self.accuracy(dict(run.cell.axes), number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +28,7 @@ def dry_run_grid(runs: Sequence[GridRun], *, quiet: bool, as_json: bool) -> None
             {
                 "name": own[0].cell.name,
                 "axes": dict(own[0].cell.axes),
-                **asdict(own[0].facts),
+                **own[0].facts,
                 "runs": {str(run.seed): run.state for run in own},
                 "seconds": seconds,
                 "not_timed": reason,
@@ -80,4 +79,4 @@ def _time(runs: Sequence[GridRun]) -> tuple[float | None, str | None]:
         )
         return None, "; ".join(reasons)
     done = (0 if run.state == "changed" else run.epochs for run in runs)
-    return record["seconds"] * sum(1 - each / sum(runs[0].facts.epochs) for each in done), None
+    return record["seconds"] * sum(1 - each / runs[0].total for each in done), None

@@ -1,4 +1,4 @@
-"""The engines that train the runs of a grid: processes of this machine, or a Ray cluster.
+"""The engines that train the runs of a grid, ``jobs`` at a time: on this machine, or a Ray cluster.
 
 Every engine runs the same process in the same directory, so one may resume what another began.
 """
@@ -10,27 +10,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from danetc.errors import UserError
 from danetc.requests import GridRequest
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.grid import process
 from danetc.tasks.grid.plan import GridRun
-
-
-class Engine(Protocol):
-    """Trains ``jobs`` runs at a time, each called from a thread of its own."""
-
-    @property
-    def jobs(self) -> int: ...
-    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
-        """Return the exit status of the training, or the reason why there is none.
-
-        ``look`` is called regularly, and returns True to stop the training.
-        """
-
-    def close(self) -> None: ...
 
 
 class LocalProcesses:
@@ -41,7 +27,12 @@ class LocalProcesses:
         shared = jobs > 1 and "OMP_NUM_THREADS" not in os.environ
         self.threads = max(1, usable_cores() // jobs) if shared else None
 
-    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int:
+    def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
+        """Train a run. Return its exit status, or the reason why there is none.
+
+        ``look`` is called regularly, and returns True to stop the training. Several threads call this
+        at a time.
+        """
         return process.train(run.request.to_json(), str(log), look, threads=self.threads)
 
     def close(self) -> None:
@@ -109,6 +100,9 @@ class RayCluster:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+Engine = LocalProcesses | RayCluster
 
 
 def start_engine(request: GridRequest) -> Engine:

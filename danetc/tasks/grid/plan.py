@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,36 +33,15 @@ CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Properties of a cell beside its values on the axes.
+class GridRun:
+    """Training of a cell under one seed.
 
-    Attributes:
-        steps, epochs: Time steps T and epochs of each phase.
-        operations: MACs and additions of the trained network for one image, over all time steps.
-        cost: Sum over the phases of epochs x T (Table VI).
-        work: Operations of a whole run, by which times are estimated.
+    ``facts`` are the properties of the cell in grid.json; ``changes`` lists the settings that an
+    existing run lacks.
     """
 
-    network: str
-    connection: str
-    rule: str
-    depth: int
-    classes: int
-    steps: tuple[int, ...]
-    epochs: tuple[int, ...]
-    parameters: int
-    recipe: str
-    operations: int
-    cost: int
-    work: int
-
-
-@dataclass(frozen=True)
-class GridRun:
-    """Training of a cell under one seed. ``changes`` lists the settings that an existing run lacks."""
-
     cell: GridCell
-    facts: Facts
+    facts: Mapping[str, Any]
     seed: int
     path: Path
     state: State
@@ -75,6 +55,11 @@ class GridRun:
             cell, output=self.path, seed=self.seed, seeds=None, fresh=cell.fresh and changed,
             override=cell.override and changed,
         )  # fmt: skip
+
+    @property
+    def total(self) -> int:
+        """Number of epochs of the whole run."""
+        return sum(self.facts["epochs"])
 
     @property
     def epochs(self) -> int:
@@ -129,30 +114,34 @@ class CellChecker:
             self._note(text)
 
 
-def _facts(plan: TrainingPlan) -> Facts:
+def _facts(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the properties of a cell; ``steps`` and ``epochs`` are those of each phase."""
     graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
     operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
-    steps = tuple(graph.graph.steps for graph in graphs)
-    epochs = tuple(phase.epochs for phase in plan.recipe.phases)
+    steps = [graph.graph.steps for graph in graphs]
+    epochs = [phase.epochs for phase in plan.recipe.phases]
     layout = layout_of(plan.compiled.graph)
-    return Facts(
-        network=plan.compiled.graph.name,
-        connection=layout.connection,
-        rule=layout.rule,
-        depth=layout.depth,
-        classes=plan.data.classes,
-        steps=steps,
-        epochs=epochs,
-        parameters=plan.compiled.summary.parameters,
-        recipe=plan.recipe.name,
-        operations=operations[-1],
-        cost=sum(n * each for n, each in zip(epochs, steps, strict=True)),
-        work=len(plan.data.train)
-        * sum(n * each for n, each in zip(epochs, operations, strict=True)),
-    )
+    return {
+        "network": plan.compiled.graph.name,
+        "connection": layout.connection,
+        "rule": layout.rule,
+        "depth": layout.depth,
+        "classes": plan.data.classes,
+        "steps": steps,
+        "epochs": epochs,
+        "parameters": plan.compiled.summary.parameters,
+        "recipe": plan.recipe.name,
+        # MACs and additions of the trained network for one image, over all time steps
+        "operations": operations[-1],
+        "cost": sum(map(operator.mul, epochs, steps)),  # as in Table VI
+        # operations of a whole run, by which its time is estimated
+        "work": len(plan.data.train) * sum(map(operator.mul, epochs, operations)),
+    }
 
 
-def _run(cell: GridCell, facts: Facts, seed: int, path: Path, settings: dict[str, Any]) -> GridRun:
+def _run(
+    cell: GridCell, facts: Mapping[str, Any], seed: int, path: Path, settings: dict[str, Any]
+) -> GridRun:
     """Return the run in this directory. Raises UserError if it could not begin, or is damaged."""
     allowed = cell.request.allow_changed
     state_of(path, settings, allowed)
@@ -162,7 +151,7 @@ def _run(cell: GridCell, facts: Facts, seed: int, path: Path, settings: dict[str
     if changes := compare(known["settings"], settings):
         return GridRun(cell, facts, seed, path, "changed", tuple(changes))
     run = GridRun(cell, facts, seed, path, "begun")
-    return replace(run, state="done") if run.epochs == sum(facts.epochs) else run
+    return replace(run, state="done") if run.epochs == run.total else run
 
 
 def _check_model(plan: TrainingPlan) -> None:

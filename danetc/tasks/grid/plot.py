@@ -7,15 +7,14 @@ the marker of a curve is its place on the x axis of the lower panels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from danetc.dsl.diagnostics.diagnostic import instead
-from danetc.errors import UserError
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
-from danetc.tasks.grid.results import ACCURACY, FACTS, CellRow, GridResults, Measure
+from danetc.tasks.grid.results import ACCURACY, CellRow, GridResults, Measure
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines only: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -30,10 +29,7 @@ def across(results: GridResults, wanted: str | None) -> str | None:
     of numbers or the number of classes. Raises UserError for an unknown name.
     """
     if wanted is not None:
-        known = list(dict.fromkeys([*results.axes, *FACTS]))
-        if wanted not in known:
-            hint = instead(wanted, known)
-            raise UserError(f"there is no `{wanted}` to draw accuracies over; {hint}")
+        results.check_name(wanted, "draw accuracies over")
         return wanted
     axes = [name for name in results.axes if name != "classes"]
     for name in ("depth", *axes, "classes"):
@@ -63,6 +59,10 @@ class _Drawn(NamedTuple):
     def place(self, row: CellRow) -> int:
         return self.values.index(row.values[self.x or ""])
 
+    @property
+    def x_texts(self) -> list[str]:
+        return [in_figure(f"{self.x} {value}") for value in self.values]
+
 
 def _arrange(results: GridResults, x: str | None) -> _Drawn | None:
     """Return None if no run is complete."""
@@ -72,7 +72,7 @@ def _arrange(results: GridResults, x: str | None) -> _Drawn | None:
     x = across(results, x)
     classes = list(dict.fromkeys(row.values["classes"] for row in rows))
     given = list(dict.fromkeys(([] if x is None else [x]) + ["classes"]))
-    names = GridResults(results.data, results.axes, "last", tuple(rows)).distinguishing(given)
+    names = replace(results, rows=tuple(rows)).distinguishing(given)
     labels = {row.name: in_figure(_label(row, names, x)) for row in rows}
     values = [] if x is None else list(dict.fromkeys(row.values[x] for row in rows))
     if all(type(value) in (int, float) for value in values):
@@ -121,14 +121,8 @@ def accuracy_figure(results: GridResults, x: str | None = None) -> Any:
     _legend(figure, drawn.lines, None if drawn.values else [marker for *_, marker in STYLES])
     if len(drawn.values) > 1:
         handles = [
-            _handle(
-                in_figure(f"{drawn.x} {value}"),
-                color="0.3",
-                linestyle="",
-                marker=_marker(place),
-                ms=5,
-            )
-            for place, value in enumerate(drawn.values)
+            _handle(text, color="0.3", linestyle="", marker=_marker(place), ms=5)
+            for place, text in enumerate(drawn.x_texts)
         ]
         grid[0][0].legend(handles=handles, fontsize="x-small", loc="best", framealpha=0.8)
     return figure
@@ -168,7 +162,7 @@ def training_figure(results: GridResults, x: str | None = None) -> Any:
                 axes.tick_params(labelleft=axes is line[0], labelsize="small")
             for axes in line[len(band) :]:
                 axes.remove()
-    entries = [in_figure(f"{drawn.x} {value}") for value in drawn.values] or drawn.lines
+    entries = drawn.x_texts or drawn.lines
     markers = [_marker(place) for place in range(len(entries))]
     _legend(figure, entries, markers, in_figure(data_name(results.data)))
     return figure

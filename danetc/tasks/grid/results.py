@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.requests import Accuracy
 from danetc.tasks.model_directory import GRID, TRAINING
@@ -163,6 +164,12 @@ class GridResults:
             "measure": self.measure.name,
             "cells": [row.as_dict() for row in self.rows],
         }
+
+    def check_name(self, name: str, purpose: str) -> None:
+        """Raise UserError unless a name is that of an axis or a fact."""
+        known = list(dict.fromkeys([*self.axes, *FACTS]))
+        if name not in known:
+            raise UserError(f"there is no `{name}` to {purpose}; {instead(name, known)}")
 
     def varying(self) -> list[str]:
         """Return the names that tell the rows apart: the axes, then facts that differ otherwise."""

@@ -71,7 +71,7 @@ class GridRecord:
             "name": cell.name,
             "spec": cell.request.spec,
             "axes": dict(cell.axes),
-            "facts": asdict(run.facts),
+            "facts": dict(run.facts),
             "runs": list(runs.values()),
         }
 
@@ -179,16 +179,15 @@ class GridClock:
 
     def __init__(self, runs: Sequence[GridRun]) -> None:
         self._began = time.monotonic()
-        self._work = {run.path: run.facts.work / max(1, sum(run.facts.epochs)) for run in runs}
+        self._work = {run.path: run.facts["work"] / max(1, run.total) for run in runs}
         self._left = {
-            run.path: sum(run.facts.epochs) - (0 if run.state == "changed" else run.epochs)
-            for run in runs
+            run.path: run.total - (0 if run.state == "changed" else run.epochs) for run in runs
         }
         self._done = 0.0
 
     def moved(self, run: GridRun, epochs: int) -> float | None:
         """Count the epochs of a run and return the seconds left for all; None before the first."""
-        left = min(self._left[run.path], sum(run.facts.epochs) - epochs)
+        left = min(self._left[run.path], run.total - epochs)
         self._done += self._work[run.path] * (self._left[run.path] - left)
         self._left[run.path] = left
         remaining = sum(self._work[path] * count for path, count in self._left.items())
@@ -234,8 +233,8 @@ class GridProgress:
         self._bar.stop()
 
     def started(self, run: GridRun, number: int) -> None:
-        name, total = _name(run), sum(run.facts.epochs)
-        self._tasks[run.path] = self._bar.add_task(name, total=total, status="epochs")
+        name = _name(run)
+        self._tasks[run.path] = self._bar.add_task(name, total=run.total, status="epochs")
         self._say(f"[{number}/{self._count}] {name}")
 
     def moved(self, run: GridRun, epochs: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
 from danetc.tasks.grid.results import FACTS, CellRow, GridResults, is_best
@@ -20,11 +19,8 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
     each row share them. Raises UserError if a name is unknown, or two cells would share a place.
     """
     rows, measure = results.rows, results.measure
-    known = list(dict.fromkeys([*results.axes, *FACTS]))
     for column in columns:
-        if column not in known:
-            hint = instead(column, known)
-            raise UserError(f"there is no `{column}` to make columns of; {hint}")
+        results.check_name(column, "make columns of")
     names = results.distinguishing(columns) if columns else results.varying()
     if columns and not results.are_distinct([*names, *columns]):
         across = ", ".join(columns)

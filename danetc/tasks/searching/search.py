@@ -176,7 +176,7 @@ class _Search:
                 for epoch in range(reported + 1, len(curve) + 1):
                     trial.report(measure.objective(curve[epoch - 1]), epoch)
                     reported = epoch
-                    if epoch < sum(run.facts.epochs) and trial.should_prune():
+                    if epoch < run.total and trial.should_prune():
                         pruned = epoch
                         return
 
@@ -215,7 +215,7 @@ class _Search:
         if run.state == "changed":
             listed = "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
             raise UserError(f"{listed}\nchoose another place with -o DIR")
-        self._note(trial, operations=run.facts.operations, parameters=run.facts.parameters)
+        self._note(trial, **_sizes(run))
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)
             if not self.cells.knows_done(run):
@@ -236,10 +236,9 @@ class _Search:
         score = measure.best(curve) if self.request.accuracy == "best" else curve[-1]
         values = [measure.objective(score)]
         if self.request.front:
-            values.append(float(run.facts.operations))
-        facts = {"operations": run.facts.operations, "parameters": run.facts.parameters}
+            values.append(float(run.facts["operations"]))
         for trial in trials:
-            self._note(trial, score=score, measure=measure.name, **facts)
+            self._note(trial, score=score, measure=measure.name, **_sizes(run))
             self.study.tell(trial, values)
 
     def _end(self, trials: Sequence[optuna.Trial], state: str, reason: str) -> None:
@@ -249,6 +248,10 @@ class _Search:
 
     def _note(self, trial: optuna.Trial, **found: Any) -> None:
         trial.set_user_attr(RECORD, {**trial.user_attrs.get(RECORD, {}), **found})
+
+
+def _sizes(run: GridRun) -> dict[str, int]:
+    return {name: run.facts[name] for name in ("operations", "parameters")}
 
 
 @takes(SearchRequest)
