@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -243,3 +244,58 @@ def test_the_options_of_a_cluster_are_for_a_cluster(danetc: Run) -> None:
     wrong = danetc(*GRID, "--address", "auto")
     assert wrong.status == 2
     assert "--engine ray" in wrong.err
+
+
+class Cancelled(Exception):
+    pass
+
+
+class Lost(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("end", "looks", "status"),
+    [(3, [False], 3), (Cancelled(), [False, True, True], 143), (Lost("a\nno node"), [False],
+     "Ray gave the run up: no node")],
+)  # fmt: skip
+def test_a_run_is_a_task_of_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any, looks: list[bool], status: int | str
+) -> None:
+    """It is cancelled once if it is to stop; Ray repeats it if its worker is lost."""
+    asked: list[Any] = []
+    told = iter(looks)
+
+    def remote(**options: Any) -> Any:
+        def call(function: Any) -> Any:
+            assert function is process.train
+            assert options == {"num_cpus": 1.0, "num_gpus": 1.0, "max_retries": -1}
+            return SimpleNamespace(remote=lambda *given, **more: asked.append((given, more)))
+
+        return call
+
+    def get(task: object) -> Any:
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    looked: list[bool] = []
+
+    def look() -> bool:
+        looked.append(next(told))
+        return looked[-1]
+
+    stub = SimpleNamespace(
+        init=lambda **given: None, cluster_resources=lambda: {"CPU": 4.0, "GPU": 2.0}, remote=remote,
+        wait=lambda tasks, timeout: ([1] * (len(looked) == len(looks)), tasks), get=get,
+        cancel=lambda task: asked.append("cancel"),
+        exceptions=SimpleNamespace(TaskCancelledError=Cancelled, RayError=Lost),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    request = TrainingRequest("a.danet", output=tmp_path)
+    run: Any = SimpleNamespace(request=request)
+    assert start_engine(of_ray()).train(run, tmp_path / "log", look) == status
+    ((text, log), more), *cancels = asked
+    assert TrainingRequest.from_json(text) == request
+    assert (log, more) == (str(tmp_path / "log"), {"folder": os.getcwd()})
+    assert cancels == ["cancel"] * any(looks)

@@ -179,7 +179,7 @@ def test_results_have_tables_and_figures() -> None:
     several = Training(Path("r"), {"test_accuracy": 0.55, "deviation": 0.1, "trials": trials}, ())
     assert list(several.frame()["seed"]) == [5, 6]
     assert "<td>6</td><td>60.00%</td>" in several._repr_html_()
-    with pytest.raises(UserError, match="holds trials, each with curves of its own"):
+    with pytest.raises(UserError, match="holds trials, whose curves are in"):
         several.figure()
 
 

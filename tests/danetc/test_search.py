@@ -532,6 +532,30 @@ def test_choices_are_those_of_the_tables() -> None:
     assert get_args(hints["pruner"]) == tuple(PRUNERS)
 
 
+def test_search_from_python(
+    tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is not trained again; a signal is an error, and so is a search without results."""
+    spec = tmp_path / "a.danet"
+    spec.write_text(SPEC)
+    engine = pretend(lambda axes, epoch: 0.5 + 0.1 * axes["steps"])
+    asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "sampler": "grid"}
+    found = package.search([spec], FEW, **asked, trials=9, output=tmp_path / "out")
+    assert {(row.values["steps"], row.score, row.best) for row in found.trials} == {
+        (1, 0.6, False), (2, 0.7, True),
+    }  # fmt: skip
+    assert len(package.search(spec, FEW, **asked, output=tmp_path / "out").trials) == 2
+    assert len(engine.started) == 2
+    with pytest.raises(UserError, match=r"out holds another search:\n  data: .* now\nchoose"):
+        package.search(spec, "digits", **asked, output=tmp_path / "out")
+    asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager"}
+    with pytest.raises(UserError, match="of 1 trials none is complete; the first: small,neuron=W"):
+        package.search(spec, FEW, **asked, trials=1, output=tmp_path / "b")
+    monkeypatch.setattr("danetc.tasks.searching.search.run_search", lambda *_, **__: 143)
+    with pytest.raises(UserError, match="stopped; the same call resumes the search in"):
+        package.search(spec, FEW, **asked, output=tmp_path / "c")
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws(

@@ -1,4 +1,4 @@
-"""Callbacks of ``danetc.train``: code of the caller between the steps of a training."""
+"""Callbacks of ``danetc.train``, called between the steps of a training."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from danetc.runtime.training.signals import BY_CODE, StopRequest
 
 
 class StopTraining(Exception):
-    """Raised by a callback: the training ends after the step or epoch that is done. Its state is saved,
-    so that the same call of ``danetc.train`` resumes bit-identically.
+    """Raised by a callback to stop the training after the current step or epoch.
+
+    The state is saved, so that the same call of ``danetc.train`` resumes bit-identically.
     """
 
 
 class Callback:
-    """Is called while ``danetc.train`` trains, on rank 0 alone. Every method does nothing by default.
+    """Base class of callbacks of ``danetc.train``, called on rank 0 only. Every method does nothing.
 
-    What a method raises ends the training: ``StopTraining`` after its state is saved, anything else at
-    once, with the last checkpoint on disk.
+    An exception ends the training: ``StopTraining`` after the state is saved, any other at once, with
+    the last checkpoint on disk.
     """
 
     def on_phase_start(self, plan: PhasePlan) -> None:
-        """A phase of the recipe begins, or is resumed from ``plan.epoch`` epochs and ``plan.step``."""
+        """Called when a phase begins, or resumes after ``plan.epoch`` epochs and ``plan.step`` steps."""
 
     def on_step_end(self, report: StepReport) -> None:
-        """A step is done: its loss, accuracy and learning rate. Called for each one: be quick."""
+        """Called after each step with its loss, accuracy and learning rate; it should be fast."""
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        """An epoch is done and tested: ``epoch.test_loss``, ``epoch.test_accuracy``, ``epoch.scores``."""
+        """Called after an epoch and its test: ``epoch.test_loss``, ``epoch.test_accuracy``, ``epoch.scores``."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """A checkpoint is on disk."""
+        """Called when a checkpoint is on disk."""
 
     def on_phase_end(self) -> None:
-        """A phase is over, in whatever way."""
+        """Called at the end of a phase, also after an error."""
 
 
 class Calling(Observer):
-    """Calls callbacks in their order, and asks for a stop where one of them wants it."""
+    """Calls callbacks in order, and requests a stop if one of them raises ``StopTraining``."""
 
     def __init__(self, callbacks: Sequence[Callback], stop: StopRequest) -> None:
         self._callbacks, self._stop = tuple(callbacks), stop

@@ -1,4 +1,4 @@
-"""A network whose parameters a recipe changes while it trains: they are stored, not built in."""
+"""Networks whose parameters a recipe changes during training: they are stored, not built in."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
-    """The network with ``scheduled(...)`` for all that any phase changes, each from what it is.
+    """Return the network with ``scheduled(...)`` for every parameter that a phase changes.
 
-    A phase that does not change one leaves it at what it begins with. Raises UserError for what the
-    network does not have, for what is learnt or set from outside, and for values that it refuses.
+    A phase without a change leaves the parameter at its initial value. Raises UserError for a
+    parameter that the network does not have, that is learned or overridden, and for invalid values.
     """
     changes = [change for phase in recipe.phases for change in phase.change]
     if not changes:
@@ -57,7 +57,7 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
 
 
 def _check_operation(graph: Graph, change: Change) -> None:
-    """See that an operation of the network is scheduled by that name, and takes the values."""
+    """Raise UserError unless an operation is scheduled by that name and takes the values."""
     operation, _, name = change.path.partition(".")
     found = [
         row
@@ -80,7 +80,7 @@ def _check_operation(graph: Graph, change: Change) -> None:
 
 
 def _start(compiled: CompiledNetwork, path: str, first: float) -> float:
-    """What a parameter is in the network as it is written; ``first`` where its layers differ."""
+    """Return the value of a parameter in the network; ``first`` if its layers differ."""
     try:
         changed = compiled.with_settings({**compiled.settings, path: f"scheduled({first!r})"})
     except SpecError as error:
@@ -115,7 +115,7 @@ def _neurons(graph: Graph) -> Iterator[tuple[Node, NeuronProgram]]:
 
 
 def _try(compiled: CompiledNetwork, path: str, value: float) -> None:
-    """See that the network takes a value, and warn as of a network that has it."""
+    """Raise UserError unless the network takes a value; warn as for a network with this value."""
     try:
         tried = compiled.with_settings({**compiled.settings, path: repr(value)})
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""The results of a training, printed: tables of phases and of trials."""
+"""Printed results of a training: tables of phases and of trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADS = {"communication": "comm.", "optimizer": "optim."}
 
 
 def print_training(record: Mapping[str, Any]) -> None:
-    """Print the record in a training.json, or in a trials.json."""
+    """Print a training.json or a trials.json."""
     if "trials" in record:
         _print_trials(record)
     else:
@@ -25,7 +25,7 @@ def print_training(record: Mapping[str, Any]) -> None:
 
 
 def result(record: Mapping[str, Any]) -> str:
-    """In a line: the accuracy, of trials their mean and sample standard deviation."""
+    """Return a line with the accuracy; for trials, their mean and sample standard deviation."""
     if record["test_accuracy"] is None:
         if "trials" in record:
             return f"{len(record['trials'])} trials"
@@ -72,13 +72,13 @@ def _print_phases(epochs: Sequence[Row]) -> None:
 
 
 def quality(epoch: Row) -> float:
-    """By which one epoch is better than another: accuracy, without it the loss, both of tests."""
+    """Return the criterion of the best epoch: test accuracy, or the negative test loss without one."""
     accuracy = epoch["test_accuracy"]
     return float(-epoch["test_loss"] if accuracy is None else accuracy)
 
 
 def mean_shares(epochs: Sequence[Row]) -> dict[str, float]:
-    """Where the time went, over several epochs by their length."""
+    """Return the shares of time of several epochs, weighted by their length."""
     whole = sum(epoch["seconds"] for epoch in epochs) or 1.0
     return {
         part: sum(epoch["seconds"] * epoch["shares"].get(part, 0.0) for epoch in epochs) / whole
@@ -87,7 +87,7 @@ def mean_shares(epochs: Sequence[Row]) -> dict[str, float]:
 
 
 def mean_speed(epochs: Sequence[Row]) -> float:
-    """Images a second over epochs of equally many images: their harmonic mean."""
+    """Return the harmonic mean of the speeds of epochs, which have the same number of images."""
     speeds = [epoch["images_per_second"] for epoch in epochs]
     return len(speeds) / sum(1 / speed for speed in speeds) if all(speeds) else 0.0
 

@@ -1,4 +1,4 @@
-"""How a training shows itself: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of a training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 QUIET = 60.0
-"""Seconds after which a plain line says how far an epoch is."""
+"""Seconds between plain lines about the progress of an epoch."""
 
 
 class TrainingProgress(Observer):
-    """Observes a training: one line for each epoch; a bar over all batches on a terminal, and
-    elsewhere a line every ``every`` seconds of a long epoch.
+    """Prints a line for each epoch; shows a bar over all batches on a terminal, and elsewhere prints a
+    line every ``every`` seconds of a long epoch.
 
-    A context manager: the bar is removed on leaving, also by an exception. While it is entered it shows
-    kernels that are compiled, too; without a bar a line says so unless ``silent``.
+    A context manager, which removes the bar at the end. It also shows kernels that are compiled; without
+    a bar a line says so, unless ``silent``.
     """
 
     def __init__(
@@ -40,8 +40,7 @@ class TrainingProgress(Observer):
         silent: bool = False,
         every: float = QUIET,
     ) -> None:
-        stream = stream if stream is not None else sys.stdout
-        self._stream = stream
+        self._stream = stream = sys.stdout if stream is None else stream
         self._quiet = quiet
         self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
@@ -57,7 +56,7 @@ class TrainingProgress(Observer):
         self._announced = announced_on(self._bar, silent=quiet or silent)
         self._plan: PhasePlan | None = None
         self._began = self._said = time.monotonic()
-        self._first: int | None = None  # the step before the first one of this process
+        self._first: int | None = None  # step before the first of this process
         self._every = every
         self._warned: tuple[str, ...] = ()
 
@@ -108,14 +107,15 @@ class TrainingProgress(Observer):
     def epoch(self, epoch: Epoch) -> None:
         self._said = time.monotonic()
         width = len(str(self._epochs))
+        more = f"{scores(epoch.scores)}  " if epoch.scores else ""
         self._say(
             f"{epoch.phase} {epoch.epoch:{width}}/{self._epochs}  lr {epoch.learning_rate:.2e}  "
             f"train loss {epoch.train_loss:.4f} top-1 {percent(epoch.train_accuracy, width=6)}  "
             f"test loss {epoch.test_loss:.4f} top-1 {percent(epoch.test_accuracy, width=6)} "
-            f"top-5 {percent(epoch.test_top5, width=6)}  {_more(epoch)}"
+            f"top-5 {percent(epoch.test_top5, width=6)}  {more}"
             f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
         )
-        if epoch.warnings != self._warned:  # what stays as it is has been said
+        if epoch.warnings != self._warned:  # the same ones are printed once
             self._warned = epoch.warnings
             for warning in epoch.warnings:
                 self._say(f"warning: {warning}")
@@ -124,7 +124,7 @@ class TrainingProgress(Observer):
         self.note(text)
 
     def note(self, text: str) -> None:
-        """Say something on standard error, above the bar where there is one."""
+        """Print a note on standard error, or above the bar."""
         if self._bar.disable:
             note(text)
         else:
@@ -135,7 +135,7 @@ class TrainingProgress(Observer):
         return self._plan.epochs if self._plan is not None else 0
 
     def _left(self, report: StepReport, now: float) -> str:
-        """The time that the rest of the phase takes at the speed so far."""
+        """Return the time left in the phase at the speed so far."""
         assert self._plan is not None
         assert self._first is not None
         done = report.global_step - self._first
@@ -152,10 +152,6 @@ class TrainingProgress(Observer):
             self._bar.console.print(line, soft_wrap=True)
 
 
-def _more(epoch: Epoch) -> str:
-    return f"{scores(epoch.scores)}  " if epoch.scores else ""
-
-
 def show_time(seconds: float) -> str:
-    """``0:03:20``, ``2 days, 4:10:00``."""
+    """Return a text such as ``0:03:20`` or ``2 days, 4:10:00``."""
     return str(timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""The facts of a run: what it was made with and of, beside the settings that decide its numbers."""
+"""Facts of a run in run.json: versions, machine, command and git state."""
 
 from __future__ import annotations
 
@@ -29,22 +29,19 @@ MACHINE = {
     "torch": "torch",
     "threads": "the number of threads",
 }
-"""Facts that a run may go on under when they change, and that may change its numbers. (That of
-processes is reported by the training itself.)"""
-
-
+"""Facts whose change may change the numbers of a resumed run. (The training itself reports processes.)"""
 LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
-"""Whose versions may matter, beside torch's."""
+"""Libraries whose versions are recorded beside torch's."""
 TEXT = 2**24
-"""Bytes of a file whose ends of lines git may have changed."""
+"""Maximum size of a file that is also compared without carriage returns, as git may store it."""
 CHANGED = 50
-"""At most so many changed files of a git work tree are named."""
+"""Maximum number of changed files that are named."""
 
 
 def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
-    """What run.json says of a run on rank 0, as JSON data."""
+    """Return the facts of a run on rank 0, as JSON data."""
     from danetc.runtime.training.distributed import device_name
     from danetc.version import version
 
@@ -79,12 +76,12 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and changed files of the work tree that the process stands in; None outside of one.
+    """Return commit and changed files of the work tree of the process; None outside of one.
 
-    git compares its index with the commit, and the files are compared with the index here: git
-    itself would run what the repository's configuration names (fsmonitor, filters), in submodules
-    too. Files that were touched and not changed are not listed. One that a filter or an encoding
-    changes on its way into git is, once it is newer than the index.
+    git compares its index with the commit; the files are compared with the index here, since git
+    would run programs named in the repository's configuration (fsmonitor, filters), also in
+    submodules. A file that a filter or an encoding changes on its way into git is listed once it is
+    newer than the index.
     """
     try:
         top, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
@@ -109,7 +106,7 @@ _ENTRY = re.compile(
 )
 """A line of the index, as ``git ls-files --debug`` writes it."""
 _NOT_LOOKED_AT = 0x4000_8000
-"""Flags of files that are not in the work tree (sparse checkouts), or are to be taken as unchanged."""
+"""Flags of files that are not in the work tree (sparse checkouts), or are assumed unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ class _Entry:
     flags: str
 
     def is_changed(self, top: Path) -> bool:
-        """Whether the file in the work tree has other contents than the index."""
+        """True if the file in the work tree has other contents than the index."""
         if int(self.flags, 16) & _NOT_LOOKED_AT or self.mode == "160000":  # a submodule
             return False
         place = top / self.path
@@ -161,7 +158,7 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""Objects that are missing are not fetched, which would run what the configuration names."""
+"""Missing objects are not fetched: that would run programs named in the configuration."""
 
 
 def _git(*arguments: str) -> str:

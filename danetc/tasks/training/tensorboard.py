@@ -1,7 +1,7 @@
 """Curves of a training for TensorBoard, in ``tensorboard/PHASE`` of the run's directory.
 
-They need ``danetc[tensorboard]``. Each phase is a run of its own, so that phases of different T lie
-over each other under the same names. The axis counts the phase's steps.
+They need ``danetc[tensorboard]``. Each phase is a run of its own, so that phases of different T share
+the names of their curves. The axis counts the phase's steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"
 POINTS = 50
-"""At most so many points of an epoch are drawn of what changes with each step."""
+"""Maximum number of points per epoch of a curve over steps."""
 WITHOUT = "there are no curves for TensorBoard: pip install 'danetc[tensorboard]'"
 
 
@@ -31,10 +31,9 @@ def available() -> bool:
 class TensorBoard(Observer):
     """Writes the curves below ``folder``. Nothing is written before a phase begins.
 
-    Every point is on disk before a checkpoint can know of its step, and where a phase is resumed
-    from a checkpoint, TensorBoard has to forget what stood behind that: a run that was killed
-    shows no point twice and none is missing. A full disk is reported to ``note``, and
-    the training continues without curves.
+    Every point is on disk before a checkpoint can include its step, and resuming from a checkpoint
+    purges the later points: a killed run shows no point twice, and none is missing. A full disk is
+    noted, and the training continues without curves.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
@@ -104,9 +103,8 @@ class TensorBoard(Observer):
             return
         try:
             for name, value in values.items():
-                if value is None:  # accuracies of numbers
-                    continue
-                self._writer.add_scalar(name, value, step)
+                if value is not None:  # None: an accuracy if numbers are learned
+                    self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:
             self._give_up(error)
@@ -119,7 +117,7 @@ class TensorBoard(Observer):
         self._note(f"no more curves for TensorBoard: {why}")
 
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
-        """What ends a thread. What ends TensorBoard's own is raised again by the next ``flush``."""
+        """Handle an exception in a thread. The next ``flush`` raises that of TensorBoard's own thread."""
         ours = type(failed.thread).__module__.startswith("tensorboard.")
         if self._hook is not None and not (ours and isinstance(failed.exc_value, OSError)):
             self._hook(failed)

@@ -1,9 +1,10 @@
-"""`danetc.train`: what ``danetc train`` does, called from Python."""
+"""``danetc.train``, the Python interface of ``danetc train``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,39 +32,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Training(Returned):
-    """A training that is finished, or that a callback has stopped."""
+    """A finished training, or one that a callback has stopped.
+
+    Attributes:
+        directory: Directory of the run, for ``danetc.load``, ``danetc.evaluate`` and ``danetc.export``.
+        record: Contents of its training.json, with the figures of each epoch; for several trials,
+            contents of trials.json, with the test accuracy of each, their mean and deviation.
+        notes: Notes that the command prints, such as which backend is used and why.
+        stopped: True if a callback has stopped it; the same call resumes.
+    """
 
     directory: Path
-    """Its directory, for ``danetc.load``, ``danetc.evaluate`` and ``danetc.export``."""
     record: Mapping[str, Any]
-    """What stands in its training.json: a row of figures for each epoch. Of several trials, what
-    stands in trials.json: the test accuracy of each, their mean and sample standard deviation."""
     notes: tuple[str, ...]
-    """What the command would have said beside the result, such as which backend was taken and why."""
     stopped: bool = False
-    """Whether a callback has stopped it: the same call resumes. Its record has the epochs so far."""
 
     @property
     def test_accuracy(self) -> float | None:
-        """After the last epoch, from 0 to 1, of images or pixels; of several trials, their mean. None
-        where numbers are learned."""
+        """Test accuracy from 0 to 1 after the last epoch, or the mean of trials; None for numbers."""
         found: float | None = self.record["test_accuracy"]
         return found
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each epoch; of several trials, one for each. Raises UserError without pandas."""
+        """Return a row for each epoch, or for each trial. Raises UserError without pandas."""
         return frame(self.record["epochs" if "epochs" in self.record else "trials"])
 
     def figure(self) -> Any:
-        """Loss and accuracy over the epochs, as a figure of matplotlib. Raises UserError without
-        matplotlib, and of several trials, each of which has its own directory."""
+        """Return a figure of matplotlib with loss and accuracy over the epochs.
+
+        Raises UserError without matplotlib, and for several trials, each of which has a directory.
+        """
         return training_curves(self._epochs())
 
     def _epochs(self) -> list[Mapping[str, Any]]:
         if "epochs" not in self.record:
             raise UserError(
-                f"{self.directory} holds trials, each with curves of its own in {self.directory}/"
-                "seed-...; `danetc.compare` draws their mean"
+                f"{self.directory} holds trials, whose curves are in {self.directory}/seed-...; "
+                "`danetc.compare` draws their mean"
             )
         epochs: list[Mapping[str, Any]] = self.record["epochs"]
         return epochs
@@ -101,51 +106,42 @@ def train(request: TrainingRequest) -> Training:
         request = replace(request, memory=parse_memory(str(request.memory)))
     except ValueError as error:
         raise UserError(str(error)) from error
-    callbacks = request.callbacks
-    for each in callbacks:
+    for each in request.callbacks:
         if not isinstance(each, Callback):
             raise UserError(
                 f"a callback is an object of danetc.Callback, not {type(each).__name__}"
             )
-    notes: list[str] = []
+    notes = _Notes()
     stop = StopRequest()
-    calling = Calling(callbacks, stop)
-    if not (in_notebook() if request.progress is None else request.progress):
-        watcher = Observers([_Noting(notes), calling])
-        with announced_by(Silent()):
-            return _run(request, watcher, notes.append, stop, notes)
-    with NotebookProgress() if in_notebook() else TrainingProgress(sys.stdout) as shown:
-
-        def note(message: str) -> None:
-            notes.append(message)
-            shown.note(message)
-
-        return _run(request, Observers([shown, calling]), note, stop, notes)
-
-
-def _run(
-    request: TrainingRequest, observer: Observer, note: Note, stop: StopRequest, notes: list[str]
-) -> Training:
-    """The training, and what there is of one that a callback has stopped."""
-    try:
-        directory, record = run(request, observer=observer, note=note, stop=stop)
-    except Stopped as stopped:
-        if stopped.signum != BY_CODE or stopped.directory is None:
-            raise
-        directory = stopped.directory
-        found = record_if_any(directory / TRAINING, request.allow_changed)
-        if found is None:
-            found = record_if_any(directory / TRIALS, request.allow_changed)
-        record = found if found is not None else {"epochs": [], "test_accuracy": None}
-        return Training(directory, record, tuple(notes), stopped=True)
-    return Training(directory, record, tuple(notes))
+    with ExitStack() as stack:
+        shown: Observer = notes
+        if in_notebook() if request.progress is None else request.progress:
+            progress = NotebookProgress() if in_notebook() else TrainingProgress(sys.stdout)
+            shown = stack.enter_context(progress)
+            notes.shown = progress.note
+        else:
+            stack.enter_context(announced_by(Silent()))
+        observer = Observers([shown, Calling(request.callbacks, stop)])
+        try:
+            directory, record = run(request, observer=observer, note=notes.notice, stop=stop)
+        except Stopped as stopped:
+            if stopped.signum != BY_CODE or stopped.directory is None:
+                raise
+            directory = stopped.directory
+            found = record_if_any(directory / TRAINING, request.allow_changed)
+            found = found or record_if_any(directory / TRIALS, request.allow_changed)
+            record = found or {"epochs": [], "test_accuracy": None}
+            return Training(directory, record, tuple(notes.found), stopped=True)
+    return Training(directory, record, tuple(notes.found))
 
 
-class _Noting(Observer):
-    """Keeps what a training would say meanwhile."""
+class _Notes(Observer):
+    """Collects the notes of a training, and passes them on to its progress."""
 
-    def __init__(self, notes: list[str]) -> None:
-        self._notes = notes
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.shown: Note = lambda text: None
 
     def notice(self, text: str) -> None:
-        self._notes.append(text)
+        self.found.append(text)
+        self.shown(text)
