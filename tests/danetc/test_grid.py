@@ -16,10 +16,11 @@ import pytest
 import danetc as package
 from danetc.errors import UserError
 from danetc.requests import TrainingRequest
+from danetc.runtime.data import open_data
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import GridCell, cell_name, find_networks, make_cells, parse_axis
-from danetc.tasks.grid.plan import GridRun
+from danetc.tasks.grid.plan import CellChecker, GridRun
 from danetc.tasks.grid.run import GridClock, GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
 
@@ -153,6 +154,29 @@ def test_everything_is_checked_before_anything_is_trained(
     assert result.status == 1
     assert message in result.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_notes_and_data_are_those_of_all_cells(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each note is given once, and each data set is opened once."""
+    small.write_text(SMALL + QUICK)
+    opened: list[str] = []
+
+    def opening(text: str, **options: Any) -> Any:
+        opened.append(text)
+        return open_data(text, **options)
+
+    monkeypatch.setattr("danetc.tasks.grid.plan.open_data", opening)
+    base = replace(BASE, set={"recipe.precision": "mixed"}, backend="eager")
+    networks = find_networks([str(small)], [])
+    cells = make_cells(networks, [parse_axis("recipe.batch=10,20")], base, tmp_path)
+    notes: list[str] = []
+    seen: list[int] = []
+    runs = CellChecker(notes.append).check_all(cells, lambda: seen.append(1))
+    assert [run.state for run in runs] == ["new", "new"]
+    assert (len(opened), len(seen)) == (1, 2)
+    assert len([note for note in notes if "float16" in note]) == 1
 
 
 def test_wrong_usage(danetc: Run, small: Path) -> None:

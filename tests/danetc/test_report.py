@@ -129,12 +129,20 @@ def test_a_run_without_measures_says_how_to_get_them(
     assert 'name="measure"' not in page  # there is nothing to choose from
 
 
-@pytest.mark.thorough
 def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -> None:
-    assert danetc("measure", built, "--data", "digits", "--batches", "1", "--only", "firing-rate",
-                  "-o", "m").status == 0  # fmt: skip
+    """Those that are given come before those in the directory, and say what they were measured on."""
+    layers = [{"layer": "stem.spike", "rate": 0.25, "silent": 0.0}]
+    entry = {
+        "network": "other", "source": str(built), "trained": False, "images": 8,
+        "statistics": "batch", "firing_rate": {"layers": layers, "mean_of_layers": 0.25},
+    }  # fmt: skip
+    data = {"text": "digits", "split": "test"}
+    (tmp_path / "m").mkdir()
+    save_record({"format": 1, "measured": [entry], "data": data}, tmp_path / "m" / "measures.json")
     assert danetc("report", built, "--measures", "m", "-o", "a.html").status == 0
-    assert "Firing rate by layer" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    texts = _Texts((tmp_path / "a.html").read_text(encoding="utf-8")).texts
+    assert {"Firing rate by layer", "0.2500"} <= set(texts)
+    assert "Measured on 8 images of digits (test), norms by batch statistics, untrained." in texts
     other = tmp_path / "elsewhere"
     runs.do("build", "danet_c_small", "-o", other)
     result = danetc("report", other, "--measures", "m", "-o", "b.html")
@@ -219,6 +227,15 @@ def test_a_grid_has_the_figures_of_compare(
     monkeypatch.setattr("danetc.tasks.reporting.figures.can_plot", lambda: False)
     result = danetc("report", "grid", "-o", "a.html")
     assert "no figures of the grid: drawing needs matplotlib: pip install" in result.err
+
+
+def test_hidden_characters_are_shown(built: Path, tmp_path: Path) -> None:
+    """In every text; the page's own markup stays as it is."""
+    shutil.copytree(built, tmp_path / "a\u202eb")
+    page = make_page(open_runs([tmp_path / "a\u202eb", built]))
+    assert "\u202e" not in page
+    assert "a&lt;U+202E&gt;b" in page
+    assert "\n<h2" in page
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:

@@ -13,14 +13,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import danetc as package
 from danetc.errors import UserError
 from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.training.directory import (
     RunDirectory,
     checkpoint_in,
@@ -29,6 +33,7 @@ from danetc.tasks.training.directory import (
     refuse_run,
     state_of,
 )
+from danetc.tasks.training.trials import Trial
 from tests.forked import Popen
 
 from .conftest import FEW, SMALL, Run
@@ -494,3 +499,28 @@ def test_trials_do_not_stand_in_the_directory_of_a_run(
     assert result.status == 1
     assert "run holds a single run, not trials" in result.err
     assert not list((tmp_path / "run").glob("seed-*"))
+
+
+def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
+    """Of this process, or in its checkpoint: the moving average if it has one."""
+    plan: Any = SimpleNamespace(seeds=(0,), several=False, directory=tmp_path)
+    trial = Trial(plan, alone(), StopRequest())
+    own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
+    assert trial._end_of("first", {"first": own}, SimpleNamespace()) is own  # type: ignore[arg-type]
+    for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
+        read = {"phase-first": SimpleNamespace(tensors=tensors)}
+        checkpoints: Any = SimpleNamespace(read=read.__getitem__)
+        assert trial._end_of("first", {}, checkpoints) == expected
+
+
+def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without progress nothing is printed; with it, notes are shown, too."""
+
+    def run(request: Any, *, observer: Any, note: Any, stop: Any) -> Any:
+        note("a note")
+        observer.notice("a notice")
+        return tmp_path, {"epochs": [], "test_accuracy": None}
+
+    monkeypatch.setattr("danetc.tasks.training.train.run", run)
+    assert package.train("small.danet").notes == ("a note", "a notice")
+    assert package.train("small.danet", progress=True).notes == ("a note",)

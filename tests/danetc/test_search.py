@@ -62,11 +62,14 @@ class Trainings:
         self.accuracy = accuracy
         self.started: list[str] = []
         self.raising: int | None = None  # number of the run that is interrupted
+        self.failing: int | None = None  # number of steps of the run that fails
 
     def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int:
         self.started.append(run.cell.name)
         if len(self.started) == self.raising:
             raise KeyboardInterrupt
+        if run.cell.axes.get("steps") == self.failing is not None:
+            return 2
         run.path.mkdir(parents=True, exist_ok=True)
         epochs: list[dict[str, Any]] = []
         for number in range(1, run.total + 1):
@@ -546,6 +549,13 @@ def test_search_from_python(
     }  # fmt: skip
     assert len(package.search(spec, FEW, **asked, output=tmp_path / "out").trials) == 2
     assert len(engine.started) == 2
+    engine.accuracy = lambda axes, epoch: 1 / (epoch + 1)
+    engine.failing = 2
+    found = package.search(
+        spec, FEW, **asked, accuracy="best", set={"recipe.epochs": 3}, output=tmp_path / "best"
+    )
+    (good, bad) = sorted(found.trials, key=lambda row: row.state)
+    assert (good.score, bad.state, bad.reason) == (0.5, "failed", "the process ended with status 2")
     with pytest.raises(UserError, match=r"out holds another search:\n  data: .* now\nchoose"):
         package.search(spec, "digits", **asked, output=tmp_path / "out")
     asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager"}

@@ -191,7 +191,7 @@ def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None
     train(danetc, "numbers", "--set", "recipe.epochs=1")
     done = danetc("train", "numbers.danet", "--data", "numbers.npz", "--backend", "eager", "-o",
                   "run", "--min-accuracy", "0.5", "--set", "recipe.epochs=1")  # fmt: skip
-    assert "--min-accuracy is of classes" in done.err
+    assert "--min-accuracy is for classes" in done.err
 
 
 @pytest.mark.thorough

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw, members
 from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
+from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import UserError
 from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_nodes, step_of
 from danetc.tasks.reporting.runs import ShownRun
@@ -59,7 +60,7 @@ def _with_measures(
     """
     root = ET.fromstring(drawn)
     root.attrib.pop("font-family", None)
-    root.set("aria-label", f"{run.label} on the level {level}")
+    root.set("aria-label", visible(f"{run.label} on the level {level}"))
     for parent in root.iter():
         parent.text = parent.text if parent.tag in (f"{{{_SVG}}}text", f"{{{_SVG}}}title") else None
         parent.tail = None
