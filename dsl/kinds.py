@@ -75,7 +75,7 @@ class Kind:
     def bits(self) -> int:
         """Number of bits of a packed number; 0 if it is not packed.
 
-        Numbers are packed if every precision represents them exactly.
+        Numbers are only packed if each precision can represent them exactly.
         """
         return _bits(self)
 

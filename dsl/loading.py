@@ -41,13 +41,15 @@ class _Names(Mapping[str, Named]):
 
     def __init__(self) -> None:
         self._lookups: dict[str, Callable[[], Named]] = {}
+        self._found: dict[str, Named] = {}
 
     def add(self, name: str, lookup: Callable[[], Named]) -> None:
-        if name not in self._lookups:
-            self._lookups[name] = cache(lookup)
+        self._lookups.setdefault(name, lookup)
 
     def __getitem__(self, name: str) -> Named:
-        return self._lookups[name]()
+        if name not in self._found:
+            self._found[name] = self._lookups[name]()
+        return self._found[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._lookups

@@ -27,7 +27,7 @@ _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by 
 class NumberRange:
     """Numbers from ``low`` to ``high``; only multiples of ``unit``, a power of two, if it is not 0.
 
-    An end beyond what float32 represents exactly is infinite.
+    An end is infinite if float32 cannot represent it exactly.
     """
 
     low: float
@@ -267,7 +267,7 @@ def rising(
     return rule
 
 
-# -- functions of few values, case by case --------------------------------------------------------
+# -- tables of functions ---------------------------------------------------------------------------
 
 Source: TypeAlias = int | str
 
@@ -353,7 +353,7 @@ _MOVES = 3
 
 
 def widened(before: NumberRange, after: NumberRange) -> NumberRange:
-    """Return the limit of a range that grows from step to step; ends that move become infinite."""
+    """Return the limit of a range that grows from step to step; an end that moves becomes infinite."""
     return NumberRange(
         before.low if after.low >= before.low else -math.inf,
         before.high if after.high <= before.high else math.inf,

@@ -174,7 +174,7 @@ def find_spec(name_or_path: str) -> Path:
     except (OSError, ValueError):
         exists = is_folder = False
     if exists and not is_folder:
-        return path  # reading it says what is wrong with it, if anything
+        return path  # an error is reported when it is read
     if is_folder:
         problem = _is_folder(name_or_path)
     elif os.path.dirname(name_or_path) or name_or_path.endswith(SUFFIX):
@@ -195,8 +195,8 @@ def find_spec(name_or_path: str) -> Path:
 def later_version(source: SourceFile) -> tuple[int, Span] | None:
     """Return the version of the language in a file's first line, and its place, if it is later.
 
-    The line is a comment, so that each version of danetc can read it. The version counts up when an
-    earlier file would change its meaning, or lose it.
+    The line is a comment, so that each version of danetc can read it. The version is increased when
+    the meaning of existing files changes.
     """
     found = _FIRST_LINE.match(source.text)
     if found is None or int(found[1]) <= LANGUAGE:

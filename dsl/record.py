@@ -34,7 +34,7 @@ def record(
 
     def make(given: Any) -> Any:
         own = {name for name, value in vars(given).items() if value is not None}
-        given.__doc__ = given.__doc__ or given.__name__  # else its signature is computed for it
+        given.__doc__ = given.__doc__ or given.__name__  # else ``dataclass`` computes the signature
         made = dataclass(given, slots=slots, init=False, eq=False, repr=False, kw_only=kw_only)
         methods: dict[str, Any] = {"__init__": _Init(made)}
         if repr:
@@ -107,7 +107,7 @@ def _compiled(cls: type[Any]) -> FunctionType:
 @recursive_repr()
 def _shown(self: Any) -> str:
     shown = []
-    for each in fields(self):  # a comprehension would use twice the stack for a deep record
+    for each in fields(self):  # a comprehension would double the stack depth of nested records
         if each.repr:
             shown.append(f"{each.name}={getattr(self, each.name)!r}")
     return f"{type(self).__qualname__}({', '.join(shown)})"

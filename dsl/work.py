@@ -22,7 +22,7 @@ MAX_COMPARED = 300_000
 
 
 class Exhausted(Exception):
-    """A check has reached its limit; ``span`` is the place of the next step, if known."""
+    """Raised if a check exceeds its limit; ``span`` is the place of the next step, if known."""
 
     def __init__(self, limit: float, span: Span | None) -> None:
         super().__init__(limit, span)
@@ -68,7 +68,7 @@ def of_a_check() -> Work:
 
 @contextmanager
 def bounded(work: Work | None = None) -> Iterator[Work]:
-    """Bound a check, or a part of one; its steps are added to an enclosing check."""
+    """Limit the work of a check. Its steps are added to those of an enclosing check."""
     outer = current()
     inner = of_a_check() if work is None else work
     before = inner.steps

@@ -63,7 +63,9 @@ class _Checker:
             case "rule" | "neuron" | "surrogate":
                 self._equations(declaration)
             case "recipe":
-                from danetc.dsl.recipe.resolve import resolve_recipe  # late: most files have none
+                from danetc.dsl.recipe.resolve import (
+                    resolve_recipe,
+                )  # imported only for files with recipes
 
                 resolve_recipe(declaration, {}, self.reporter, self.module)
 
@@ -84,7 +86,7 @@ class _Checker:
                 )
 
     def _twice(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
-        """Report parameters and definitions of the same name; equations may define one again."""
+        """Report parameters and definitions of the same name; equations may define a name again."""
         places: dict[str, s.Param | s.Define] = {}
         reported: set[str] = set()
         kind = declaration.kind
@@ -143,7 +145,7 @@ class _Checker:
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
         if id in env.values or (id in self.module.names and id in OPS):
-            return  # lowering knows which of the two is meant
+            return  # lowering decides between the two
         if id in self.module.names:
             declaration = self.module.names[id].declaration
             self.lowering.assign_declared(call, declaration)
@@ -180,7 +182,7 @@ class _Checker:
             self.lowering.follow_alias(bound)
             return
         if any(param.default is None for param in declaration.params):
-            return  # only its uses can be checked
+            return  # checked where it is used
         values = self.lowering.complete(bound).values
         if named:
             self.lowering.follow_alias(bound)
@@ -191,7 +193,7 @@ class _Checker:
         else:
             env = Env(self.module, "rule", values)
             short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
-            if long:  # a rule may be meant for stages longer than the short one
+            if long:  # the rule may need more blocks than the short stage has
                 self.lowering.report(short or long)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:

@@ -306,8 +306,8 @@ def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
 class _Reuse:
     """Networks of an earlier check that an edit left alone.
 
-    A network consists of its declaration and of all that its names lead to. If each of these reads as
-    before, only its places have moved.
+    A network depends on its declaration and on all declarations that it refers to. If their text is
+    unchanged, only the places of the network have changed.
     """
 
     def __init__(self, earlier: Survey, module: Module) -> None:
@@ -318,7 +318,7 @@ class _Reuse:
         self._names: dict[int, frozenset[str]] = {}  # in declarations, by their identity
 
     def network(self, name: str) -> tuple[Lowered, Trace] | None:
-        """Return a network and its trace with their present places; None if it may have changed."""
+        """Return a network and its trace with updated places; None if it may have changed."""
         before, lowered = self.before, self.earlier.lowered.get(name)
         trace = self.earlier.traces.get(name)
         if lowered is None or trace is None:

@@ -74,7 +74,7 @@ def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
 
 
 def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
-    """Return a printed text with comments above its statements."""
+    """Insert comments above the statements of a printed text."""
     above: dict[int, Sequence[str]] = {}
     for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
         above[item.span.line] = found

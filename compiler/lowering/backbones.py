@@ -14,8 +14,8 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 MAX_ITEMS = 2_000
-UNFOLDING = 40  # steps of work for each use of a backbone
-ITEM = 3  # steps of work for each stage or layer of a backbone that is changed or passed on
+UNFOLDING = 40  # steps of work for a use of a backbone
+ITEM = 3  # steps of work for a stage or layer of a backbone
 
 
 class Backbones(LoopsOverTime):

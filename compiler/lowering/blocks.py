@@ -94,8 +94,8 @@ class Connections(LayerCalls):
             for id in self.names_in(value)
             if id != name  # a loop that it alone reads is not read
         }
-        ports = PORTS.get(declaration.kind, ())  # whose definition is reported
-        reads_unknown: bool | None = None  # computed if needed
+        ports = PORTS.get(declaration.kind, ())
+        reads_unknown: bool | None = None
         for item in declaration.body or ():
             id = item.name or "" if isinstance(item, s.Group) else item.name
             if id in (*env.used, *read, "out", *ports) or id not in env.definitions:
@@ -202,7 +202,7 @@ class Connections(LayerCalls):
         return self._joined(out, plain)
 
     def no_shortcut(self, stage: v.StageOf, what: str) -> v.Failed:
-        """Report a rule that says what a shortcut begins at, where there is none."""
+        """Report a rule that sets the start of a shortcut if there is no shortcut."""
         rule = stage.rule.name if stage.rule is not None else "chain"
         return self.error(
             "E0610",
@@ -280,7 +280,7 @@ class Connections(LayerCalls):
             hint = add(declaration, "each = conv -> norm -> spike")
             raise self.error("E0606", message, declaration.name_span, hint=hint)
         result: v.Result = wire
-        first = len(self.nodes)  # of the last weighted layer
+        first = len(self.nodes)  # first node of the last weighted layer
         with self.within("branch"):
             for layer in layers:
                 if not (isinstance(layer, v.OpLayer) and _is_weighted(layer)):

@@ -28,7 +28,7 @@ MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
-_NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # pickle takes no mapping proxy
+_NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # a mapping proxy cannot be pickled
 NODE, COPY, LAYER, FINISHED = 22, 8, 2, 2
 """Steps of work for an operation, a copied one, a layer, and an operation of a finished network."""
 
@@ -213,7 +213,7 @@ class Builder:
         if len(wires) != len(operands):
             return INVALID
         values = tuple(self.value(wire) for wire in wires)
-        # one mapping for all without attributes, by which their values are found again
+        # all nodes without attributes share one mapping, which is part of the key of their values
         attrs = OPS[op].completed(attrs) if OPS[op].parameters or attrs else _NO_ATTRIBUTES
         if value is None:
             try:
@@ -311,7 +311,7 @@ class Builder:
             )
 
     def foresee(self, nodes: int, span: Span) -> None:
-        """Report early that so many more nodes would exceed the limit."""
+        """Report an error if so many more nodes would exceed the limit."""
         if len(self.nodes) + nodes > MAX_NODES:
             raise self._too_large("E0903", MAX_NODES, "operations", span)
 

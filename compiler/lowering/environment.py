@@ -48,7 +48,7 @@ class Definition:
 
 @record(frozen=False)
 class Loops:
-    """Loops over time of a body.
+    """State of the loops over time in a body.
 
     ``circles`` numbers the definitions that depend on each other in a circle, if computed. ``carries``
     are the delayed values of the current reading, None if there is none. ``delays`` is a number of

@@ -1,11 +1,12 @@
-"""State of a lowering; numbers, unknown names and arguments of calls."""
+"""Base of lowering: its state, numbers, unknown names and the arguments of calls."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
+from typing import Any
 
 from danetc.compiler.ir.graph import Node, Stage
 from danetc.compiler.ir.ops import OPS, REQUIRED, norm_names
@@ -43,12 +44,12 @@ _DECLARED: Mapping[Want, frozenset[str]] = {
     "layer": frozenset({"neuron", "block", "backbone"}),
 }
 """Kinds of declarations allowed for what is wanted, if not that kind alone."""
-_LISTED = 8  # names that a hint lists at most
+_LISTED = 8  # maximum number of names in a hint
 
 
 @record(slots=False)
 class Shared:
-    """Results that the networks of a check share.
+    """Cache shared by the networks of a check.
 
     ``names``, ``certain`` and ``delays`` are keyed by the identity of a piece of the tree, and hold
     the piece, so that its id stays unique; ``programs`` by declarations and arguments.
@@ -64,7 +65,7 @@ class Shared:
 class LoweredBlock:
     """A block that was lowered: its nodes, its input, and the uses that led to it.
 
-    ``settings`` are those it was built with; keeping them keeps their ids unique. ``kind`` is that
+    ``settings`` are those it was built with, whose ids are part of its key. ``kind`` is that
     of its input, if another could change what its loops carry; ``notes`` are its range of the trace.
     """
 
@@ -77,19 +78,6 @@ class LoweredBlock:
     notes: range = range(0)
 
 
-@record
-class Mark:
-    """Progress of a lowering, to roll back to."""
-
-    nodes: int
-    names: int
-    totals: tuple[int, int, int]
-    stages: int
-    stage_numbers: Mapping[tuple[str, ...], int]
-    notes: int
-    copies: int
-
-
 MAX_DEPTH = 60
 """Limit of the depth to which declarations may be made of each other."""
 
@@ -97,8 +85,8 @@ MAX_DEPTH = 60
 class Evaluator(Builder):
     """State of the lowering of one network, and the values of its numeric expressions.
 
-    ``evaluate`` and ``apply`` dispatch on the kind of an expression and of a layer. The classes
-    derived from this one each add what some kinds need; ``Lowering`` completes them.
+    ``evaluate`` and ``apply`` depend on the type of an expression or a layer. Each derived class
+    adds the methods for some types, and the last one, ``Lowering``, implements the two.
     """
 
     def __init__(
@@ -140,38 +128,33 @@ class Evaluator(Builder):
             raise v.Failed
         return value
 
-    def mark(self) -> Mark:
-        """Return the progress so far, for ``take_back``."""
-        noted = (0, 0) if self.trace is None else (len(self.trace.notes), len(self.trace.copies))
-        numbers = dict(self.stage_numbers)
-        made = len(self.nodes), len(self.fresh_names), self.totals
-        return Mark(*made, len(self.stages), numbers, *noted)
+    def mark(self) -> Callable[[], None]:
+        """Return a function that rolls back to this point; reported errors stay."""
+        first, names, stages = len(self.nodes), len(self.fresh_names), len(self.stages)
+        totals = self.totals
+        numbers, trace = dict(self.stage_numbers), self.trace
+        notes, copies = (0, 0) if trace is None else (len(trace.notes), len(trace.copies))
 
-    def take_back(self, mark: Mark) -> None:
-        """Roll back to the mark; keep reported errors."""
-        for id in range(mark.nodes, len(self.nodes)):
-            for table in (
-                self.nodes,
-                self.used,
-                self.carries,
-                self.shares,
-                self.stands,
-                self.resets,
-            ):
-                table.pop(id, None)
-            self.inference.forget(id)
-        self.forget_names(mark.names)
-        self.totals = mark.totals
-        if self.trace is not None:
-            del self.trace.notes[mark.notes :], self.trace.copies[mark.copies :]
-        del self.stages[mark.stages :]
-        self.stage_numbers = dict(mark.stage_numbers)
-        for part, made in list(self.made_once.items()):
-            if max(made, default=-1) >= mark.nodes:
-                del self.made_once[part]
-        for key, item in list(self.known_blocks.items()):
-            if item.built.nodes.stop > mark.nodes:
-                del self.known_blocks[key]
+        def take_back() -> None:
+            tables: tuple[dict[int, Any], ...]
+            tables = self.nodes, self.used, self.carries, self.shares, self.stands, self.resets
+            for id in range(first, len(self.nodes)):
+                for table in tables:
+                    table.pop(id, None)
+                self.inference.forget(id)
+            self.forget_names(names)
+            self.totals, self.stage_numbers = totals, numbers
+            if trace is not None:
+                del trace.notes[notes:], trace.copies[copies:]
+            del self.stages[stages:]
+            for part, made in list(self.made_once.items()):
+                if max(made, default=-1) >= first:
+                    del self.made_once[part]
+            for key, item in list(self.known_blocks.items()):
+                if item.built.nodes.stop > first:
+                    del self.known_blocks[key]
+
+        return take_back
 
     def bounded(self, value: v.Value, span: Span) -> v.Value:
         """Return the value. Raises Failed for a number that is too large (E0306)."""
@@ -297,7 +280,7 @@ class Evaluator(Builder):
             return False
         for item in self.reporter.diagnostics:
             code, line = item.code, item.span.source.line(item.span.line)
-            # errors of modules may hide any name
+            # an error in a module may hide any name
             if code.startswith("E020") or (code.startswith("E01") and line.startswith("use")):
                 return False
         return True
@@ -344,7 +327,7 @@ class Evaluator(Builder):
         return given
 
     def assign_declared(self, call: s.Call, declaration: s.Declaration) -> dict[str, s.Arg]:
-        """``assign`` for a declaration. Raises Failed for a parameter reported as unknown in its text."""
+        """Call ``assign`` for a declaration. Raises Failed if an error was reported for the parameter."""
         kind, id = declaration.kind, declaration.name
         names = [param.name for param in declaration.params]
         reporter, text = self.reporter, declaration.span
@@ -357,7 +340,7 @@ class Evaluator(Builder):
         return self.assign(call, names, f"{kind} `{id}`", id, kind)
 
     def assign_special(self, id: str, call: s.Call) -> dict[str, s.Arg]:
-        """``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
+        """Call ``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
         names = SPECIAL[id].parameters
         if names is not None:
             return self.assign(call, list(names), f"`{id}`", id)

@@ -1,4 +1,4 @@
-"""Loops over time in a body: definitions that depend on themselves through a delay.
+"""Loops over time: definitions that depend on themselves through a delay.
 
 ``h = (a + (h -> delay(1) -> conv(64))) -> spike`` reads a value that is not known yet. A ``carry``
 node stands for it, and the definition is read repeatedly: first with an unknown shape and the number
@@ -56,7 +56,7 @@ class LoopsOverTime(OperationValues):
     def circles_of(self, env: Env) -> dict[str, int]:
         """Return the number of the circle of each definition whose text depends on itself."""
         if env.loops.circles is None:
-            import networkx as nx  # late: few networks have delays
+            import networkx as nx  # imported only if a network has delays
 
             flow: nx.DiGraph[str] = nx.DiGraph()
             for name, definition in env.definitions.items():
@@ -128,7 +128,7 @@ class LoopsOverTime(OperationValues):
         loops.known = {}
         readings = 0
         while True:
-            mark, before = self.mark(), len(env.cache)
+            take_back, before = self.mark(), len(env.cache)
             loops.carries = {}
             self.readings.append(loops)
             try:
@@ -156,7 +156,7 @@ class LoopsOverTime(OperationValues):
                 env.cache.update(dict.fromkeys(list(env.cache)[before:], failed))
                 raise
             loops.known = known
-            self.take_back(mark)
+            take_back()
             while len(env.cache) > before:
                 env.cache.popitem()
 
@@ -208,7 +208,7 @@ def is_flow(expr: s.Expr) -> bool:
 
 
 def cuts(name: str) -> bool:
-    """True for an operation whose results depend on values of earlier steps alone."""
+    """True for an operation whose results only depend on values of earlier steps."""
     return name in OPS and OPS[name].public and OPS[name].cuts
 
 

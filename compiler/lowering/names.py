@@ -100,7 +100,7 @@ class NamedValues(Backbones):
     def _needs(self, id: str, env: Env) -> list[str]:
         """Return the definitions that one always reads, in an order in which none needs a later one.
 
-        Evaluated in this order, a long chain of definitions costs no recursion.
+        This order avoids recursion for a long chain of definitions.
         """
         order: list[str] = []
         seen = {id, *env.pending}

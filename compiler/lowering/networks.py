@@ -412,7 +412,7 @@ def is_parameter(name: str, chain: list[Level]) -> bool:
 
 
 def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
-    """Return ``LIF`` as ``LIF(tau = 3)``; None if what is written neither calls nor names anything."""
+    """Return ``LIF`` as ``LIF(tau = 3)``; None if the expression is not a name or a call."""
     function = s.called(written)
     if function is None:
         return None

@@ -69,7 +69,9 @@ class OperationValues(Evaluator):
         if expr.op in ("and", "or"):
             left = self.condition(expr.left, env)
             return left if left == (expr.op == "or") else self.condition(expr.right, env)
-        steps: list[tuple[str, s.Expr]] = []  # a long chain of operators costs no recursion
+        steps: list[
+            tuple[str, s.Expr]
+        ] = []  # evaluated in a loop, so that a long sum needs no recursion
         node: s.Expr = expr
         while isinstance(node, s.Binary) and node.op not in ("and", "or"):
             steps.append((node.op, node.right))

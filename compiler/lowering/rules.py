@@ -36,7 +36,7 @@ Constant = Callable[[s.Expr, dict[str, int]], v.Value]
 
 FEEDS = ("in", "shortcut")
 """Values that a rule defines for each block."""
-TERM = 1  # steps of work for each
+TERM = 1  # steps of work for a term
 MAX_TERMS = 1_000_000
 """Limit of the values that the equations of one rule name or try in one stage."""
 JOINS = ("sum", "mean", "concat", "max", "min")
@@ -132,7 +132,10 @@ class RuleReader:
                 return StageInput()
             case s.Flow(steps=(value, *delays)):
                 steps = sum([self._steps(delay, env) for delay in delays])
-                outer, self._earlier = self._earlier, True  # of any block, as the step is over
+                outer, self._earlier = (
+                    self._earlier,
+                    True,
+                )  # values of all blocks exist at earlier steps
                 form = self._form(value, env)
                 self._earlier = outer
                 return Delayed(steps, form)

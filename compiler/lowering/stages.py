@@ -57,7 +57,7 @@ class Stages(Connections):
                 return self.apply_backbone(backbone, wire)
         for stage in backbone.stages:
             self._check_wired(stage, backbone)
-        if backbone.stages:  # each block makes two operations or more
+        if backbone.stages:  # each block has at least two operations
             blocks = sum(stage.blocks for stage in backbone.stages)
             self.foresee(2 * blocks, backbone.stages[0].span)
         scope = self.scope
@@ -294,7 +294,7 @@ class StageBuilder:
             and len(known.use_sites) == len(lowering.use_sites)
         ):
             return self._copied(known, feed)
-        # a block is not copied if it contains stages, shared layers or errors
+        # only a block without stages, shared layers and errors can be copied
         before = self._made()
         noted = len(lowering.trace.notes) if lowering.trace is not None else 0
         with lowering.building() as built:
@@ -371,7 +371,7 @@ class StageBuilder:
                 if isinstance(wire, v.Invalid):
                     return v.INVALID
                 assert self.reader is not None
-                *place, leaf = name.split(".")  # their path below the stage
+                *place, leaf = name.split(".")  # path of the numbers, relative to the stage
                 scope = (*lowering.scope[:-1], *place)
                 learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
                 numbers = lowering.met(learnt, wire, self.place)

@@ -308,7 +308,7 @@ class LevelReader:
     ) -> RecipeLevel:
         """Return the level of the command line.
 
-        Settings go before arguments, and all phases before one.
+        Settings are applied before arguments, and those of all phases before those of one.
         """
         level = RecipeLevel(phases={name: {} for name in phases})
         targets = []

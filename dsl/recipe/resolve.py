@@ -1,7 +1,7 @@
 """Resolution of recipes: a declaration with its overrides, checked against the schema, as data.
 
 A setting is looked up in levels: the command line, the recipe, the recipe that it varies, and so on;
-the first level that has it wins. Within a level a phase's own setting goes before the recipe's. If
+the first level that has it wins. Within a level the setting of a phase takes precedence over that of the recipe. If
 `--set` changes the epochs of a phase, its warm-up and its schedule's milestones are scaled along,
 unless they are given too or are written in terms of `epochs`: a short run keeps the shape of its
 schedule.
@@ -34,8 +34,8 @@ def resolve_recipe(
     """Return the recipe of a declaration; None if there are errors (reported).
 
     ``overrides`` are settings by path: ``epochs`` for all phases, ``full.epochs`` for one, and
-    ``optimizer.lr`` for an argument, each with or without ``recipe.`` before it. ``module`` contains
-    the declaration; a variant finds its base through it.
+    ``optimizer.lr`` for an argument, each with or without ``recipe.`` before it. ``module`` is the
+    module of the declaration, where the base of a variant is looked up.
     """
     found = Reporter()
     reader = LevelReader(found)
@@ -122,7 +122,7 @@ def _evaluate(scope: Scope, keys: Sequence[str]) -> dict[str, Any] | None:
 def _scale(
     name: str, scope: Scope, written: Sequence[RecipeLevel], values: dict[str, Any]
 ) -> dict[str, float]:
-    """Scale warm-up and milestones to epochs of the command line; return the factors by setting."""
+    """Scale warm-up and milestones if the command line sets epochs; return the factors."""
     entry = scope.entries["epochs"]
     if entry.kind == "file" or find(written, name, "epochs") is None:
         return {}

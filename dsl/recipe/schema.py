@@ -244,7 +244,7 @@ def family(*items: Spec) -> Mapping[str, Spec]:
     return MappingProxyType({item.name: item for item in items})
 
 
-# -- rows that several items have --------------------------------------------------------------------
+# -- shared rows --------------------------------------------------------------------------------------
 
 PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1

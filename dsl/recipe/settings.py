@@ -1,7 +1,7 @@
 """Settings of a recipe. A new one is one field here, with its row.
 
-From the rows come what `check` accepts, its errors, the defaults, `danetc list settings`, the text
-of a dry run and what is recorded of a run; training reads the fields.
+The rows define what `check` accepts, its errors, the defaults, `danetc list settings`, the text of a
+dry run and the record of a run. Training reads the fields.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Origin:
 
     kind: Literal["default", "file", "--set"]
     span: Span | None = None
-    scaled: float | None = None  # factor by which epochs of the command line scale it
+    scaled: float | None = None  # scaling factor, if the command line sets the epochs
 
     def __str__(self) -> str:
         place = str(self.span) if self.kind == "file" and self.span else self.kind
@@ -221,7 +221,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         if "row" in item.metadata
     }
 )
-"""Settings by key, those of phases first."""
+"""Settings by key; settings of phases come first."""
 
 
 def keys_of(*places: Place) -> list[str]:
