@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from io import BytesIO
 from typing import BinaryIO
 
@@ -16,19 +14,6 @@ from torch import Tensor
 from danetc.dsl.reading import open_regular
 from danetc.runtime.system.errors import UnreadableError
 
-DECODING = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    zlib.error,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""Exceptions that Pillow raises for damaged images and other files."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the name of a file says. Pillow knows more, one of which starts
 another program (Ghostscript, for EPS)."""
@@ -37,7 +22,7 @@ _DEEP = ("I", "F")
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
-    """Open an image of one of ``FORMATS``. Raises one of ``DECODING``."""
+    """Open an image of one of ``FORMATS``. For damaged ones Pillow raises any exception."""
     return Image.open(stream, formats=FORMATS)
 
 
@@ -69,7 +54,7 @@ def decode_image(data: bytes, where: str) -> Tensor:
                 pixels = np.asarray(image.convert("RGB"))
     except UnreadableError:
         raise
-    except DECODING as error:
+    except Exception as error:
         raise UnreadableError(f"{where} cannot be read: {reason(error, len(data))}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def _map_of(label: Any, where: str) -> Tensor:
 def seeded() -> Iterator[Callable[[int], None]]:
     """Seed what is drawn outside of epochs, for each sample alike; keep the global states."""
     with drawn_anew() as seed:
-        yield lambda index: seed(0, 0, index)
+        yield lambda number: seed(0, 0, number)
 
 
 # -- a data set of two splits ----------------------------------------------------------------------
@@ -243,10 +244,10 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
     own = Own(dataset, name, cutting(request, dataset), request.get("layout"))
     shapes, seen = [], {}
     with seeded() as seed:
-        for index in evenly(count, PROBES):
-            seed(index)
-            sample, seen[index] = own.pair(index)
-            shapes.append(tuple(own.image(sample, own.where(index)).shape))
+        for number in evenly(count, PROBES):
+            seed(number)
+            sample, seen[number] = own.pair(number)
+            shapes.append(tuple(own.image(sample, own.where(number)).shape))
     values = _known_labels(dataset, count, seen)
     notices: tuple[str, ...] = ()
     if values is None and count > _MANY:
@@ -262,28 +263,18 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
 
 
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
-    """Return all labels from an attribute of the Dataset that agrees with the labels that were seen."""
+    """Return the classes in an attribute of the Dataset, if they agree with those that were seen."""
     inner, indices = dataset, range(count)
     if isinstance(dataset, Subset):
         inner, indices = dataset.dataset, dataset.indices  # type: ignore[assignment]
     for attribute in ("targets", "labels"):
-        found = getattr(inner, attribute, None)
-        try:
-            values = list(found)[:] if found is not None and len(found) == len(inner) else None
-        except TypeError:
-            continue
-        if values is not None:
-            own = [values[index] for index in indices]
-            if all(_same_class(own[index], label) for index, label in seen.items()):
+        with suppress(AttributeError, IndexError, TypeError):  # of what are no whole numbers
+            values = list(getattr(inner, attribute))
+            own = [values[number] for number in indices]
+            agree = all(index(own[number]) == index(label) for number, label in seen.items())
+            if agree and len(values) == len(inner):
                 return own
     return None
-
-
-def _same_class(one: Any, other: Any) -> bool:
-    first, second = _array(one), _array(other)
-    if first is None or second is None or first.size != 1 or second.size != 1:
-        return False
-    return first.dtype.kind in "bui" and second.dtype.kind in "bui" and int(first) == int(second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +287,12 @@ class _Map:
 def _read_labels(own: Own, count: int) -> Iterator[Any]:
     """Read all samples for their labels."""
     with seeded() as seed:
-        for index in range(count):
-            seed(index)
-            label = own.pair(index)[1]
+        for number in range(count):
+            seed(number)
+            label = own.pair(number)[1]
             array = _array(label)
             if array is not None and array.ndim >= 2:
-                label = _Map(int(_map_of(label, own.where(index)).max()))
+                label = _Map(int(_map_of(label, own.where(number)).max()))
             yield label
 
 
@@ -325,9 +316,9 @@ def _digest(side: _Side) -> str:
     source, target = side.source, side.labels.target
     facts: list[object] = [len(source), target, source.labels.numpy().tobytes()]
     with seeded() as seed:
-        for index in evenly(len(source), PROBES):
-            seed(index)
-            image, label = source[index]
+        for number in evenly(len(source), PROBES):
+            seed(number)
+            image, label = source[number]
             facts += [tuple(image.shape), image.numpy().tobytes()]
             facts.append(label if isinstance(label, int) else label.numpy().tobytes())
     return facts_fingerprint(facts)

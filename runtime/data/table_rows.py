@@ -9,7 +9,7 @@ from typing import Any
 from PIL import ImageOps
 
 from danetc.dsl.reading import open_regular
-from danetc.runtime.data.images import DECODING, open_image, reason
+from danetc.runtime.data.images import open_image, reason
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 _ARRAYS = ("List", "LargeList", "Sequence", "list", "Array2D", "Array3D", "Array4D")
@@ -56,7 +56,7 @@ class Rows:
             image.load()
             image = ImageOps.exif_transpose(image)
             return image if mode in (None, image.mode) else image.convert(mode)
-        except (*DECODING, TypeError) as error:
+        except Exception as error:
             where = f"row {index} of the column `{column}`"
             raise UnreadableError(f"{where} cannot be read: {reason(error)}") from error
 
