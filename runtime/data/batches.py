@@ -127,11 +127,12 @@ class Batches:
         order = epoch_order(length, self._seed, epoch) if self._train else torch.arange(length)
         # Evaluations of all epochs see the same samples, also of sources that draw.
         seeding = epoch if self._train else 0
-        self._jobs[:] = [[seeding, *order[part.start : part.stop].tolist()] for part in parts]
+        jobs = [[seeding, *order[part.start : part.stop].tolist()] for part in parts]
+        self._jobs[:] = jobs
         loaded: Iterator[Batch | str] = (
             iter(self._loader)
             if self._loader is not None
-            else map(self._fetcher.__getitems__, self._jobs)
+            else map(self._fetcher.__getitems__, jobs)
         )
         self.skipped = 0
         for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):

@@ -131,6 +131,55 @@ def fails():
 def stream():
     return Stream(), Stream()
 
+class Given(Noise):
+    classes = None  # the same for each sample
+
+    def __init__(self, sample, count=9):
+        super().__init__(count)
+        self.sample = sample
+
+    def __getitem__(self, index):
+        return self.sample
+
+IMAGE = [[0.0, 1.0], [1.0, 0.0]]
+
+def lists():
+    return [Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [3.0, 4.0]))]
+
+def rows():
+    return Given(((1.0, 2.0, 3.0), 1)), Given(((3.0, 2.0, 1.0), 0))
+
+def four():
+    x, y = np.zeros((4, 1, 2, 2)), np.arange(4)
+    return x, y, x[:2], y[:2]
+
+def triples():
+    return Given((1, 2, 3)), Noise(2)
+
+def objects():
+    return Given((object(), 1)), Noise(2)
+
+def odd_labels():
+    return Given((IMAGE, object())), Noise(2)
+
+def ragged():
+    return Given(([[1], [1, 2]], 1)), Noise(2)
+
+def flat_maps():
+    return Given((IMAGE, [[0.5, 1.0]] * 2)), Noise(2)
+
+def low_maps():
+    return Given((IMAGE, [[-3, 1]] * 2)), Noise(2)
+
+def empty():
+    return Given((IMAGE, 1), 0), Noise(2)
+
+def longer_numbers():
+    return Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [1.0]))
+
+def void_maps():
+    return Given((IMAGE, [[255, 255]] * 2)), Given((IMAGE, [[255, 255]] * 2))
+
 def nothing():
     pass
 
@@ -164,13 +213,13 @@ def opened(name: str) -> DataSet:
     ("name", "train", "test"),
     [
         ("both", 9, 6), ("by_train", 9, 4), ("by_split", 9, 4), ("by_split,test=extra", 9, 5),
-        ("splits", 9, 3), ("one,test=0.3", 7, 3), ("arrays", 4, 2), ("tagged", 9, 2),
+        ("splits", 9, 3), ("splits,test=0.3", 6, 3), ("four", 4, 2), ("rows", 9, 9), ("one,test=0.3", 7, 3), ("arrays", 4, 2), ("tagged", 9, 2),
     ],
 )  # fmt: skip
 def test_what_code_may_give(name: str, train: int, test: int) -> None:
     data = opened(name)
     assert (len(data.train), len(data.test), data.target) == (train, test, "classes")
-    assert data.classes == (2 if name == "arrays" else 3)
+    assert data.classes == {"arrays": 2, "rows": 2, "four": 4}.get(name, 3)
     assert data.details["code"]
     assert opened(name).fingerprint == data.fingerprint
 
@@ -188,6 +237,13 @@ def test_code_in_a_module_is_found_from_the_working_directory(tmp_path: Path) ->
 
 def test_arrays_stay_arrays_and_floats_are_numbers() -> None:
     assert isinstance(opened("arrays").train, Memory)
+    lists = opened("lists")
+    assert (lists.target, lists.classes, lists.shape, lists.train[3][1].tolist()) == (
+        "numbers",
+        2,
+        (1, 2, 2),
+        [1, 2],
+    )  # type: ignore[union-attr]
     data = opened("named")
     assert (data.target, data.classes, data.shape) == ("numbers", 1, (1, 2, 2))
 
@@ -254,6 +310,15 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("one", "none to test on; return (train, test)"),
         ("nothing", "gives a NoneType; it must return (train, test)"),
         ("three", "gives 3 values; it must return (train, test)"),
+        ("triples", "sample 0 of own.py:triples (train) is 3 values, not a pair of an image and its label"),
+        ("objects", "is an object of type object; a sample is a pair"),
+        ("odd_labels", "are of several shapes or types; give each sample one whole number"),
+        ("ragged", "is an object of type list; a sample is a pair"),
+        ("flat_maps", "is not a map [H, W] of the classes of its pixels"),
+        ("low_maps", "has classes below 0; they count from 0, and 255 is none"),
+        ("empty", "own.py:empty (train) has no samples"),
+        ("longer_numbers", "has 2 numbers to train on and 1 to test on"),
+        ("void_maps", "has no pixel with a class"),
         ("needs", "needs root, and is called without arguments"),
         ("stream", "is a Stream without `__len__` or `__getitem__`"),
         ("unlike", "to train on are [1, 2, 2] with classes and those to test on [1, 3, 3] with numbers"),

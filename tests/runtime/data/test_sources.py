@@ -100,6 +100,16 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         ("CIFAR10:x", "did you mean `cifar10`?"),
         ("zzz", "there is no data set `zzz`. Data sets are digits, fashion-mnist:DIR, cifar10:DIR"),
         ("digits:x", "`digits` takes no argument"),
+        ("folder:data/images,test=", "the option `test` of `folder` is empty; write test=VALUE"),
+        ("folder:data/images,test=a,test=b", "`folder` has the option `test` twice; leave one out"),
+        (
+            "folder:data/images,classes=notes.txt",
+            "notes.txt holds 0 names of classes; give 2 or more",
+        ),
+        (
+            "folder:data/images,classes=data/images",
+            "data/images is not a file; classes:FILE takes one",
+        ),
         ("synthetic:sise=3", "no option `sise`; did you mean `size`?"),
         ("synthetic:size=0", "`0`; it must be a whole number from 1"),
         ("synthetic:size=big", "`big`; it must be a whole number from 1"),
