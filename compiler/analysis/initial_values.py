@@ -1,7 +1,7 @@
-"""What a network's values are before training, where norms start at weight 0.
+"""Values of a network before training, for norms that start with weight 0.
 
-A norm with weight and bias 0 gives 0 whatever it reads, a convolution of 0 gives 0, and a block
-whose branch gives 0 is its shortcut: the identity initialisation of Propositions 1 and 4.
+A norm with weight and bias 0 returns 0, a convolution of 0 returns 0, and a block whose branch
+returns 0 is its shortcut: the identity initialisation of Propositions 1 and 4.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import evaluate
 
 Known = int | float
-"""The id of the node that a value is the same as (an int), or the number it has everywhere (a
-float)."""
+"""Id of a node with the same value (an int), or the number that a value has everywhere (a float)."""
 
 
 def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
-    """The last norm of each scope, as of a block; norms of its shortcut do not count."""
+    """Return the last norm of each scope, without norms of shortcuts."""
     found: dict[tuple[str, ...], Node] = {}
     for node in graph.nodes.values():
         if OPS[node.op].norm is not None:
@@ -36,12 +35,12 @@ def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
 
 
 def in_branch(block: Block, node: Node) -> bool:
-    """Whether a node of a block stands in its branch, and not after the join."""
+    """Return True if a node of a block is in its branch, not after the join."""
     return node.scope[len(block.scope) : len(block.scope) + 1] == ("branch",)
 
 
 def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
-    """The graph with these norms starting at 0."""
+    """Return the graph with these norms starting at 0."""
     nodes = {
         id: replace(node, attrs={**node.attrs, "init": 0.0}) if id in norms else node
         for id, node in graph.nodes.items()
@@ -50,10 +49,9 @@ def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
 
 
 def initial_values(graph: Graph) -> Mapping[int, Known]:
-    """For every node what it is the same as at the first step of an untrained network.
+    """Return what each node equals at the first step of an untrained network.
 
-    A norm that starts at 0 is 0; what follows from that is followed. Liveness asks this too: a block
-    that gives 0 here is silenced.
+    Norms that start at 0 are 0, and the consequences are propagated. A block that is 0 is silenced.
     """
     known: dict[int, Known] = {}
     for node in graph.nodes.values():
@@ -82,8 +80,7 @@ def _known(graph: Graph, node: Node, reads: list[Known]) -> Known:
 
 
 def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
-    """The number that a node gives everywhere of operands that are numbers everywhere, or of one
-    that leaves no choice."""
+    """Return the number that a node returns for constant operands, or for one that is absorbing."""
     row = OPS[node.op]
     if len(reads) < len(row.reads(node.inputs)):
         return row.absorbing
@@ -102,9 +99,9 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
 
 @lru_cache(maxsize=512)
 def first_output(program: NeuronProgram, x: float) -> float:
-    """What a neuron gives at its first time step for the input ``x``, that of each if it has several.
+    """Return the output of a neuron at its first time step if all its inputs are ``x``.
 
-    Raises ConstantError or OverflowError where that is no finite number.
+    Raises ConstantError or OverflowError unless it is a finite number.
     """
     values: dict[str, float | bool] = dict.fromkeys(program.takes, x)
     values |= {state.name: state.init for state in program.states}

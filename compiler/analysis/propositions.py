@@ -1,7 +1,7 @@
-"""The paper's propositions as facts of a graph: where they apply, and what they predict.
+"""The paper's propositions for a graph: where they apply, and what they predict.
 
-What the graph alone says is said here; what needs numbers (``danetc.runtime.checks.propositions``) is
-planned here. Each plan is per stage; where a proposition does not apply there is a reason.
+Facts of the graph are computed here, and checks by numbers (``danetc.runtime.checks.propositions``)
+are planned for each stage, or refused with a reason.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ class NotApplicable(Exception):
 
 @record
 class GradientPlan:
-    """A stage's blocks from the first one's output on, with the last norm of each branch at 0.
+    """Blocks of a stage after the first one, with the last norm of each branch at 0.
 
-    ``graph`` takes the output O^0 of block 0 and gives, for each block i from 1 on, what its
-    interblock neuron reads (``drive1``, ...) and its own output (``out1``, ...). ``programs`` are
-    those neurons, None where nothing stands after the join. ``dense`` says that block i is fed by
-    the sum of all before it; else it is fed by the last one.
+    Args:
+        graph: takes the output O^0 of block 0 and returns, for each block i from 1 on, the input of
+            its interblock neuron (``drive1``, ...) and its output (``out1``, ...).
+        programs: those neurons; None if a block has no module after the join.
+        dense: True if the input of block i is the sum of all blocks before it, False if it is the
+            last one.
     """
 
     graph: Graph
@@ -49,7 +51,7 @@ class GradientPlan:
 
     @property
     def neurons(self) -> int:
-        """Interblock neurons between the first and the last block."""
+        """Number of interblock neurons between the first and the last block."""
         return sum(program is not None for program in self.programs)
 
 
@@ -126,7 +128,7 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
 
 
 def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
-    """The last norm of a block, as the one that makes the block start as its shortcut."""
+    """Return the last norm of a block, which can make the block start as its shortcut."""
     if norm is None:
         raise NotApplicable(f"block {i} has no norm that could start at 0")
     if not in_branch(block, norm) and block.after:
@@ -139,7 +141,7 @@ def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
 
 
 def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None:
-    """The one spiking neuron after a block's join, or None where nothing stands there."""
+    """Return the spiking neuron after a block's join, or None if there are no modules."""
     found: list[Node] = []
     node = graph[block.output]
     while node.id != block.join:
@@ -162,7 +164,7 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
 
 @record
 class Factors:
-    """The spiking neurons on paths from a layer's weights to the loss, the fewest and the most.
+    """Smallest and largest number of spiking neurons on paths from a layer's weights to the loss.
 
     Every one of them multiplies the gradient by its surrogate derivative (Eqs. 5, 7). A neuron's
     own weights pass through that neuron.
@@ -174,9 +176,9 @@ class Factors:
 
 
 def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
-    """For every node with weights the surrogate factors on its ways to the outputs, by id.
+    """Return the surrogate factors on paths from each node with weights to the outputs, by id.
 
-    Paths through the layers alone are counted: a path through time has more factors.
+    Only paths through layers are counted: a path through time has more factors.
     """
     ways: dict[int, tuple[int, int]] = dict.fromkeys(graph.outputs.values(), (0, 0))
     result: dict[int, Factors] = {}
@@ -193,17 +195,18 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
     return dict(reversed(result.items()))
 
 
-# -- Proposition 3: the variance of what blocks read -----------------------------------------------
+# -- Proposition 3: the variance of the inputs of blocks ------------------------------------------
 
 
 @record
 class VariancePlan:
-    """What the inputs of a stage's blocks are sums of, at initialisation.
+    """Addends of the inputs of a stage's blocks at initialisation.
 
-    ``squares`` has for each block from 1 on the sum of the squared weights of the norms in its
-    input; ``entry`` the squared factor of the stage's own input in it (0 where the opening block
-    has a projection: the variance starts again there). ``graph`` takes the stage's input and gives
-    ``in1``, ``in2``, ...
+    Args:
+        graph: takes the stage's input and returns ``in1``, ``in2``, ...
+        squares: for each block from 1 on, the sum of the squared weights of the norms in its input.
+        entry: for each of them, the squared factor of the stage's input (0 if the opening block has
+            a projection, where the variance starts again).
     """
 
     graph: Graph
@@ -255,7 +258,7 @@ def plan_variance(graph: Graph, stage: Stage) -> VariancePlan:
 
 
 def _addends(graph: Graph, id: int, entry: int) -> Mapping[int, float]:
-    """The terms of a sum and their factors, looked up through sums and multiples."""
+    """Return the terms of a sum and their factors, through nested sums and multiples."""
     terms: defaultdict[int, float] = defaultdict(float)
     reached = {id: 1.0}
     for node in reversed(list(graph.nodes.values())):

@@ -18,11 +18,14 @@ from danetc.dsl.record import record
 
 @record
 class StageFacts:
-    """A stage. ``block_reads`` is the kind of what its blocks read, ``block_gives`` of what they give
-    (the row "PV" of Table I), each of all blocks together; ``gives`` is that of the stage's output.
+    """Facts of a stage.
 
-    ``fewest_neurons`` is the least number of neurons on any path from the stem's output to the
-    stage's end.
+    Args:
+        block_reads: kind of the inputs of all blocks.
+        block_gives: kind of the outputs of all blocks (the row "PV" of Table I).
+        gives: kind of the stage's output.
+        fewest_neurons: smallest number of neurons on a path from the stem's output to the end of
+            the stage.
     """
 
     name: str
@@ -39,7 +42,7 @@ class StageFacts:
 
 @record
 class NeuronFacts:
-    """A kind of neuron or activation of a network, with the parameters of its declarations."""
+    """A neuron or activation of a network, with the parameters of its declarations."""
 
     name: str
     parameters: dict[str, float | bool]
@@ -50,13 +53,17 @@ class NeuronFacts:
 
 @record
 class Summary:
-    """Facts of a network. Operations are counted for one image over all its time steps.
+    """Facts of a network. Operations are those of one image over all its time steps.
 
-    ``macs`` are multiply-accumulates; ``additions`` stand in their place where the input is spikes,
-    or spikes of either sign (an upper bound: silent inputs cost nothing). A convolution of other
-    whole numbers multiplies: ``count_macs`` of the ``macs`` do, and could be replaced by at most
-    ``count_additions`` additions, one for each unit of their input. ``products`` are those of values by
-    each other, as they are written: ``q (k^T v)`` says that keys and values are multiplied first.
+    Args:
+        macs: multiply-accumulates.
+        additions: additions that replace them if the input is spikes of either sign (an upper
+            bound: silent inputs cost nothing).
+        count_macs: share of ``macs`` with an integer input other than spikes.
+        count_additions: additions that could replace ``count_macs`` at most, one for each unit of
+            the input.
+        products: number of products of values by each other, by their text: in ``q (k^T v)`` keys
+            and values are multiplied first.
     """
 
     name: str
@@ -85,28 +92,25 @@ class Summary:
 
 
 def is_neuron(graph: Graph, node: Node) -> bool:
-    """Whether a node is a layer of neurons: of a declaration with a state or a step function.
-
-    One with neither is an activation function, and a network of those alone has no neurons.
-    """
+    """Return True for a layer of neurons, whose declaration has a state or a step function. Others
+    are activation functions."""
     return node.op == "neuron" and graph.program(node).is_neuron
 
 
 def fires(graph: Graph, node: Node) -> bool:
-    """Whether a node is a layer of neurons with a step function, through which a gradient passes
-    by the slope of what stands in for it."""
+    """Return True for a layer of neurons with a step function, whose gradient is its surrogate's."""
     return node.op == "neuron" and graph.program(node).has_step
 
 
 def on_main_path(node: Node) -> bool:
-    """Stem, branches, interblock modules and head; a shortcut's modules are left out."""
+    """Return True for stem, branches, interblock modules and head, False for shortcuts."""
     return "shortcut" not in node.scope
 
 
 def fewest_neurons(
     graph: Graph, source: int, neurons: Iterable[int] | None = None
 ) -> dict[int, int]:
-    """For every node behind ``source`` the least number of neurons on a path to it."""
+    """Return the smallest number of neurons on a path from ``source`` to each node after it."""
     counted = (
         set(neurons)
         if neurons is not None
@@ -121,7 +125,7 @@ def fewest_neurons(
 
 
 class Operations(NamedTuple):
-    """Of one image over all its time steps; see ``Summary``."""
+    """Operations of one image over all its time steps; see ``Summary``."""
 
     macs: int
     additions: int
@@ -130,7 +134,7 @@ class Operations(NamedTuple):
 
 
 def operations(graph: Graph) -> Operations:
-    """The operations of layers of weights and of products, by the kinds of what is multiplied."""
+    """Return the operations of layers of weights and of products, by the kinds of factors."""
     macs = additions = count_macs = count_additions = 0
     for node in graph.nodes.values():
         for product in products_of(graph, node):
@@ -148,7 +152,7 @@ def operations(graph: Graph) -> Operations:
 
 
 def summarise(graph: Graph) -> Summary:
-    """All facts of a network, from its graph."""
+    """Return all facts of a network."""
     fewest = fewest_neurons(graph, graph.stem_output)
     neurons = [node for node in graph.nodes.values() if is_neuron(graph, node)]
     layers = [node for node in graph.nodes.values() if node.op == "neuron"]
@@ -206,17 +210,16 @@ def _facts(program: NeuronProgram) -> NeuronFacts:
 
 
 def _kinds(graph: Graph, ids: Iterable[int]) -> str:
-    """The kind of several values together."""
+    """Return the common kind of several values."""
     return str(reduce(Kind.__or__, (graph[id].value.kind for id in ids)))
 
 
 def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
-    """Return why one run over T steps does not give the results of each smaller T; None if it does.
+    """Return why a run over T steps does not contain the results of each smaller T; None if it does.
 
-    It does if the mean of the outputs of steps 1 .. t, each averaged over itself alone, is the mean
-    output of a run with T = t, for every t. Neurons look back alone, so that what varies over time is
-    the same in a longer run; behind a mean over time all must be linear. ``output`` names one of
-    several.
+    It does if the mean of the outputs of steps 1 .. t is the output of a run with T = t, for every t.
+    Values that vary over time depend on earlier steps alone; after a mean over time all operations
+    must be linear. ``output`` names one of several.
     """
     chosen = graph.outputs[output] if output is not None else next(iter(graph.outputs.values()))
     needed = graph.behind([chosen])
@@ -250,7 +253,7 @@ NOTES = (
     "spike: 0 or 1; 0 .. n: whole numbers (of 1/4: times 1/4); a block's: of all blocks of the stage",
     "neurons: the fewest on any path from the stem's output to the stage's end",
 )
-"""What a reader of the table should know."""
+"""Notes on the table."""
 
 
 def _in_columns(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:

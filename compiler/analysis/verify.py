@@ -81,7 +81,7 @@ def _operands(graph: Graph) -> Iterator[Broken]:
 
 
 def _values(graph: Graph) -> Iterator[Broken]:
-    """Shape, kind and variation of every node follow from its operands."""
+    """Check that shape, kind and variation of every node are those inferred from its operands."""
     inference = Inference.of(graph)
     for node in graph.nodes.values():
         if node.op == "input" or OPS[node.op].carries:
@@ -99,7 +99,7 @@ def _values(graph: Graph) -> Iterator[Broken]:
 
 
 def _shares(graph: Graph) -> Iterator[Broken]:
-    """Where weights are those of another node, it is the same operation, and of no third's."""
+    """Check that nodes with shared weights are the same operation, with weights of one owner."""
     for id, owner in graph.shares.items():
         if id not in graph.nodes or owner not in graph.nodes or owner in graph.shares:
             yield Broken(
@@ -114,7 +114,7 @@ def _shares(graph: Graph) -> Iterator[Broken]:
 
 
 def _carries(graph: Graph) -> Iterator[Broken]:
-    """What a loop carries from step to step is of one shape and kind, and of the loop itself."""
+    """Check that carried values belong to their loop and keep their shape and kind."""
     members = loop_of(graph)
     for node in graph.nodes.values():
         if OPS[node.op].carries != (node.id in graph.carries):
@@ -133,7 +133,7 @@ def _carries(graph: Graph) -> Iterator[Broken]:
 
 
 def _loops(graph: Graph) -> Iterator[Broken]:
-    """What stands in a loop can run one step after the other."""
+    """Check that nodes in loops can run step by step."""
     shared = same_for_all(graph)
     for loop in loops(graph):
         inside = set(loop.members)
@@ -157,7 +157,7 @@ def _loops(graph: Graph) -> Iterator[Broken]:
 
 
 def _rules(graph: Graph) -> Iterator[Broken]:
-    """Every stage computes what its rule's equations say, bit for bit."""
+    """Check that every stage computes its rule's equations bit for bit."""
     for stage in graph.stages:
         values = StageValues(graph, stage)
         for id, form in stage.delayed:
@@ -183,7 +183,7 @@ def _rules(graph: Graph) -> Iterator[Broken]:
 
 
 def _interblock(graph: Graph) -> Iterator[Broken]:
-    """After the join of a block stand exactly the modules that its connection puts there."""
+    """Check that the modules after the join of a block are those of its connection."""
     for stage in graph.stages:
         for i, block in enumerate(stage.blocks):
             if any(op.startswith("block ") or OPS[op].chosen for op in block.after):
@@ -206,7 +206,7 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
 
 
 def _moved(graph: Graph, id: int) -> Node:
-    """The node whose numbers a node gives: it may repeat them at each step, or do nothing to them."""
+    """Return the node whose numbers a node returns, possibly repeated at each step."""
     node = graph[id]
     while node.op == "repeat" or OPS[node.op].same(node.attrs):
         node = graph[node.inputs[0]]
@@ -214,7 +214,7 @@ def _moved(graph: Graph, id: int) -> Node:
 
 
 def _gradients(graph: Graph) -> Iterator[Broken]:
-    """Every parameter has a path to an output along which gradients flow."""
+    """Check that gradients reach every parameter."""
     passing = {
         key: not item.reaching(gradients=True).isdisjoint(item.takes)
         for key, item in graph.neurons.items()
@@ -230,7 +230,7 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
     if len(reached) == len(graph.nodes):
         return
     users = graph.users()
-    stops: dict[int, int] = {}  # for a node without gradient, the node behind which there is one
+    stops: dict[int, int] = {}  # for a node without gradient, the next node with one
     stopped: dict[int, list[str]] = {}
     for node in reversed(list(graph.nodes.values())):
         if node.id in reached:
@@ -253,14 +253,14 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
 
 
 def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
-    """``passing`` are the neurons by their keys: whether gradients reach their input."""
+    """``passing`` is True for the keys of neurons whose input gets gradients."""
     if node.op == "neuron":
         return passing[str(node.attrs["neuron"])]
     return OPS[node.op].gradient
 
 
 def _alive(graph: Graph) -> Iterator[Broken]:
-    """No stage gives zero, whatever its input, because of a norm that starts at 0."""
+    """Check that no block is silenced by a norm that starts at 0."""
     known = initial_values(graph)
     for stage in graph.stages:
         for block in stage.blocks:
@@ -282,7 +282,7 @@ def _is_zero(known: Known) -> bool:
 
 
 def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None:
-    """The norm that a number comes from: the first that the way back through numbers meets."""
+    """Return the norm that a constant comes from: the first on the way back through constants."""
     node = graph[id]
     while OPS[node.op].constant(node.attrs) is None:
         reads = [i for i in node.inputs if isinstance(known[i], float)]
@@ -293,7 +293,7 @@ def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None
 
 
 def _no_sugar(graph: Graph) -> Iterator[Broken]:
-    """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
+    """Check that operations of the language alone are lowered (`tdbn` to a batchnorm)."""
     for node in graph.nodes.values():
         row = OPS[node.op]
         op = node.op
@@ -322,7 +322,7 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
 
 
 def verify(graph: Graph, after: str = "lowering") -> None:
-    """Check all invariants. Raises ``SpecError`` or ``InvariantError``."""
+    """Check all invariants. Raises SpecError or InvariantError."""
     for meaning, check in INVARIANTS:
         broken = list(check(graph))
         faults = [item for item in broken if item.code is None]
@@ -347,7 +347,7 @@ def verify(graph: Graph, after: str = "lowering") -> None:
 
 
 def _stage_of(graph: Graph, path: str) -> tuple[Label, ...]:
-    """A label of the stage in which a node stands."""
+    """Return a label of the stage of a node."""
     for stage in graph.stages:
         if path.startswith(".".join((*stage.scope, ""))):
             return (Label(stage.origin, "in this stage"),)

@@ -1,4 +1,4 @@
-"""Whether two graphs are one network: equal, with what corresponds, or where they first differ."""
+"""Comparison of two graphs: equal, with pairs of nodes, or the first difference."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ MAX_TERMS_SHOWN = 4
 class Same:
     """Two graphs are one network.
 
-    ``weights`` pairs the nodes that have weights, or draw random numbers, by id; ``nodes`` all
-    others that correspond. ``to_the_bit`` says that forward results are the same bit for bit where
-    both run as written; else additions stand in another order, and results are the same to
-    rounding.
+    Args:
+        weights: pairs of nodes with weights or random numbers, by id.
+        nodes: pairs of other nodes.
+        to_the_bit: True if forward results are bit-identical; else additions are in another order,
+            and results are equal up to rounding.
     """
 
     weights: tuple[tuple[int, int], ...]
@@ -37,9 +38,12 @@ class Same:
 class Different:
     """Two graphs are not known to be one network.
 
-    ``left`` and ``right`` are the first nodes, in the order of each graph, that have no counterpart
-    in the other (None where a graph has none). ``comparable`` is False where no numbers can tell
-    more: other inputs, outputs or time steps.
+    Args:
+        left: first node of the left graph without a counterpart, or None.
+        right: first node of the right graph without a counterpart, or None.
+        comparable: False if inputs, outputs or time steps differ, so that a test by numbers is not
+            possible.
+        only_starts: True if only the initial weights differ.
     """
 
     reason: str
@@ -50,11 +54,11 @@ class Different:
 
 
 def compare_graphs(left: Graph, right: Graph) -> Same | Different:
-    """Compare two networks as graphs, whatever their nodes are called and in whatever order.
+    """Compare two networks as graphs, independent of the names and the order of nodes.
 
-    The graphs are best taken as written (``graph_of(..., passes=())``): what a pass moves over time
-    counts as a difference. Loops over time are the same if what they carry is, provided that it was at
-    the steps before.
+    The graphs should be as written (``graph_of(..., passes=())``): an operation that a pass moves over
+    time counts as a difference. Loops over time are equal if their carried values are, by induction
+    over steps.
     """
     outside = _outside(left, right)
     if outside is not None:
@@ -75,7 +79,7 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
 
 
 def _outside(left: Graph, right: Graph) -> str | None:
-    """A difference that can be seen without looking inside."""
+    """Return a difference in inputs, outputs or time steps."""
     takes = [
         ", ".join(
             f"{f'{node.name} ' * (len(inputs) > 1)}{_size(node.value.shape)}" for node in inputs
@@ -127,7 +131,7 @@ def _compare(left: Graph, right: Graph, settings: FormOptions) -> Same | Differe
 
 
 def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:
-    """Nodes without weights of their own that have the same value: sums too."""
+    """Yield pairs of nodes without weights that have the same value."""
     found: dict[int, int] = {}
     for id, number in right.values.items():
         found.setdefault(number, id)
@@ -140,7 +144,7 @@ def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tup
 
 
 def _first_difference(left: Forms, right: Forms) -> Different:
-    """The first nodes whose values the other graph does not have."""
+    """Return the first nodes whose values the other graph does not have."""
     mine, other = _first_without(left, right), _first_without(right, left)
     if mine is None and other is None:
         known = right.results
@@ -180,7 +184,7 @@ def _unpaired(
 
 
 def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
-    """What tells two nodes apart."""
+    """Return the difference between two nodes."""
     if a is None or b is None:
         graph, node = (left, a) if a is not None else (right, b)
         assert node is not None
@@ -212,7 +216,7 @@ def _a(op: str) -> str:
 
 
 def _terms(graph: Graph, id: int) -> list[str]:
-    """The terms of a sum by their paths, as far as they are shown."""
+    """Return the paths of the first terms of a sum."""
     waiting: list[int] = [id]
     found: list[str] = []
     while waiting and len(found) <= MAX_TERMS_SHOWN:

@@ -1,11 +1,10 @@
-"""Values of a graph in a form that names, the order of nodes and the writing of sums leave alone.
+"""Canonical forms of a graph's values, independent of names, the order of nodes and of sums.
 
-Every value gets a number. A sum's number is the sum of its terms' numbers, a multiple's the
-multiple, so that ``(a + b) + c``, ``c + (a + b)``, ``a - (-b) + c`` and a chain of residual
-additions have one number however they are written, in linear time: no sum is ever expanded. The
-number of any other operation is drawn at random for what it is and what it reads. Numbers are
-residues modulo a prime of 127 bits: two values that are not the same share one with a probability
-of about 1e-38.
+Every value has a number. The number of a sum is the sum of its terms' numbers, and that of a multiple
+the multiple, so that ``(a + b) + c``, ``c + (a + b)`` and ``a - (-b) + c`` have one number, in linear
+time: no sum is expanded. The number of any other operation is random for its label and its operands.
+Numbers are residues modulo a prime of 127 bits: different values share one with a probability of
+about 1e-38.
 
 In the ``exact`` form additions keep their order from the left, and only ``a + b = b + a`` is used:
 values with one number are then the same bit for bit.
@@ -27,8 +26,8 @@ PRIME = 2**127 - 1
 SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
 LINEAR = frozenset({"add", "sub", "affine"})
 FOLDED = frozenset({"maximum", "minimum"})
-"""What commutes and is folded from the left, and may not be bracketed otherwise: where operands are
-equal, as spikes often are, the gradient is halved at each step."""
+"""Operations that commute but are not associative: for equal operands, as spikes often are, each step
+halves the gradient."""
 
 
 class Palette:
@@ -46,7 +45,7 @@ class Palette:
 
 
 def residue(value: object) -> int:
-    """A float as a residue: exact, with products and sums of reals going over into those."""
+    """Return a float as a residue. The map is exact and preserves products and sums."""
     assert isinstance(value, (int, float))
     mantissa, exponent = frexp(value)
     return int(mantissa * 2**53) * pow(2, exponent - 53, PRIME) % PRIME
@@ -54,21 +53,21 @@ def residue(value: object) -> int:
 
 @record
 class FormOptions:
-    """What a form tells apart. ``starts``: what weights start from; ``exact``: rounding."""
+    """Differences that a form keeps: ``starts`` for initial weights, ``exact`` for rounding."""
 
     starts: bool = True
     exact: bool = False
 
 
 def passes_on(node: Node, source: Node) -> bool:
-    """Whether a node gives what it reads: dropout of nothing, pooling of single pixels."""
+    """Return True if a node returns its input, like dropout of nothing or pooling of single pixels."""
     row = OPS[node.op]
     alike = source.value.shape == node.value.shape
     return alike and (row.same_shape or row.same(node.attrs))
 
 
 def label(graph: Graph, node: Node, settings: FormOptions) -> tuple[Hashable, ...]:
-    """What an operation is, without what it reads: name, attributes, shapes."""
+    """Return name, attributes and shapes of an operation."""
     shapes = tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return ("neuron", program_form(graph.program(node)), shapes)
@@ -82,12 +81,15 @@ def label(graph: Graph, node: Node, settings: FormOptions) -> tuple[Hashable, ..
 
 
 class Forms:
-    """The number of every value of a graph, ``values``, and the operation that made it.
+    """Numbers of all values of a graph.
 
-    ``tags`` are numbers of nodes that have weights, and of what a loop carries from step to step: nodes
-    are alike only if their tags are. ``results`` are the numbers of outputs by their names, and of what
-    is carried by the tags of who carries it: if those of two graphs are equal at a step, what they
-    carry is at the next. ``makers`` has the first node of each number that is no sum.
+    Args:
+        tags: numbers of nodes with weights and of carried values: nodes are alike only if their tags
+            are.
+
+    ``results`` are the numbers of outputs by name, and of carried values by tag: if they are equal for
+    two graphs at a step, carried values are equal at the next. ``makers`` has the first node of each
+    number that is no sum.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class Forms:
                 self.results[tags[id]] = self.values[source]
 
     def source(self, result: str | int) -> int:
-        """The node that gives one of the ``results``."""
+        """Return the node of one of the ``results``."""
         if isinstance(result, str):
             return self.graph.outputs[result]
         return next(of for id, of in self.graph.carries.items() if self.tags.get(id) == result)
@@ -121,7 +123,7 @@ class Forms:
         return node.op in LINEAR and not self.settings.exact
 
     def is_part(self, node: Node) -> bool:
-        """Whether a node is an operation by itself, and no way of writing another one."""
+        """Return True unless a node is only another notation for its operands."""
         return not self.is_linear(node) and node.id not in self.passed
 
     def _value(self, node: Node, tag: int) -> int:
@@ -146,7 +148,7 @@ class Forms:
         return self.palette(label(self.graph, node, self.settings), tuple(reads), tag)
 
     def _fold(self, node: Node, reads: list[int]) -> int:
-        """Two by two from the left, each pair in any order. The larger of equals is each of them."""
+        """Fold pairs from the left, each in any order. The maximum of equal values is that value."""
         total = reads[0]
         for item in reads[1:]:
             if total != item or node.op not in FOLDED:
@@ -156,7 +158,7 @@ class Forms:
         return total
 
     def _product(self, node: Node, reads: list[int]) -> int:
-        """Products of products are one product."""
+        """Return the number of a product; products of products are one product."""
         total = 1
         for operand, number in zip(node.inputs, reads, strict=True):
             own = self._products.get(operand)
@@ -165,7 +167,8 @@ class Forms:
         return self.palette("mul", total)
 
     def _concat(self, node: Node, reads: list[int]) -> int:
-        """Concatenations of concatenations are one: a polynomial in ``SIDE``, over the channels."""
+        """Return the number of a concatenation: a polynomial in ``SIDE`` over the channels, so that nested
+        ones are one."""
         total, channels = 0, 0
         for item, number in zip(self.graph.inputs_of(node), reads, strict=True):
             width = item.value.shape[0]

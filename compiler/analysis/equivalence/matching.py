@@ -1,10 +1,9 @@
-"""Which weights of one graph are which of the other, found from the topology alone.
+"""Pairing of the weights of two graphs from their topology alone.
 
-What has weights of its own is distinguished by what it reads (its number in ``Forms``) and by what
-reads it, again and again until nothing more is distinguished: colour refinement (Weisfeiler and Leman,
-1968) on both graphs at once. Weights that stand at several places are known by all of them, and what a
-loop carries from one step to the next by what that is. Of nodes that are still alike the first ones are
-paired, and the refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
+Nodes with weights are distinguished by their inputs (their number in ``Forms``) and by their readers,
+repeatedly: colour refinement (Weisfeiler and Leman, 1968) on both graphs at once. Shared weights are
+known by all their places, and carried values by the value that is carried. If nodes are still alike,
+the first ones are paired and the refinement continues. A pairing is a guess; ``proves`` checks it.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from danetc.dsl.record import record
 
 JOINS = frozenset({"mul", "concat", "maximum", "minimum"})
 MAX_VISITS = 1_000_000
-"""How many nodes are visited to pair what is alike one by one; what is left is paired at once."""
+"""Number of nodes to visit while like nodes are paired one by one; the rest is paired at once."""
 
 
 @record
 class Matching:
-    """``pairs`` leads from nodes of the left graph to those of the right.
+    """``pairs`` maps nodes of the left graph to nodes of the right one.
 
-    ``left`` and ``right`` are nodes that found none; then the graphs are not the same.
+    ``left`` and ``right`` are nodes without a partner; then the graphs differ.
     """
 
     pairs: Mapping[int, int]
@@ -45,10 +44,9 @@ class Matching:
 
 @record(frozen=False)
 class Side:
-    """One of the two graphs, with the tags that its nodes with weights have by now.
+    """One of the two graphs, and the current tags of its nodes with weights.
 
-    ``own`` has for each node with weights of its own, and each that carries a value, the places where
-    these are.
+    ``own`` has the places of the weights of each node, and of each node that carries a value.
     """
 
     graph: Graph
@@ -63,18 +61,18 @@ class Side:
         for node in nodes:
             if node.id in graph.carries or has_own_state(graph, node):
                 self.own.setdefault(graph.shares.get(node.id, node.id), []).append(node.id)
-        # Nodes that compute the same of the very same weights count as one.
+        # Nodes that compute the same from the same weights count as one.
         forms = Forms(
             graph, Palette(), self.settings, self.at_places({id: id + 1 for id in self.own})
         )
         self.same = {node.id: forms.makers.get(forms.values[node.id], node.id) for node in nodes}
 
     def at_places(self, tags: Mapping[int, int]) -> dict[int, int]:
-        """Tags of nodes with weights, for all places where these are."""
+        """Return the tags of nodes with weights for all places of these."""
         return {place: tag for id, tag in tags.items() for place in self.own[id]}
 
     def refine(self) -> None:
-        """Tag what has weights by what it reads and by what reads it."""
+        """Tag nodes with weights by their inputs and their readers."""
         forms = Forms(self.graph, self.palette, self.settings, self.tags)
         uses, tags = _uses(forms, self.same), {}
         for id, places in self.own.items():
@@ -84,7 +82,7 @@ class Side:
         self.tags = self.at_places(tags)
 
     def classes(self) -> dict[int, list[int]]:
-        """The nodes of each tag, in the order of the graph."""
+        """Return the nodes of each tag, in the order of the graph."""
         found: defaultdict[int, list[int]] = defaultdict(list)
         for id in self.own:
             found[self.tags[id]].append(id)
@@ -94,8 +92,7 @@ class Side:
 def match(left: Side, right: Side) -> Matching:
     """Pair the nodes with weights of two graphs.
 
-    Where some are alike, the pairing by their order is tried first; it holds where it does not
-    matter which is which.
+    Like nodes are first paired by their order, which holds if they are interchangeable.
     """
     classes_before = -1
     turns = MAX_VISITS // (len(left.graph.nodes) + len(right.graph.nodes))
@@ -123,7 +120,7 @@ def match(left: Side, right: Side) -> Matching:
 def tagged(
     left: Side, right: Side, pairs: Mapping[int, int], settings: FormOptions
 ) -> tuple[Forms, Forms]:
-    """The forms of both graphs where each pair is one node, and no other nodes are alike."""
+    """Return the forms of both graphs with each pair as one node, and no other nodes alike."""
     mine = left.at_places({a: number for number, a in enumerate(pairs, 1)})
     other = right.at_places({b: number for number, b in enumerate(pairs.values(), 1)})
     palette = left.palette
@@ -134,13 +131,13 @@ def tagged(
 
 
 def proves(left: Side, right: Side, pairs: Mapping[int, int]) -> bool:
-    """Whether the graphs give the same where paired nodes are the same."""
+    """Return True if the graphs have equal results when paired nodes are equal."""
     mine, other = tagged(left, right, pairs, left.settings)
     return mine.results == other.results
 
 
 def _loose(mine: Mapping[int, list[int]], other: Mapping[int, list[int]]) -> Matching | None:
-    """The nodes of classes that are not as large in the other graph."""
+    """Return the nodes of classes with another size in the other graph."""
     tags = [tag for tag in mine if len(mine[tag]) != len(other.get(tag, ()))]
     more = [tag for tag in other if len(other[tag]) != len(mine.get(tag, ()))]
     if not tags and not more:
@@ -151,7 +148,7 @@ def _loose(mine: Mapping[int, list[int]], other: Mapping[int, list[int]]) -> Mat
 
 
 def _uses(forms: Forms, same: Mapping[int, int]) -> Mapping[int, int]:
-    """For each node a number for all that reads it: the dual of ``Forms``, in linear time too."""
+    """Return a number for the readers of each node: the dual of ``Forms``, in linear time too."""
     graph, palette = forms.graph, forms.palette
     total: dict[int, int] = dict.fromkeys(graph.nodes, 0)
     within: dict[int, int] = dict.fromkeys(graph.nodes, 0)  # uses of a join by joins of its kind

@@ -1,9 +1,8 @@
-"""Neurons in a form that their names and the order of their text leave alone.
+"""Canonical forms of neurons, independent of names and the order of their text.
 
-``v = u + x`` and ``p = x + q`` are one equation. What commutes exactly in floating point is put
-into one order and nothing is regrouped, so two programs of one form give the same numbers, forward
-and backward. Two that are written further apart have different forms though they may compute the
-same.
+``v = u + x`` and ``p = x + q`` are one equation. Operands that commute exactly in floating point are
+sorted and nothing is regrouped, so that programs with one form compute the same numbers, forward and
+backward. Programs with different forms may still compute the same.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from danetc.dsl.neuron.ssa import Instruction
 
 @lru_cache(maxsize=512)
 def program_form(program: NeuronProgram) -> str:
-    """The form of a neuron's program, its surrogate included, as a digest.
+    """Return a digest of the form of a neuron's program, its surrogate included.
 
-    States and learnables are known by what they start from and by where they are used.
+    States and learnables are identified by their initial values and their uses.
     """
     order, starts, colours = _ordered(program)
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
-    for position, name in enumerate(order):  # two that are alike so far are still two
+    for position, name in enumerate(order):  # like ones are still distinct
         colours[name] = _digest(str(position), starts[name])
     values = _values(program.ops, colours)
     parts = [_of(values, program.output)]
@@ -38,14 +37,14 @@ def program_form(program: NeuronProgram) -> str:
 
 
 def learnt_in_order(program: NeuronProgram) -> list[str]:
-    """The names of what is learnt, in the order that two programs of one form have in common."""
+    """Return the names of learnables in the common order of programs with one form."""
     order, _, _ = _ordered(program)
     learnt = {item.parameter for item in program.learnables}
     return [name for name in order if name in learnt]
 
 
 def _ordered(program: NeuronProgram) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """States and learnables in the order of use, what each starts from, and what is known of each."""
+    """Return states and learnables in the order of use, their initial values, and their digests."""
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
         starts[item.parameter] = _digest(
@@ -55,7 +54,7 @@ def _ordered(program: NeuronProgram) -> tuple[list[str], dict[str, str], dict[st
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}
     colours |= {name: _digest("input", str(i)) for i, name in enumerate(program.inputs)}
-    for _ in range(len(after) + 1):  # a state is known by what becomes of it, too
+    for _ in range(len(after) + 1):  # a state is identified by its next value, too
         values = _values(program.ops, colours)
         more = {name: _digest(colours[name], _of(values, after[name])) for name in after}
         colours |= more
@@ -72,14 +71,14 @@ def _of(values: Mapping[str, str], operand: Operand) -> str:
 
 
 def _arguments(op: Instruction, values: Mapping[str, str]) -> list[Operand]:
-    """The operands, in an order of their own where the operation has none."""
+    """Return the operands, sorted if the operation commutes."""
     args = list(op.args)
     commutes = OPCODES[op.opcode].commutes
     return sorted(args, key=lambda arg: _of(values, arg)) if commutes else args
 
 
 def _values(ops: Sequence[Instruction], inputs: Mapping[str, str]) -> dict[str, str]:
-    """A digest of every value."""
+    """Return a digest of every value."""
     values = dict(inputs)
     for op in ops:
         args = (_of(values, arg) for arg in _arguments(op, values))
@@ -90,7 +89,7 @@ def _values(ops: Sequence[Instruction], inputs: Mapping[str, str]) -> dict[str, 
 def _in_order_of_use(
     program: NeuronProgram, after: Mapping[str, Operand], colours: Mapping[str, str]
 ) -> list[str]:
-    """States and learnables as a walk from the output meets them, then from those states on."""
+    """Return states and learnables in the order of a walk from the output, then from those states."""
     values = _values(program.ops, colours)
     ops = {op.name: op for op in program.ops}
     order: list[str] = []
