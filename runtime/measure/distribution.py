@@ -1,4 +1,4 @@
-"""Distributions gathered batch by batch: moments in float64, a histogram between fixed edges."""
+"""Distributions of many tensors: moments in float64, and a histogram with fixed edges."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Moments, range and share of zeros of some values; ``std`` divides by their count."""
+    """Moments, range and share of zeros of values; ``std`` is divided by their count."""
 
     count: int
     mean: float
@@ -137,7 +137,7 @@ def densities(
     """Return a range common to several layers and, for each of its ``rows`` from below, their
     densities relative to the highest of each.
 
-    The range holds three deviations around the mean of each layer, as far as its values reach.
+    The range includes three deviations around the mean of each layer, clipped to its values.
     """
     low = min(max(each.mean - 3 * each.std, each.least) for each in found)
     high = max(min(each.mean + 3 * each.std, each.most) for each in found)

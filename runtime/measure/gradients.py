@@ -1,16 +1,16 @@
 """Gradient norms, and their split into a spatial and a temporal part (Eqs. 4 to 9).
 
-At each time step the gradient of a membrane potential V_t has two sources: the spike that it makes,
-through the layers above (Eq. 5), and the state that it hands to the next step (Eq. 6):
+At each time step the gradient of a membrane potential V_t has two sources: its spike, through the
+layers above (Eq. 5), and the state that it passes to the next step (Eq. 6):
 
     dL/dV_t = dL/dS_t * dS_t/dV_t  +  dL/dU_t * dU_t/dV_t
 
-where dL/dS_t comes from above alone and all that goes through the reset is in dU_t/dV_t. Both are
-carried on to the weights that drive the layer, up to the neurons before it: a weight's gradient is
-the sum over the steps of what reaches it through the neurons next above it. What reaches it without
-a neuron in between (the classifier's whole gradient) is the ``direct`` part. A neuron is any
-program: the parts are its vector-Jacobian product of the spikes' gradients alone and of the states'
-alone, whose sum is the whole since that product is linear.
+where dL/dS_t comes from the layers above alone, and dU_t/dV_t contains the reset. Both parts are
+propagated to the weights before the layer, up to the previous neurons: the gradient of a weight is
+the sum over the steps of the parts of the next neurons. The part that passes no neuron (the whole
+gradient of the classifier) is the ``direct`` one. For any program, the parts are the vector-Jacobian
+products of the spikes' gradients alone and of the states' gradients alone, whose sum is the whole
+because the product is linear.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class GradientNorm:
     """Euclidean norms of a parameter's gradient and of its parts.
 
-    ``residual`` is the norm of whole - (spatial + temporal + direct): rounding alone. (What stands
-    before a norm with batch statistics can have a gradient that is nothing but rounding.)
+    ``residual`` is the norm of whole - (spatial + temporal + direct), which is due to rounding. (The
+    gradient of layers before a norm with batch statistics may consist of rounding errors.)
     """
 
     parameter: str
@@ -51,7 +51,7 @@ class GradientNorm:
 
 @dataclass(frozen=True, slots=True)
 class NeuronGradientNorm:
-    """The gradient of a layer's input, per image: its norm over all time steps, and its parts'."""
+    """Norms of the gradient of a layer's input per image, over all time steps, and of its parts."""
 
     layer: str
     main: bool
@@ -64,8 +64,8 @@ class NeuronGradientNorm:
 class GradientNorms:
     """Means over batches of norms of the gradient of a batch's mean loss.
 
-    ``residual`` is that of all parameters together, by the norm of the whole gradient: about 1e-6
-    in float32.
+    ``residual`` is that of all parameters relative to the norm of the whole gradient, about 1e-6 in
+    float32.
     """
 
     loss: float
@@ -77,7 +77,7 @@ class GradientNorms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """The gradients of one batch by parameter name; where one has no gradient it is 0."""
+    """Gradients of one batch by the names of parameters, 0 without a gradient."""
 
     loss: float
     whole: dict[str, Tensor]
@@ -85,12 +85,12 @@ class Split:
     temporal: dict[str, Tensor]
     direct: dict[str, Tensor]
     inputs: dict[str, tuple[Tensor, Tensor]]
-    """By neuron layer: the spatial and the temporal part of its input's gradient, as the input."""
+    """Spatial and temporal part of the gradient of each neuron layer's input."""
 
 
 @dataclass(slots=True)
 class _Passed:
-    """A layer's pass: its input, and the gradient of its output."""
+    """Forward pass of a layer: its input, and the gradient of its output."""
 
     layer: NeuronLayer
     neuron: Neuron
@@ -103,11 +103,11 @@ class _Passed:
 def split_gradients(
     model: nn.Module, layout: Layout, x: Tensor, labels: Tensor, loss: Loss, seed: int = 0
 ) -> Split:
-    """The gradient of a batch's loss and its parts.
+    """Return the gradient of a batch's loss and its parts.
 
-    Two forward passes with the same random numbers: the first for the whole gradient and that of
-    each neuron's output, the second cut at the outputs of the neurons. Norms run in the mode they
-    are in. Parameters' own ``grad`` is left alone.
+    Two forward passes run with the same random numbers: one for the whole gradient and those of the
+    neurons' outputs, one cut at these outputs. Norms run in their current mode. The ``grad`` of
+    parameters does not change.
     """
     names = [name for name, value in model.named_parameters() if value.requires_grad]
     parameters = [value for value in model.parameters() if value.requires_grad]
@@ -165,14 +165,15 @@ def split_gradients(
 
 
 def _own_parameters(passed: _Passed) -> list[tuple[str, Tensor]]:
-    """A layer's learnables in the order of its program, under their names in the model."""
+    """Return a layer's learnables in the order of its program, with their names in the model."""
     names = {id(value): name for name, value in passed.neuron.named_parameters()}
     return [(f"{passed.layer.name}.{names[id(value)]}", value) for value in passed.neuron.params()]
 
 
 @contextmanager
 def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _Passed]]:
-    """Notes what each layer of neurons takes; either the gradient of its output, or cut there."""
+    """Record the inputs of all layers of neurons, and either cut the graph at their outputs or record
+    the gradients of these."""
     passes: dict[str, _Passed] = {}
 
     def hook_of(layer: NeuronLayer) -> Callable[..., Tensor | None]:
@@ -197,10 +198,10 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
 
 
 def _split_neuron(passed: _Passed) -> None:
-    """The two parts of the gradients of a layer's input and parameters, through all steps.
+    """Compute the two parts of the gradients of a layer's input and parameters.
 
-    The whole gradient of the states goes back through time; at each step what it adds to the input
-    is the temporal part, what the output's gradient adds is the spatial one.
+    The gradient of the states is propagated back through time. At each step its contribution is the
+    temporal part, and that of the output's gradient the spatial one.
     """
     neuron, x = passed.neuron, passed.x
     params = [value.detach() for value in neuron.params()]

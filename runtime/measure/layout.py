@@ -1,8 +1,7 @@
 """What of a network is measured, by the names of its modules.
 
-The compiler's graph knows which neuron stands on the main path, what kind of values a weight
-reads and what a block gives; the runtime does not ask the compiler, so whoever measures hands
-these facts in (``danetc.tasks.measuring.layout.layout_of`` makes them from a graph).
+The main path, the kinds of values and the outputs of blocks are known from the compiler's graph. The
+runtime does not import the compiler, so that callers pass these facts (``danetc.tasks.measuring.layout.layout_of`` makes them from a graph).
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ from danetc.dsl.kinds import Kind
 class NeuronLayer:
     """A layer of neurons, in the order of the forward pass.
 
-    ``name`` is the module's qualified name. ``main`` says that it stands on the main path (stem,
-    branches, interblock modules, head) and not in a shortcut, ``interblock`` that it stands behind
-    the addition that joins a block, ``fires`` that it is one of neurons with a state or a step
-    function and no activation function. ``kind`` is that of what it gives.
+    Args:
+        name: qualified name of the module.
+        main: True on the main path (stem, branches, interblock modules, head), False in a shortcut.
+        interblock: True after the addition that joins a block.
+        fires: True for neurons with a state or a step function, False for an activation function.
+        kind: kind of the output.
     """
 
     name: str
@@ -42,7 +43,7 @@ class WeightLayer:
 
 @dataclass(frozen=True, slots=True)
 class ProductLayer:
-    """A layer that multiplies its operands. ``kinds`` are those of both factors of each product."""
+    """A layer that multiplies its operands. ``kinds`` has both factors of each product."""
 
     name: str
     main: bool
@@ -51,7 +52,7 @@ class ProductLayer:
 
 @dataclass(frozen=True, slots=True)
 class BlockOutput:
-    """What a block passes on: what module ``name`` gives, or item ``index`` of the tuple."""
+    """Output of a block: the output of module ``name``, or item ``index`` of it."""
 
     name: str
     index: int | None
@@ -59,7 +60,7 @@ class BlockOutput:
 
 @dataclass(frozen=True, slots=True)
 class StageLayout:
-    """A stage and the outputs of its blocks. ``kind`` is theirs, as it is written."""
+    """A stage and the outputs of its blocks, with the text of their kind."""
 
     name: str
     connection: str
@@ -70,7 +71,7 @@ class StageLayout:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All that can be measured of a network, which runs ``steps`` time steps."""
+    """Modules of a network that can be measured, over ``steps`` time steps."""
 
     network: str
     steps: int
@@ -81,17 +82,17 @@ class Layout:
 
     @property
     def depth(self) -> int:
-        """Convolutions and linear layers of the main path, as in ResNet-20."""
+        """Number of convolutions and linear layers on the main path, as in ResNet-20."""
         return sum(layer.main for layer in self.weights)
 
     @property
     def connection(self) -> str:
-        """Of its stages; where they differ, all with slashes between them."""
+        """Connections of its stages, separated by slashes."""
         return _joined(stage.connection for stage in self.stages)
 
     @property
     def rule(self) -> str:
-        """Of its stages, in the same way."""
+        """Rules of its stages, separated by slashes."""
         return _joined(stage.rule for stage in self.stages)
 
 

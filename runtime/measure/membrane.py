@@ -1,9 +1,8 @@
 """Membrane potential and threshold of a neuron, found in its program.
 
-A program is any equations; nothing in it is called a membrane. What fires is: ``heaviside`` of
-something. Where that is a difference ``v - v_threshold``, ``v`` is the membrane potential before
-the reset and ``v_threshold`` the threshold; else the whole argument is the potential and the
-threshold is 0.
+A program has no value called a membrane. Spikes are the ``heaviside`` of an argument. If that is a
+difference ``v - v_threshold``, ``v`` is the membrane potential before the reset and ``v_threshold``
+the threshold; otherwise the argument is the potential and the threshold is 0.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from danetc.runtime.layers.neuron import Neuron
 
 @dataclass(frozen=True, slots=True)
 class Membrane:
-    """Operands of a program: ``potential - threshold`` is ``argument``, that of heaviside."""
+    """Operands of a program: ``argument`` of heaviside is ``potential - threshold``."""
 
     potential: Operand
     threshold: Operand
@@ -40,15 +39,15 @@ class Membrane:
 
 @dataclass(frozen=True, slots=True)
 class NoMembrane:
-    """A program without a single membrane potential, and why: half a sentence."""
+    """Reason why a program has no single membrane potential."""
 
     reason: str
 
 
 def find_membrane(program: NeuronProgram) -> Membrane | NoMembrane:
-    """The membrane of the neuron's output, or why there is none.
+    """Return the membrane of the neuron's output, or why there is none.
 
-    Where the output itself is a heaviside it is that one's; else the program may have one alone.
+    The output must be a heaviside, or the program must have only one.
     """
     ops = {op.name: op for op in program.ops}
     firing = [op for op in program.ops if op.opcode == "heaviside"]
@@ -66,7 +65,7 @@ def find_membrane(program: NeuronProgram) -> Membrane | NoMembrane:
 
 
 def _split(program: NeuronProgram, ops: dict[str, Instruction], argument: Operand) -> Membrane:
-    """The two sides of heaviside's argument."""
+    """Return the two sides of an argument of heaviside."""
     whole = Membrane(argument, 0.0, argument)
     op = ops.get(argument) if isinstance(argument, str) else None
     if op is None or op.opcode != "sub":
@@ -83,16 +82,16 @@ def _split(program: NeuronProgram, ops: dict[str, Instruction], argument: Operan
 
 
 def _named(value: Operand) -> bool:
-    """Whether the text gave the value a name; those of the compiler begin with ``_``."""
+    """Return True for a value named in the text; names of the compiler begin with ``_``."""
     return isinstance(value, str) and not value.startswith("_")
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """One time step of a layer, all [N, ...], float32 at least.
+    """Values of a layer at one time step, [N, ...], in float32 or float64.
 
     ``potential`` (before the reset), ``threshold``, ``argument`` (their difference) and ``slope``
-    (the surrogate's derivative there: dO/dV) are None where there is no membrane.
+    (the surrogate's derivative dO/dV there) are None without a membrane.
     """
 
     x: Tensor
@@ -104,10 +103,10 @@ class Instant:
 
 @dataclass(frozen=True)
 class Instrument:
-    """A program that also hands out what is inside it; its arithmetic is the layer's own.
+    """A program with the arithmetic of a layer that also returns its membrane.
 
-    ``program`` is its text. Its last three states are potential, threshold and argument, where it
-    has a membrane.
+    ``program`` is its text. With a membrane, its last three states are potential, threshold and
+    argument.
     """
 
     program: str
@@ -115,12 +114,12 @@ class Instrument:
     membrane: Membrane | NoMembrane
     slope: NeuronKernel | float | None
     held: tuple[int, ...] = ()
-    """Which of the layer's parameters ``slope`` reads."""
+    """Places of the layer's parameters that ``slope`` reads."""
 
     def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
-        """The time steps of a layer for its input [N, ...] or [T, N, ...].
+        """Yield the time steps of a layer for its input [N, ...] or [T, N, ...].
 
-        One instant alone, that stands for all, where nothing in the layer varies.
+        If nothing in the layer varies, one instant stands for all steps.
         """
         params = [value.detach() for value in neuron.params()]
         inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
@@ -148,7 +147,7 @@ class Instrument:
 
 @lru_cache(maxsize=256)
 def instrument(program: str) -> Instrument:
-    """The instrument of a program's text."""
+    """Return the instrument of a program's text."""
     parsed = read_program(program)
     membrane = find_membrane(parsed)
     if isinstance(membrane, NoMembrane):
@@ -179,7 +178,7 @@ def instrument(program: str) -> Instrument:
 
 
 def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | None:
-    """The surrogate's derivative as a program of its own."""
+    """Return the surrogate's derivative as a kernel or a number."""
     if surrogate is None or isinstance(surrogate.derivative, float):
         return None if surrogate is None else float(surrogate.derivative)
     program = NeuronProgram(

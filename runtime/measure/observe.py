@@ -1,4 +1,4 @@
-"""Hooks that show forward passes to observers and change no number."""
+"""Hooks that show forward passes to observers without changing them."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def observed(
 ) -> Iterator[None]:
     """Show every forward pass of ``model`` to the observers.
 
-    Hooks read detached tensors and return nothing, so that the pass gives the same numbers.
-    Raises MeasureError for a model of another backend than the eager one.
+    Hooks read detached tensors and return None, so that results stay the same. Raises MeasureError
+    for a model of another backend than the eager one.
     """
-    hooks: dict[nn.Module, list[Hook]] = {}  # of a module that is several layers, in their order
+    hooks: dict[nn.Module, list[Hook]] = {}  # a module may be several layers
     for neuron in layout.neurons:
         hooks.setdefault(neuron_of(model, neuron), []).append(_neuron_hook(neuron, observers))
     for weight in layout.weights:
@@ -107,7 +107,7 @@ def observed(
 
 
 def _in_turn(hooks: Sequence[Hook]) -> Hook:
-    """Return a hook that runs one of these for each call, and then again from the first."""
+    """Return a hook that runs these in turn, one for each call."""
     turns = itertools.cycle(hooks)
 
     def hook(module: Any, args: tuple[Any, ...], out: Any) -> None:
@@ -117,7 +117,7 @@ def _in_turn(hooks: Sequence[Hook]) -> Hook:
 
 
 def _watching(place: str, see: Hook) -> Hook:
-    """Return a hook without gradients whose errors say where they are."""
+    """Return a hook that runs without gradients and adds the place to errors."""
 
     def hook(module: Any, args: tuple[Any, ...], out: Any) -> None:
         with torch.no_grad():

@@ -1,7 +1,6 @@
-"""Observers of forward passes: one class for each measure that needs no backward pass.
+"""Observers of forward passes: one class for each measure without a backward pass.
 
-Each gathers sums batch by batch; ``result`` returns the measure. Operations have a file of their
-own.
+They add up values of all batches; ``result`` returns the measure. Operations are in their own file.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class FiringRates:
 
 
 class FiringRate(LayerObserver):
-    """Gathers firing rates. If sequences differ in length, a step counts those that have it."""
+    """Gathers firing rates. For sequences of different lengths, each step has its own count."""
 
     def __init__(self, layout: Layout) -> None:
         counted = [layer for layer in layout.neurons if layer.fires and layer.kind.is_integer]
@@ -141,8 +140,8 @@ Layers = Literal["main", "all"]
 class LayerStability:
     """Mean of dO/dV = surrogate'(V - V_th) of a layer over batch and neurons.
 
-    V is the membrane potential before the reset. Values are summed or averaged over time: the paper
-    states neither T nor which, and the sum comes closest to its tables by far.
+    V is the membrane potential before the reset. Values are summed or averaged over time. The paper
+    states neither T nor which of both; the sum is much closer to its tables.
     """
 
     layer: str
@@ -321,7 +320,7 @@ class NeuronInputs:
 
 
 class Input(LayerObserver):
-    """Gathers the inputs of neurons. A static input counts once, which changes no share."""
+    """Gathers the inputs of neurons. A static input counts once, which gives the same shares."""
 
     instants = True
 
@@ -357,7 +356,7 @@ class Input(LayerObserver):
         return NeuronInputs(tuple(layers))
 
 
-# -- values from block to block (Table I) ----------------------------------------------------------
+# -- outputs of blocks (Table I) -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

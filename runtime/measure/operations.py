@@ -1,8 +1,8 @@
 """Operations per image by measured rates, and their energy.
 
-Convolutions, linear layers and the products of attention are counted. Norms and biases are not (a
-norm folds into the convolution before it), nor are the neurons' own updates, additions of branches
-and memory traffic. At borders a padded input counts like any other.
+They are those of convolutions, linear layers and the products of attention, without norms and biases
+(a norm folds into the convolution before it), updates of neurons, additions of branches and memory
+traffic. Padding counts as input.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class PlottedNetwork(NamedTuple):
 
 
 def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".svg") -> list[Path]:
-    """Draw a figure of each measure that all entries have into ``folder``; the files written.
+    """Draw the measures that all entries have into files of ``folder``, and return their paths.
 
-    Raises ImportError where matplotlib is missing.
+    Raises ImportError without matplotlib.
     """
     if not can_plot():
         raise ImportError(WITHOUT, name="matplotlib")
@@ -135,7 +135,7 @@ def gradients(entries: Sequence[PlottedNetwork]) -> Any:
         parts = zip(STYLES, ("whole", "spatial", "temporal", "direct"), strict=False)
         for (colour, line, marker), name in parts:
             values = [getattr(each, name) or float("nan") for each in norms]
-            if any(value == value for value in values):  # nan where a part is 0
+            if any(value == value for value in values):  # nan for parts of 0
                 axes.plot(x, values, color=colour, linestyle=line, marker=marker, ms=3, label=name)
         axes.set_yscale("log")
         _panel(axes, entry, "norm of dL/dW", len(norms), "weight layer on the main path")
@@ -144,9 +144,9 @@ def gradients(entries: Sequence[PlottedNetwork]) -> Any:
 
 
 def values(entries: Sequence[PlottedNetwork]) -> Any:
-    """What blocks pass on: least to most in grey, one deviation around the mean in black.
+    """Outputs of blocks: the range in grey, one deviation around the mean in black.
 
-    Spikes, counts and real numbers differ too much in range for one y axis.
+    The ranges of spikes, counts and real numbers differ too much for a common y axis.
     """
     figure, panels = _panels(entries, shared=False)
     for axes, entry in zip(panels, entries, strict=True):
@@ -175,7 +175,7 @@ def values(entries: Sequence[PlottedNetwork]) -> Any:
 
 
 def operations(entries: Sequence[PlottedNetwork]) -> Any:
-    """Energy of one image by measured rates, and if nothing were left out."""
+    """Energy of one image by measured rates, and for dense computation."""
     figure = new_figure(7.2, len(entries) * 0.75 + 1.2)
     axes = figure.subplots()
     names, y = [], 0
@@ -253,7 +253,7 @@ def _by_layer(axes: Any, lines: Sequence[_Line], name: str) -> None:
 
 
 def _stage_ends(line: _Line) -> list[int]:
-    """After how many layers of the main path each stage ends."""
+    """Return the numbers of layers on the main path after which stages end."""
     stages = {layer.name: layer.stage for layer in line.entry.layout.neurons}
     of = [stages[each.layer] for each in line.layers]
     return [place for place in range(1, len(of)) if of[place] != of[place - 1]]
@@ -262,7 +262,7 @@ def _stage_ends(line: _Line) -> list[int]:
 def _bars(
     axes: Any, entries: Sequence[PlottedNetwork], values: Sequence[float], name: str, form: str
 ) -> None:
-    hatches = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
+    hatches = ("", "///", "---", "xxx", "|||", "+++")  # no dots, which make large files
     names = [entry.label for entry in entries]
     bars = axes.bar(names, values, color="white", edgecolor="black")
     for bar, (colour, _, _), hatch in zip(bars, cycle(STYLES), cycle(hatches), strict=False):

@@ -1,4 +1,4 @@
-"""Measuring a model: batches go through it once, and all that was asked for is gathered."""
+"""Measurement of a model: one pass over the batches for all measures."""
 
 from __future__ import annotations
 
@@ -46,17 +46,20 @@ MEASURES: Mapping[str, str] = {
     "values": "what passes from block to block",
     "operations": "additions and multiply-accumulates per image, and their energy",
 }
-"""Every measure and what it is, in the order of a report."""
+"""Measures and their meaning, in the order of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureOptions:
     """How to measure.
 
-    ``statistics`` of norms are the ``running`` ones or those of the ``batch`` (of a network that
-    was never trained the running ones say nothing); drop-out is off. ``time`` and ``layers`` belong
-    to gradient stability. ``seed`` is that of encoders that draw spikes. ``output`` names the one
-    whose loss gradients are of, where a network has several (None is the first).
+    Args:
+        statistics: of norms, ``running`` or those of the ``batch``, for a network that was never
+            trained. Dropout is off.
+        time: how gradient stability combines time steps.
+        layers: neuron layers whose gradient stability is multiplied.
+        seed: of encoders that draw spikes.
+        output: output whose loss gradients are of, if there are several. None is the first.
     """
 
     statistics: Literal["running", "batch"] = "running"
@@ -69,7 +72,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What was measured; None where it was not asked for."""
+    """Measures of a network; None for those not requested."""
 
     network: str
     images: int
@@ -84,7 +87,7 @@ class Measures:
     operations: MeasuredOperations | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """All of it for JSON; what was not measured is left out."""
+        """Return JSON data of all measures that were taken."""
         record: dict[str, Any] = {
             name: getattr(self, name) for name in ("network", "images", "batches", "statistics")
         }
@@ -98,15 +101,14 @@ class Measures:
 
 
 def mean_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of [N, classes], or of the mean over time of [T, N, classes]; of maps of the classes
-    of pixels [N, classes, H, W] too.
-    """
+    """Return the cross entropy of [N, classes] or of pixels [N, classes, H, W], or that of the mean
+    over time with a leading T."""
     logits = output.mean(0) if output.dim() in (3, 5) else output
     return nn.functional.cross_entropy(logits, labels)
 
 
 def mean_squared_distance(output: Tensor, numbers: Tensor) -> Tensor:
-    """Of [N, D], or of the mean over time of [T, N, D], to numbers [N, D]."""
+    """Return the mean squared distance of [N, D], or the mean over time of [T, N, D], to [N, D]."""
     found = output.mean(0) if output.dim() == 3 else output
     return nn.functional.mse_loss(found, numbers)
 
@@ -121,13 +123,16 @@ def measure(
     loss: Loss = mean_cross_entropy,
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measures:
-    """Measure ``model`` (of the eager backend) on batches of images and labels.
+    """Measure ``model``, of the eager backend, on batches of images and labels.
 
-    ``only`` names measures; none stands for all. ``loss`` of the output and the labels is what
-    gradients are of. ``on_progress`` gets the images of each batch when it is done. The model is
-    left as it was: buffers, mode, gradients and the random state. Raises MeasureError for a model of
-    another backend, an unknown measure, no data or such as the model does not take, and for values
-    that are not finite.
+    Args:
+        only: names of measures. The default is all of them.
+        loss: function of the output and the labels that gradients are of.
+        on_progress: called with the number of images of each batch when it is done.
+
+    Buffers, mode, gradients and the random state do not change. Raises MeasureError for a model of
+    another backend, an unknown measure, no data, data that the model does not take, and values that
+    are not finite.
     """
     options = options or MeasureOptions()
     unknown = [name for name in only if name not in MEASURES]
@@ -181,7 +186,7 @@ def measure(
 
 
 def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
-    """The loss of one of several outputs."""
+    """Return the loss of one of several outputs."""
     outputs = list(model.signature.outputs)
     if len(outputs) == 1:
         return loss
@@ -192,7 +197,7 @@ def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
 
 
 def _set_mode(model: nn.Module, statistics: str) -> None:
-    """All in evaluation mode, but norms in training mode for statistics of the batch."""
+    """Set evaluation mode, and training mode of norms for statistics of the batch."""
     model.eval()
     if statistics == "batch":
         for module in model.modules():
@@ -202,7 +207,7 @@ def _set_mode(model: nn.Module, statistics: str) -> None:
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Gives modes and buffers back as they were."""
+    """Restore modes and buffers on exit."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(value, value.clone()) for value in model.buffers()]
     try:

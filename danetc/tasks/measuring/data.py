@@ -1,4 +1,4 @@
-"""On what a network is tested or measured: its model, and a data set prepared as for its training."""
+"""Networks and data sets for tests and measures, prepared as in training."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ Statistics = Literal["running", "batch"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure. ``trained`` is what its directory says of it, None for a spec, of which
-    there is ``compiled``; ``notices`` are what to tell of it.
-    """
+    """A network to measure: ``trained`` is the record of its directory, ``compiled`` that of its spec,
+    ``notices`` are notes on it."""
 
     source: str
     model: Model
@@ -42,8 +41,8 @@ class Subject:
     compiled: CompiledNetwork | None = None
 
     def steps(self, data: str) -> tuple[Item, ...] | None:
-        """For a spec, what the recipe that ``danetc train`` would take does to test images; None
-        where there is none to take, and for a directory, which says it itself. Raises SpecError.
+        """Return the preparation of test images in the recipe that ``danetc train`` would use for a
+        spec; None without a recipe, and for a directory. Raises SpecError.
         """
         if self.compiled is None:
             return None
@@ -63,13 +62,13 @@ class Subject:
 
     @property
     def output(self) -> str:
-        """The output that is trained, or the first."""
+        """Name of the trained output, or the first."""
         named = None if self.evaluation is None else self.evaluation.output
         return named or next(iter(self.model.signature.outputs))
 
     @property
     def statistics(self) -> Statistics:
-        """Whose statistics its norms know: nobody's yet where none has seen a batch."""
+        """``running`` if its norms have running statistics, else ``batch``."""
         counts = [
             value
             for name, value in self.model.named_buffers()
@@ -85,8 +84,9 @@ def open_subject(
     seed: int,
     allow_changed: Collection[str] = (),
 ) -> Subject:
-    """The trained model of a run's directory, or an untrained one of a spec; on a GPU where there is
-    one. Raises SpecError, UserError.
+    """Open the trained model of a run's directory, or build that of a spec; on a GPU if there is one.
+
+    Raises SpecError, UserError.
     """
     device = alone().device
     if not directory_of(source).is_dir():
@@ -119,12 +119,15 @@ def open_set(
     output: str | None = None,
     split: Split = "test",
 ) -> Prepared:
-    """A data set for a network, its images prepared as in the tests of its training.
+    """Open a data set for a network, with images prepared as in the tests of its training.
 
-    ``evaluate`` are other steps in place of those. Where neither says any, images are taken as they
-    are, or brought to the network's size where they are of all sizes; a notice says so. Without
-    ``classes`` those are drawn that the training has drawn. ``output`` is the one whose classes are
-    the data set's, where the network has several. Raises UserError.
+    Args:
+        classes: number of classes to draw. The default is that of the training.
+        evaluate: steps that replace those of the training. Without any, images are used as they are,
+            or resized if their sizes differ, and a notice says so.
+        output: the output with the classes of the data set, if the network has several.
+
+    Raises UserError.
     """
     tested = None if trained is None else trained.evaluation
     notices: list[str] = []
@@ -169,13 +172,13 @@ def _policy(tested: Evaluation | None) -> Policy:
 
 
 def _usual(size: int) -> tuple[Item, ...]:
-    """What is done to images of all sizes where no recipe says it."""
+    """Return the default preparation of images of different sizes."""
     larger = round(size * 256 / 224)
     return Item("resize", (("size", larger),)), Item("center_crop", (("size", size),))
 
 
 def unlike_training(images: Prepared, subject: Subject) -> list[str]:
-    """What of a subject's measuring is not as in the tests of its training, in words.
+    """Return how the measurement of a subject differs from the tests of its training.
 
     Measures are taken in float32 by the eager backend, in batches of their own.
     """
@@ -196,9 +199,9 @@ def unlike_training(images: Prepared, subject: Subject) -> list[str]:
 def batches_of(
     images: Prepared, *, split: Split, batch: int, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first ``count`` batches of a split: images (frames T first) and labels.
+    """Yield the first ``count`` batches of a split: images (frames with T first) and labels.
 
-    Samples are taken in an order that mixes the classes, the same in every run. Raises UserError.
+    The order of samples mixes the classes and is the same in every run. Raises UserError.
     """
     data = images.data
     order = epoch_order(len(data.split(split)), 0, 0)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from danetc.runtime.measure import Layout, Measures, ProductLayer, WeightLayer
     from danetc.runtime.measure.plots import PlottedNetwork
 
-WIDEST = 200  # columns that a table may take
+WIDEST = 200
 
 
 def print_measures(measures: Measures, layout: Layout) -> None:
     """Print the measures of one network: neurons, weights and stages, then totals."""
     console = VisibleConsole(sys.stdout)
-    console.width = max(console.width, WIDEST)  # a line that wraps is better than a cut number
+    console.width = max(console.width, WIDEST)  # wrapped lines are better than truncated numbers
     for table in (_neurons(measures, layout), _weights(measures, layout), _stages(measures)):
         if table is not None:
             console.print(table)
@@ -196,7 +196,7 @@ def _neurons(measures: Measures, layout: Layout) -> Table | None:
         layers = found.neurons if name == "gradients" else found.layers
         by_name = {each.layer: each for each in layers}
         spikes = name == "firing_rate" and all(each.kind == "spike" for each in layers)
-        columns += [  # the share of active outputs of spikes is their rate
+        columns += [  # for spikes it equals the rate
             (head, by_name, show)
             for head, show in shows.items()
             if not (spikes and head == "active")
