@@ -73,7 +73,10 @@ class WrittenConnection:
 
 @record(slots=False)
 class FoundBlock:
-    """A block: its weights, its stride and which of the weights has it (None without one), its wiring."""
+    """A block: its weights, its stride and which of the weights has it (None without one), its wiring.
+
+    It is made of the parts of the network from ``first`` up to ``end``.
+    """
 
     weights: tuple[Weights, ...]
     stride: int
@@ -81,6 +84,8 @@ class FoundBlock:
     wiring: WrittenConnection
     entry: int
     exit: int
+    first: int = 0
+    end: int = 0
 
 
 def weights_of(node: Node) -> Weights:

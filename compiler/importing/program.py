@@ -9,7 +9,7 @@ from dataclasses import replace
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.backbones import Items, named_backbone, named_blocks
-from danetc.compiler.importing.expressions import Unwritten, constant, standard
+from danetc.compiler.importing.expressions import Unwritten, constant
 from danetc.compiler.importing.flows import (
     Define,
     Region,
@@ -35,18 +35,6 @@ from danetc.dsl.syntax.source import SourceFile
 
 
 @record(slots=False)
-class FoundStage:
-    """A stage; ``own`` are its block and its connection if std does not have them."""
-
-    text: str
-    blocks: int
-    block: str
-    connection: str
-    rule: str
-    own: tuple[str, ...]
-
-
-@record(slots=False)
 class Imported:
     """A network as a spec.
 
@@ -60,7 +48,7 @@ class Imported:
     text: str
     graph: Graph
     weights: tuple[tuple[int, int], ...]
-    stages: tuple[FoundStage, ...]
+    stages: tuple[StageOfBlocks, ...]
     own: tuple[str, ...]
 
     @property
@@ -187,18 +175,7 @@ class _Writer:
             return f"what would be written is another network: {found.reason}"
         assert isinstance(found, Same)
         declared = tuple(item.name for item in kept.declarations if item.kind != "network")
-        stages = tuple(
-            FoundStage(
-                item.text,
-                item.blocks,
-                item.block.name,
-                item.connection,
-                item.rule,
-                tuple(n for n in (item.block.name, item.connection) if n not in standard()),
-            )
-            for item in self.stages
-        )
-        return Imported(name, text, graph, found.weights, stages, declared)
+        return Imported(name, text, graph, found.weights, tuple(self.stages), declared)
 
     def _settings(self) -> Iterator[Define]:
         source = self.graph.input

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -11,12 +11,11 @@ from danetc.compiler.importing.blocks import (
     FoundBlock,
     Steps,
     Weights,
-    WrittenConnection,
     plain_block,
     residual_block,
     weights_of,
 )
-from danetc.compiler.importing.expressions import Unwritten, of_kind
+from danetc.compiler.importing.expressions import Unwritten, of_kind, standard
 from danetc.compiler.importing.flows import Part, Region
 from danetc.compiler.importing.naming import NamedBlock, Naming
 from danetc.compiler.ir.graph import Node
@@ -30,7 +29,10 @@ LEAST_PLAIN = 3
 
 @record(slots=False)
 class StageOfBlocks:
-    """``blocks`` blocks in sequence, wired by a connection and fed by a rule."""
+    """``blocks`` blocks in sequence, wired by a connection and fed by a rule.
+
+    It is made of the parts of the network from ``first`` up to ``end``.
+    """
 
     block: NamedBlock
     blocks: int
@@ -39,11 +41,18 @@ class StageOfBlocks:
     rule: str
     entry: int
     exit: int
+    first: int
+    end: int
 
     @property
     def text(self) -> str:
         stride = f", stride = {self.stride}" if self.stride != 1 else ""
         return f"stage({self.block.text}, {self.blocks}{stride})"
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The block and the connection, if std does not have them."""
+        return tuple(n for n in (self.block.name, self.connection) if n not in standard())
 
     def wired(self, value: str) -> str:
         """Write a value of stages with the connection and the rule of this one."""
@@ -54,75 +63,64 @@ class StageOfBlocks:
 Piece = Part | StageOfBlocks
 
 
-@record(slots=False)
-class _Found:
-    """A block, or a stage, and the parts that it is made of: from ``first`` up to ``end``."""
-
-    block: FoundBlock
-    first: int
-    end: int
-
-
-_Placed = tuple[int, int, StageOfBlocks]
-"""A stage and its parts, from the first up to the end."""
+def exit_of(piece: Piece) -> int:
+    return piece.id if isinstance(piece, Node) else piece.exit
 
 
 def stages_of(naming: Naming, parts: Sequence[Part], source: int) -> list[Piece]:
     """Return the parts of a network with stages in place of the parts that they are made of."""
-    stages = _Residual(naming, parts).stages() if any(isinstance(part, Region) for part in parts) else _plain(naming, parts, source)  # fmt: skip
+    joins = any(isinstance(part, Region) for part in parts)
+    stages = _Residual(naming, parts).stages() if joins else _plain(naming, parts, source)
     pieces: list[Piece] = []
     at = 0
-    for first, end, stage in sorted(stages, key=lambda item: item[0]):
-        pieces += [*parts[at:first], stage]
-        at = end
+    for stage in sorted(stages, key=lambda item: item.first):
+        pieces += [*parts[at : stage.first], stage]
+        at = stage.end
     return [*pieces, *parts[at:]]
 
 
-def exit_of(part: Piece) -> int:
-    return part.id if isinstance(part, Node) else part.exit
+def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[StageOfBlocks]:
+    """Return stages of a chain of operations, if its convolutions are wired alike."""
+    steps = [part for part in parts if isinstance(part, Node)]
+    places = [place for place, step in enumerate(steps) if step.op == "conv"]
+    found: list[FoundBlock] = []
+    for first in places:
+        end = _light_until(steps, first + 1)
+        entry = source if first == 0 else steps[first - 1].id
+        block = plain_block(naming.dialect, steps[first:end], entry)
+        if block is None:
+            return []
+        found.append(replace(block, first=first, end=end))
+    found = _merged(found)
+    alike = len(found) >= LEAST_PLAIN and len({block.wiring for block in found}) == 1
+    return _staged(naming, found) if alike else []
 
 
-def _staged(
-    naming: Naming, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
-) -> list[_Placed]:
+def _staged(naming: Naming, found: Sequence[FoundBlock]) -> list[StageOfBlocks]:
     """Return stages of blocks in sequence that are alike."""
     graph = naming.dialect.graph
-    names = [
-        naming.connection(wiring, len(item.block.weights))
-        for item, wiring in zip(found, wirings, strict=True)
-    ]
-    runs: list[list[int]] = []
-    for number, item in enumerate(found):
-        entry, exit = (graph[id].value.shape for id in (item.block.entry, item.block.exit))
-        last = runs[-1][-1] if runs else None
-        alike = (
-            last is not None
-            and found[last].end == item.first
-            and names[last] == names[number]
-            and found[last].block.weights == item.block.weights
-            and entry == exit
-        )
-        if alike:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    strided = {
-        _relative(item.block.weights): item.block.strided
-        for item in found
-        if item.block.strided is not None
-    }
+    runs: list[tuple[str, list[FoundBlock]]] = []
+    for block in found:
+        name = naming.connection(block.wiring, len(block.weights))
+        same_shape = graph[block.entry].value.shape == graph[block.exit].value.shape
+        if runs and same_shape and runs[-1][0] == name:
+            last = runs[-1][1][-1]
+            if last.end == block.first and last.weights == block.weights:
+                runs[-1][1].append(block)
+                continue
+        runs.append((name, [block]))
+    strided = {_relative(b.weights): b.strided for b in found if b.strided is not None}
     stages = []
-    for run in runs:
-        first, last_ = found[run[0]], found[run[-1]]
-        block = first.block
-        place = block.strided
-        if place is None:
-            place = strided.get(_relative(block.weights))
+    for name, blocks in runs:
+        block, last = blocks[0], blocks[-1]
+        place = strided.get(_relative(block.weights)) if block.strided is None else block.strided
         named = naming.block(block.weights, place, graph[block.entry].value.shape[0])
-        stage = StageOfBlocks(
-            named, len(run), block.stride, names[run[0]], "chain", block.entry, last_.block.exit
-        )
-        stages.append((first.first, last_.end, stage))
+        stages.append(
+            StageOfBlocks(
+                named, len(blocks), block.stride, name, "chain", block.entry, last.exit,
+                block.first, last.end,
+            )
+        )  # fmt: skip
     return stages
 
 
@@ -132,54 +130,34 @@ def _relative(weights: Sequence[Weights]) -> tuple[object, ...]:
     return tuple((Fraction(item.width, unit), replace(item, width=0)) for item in weights)
 
 
-def _merged(found: Sequence[_Found]) -> list[WrittenConnection]:
-    """Return the wiring of each block, completed by those of other blocks."""
-    kinds: list[tuple[WrittenConnection, int]] = []
+def _merged(found: Sequence[FoundBlock]) -> list[FoundBlock]:
+    """Complete the wiring of each block by those of the others."""
+    kinds: list[FoundBlock] = []
     kind_of: list[int] = []
-    for item in found:
-        layers = len(item.block.weights)
-        for place, (known, many) in enumerate(kinds):
-            merged = known.merged(item.block.wiring) if many == layers else None
-            if merged is not None:
-                kinds[place] = merged, layers
+    for block in found:
+        for place, known in enumerate(kinds):
+            merged = known.wiring.merged(block.wiring)
+            if merged is not None and len(known.weights) == len(block.weights):
+                kinds[place] = replace(known, wiring=merged)
                 kind_of.append(place)
                 break
         else:
             kind_of.append(len(kinds))
-            kinds.append((item.block.wiring, layers))
-    return [kinds[place][0] for place in kind_of]
-
-
-def _is_light(part: Part) -> bool:
-    """Return True for steps that may follow a join inside of a connection: norms, neurons, functions."""
-    if isinstance(part, Region):
-        return False
-    row = OPS[part.op]
-    moves = row.weighted or row.window is not None or row.time in {"reduces", "mixes", "creates"}
-    return not moves and part.op not in {"flatten", "global_avgpool", "repeat"}
+            kinds.append(block)
+    return [replace(b, wiring=kinds[k].wiring) for b, k in zip(found, kind_of, strict=True)]
 
 
 def _light_until(parts: Sequence[Part], first: int) -> int:
-    """Return the end of the light steps from a place on."""
-    return next((end for end in range(first, len(parts)) if not _is_light(parts[end])), len(parts))
-
-
-def _plain(naming: Naming, parts: Sequence[Part], source: int) -> list[_Placed]:
-    """Return stages of a chain of operations, if its convolutions are wired alike."""
-    steps = [part for part in parts if isinstance(part, Node)]
-    places = [place for place, step in enumerate(steps) if step.op == "conv"]
-    if len(places) < LEAST_PLAIN:
-        return []
-    found: list[_Found] = []
-    for first in places:
-        end = _light_until(steps, first + 1)
-        entry = source if first == 0 else steps[first - 1].id
-        block = plain_block(naming.dialect, steps[first:end], entry)
-        if block is None:
-            return []
-        found.append(_Found(block, first, end))
-    wirings = _merged(found)
-    return [] if len({*wirings}) > 1 else _staged(naming, found, wirings)
+    """Return the end of the steps from a place on that a connection may have after its join: norms,
+    neurons, functions."""
+    for end in range(first, len(parts)):
+        part = parts[end]
+        if isinstance(part, Region) or part.op in {"flatten", "global_avgpool", "repeat"}:
+            return end
+        row = OPS[part.op]
+        if row.weighted or row.window is not None or row.time in {"reduces", "mixes", "creates"}:
+            return end
+    return len(parts)
 
 
 class _Residual:
@@ -197,34 +175,25 @@ class _Residual:
         }
         self.ends = self._ends()
 
-    def stages(self) -> list[_Placed]:
-        found = [
-            self._with_steps_after(block, place)
-            for place, block in self.blocks.items()
-            if block is not None
-        ]
-        wirings = _merged(found)
-        dense = [
-            stage
-            for place, block in self.blocks.items()
-            if block is None and (stage := self._dense(place, found, wirings)) is not None
-        ]
-        taken = {place for first, end, _ in dense for place in range(first, end)}
-        left = [pair for pair in zip(found, wirings, strict=True) if pair[0].first not in taken]
-        blocks, names = [item for item, _ in left], [wiring for _, wiring in left]
-        return [*dense, *_staged(self.naming, blocks, names)]
+    def stages(self) -> list[StageOfBlocks]:
+        found = _merged([self._with_steps_after(b, at) for at, b in self.blocks.items() if b])
+        regions = [place for place, block in self.blocks.items() if block is None]
+        dense = [stage for place in regions if (stage := self._dense(place, found)) is not None]
+        taken = {place for stage in dense for place in range(stage.first, stage.end)}
+        rest = [block for block in found if block.first not in taken]
+        return [*dense, *_staged(self.naming, rest)]
 
     # -- steps after a join --------------------------------------------------------------------------
 
-    def _with_steps_after(self, block: FoundBlock, place: int) -> _Found:
-        end = self.ends[place]
-        wiring = replace(block.wiring, after=self._texts(place + 1, end))
-        return _Found(replace(block, wiring=wiring, exit=exit_of(self.parts[end - 1])), place, end)
+    def _with_steps_after(self, block: FoundBlock, first: int) -> FoundBlock:
+        end = self.ends[first]
+        wiring = replace(block.wiring, after=self._texts(first + 1, end))
+        exit = exit_of(self.parts[end - 1])
+        return replace(block, wiring=wiring, exit=exit, first=first, end=end)
 
     def _texts(self, first: int, end: int) -> Steps:
-        return tuple(
-            self.dialect.step(part) for part in self.parts[first:end] if isinstance(part, Node)
-        )
+        steps = (part for part in self.parts[first:end] if isinstance(part, Node))
+        return tuple(map(self.dialect.step, steps))
 
     def _ends(self) -> dict[int, int]:
         """Return for each region the end of the steps that its connection has after the join.
@@ -247,80 +216,68 @@ class _Residual:
         """Return the most steps that follow all joins and make a connection of std."""
         texts = [self._texts(place + 1, end) for place, end in following.items()]
         first = next((block for block in self.blocks.values() if block is not None), None)
-        shared = texts[0]
-        while any(text[: len(shared)] != shared for text in texts):
+        shared = () if first is None else texts[0]
+        while shared:
+            if all(text[: len(shared)] == shared for text in texts):
+                assert first is not None
+                wiring = replace(first.wiring, after=shared)
+                if self.naming.standard_connection(wiring, len(first.weights)) is not None:
+                    break
             shared = shared[:-1]
-        while shared and first is not None:
-            wiring = replace(first.wiring, after=shared)
-            if self.naming.standard_connection(wiring, len(first.weights)) is not None:
-                return shared
-            shared = shared[:-1]
-        return ()
+        return shared
 
     # -- rules other than the chain ------------------------------------------------------------------
 
-    def _dense(
-        self, place: int, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
-    ) -> _Placed | None:
+    def _dense(self, place: int, found: Sequence[FoundBlock]) -> StageOfBlocks | None:
         """Return the stage whose blocks a region is, with the block before it or without."""
         region = self.parts[place]
         assert isinstance(region, Region)
         convs = [weights_of(self.graph[id]) for id in region.nodes if self.graph[id].op == "conv"]
-        for first, wiring, opening in self._openings(place, found, wirings):
+        for opening in self._openings(place, region, found):
             count, rest = divmod(len(convs), len(opening.weights))
             if rest or convs != [*opening.weights] * count:
                 continue
-            blocks = count + (first != place)
-            stops = [(self.ends[place], blocks), (place + 1, blocks)]
+            blocks = count + (opening.first != place)
+            stops = {self.ends[place]: blocks, place + 1: blocks}
             following = next((item for item in found if item.first == self.ends[place]), None)
-            if following is not None and following.block.weights == opening.weights:
-                stops.insert(0, (following.end, blocks + 1))
-            stage = self._ruled(first, wiring, opening, stops)
+            if following is not None and following.weights == opening.weights:
+                stops = {following.end: blocks + 1, **stops}
+            stage = self._ruled(opening, stops)
             if stage is not None:
                 return stage
         return None
 
-    def _ruled(
-        self,
-        first: int,
-        wiring: WrittenConnection,
-        opening: FoundBlock,
-        stops: Iterable[tuple[int, int]],
-    ) -> _Placed | None:
-        """Return the stage from ``first`` up to one of ``stops``, which have a number of blocks each,
-        if a rule of std feeds it."""
-        naming, start = self.naming, self.parts[first]
-        assert isinstance(start, Region)
+    def _ruled(self, opening: FoundBlock, stops: dict[int, int]) -> StageOfBlocks | None:
+        """Return the stage from a block up to one of ``stops``, which have a number of blocks each, if
+        a rule of std feeds it."""
+        naming, entry = self.naming, opening.entry
         known = [*naming.declarations]
-        connection = naming.connection(wiring, len(opening.weights))
-        channels = self.graph[start.entry].value.shape[0]
+        connection = naming.connection(opening.wiring, len(opening.weights))
+        channels = self.graph[entry].value.shape[0]
         block = naming.block(opening.weights, opening.strided, channels)
-        for stop, blocks in dict.fromkeys(stops):
+        for stop, blocks in stops.items():
             exit = exit_of(self.parts[stop - 1])
             try:
-                part = segment(self.graph, start.entry, {"out": exit})
+                part = segment(self.graph, entry, {"out": exit})
             except SegmentError:
                 continue
             for rule in of_kind("rule"):
                 if not rule.params and rule.name != "chain":
                     stage = StageOfBlocks(
-                        block, blocks, opening.stride, connection, rule.name, start.entry, exit
-                    )
+                        block, blocks, opening.stride, connection, rule.name, entry, exit,
+                        opening.first, stop,
+                    )  # fmt: skip
                     if naming.same(stage.wired(stage.text), part):
-                        return first, stop, stage
+                        return stage
         naming.forget(known)
         return None
 
     def _openings(
-        self, place: int, found: Sequence[_Found], wirings: Sequence[WrittenConnection]
-    ) -> Iterator[tuple[int, WrittenConnection, FoundBlock]]:
+        self, place: int, region: Region, found: Sequence[FoundBlock]
+    ) -> Iterator[FoundBlock]:
         """Return candidates for the first block of a stage: the block right before, or one without a
         shortcut that the region begins with."""
-        for item, wiring in zip(found, wirings, strict=True):
-            if item.end == place:
-                yield item.first, wiring, item.block
-        region = self.parts[place]
-        assert isinstance(region, Region)
+        yield from (block for block in found if block.end == place)
         users = self.graph.users()
         for start in users[region.entry]:
             chain: list[Node] = []
@@ -335,4 +292,4 @@ class _Residual:
             except Unwritten:
                 continue
             if block is not None:
-                yield place, block.wiring, block
+                yield replace(block, first=place)

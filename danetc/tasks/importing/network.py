@@ -60,7 +60,7 @@ class ImportedNetwork:
             "stages": [
                 {
                     "stage": stage.text,
-                    "block": stage.block,
+                    "block": stage.block.name,
                     "connection": stage.connection,
                     "rule": stage.rule,
                     "own": list(stage.own),

@@ -112,7 +112,7 @@ def test_a_changed_connection_is_not_called_by_a_name_of_std(connection: str) ->
     body = "stages = stage(basic(4), 3, stride = 2) via mine\n head = avgpool -> linear(3)"
     found = imported(drawn(body, f"connection mine {connection}"))
     (stage,) = found.stages
-    assert (stage.block, stage.own) == ("basic", (stage.connection,))
+    assert (stage.block.name, stage.own) == ("basic", (stage.connection,))
     assert found.lines <= 16
 
 
@@ -131,7 +131,7 @@ def test_a_changed_block_is_not_called_by_a_name_of_std(block: str) -> None:
     found = imported(drawn(body, more))
     assert {stage.connection for stage in found.stages} == {"sew"}
     (own,) = found.own
-    assert {stage.block for stage in found.stages} == {own}
+    assert {stage.block.name for stage in found.stages} == {own}
 
 
 def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:

@@ -190,7 +190,7 @@ def test_an_unchanged_network_has_the_names_of_std(join: str, via: str, mode: st
     found = network(Net(Plan(join=join), mode=mode))
     assert found.found.own == ()
     assert {stage.connection for stage in found.found.stages} == {via}
-    assert {stage.block for stage in found.found.stages} == {"basic"}
+    assert {stage.block.name for stage in found.found.stages} == {"basic"}
 
 
 @pytest.mark.thorough
