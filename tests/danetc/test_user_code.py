@@ -188,6 +188,6 @@ def test_an_error_of_an_imported_model(
 
 def test_a_call_that_a_factory_does_not_take_is_told_as_such() -> None:
     with pytest.raises(
-        UserError, match=r"mine.py:Net cannot be called so: .*Arguments are given by"
+        UserError, match=r"mine.py:Net cannot be called with these arguments: .*Give them by name"
     ):
         import_network("mine.py:Net(depth=3)", (1, 8, 8))

@@ -6,9 +6,9 @@ with other weights, which make its layers vary, on a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -65,9 +65,6 @@ class OutputAgreement:
     difference: float
     own_weights: bool
     flipped: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def agreement(
@@ -177,24 +174,23 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
 
 @dataclass(frozen=True)
 class TorchRunner:
-    """A PyTorch or SpikingJelly model, in float64."""
+    """A PyTorch or SpikingJelly model, in float64 and evaluation mode."""
 
     model: nn.Module
     source: ReadNetwork
     takes: Takes
 
     def run(self, inputs: Tensor) -> Tensor:
-        model = self.model.eval()
-        frames = self.source.graph.input.value.varies
-        steps = self.source.graph.steps
+        graph = self.source.graph
+        frames = graph.input.value.varies
         self._reset()
         try:
             if self.takes == "step":
-                each = inputs if frames else [inputs] * steps
-                return torch.stack([_tensor(model(x)) for x in each])
+                each = inputs if frames else [inputs] * graph.steps
+                return torch.stack([_tensor(self.model(x)) for x in each])
             if self.takes == "sequence" and not frames:
-                inputs = inputs.expand(steps, *inputs.shape).contiguous()
-            return _tensor(model(inputs))
+                inputs = inputs.expand(graph.steps, *inputs.shape).contiguous()
+            return _tensor(self.model(inputs))
         finally:
             self._reset()
 
@@ -213,22 +209,24 @@ class TorchRunner:
 
     def varied(self, seed: int, inputs: Tensor) -> TorchRunner:
         """Return a copy whose layers have outputs of deviation 1, and norms the statistics of these."""
-        model = deepcopy(self.model).double()
+        model = deepcopy(self.model)
         runner = TorchRunner(model, self.source, self.takes)
         drawn = torch.Generator().manual_seed(seed)
+        hooks = []
         with torch.no_grad():
-            for norm in _norms(model):
-                if norm.affine:
-                    norm.weight.copy_(0.75 + 0.5 * torch.rand(norm.weight.shape, generator=drawn))
-                    norm.bias.copy_(0.4 * torch.rand(norm.bias.shape, generator=drawn) - 0.1)
-            layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-            handles = [m.register_forward_hook(_Once(_scale)) for m in layers]
-            handles += [m.register_forward_hook(_Once(_normalize)) for m in _norms(model)]
-            try:
-                runner.run(inputs)
-            finally:
-                for handle in handles:
-                    handle.remove()
+            for module in model.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    hooks.append(module.register_forward_hook(_scale))
+                elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train().momentum = 1.0
+                    if module.affine:
+                        size = module.weight.shape
+                        module.weight.copy_(0.75 + 0.5 * torch.rand(size, generator=drawn))
+                        module.bias.copy_(0.4 * torch.rand(size, generator=drawn) - 0.1)
+            runner.run(inputs)
+        for hook in hooks:
+            hook.remove()
+        model.eval()
         return runner
 
 
@@ -239,40 +237,10 @@ def _tensor(value: Any) -> Tensor:
     return value
 
 
-def _norms(model: nn.Module) -> Iterator[Any]:
-    return (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-
-
-class _Once:
-    """A forward hook that runs at the first call of its module only."""
-
-    def __init__(self, hook: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
-        self.hook: Callable[[Any, Tensor, Tensor], Tensor] | None = hook
-
-    def __call__(self, module: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
-        hook, self.hook = self.hook, None
-        return None if hook is None else hook(module, inputs[0], output)
-
-
-def _scale(module: Any, x: Tensor, output: Tensor) -> Tensor:
+def _scale(module: Any, inputs: Any, output: Tensor) -> Tensor:
     """Scale the weights of a layer so that its output has a deviation of 1."""
     scale = 1.0 / float(output.std().clamp(min=1e-6))
     module.weight.mul_(scale)
     if module.bias is not None:
         module.bias.mul_(scale)
     return output * scale
-
-
-def _normalize(module: Any, x: Tensor, output: Tensor) -> Tensor:
-    """Set the statistics of a norm to those of its input."""
-    axis = x.ndim - (3 if isinstance(module, nn.BatchNorm2d) else 1)
-    others = [d for d in range(x.ndim) if d != axis]
-    module.running_mean.copy_(x.mean(others))
-    module.running_var.copy_(x.var(others, unbiased=False).clamp(min=1e-6))
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    mean, var = module.running_mean.view(shape), module.running_var.view(shape)
-    normed: Tensor = (x - mean) / (var + module.eps).sqrt()
-    if module.affine:
-        normed = normed * module.weight.view(shape) + module.bias.view(shape)
-    return normed

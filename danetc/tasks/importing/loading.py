@@ -1,4 +1,4 @@
-"""What a source of `danetc import` names: a model of Python code, or a file."""
+"""Sources of `danetc import` that are Python code: ``MODULE:FACTORY(name = value, ...)``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SOURCE = re.compile(
 
 @dataclass(frozen=True)
 class Factory:
-    """``MODULE:FACTORY(name = value, ...)``, read and not yet called."""
+    """A factory that was read and not yet called."""
 
     module: str
     name: str
@@ -28,10 +28,9 @@ class Factory:
 
 
 def parse_factory(text: str) -> Factory:
-    """Read ``MODULE:FACTORY`` or ``MODULE:FACTORY(name = value, ...)``. Nothing is run.
+    """Read a factory without running it. Raises UserError.
 
-    A value is a Python literal, or the dotted name of something that can be imported. Raises
-    UserError.
+    Values are Python literals, or dotted names of something that can be imported.
     """
     found = _SOURCE.match(text)
     if found is None:
@@ -39,48 +38,28 @@ def parse_factory(text: str) -> Factory:
             f"{text!r} names neither a file nor a model: write MODULE:FACTORY, as in "
             "torchvision.models:resnet18 or my_nets.py:make(depth=18)"
         )
-    given = found["arguments"]
-    return Factory(found["module"], found["factory"], {} if given is None else _arguments(given))
-
-
-def _arguments(text: str) -> dict[str, Any]:
+    given = found["arguments"] or "()"
     try:
-        call = ast.parse(f"f{text}", mode="eval").body
+        call = ast.parse(f"f{given}", mode="eval").body
     except SyntaxError as error:
-        raise UserError(f"{text} are no arguments: {error.msg}") from error
+        raise UserError(f"{given} are no arguments: {error.msg}") from error
     if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-        raise UserError(f"{text}: give arguments by name, as in (depth=18, cnf='ADD')")
-    return {str(item.arg): _value(item.value) for item in call.keywords}
+        raise UserError(f"{given}: give arguments by name, as in (depth=18, cnf='ADD')")
+    arguments = {str(item.arg): _value(item.value) for item in call.keywords}
+    return Factory(found["module"], found["factory"], arguments)
 
 
 def _value(node: ast.expr) -> Any:
-    name = _dotted(node)
-    if name is not None:
-        return _imported(name)
+    text = ast.unparse(node)
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise UserError(
-            f"{ast.unparse(node)} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of "
-            "something that can be imported; write a factory without arguments in a file of yours"
-        ) from error
-
-
-def _dotted(node: ast.expr) -> str | None:
-    match node:
-        case ast.Attribute(value, attr):
-            front = _dotted(value)
-            return None if front is None else f"{front}.{attr}"
-        case ast.Name(id):
-            return id
-    return None
-
-
-def _imported(name: str) -> Any:
-    """Something of a module, by its dotted name."""
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise UserError(f"{name} is neither a literal nor the dotted name of something in a module")
+        module, _, attribute = text.rpartition(".")
+        if not module or not all(part.isidentifier() for part in text.split(".")):
+            raise UserError(
+                f"{text} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of something "
+                "in a module; write a factory without arguments in a file of yours"
+            ) from error
     return _found(f"{module}:{attribute}")
 
 
@@ -92,7 +71,7 @@ def _found(place: str) -> Any:
 
 
 def made(factory: Factory) -> nn.Module:
-    """The model of a factory, which is called with its arguments. Raises UserError."""
+    """Return the model of a factory, called with its arguments. Raises UserError."""
     name = f"{factory.module}:{factory.name}"
     found = _found(name)
     if not isinstance(found, nn.Module):
@@ -104,10 +83,10 @@ def made(factory: Factory) -> nn.Module:
             own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             if isinstance(error, TypeError) and not own:
                 raise UserError(
-                    f"{name} cannot be called so: {error}. Arguments are given by name: "
+                    f"{name} cannot be called with these arguments: {error}. Give them by name: "
                     f"'{name}(depth=18)'"
                 ) from error
             raise UserError(f"{name} failed: {where_it_failed(error)}") from error
     if not isinstance(found, nn.Module):
-        raise UserError(f"{name} gives a {type(found).__name__}, not a torch.nn.Module")
+        raise UserError(f"{name} returns a {type(found).__name__}, not a torch.nn.Module")
     return found

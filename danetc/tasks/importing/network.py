@@ -1,4 +1,4 @@
-"""`danetc import` and ``danetc.import_network``: another library's network as a spec and a model."""
+"""`danetc import` and ``danetc.import_network``: networks of other libraries as specs and models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 @dataclass(frozen=True)
 class ImportedNetwork:
-    """A network that was imported. ``agreement`` says how it was compared with its source."""
+    """An imported network; ``agreement`` is its comparison with the source."""
 
     found: Imported
     agreement: OutputAgreement
@@ -52,7 +52,7 @@ class ImportedNetwork:
         return self.found.text
 
     def as_dict(self) -> dict[str, Any]:
-        """The record that ``--json`` prints."""
+        """Return the record that ``--json`` prints."""
         found = self.found
         return {
             "network": found.network,
@@ -69,7 +69,7 @@ class ImportedNetwork:
             ],
             "own": list(found.own),
             "layers": len(found.weights),
-            "compared": self.agreement.as_dict(),
+            "compared": asdict(self.agreement),
         }
 
 
@@ -83,26 +83,42 @@ def import_network(
     samples: int = SAMPLES,
     on_progress: Callable[[str], object] = lambda what: None,
 ) -> ImportedNetwork:
-    """A network of another library as a spec, with its weights.
+    """Import a network of another library as a spec, with its weights.
 
     Args:
-        source: a model of PyTorch or SpikingJelly, ``"MODULE:FACTORY"`` with literal arguments by
-            name, or a file of a graph.
-        input: the shape of a sample, (C, H, W), or (C,) of vectors, which the spec takes as maps
-            C x 1 x 1; files of graphs say it themselves.
-        steps: T; 4 by default for a network with spiking neurons, and 1 for others.
-        events: whether the network takes frames [T, N, C, H, W] that differ, and no image.
-        name: of the network; that of the factory by default.
-        samples: how many are compared, with each of three seeds, in float64.
-        on_progress: is called with what is being done.
+        source: a PyTorch or SpikingJelly model, ``"MODULE:FACTORY"`` with literal arguments by name,
+            or a file of NIR.
+        input: shape of a sample: (C, H, W), or (C,) for vectors, which the spec takes as maps
+            C x 1 x 1. Files state it themselves.
+        steps: T; by default 4 for a network with spiking neurons, and 1 for others.
+        events: True if the network takes frames [T, N, C, H, W] that differ, not an image.
+        name: name of the network; that of the factory by default.
+        samples: number of samples that are compared, with each of three seeds, in float64.
+        on_progress: called with a description of each step.
 
-    Returns the spec (``.text``), the model with the weights (``.model``), and how it was compared.
-    Raises UserError where something of the network cannot be read or written, and where what was
-    imported does not compute the same.
+    Returns the spec (``.text``), the model with the weights (``.model``), and the comparison
+    (``.agreement``). Raises UserError if part of the network cannot be read or written, and if the
+    imported network does not compute the same.
     """
     path = None if isinstance(source, nn.Module) else Path(source)
     try:
-        return _imported(source, input, steps, events, name, samples, on_progress)
+        called, read, runner = _read(source, input, steps, events, name)
+        on_progress("looking for stages, blocks and connections")
+        try:
+            found = import_graph(read.graph, called)
+        except Unwritten as error:
+            raise UserError(f"{called}: {error}") from error
+        seen = agreement(
+            runner,
+            read,
+            found,
+            samples,
+            lambda seed: on_progress(f"comparing outputs, seed {seed}"),
+        )
+        compiled = network_of(check_text(found.text, f"{called}.danet"), called)
+        model = emit_model(compiled.graph, 0, "eager")
+        load_weights(model, found, read.graph, read.weights)
+        return ImportedNetwork(found, seen, compiled, model)
     except UserError as error:
         if path is None or path.suffix != ".nir" or str(path) in str(error):
             raise
@@ -111,33 +127,9 @@ def import_network(
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"{path or type(source).__name__}: the machine has too little memory to compare outputs of "
-            f"{samples} samples; give fewer (--samples, samples=)"
+            f"{path or type(source).__name__}: too little memory to compare the outputs of {samples} "
+            "samples; give fewer (--samples, samples=)"
         ) from error
-
-
-def _imported(
-    source: str | os.PathLike[str] | nn.Module,
-    input: tuple[int, ...] | None,
-    steps: int | None,
-    events: bool,
-    name: str | None,
-    samples: int,
-    on_progress: Callable[[str], object],
-) -> ImportedNetwork:
-    called, read, runner = _read(source, input, steps, events, name)
-    on_progress("looking for stages, blocks and connections")
-    try:
-        found = import_graph(read.graph, called)
-    except Unwritten as error:
-        raise UserError(f"{called}: {error}") from error
-    seen = agreement(
-        runner, read, found, samples, lambda seed: on_progress(f"comparing outputs, seed {seed}")
-    )
-    compiled = network_of(check_text(found.text, f"{called}.danet"), called)
-    model = emit_model(compiled.graph, 0, "eager")
-    load_weights(model, found, read.graph, read.weights)
-    return ImportedNetwork(found, seen, compiled, model)
 
 
 def _read(
@@ -147,7 +139,7 @@ def _read(
     events: bool,
     name: str | None,
 ) -> tuple[str, ReadNetwork, Runner]:
-    """What a source is called, its graph, and what runs it."""
+    """Return the name of a source, its graph, and its runner."""
     if isinstance(source, nn.Module):
         called, model = name or type(source).__name__, source
     elif (path := Path(source)).suffix == ".nir":
@@ -164,8 +156,8 @@ def _read(
     called = plain_name(called)
     if input is None:
         raise UserError(
-            "say what shape a sample has: --input 3x224x224 (channels, height, width), or "
-            "input=(3, 224, 224); of vectors --input 64"
+            "give the shape of a sample: --input 3x224x224 (channels, height, width), or "
+            "input=(3, 224, 224); for vectors --input 64"
         )
     if len(input) not in (1, 3):
         raise UserError(
@@ -173,11 +165,12 @@ def _read(
             "vectors of (features,) are"
         )
     read = read_model(model, called, tuple(input), steps, events)
-    return called, read.source, TorchRunner(deepcopy(model).double(), read.source, read.takes)
+    runner = TorchRunner(deepcopy(model).double().eval(), read.source, read.takes)
+    return called, read.source, runner
 
 
 def plain_name(name: str) -> str:
-    """A name that a spec can have."""
+    """Return a name that a spec can have."""
     plain = re.sub(r"\W", "_", name).strip("_") or "imported"
     taken = (
         plain[0].isdigit() or plain in standard() or (plain.upper() in RESERVED and plain.islower())
@@ -186,18 +179,18 @@ def plain_name(name: str) -> str:
 
 
 def check_output(output: Path, *, force: bool) -> Path:
-    """The model directory that goes with a spec; UserError where something may not be replaced."""
+    """Return the model directory of a spec. Raises UserError if something must not be replaced."""
     if output.suffix != ".danet":
         raise UserError(f"{output}: a spec's name ends in .danet")
     if output.exists() and not force:
-        raise UserError(f"{output} is there already; --force replaces it")
+        raise UserError(f"{output} exists already; --force replaces it")
     directory = output.with_suffix("")
     refuse_unless_replaceable(directory)
     return directory
 
 
 def write_imported(found: ImportedNetwork, output: Path, directory: Path, note: Note) -> None:
-    """The spec at ``output`` and a model directory with the weights."""
+    """Write the spec to ``output``, and a model directory with the weights."""
     replace_file(output, found.text.encode(), follow=True)
     write_model_directory(
         directory, found.compiled, found.model, seed=0, init="imported", note=note

@@ -312,6 +312,7 @@ _FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]
 
 def _arithmetic(op: str) -> Reader:
     """Read an operation on two values, or on a value and a number."""
+    forms = _FACTOR_AND_OFFSET.get(op, ())
 
     def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
         if alpha != 1 or rounding_mode:
@@ -323,29 +324,19 @@ def _arithmetic(op: str) -> Reader:
             return ReadValue(
                 node, max(a.leading, b.leading), a.flat
             )  # an image may meet time steps
-        x, number = (a, b) if isinstance(a, ReadValue) else (b, a)
-        if not isinstance(number, (int, float)):
-            raise call.refuse(f"`{op}` of {type(number).__name__} and a value")
-        forms = _FACTOR_AND_OFFSET[op]
-        if x is b and len(forms) == 1:
-            raise call.refuse(f"`{op}` of a number by a value")
-        factor, offset = forms[x is b](float(number))
+        second = not isinstance(a, ReadValue)
+        x, number = (b, a) if second else (a, b)
+        if not isinstance(number, (int, float)) or len(forms) <= second:
+            kinds = type(a).__name__, type(b).__name__
+            of = " and ".join("a value" if kind == "ReadValue" else kind for kind in kinds)
+            raise call.refuse(f"`{op}` of {of}")
+        factor, offset = forms[second](float(number))
         return call.add("affine", x, {"factor": factor, "offset": offset})
 
     return arithmetic
 
 
 _sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", "div"))
-
-
-def _greatest(op: str) -> Reader:
-    def greatest(call: CallSite, a: Any, b: Any) -> ReadValue:
-        if not (isinstance(a, ReadValue) and isinstance(b, ReadValue)):
-            raise call.refuse(f"`{op}` of a value and a number")
-        node = call.build.add(op, [a.node, b.node], {}, call.path)
-        return ReadValue(node, a.leading, a.flat)
-
-    return greatest
 
 
 def _mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
@@ -387,7 +378,7 @@ FUNCTIONS: Mapping[Any, Reader] = {
     torch.sigmoid: function("sigmoid"), F.sigmoid: function("sigmoid"),
     torch.tanh: function("tanh"), F.tanh: function("tanh"),
     torch.mean: _mean, torch.sum: _sum_over,
-    torch.maximum: _greatest("maximum"), torch.minimum: _greatest("minimum"),
+    torch.maximum: _arithmetic("maximum"), torch.minimum: _arithmetic("minimum"),
     F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.dropout: dropout,
 }  # fmt: skip

@@ -64,12 +64,9 @@ class StepwiseNeuron:
 
 def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
     """Return the neurons of a trace by the nodes of their outputs."""
-    trace = _Trace(graph, model)
-    found = {
-        node: _neuron(trace, [trace.first(item) for item in node.args[0]])
-        for node in graph.nodes
-        if node.target is torch.stack and _joins_steps(node)
-    }
+    trace = _Trace(model)
+    stacks = [node for node in graph.nodes if node.target is torch.stack and _joins_steps(node)]
+    found = {node: _neuron(trace, [*map(trace.operand, node.args[0])]) for node in stacks}
     return {node: neuron for node, neuron in found.items() if neuron is not None}
 
 
@@ -84,45 +81,32 @@ def _joins_steps(node: fx.Node) -> bool:
 class _Trace:
     """The nodes of a trace, as operations of neuron equations."""
 
-    def __init__(self, graph: fx.Graph, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.learnt = dict(model.named_parameters())
         self.tensors: dict[str, Tensor] = {**self.learnt, **dict(model.named_buffers())}
-        self.steps: dict[tuple[Any, int], fx.Node] = {}
-        for node in graph.nodes:
-            if (step := _step(node)) is not None:
-                self.steps.setdefault(step, node)
-
-    def first(self, value: Any) -> Traced:
-        """Return a number as a float, and the first node that reads a time step for later ones."""
-        if not isinstance(value, fx.Node):
-            return float(value)
-        step = _step(value)
-        return value if step is None else self.steps[step]
+        self.reads: dict[str, fx.Node] = {}
 
     def operation(self, value: Traced) -> tuple[str, tuple[Traced, ...]] | None:
         """Return the opcode and the operands of a node, or None for other values."""
         if not isinstance(value, fx.Node):
             return None
-        table: Mapping[Any, str] = METHODS if value.op == "call_method" else FUNCTIONS
-        opcode = "heaviside" if isinstance(value.target, Spike) else table.get(value.target)
-        args = value.args[:1] if opcode == SAME else value.args
-        if opcode is None or not all(isinstance(item, (fx.Node, int, float)) for item in args):
-            return None
-        if opcode != SAME and (
-            len(args) != OPCODES[opcode].arity or value.kwargs not in ({}, {"inplace": False})
+        opcode, args = _opcode(value), value.args
+        if (
+            opcode is None
+            or len(args) != OPCODES[opcode].arity
+            or not all(isinstance(item, (fx.Node, int, float)) for item in args)
+            or value.kwargs not in ({}, {"inplace": False})
         ):
             return None
-        return opcode, tuple(map(self.first, args))
+        return opcode, tuple(map(self.operand, args))
 
-    def tensor(self, value: Traced) -> Tensor | None:
-        """Return the parameter or buffer that a node reads."""
-        stored = isinstance(value, fx.Node) and value.op == "get_attr"
-        return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
-
-    def constant(self, value: Traced) -> float | None:
-        """Return the number that a value is everywhere, if it is one and is not learnt."""
+    def operand(self, value: Any) -> Traced:
+        """Return what a value is read as: a number that it is everywhere, the value that it copies, or
+        the first node that reads its tensor."""
         if not isinstance(value, fx.Node):
-            return value
+            return float(value)
+        if _opcode(value) == SAME:
+            return self.operand(value.args[0])
         match value.target:
             case torch.zeros_like:
                 return 0.0
@@ -130,28 +114,24 @@ class _Trace:
                 return 1.0
             case torch.full_like:
                 return float(value.args[1])  # type: ignore[arg-type]
-        match self.operation(value):
-            case (str(opcode), (source,)) if opcode == SAME:
-                return self.constant(source)
-        tensor = self.tensor(value)
-        if tensor is None or tensor.numel() != 1 or str(value.target) in self.learnt:
-            return None
-        return float(tensor)
+        tensor, place = self.tensor(value), str(value.target)
+        if tensor is None:
+            return value
+        if tensor.numel() == 1 and place not in self.learnt:
+            return float(tensor)
+        return self.reads.setdefault(place, value)
 
-    def equal(self, a: Traced, b: Traced) -> bool:
-        """Return True if two values are the same number or tensor."""
-        mine, other = self.tensor(a), self.tensor(b)
-        if mine is not None and other is not None:
-            return torch.equal(mine, other)
-        number = self.constant(a)
-        return number is not None and number == self.constant(b)
+    def tensor(self, value: Traced) -> Tensor | None:
+        """Return the parameter or buffer that a node reads."""
+        stored = isinstance(value, fx.Node) and value.op == "get_attr"
+        return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
 
 
-def _step(node: fx.Node) -> tuple[Any, int] | None:
-    """Return the sequence and the number of the time step that a node reads."""
-    if node.target is operator.getitem and isinstance(node.args[1], int):
-        return node.args[0], node.args[1]
-    return None
+def _opcode(node: fx.Node) -> str | None:
+    if isinstance(node.target, Spike):
+        return "heaviside"
+    table: Mapping[Any, str] = METHODS if node.op == "call_method" else FUNCTIONS
+    return table.get(node.target)
 
 
 # -- two steps beside each other -------------------------------------------------------------------
@@ -185,24 +165,17 @@ class _Pair:
         elif later in self.earlier:
             if self.earlier[later] != before:
                 raise _UnequalSteps
-        elif trace.tensor(later) is not None or trace.constant(later) is not None:
-            if later != before and not trace.equal(later, before):
+        elif isinstance(later, float) or trace.tensor(later) is not None:
+            if later != before:
                 raise _UnequalSteps
-        elif (start := trace.constant(before)) is not None:
-            self.starts[later] = start
-        else:
-            self._walk_nodes(later, before)
-
-    def _walk_nodes(self, later: Traced, before: Traced) -> None:
-        assert isinstance(later, fx.Node)
-        assert isinstance(before, fx.Node)
-        steps = _step(later), _step(before)
-        if later is before:
+        elif isinstance(before, float):
+            self.starts[later] = before
+        elif later is before:
             self.sources.add((later, later, later))
-        elif steps[0] is not None and steps[1] is not None and steps[0][0] is steps[1][0]:
-            self.sources.add((steps[0][0], later, before))
+        elif later.target is before.target is operator.getitem and later.args[0] is before.args[0]:
+            self.sources.add((later.args[0], later, before))  # type: ignore[arg-type]
         else:
-            mine, other = self.trace.operation(later), self.trace.operation(before)
+            mine, other = trace.operation(later), trace.operation(before)
             if mine is None or other is None or mine[0] != other[0]:
                 raise _UnequalSteps
             self.earlier[later] = before
@@ -219,10 +192,10 @@ class _Pair:
         In a first step it is a number where Python computed it while it traced.
         """
         operation = self.trace.operation(value)
-        if operation is None or operation[0] == SAME or self.starts.keys().isdisjoint(operation[1]):
+        if operation is None or self.starts.keys().isdisjoint(operation[1]):
             return False
         opcode, args = operation
-        numbers = [self.starts.get(item, self.trace.constant(item)) for item in args]
+        numbers = [item if isinstance(item, float) else self.starts.get(item) for item in args]
         function = OPCODES[opcode].value
         if function is None or None in numbers:
             return False
@@ -287,9 +260,8 @@ class _Equations:
         return self.values[value]
 
     def _made(self, value: Traced) -> Operand | bool:
-        if (number := self.trace.constant(value)) is not None:
-            return number
-        assert isinstance(value, fx.Node)
+        if isinstance(value, float):
+            return value
         if (tensor := self.trace.tensor(value)) is not None:
             return self._learnable(str(value.target), tensor)
         operation = self.trace.operation(value)
@@ -297,8 +269,6 @@ class _Equations:
             raise UserError(f"`{value.name}`: a neuron reads this value besides its input")
         opcode, args = operation
         build = self.build
-        if opcode == SAME:
-            return self.value(args[0])
         if opcode == "where":
             condition, *choices = args
             return build.select(build.condition(self.value(condition)), *map(self.number, choices))

@@ -1,7 +1,7 @@
 """A model traced by torch.fx, with the shape of every value known while it is traced.
 
-Modules that have a row in ``modules.LEAVES`` are leaves; all others are traced through. Code that
-asks for shapes sees numbers, code that asks for the values of tensors is an error.
+Modules with a row in ``modules.MODULES`` are leaves; others are traced through. Shapes are numbers to
+the model's code, but the values of tensors are not available.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch.fx.node import map_arg
 from danetc.errors import UserError
 from danetc.runtime.system.user_code import where_it_failed
 
-VALUE = "value"
+VALUE, STEPS = "value", "steps"
+"""Keys of what a node's ``meta`` has: its value, and its time steps by their numbers."""
 
 IsLeaf = Callable[[nn.Module], bool]
 Check = Callable[[nn.Module, str], None]
@@ -29,7 +30,7 @@ Check = Callable[[nn.Module, str], None]
 
 
 class ShapedProxy(fx.Proxy):
-    """A value of the trace whose shape is known."""
+    """A value of a trace, with a known shape."""
 
     @property
     def value(self) -> Any:
@@ -62,20 +63,27 @@ class ShapedProxy(fx.Proxy):
     def numel(self) -> int:
         return int(self.value.numel())
 
+    def __getitem__(self, place: Any) -> Any:
+        """Return a part; a time step that is read again is the same node."""
+        steps = self.node.meta.setdefault(STEPS, {})
+        if not isinstance(place, int):
+            return super().__getitem__(place)  # type: ignore[misc]
+        if place not in steps:
+            steps[place] = super().__getitem__(place)  # type: ignore[misc]
+        return steps[place]
+
     def __len__(self) -> int:
         return len(self.value)
 
     def __iter__(self) -> Iterator[Any]:
-        steps: Any = self  # a proxy can be indexed, which its type does not say
-        return (steps[place] for place in range(len(self)))
+        return (self[place] for place in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)
 class Spike:
-    """A function of a trace that is 1 where its operand is 0 or above, else 0, and whose derivative a
-    class of the model says (``torch.autograd.Function``).
+    """A step function at 0, with the derivative of a ``torch.autograd.Function`` of the model.
 
-    ``derivative`` gives that at some numbers, ``numbers`` are those that it was called with.
+    ``numbers`` are those among its other arguments.
     """
 
     derivative: Callable[[Tensor], Tensor]
@@ -86,19 +94,19 @@ class Spike:
         return (x >= 0).to(x.dtype)
 
     def slopes(self, places: Sequence[float]) -> tuple[float, ...]:
-        """The derivative at some places."""
+        """Return the derivative at some places."""
         return tuple(self.derivative(torch.tensor(places, dtype=torch.float64)).tolist())
 
 
 class ShapedTracer(fx.Tracer):
-    """Traces a model on the meta device, beside the shapes of what it computes."""
+    """Traces a model on the meta device, together with the shapes of its values."""
 
     def __init__(self, is_leaf: IsLeaf, check: Check, example: Tensor) -> None:
         super().__init__(autowrap_functions=())
         self.is_leaf = is_leaf
         self.check = check
         self.example = example
-        self.computing = False  # while a leaf is run, nothing is traced
+        self.computing = False  # True while values are computed, which is not traced
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self.is_leaf(m)
@@ -138,36 +146,31 @@ class ShapedTracer(fx.Tracer):
         elif kind != "output":
             self.computing = True
             try:
-                node.meta[VALUE] = self._computed(node)
+                self.value_of(node)
             finally:
                 self.computing = False
         return proxy
 
     def value_of(self, node: fx.Node) -> Any:
-        """What a node gives. Buffers that are read are nodes without a proxy."""
+        """Return the value of a node; those of buffers have no proxy."""
         if VALUE not in node.meta:
             node.meta[VALUE] = self._computed(node)
         return node.meta[VALUE]
 
     def _computed(self, node: fx.Node) -> Any:
-        args = map_arg(node.args, self.value_of)
-        kwargs = map_arg(node.kwargs, self.value_of)
+        args, kwargs = (map_arg(given, self.value_of) for given in (node.args, node.kwargs))
+        target: Any = node.target
         with torch.no_grad():
-            match node.op:
-                case "call_module":
-                    return self.root.get_submodule(str(node.target))(*args, **kwargs)
-                case "call_function":
-                    assert callable(node.target)
-                    return node.target(*args, **kwargs)
-                case "call_method":
-                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-                case "get_attr":
-                    return attrgetter(str(node.target))(self.root)
-        raise AssertionError(node.op)
+            if node.op == "get_attr":
+                return attrgetter(target)(self.root)
+            if node.op == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            called = self.root.get_submodule(target) if node.op == "call_module" else target
+            return called(*args, **kwargs)
 
 
 def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> fx.Graph:
-    """The graph of a model on the meta device. Raises UserError, saying where it cannot be traced."""
+    """Return the graph of a model on the meta device. Raises UserError if it cannot be traced."""
     tracer = ShapedTracer(is_leaf, check, example)
     try:
         with _spikes_traced(tracer, model):
@@ -176,9 +179,9 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
         raise
     except fx.proxy.TraceError as error:
         raise UserError(
-            f"what the model computes depends on the values of a tensor ({error}); danetc reads "
-            "networks that do the same whatever they are given. Take that out of `forward`, or put "
-            "it behind the network"
+            f"what the model computes depends on the values of a tensor ({error}), but danetc reads "
+            "networks that compute the same for every input. Move that out of `forward`, or behind "
+            "the network"
         ) from error
     except Exception as error:
         size = "x".join(map(str, example.shape))
@@ -192,7 +195,7 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
 
 @contextmanager
 def _spikes_traced(tracer: ShapedTracer, model: nn.Module) -> Iterator[None]:
-    """Functions with a derivative of their own are traced as one operation, which they are to autograd."""
+    """Trace functions with a derivative of their own as one operation, as autograd sees them."""
     kinds = {
         kind
         for module in model.modules()
@@ -214,14 +217,12 @@ def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: A
         return apply(*given)
     x, *others = given
     if not isinstance(x, fx.Proxy) or any(isinstance(item, fx.Proxy) for item in others):
-        raise UserError(f"{name}: a function with a derivative of its own reads several values")
+        raise UserError(f"{name}: a custom autograd function of several values")
     places = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0], dtype=torch.float64)
     with torch.no_grad():
         steps = apply(places, *others)
     if not torch.equal(steps, (places >= 0).to(steps)):
-        raise UserError(
-            f"{name}: a function with a derivative of its own that is no spike at 0 and above"
-        )
+        raise UserError(f"{name}: a custom autograd function that is no step function at 0")
 
     def derivative(at: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -235,7 +236,7 @@ def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: A
 
 
 def _numbers(given: Sequence[Any]) -> Iterator[float]:
-    """The numbers among some arguments, and those that modules among them have."""
+    """Return the numbers among arguments, and the attributes of modules that are numbers."""
     for item in given:
         held = vars(item).values() if isinstance(item, nn.Module) else (item,)
         yield from (float(x) for x in held if isinstance(x, (int, float)) and type(x) is not bool)

@@ -65,7 +65,7 @@ def test_it_writes_a_spec_and_a_directory_that_others_read(
     [
         ("nets.py:mak", "did you mean `make`"),
         ("nets.py:number", "neither a model nor a function"),
-        ("nets.py:make(depth=3)", "cannot be called so"),
+        ("nets.py:make(depth=3)", "cannot be called with these arguments"),
         ("nets.py:make(3)", "arguments by name"),
         ("nets.py:make(width=1+1)", "not a literal"),
         ("nets.py:make(width=__import__('os').getpid())", "not a literal"),

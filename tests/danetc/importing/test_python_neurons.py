@@ -84,14 +84,17 @@ class Own(nn.Module):
         return self.last(y.mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
 
     def fire(self, x: Tensor) -> Tensor:
-        u, given = torch.zeros_like(x[0]), []
+        u, given, adapted = torch.zeros_like(x[0]), [], 0.0  # which Python computes with at first
         for t in range(3):
             decay = torch.sigmoid(self.decay) if self.what == "learnt" else 0.5
             u = decay * u + x[t]
+            if self.what == "adaptive":
+                u = u - adapted
             spike = Fires.apply(u - 1.0, 0.8)
             if self.what == "steps":
                 spike = spike * (t + 1)
-            given.append(spike)
+            given.append(spike.clone())
+            adapted = 0.9 * adapted + 0.2 * given[-1]
             u = u - spike
         return torch.stack(given)
 
@@ -113,6 +116,12 @@ def test_a_network_of_plain_code_is_read() -> None:
         wanted = model.eval()(x)
         torch.testing.assert_close(found.model.eval()(x), wanted)
     assert wanted.std(0).mean() > 1e-3
+
+
+def test_a_state_may_start_as_a_number_of_python() -> None:
+    found = imported(Own("adaptive"))
+    assert "state u1 = 0.0" in found.text
+    assert found.agreement.difference < 1e-9
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
     [
         (lambda x: torch.add(x, x, alpha=2), None, "`add` with a factor"),
         (lambda x: torch.div(x, x, rounding_mode="floor"), None, "with a factor or a rounding"),
-        (lambda x: 1 / x, None, "`div` of a number by a value"),
+        (lambda x: 1 / x, None, "`div` of int and a value"),
         (lambda x: torch.cat([x, x], 2), None, "along another axis than channels"),
         (lambda x: x[:, 0], None, "a part of a value"),
         (lambda x: x.mean(), None, "a mean over everything"),
