@@ -185,7 +185,7 @@ def new_command(name: str) -> Answer:
 
     It checks without warnings, and trains in a minute on the digits that come with danetc.
     """
-    from danetc.tasks.first_spec import write_first_spec
+    from danetc.tasks.texts import write_first_spec
 
     path = Path(name if name.endswith(".danet") else f"{name}.danet")
     write_first_spec(path)

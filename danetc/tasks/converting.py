@@ -1,9 +1,9 @@
-"""`danetc.convert`: a trained ANN of ReLU as a network of integrate-and-fire neurons, over T."""
+"""`danetc convert`: trained ANNs with ReLU as networks of integrate-and-fire neurons."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,52 +46,56 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT = 1
-"""Of conversion.json."""
-NEURON, SURROGATE, THRESHOLD = "rate_IF", "rate_window", "theta"
+"""Version of conversion.json."""
+NEURON = "rate_IF"
 DECLARED = """
-# In place of ReLU: at rates from 0 to 1 its spikes are as high as its threshold, and what is over the
-# threshold at a spike stays (a soft reset).
-neuron {neuron} {{
+# In place of ReLU: for rates from 0 to 1, spikes are as high as the threshold, and what exceeds the
+# threshold at a spike remains (a soft reset).
+neuron rate_IF {
   state u = 0.0
-  {threshold} = learn(1.0{per})
+  theta = learn(1.0PER)
   v = u + x
-  o = heaviside(v - {threshold})
-  u = v - {threshold} * o
-  s = {threshold} * o
-}}
+  o = heaviside(v - theta)
+  u = v - theta * o
+  s = theta * o
+}
 
-surrogate {surrogate} {{
+surrogate rate_window {
   dy = max(1 - abs(x), 0)
-}}
+}
 """
-"""What a converted spec has beside what it had. (Its surrogate counts where it is trained further.)"""
+"""Declarations that a converted spec has in addition. The surrogate only matters in further training."""
 
 HOW = ("steps", "percentile", "channels", "batches", "batch")
-"""Arguments that the record of a conversion has."""
+"""Arguments in the record of a conversion."""
 
 LEAST = 1e-6
-"""The threshold of a layer, or a channel, that is silent on the data."""
+"""Threshold of a layer, or a channel, that is silent on the data."""
 
 
 @dataclass(frozen=True, repr=False)
 class Converted(Returned):
-    """A network that was converted. Accuracies are those of the test images."""
+    """A converted network. Accuracies are those of the test images.
+
+    Attributes:
+        source: what was converted, as it was named.
+        ann: results of the network that was converted.
+        over_time: results of the spiking network, of its mean output over the first T steps, for each
+            T from 1.
+        thresholds: threshold of each layer of neurons by its path, or those of its channels.
+    """
 
     directory: Path
     source: str
-    """What was converted, as it was named."""
     how: ConversionRequest
     network: str
     data: str
     ann: Figures
-    """Of the network that was converted."""
     over_time: tuple[Figures, ...]
-    """Of the spiking one, at each T from 1: of the mean output of the first T steps."""
     thresholds: Mapping[str, tuple[float, ...]]
-    """Of each layer of neurons, by its path: one, or one for each channel."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The record that ``danetc convert --json`` prints."""
+        """Return the record that ``danetc convert --json`` prints."""
         return {
             "directory": str(self.directory),
             "source": self.source,
@@ -104,16 +108,16 @@ class Converted(Returned):
         }
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each T. Raises UserError without pandas."""
+        """Return a row for each T. Raises UserError without pandas."""
         return frame(item.as_dict() for item in self.over_time)
 
     def figure(self) -> Any:
-        """Accuracy (where numbers are learned, the loss) over T, and that of the ANN, as a figure of
-        matplotlib. Raises UserError without matplotlib."""
+        """Return a figure of the accuracy over T (or the loss, if numbers are learned), and that of the
+        ANN. Raises UserError without matplotlib."""
         return line_figure([self.panel()])
 
     def panel(self) -> LinePanel:
-        """What the figure shows."""
+        """Return the content of the figure."""
         steps = [at.steps for at in self.over_time]
         whole = [self.ann, *self.over_time]
         accuracy = all(at.top1 is not None for at in whole)
@@ -124,10 +128,8 @@ class Converted(Returned):
 
     def _line(self) -> str:
         last = self.over_time[-1]
-        return (
-            f"{self.network} in {self.directory} on {self.data}: ReLU {self.ann.text}, T = {last.steps}: "
-            f"{last.text}"
-        )
+        where = f"{self.network} in {self.directory} on {self.data}"
+        return f"{where}: ReLU {self.ann.text}, T = {last.steps}: {last.text}"
 
     def _repr_html_(self) -> str:
         rows = [("ReLU", percent(self.ann.top1), self.ann.loss)]
@@ -139,13 +141,13 @@ class Converted(Returned):
 def convert(request: ConversionRequest) -> Converted:
     """Convert a trained ANN to a spiking network, as ``danetc convert`` does (Rueckauer et al., 2017).
 
-    ``ReLU`` becomes an integrate-and-fire neuron with a soft reset, whose threshold is the greatest
-    activation of its layer on training images, or a percentile of them; spikes are as high as the
+    Each ``ReLU`` becomes an integrate-and-fire neuron with a soft reset. Its threshold is the largest
+    activation of the layer on training images, or a percentile of them. Spikes are as high as the
     threshold, so that their mean over time approaches the activation, up to the threshold. Weights
-    stay as they are.
+    stay the same.
 
-    Raises UserError where something of the network cannot be converted, with its path in the
-    network, and where the directory or an argument is wrong.
+    Raises UserError if part of the network cannot be converted, with its path in the network, and if
+    the directory or an argument is wrong.
     """
     if in_notebook() if request.progress is None else request.progress:
         return convert_trained(request, bar=image_bar, note=note)
@@ -156,7 +158,7 @@ def convert(request: ConversionRequest) -> Converted:
 def convert_trained(
     how: ConversionRequest, *, bar: Bar = no_bar, note: Note = lambda text: None
 ) -> Converted:
-    """Convert a network. ``bar`` shows the progress of its tests. Raises as ``convert``."""
+    """Convert a network; ``bar`` shows the progress of its tests. Raises as ``convert``."""
     source, steps = how.source, how.steps
     opened = open_directory(source, how.allow_changed)
     output = how.output or f"build/{opened.network}-converted"
@@ -168,60 +170,50 @@ def convert_trained(
             f"{output} is the network to convert, which would be replaced; name another"
         )
     before = opened.compiled()
-    refuse_unless_convertible(before.graph)
-    for path in _maxima_of_spikes(before.graph):
-        note(
-            f"`{path}` takes the maximum of spikes at each step, which is more than that of their "
-            "rates; before the neuron (maxpool -> spike) the same network loses less"
-        )
+    graph = before.graph
+    _refuse_unless_convertible(graph)
+    for node in graph.nodes.values():
+        if node.op == "maxpool" and graph[node.inputs[0]].op == "neuron":
+            note(
+                f"`{node.path}` takes the maximum of spikes at each step, which exceeds that of their "
+                "rates; the same network with maxpool before the neuron loses less"
+            )
     compiled = _with_neurons(before, how)
     text = how.data or data_of(trained)
     ann = opened.model("eager", "none").eval()
     images = open_set(text, ann.signature, trained, split="train")
     seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
-    thresholds = thresholds_of(ann, before.graph, (x for x, _ in seen), how)
+    thresholds = thresholds_of(ann, graph, (x for x, _ in seen), how)
     model = emit_model(compiled.graph, 0, "eager")
     model.load_state_dict(
-        {**ann.state_dict(), **{f"{path}.{THRESHOLD}": t for path, t in thresholds.items()}}
+        {**ann.state_dict(), **{f"{path}.theta": t for path, t in thresholds.items()}}
     )
     named = os.fspath(source)
     write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
-    asked = EvaluationRequest(place, data=text, backend="eager")
-    of_ann = DirectoryEvaluator(trained, asked, note)
-    with bar(f"{before.graph.name}, ReLU", of_ann.images()) as done:
+    request = EvaluationRequest(place, data=text, backend="eager")
+    of_ann = DirectoryEvaluator(trained, request, note)
+    with bar(f"{graph.name}, ReLU", of_ann.images()) as done:
         figures = of_ann.at(of_ann.steps, done)
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
-    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), asked, note)
+    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, note)
     with bar(f"{compiled.graph.name}, T = 1 .. {steps}", of_snn.images()) as done:
         line = of_snn.up_to(steps, done)
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
-    _record(found, of_snn.conditions, opened.path)
-    return found
-
-
-def _record(found: Converted, tested: Evaluation, source: Path) -> None:
-    """Leave beside the network from what it was made: ``danetc eval`` and others go by it."""
-    record = found.as_dict()
+    record = {"format": FORMAT, "danetc": version(), **found.as_dict()}
     del record["directory"]
-    weights = {"weights": found.directory / WEIGHTS, "source_weights": source / WEIGHTS}
-    save_record(
-        {
-            "format": FORMAT,
-            "danetc": version(),
-            **record,
-            **{name: file_digest(path) for name, path in weights.items()},
-            "evaluation": tested.as_dict(),
-        },
-        found.directory / CONVERSION,
-    )
+    record["weights"] = file_digest(place / WEIGHTS)
+    record["source_weights"] = file_digest(opened.path / WEIGHTS)
+    record["evaluation"] = of_snn.conditions.as_dict()
+    save_record(record, place / CONVERSION)
+    return found
 
 
 # -- what can be converted -------------------------------------------------------------------------
 
 
-def refuse_unless_convertible(graph: Graph) -> None:
-    """Raise UserError for the first node that has no spiking counterpart, and say what to do."""
+def _refuse_unless_convertible(graph: Graph) -> None:
+    """Raise UserError for the first node that has no spiking counterpart, with what to do."""
     found = [(node, why) for node in graph.nodes.values() if (why := _why_not(graph, node))]
     if found:
         node, why = found[0]
@@ -234,16 +226,16 @@ def refuse_unless_convertible(graph: Graph) -> None:
 def _why_not(graph: Graph, node: Node) -> str | None:
     row = OPS[node.op]
     if node.op == "neuron":
-        program = graph.neurons[str(node.attrs["neuron"])]
+        program = graph.program(node)
         if [(each.opcode, each.args) for each in program.ops] == [("relu", ("x",))]:
             return None
         return (
-            f"is a neuron `{program.name}`; the conversion is of ReLU: train the network with "
+            f"is a neuron `{program.name}`, but only ReLU is converted: train the network with "
             "`neuron = ReLU`"
         )
     if node.op == "input":
         frames = bool(node.attrs["events"])
-        return "takes frames that differ; the conversion is of images" if frames else None
+        return "takes frames that differ, but only images are converted" if frames else None
     if node.op == "maxpool" or (row.linear and row.time in ("pointwise", "reduces")):
         return None
     if node.op == "relu":
@@ -254,24 +246,18 @@ def _why_not(graph: Graph, node: Node) -> str | None:
     )
 
 
-def _maxima_of_spikes(graph: Graph) -> list[str]:
-    """The paths of max pooling right behind neurons."""
-    return [
-        node.path
-        for node in graph.nodes.values()
-        if node.op == "maxpool" and graph[node.inputs[0]].op == "neuron"
-    ]
-
-
 def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNetwork:
-    """The network with integrate-and-fire neurons in place of ReLU, at another T."""
-    per = ", per = channel" if how.channels else ""
-    declared = DECLARED.format(neuron=NEURON, surrogate=SURROGATE, threshold=THRESHOLD, per=per)
-    settings: dict[str, Setting] = {"neuron": NEURON, "surrogate": SURROGATE, "steps": how.steps}
+    """Return the network with integrate-and-fire neurons in place of ReLU, with another T."""
+    declared = DECLARED.replace("PER", ", per = channel" if how.channels else "")
+    settings: dict[str, Setting] = {
+        "neuron": NEURON,
+        "surrogate": "rate_window",
+        "steps": how.steps,
+    }
     checked = check_text(before.resolved + declared, "spec.danet")
     found = network_of(checked, before.graph.name, settings)
     for node in found.graph.nodes.values():
-        if node.op == "neuron" and found.graph.neurons[str(node.attrs["neuron"])].name != NEURON:
+        if node.op == "neuron" and found.graph.program(node).name != NEURON:
             raise UserError(
                 f"{before.graph.name} cannot be converted: `{node.path}` names its neuron; write "
                 "`spike` there, and `neuron = ReLU` in the network"
@@ -290,23 +276,26 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
 def thresholds_of(
     ann: nn.Module, graph: Graph, batches: Iterator[Tensor], how: ConversionRequest
 ) -> dict[str, Tensor]:
-    """The threshold of each layer of ReLU by its path, or those of its channels [C, 1, 1].
+    """Return the threshold of each layer of ReLU by its path, or those of its channels, [C, 1, 1].
 
     ``batches`` are images [N, C, H, W].
     """
-    layers = {node.path: node for node in graph.nodes.values() if node.op == "neuron"}
     found: dict[str, Tensor] = {}
 
-    def look(path: str, node: Node, activations: Tensor) -> None:
-        shape = (-1, *node.value.shape)
-        new = _percentile(activations.detach().reshape(shape), how)
-        found[path] = torch.maximum(found[path], new) if path in found else new
+    def record(node: Node, y: Tensor) -> None:
+        y = y.detach().reshape(-1, *node.value.shape)  # [N, C, ...]
+        rows = y.movedim(1, 0).flatten(1) if how.channels else y.reshape(1, -1)
+        values = numpy.percentile(rows.cpu().numpy(), how.percentile, axis=1)
+        shape = (-1, *(1 for _ in y.shape[2:])) if how.channels else ()
+        new = torch.as_tensor(values, dtype=y.dtype).reshape(shape)
+        found[node.path] = torch.maximum(found.get(node.path, new), new)
 
     hooks = [
-        ann.get_submodule(path).register_forward_hook(
-            lambda module, inputs, y, path=path, node=node: look(path, node, y)
+        ann.get_submodule(node.path).register_forward_hook(
+            lambda module, inputs, y, node=node: record(node, y)
         )
-        for path, node in layers.items()
+        for node in graph.nodes.values()
+        if node.op == "neuron"
     ]
     try:
         with torch.no_grad():
@@ -316,12 +305,3 @@ def thresholds_of(
         for hook in hooks:
             hook.remove()
     return {path: value.clamp(min=LEAST) for path, value in found.items()}
-
-
-def _percentile(activations: Tensor, how: ConversionRequest) -> Tensor:
-    """Of activations [N, C, ...] of a layer: a number, or [C, 1, ...] with ``how.channels``."""
-    by = activations.movedim(1, 0).flatten(1) if how.channels else activations.reshape(1, -1)
-    values: Sequence[float] = numpy.percentile(by.cpu().numpy(), how.percentile, axis=1)
-    found = torch.as_tensor(numpy.asarray(values), dtype=activations.dtype)
-    shape = (-1, *(1 for _ in activations.shape[2:])) if how.channels else ()
-    return found.reshape(shape)

@@ -1,20 +1,75 @@
-"""Texts of specs by the names that commands and errors give them. Never imports torch."""
+"""Texts of specs: those that a name or an error points to, and the first one. Never imports torch."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.loading import std_files
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
+from danetc.output.echo import replace_text
 from danetc.reference import section
+
+FIRST_SPEC = """\
+# A spiking ResNet. `danetc check FILE` checks it, `danetc draw FILE` draws it, and
+# `danetc train FILE --data digits` trains it on 1,797 images of digits that danetc brings.
+# `danetc explain conv` explains a name, `danetc list` says which names there are.
+
+use std  # the standard library: neurons, surrogates, connections, rules, backbones
+
+network NAME(classes = 10, width = 16) {
+  # What goes in: grey images of 8 x 8 pixels, the same at each of the time steps.
+  input = image(1, 8, 8)
+  steps = 2
+
+  # The neuron that `spike` stands for, and what stands for its derivative in training.
+  neuron    = IF
+  surrogate = atan
+
+  # Layers before the stages: a convolution, a norm, a neuron.
+  stem = conv(width) -> norm -> spike
+
+  # Two stages of residual blocks. `via` says how a block is wired (try `sew`, `pa_a`, `tdbn`), `by` what
+  # feeds each block of a stage (try `chain`). The second stage halves the size of its maps.
+  stages = stage(basic(width), 2) via origin by densely_additive
+    -> stage(basic(2 * width), 2, stride = 2) via origin by densely_additive
+
+  # One number for each class, the mean over the time steps.
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+
+# How it is trained. `danetc list settings` has all settings.
+recipe quick {
+  epochs    = 8
+  batch     = 64
+  optimizer = adamw(lr = 0.01, weight_decay = 0.05)
+  schedule  = cosine
+}
+"""
+
+
+def write_first_spec(path: Path) -> None:
+    """Write a first spec, with a network of the file's name.
+
+    Raises UserError if there is a file of this name, or if it cannot name a network.
+    """
+    name = path.name.removesuffix(".danet")
+    if not (name.isascii() and name.isidentifier()):
+        raise UserError(
+            f"{name!r} cannot name a network: letters, digits and _ can, a letter first"
+        )
+    if path.exists():
+        raise UserError(f"there is a file {path} already; choose another name")
+    replace_text(path, FIRST_SPEC.replace("NAME", name))
 
 
 @dataclass(frozen=True, slots=True)
 class FoundText:
-    """A source, the line that is asked for (None for all), and the text that was found."""
+    """A source, the requested line (None for all), and the text."""
 
     source: SourceFile
     line: int | None
@@ -22,36 +77,25 @@ class FoundText:
 
 
 def find_text(place: str) -> FoundText:
-    """The text at ``FILE``, ``NAME``, ``std/FILE.danet`` or a declaration of std, with ``:LINE`` or not.
+    """Find the text at ``FILE``, ``NAME``, ``std/FILE.danet`` or a declaration of std, or a line of it.
 
-    A column behind the line, as errors have it, is passed over. Raises SpecError where there is no such
-    file, UserError where the file has no such line.
+    A line is given as ``:LINE``; a column after it, as in errors, is ignored. Raises SpecError if there
+    is no such file, UserError if the file has no such line.
     """
-    name, numbers = _split(place)
+    found = re.fullmatch(r"(.+?)(?::(\d+))?(?::\d+)?", place, re.DOTALL)
+    name, line = found.groups() if found else (place, None)
+    library = {source.name: source for source in std_files()}
     declared = next((entry for entry in section("std") if entry.name == name), None)
-    if declared is not None and declared.place is not None and not numbers:
-        return FoundText(_library()[declared.place.module], None, declared.declaration)
-    source = _library().get(name)
+    if declared is not None and declared.place is not None and line is None:
+        return FoundText(library[declared.place.module], None, declared.declaration)
+    source = library.get(name)
     if source is None and name.startswith("std/"):
-        close = did_you_mean(name, _library())
-        raise UserError(f"std has no file {name}; {close or 'it has ' + ', '.join(_library())}")
+        close = did_you_mean(name, library)
+        raise UserError(f"std has no file {name}; {close or 'it has ' + ', '.join(library)}")
     source = source or read_source(find_spec(name))
-    if not numbers:
+    if line is None:
         return FoundText(source, None, source.text)
     count = len(source.text.splitlines())
-    if not 1 <= numbers[0] <= count:
-        raise UserError(f"{name} has the lines 1 to {count}, not {numbers[0]}")
-    return FoundText(source, numbers[0], source.line(numbers[0]))
-
-
-def _split(place: str) -> tuple[str, list[int]]:
-    """``FILE:LINE:COLUMN`` as a name and numbers; a drive letter of Windows is none of them."""
-    parts = place.split(":")
-    numbers: list[int] = []
-    while len(parts) > 1 and parts[-1].isdecimal():
-        numbers.insert(0, int(parts.pop()))
-    return ":".join(parts), numbers
-
-
-def _library() -> dict[str, SourceFile]:
-    return {source.name: source for source in std_files()}
+    if not 1 <= int(line) <= count:
+        raise UserError(f"{name} has lines 1 to {count}, not {line}")
+    return FoundText(source, int(line), source.line(int(line)))

@@ -231,7 +231,7 @@ def test_show_prints_specs_files_of_std_names_and_lines(danetc: Run, small: Path
     ]
     assert json.loads(danetc("show", "std/rules.danet:3", "--json").out)["line"] == 3
     assert "did you mean `std/rules.danet`?" in danetc("show", "std/rule.danet").err
-    assert "has the lines 1 to" in danetc("show", "std/rules.danet:999").err
+    assert "has lines 1 to" in danetc("show", "std/rules.danet:999").err
 
 
 def test_every_place_that_an_error_cites_can_be_shown(danetc: Run, small: Path) -> None:
