@@ -217,7 +217,9 @@ Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
 Network: TypeAlias = Annotated[str, Option("NAME")]
-Plot: TypeAlias = Annotated[Path, Option("OUT.svg|OUT.png")]
+Plot: TypeAlias = Annotated[
+    Path, Option("OUT.svg|OUT.png", parse=late("danetc.output.plots", "plot_place"))
+]
 Seed: TypeAlias = Annotated[int, Option(least=0, most=2**63 - 1)]
 Settings: TypeAlias = Annotated[Mapping[str, Setting], Option("NAME=VALUE", parse=parse_setting)]
 Spec: TypeAlias = Annotated[str, SPEC]

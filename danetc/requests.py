@@ -185,14 +185,18 @@ class GridRequest(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        several = [self.specs] if isinstance(self.specs, str | os.PathLike) else self.specs
-        object.__setattr__(self, "specs", tuple(map(os.fspath, several)))
         if self.engine == "local" and (self.address, self.cpus, self.gpus) != (None, None, None):
             raise UserError(
                 "address, cpus and gpus are for a cluster: choose the engine ray (--engine ray)"
             )
         if self.grid:
             self.axes  # noqa: B018 (an error in an axis is one of the request)
+
+    @property
+    def patterns(self) -> list[str]:
+        """Specs and patterns as texts."""
+        several = [self.specs] if isinstance(self.specs, str | os.PathLike) else self.specs
+        return [os.fspath(each) for each in several]
 
     @property
     def training(self) -> TrainingRequest:

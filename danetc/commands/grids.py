@@ -58,7 +58,6 @@ def compare_command(
         plot: File for the figure of test accuracy. [default: DIR/accuracy.svg, with danetc[plot]]
         training_plot: File for the figure of training loss and accuracy. [default: DIR/training.svg]
     """
-    _check_plots(plot, training_plot)
     folder = request.folder
     plots = (plot or folder / "accuracy.svg", training_plot or folder / "training.svg")
     if _reports(request, only_report):
@@ -84,15 +83,6 @@ def compare_command(
         echo(f"danetc: stopped; the same command resumes, and {shown}", err=True)
         raise click.exceptions.Exit(stopped)
     refuse_failed(_report_grid(request, columns, x, plots, form), len(runs), folder)
-
-
-def _check_plots(*places: Path | None) -> None:
-    """Raise UserError if a figure cannot be written to a place."""
-    for place in places:
-        if place is not None:
-            from danetc.output.plots import check_plot
-
-            check_plot(place)
 
 
 def _reports(request: GridRequest, only_report: bool) -> bool:
@@ -172,7 +162,6 @@ def search_command(
         plot: File for the figure of accuracy against operations. [default: DIR/front.svg, with
             danetc[plot]]
     """
-    _check_plots(plot)
     folder = request.folder
     if _reports(request, only_report):
         _report_search(folder, plot, form)

@@ -57,7 +57,8 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     """
     hints = hints_of(function)
     result = hints.pop("return")
-    requests = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
+    kinds = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    requests = {name: _parameters(kind) for name, kind in kinds.items()}
     own = _parameters(function)
     params = [*chain(*requests.values()), *own]
     form = "form" in hints

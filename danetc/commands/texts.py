@@ -112,8 +112,8 @@ def fmt_command(
             continue
         changed |= old != new
         if diff:
-            lines = (text.splitlines(keepends=True) for text in (old, new))
-            for line in difflib.unified_diff(*lines, file, f"{file} (formatted)"):
+            a, b = (text.splitlines(keepends=True) for text in (old, new))
+            for line in difflib.unified_diff(a, b, file, f"{file} (formatted)"):
                 echo(line.removesuffix("\n"))
         elif file == "-" and not check:
             echo(new, nl=False)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from danetc.tasks.data_report import DataReport
     from danetc.tasks.exporting import Exported
     from danetc.tasks.importing.network import ImportedNetwork
-    from danetc.tasks.measuring.data import Subject
 
 CLASSES = 24
 """Number of classes that ``data`` prints; --json has all."""
@@ -255,7 +254,7 @@ def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
 def eval_command(
     request: EvaluationRequest,
     *,
-    output: Annotated[Path | None, arg.Option("FILE")] = None,
+    output: arg.Plot | None = None,
 ) -> Answer:
     """Evaluate the weights in a directory on a data set.
 
@@ -270,19 +269,15 @@ def eval_command(
     """
     if under_torchrun():
         raise UserError("danetc eval is one process; run it without torchrun")
-    if output is not None:
-        from danetc.output.plots import check_plot
-
-        check_plot(output)
-        if not request.over_time and len(request.steps) < 2:
-            raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
+    if output is not None and not request.over_time and len(request.steps) < 2:
+        raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
     from danetc.tasks.trained import data_of, open_trained, trials_in
 
     places = trials_in(str(request.directory), request.allow_changed)
     opened = [open_trained(place, request.allow_changed) for place in places]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.output.console import image_bar
-    from danetc.tasks.evaluate import evaluate_trained
+    from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
 
     bar = partial(image_bar, silent=json_wanted())
     found = [
@@ -299,16 +294,18 @@ def eval_command(
             )
         elif each.unlike_training is not None:
             conditions.append("as in the tests of the training")
-
-    def plot() -> None:
-        if output is not None:
-            _plot_evaluations(output, results)
-
     return Answer(
         {"split": request.split, "evaluated": results},
         lambda: _print_evaluations(results, request.split, conditions),
-        then=plot,
+        then=None if output is None else lambda: _save(evaluations_figure(found), output),
     )
+
+
+def _save(figure: Any, place: Path) -> None:
+    from danetc.runtime.system.figures import save_figure
+
+    save_figure(figure, place, follow=True)
+    echo(f"wrote {place}", err=True)
 
 
 def _print_evaluations(
@@ -359,25 +356,6 @@ def _spread(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, 
             yield label, *_cells({**whole, "steps": items[0]["steps"], "scores": scores})
 
 
-def _plot_evaluations(output: Path, results: Sequence[dict[str, Any]]) -> None:
-    from danetc.output.plots import LinePanel, line_figure
-    from danetc.runtime.system.figures import save_figure
-
-    lines = {}
-    accuracy = (results[0]["results"] + results[0]["over_time"])[0]["top1"] is not None
-    for result in results:
-        for key, what in (("over_time", "mean of the first T steps"), ("results", "a run at T")):
-            items = sorted(result[key], key=lambda item: int(item["steps"]))
-            if items:
-                name = f"{Path(result['directory']).name}, {what}"
-                values = [100 * item["top1"] if accuracy else item["loss"] for item in items]
-                lines[name] = [item["steps"] for item in items], values
-    up = "top-1 accuracy [%]" if accuracy else "loss"
-    panel = LinePanel("time steps T", up, lines, results[0]["network"], from_zero=True)
-    save_figure(line_figure([panel]), output, follow=True)
-    echo(f"wrote {output}", err=True)
-
-
 def measure_command(
     subjects: Annotated[tuple[str, ...], arg.Option("RUN|FILE")],
     request: MeasuredOn,
@@ -424,7 +402,7 @@ def measure_command(
     from danetc.runtime.measure.operations import HOROWITZ_45NM
     from danetc.runtime.system.files import seal_record
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.measure import measure_subject
+    from danetc.tasks.measuring.measure import measure_subject, topology_of
     from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
 
     for name in request.only:
@@ -446,9 +424,8 @@ def measure_command(
     for subject in opened:
         for notice in subject.notices:
             note(notice)
-    labels = unique_labels(
-        [_graph_name(subject) for subject in opened], [subject.source for subject in opened]
-    )
+    names = [topology_of(subject.model).name for subject in opened]
+    labels = unique_labels(names, [subject.source for subject in opened])
     entries: list[PlottedNetwork] = []
     records: list[dict[str, Any]] = []
     for label, subject in zip(labels, opened, strict=True):
@@ -480,14 +457,6 @@ def measure_command(
         _write_measures(output, record, entries)
 
 
-def _graph_name(subject: Subject) -> str:
-    from danetc.compiler.ir.graph import Graph
-
-    graph = subject.model.topology
-    assert isinstance(graph, Graph)
-    return graph.name
-
-
 def _write_measures(output: Path, record: dict[str, object], entries: list[PlottedNetwork]) -> None:
     """Write measures.json, and the figures if matplotlib is installed."""
     from danetc.runtime.measure.plots import draw_all
@@ -507,7 +476,7 @@ def _write_measures(output: Path, record: dict[str, object], entries: list[Plott
 def convert_command(
     request: ConversionRequest,
     *,
-    figure: Annotated[Path | None, arg.Option("FILE")] = None,
+    figure: arg.Plot | None = None,
 ) -> Answer:
     """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
 
@@ -520,23 +489,16 @@ def convert_command(
     Args:
         figure: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
     """
-    if figure is not None:
-        from danetc.output.plots import check_plot
-
-        check_plot(figure)
     from danetc.output.console import image_bar
     from danetc.tasks.converting import convert_trained
 
     found = convert_trained(request, bar=partial(image_bar, silent=json_wanted()), note=note)
 
-    def plot() -> None:
-        if figure is not None:
-            from danetc.runtime.system.figures import save_figure
-
-            save_figure(found.figure(), figure, follow=True)
-            echo(f"wrote {figure}", err=True)
-
-    return Answer(found.as_dict(), lambda: print_conversion(found), then=plot)
+    return Answer(
+        found.as_dict(),
+        lambda: print_conversion(found),
+        then=None if figure is None else lambda: _save(found.figure(), figure),
+    )
 
 
 def print_conversion(found: Converted) -> None:

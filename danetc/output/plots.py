@@ -1,4 +1,4 @@
-"""Figures that belong to no measure: lines side by side. They need matplotlib: ``danetc[plot]``."""
+"""Figures of lines side by side. They need matplotlib: ``danetc[plot]``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ FORMATS = (".svg", ".png")
 
 
 def need_matplotlib() -> None:
-    """Raises UserError without it."""
+    """Raise UserError if matplotlib is missing."""
     if not can_plot():
         raise UserError(WITHOUT)
 
 
-def check_plot(path: Path) -> None:
-    """Before anything is measured: raises UserError where no figure could be written there."""
+def plot_place(text: str) -> Path:
+    """Return the file of a figure. Raises UserError if none could be written there."""
+    path = Path(text)
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no such folder")
     need_matplotlib()
+    return path
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LinePanel:
 
 
 def line_figure(panels: Sequence[LinePanel]) -> Any:
-    """Panels side by side, a figure of matplotlib. Raises UserError without it."""
+    """Return a figure of matplotlib with panels side by side. Raises UserError without it."""
     need_matplotlib()
     figure = new_figure(3.8 * len(panels), 3.2)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

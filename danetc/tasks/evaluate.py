@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,18 +78,7 @@ class Evaluated(Returned):
     def figure(self) -> Any:
         """Accuracy (where numbers are learned, the loss) over time steps T, as a figure of matplotlib.
         Raises UserError without matplotlib."""
-        named = {"a run at T": self.results, "mean of the first T steps": self.over_time}
-        accuracy = all(each.top1 is not None for each in (*self.results, *self.over_time))
-        lines = {
-            name: (
-                [each.steps for each in found],
-                [100 * each.top1 if each.top1 is not None else each.loss for each in found],
-            )
-            for name, found in named.items()
-            if found
-        }
-        up = "top-1 accuracy [%]" if accuracy else "loss"
-        return line_figure([LinePanel("time steps T", up, lines)])
+        return evaluations_figure([self])
 
     def _line(self) -> str:
         listed = ", ".join(
@@ -103,6 +92,26 @@ class Evaluated(Returned):
             for each in self.results or self.over_time
         ]
         return html_table(("T", "top-1", "top-5", "loss", ""), rows)
+
+
+def evaluations_figure(found: Sequence[Evaluated]) -> Any:
+    """Return a figure of accuracy (of the loss if numbers are learned) over T, for several networks."""
+    accuracy = all(
+        each.top1 is not None for one in found for each in (*one.results, *one.over_time)
+    )
+    lines = {}
+    for one in found:
+        name = f"{one.directory.name}, " if len(found) > 1 else ""
+        for what, items in (
+            ("mean of the first T steps", one.over_time),
+            ("a run at T", one.results),
+        ):
+            if items:
+                items = tuple(sorted(items, key=lambda each: each.steps))
+                values = [100 * (each.top1 or 0) if accuracy else each.loss for each in items]
+                lines[name + what] = [each.steps for each in items], values
+    up = "top-1 accuracy [%]" if accuracy else "loss"
+    return line_figure([LinePanel("time steps T", up, lines, found[0].network, from_zero=True)])
 
 
 @takes(EvaluationRequest)

@@ -50,7 +50,7 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     Raises UserError with everything that is wrong.
     """
     check_folder(request.folder)
-    networks = find_networks(request.specs, request.networks)
+    networks = find_networks(request.patterns, request.networks)
     cells = make_cells(networks, request.axes, request.training, request.folder)
     columns = ("checking cells", BarColumn(), MofNCompleteColumn())
     with terminal_bar(*columns, stream=sys.stderr, hidden=quiet) as bar:

@@ -127,9 +127,10 @@ def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> S
     They are not saved beside a built model, since ``danetc build`` replaces no directory with files
     of others. Imports torch. Raises UserError.
     """
+    from danetc.requests import MeasuredOn
     from danetc.runtime.measure import MeasureOptions
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.measure import MeasuredOn, measure_subject
+    from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)

@@ -58,7 +58,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     """
     need_optuna()
     folder = request.folder
-    networks = {each.name: each for each in find_networks(request.specs, request.networks)}
+    networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
     names = [each.name for each in request.axes]
     check_axes(list(networks.values()), names, request.training)
     space = request.axes
