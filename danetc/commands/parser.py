@@ -57,7 +57,7 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     """
     hints = hints_of(function)
     result = hints.pop("return")
-    kinds = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     requests = {name: _parameters(kind) for name, kind in kinds.items()}
     own = _parameters(function)
     params = [*chain(*requests.values()), *own]

@@ -15,7 +15,7 @@ import torch
 
 import danetc
 from danetc import main as program
-from danetc.main import COMMANDS, main
+from danetc.main import COMMANDS, main, process
 from danetc.output.echo import json_text
 from danetc.version import with_libraries
 
@@ -212,3 +212,24 @@ def test_a_process_without_an_input_has_no_spec_to_read(command: str) -> None:
 def test_json_has_null_for_what_is_no_number() -> None:
     found = json_text({"a": (inf, -inf, [nan, 1.5])}, indent=None)
     assert found == '{"a":[null,null,[null,1.5]]}'
+
+
+def test_what_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = ModuleNotFoundError("No module named 'torch'", name="torch.nn")
+    monkeypatch.setattr(program.LazyGroup, "get_command", lambda *_: failing(missing))
+    assert main(["check"]) == 1
+    assert "this needs torch, which is not installed" in capsys.readouterr().err
+
+
+def test_a_short_command_does_without_the_search_for_garbage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    for name in ("disable", "freeze"):
+        monkeypatch.setattr(f"danetc.main.gc.{name}", lambda name=name: calls.append(name))
+    for command in ("check", "train"):
+        monkeypatch.setattr(sys, "argv", ["danetc", command, "--help"])
+        assert process() == 0
+    assert calls == ["disable", "freeze"]

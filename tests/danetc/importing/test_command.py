@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import danetc as package
+from danetc.commands.trainings import import_text
 from danetc.compiler import check_text
 from danetc.errors import UserError
 from danetc.tasks.importing.loading import parse_factory
@@ -37,6 +39,22 @@ def nets(tmp_path: Path) -> Path:
     path = tmp_path / "nets.py"
     path.write_text(NETS)
     return path
+
+
+def test_the_text_of_an_import() -> None:
+    stage = SimpleNamespace(own=("odd",), rule="dense", text="stage(basic(4), 2)", connection="sew")
+    found = SimpleNamespace(network="net", lines=12, stages=[stage], own=["odd"])
+    seen = SimpleNamespace(
+        own_weights=True, samples=10, seeds=3, deviation=0.5, difference=1e-7, flipped=3
+    )
+    assert import_text(SimpleNamespace(found=found, agreement=seen)).splitlines() == [  # type: ignore[arg-type]
+        "net: 12 lines",
+        "  stage(basic(4), 2) via sew by dense  (odd: its own)",
+        "not in the standard library: odd",
+        "compared    10 samples, 3 seeds, with its weights: logits vary by 0.5, the largest difference "
+        "is 1.0e-07",
+        "            3 more (10.0 %) differ, by a spike at its threshold that is rounded otherwise",
+    ]
 
 
 def test_it_writes_a_spec_and_a_directory_that_others_read(
