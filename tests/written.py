@@ -23,7 +23,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def neuron_text(program: NeuronProgram) -> tuple[str, str]:
     """The name of a neuron's class, and the text of the classes that it needs and of itself."""
     prelude = Prelude()
-    names = [*prelude.source]
+    names = [*prelude.definitions]
 
     def claim(base: str) -> str:
         names.append(free(base, names.__contains__))

@@ -68,14 +68,15 @@ class Layers:
         self.graph = graph
         self.prelude = Prelude()
         self.used: set[str] = {"load", "check_input"}
-        self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
+        self.names: set[str] = {*self.prelude.definitions, *self.prelude.imports, "Model"}
         self.neurons = Neurons(self.claim, self.used)
         self.framed: dict[tuple[str, int], str] = {}
 
     def steps(self, module: TorchModule) -> bool:
         """True if a layer carries a state from one time step to the next."""
         target = module.target.rpartition(".")[2]
-        return module.target == _NEURON or "def advance(" in self.prelude.source.get(target, "")
+        copied = self.prelude.definitions.get(target)
+        return module.target == _NEURON or (copied is not None and "def advance(" in copied.text)
 
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
         """Return the constructor call of a module, which is ``stepping`` in a loop over time."""
@@ -85,8 +86,6 @@ class Layers:
             return self.neurons.instance(program, stepping, sample, self.graph.steps)
         kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
         text = self.called(node, module)
-        if target == "GroupNorm":
-            kwargs["rank"] = len(node.value.shape)
         if kwargs.get("rank") == 3:
             del kwargs["rank"]  # the default
         defaults = _CONV if target == "Conv2d" else {}
@@ -114,20 +113,19 @@ class Layers:
     def called(self, node: Node, module: TorchModule) -> str:
         """Return the text of the constructor of a module."""
         namespace, _, target = module.target.rpartition(".")
-        if target in self.prelude.source:
+        if namespace == "torch.nn":
+            flat = module.layout == "flat"
+            return self._framed(target, len(node.value.shape)) if flat else f"nn.{target}"
+        if target in self.prelude.definitions:
             self.used.add(target)
             return target
-        if namespace == "torch.nn" and module.layout == "any":
-            return f"nn.{target}"
-        if namespace == "torch.nn" and module.layout == "flat":
-            return self._framed(target, len(node.value.shape))
         raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
 
     def _framed(self, target: str, rank: int) -> str:
-        """The class that applies a module of torch to each frame, if the prelude has none."""
+        """The class that applies a module of torch to each frame."""
         if (target, rank) not in self.framed:
             made = self.framed[target, rank] = self.claim(target)
-            self.prelude.framed(made, target, rank)
+            self.prelude.add_frames(made, target, rank)
         self.used.add(self.framed[target, rank])
         return self.framed[target, rank]
 
@@ -136,9 +134,9 @@ class Layers:
         namespace, _, label = target.rpartition(".")
         if namespace in ("torch", "torch.nn.functional"):
             return target.replace("torch.nn", "nn"), ()
-        if label in self.prelude.source:
+        if label in self.prelude.definitions:
             self.used.add(label)
-            return label, self.prelude.parameters[label]
+            return label, self.prelude.definitions[label].parameters
         raise ValueError(f"{target} has no standalone form")
 
     def claim(self, base: str) -> str:

@@ -56,38 +56,35 @@ class _Definition:
 
 
 class Prelude:
-    """The definitions by name, in order."""
+    """The definitions by name, in order, and the modules of the names that they import."""
 
     def __init__(self) -> None:
         definitions, imports = _read()
+        self.definitions = dict(definitions)
         self.imports = dict(imports)
-        self.source = {name: item.text for name, item in definitions.items()}
-        self.needs = {name: item.needs for name, item in definitions.items()}
-        self.parameters = {name: item.parameters for name, item in definitions.items()}
-        self.first = {name for name, item in definitions.items() if item.first}
 
-    def framed(self, name: str, target: str, rank: int) -> None:
+    def add_frames(self, name: str, target: str, rank: int) -> None:
         """Add the class ``name``, which applies a module of torch to each frame."""
         rest = ": ..." if rank == 3 else f":\n    rank = {rank}"
-        added = f"class {name}(Frames, nn.{target}){rest}"
-        after = [*self.source].index("Frames") + 1
-        items = [*self.source.items()]
-        self.source = dict([*items[:after], (name, added), *items[after:]])
-        self.needs[name] = frozenset({"Frames"})
-        self.first.add(name)
+        text = f"class {name}(Frames, nn.{target}){rest}"
+        self.definitions[name] = _Definition(text, frozenset({"Frames"}), (), True)
 
     def chosen(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the texts of ``names`` and their dependencies: those before the network, and others."""
         found: set[str] = set()
-        todo = list(names)
-        while todo:
-            name = todo.pop()
-            if name in self.source and name not in found:
+        waiting = [*names]
+        while waiting:
+            name = waiting.pop()
+            if name in self.definitions and name not in found:
                 found.add(name)
-                todo += self.needs[name]
-        order = [name for name in self.source if name in found]
-        layers = [self.source[name] for name in order if name in self.first]
-        return _grouped(layers), [self.source[name] for name in order if name not in self.first]
+                waiting += self.definitions[name].needs
+        chosen = [item for name, item in self.definitions.items() if name in found]
+        first = [item.text for item in chosen if item.first]
+        short = [text for text in first if "\n" not in text]  # one-line classes are one block
+        before = [text for text in first if "\n" in text]
+        if short:
+            before.append("\n".join(short))
+        return before, [item.text for item in chosen if not item.first]
 
 
 @cache
@@ -137,9 +134,3 @@ def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) ->
             left_out |= {*range(part.lineno - 2, part.end_lineno)}  # and the empty line before
     own = range(item.lineno - 1, item.end_lineno)
     return "\n".join(lines[number] for number in own if number not in left_out)
-
-
-def _grouped(texts: list[str]) -> list[str]:
-    """The texts, with one-line classes in one block."""
-    short = [text for text in texts if "\n" not in text]
-    return [*(text for text in texts if "\n" in text), *(["\n".join(short)] if short else [])]

@@ -39,38 +39,6 @@ class Group(Numbered):
             self.add_module(name, module)
 
 
-class Conv2d(Frames, nn.Conv2d): ...
-
-
-class BatchNorm2d(Frames, nn.BatchNorm2d): ...
-
-
-class BatchNorm1d(Frames, nn.BatchNorm1d):
-    """Batch norm of vectors with statistics over T and N together."""
-
-    rank = 1
-
-
-class GroupNorm(Frames, nn.GroupNorm):
-    """Group norm of each frame."""
-
-    def __init__(self, groups: int, channels: int, rank: int = 3) -> None:
-        super().__init__(groups, channels)
-        self.rank = rank
-
-
-class MaxPool2d(Frames, nn.MaxPool2d): ...
-
-
-class AvgPool2d(Frames, nn.AvgPool2d): ...
-
-
-class AdaptiveAvgPool2d(Frames, nn.AdaptiveAvgPool2d): ...
-
-
-class UpsamplingNearest2d(Frames, nn.UpsamplingNearest2d): ...
-
-
 class Heaviside(torch.autograd.Function):
     """1 where x >= 0, else 0; a surrogate replaces the derivative."""
 
