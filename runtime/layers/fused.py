@@ -23,7 +23,6 @@ from danetc.runtime.kernels.neuron_operators import is_timeless, separate
 from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced, notice
 from danetc.runtime.layers.concatenation import (
     LazyConcatenation,
-    Slice,
     Value,
     distinct,
     slices_of,
@@ -46,6 +45,8 @@ from danetc.runtime.layers.registered import Registration
 from danetc.runtime.layers.replay import BY_OPERATION, Output, ReplayEntry, replay_log
 from danetc.runtime.layers.statistics import SYNC, Norm, is_standard, mode_of
 from danetc.runtime.model.stepping import is_later_step
+
+_UNKNOWN = object()
 
 
 class FusedNeuron(Neuron):
@@ -220,12 +221,22 @@ class FusedNeuron(Neuron):
         is_step: bool = False,
     ) -> NativeCall | None:
         """The call by a library; None if a kernel has to run it. A single step carries states."""
-        terms = distinct([slices_of(x) for x in values])
+        terms = [slices_of(x) for x in values]
+        if any([isinstance(x, LazyConcatenation) for x in values]):  # noqa: C419
+            terms = distinct(terms)
         slices = [each for term in terms for each in term]
         x = slices[0].original
         if not compiled.COMPILE or not x.is_cpu or "cpu" in compiled.DEVICES:
             return None
-        modes = tuple(map(mode_of, norms))
+        modes = tuple([mode_of(norm) for norm in norms])
+        layouts = tuple([(each.layout, each.dtype) for each in slices])
+        counts = tuple([len(term) for term in terms])
+        key = counts, layouts, modes, torch.get_num_threads(), is_fake(x), is_step
+        known = self._plans.get(key, _UNKNOWN)
+        if isinstance(known, NativePlan) and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
+            return NativeCall(known, slices, norms, entry)
+        if known is None:
+            return None
         dtypes = {each.dtype for each in slices}
         if None in dtypes or SYNC in modes or any(p.dtype is not torch.float32 for p in others):
             notice(
@@ -234,19 +245,13 @@ class FusedNeuron(Neuron):
             )
             return None
         last = slices[0].layout.is_last
-        same = all([each.layout.is_last if last else each.layout.is_first for each in slices])  # noqa: C419
+        same = all(each.layout.is_last if last else each.layout.is_first for each in slices)
         ranks = [{len(each.layout.shape) for each in term} for term in terms]
         if len(dtypes) > 1 or not same or any(len(each) > 1 for each in ranks):
             dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
-            terms = [(Slice(laid_out(whole(x).to(dtype), last)),) for x in values]
-            slices = [each for term in terms for each in term]
-        layouts = tuple([each.layout for each in slices])
-        counts = tuple([len(term) for term in terms])
-        form = slices[0].dtype, torch.get_num_threads(), is_fake(x), is_step
-        key = counts, layouts, modes, *form
-        if key not in self._plans:
-            self._plans[key] = self._plan(terms, norms, modes, last, is_step)
-        plan = self._plans[key]
+            plain = [laid_out(whole(x).to(dtype), last) for x in values]
+            return self._native_call(plain, norms, others, entry, is_step)
+        plan = self._plans[key] = self._plan(terms, norms, modes, last, is_step)
         return None if plan is None else NativeCall(plan, slices, norms, entry)
 
     def _plan(

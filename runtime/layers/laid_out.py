@@ -1,15 +1,15 @@
-"""Weights that are laid out once, as what computes with them reads them, and not in each call.
+"""Weights that are laid out once for the code that reads them, and not in each call.
 
-Torch counts how often a tensor is written to, but not what is written through ``.data``, NumPy or
-other memory that is shared. A digest of the weight's bytes finds such a change before a layout is used
-again. To read all weights would take a third of the time of one image, so that a call compares
+Torch counts the writes to a tensor, but not those through ``.data``, NumPy or other shared memory. A digest of the
+weight's bytes finds such a change before a layout is used again. Reading all weights would take a third of the
+time of one image, so a call compares
 
-- weights of at most ``WHOLE`` bytes whole,
-- a sixteenth of a larger weight, and another sixteenth in the next call,
+- weights of at most ``WHOLE`` bytes completely,
+- a 64th of a larger weight, and the next 64th in the next call,
 - in a later step of a stream the first ``LATER`` numbers of each weight.
 
-A change of a whole weight is found by the next call or step; one of a part of a large weight, that torch does
-not count, within 16 calls.
+The next call or step finds a change of a whole weight. A change of a part of a large weight that torch does not
+count is found within 64 calls.
 """
 
 from __future__ import annotations
@@ -30,54 +30,59 @@ from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.layouts import layout_of
 from danetc.runtime.model.stepping import is_later_step
 
-WHOLE, LATER = 2**18, 2**12
-_WINDOWS, _TABLE = 16, 2**12
-"""A weight is digested in so many parts, into a table of so many numbers (``digest.cpp``)."""
+WHOLE, LATER = 2**14, 2**12
+_PARTS, _DIGEST = 64, 2**8
+"""Parts of a large weight, and numbers of a digest (``digest.cpp``)."""
 
 
 class Layouts:
-    """What was made of a weight, and the digest of the bytes that it was made of."""
+    """Layouts of a weight, and digests of the bytes that they were made of."""
 
-    __slots__ = ("_digest", "_head", "_next", "_table", "_windows", "by_name", "of")
+    __slots__ = ("_count", "_digest", "_head", "_parts", "_place", "_table", "by_name", "of")
 
     def __init__(self, of: object, weight: Tensor) -> None:
         self.of = of
         self.by_name: dict[str, Any] = {}
-        self._windows, self._next = _WINDOWS if weight.nbytes <= WHOLE else 1, 0
-        arrangement = layout_of(weight)
-        is_dense = arrangement.is_first or arrangement.is_last
-        self._digest = _function() if is_dense else None
-        self._table: Any = _crc(weight) if self._digest is None else (ctypes.c_uint32 * _TABLE)()
-        self._head = (ctypes.c_uint32 * (_TABLE // _WINDOWS))()
-        if self._digest is not None:
-            address, count = weight.data_ptr(), weight.numel()
-            self._digest(address, count, self._table, 0, _WINDOWS, 1)
-            self._digest(address, min(count, LATER), self._head, 0, 1, 1)
+        layout = layout_of(weight)
+        self._digest = _function() if layout.is_first or layout.is_last else None
+        self._count, self._place = weight.numel(), 0
+        self._parts = 1 if weight.nbytes <= WHOLE else _PARTS
+        if self._digest is None:
+            self._table: Any = _crc(weight)
+            return
+        self._table = [(ctypes.c_uint32 * _DIGEST)() for _ in range(self._parts)]
+        self._head = (ctypes.c_uint32 * _DIGEST)()
+        self._digest(weight.data_ptr(), min(self._count, LATER), self._head, 1)
+        for place in range(self._parts):
+            self._is_part(weight.data_ptr(), place, store=1)
 
     def is_of(self, weight: Tensor) -> bool:
-        """Whether the bytes of ``weight`` are still the same, as far as they are read."""
+        """True if the bytes of ``weight`` that are read have not changed."""
         if self._digest is None:
             return bool(self._table == _crc(weight))
-        address, count = weight.data_ptr(), weight.numel()
         if is_later_step():
-            return bool(self._digest(address, min(count, LATER), self._head, 0, 1, 0))
-        first = self._next
-        self._next = (first + self._windows) % _WINDOWS
-        return bool(self._digest(address, count, self._table, first, self._windows, 0))
+            return bool(self._digest(weight.data_ptr(), min(self._count, LATER), self._head, 0))
+        self._place = (self._place + 1) % self._parts
+        return self._is_part(weight.data_ptr(), self._place)
+
+    def _is_part(self, address: int, place: int, store: int = 0) -> bool:
+        assert self._digest is not None
+        first, end = (self._count * each // self._parts for each in (place, place + 1))
+        return bool(self._digest(address + 4 * first, end - first, self._table[place], store))
 
     def form(self, layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
-        """What ``make`` gives for the layer's weight, made once."""
+        """Return the result of ``make`` for the layer's weight, computed once."""
         if name not in self.by_name:
             self.by_name[name] = make(layer.weight.detach())
         return self.by_name[name]
 
 
 _MADE: WeakKeyDictionary[nn.Module, Layouts] = WeakKeyDictionary()
-"""By layer. (No part of a layer: not copied or saved.)"""
+"""By layer. (Not an attribute of the layer, which would be copied and saved.)"""
 
 
 def layouts(layer: nn.Conv2d) -> Layouts:
-    """The layouts of a layer's weight as it is now."""
+    """Return the layouts of a layer's current weight."""
     weight = layer.weight
     of = weight.data_ptr(), internals.version(weight), weight.shape, weight.stride()
     known = _MADE.get(layer)
@@ -87,8 +92,8 @@ def layouts(layer: nn.Conv2d) -> Layouts:
 
 
 def is_laid_out(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether the weight of a layer is, for values like ``x``: a parameter in float32 on a CPU, where no
-    gradients are wanted and torch counts how often the weight is written to."""
+    """True if a layer may use layouts for ``x``: in float32 on a CPU without gradients, for a parameter whose
+    writes torch counts."""
     weight = layer._parameters.get("weight")
     return (
         weight is not None
@@ -113,8 +118,7 @@ def _library() -> Callable[..., int] | None:
     if made is None:
         return None
     function = made.digest
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [pointer, number, pointer, number, number, ctypes.c_int]
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int]
     function.restype = ctypes.c_int
     return function
 

@@ -134,7 +134,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, uses: list[str]) -
 
 
 def test_of_a_large_weight_later_steps_read_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of all of it is noticed at once, of one number in as many steps as there are parts."""
+    """A change of all of it is found at once, of one number in as many calls as there are parts."""
     monkeypatch.setattr(laid_out, "WHOLE", 2**12)
     layer = nn.Conv2d(64, 64, 3)
     made: list[Tensor] = []
@@ -149,13 +149,14 @@ def test_of_a_large_weight_later_steps_read_a_part(monkeypatch: pytest.MonkeyPat
     layer.weight.data.mul_(1.0001)
     assert use(True) == 2
     one_number(layer.weight.data)
-    assert use(False) == 3
+    assert max(use(False) for _ in range(64)) == 3
     one_number(layer.weight.data)
-    assert max(use(True) for _ in range(64)) == 4
+    assert use(True) == 4
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 255 * 16 + 3, 256 * 16, 10_000])
-def test_a_digest_is_of_every_number(count: int) -> None:
+def test_a_digest_is_of_every_number(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(laid_out, "WHOLE", 2**20)
     if laid_out._function() is None:
         pytest.skip("there is no C++ compiler")
     layer = nn.Conv2d(count, 1, 1)
