@@ -132,7 +132,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         if not self.training:
             return super().forward(x)
         steps = self.weight.shape[0]
-        x = per_step(x, steps, self.rank).contiguous()  # kept so, as the memory plan has it
+        x = per_step(x, steps, self.rank).contiguous()  # saved for backward
         if x.shape[0] != steps or x.numel() == x.shape[2]:
             return super().forward(x)  # which says what is wrong
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Modules that torch.fx keeps whole when it traces a model again."""
+"""Base classes that mark modules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from torch import nn
 class Leaf(nn.Module):
     """A module whose call stays one call under ``fx.symbolic_trace``.
 
-    What depends on ``training`` has to be read at each call; traced through, it would be fixed to
-    the mode of the moment, and ``eval()`` would change nothing any more. fx takes for leaves what
-    says that it comes from torch.nn, and asks the module, not its class: so the module says so,
-    and the class stays where pickle finds it.
+    Otherwise a trace would fix what depends on ``training``. fx treats modules that claim to come from torch.nn as
+    leaves, and asks the object; the class stays where pickle finds it.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -20,4 +18,4 @@ class Leaf(nn.Module):
 
 
 class ReadsWhatItMoves:
-    """What marks a module whose output in training depends on the buffers that it has just moved."""
+    """A module whose output in training depends on the buffers that it has just updated."""

@@ -1,7 +1,7 @@
 """Normalisation layers that know time.
 
-All take [T, N, C, H, W] or, where a value does not vary, [N, C, H, W]; with ``rank = 1`` the same
-without H and W. A plain norm over T and N together of a sequence is torch.nn.BatchNorm2d itself.
+All take [T, N, C, H, W] or, if a value does not vary, [N, C, H, W]; with ``rank = 1`` the same without H and W. A
+plain norm over T and N of a sequence is torch.nn.BatchNorm2d.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-import danetc.runtime.kernels.composed_operators  # noqa: F401 (registers torch.ops.danetc)
+from danetc.runtime.kernels.composed_operators import is_static, per_step
 from danetc.runtime.layers.leaf import Leaf, ReadsWhatItMoves
 
 
 class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
     """Batch norm of a value computed once that stands for ``steps`` equal time steps.
 
-    Its running variance is unbiased by the count T*N*H*W, so that its buffers are those of a norm
-    that saw all T steps. A sequence [T, N, C, H, W] is normalised over T and N together.
+    Its running variance is unbiased by the count T*N*H*W, so that its buffers equal those of a norm that saw all
+    T steps. A sequence [T, N, C, H, W] is normalised over T and N together.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(
         self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
@@ -29,50 +33,65 @@ class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
         self.steps = steps
         self.rank = rank
 
-    operator = torch.ops.danetc.batch_norm_static
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._normalised(x, self.steps)
+        if is_static(x, self.rank):
+            return self.normalised(x, self.steps)
+        return self.normalised(x.flatten(0, 1), 1).view(x.shape)
 
-    def _normalised(self, x: Tensor, steps: int) -> Tensor:
-        out: Tensor = self.operator(
-            x,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            self.num_batches_tracked,
-            self.training,
-            self.momentum,
-            self.eps,
-            steps,
-            self.rank,
-        )
-        return out
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        """Normalise x [M, C, ...], which stands for ``steps`` equal values."""
+        count = x.numel() // x.shape[1]
+        if self.training:
+            if count * steps == 1:
+                raise ValueError(one_value(x))
+            self.num_batches_tracked.add_(1)
+        counted = self.training and count * steps != count
+        variance = torch.zeros_like(self.running_var) if counted else self.running_var
+        stats = (self.running_mean, variance, self.training, self.momentum or 0.0, self.eps)
+        y = torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        if counted:
+            self.running_var.mul_(1 - stats[3])
+        if counted and count > 1:  # a single value has variance 0 and no unbiased estimate
+            share = (count - 1) / count * (count * steps) / (count * steps - 1)
+            self.running_var.add_(variance, alpha=share)
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, steps={self.steps}, eps={self.eps}, momentum={self.momentum}"
 
 
 class StepwiseBatchNorm2d(StaticBatchNorm2d):
-    """Batch norm with the statistics of each time step by itself, and one set of weights.
+    """Batch norm with the statistics of each time step and one set of weights.
 
-    The running statistics move at each step; a static value counts as ``steps`` equal ones.
+    The running statistics are updated at each step; a static value counts as ``steps`` equal ones.
     """
 
-    operator = torch.ops.danetc.batch_norm_stepwise
+    def forward(self, x: Tensor) -> Tensor:
+        if is_static(x, self.rank) or not self.training:
+            return super().forward(x)
+        return torch.stack([self.normalised(each, 1) for each in x.unbind(0)])
+
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError(one_value(x))
+            self.num_batches_tracked.add_(steps)
+        momentum = self.momentum or 0.0
+        share = momentum if steps == 1 else 1 - (1 - momentum) ** steps
+        stats = (self.running_mean, self.running_var, self.training, share, self.eps)
+        return torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
 
     def advance(self, inputs: Sequence[Tensor], before: None) -> tuple[Tensor, None]:
-        """One time step of its input [N, ...]; there is no state."""
+        """Return the output of one time step [N, ...]; there is no state."""
         (x,) = inputs
-        return self._normalised(x, 1), None
+        return self.normalised(x, 1), None
 
 
 class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
     """TEBN (Duan et al., NeurIPS 2022): y[t] = scale[t] * BN(x)[t], BN over T and N together.
 
-    ``scale`` [T] starts at 1. Gives [T, N, C, H, W] always; raises ValueError for a sequence of
-    another length than ``steps``.
+    ``scale`` [T] starts at 1. The output is [T, N, C, H, W]. Raises ValueError for a sequence of another length
+    than ``steps``.
     """
 
     def __init__(
@@ -82,25 +101,23 @@ class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
         self.scale = nn.Parameter(torch.ones(steps))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.danetc.scale_steps(super().forward(x), self.scale, self.rank)
-        return out
+        if not is_static(x, self.rank):
+            check_steps(x, self.steps)
+        return super().forward(x) * self.scale.view(-1, *[1] * (self.rank + 1))
 
     def advance(self, inputs: Sequence[Tensor], before: int | None) -> tuple[Tensor, int]:
-        """One time step of its input [N, ...]: the output, and how many steps there were by now."""
+        """Return the output of one time step [N, ...] and the number of steps so far."""
         (x,) = inputs
         now = before or 0
         if now >= self.steps:
             raise ValueError(f"the network has norms for {self.steps} steps, not for more")
-        y = super().forward(x.unsqueeze(0))
-        y = torch.ops.danetc.scale_steps(y, self.scale[now : now + 1], self.rank)
-        return y.squeeze(0), now + 1
+        return super().forward(x.unsqueeze(0)).squeeze(0) * self.scale[now], now + 1
 
 
 class StepBatchNorm2d(Leaf):
-    """Batch norm with weights and statistics of its own for each time step, all [T, C].
+    """Batch norm with weights and statistics of each time step, all [T, C].
 
-    Gives [T, N, C, H, W] always; raises ValueError for a sequence of another length than
-    ``steps``.
+    The output is [T, N, C, H, W]. Raises ValueError for a sequence of another length than ``steps``.
     """
 
     bias: nn.Parameter | None
@@ -130,52 +147,58 @@ class StepBatchNorm2d(Leaf):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.danetc.batch_norm_steps(
-            x,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            self.num_batches_tracked,
-            self.training,
-            self.momentum,
-            self.eps,
-            self.rank,
+        x = per_step(x, self.steps, self.rank)
+        check_steps(x, self.steps)
+        flat = x.transpose(0, 1).flatten(1, 2)  # time among the channels: [N, T*C, ...]
+        y = self.over(flat, slice(0, self.steps))
+        return y.reshape(x.shape[1], self.steps, *x.shape[2:]).transpose(0, 1)
+
+    def over(self, x: Tensor, part: slice) -> Tensor:
+        """Normalise x [N, T*C, ...] of some of the steps."""
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError(one_value(x))
+            self.num_batches_tracked.add_(1)
+        weight, mean, variance = (
+            each[part].view(-1) for each in (self.weight, self.running_mean, self.running_var)
         )
-        return out
+        bias = None if self.bias is None else self.bias[part].view(-1)
+        stats = (mean, variance, self.training, self.momentum, self.eps)
+        return torch.batch_norm(x, weight, bias, *stats, torch.backends.cudnn.enabled)
 
     def advance(self, inputs: Sequence[Tensor], before: int | None) -> tuple[Tensor, int]:
-        """One time step of its input [N, ...]: the output, and how many steps there were by now."""
+        """Return the output of one time step [N, ...] and the number of steps so far."""
         (x,) = inputs
         now = before or 0
-        part = slice(now, now + 1)
         if now >= self.steps:
             raise ValueError(f"the network has norms for {self.steps} steps, not for more")
-        y: Tensor = torch.ops.danetc.batch_norm_steps(
-            x.unsqueeze(0),
-            self.weight[part],
-            None if self.bias is None else self.bias[part],
-            self.running_mean[part],
-            self.running_var[part],
-            self.num_batches_tracked,
-            self.training,
-            self.momentum,
-            self.eps,
-            self.rank,
-        )
-        return y.squeeze(0), now + 1
+        return self.over(x, slice(now, now + 1)), now + 1
 
     def extra_repr(self) -> str:
         steps, channels = self.weight.shape
         return f"{channels}, steps={steps}, eps={self.eps}, momentum={self.momentum}"
 
 
-class RunningMean(ReadsWhatItMoves, Leaf):
-    """The mean of each group of channels, averaged over training passes; no gradient.
+def check_steps(x: Tensor, steps: int) -> None:
+    """Raise ValueError if a sequence has another length."""
+    if x.shape[0] != steps:
+        raise ValueError(
+            f"a norm with parameters for {steps} time steps got {x.shape[0]}: "
+            "its network takes sequences of that length alone"
+        )
 
-    Of x [T, N, C, ...] or [N, C, ...] it gives [N, groups, 1, ...], the same for all samples. A
-    training pass moves it by the share ``momentum`` towards the mean over T, N, the group's channels
-    and pixels, the first one to that mean itself, and gives what it then is.
+
+def one_value(x: Tensor) -> str:
+    """Return the message on a batch that has no variance."""
+    return f"training needs more than one value a channel, not {list(x.shape)}"
+
+
+class RunningMean(ReadsWhatItMoves, Leaf):
+    """Running mean of each group of channels over training passes, without a gradient.
+
+    For x [T, N, C, ...] or [N, C, ...] the output is [N, groups, 1, ...], the same for all samples. A training pass
+    first updates the mean by the share ``momentum``; the first pass sets it to its own mean over T, N, the
+    channels of the group and pixels.
     """
 
     mean: Tensor
@@ -196,10 +219,10 @@ class RunningMean(ReadsWhatItMoves, Leaf):
             self.num_batches_tracked.add_(1)
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
-        return mean.expand(x.shape[-self.rank - 1], *mean.shape).clone()  # the buffer will be moved
+        return mean.expand(x.shape[-self.rank - 1], *mean.shape).clone()  # the buffer will change
 
     def batch_mean(self, x: Tensor) -> Tensor:
-        """The mean of each group of channels of a batch, [groups]."""
+        """Return the mean of each group of channels of a batch, [groups]."""
         groups = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
         mean: Tensor = groups.flatten(1).mean(1, dtype=self.mean.dtype)
         return mean
@@ -209,9 +232,9 @@ class RunningMean(ReadsWhatItMoves, Leaf):
 
 
 class BorderedBatchNorm2d(ReadsWhatItMoves, StaticBatchNorm2d):
-    """A batch norm that may have no bias, or a border of ``pad`` pixels around its map.
+    """Batch norm, possibly without a bias, with a border of ``pad`` pixels around its map.
 
-    The border is what the running statistics make of 0, without a gradient.
+    The border is the value that the running statistics map 0 to, without a gradient.
     """
 
     def __init__(
@@ -230,17 +253,12 @@ class BorderedBatchNorm2d(ReadsWhatItMoves, StaticBatchNorm2d):
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bordered(super().forward(x))
-
-    def bordered(self, y: Tensor) -> Tensor:
+        y = super().forward(x)
         if not self.pad:
             return y
-        mean, variance = self.running_mean, self.running_var
-        assert mean is not None
-        assert variance is not None
-        scale = self.weight.detach() / torch.sqrt(variance + self.eps)
+        scale = self.weight.detach() / torch.sqrt(self.running_var + self.eps)
         bias = 0.0 if self.bias is None else self.bias.detach()
-        border = (bias - mean * scale).view(-1, 1, 1).to(y.dtype)
+        border = (bias - self.running_mean * scale).view(-1, 1, 1).to(y.dtype)
         more, (height, width) = 2 * self.pad, y.shape[-2:]
         result = border.expand(*y.shape[:-2], height + more, width + more).clone()
         result[..., self.pad : self.pad + height, self.pad : self.pad + width] = y
@@ -248,7 +266,7 @@ class BorderedBatchNorm2d(ReadsWhatItMoves, StaticBatchNorm2d):
 
 
 class ChannelLayerNorm(Leaf):
-    """Layer norm of the channels of each pixel: [..., C, H, W], or [..., C] with rank 1."""
+    """Layer norm over the channels of each pixel: [..., C, H, W], or [..., C] with rank 1."""
 
     def __init__(self, channels: int, *, rank: int = 3, eps: float = 1e-5) -> None:
         super().__init__()

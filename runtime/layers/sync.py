@@ -1,8 +1,8 @@
-"""Batch norm over T and N of all processes together.
+"""Batch norms with statistics over all processes.
 
-Each process sends mean, variance and count of its part, [2 C + 1] numbers, and all combine them in
-the same way. torch.compile traces the collectives without a graph break. As everywhere in
-torch.distributed, the gradients of weights are those of the process's own part of the loss.
+Each process sends mean, variance and count of its part, [2 C + 1] numbers, and all combine them in the same way.
+torch.compile traces the collectives without a graph break. As everywhere in torch.distributed, gradients of weights
+are those of the process's own part of the loss.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from danetc.runtime.kernels.composed_operators import is_static, per_step, scale_steps
 from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
 from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
@@ -29,7 +28,7 @@ from danetc.runtime.layers.norm import (
 
 
 def is_synchronised(norm: nn.Module) -> bool:
-    """Whether a norm in training takes its statistics from all processes."""
+    """True if a norm takes the statistics of its batch from all processes."""
     return isinstance(norm, _Synchronised) and norm.training and world_size() > 1
 
 
@@ -38,7 +37,7 @@ def world_size() -> int:
 
 
 def reduce_sum(x: Tensor) -> Tensor:
-    """The sum of ``x`` over all processes."""
+    """Return the sum of ``x`` over all processes."""
     total = x.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
@@ -46,7 +45,7 @@ def reduce_sum(x: Tensor) -> Tensor:
 
 def _gather(x: Tensor) -> Tensor:
     """``x`` of all processes, [world, *x.shape]."""
-    # Newer versions of torch call it so, and warn of the older name.
+    # Newer versions of torch warn of the older name.
     gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     parts = x.new_empty((world_size(), *x.shape))
     gather(parts, x.unsqueeze(0).contiguous())
@@ -61,10 +60,10 @@ def global_statistics(
     eps: float,
     repeats: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) per channel, [C], of x [M, C, ...] of all processes.
+    """Return mean and 1/sqrt(var + eps) per channel, [C], of x [M, C, ...] of all processes.
 
-    ``repeats`` says at how many time steps the values are the same. Running statistics move, the
-    variance unbiased by the count T*N*H*W of all.
+    ``repeats`` is the number of time steps with the same values. Updates the running statistics; the variance is
+    unbiased by the count T*N*H*W of all.
     """
     axes, _ = _axes(x)
     dtype = torch.promote_types(x.dtype, running_mean.dtype)
@@ -86,7 +85,7 @@ def global_statistics(
 def input_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias, given that of the norm's output. All [M, C, ...] or [C]."""
+    """Return the gradients of x, weight and bias, given that of the norm's output. All [M, C, ...] or [C]."""
     axes, shape = _axes(x)
     wide = grad.to(inverse.dtype)
     normed = (x - mean.view(shape)) * inverse.view(shape)
@@ -101,15 +100,12 @@ def input_gradient(
 
 
 def _axes(x: Tensor) -> tuple[list[int], list[int]]:
-    """All dimensions of x [M, C, ...] but C, and the shape in which [C] goes along with x."""
+    """All dimensions of x [M, C, ...] but C, and the shape in which [C] broadcasts with x."""
     return [axis for axis in range(x.dim()) if axis != 1], [1, -1, *[1] * (x.dim() - 2)]
 
 
-_ONE_PROCESS = "use one process, as statistics of several have first derivatives only"
-
-
 class _Normalise(torch.autograd.Function):
-    """x [M, C, ...] by statistics that depend on the x of all processes."""
+    """x [M, C, ...] normalised by statistics that depend on the x of all processes."""
 
     @staticmethod
     def forward(
@@ -122,16 +118,19 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order(grads[0], _ONE_PROCESS)
+        refuse_second_order(
+            grads[0], "use one process, as statistics of several have first derivatives only"
+        )
         return (*input_gradient(grads[0], *ctx.saved_tensors), None, None)
 
 
-def _normalise(norm: Any, x: Tensor, repeats: int = 1) -> Tensor:
-    """A norm with parameters and running statistics of [C], or [T, C] as [T * C], in training."""
+def _normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None) -> Tensor:
+    """A norm in training, with parameters and running statistics of [C], or a ``part`` of [T, C] as [T * C]."""
     norm.num_batches_tracked.add_(1)
-    own = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
+    bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
+    values = norm.weight, bias, norm.running_mean, norm.running_var
     weight, bias, running_mean, running_var = (
-        value.view(-1) for value in (norm.weight, own, norm.running_mean, norm.running_var)
+        (value if part is None else value[part]).view(-1) for value in values
     )
     mean, inverse = global_statistics(
         x, running_mean, running_var, norm.momentum, norm.eps, repeats
@@ -140,18 +139,12 @@ def _normalise(norm: Any, x: Tensor, repeats: int = 1) -> Tensor:
     return out
 
 
-def _normalise_static(norm: StaticBatchNorm2d, x: Tensor) -> Tensor:
-    static = is_static(x, norm.rank)
-    flat = x if static else x.flatten(0, 1)
-    return _normalise(norm, flat, norm.steps if static else 1).view(x.shape)
-
-
 class _Synchronised(nn.Module):
-    """What marks a norm whose statistics are those of all processes."""
+    """Marks a norm with statistics over all processes."""
 
 
 class SyncBatchNorm2d(Leaf, _Synchronised, nn.BatchNorm2d):
-    """torch.nn.BatchNorm2d of x [M, C, H, W], or of [M, C], over all processes."""
+    """torch.nn.BatchNorm2d of x [M, C, H, W] or [M, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _normalise(self, x) if is_synchronised(self) else super().forward(x)
@@ -162,65 +155,42 @@ class SyncBatchNorm2d(Leaf, _Synchronised, nn.BatchNorm2d):
 
 
 class SyncStaticBatchNorm2d(_Synchronised, StaticBatchNorm2d):
-    """StaticBatchNorm2d over all processes."""
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        if is_synchronised(self):
+            return _normalise(self, x, steps)
+        return super().normalised(x, steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _normalise_static(self, x) if is_synchronised(self) else super().forward(x)
+
+class SyncBorderedBatchNorm2d(SyncStaticBatchNorm2d, BorderedBatchNorm2d):
+    pass
 
 
-class SyncBorderedBatchNorm2d(_Synchronised, BorderedBatchNorm2d):
-    """BorderedBatchNorm2d over all processes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not is_synchronised(self):
-            return super().forward(x)
-        return self.bordered(_normalise_static(self, x))
+class SyncTemporalEffectiveBatchNorm2d(SyncStaticBatchNorm2d, TemporalEffectiveBatchNorm2d):
+    pass
 
 
 class SyncStepwiseBatchNorm2d(_Synchronised, StepwiseBatchNorm2d):
-    """StepwiseBatchNorm2d over all processes."""
-
-    def _normalised(self, x: Tensor, steps: int) -> Tensor:
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
         if not is_synchronised(self):
-            return super()._normalised(x, steps)
-        if is_static(x, self.rank):  # equal steps: the first moves the running ones, the others too
-            frames = [_normalise(self, x) for _ in range(steps)]
-            return frames[0]
-        return torch.stack([_normalise(self, each) for each in x.unbind(0)])
-
-
-class SyncTemporalEffectiveBatchNorm2d(_Synchronised, TemporalEffectiveBatchNorm2d):
-    """TemporalEffectiveBatchNorm2d over all processes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not is_synchronised(self):
-            return super().forward(x)
-        out: Tensor = scale_steps(_normalise_static(self, x), self.scale, self.rank)
-        return out
+            return super().normalised(x, steps)
+        for _ in range(steps - 1):
+            _normalise(self, x)  # updates the statistics
+        return _normalise(self, x)
 
 
 class SyncStepBatchNorm2d(_Synchronised, StepBatchNorm2d):
-    """StepBatchNorm2d over all processes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps = self.weight.shape[0]
-        x = per_step(x, steps, self.rank)
-        if not is_synchronised(self) or x.shape[0] != steps:  # the plain one says what is wrong
-            return super().forward(x)
-        flat = x.transpose(0, 1).flatten(1, 2)  # time among the channels: [N, T*C, ...]
-        return _normalise(self, flat).view(x.shape[1], steps, *x.shape[2:]).transpose(0, 1)
+    def over(self, x: Tensor, part: slice) -> Tensor:
+        if is_synchronised(self):
+            return _normalise(self, x, part=part)
+        return super().over(x, part)
 
 
 class SyncCumulativeBatchNorm2d(_Synchronised, CumulativeBatchNorm2d):
-    """CumulativeBatchNorm2d over all processes."""
-
     def _reduce(self) -> Reduce:
         return _summed if is_synchronised(self) else super()._reduce()
 
 
 class SyncRunningMean(_Synchronised, RunningMean):
-    """RunningMean over all processes."""
-
     def batch_mean(self, x: Tensor) -> Tensor:
         mean, samples = super().batch_mean(x), x.shape[-self.rank - 1]
         if not is_synchronised(self):
@@ -246,27 +216,23 @@ SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
     CumulativeBatchNorm2d: SyncCumulativeBatchNorm2d,
     RunningMean: SyncRunningMean,
 }
-"""For each class of norms, the one that takes its statistics over all processes."""
+"""For each class of norms, the one with statistics over all processes."""
 
 
 def convert_sync(model: nn.Module) -> nn.Module:
     """Make every batch norm of a model, of any backend, take its statistics over all processes.
 
-    Changes the model and gives it back. Parameters, buffers and their names stay; in one process,
-    and in eval mode, nothing is different. Call it before the model is wrapped in
-    DistributedDataParallel, and give that ``broadcast_buffers=False``.
+    Changes and returns the model. Parameters, buffers and their names stay the same; in one process, and in eval
+    mode, so does the output. Call it before wrapping the model in DistributedDataParallel, and pass
+    ``broadcast_buffers=False`` to that.
     """
     new: dict[nn.Module, nn.Module] = {}
-
-    def converted(norm: nn.Module) -> Any:
-        if norm not in new:
-            kind = SYNCHRONISED.get(type(norm))
-            new[norm] = norm if kind is None else _recast(norm, kind)
-        return new[norm]
-
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            setattr(parent, name, converted(child))
+            kind = SYNCHRONISED.get(type(child))
+            if child not in new:
+                new[child] = child if kind is None else _recast(child, kind)
+            setattr(parent, name, new[child])
     return model
 
 
@@ -274,5 +240,5 @@ def _recast(norm: nn.Module, kind: type[nn.Module]) -> nn.Module:
     """A module of another class with the same attributes, parameters and buffers."""
     result = kind.__new__(kind)
     result.__dict__.update(norm.__dict__)
-    result.__module__ = "torch.nn.modules"  # as Leaf has it
+    result.__module__ = "torch.nn.modules"  # see Leaf
     return result

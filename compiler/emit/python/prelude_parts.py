@@ -24,7 +24,8 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "norm",
-        "TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean ChannelLayerNorm",
+        "TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean ChannelLayerNorm check_steps "
+        "one_value",
     ),
     (LAYERS, "learnt", ""),
     (LAYERS, "time", "Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
@@ -34,7 +35,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         KERNELS,
         "composed_operators",
         "is_static mean_over_time sum_over_time max_over_time _steps aligned beside concat per_step "
-        "batch_norm_steps scale_steps _check_steps _batch_norm drop_path poisson latency",
+        "drop_path poisson latency",
     ),
     (PRELUDE, "loading", ""),
 )
