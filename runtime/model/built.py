@@ -1,9 +1,8 @@
-"""The model: nested torch.fx GraphModules that index, deepcopy and stream.
+"""The model: nested torch.fx GraphModules that can be indexed, copied and streamed.
 
-Every scope of a network's graph is one ``ScopeModule``, so that ``model.stages[2].blocks[5].branch``
-is a module with a readable ``.code`` of its own. A model holds no hidden state: a forward pass
-starts from the neurons' initial states, and ``Model.stream`` takes the states in and hands them
-out.
+Every scope of a network's graph is a ``ScopeModule``: ``model.stages[2].blocks[5].branch`` is a module with readable
+``.code``. A model has no hidden state: a forward pass starts from the initial states of the neurons, and
+``Model.stream`` takes and returns the states.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ else:
 
 
 class Indexed(_Base):
-    """Indexing for a module whose children are called "0", "1", ...: the blocks of a stage."""
+    """Indexes a module whose children are called "0", "1", ..., such as the blocks of a stage."""
 
     def __getitem__(self, index: int) -> Any:
         size = len(self)
@@ -49,18 +48,17 @@ class Indexed(_Base):
         return (self[index] for index in range(len(self)))
 
     def __bool__(self) -> bool:
-        return True  # a module without numbered children is not an empty one
+        return True  # even without numbered children
 
 
 class ModuleGroup(Indexed, nn.Module):
-    """A scope that is not one call: its modules are called by the scope around it."""
+    """A scope whose modules are called by the scope around it."""
 
 
 class ScopeModule(Indexed, torch.fx.GraphModule):
-    """A scope of the network: its modules in the order of the spec, its graph as ``forward``.
+    """A scope of the network: its modules in the order of the spec, and its graph as ``forward``.
 
-    ``root`` holds the children. They are registered in the order in which ``root`` has them,
-    which need not be the order in which ``graph`` calls them.
+    ``root`` holds the children; their order need not be that of the calls in ``graph``.
     """
 
     def __init__(
@@ -68,17 +66,17 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
     ) -> None:
         super().__init__(nn.Module(), torch.fx.Graph(), class_name or "Scope")
         self.graph.owning_module = None
-        self._take(graph)  # before the children: compiling a scope compiles those below it again
+        self._take(graph)  # before the children, which would be compiled again
         for name, child in root.named_children():
             self.add_module(name, child)
 
     def recompile(self) -> PythonCode:
-        """Compile the graph; not the empty one that a GraphModule begins with."""
+        """Compile the graph, unless it is the empty one of a new GraphModule."""
         if not len(self.graph.nodes):
             return PythonCode("", {}, None)
         code = super().recompile()
         own = type(self)
-        if "__call__" in vars(own):  # it shows the line of an error, and takes three calls for each
+        if "__call__" in vars(own):  # a slow wrapper that prints the line of an error
             del own.__call__
         if self._groups:
             _regroup_first(self)
@@ -87,20 +85,20 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
     # -- fusion groups -----------------------------------------------------------------------------
 
     _groups: Mapping[str, Any] = MappingProxyType({})
-    """The neurons of fusion groups as built, by their targets in the graph. Each takes the terms of
-    the sum before it, which go through the norms in it."""
+    """The neurons of fusion groups as built, by their targets in the graph. Each takes the terms of the sum
+    before it."""
     _replaced: Mapping[str, bool] = MappingProxyType({})
-    """The targets that the graph calls as plain neurons, and whether each is a neuron of a group."""
+    """The targets that were replaced, and whether the new module is a neuron of a group."""
 
     def _set_groups(self, groups: Mapping[str, Any]) -> None:
-        """Watch neurons, so that one that is replaced gets what a plain neuron gets: the sum."""
+        """Watch neurons of groups; a module that replaces one gets the sum, as a plain neuron does."""
         self._groups, self._whole = dict(groups), pack(self.graph)
         if groups:
             _regroup_first(self)
 
     def _regroup(self) -> bool:
-        """Have the graph call norms and sums apart from neurons that were replaced; whether this changed
-        it."""
+        """Rewrite the graph for replaced neurons, with their norms and sums as separate calls; return True if it
+        changed."""
         replaced = {}
         for target, layer in self._groups.items():
             now = _below(self, target)
@@ -117,7 +115,7 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
-        """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
+        """A copy of the same class. (GraphModule's own copy loses indexing and the order of children.)"""
         result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
         state = copy.deepcopy(self.__dict__, memo)
         result._restore(state, state.pop("_graph"))
@@ -132,27 +130,27 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         self._restore(state, unpack(graph))
 
     def _restore(self, state: dict[str, Any], graph: torch.fx.Graph) -> None:
-        """Take over another one's attributes and this graph."""
+        """Set the attributes and the graph of a copy."""
         children = state.pop("_modules")
         self.__dict__.update(state, _modules={})
         self._take(graph)
         self._modules.update(children)
 
     def _take(self, graph: torch.fx.Graph) -> None:
-        """Compile the forward of a graph. (It knows its module weakly, so that a model's weights go
-        with its last name: a graph and its nodes hold each other.)"""
+        """Compile a graph. (Its reference to the module is weak, so that a model's weights are freed with the last
+        reference to it.)"""
         self.graph = graph
         graph.owning_module = weakref.proxy(self)  # type: ignore[assignment]
 
     def __prepare_scriptable__(self) -> None:
-        """Raises RuntimeError: torch.jit.script calls this first."""
+        """Raise RuntimeError for torch.jit.script, which calls this first."""
         raise RuntimeError(
             "torch.jit.script cannot compile a model of danetc, whose layers call operators from Python: "
             "use torch.jit.trace(model, x) or torch.export.export(model, (x,))"
         )
 
     def __str__(self) -> str:
-        return repr(self)  # its modules; the code is in ``code``
+        return repr(self)  # not the code, which is in ``code``
 
 
 def _below(scope: nn.Module, path: str) -> nn.Module | None:
@@ -168,8 +166,8 @@ def _regrouped(scope: ScopeModule) -> bool:
 
 
 def _regroup_first(scope: ScopeModule) -> None:
-    """Have a scope look at its neurons before it runs the code of its graph. (The code is an attribute
-    of the object, where torch.compile finds it anew in the middle of a call.)"""
+    """Make a scope check its neurons before it runs the code of its graph. (The code is an attribute of the object,
+    which torch.compile reads again in the middle of a call.)"""
     own: Any = type(scope)
     scope.__dict__["_generated"] = own.forward
 
@@ -182,7 +180,7 @@ def _regroup_first(scope: ScopeModule) -> None:
 
 
 def _drive_apart(graph: torch.fx.Graph, node: torch.fx.Node, layer: Any, is_group: bool) -> None:
-    """Have the module of a ``node`` take the sum that drives the neuron ``layer`` of a fusion group."""
+    """Pass the sum of a group to the module of a ``node`` that replaces the neuron ``layer``."""
     with graph.inserting_before(node):
         groups = graph.create_node("get_attr", "_groups")
         group = graph.call_function(operator.getitem, (groups, str(node.target)))
@@ -198,30 +196,28 @@ def _drive_apart(graph: torch.fx.Graph, node: torch.fx.Node, layer: Any, is_grou
 
 
 def _own_class(scope: ScopeModule) -> type[ScopeModule]:
-    """The class that it was made as. (A GraphModule makes another one below it, for its code.)"""
+    """The class of a scope before GraphModule derived another one for its code."""
     found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
     assert issubclass(found, ScopeModule)
     return found
 
 
 def _blank(kind: type[ScopeModule], name: str) -> ScopeModule:
-    """A scope of a class without anything in it, called ``name``."""
+    """An empty scope called ``name``."""
     result = kind.__new__(kind)
     type(result).__name__ = name
     return result
 
 
 class Model(ScopeModule):
-    """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames); of several
-    inputs each, by place or name, or one tensor with the channels of all. Another type is converted
-    where that is exact (``Signature.check``).
+    """A network.
 
-    Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
-    where the network has several outputs.
+    Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames); several inputs by position or name, or as
+    one tensor with the channels of all. Another dtype is converted if that is exact (``Signature.check``). Returns
+    [N, classes], or [T, N, classes] if the head does not average over time; a tuple for several outputs.
 
-    ``topology`` is the compiler's graph the model was emitted from, which ``show`` shows in a
-    notebook; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model
-    share them.
+    ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook; ``spec`` is
+    its text. A forward pass uses neither; copies of a model share them.
     """
 
     def __init__(
@@ -250,25 +246,26 @@ class Model(ScopeModule):
         if self.signature.inputs:
             args, kwargs = self.signature.arguments(args, kwargs), {}
             args = self.signature.check_all(args, self)
-        elif len(given) == 1:  # a call with more or less is Python's to refuse
-            args, kwargs = _with(self.signature.check(given[0], self), args, kwargs)
+        elif len(given) == 1:  # Python refuses other calls
+            x = self.signature.check(given[0], self)
+            args, kwargs = ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
         if internals.is_transformed():
             with _transformable(self):
                 return super().__call__(*args, **kwargs)
-        # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
+        # (Only real tensors compile kernels, not proxies of fx or symbolic values of dynamo.)
         if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
             with call_of(self, args):
                 return super().__call__(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
     def _repr_html_(self) -> str | None:
-        """The topology and its facts, for notebooks."""
+        """The topology, for notebooks."""
         return self.show(self.topology) if self.show is not None else None
 
     def summary(self) -> Any:
-        """What follows from the topology: stages, parameters, neurons, operations. It prints as
-        ``danetc summary`` does, and has each fact as an attribute. Raises ValueError for a model
-        whose topology is not known.
+        """Return stages, parameters, neurons and operations, as ``danetc summary`` prints them.
+
+        Raises ValueError for a model without a topology.
         """
         if self.describe is None or self.topology is None:
             raise ValueError("the topology of this model is not known; build it by danetc.build")
@@ -277,14 +274,13 @@ class Model(ScopeModule):
     def stream(
         self, x: Tensor | Sequence[Tensor], states: States | None = None
     ) -> tuple[Any, States]:
-        """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.
+        """Run one time step: take a frame [N, C, H, W] and states, return the output [N, ...] and states.
 
-        Of several inputs, ``x`` is a tuple of their frames, or one with the channels of all.
+        Several inputs are a tuple of frames, or one frame with the channels of all. Start with ``states=None``.
 
-        Start with ``states=None``. In eval mode the mean of T outputs is what ``forward`` gives
-        for the T frames where the head is linear after its mean over time; an operation that
-        averages over time inside the network sees one step only. Raises ValueError where one needs
-        later steps (``signature.whole``).
+        In eval mode, the mean of T outputs equals the result of ``forward`` for the T frames if the head is linear
+        after its mean over time; an operation that averages over time inside the network sees one step only.
+        Raises ValueError if an operation needs later steps (``signature.whole``).
         """
         if self.signature.whole:
             raise ValueError(f"the model cannot run step by step: {self.signature.whole}")
@@ -319,8 +315,8 @@ _NOT_BATCHED = (
 
 @contextmanager
 def _transformable(model: nn.Module) -> Iterator[None]:
-    """Within it, a model in training moves copies of its buffers, since torch.func refuses writes to
-    tensors that the transformed function did not get. Raises RuntimeError where it refuses those too."""
+    """Let a model in training update copies of its buffers, since torch.func refuses writes to tensors that were not
+    passed to the transformed function. Raises RuntimeError if it refuses those too."""
     held: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
     if model.training and internals.in_torch_func():
         for module in model.modules():
@@ -342,15 +338,8 @@ def _transformable(model: nn.Module) -> Iterator[None]:
             buffers[name] = buffer
 
 
-def _with(
-    x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call with ``x`` for the only one of them."""
-    return ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
-
-
 def to_channels_last(model: nn.Module) -> None:
-    """Lay the weights of convolutions so; their outputs, and what comes of them, follow."""
+    """Convert the weights of convolutions to channels last; outputs follow."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,7 @@
-"""Graphs of torch.fx in a form that pickle takes, however long they are.
+"""Graphs of torch.fx as lists, which pickle takes at any length.
 
-GraphModule's own way traces the code anew as it is unpickled: names, children's order, indexing and
-what a graph's nodes know (segments to run again, bits to keep) would be lost. Here a graph is the
-list of its nodes. What it calls goes by name, and what has no name is pickle's to refuse.
+GraphModule itself traces the code again when it is unpickled, which loses names, the order of children, indexing and
+the meta of nodes. Here a graph is the list of its nodes; functions are pickled by name.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from torch import fx
 from torch.fx.node import map_aggregate, map_arg
 
 Packed = list[tuple[Any, ...]]
-"""Of each node: op, name, target, args, kwargs, type and meta; other nodes in it as ``_Node``."""
-
+"""Op, name, target, args, kwargs, type and meta of each node; references to nodes are ``_Node``."""
 
 _OPERATOR = type(torch.ops.aten.relu.default)
 

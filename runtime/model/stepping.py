@@ -1,8 +1,7 @@
-"""One time step of a model as code: written from the graphs of its scopes, run without them.
+"""One time step of a model as generated code, written from the graphs of all its scopes.
 
-Every value is a sequence of one step, [1, N, ...], or [N, ...] where it does not vary. A layer with a
-state takes it out of what is remembered before the step, and puts the next one into what is
-remembered after it, by its qualified name.
+Every value is a sequence of one step [1, N, ...], or [N, ...] if it does not vary. A layer with a state reads it from
+the states before the step and writes the next one to those after it, under its qualified name.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
 
 States = dict[str, Any]
-"""What a network remembers between two steps: the states of its neurons by qualified name, and
-under ``STEP`` how many steps it has taken."""
+"""States of a network between two steps: those of its neurons by qualified name, and the number of steps so far
+under ``STEP``."""
 
 STEP = "#step"
 StepCode = Callable[..., Any]
-"""Takes the model, what is remembered before, where to put what is remembered after, and the frames."""
+"""Takes the model, the states before, a dictionary for the states after, and the frames."""
 
 
 _UNDER_WAY: ContextVar[bool | None] = ContextVar("whether a step is not the first", default=None)
@@ -37,7 +36,7 @@ _UNDER_WAY: ContextVar[bool | None] = ContextVar("whether a step is not the firs
 
 @contextmanager
 def step_under_way(first: bool) -> Iterator[None]:
-    """Within it, layers may do what is faster for one step than for all at once."""
+    """Mark a single step, for which layers may take a faster way."""
     before = _UNDER_WAY.set(not first)
     try:
         yield
@@ -50,27 +49,26 @@ def is_step_under_way() -> bool:
 
 
 def is_later_step() -> bool:
-    """Whether a step is under way that is not the first of its stream."""
+    """True during a step that is not the first of its stream."""
     return _UNDER_WAY.get() is True
 
 
 @runtime_checkable
 class Stepping(Protocol):
-    """A layer that can run one time step after the other, with a state in between."""
+    """A layer that can run time step by time step."""
 
     rank: int
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """One time step of what the layer takes, each [N, ...]: its output, and the state to hand to
-        the next step. The state before the first is None."""
+        """Run one time step of inputs [N, ...]; return the output and the next state. The first state is None."""
 
 
 _CODES: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], StepCode]] = WeakKeyDictionary()
-"""The code of a model, and of which layers it is (which it holds, so that no other has their number)."""
+"""The code of a model, and the ids of the layers that it refers to."""
 
 
 def step_code(model: fx.GraphModule, first: bool) -> StepCode:
-    """The code of one step, written for the layers that the model has when it takes its ``first``."""
+    """Return the code of one step, for the layers that the model has at the ``first`` step."""
     known = _CODES.get(model)
     if known is None or first:
         named = dict(model.named_modules())
@@ -91,7 +89,7 @@ def _say_which_hooks_rest(named: Mapping[str, nn.Module]) -> None:
 
 
 def frame(y: Tensor, rank: int) -> Tensor:
-    """[1, N, ...] without its one step; [N, ...] as it is."""
+    """Return [1, N, ...] without its time dimension; [N, ...] unchanged."""
     return y.squeeze(0) if y.dim() == rank + 2 else y
 
 
@@ -102,7 +100,7 @@ def _written(model: fx.GraphModule) -> StepCode:
             regroup()
     writer = _Writer()
     inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
-    for taken in inputs:  # its name in the code: an input may be called `before`
+    for taken in inputs:  # an input may be called `before`
         taken.target = taken.name
     writer.graph.output(writer.scope(model, "", inputs))
     code = writer.graph.python_code("self")
@@ -117,7 +115,7 @@ def _placeholders(scope: fx.GraphModule) -> list[fx.Node]:
 
 
 class _Writer:
-    """The graph of a step as it grows: the scopes of a model, one inside the other, laid out flat."""
+    """Writes the nested scopes of a model as one flat graph."""
 
     def __init__(self) -> None:
         self.graph = fx.Graph()
@@ -125,7 +123,7 @@ class _Writer:
         self.after = self.graph.placeholder("after")
 
     def scope(self, scope: fx.GraphModule, prefix: str, inputs: Sequence[Any]) -> Any:
-        """Write a scope whose modules have ``prefix`` before their names; what it gives."""
+        """Write a scope whose modules have ``prefix`` before their names; return its output."""
         values: dict[fx.Node, Any] = dict(zip(_placeholders(scope), inputs, strict=True))
 
         def known(given: Any) -> Any:
@@ -145,19 +143,19 @@ class _Writer:
                     call = _LEADING[str(node.target)]
                     values[node] = self.graph.call_function(call, known(node.args))
                 case "call_function" if node.target is operator.getitem:
-                    values[node] = self._item(node, *known(node.args))
+                    source, index = known(node.args)
+                    is_known = isinstance(source, tuple | list)  # the outputs of a scope
+                    values[node] = (
+                        source[index]
+                        if is_known
+                        else self.graph.call_function(operator.getitem, (source, index))
+                    )
                 case "call_function" if node.target is torch.ops.danetc.latency.default:
                     args = (self.before, *known(node.args))
                     values[node] = self.graph.call_function(_code_now, args)
                 case _:
                     values[node] = self.graph.node_copy(node, values.__getitem__)
-        raise ValueError("a scope gives nothing")
-
-    def _item(self, node: fx.Node, values: Any, index: Any) -> Any:
-        """What a scope gave is at hand here, one by one."""
-        if isinstance(values, tuple | list):
-            return values[index]
-        return self.graph.call_function(operator.getitem, (values, index))
+        raise ValueError("a scope has no output")
 
     def _module(
         self, scope: fx.GraphModule, prefix: str, node: fx.Node, args: Sequence[Any]
@@ -172,13 +170,13 @@ class _Writer:
             case _ if hasattr(module, "over_time"):
                 call = _looped(module, name.removesuffix(name.rpartition(".")[2]))
             case Learnt():
-                call = _learnt(module)
+                call = lambda before, after: module.at(before.get(STEP, 0))  # noqa: E731
             case nn.GroupNorm() | nn.InstanceNorm2d() | nn.SyncBatchNorm():
                 call = _called_on_maps(module)
             case nn.BatchNorm2d() if not isinstance(module, StaticBatchNorm2d):
                 call = _called_on_maps(module)
             case _:
-                call = _called(module)
+                call = lambda before, after, *inputs: module(*inputs)  # noqa: E731
         return self.graph.call_function(call, (self.before, self.after, *args))
 
 
@@ -186,12 +184,12 @@ class _Writer:
 
 
 Call = Callable[..., Any]
-"""Takes what is remembered before, where to put what is remembered after, and what a layer takes. It knows
-its layer: to look layers up by their names in each step takes longer than many of them compute."""
+"""Takes the states before, a dictionary for the states after, and the inputs of its layer. (Looking layers up by name
+would take longer than many of them compute.)"""
 
 
 def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
-    """One step of a layer with a state; ``is_driven``: of a neuron that takes what drives it."""
+    """One step of a layer with a state; with ``is_driven`` of a neuron that takes the sum before it."""
     rank = getattr(module, "input_rank", module.rank)
 
     def step(before: States, after: States, *inputs: Tensor) -> Tensor:
@@ -214,7 +212,7 @@ def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
 
 
 def _hooked(module: Any, forward: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
-    """Call a layer, with all of its hooks, for one step. They get sequences of that step."""
+    """Call a layer with its hooks for one step; they get sequences of that step."""
     own = module.__dict__
     before = {"forward": own["forward"]} if "forward" in own else {}
     own["forward"] = forward
@@ -227,7 +225,7 @@ def _hooked(module: Any, forward: Callable[..., Tensor], inputs: Sequence[Tensor
 
 
 def _looped(loop: Any, scope: str) -> Call:
-    """One step of a loop over time, whose memory has names from its scope on."""
+    """One step of a loop over time, whose states are named relative to its scope."""
 
     def looped(before: States, after: States, *inputs: Tensor) -> Any:
         frames = [frame(x, rank) for x, rank in zip(inputs, loop.ranks, strict=True)]
@@ -240,22 +238,8 @@ def _looped(loop: Any, scope: str) -> Call:
     return looped
 
 
-def _learnt(module: Learnt) -> Call:
-    def learnt(before: States, after: States) -> Tensor:
-        return module.at(before.get(STEP, 0))
-
-    return learnt
-
-
-def _called(module: nn.Module) -> Call:
-    def called(before: States, after: States, *inputs: Any) -> Any:
-        return module(*inputs)
-
-    return called
-
-
 def _called_on_maps(module: nn.Module) -> Call:
-    """A norm of torch's that takes maps [N, C, H, W], in place of one that takes sequences as well."""
+    """A norm of torch that takes maps [N, C, H, W], in place of one that takes sequences as well."""
 
     def called(before: States, after: States, x: Tensor) -> Any:
         return module(x.squeeze(0)).unsqueeze(0) if x.dim() == 5 else module(x)
@@ -264,8 +248,7 @@ def _called_on_maps(module: nn.Module) -> Call:
 
 
 def _flatten(x: Tensor, start: int, end: int) -> Tensor:
-    """``x.flatten(0, end)``. One step is taken off: its channels are seen to come last then, which
-    ``flatten`` hides of one image."""
+    """``x.flatten(0, end)``, but by ``squeeze`` for one step, which keeps the strides of channels last."""
     return x.squeeze(0) if len(x) == 1 and x.dim() + end == 1 else x.flatten(start, end)
 
 
@@ -275,11 +258,11 @@ def _unflatten(x: Tensor, start: int, lead: torch.Size) -> Tensor:
 
 
 _LEADING: dict[str, Call] = {"flatten": _flatten, "unflatten": _unflatten}
-"""What scopes do to time and batch, T and N of [T, N, ...], for layers that know of neither."""
+"""Replacements of the methods by which scopes join and split T and N for layers without time."""
 
 
 def _code_now(before: States, x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
-    """This step's part of the code of a whole sequence."""
+    """The current step of the code of a whole sequence."""
     now = before.get(STEP, 0)
     code: Tensor = torch.ops.danetc.latency(frame(x, rank), steps, rank, tau)
     return code[now : now + 1] if now < steps else torch.zeros_like(code[:1])

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with a digest of themselves, written whole or not at all."""
+"""Weight files: safetensors with a digest of their own bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS: Mapping[torch.dtype, str] = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
     torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-"""What safetensors calls each type of number."""
+"""Names of the types in safetensors."""
 
 
 class WeightsError(ValueError):
@@ -30,10 +30,9 @@ class WeightsError(ValueError):
 def tensor_file(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> list[bytes | memoryview]:
-    """A file of safetensors with its digest, in pieces: the same tensors give the same bytes.
+    """Return a safetensors file with its digest, in pieces; equal tensors give equal bytes.
 
-    Where tensors lie on the CPU the pieces are their own memory, so that no copy of a network's weights is
-    needed to write them.
+    The pieces of tensors on the CPU are their own memory, so that writing a network needs no copy of it.
     """
     entries: dict[str, object] = {}
     values: list[memoryview] = []
@@ -53,11 +52,10 @@ def tensor_file(
 
 
 def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None:
-    """Set a model's parameters and buffers to those of a file of the same model.
+    """Load a model's parameters and buffers from a file of the same model.
 
-    ``changed`` says that somebody has changed the file on purpose. Raises DamagedError where it is
-    not as it was written, WeightsError where a name, a shape or a type differs, both before
-    anything is changed.
+    ``changed`` skips the check of the digest. Before anything is loaded, raises DamagedError if the file is not as it
+    was written, and WeightsError if a name, shape or type differs.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -65,7 +63,7 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     if not changed:
         check_tensors(path)
     try:
-        with opened(path):  # by its name alone the library would say less of what is wrong
+        with opened(path):  # for better errors than the library's
             state = load_file(path)
     except SafetensorError as error:
         raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
@@ -87,7 +85,7 @@ def _form(value: Tensor) -> str:
 
 
 def refuse_names(file: str, missing: Collection[str], unknown: Collection[str]) -> None:
-    """Raise WeightsError where a file lacks names, or has some that the model has not."""
+    """Raise WeightsError if a file lacks names or has unknown ones."""
     what = [f"lacks {some(missing)}"] if missing else []
     what += [f"has {some(unknown)}, which the model has not"] if unknown else []
     if what:
@@ -95,6 +93,6 @@ def refuse_names(file: str, missing: Collection[str], unknown: Collection[str]) 
 
 
 def some(names: Iterable[str]) -> str:
-    """Three names of several, and how many more there are."""
+    """Return up to three names and the number of further ones."""
     listed = sorted(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

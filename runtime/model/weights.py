@@ -1,8 +1,8 @@
-"""Weights from elsewhere: read without running anything, fitted to a model by name or by order.
+"""Weights from other programs: read without executing anything, and matched to a model by name or by order.
 
-By order means by the order in which layers are made: the stem, the weighted layers of each block,
-its shortcut, the head. That is how torchvision's ResNets, SpikingJelly's ``spiking_resnet`` and
-``sew_resnet`` and our own models list their layers, whatever they call them.
+The order is that in which layers are made: the stem, the weighted layers of each block, its shortcut, the head.
+torchvision's ResNets, SpikingJelly's ``spiking_resnet`` and ``sew_resnet`` and our own models list their layers so,
+under different names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,11 +30,10 @@ _FINAL = re.compile(r"fc|classifier|head|linear")
 
 @dataclass(frozen=True)
 class MatchReport:
-    """What of a file goes where. ``matched`` maps names of the model to names of the file.
+    """How the entries of a file map to a model. ``matched`` maps names of the model to names of the file.
 
-    ``missing`` are entries of the model that the file does not have: they keep their values, which
-    is allowed for counters of batches and the parameters of neurons alone. ``unexpected`` are
-    entries of the file that the model has no use for. ``state`` is the whole state dict to load.
+    ``missing`` are entries of the model that the file lacks and that keep their values: counters of batches and
+    parameters of neurons. ``unexpected`` are unused entries of the file. ``state`` is the state dict to load.
     """
 
     how: Literal["name", "order"]
@@ -54,10 +54,10 @@ class MatchReport:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a torch state dict, by name.
+    """Return the tensors of a safetensors file or of a torch state dict by name.
 
-    Raises WeightsError for a file that cannot be read, is damaged, or is a pickle that holds
-    anything but tensors: it is refused without being run.
+    Raises WeightsError for a file that cannot be read or is damaged, and for a pickle that holds anything but
+    tensors, which is not executed.
     """
     file = Path(path)
     try:
@@ -75,16 +75,16 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
-    """Find the place of every tensor, by name or else by order. The model is not changed.
+    """Match tensors to the entries of a model, by name or else by order. The model is not changed.
 
-    Every weight of the model must be there, with its shape. Raises WeightsError with the first
-    that is not; ``model.load_state_dict(report.state)`` loads what was found.
+    Raises WeightsError for the first weight of the model that the file lacks or has in another shape.
+    ``model.load_state_dict(report.state)`` loads the result.
     """
     wanted = model.state_dict()
     names = {name for name in wanted if not name.endswith(_COUNTER)}
     given = {name for name in weights if not name.endswith(_COUNTER)}
     optional = _neuron_entries(model)
-    if len(names & given) * 2 > len(names):  # the same network, or a slip of one
+    if len(names & given) * 2 > len(names):  # the same network, perhaps with a mistake
         refuse_names("the file", names - optional - given, given - names)
         pairs = {name: name for name in wanted if name in weights}
         for name in pairs:
@@ -103,7 +103,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
     try:
         check_tensors(file, foreign=True)
-        return dict(load_file(file))  # in the order of the file, by which layers may be matched
+        return dict(load_file(file))  # in the order of the file
     except DamagedError as error:
         raise WeightsError(f"the file is damaged: {error.why}") from error
     except SafetensorError as error:
@@ -120,7 +120,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
             "this file holds more than tensors, and loading it could run code; "
             "save `model.state_dict()` instead"
         ) from error
-    except Exception as error:  # a broken pickle makes its reader fail in any way
+    except Exception as error:  # a broken pickle may raise anything
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"this is not a whole torch file ({reason})") from error
     for wrapper in _WRAPPERS:
@@ -141,95 +141,76 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
 # -- matching -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """The entries of one module: leaf name to full name, without the counter of batches."""
-
-    name: str
-    entries: Mapping[str, str]
+_Layers = dict[str, dict[str, str]]
+"""For each module its entries, leaf name to full name, without the counter of batches."""
 
 
 def _by_order(
     wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: set[str]
 ) -> dict[str, str]:
-    """Pair layers in order; those of neurons apart, because a file may lack them all."""
+    """Pair layers in order; neurons separately, because a file may lack them all."""
     ours = _layers(name for name in wanted if name not in optional)
-    neurons = _layers(name for name in wanted if name in optional)
     scalars = {n for n in weights if not weights[n].dim() and not n.endswith(_COUNTER)}
     theirs = _layers(name for name in weights if name not in scalars)
     orders = [theirs]
-    names = [layer.name for layer in theirs]
-    if names == sorted(names):  # as safetensors writes them: read the order off the names
-        orders.append(sorted(theirs, key=_made))
-    pairs = _first_fit(ours, orders, wanted, weights)
-    other = _layers(name for name in weights if name in scalars)
-    if len(neurons) == len(other) and neurons:
+    if [*theirs] == sorted(theirs):  # safetensors sorts by name: the names tell the order
+        orders.append({name: theirs[name] for name in sorted(theirs, key=_made)})
+    for number, order in enumerate(orders, 1):
         try:
-            pairs |= _pair(neurons, other, wanted, weights)
-        except WeightsError:
-            return pairs  # another kind of neuron: its parameters mean something else
-    return pairs
-
-
-def _layers(names: Iterable[str]) -> list[_Layer]:
-    found: dict[str, dict[str, str]] = {}
-    for name in names:
-        layer, _, leaf = name.rpartition(".")
-        if leaf != _COUNTER:
-            found.setdefault(layer, {})[leaf] = name
-    return [_Layer(layer, entries) for layer, entries in found.items()]
-
-
-def _first_fit(
-    ours: list[_Layer],
-    orders: list[list[_Layer]],
-    wanted: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-) -> dict[str, str]:
-    for number, theirs in enumerate(orders, 1):
-        try:
-            return _pair(ours, theirs, wanted, weights)
+            pairs = _pair(ours, order, wanted, weights)
+            break
         except WeightsError as error:
             if number == len(orders):
                 message = f"neither names nor order fit this network: {error}"
                 raise WeightsError(message) from error
-    raise AssertionError("there is one order at least")
+    neurons = _layers(name for name in wanted if name in optional)
+    other = _layers(name for name in weights if name in scalars)
+    if len(neurons) == len(other) and neurons:
+        with suppress(WeightsError):  # parameters of another kind of neuron mean something else
+            pairs |= _pair(neurons, other, wanted, weights)
+    return pairs
+
+
+def _layers(names: Iterable[str]) -> _Layers:
+    found: _Layers = {}
+    for name in names:
+        layer, _, leaf = name.rpartition(".")
+        if leaf != _COUNTER:
+            found.setdefault(layer, {})[leaf] = name
+    return found
 
 
 def _pair(
-    ours: list[_Layer],
-    theirs: list[_Layer],
-    wanted: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
+    ours: _Layers, theirs: _Layers, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), 1):
-        if mine.entries.keys() != other.entries.keys():
+    for number, (name, other) in enumerate(zip(ours, theirs, strict=False), 1):
+        mine, own = ours[name], theirs[other]
+        if mine.keys() != own.keys():
             raise WeightsError(
-                f"layer {number}, {mine.name}, has {some(mine.entries)}, "
-                f"but the file's {other.name} has {some(other.entries)}"
+                f"layer {number}, {name}, has {some(mine)}, but the file's {other} has {some(own)}"
             )
-        for leaf, name in mine.entries.items():
-            source = other.entries[leaf]
-            _fit(name, wanted[name], source, weights[source])
-            pairs[name] = source
-        counter, source = f"{mine.name}.{_COUNTER}", f"{other.name}.{_COUNTER}"
+        for leaf, entry in mine.items():
+            source = own[leaf]
+            _fit(entry, wanted[entry], source, weights[source])
+            pairs[entry] = source
+        counter, source = f"{name}.{_COUNTER}", f"{other}.{_COUNTER}"
         if counter in wanted and source in weights:
             pairs[counter] = source
     if len(ours) != len(theirs):
         more, fewer = ("model", "file") if len(ours) > len(theirs) else ("file", "model")
-        extra = (ours if more == "model" else theirs)[min(len(ours), len(theirs))]
+        extra = [*(ours if more == "model" else theirs)][min(len(ours), len(theirs))]
         raise WeightsError(
             f"the model has {len(ours)} layers with weights, the file {len(theirs)}: "
-            f"the {more}'s {extra.name} has no counterpart in the {fewer}"
+            f"the {more}'s {extra} has no counterpart in the {fewer}"
         )
     return pairs
 
 
-def _made(layer: _Layer) -> list[tuple[int, int, int]]:
-    """Sorts layers of a ResNet by when they are made: convN, bnN, then layerN or downsample, fc."""
+def _made(layer: str) -> list[tuple[int, int, int]]:
+    """A sort key that orders the layers of a ResNet as they are made: convN, bnN, layerN or downsample, fc."""
     key = []
-    for part in layer.name.split("."):
+    for part in layer.split("."):
         word, number = re.fullmatch(r"(.*?)(\d*)", part).groups()  # type: ignore[union-attr]
         group = 0 if word in ("", "conv", "bn", "norm") else 1
         if _FINAL.fullmatch(word):
@@ -266,7 +247,7 @@ def _report(
 
 
 def _neuron_entries(model: nn.Module) -> set[str]:
-    """The learnt parameters of neurons: weights from an analog network know nothing of them."""
+    """The learnt parameters of neurons, which weights of an analog network lack."""
     from danetc.runtime.layers.neuron import Neuron
 
     return {
