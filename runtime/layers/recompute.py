@@ -1,14 +1,12 @@
-"""Segments of a network that keep their inputs alone and run again in the backward pass.
+"""Segments of a network that save only their inputs and run again in the backward pass.
 
-Under the policy ``recompute`` a scope runs its nodes segment by segment. What autograd would keep
-of a segment is dropped but for what is small: parameters, statistics per channel, and spikes and
-counts in bits. When the backward pass first asks for something dropped, the segment runs once
-more. The graph of autograd is that of the policy ``none``, so that outputs, gradients and buffers
-are the same bit for bit.
+Under the policy ``recompute`` a scope runs its nodes segment by segment. Tensors that autograd would save inside a
+segment are dropped, except for small ones: parameters, statistics per channel, packed spikes and counts. When the
+backward pass first needs a dropped one, the segment runs again. The autograd graph is that of the policy ``none``, so
+that outputs, gradients and buffers are the same bit for bit.
 
-The second run sees the random state, autocast and the buffers' values of the first, and writes to
-no buffer. Neurons whose output is whole-numbered note it in bits at the first run and do not
-compute it again (``replay``).
+The second run has the random state, autocast and buffers of the first, and writes to no buffer. Neurons with a
+whole-numbered output record it in the first run and do not compute it again (``replay``).
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from danetc.runtime.layers.replay import ReplayLog, with_log
 
 
 class _AllFound(Exception):
-    """The second run has given all that was asked for."""
+    """The second run has computed all tensors that are needed."""
 
 
 class _Slot(NamedTuple):
-    """What autograd holds in place of a dropped tensor."""
+    """Held by autograd in place of a dropped tensor."""
 
     frame: _Frame
     place: int
@@ -42,7 +40,7 @@ Run = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class _Frame:
-    """One forward pass through a segment: what it needs to run again."""
+    """One forward pass through a segment, with what it needs to run again."""
 
     def __init__(
         self, run: Run, inputs: Sequence[Any], kinds: Sequence[Kind], modules: Sequence[nn.Module]
@@ -52,7 +50,7 @@ class _Frame:
         self.weights = {
             p.untyped_storage()._cdata for module in modules for p in module.parameters()
         }
-        self.inputs = [_keep(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
+        self.inputs = [_save(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
         self.log = ReplayLog()
         self.before: dict[tuple[nn.Module, str], Tensor] = {
             (module, name): buffer.clone()
@@ -78,13 +76,13 @@ class _Frame:
         self.random_cuda: dict[torch.device, Tensor] = {}
 
     def note_random(self, inputs: Sequence[Any]) -> None:
-        """Keep the state of the random numbers that the segment is about to draw."""
+        """Save the state of the random generators before the segment draws."""
         self.random = torch.get_rng_state()
         places = {x.device for x in inputs if isinstance(x, Tensor) and x.device.type == "cuda"}
         self.random_cuda = {place: torch.cuda.get_rng_state(place) for place in places}
 
     def pack(self, x: Tensor) -> Tensor | _Slot:
-        """What autograd holds for ``x``: itself where it is small, else a slot."""
+        """Return what autograd holds for ``x``: a slot, or ``x`` itself if it is small."""
         self.log.resolve()
         if self._is_small(x):
             return x
@@ -93,7 +91,7 @@ class _Frame:
         return _Slot(self, len(self.sizes) - 1)
 
     def _is_small(self, x: Tensor) -> bool:
-        """Whether dropping a tensor would gain nothing: weights, vectors, values in bits."""
+        """True for tensors that are not worth dropping: weights, vectors and packed values."""
         return x.dim() <= 1 or x.dtype == torch.uint8 or x.untyped_storage()._cdata in self.weights
 
     @staticmethod
@@ -105,7 +103,7 @@ class _Frame:
         return held.frame.found.pop(held.place)
 
     def replay(self) -> None:
-        """Run the segment again and catch what autograd would have kept of it."""
+        """Run the segment again and catch the tensors that autograd saves."""
         self.found.clear()
         place = 0
 
@@ -128,7 +126,7 @@ class _Frame:
             for device, enabled, dtype, cached in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype, enabled, cached))
             stack.enter_context(self._random_state())
-            stack.enter_context(_buffers_kept(self.modules, self.before))
+            stack.enter_context(_copied_buffers(self.modules, self.before))
             stack.enter_context(with_log(self.log))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(saved_tensors_hooks(catch, _not_asked))
@@ -156,28 +154,28 @@ def _not_asked(held: Any) -> Tensor:
     raise AssertionError("nothing goes back through the second run of a segment")
 
 
-def _keep(value: Any, kind: Kind) -> Callable[[], Any]:
-    """Keep an input of a segment, in bits where its kind says so, and give it back."""
+def _save(value: Any, kind: Kind) -> Callable[[], Any]:
+    """Save an input of a segment, packed if its kind allows it; return a function that restores it."""
     if not isinstance(value, Tensor):
         return lambda: value
     needs = value.requires_grad
-    kept = SavedTensor(value, kind)
-    held = kept.save(value).detach()
+    saved = SavedTensor(value, kind)
+    held = saved.save(value).detach()
 
     def restore() -> Tensor:
-        x = kept.restore(held).detach()
-        if kept.packs:
-            kept.remember(x, held)
+        x = saved.restore(held).detach()
+        if saved.packs:
+            saved.remember(x, held)
         return x.requires_grad_(needs)
 
     return restore
 
 
 @contextmanager
-def _buffers_kept(
+def _copied_buffers(
     modules: Sequence[nn.Module], before: Mapping[tuple[nn.Module, str], Tensor]
 ) -> Iterator[None]:
-    """Have ``modules`` work on copies of their buffers, as they were ``before`` where that matters."""
+    """Let ``modules`` work on copies of their buffers, with the values ``before`` if those matter."""
     owners = {module for top in modules for module in top.modules()}
     originals = [(module, dict(module.named_buffers(recurse=False))) for module in owners]
     try:
@@ -198,10 +196,8 @@ def recomputed(
     modules: Sequence[nn.Module],
     random: bool,
 ) -> tuple[Any, ...]:
-    """``run(inputs)``, keeping the inputs alone, in bits where their ``kinds`` are kept so.
-
-    ``modules`` are those that it calls.
-    """
+    """Return ``run(inputs)``, saving only the inputs, packed according to their ``kinds``. ``modules`` are those that it
+    calls; ``random`` says that it draws random numbers."""
     frame = _Frame(run, inputs, kinds, modules)
     if random:
         frame.note_random(inputs)

@@ -1,11 +1,9 @@
-"""Scopes that run segment by segment, of which each saves its inputs alone (``recompute``)."""
+"""Scopes that run segment by segment, each of which saves only its inputs (``recompute``)."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -14,29 +12,29 @@ import torch
 from torch import Tensor, fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.runtime.kernels.torch_internals import constant, is_known, is_traced
+from danetc.runtime.kernels.torch_internals import constant, is_known, is_traced, notice
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
 from danetc.runtime.model.built import ScopeModule
 
 SEGMENT = "segment"
-"""The key in a node's meta that holds the ``Segment`` it belongs to."""
+"""Key of a node's ``Segment`` in its meta."""
 KIND = "kind"
-"""The key in a node's meta that says what is known of its value, which may be kept in bits."""
+"""Key of the ``Kind`` of a node's value in its meta."""
 PLACE = "place"
-"""The key in a node's meta that says for a message what of the spec the node computes."""
+"""Key of the name that messages give a node, in its meta."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment by its number. ``random`` says that it draws random numbers in training."""
+    """A segment by number. ``random`` says that it draws random numbers in training."""
 
     index: int
     random: bool = False
 
 
 class _Piece:
-    """Consecutive nodes of a scope's graph that run as one: a segment, or what is in none."""
+    """Consecutive nodes of a scope's graph: a segment, or nodes that belong to none."""
 
     def __init__(self, nodes: Sequence[fx.Node], segment: Segment | None) -> None:
         members = set(nodes)
@@ -46,7 +44,7 @@ class _Piece:
         self.inputs = tuple(source for source in reads if source not in members)
         self.outputs = tuple(n for n in nodes if any(user not in members for user in n.users))
         self.kinds: tuple[Kind, ...] = tuple(s.meta.get(KIND, ANALOG) for s in self.inputs)
-        # Values that nobody reads after a node, to be forgotten there.
+        # Values to release after each node.
         last: dict[fx.Node, fx.Node] = {}
         for node in nodes:
             last[node] = node
@@ -59,7 +57,7 @@ class _Piece:
         self.targets = tuple(str(n.target) for n in nodes if n.op == "call_module")
 
     def run(self, scope: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
-        """The outputs, given the inputs."""
+        """Return the outputs for these inputs."""
         known: dict[fx.Node, Any] = dict(zip(self.inputs, values, strict=True))
         del values
         for node in self.nodes:
@@ -76,7 +74,7 @@ class _Piece:
                 case "call_method":
                     known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 case op:
-                    raise ValueError(f"a scope has no {op} in the middle")
+                    raise ValueError(f"unexpected {op} inside a scope")
             del args, kwargs
             for source in self.done[node]:
                 del known[source]
@@ -84,7 +82,7 @@ class _Piece:
 
 
 class _Plan:
-    """A scope's graph, cut where segments begin and end."""
+    """A scope's graph, split at the borders of segments."""
 
     def __init__(self, graph: fx.Graph) -> None:
         self.graph = graph
@@ -96,7 +94,7 @@ class _Plan:
             for segment, run in groupby(nodes, lambda node: node.meta.get(SEGMENT))
         )
         last = {source: piece for piece in self.pieces for source in piece.inputs}
-        # Values to be forgotten when a piece starts: nobody reads them later.
+        # Values that a piece is the last to read.
         self.done = {
             piece: [source for source in piece.inputs if last[source] is piece]
             for piece in self.pieces
@@ -107,49 +105,35 @@ class _Plan:
 
 @constant
 def _notice_plain(what: str) -> bool:
-    """Say that the policy has no effect; to be called for its side effect alone."""
-    _say_plain(what)
-    return True
-
-
-@lru_cache(maxsize=8)
-def _say_plain(what: str) -> None:
-    """Said once."""
-    warnings.warn(
+    """Report, once, that the policy has no effect."""
+    notice(
         f"the memory policy `recompute` has no effect in what {what} makes of a model: nothing "
         "runs again there by our plan. Call the model itself to keep little (the backend `fused` "
-        "compiles its kernels), or build it with memory='none'",
-        RuntimeWarning,
-        stacklevel=5,
+        "compiles its kernels), or build it with memory='none'"
     )
+    return True
 
 
 class Recomputed(ScopeModule):
     """A scope that runs by segments, marked in the meta of its graph's nodes.
 
-    Where no gradients are wanted, it is a plain scope. So it is, with a notice, where fx traces and
-    where torch.compile or torch.export take the whole model: what they make of it keeps what its
-    backward pass needs, or what their compiler chooses.
+    It is a plain scope if no gradients are needed and, with a notice, if fx, torch.compile or torch.export trace the
+    model: their result saves what its backward pass needs, or what their compiler chooses.
     """
 
     def __call__(self, *inputs: Any) -> Any:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return super().__call__(*inputs)
         if any([isinstance(x, Tensor) and not is_known(x) for x in inputs]):  # noqa: C419
-            return super().__call__(*inputs)  # (a subclass may not be kept as what it is)
-        if is_traced():
-            _notice_plain("torch.func or torch.jit")
-            return super().__call__(*inputs)
-        if any(isinstance(value, fx.Proxy) for value in inputs):
-            _notice_plain("torch.fx")
+            return super().__call__(*inputs)  # (a tensor subclass may not be packed)
+        is_proxy = any(isinstance(x, fx.Proxy) for x in inputs)
+        if is_traced() or is_proxy:
+            _notice_plain("torch.fx" if is_proxy else "torch.func or torch.jit")
             return super().__call__(*inputs)
         return self._run(inputs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
-        """What a plain call comes to, and where torch.compile begins: it does not see the above.
-
-        (A torch that calls it otherwise compiles the same, without the notice.)
-        """
+        """Called by ``nn.Module.__call__``, and directly by torch.compile."""
         if torch.compiler.is_compiling() and torch.is_grad_enabled():
             _notice_plain("torch.export" if torch.compiler.is_exporting() else "torch.compile")
         return super()._call_impl(*args, **kwargs)

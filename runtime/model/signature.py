@@ -1,4 +1,4 @@
-"""What a model takes and gives, and what it says to an input that is something else."""
+"""Inputs and outputs of a model, and the errors for other inputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from danetc.runtime.kernels.torch_internals import is_fake, is_transformed
 from danetc.runtime.system.errors import DataError
 
 _AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
-"""What an operation under autocast brings to its own type."""
+"""Types that operations under autocast convert."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One input of a model: the shape of a sample at one step, whether it is a sequence that brings
-    its own T, and what the spec says of its numbers."""
+    """One input of a model: shape of a sample at one step, whether it must be a sequence, and its kind of numbers."""
 
     shape: tuple[int, ...]
     sequence: bool = False
     kind: Kind = ANALOG
 
     def check_shape(self, x: object, frame: bool, name: str = "") -> Tensor:
-        """``x`` [N, ...] or [T, N, ...] (one ``frame`` [N, ...]) as a tensor that this is, else
-        TypeError or ValueError. ``name`` is the input's, where a model has several."""
+        """Return ``x`` if it is a tensor [N, ...] or [T, N, ...], or one ``frame`` [N, ...]; otherwise raise TypeError or
+        ValueError. ``name`` is the input's, if a model has several."""
         whose = f" as `{name}`" if name else ""
         if not isinstance(x, Tensor):
             what = "" if frame else "a tensor "
@@ -39,7 +38,7 @@ class ModelInput:
             layout = str(x.layout).removeprefix("torch.")
             raise ValueError(f"the model takes dense tensors, not {layout}; take x.to_dense()")
         if any(type(extent) is not int for extent in x.shape):
-            return x  # symbolic, as torch.export has them
+            return x  # symbolic sizes of torch.export
         rank = len(self.shape)
         ranks = (rank + 1,) if frame else (rank + 2,) if self.sequence else (rank + 1, rank + 2)
         if x.dim() not in ranks or x.shape[-rank:] != self.shape:
@@ -54,7 +53,7 @@ class ModelInput:
         return x
 
     def check_numbers(self, x: Tensor) -> None:
-        """What the spec promises of the input must hold: what is kept in bits comes back as that."""
+        """Raise DataError if values are not of the kind that the spec declares, in which they may be packed."""
         real = type(x) is Tensor and x.device.type != "meta" and not is_transformed()
         if not self.kind.is_integer or not real or not x.numel():
             return
@@ -77,16 +76,14 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a model takes and gives. Shapes are those of one sample at one step.
+    """Inputs and outputs of a model. Shapes are those of one sample at one step.
 
-    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T. Where
-    that must be ``steps``, ``fixed`` says why; else it is empty. ``kind`` is what the spec says of
-    the input's numbers, and what layers may keep in bits because of it. ``whole`` says why the model
-    needs all steps at once and cannot stream; else it is empty.
+    ``steps`` is T for a static input; ``sequence`` says that the input must have its own T. ``fixed`` is the reason
+    why that must be ``steps``, if it must. ``kind`` describes the input's numbers. ``whole`` is the reason why the
+    model needs all steps at once and cannot stream, if there is one.
 
-    ``inputs`` are those of a model with several, by the names of its arguments. ``input`` is then
-    what they are side by side along their channels, as data sets give them and as the model takes
-    them in one tensor; () where they are of several sizes.
+    ``inputs`` are those of a model with several, by name. ``input`` is then the shape of their concatenation along
+    the channels, which data sets and the model support as well; () if their sizes differ.
     """
 
     steps: int
@@ -99,34 +96,34 @@ class Signature:
     inputs: Mapping[str, ModelInput] = field(default_factory=dict)
 
     def arguments(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        """What a model of several inputs is called with, in their order: each by its place or name,
-        or all in one tensor, side by side along their channels. Raises TypeError."""
+        """Return the inputs of a call in order, given by position or name or as one concatenated tensor. Raises
+        TypeError."""
         if len(args) == 1 and not named and self.input and len(self.inputs) > 1:
-            sizes = [item.shape[0] for item in self.inputs.values()]
+            widths = [item.shape[0] for item in self.inputs.values()]
             x = args[0]
             fits = isinstance(x, Tensor) and x.dim() > len(self.input)
             if fits and tuple(x.shape[-len(self.input) :]) == self.input:
-                return tuple(x.split(sizes, -len(self.input)))
+                return tuple(x.split(widths, -len(self.input)))
         names = list(self.inputs)
         found = dict(zip(names, args, strict=False))
         strange = [name for name in named if name not in self.inputs or name in found]
         found.update(named)
-        missing = [name for name in names if name not in found]
-        if len(args) > len(names) or strange or missing:
-            together = f", or one tensor {self._together()}" if self.input else ""
+        if len(args) > len(names) or strange or len(found) < len(names):
+            sizes = ", ".join(map(str, self.input))
+            together = f", or one tensor [..., {sizes}] with the channels of all" * bool(sizes)
+            given = [
+                str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in args
+            ]
             raise TypeError(
                 f"the model takes {len(names)} inputs: {', '.join(names)}{together}; not "
-                f"{', '.join([*map(_briefly, args), *strange]) or 'none'}"
+                f"{', '.join([*given, *strange]) or 'none'}"
             )
         return tuple(found[name] for name in names)
-
-    def _together(self) -> str:
-        return f"[..., {', '.join(map(str, self.input))}] with the channels of all"
 
     def check_all(
         self, given: Sequence[object], model: nn.Module, *, frame: bool = False
     ) -> tuple[Any, ...]:
-        """As ``check`` of each of several inputs; and they must have the same N, and the same T."""
+        """Check each of several inputs, which must have the same N and T."""
         tensors = []
         taken = []
         for each, (name, item) in zip(given, self.inputs.items(), strict=True):
@@ -156,13 +153,11 @@ class Signature:
         of: ModelInput | None = None,
         name: str = "",
     ) -> Any:
-        """``x`` as the model takes it. Raises TypeError or ValueError, which say what was expected, for
-        an input that is none.
+        """Return ``x`` as the model takes it, or raise TypeError or ValueError.
 
-        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device is that of the model's
-        weights, and so is its type, or one whose numbers that type holds exactly: bool, a narrower
-        float, and of events, which are counts, small whole numbers. What stands for a tensor while a model is traced is let through, and
-        so is another device or type where hooks may change them before the model runs.
+        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device is that of the model's weights. So is
+        its type, or one that converts exactly: bool, a narrower float and, for events, which are counts, small
+        integers. Proxies pass, as do other devices and types if hooks may change them before the model runs.
         """
         if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
             return x
@@ -170,7 +165,16 @@ class Signature:
         x = item.check_shape(x, frame, name)
         if any(type(extent) is not int for extent in x.shape):
             return x
-        self._check_steps(x, len(item.shape))
+        if x.dim() == len(item.shape) + 2:
+            if len(x) == 0:
+                raise ValueError(
+                    f"a sequence has one time step or more, not T = 0: {list(x.shape)}"
+                )
+            if self.fixed and len(x) != self.steps:
+                raise ValueError(
+                    f"the model takes sequences of T = {self.steps} time steps, not of {len(x)}: "
+                    f"{self.fixed}"
+                )
         weight = next((each for each in model.parameters() if each.is_floating_point()), None)
         if not model._forward_pre_hooks:
             x = _of_type(x, weight, counts=item.sequence or item.kind.is_integer)
@@ -182,35 +186,20 @@ class Signature:
         item.check_numbers(x)
         return x
 
-    def _check_steps(self, x: Tensor, rank: int) -> None:
-        if x.dim() == rank + 1:
-            return
-        if x.shape[0] == 0:
-            raise ValueError(f"a sequence has one time step or more, not T = 0: {list(x.shape)}")
-        if self.fixed and x.shape[0] != self.steps:
-            raise ValueError(
-                f"the model takes sequences of T = {self.steps} time steps, not of {x.shape[0]}: "
-                f"{self.fixed}"
-            )
-
 
 def _told(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
 
-def _briefly(x: object) -> str:
-    return str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__
-
-
 def outputs_of(given: Any) -> tuple[Tensor, ...]:
-    """What a model gave, one output or several, as a tuple."""
+    """Return the outputs of a model as a tuple."""
     return tuple(given) if isinstance(given, tuple | list) else (given,)
 
 
 def random_input(
     kind: Kind, size: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Random numbers of a kind; normal ones, where it is analog."""
+    """Return random numbers of a kind; normal ones for an analog value."""
     if not kind.is_integer:
         return torch.randn(tuple(size), generator=generator, dtype=dtype)
     units = torch.randint(kind.low, kind.high + 1, tuple(size), generator=generator)
@@ -220,12 +209,12 @@ def random_input(
 _WHOLE: Mapping[torch.dtype, int] = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
 }  # fmt: skip
-"""Types by the bits of whole numbers that they hold exactly."""
+"""Bits of the largest integers that types hold exactly."""
 _COUNTS: Mapping[torch.dtype, int] = {torch.uint8: 8, torch.int8: 8, torch.int16: 16}
 
 
 def _is_exact(given: torch.dtype, wanted: torch.dtype, *, counts: bool) -> bool:
-    """Whether each number of a type is one of another, and means the same in it."""
+    """True if converting a type to another keeps the numbers and their meaning."""
     if wanted not in _WHOLE:
         return False
     if given == torch.bool:
@@ -239,9 +228,8 @@ def _is_exact(given: torch.dtype, wanted: torch.dtype, *, counts: bool) -> bool:
 
 
 def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
-    """An input in the type that the weights have, where that holds its numbers exactly. Raises
-    ValueError for another. ``counts`` says that whole numbers are what they are: bytes of an image
-    would be shares of 255.
+    """Convert an input to the type of the weights if that is exact; otherwise raise ValueError. ``counts`` says that
+    integers are counts: bytes of an image are fractions of 255.
     """
     wanted = weight.dtype if weight is not None else torch.float32
     if x.dtype == wanted or (weight is None and x.is_floating_point()):
@@ -261,7 +249,7 @@ def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
 
 
 def _described(x: object) -> str:
-    """What somebody gave in place of a tensor, and what to do with it."""
+    """Describe an object that is no tensor, and how to convert it."""
     kind = type(x)
     name = (
         kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

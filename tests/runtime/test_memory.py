@@ -22,7 +22,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.layers import segments
+from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed
 from danetc.runtime.model.built import Model
 
@@ -372,9 +372,9 @@ def test_another_mode_in_the_backward_pass_is_an_error() -> None:
 @pytest.fixture
 def unsaid() -> Iterator[None]:
     """No notice has been given, before and after."""
-    segments._say_plain.cache_clear()
+    internals.notice.cache_clear()
     yield
-    segments._say_plain.cache_clear()
+    internals.notice.cache_clear()
 
 
 @contextmanager
