@@ -155,12 +155,7 @@ class Batches:
         try:
             return next(loaded)
         except (RuntimeError, OSError, EOFError) as error:
-            reason = worker_death(error)
-            broken = isinstance(error, OSError | EOFError) and self._loader is not None
-            if reason is None and broken and not str(error).startswith("Caught "):
-                # The worker died while it sent a batch. (Messages of errors that a worker itself
-                # raised begin with "Caught".)
-                reason = _death(str(error) or "the connection to it is broken")
+            reason = worker_death(error, sending=self._loader is not None)
             if reason is None:
                 raise
             raise DataError(reason) from error
@@ -210,17 +205,19 @@ def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[ran
         yield stretch
 
 
-def worker_death(error: BaseException) -> str | None:
+def worker_death(error: BaseException, *, sending: bool = False) -> str | None:
     """Return the message for an error that reports the death of a worker, else None.
 
-    A signal brings the news, so the error is raised from whatever the main process does then.
+    A signal brings the news, so the error is raised from whatever the main process does then. While
+    a worker is ``sending`` a batch, its connection breaks. (Messages of errors that a worker itself
+    has raised begin with "Caught".)
     """
     text = str(error)
-    return _death(text) if isinstance(error, RuntimeError) and "DataLoader worker" in text else None
-
-
-def _death(text: str) -> str:
-    reason = text.partition("\n")[0].rstrip(". ")
+    died = isinstance(error, RuntimeError) and "DataLoader worker" in text
+    broken = sending and isinstance(error, OSError | EOFError) and not text.startswith("Caught ")
+    if not died and not broken:
+        return None
+    reason = text.partition("\n")[0].rstrip(". ") or "the connection to it is broken"
     return (
         f"a loader process has died ({reason}); if it was out of memory, lower workers or the batch"
     )

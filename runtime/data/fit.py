@@ -126,12 +126,6 @@ def _wrong_size(
     after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
     if "converted_to_channels" in data.details:  # the hint is about the data as they are
         image = (COLOUR + GREY - image[0], *image[1:])
-    if signature.inputs and image[1:] == signature.input[1:]:
-        parts = ", ".join(f"{item.shape[0]} of `{n}`" for n, item in signature.inputs.items())
-        return DataError(
-            f"the samples of {data.name} have {image[0]} channels, but the network's inputs "
-            f"together {signature.input[0]}: {parts}, in this order"
-        )
     what = f"the images of {data.name} are"
     kind = "events" if data.events else "image"
     hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
@@ -144,6 +138,10 @@ def _wrong_size(
         hint = f"bring them to that size, as with --evaluate '{step}'"
         if trains:
             hint = f"let the recipe's {setting} end at that size, as {step}"
-    return DataError(
-        f"{what} {size(image)}{after}, but the network takes {size(signature.input)}; {hint}"
-    )
+    takes = size(signature.input)
+    if signature.inputs:  # one behind the other
+        takes += (
+            f" ({', '.join(f'{each.shape[0]} of `{n}`' for n, each in signature.inputs.items())})"
+        )
+        hint = "a sample holds the channels of all inputs in this order"
+    return DataError(f"{what} {size(image)}{after}, but the network takes {takes}; {hint}")

@@ -104,7 +104,6 @@ class DataSource:
     has found; ``open`` takes that and returns the ``DataSet``.
     """
 
-    name: str
     usage: str
     meaning: str
     look: Callable[[DataRequest], Any]
@@ -112,6 +111,10 @@ class DataSource:
     options: tuple[str, ...] = ()
     ending: str = ""
     """Ending of the files that need no name in front, as in ``--data FILE.npz``."""
+
+    @property
+    def name(self) -> str:
+        return re.split(r"[:\[]", self.usage)[0]
 
     def request(
         self, argument: str, policy: Policy = "stop", frames: int | None = None

@@ -120,7 +120,14 @@ def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:
                 stem, _, ending = file.partition(".")
                 sample = samples.setdefault(f"{folder}{slash}{stem}", {})
                 if ending.lower() in _LABELS:
-                    sample["label (.cls)"] = _label(shard, member, path)
+                    content = shard.extractfile(member)
+                    text = content.read(32).decode("ascii", "replace").strip() if content else ""
+                    if not text.isdecimal() or int(text) >= _MAX_CLASSES:
+                        raise DataError(
+                            f"the label {member.name} in {path} is `{text}`; it must be a class "
+                            "number, from 0"
+                        )
+                    sample["label (.cls)"] = int(text)
                 elif f".{ending.lower()}".endswith(EXTENSIONS["images"]):
                     sample.setdefault("image", member)
     except tarfile.TarError as error:
@@ -134,14 +141,3 @@ def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:
             if part not in sample:
                 raise DataError(f"the sample {key} in {path} has no {part}")
         yield sample["image"], sample["label (.cls)"]
-
-
-def _label(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
-    file = shard.extractfile(member)
-    assert file is not None, "a regular file"
-    text = file.read(32).decode("ascii", "replace").strip()
-    if not text.isdecimal() or int(text) >= _MAX_CLASSES:
-        raise DataError(
-            f"the label {member.name} in {path} is `{text}`; it must be a class number, from 0"
-        )
-    return int(text)

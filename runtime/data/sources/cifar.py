@@ -130,7 +130,6 @@ def _read_pickled(name: str, files: _Cifar, home: Path) -> tuple[Any, Any, tuple
 
 CIFAR10, CIFAR100 = (
     DataSource(
-        name,
         f"{name}:DIR",
         f"60,000 images of {files.classes} classes, 32x32 in colour: the published files in DIR",
         _look,

@@ -122,7 +122,6 @@ def _check_downloads(kind: Any, published: Published, root: Path) -> None:
 
 
 SOURCE = DataSource(
-    "events",
     "events:DIR",
     "as folder, with frames [T, C, H, W] or events t, x, y, p in npz or npy; events:NAME:DIR is a "
     "data set of SpikingJelly's",

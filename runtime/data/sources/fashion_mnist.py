@@ -86,7 +86,6 @@ def read_idx(path: Path, dimensions: int) -> Any:
 
 
 SOURCE = DataSource(
-    "fashion-mnist",
     "fashion-mnist:DIR",
     "70,000 images of clothes, 28x28: the published idx files in DIR",
     _look,

@@ -22,7 +22,6 @@ def _open(request: DataRequest, found: ClassFolders) -> Any:
 
 
 SOURCE = DataSource(
-    "folder",
     "folder:DIR",
     "DIR/train/CLASS/ and DIR/val/CLASS/ with images",
     _look,

@@ -104,7 +104,6 @@ def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
 
 
 SOURCE = DataSource(
-    "huggingface",
     "huggingface:DIR",
     "a data set of the library datasets: a folder of save_to_disk or of parquet files, one such "
     "file, or a name of the hub; FILE.parquet alone means it too; needs danetc[huggingface]",

@@ -117,7 +117,6 @@ def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
 
 
 SOURCE = DataSource(
-    "npz",
     "npz:FILE",
     "arrays by name, x_train, y_train, x_test, y_test; FILE.npz alone means it too",
     _look,

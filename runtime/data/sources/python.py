@@ -101,7 +101,6 @@ def _open(request: DataRequest, place: str) -> Any:
 
 
 SOURCE = DataSource(
-    "python",
     "python:MODULE:NAME",
     "your own code: a function that returns train and test, Datasets or arrays; MODULE:NAME or "
     "FILE.py:NAME alone mean it too",

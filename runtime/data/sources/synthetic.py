@@ -101,5 +101,5 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
 
 SOURCE = DataSource(
-    "synthetic", "synthetic[:classes=10,size=32,count=512,...]", "made on the spot", _look, _open
+    "synthetic[:classes=10,size=32,count=512,...]", "made on the spot", _look, _open
 )

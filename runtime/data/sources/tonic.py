@@ -67,7 +67,6 @@ def _kind(name: str) -> Any:
 
 
 SOURCE = DataSource(
-    "tonic",
     "tonic:NAME:DIR",
     "an event data set of tonic, from its published files in DIR; needs danetc[tonic]",
     _look,
