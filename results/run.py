@@ -168,9 +168,10 @@ def train(run: Run, folder: Path) -> float:
 
 def measure(run: Run, folder: Path) -> dict[str, Any]:
     """What the trained network is like on 256 images of the test set, as in measures.json."""
+    from danetc.requests import MeasuredOn
     from danetc.runtime.measure import HOROWITZ_45NM, MeasureOptions
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.measure import MeasuredOn, measure_subject
+    from danetc.tasks.measuring.measure import measure_subject
 
     subject = open_subject(str(folder), None, {}, run.seed)
     options = MeasureOptions("running", "sum", "main", HOROWITZ_45NM, run.seed, subject.output)

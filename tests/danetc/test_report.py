@@ -106,7 +106,7 @@ def test_a_run_is_measured_once_and_its_figures_are_on_the_page(
 def test_a_network_without_measures_is_measured_for_the_page(
     danetc: Command, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.tasks.measuring.measure.MeasuredOn.batches", 1)
+    monkeypatch.setattr("danetc.requests.MeasuredOn.batches", 1)
     result = danetc("report", built, "--data", "synthetic:size=8,channels=1,count=8,test=4",
                     "-o", "a.html", "--json")  # fmt: skip
     assert result.status == 0
