@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.system.figures import figure_bytes
-from danetc.runtime.system.files import save_record
+from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.comparison import Comparison
 from danetc.tasks.grid.plot import FIGURES, accuracy_figure, across, data_name, training_figure
@@ -317,8 +318,8 @@ def test_cells_that_differ_in_no_number_are_bars() -> None:
     assert [each.get_text() for each in lower.texts] == ["0.312"] * 3
 
 
-@pytest.mark.thorough
-def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
+def recorded(folder: Path) -> Path:
+    """Write the record of two cells, of which the first is trained; return its run."""
     names = ("network", "connection", "rule", "classes", "parameters", "recipe")
     facts = {"depth": 20, "steps": [1, 4], "epochs": [2, 1], "cost": 6}
     record: dict[str, Any] = {
@@ -333,11 +334,43 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
             for seed in (3, 4)
         ],
     }  # fmt: skip
-    save_record(record, tmp_path / GRID)
-    folder = tmp_path / "cell" / "seed-3"
-    folder.mkdir(parents=True)
+    save_record(record, folder / GRID)
+    run = folder / "cell" / "seed-3"
+    run.mkdir(parents=True)
     epochs = [dict.fromkeys(("test_accuracy", *TRAINED), value) for value in (0.25, 0.5, 0.375)]
-    save_record({"epochs": epochs}, folder / "training.json")
+    save_record({"epochs": epochs}, run / "training.json")
+    return run
+
+
+def test_results_are_read_from_their_folder(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    for accuracy, value in (("last", 0.375), ("best", 0.5)):
+        found = read_results(tmp_path, accuracy).as_dict()  # type: ignore[arg-type]
+        assert {key: found[key] for key in ("data", "axes", "accuracy", "measure")} == {
+            "data": "digits", "axes": ["network", "stages"], "accuracy": accuracy,
+            "measure": "accuracy",
+        }  # fmt: skip
+        first, second = found["cells"]
+        assert (first["name"], first["stages"], first["mean"]) == ("net,stages=3", "a, 3", value)
+        assert (first["wiring"], first["T"], first["epochs_x_T"]) == ("x by x", "1, 4", 6)
+        assert (first["scores"], first["seeds"], first["best"]) == ({"3": value}, [3], False)
+        assert (first["deviation"], first["state"], first["errors"]) == (None, "done", {})
+        assert first["curves"]["train_loss"] == [[0.25, 0.0], [0.5, 0.0], [0.375, 0.0]]
+        assert (second["mean"], second["state"]) == (None, "0 of 1 runs")
+    record = read_record(tmp_path / GRID)
+    for wrong, message in (
+        ({"format": 2}, "written by a newer danetc"),
+        ({"cells": 1}, "it names no runs"),
+        ({"cells": [{**record["cells"][0], "facts": {}}]}, "is not as it was written (KeyError"),
+    ):
+        save_record({**record, **wrong}, tmp_path / GRID)
+        with pytest.raises(UserError, match=re.escape(message)):
+            read_results(tmp_path)
+
+
+@pytest.mark.thorough
+def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
+    run = recorded(tmp_path)
     for accuracy, value in (("last", "0.375"), ("best", "0.5")):
         told = danetc(
             "compare", "-o", ".", "--only-report", "--format", "csv", "--accuracy", accuracy
@@ -350,7 +383,7 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
         told = danetc("compare", "-o", ".", "--only-report", option, "stage")
         assert told.status == 1
         assert "did you mean `stages`?" in told.err
-    for path in (folder / "training.json", tmp_path / GRID):
+    for path in (run / "training.json", tmp_path / GRID):
         path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75").replace(b"digits", b"digitz"))
         told = danetc("compare", "-o", ".", "--only-report")
         assert told.status == 1

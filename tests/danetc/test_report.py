@@ -30,7 +30,7 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import highlighted
-from danetc.tasks.reporting.tables import curves
+from danetc.tasks.reporting.tables import compared, curves
 from danetc.tasks.reporting.topology import _place, colours, pictures
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
@@ -177,8 +177,8 @@ def test_many_runs_are_named_by_their_networks(built: Path, tmp_path: Path) -> N
     assert "7 runs of other" in many
 
 
-@pytest.mark.thorough
-def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Path) -> None:
+def test_a_grid_stands_for_its_runs(danetc: Command, built: Path, tmp_path: Path) -> None:
+    """Those that have begun, in the order of the grid."""
     grid = tmp_path / "grid"
     cells = [
         {"runs": [{"directory": f"a,depth={depth}/seed-{seed}"} for seed in (0, 1)]}
@@ -186,8 +186,8 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
     ]
     for depth, seed in ((56, 0), (20, 0), (20, 1)):
         run = grid / f"a,depth={depth}" / f"seed-{seed}"
-        shutil.copytree(trained, run)
-        (run / "measures.json").unlink(missing_ok=True)
+        shutil.copytree(built, run)
+        save_record({"format": 1, "settings": {}}, run / "run.json")
     save_record({"cells": cells}, grid / "grid.json")
     result = danetc("report", grid, "-o", "a.html", "--json")
     assert result.status == 0
@@ -431,6 +431,29 @@ def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None
         "stem.spike",
         "0.0.branch.spike",
     ]
+
+
+def test_settings_are_compared() -> None:
+    """Rows in which the runs differ come first, with every leaf by its path."""
+    shared = {
+        "batch": 4,
+        "steps": ["a", "b"],
+        "phases": [{"name": "one", "lr": 0.5}, 3],
+        "none": None,
+    }
+    graph = graph_of(check_file("danet_c_small"))
+    runs = [
+        ShownRun(name, Path(name), graph, "", record={"settings": {**shared, "seed": seed, **more}})
+        for name, seed, more in (("a", 0, {"spec": "x"}), ("b", 1, {"only": True}))
+    ]
+    table = compared("Settings", runs, "settings", ["spec"])
+    assert (table.heads, table.of_runs) == (("name", "a", "b"), "columns")
+    assert [(row.name, row.cells, row.marked) for row in table.rows] == [
+        ("seed", ("0", "1"), True), ("only", ("-", "true"), True), ("batch", ("4", "4"), False),
+        ("steps", ("a b", "a b"), False), ("phases.one.name", ("one", "one"), False),
+        ("phases.one.lr", ("0.5", "0.5"), False), ("phases.1", ("3", "3"), False),
+        ("none", ("none", "none"), False),
+    ]  # fmt: skip
 
 
 def test_a_page_without_matplotlib_says_so(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
