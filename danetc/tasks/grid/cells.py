@@ -130,7 +130,7 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNet
         try:
             checked = check_file(spec)
             if not checked.networks:
-                checked.declaration()  # raises that the file has none
+                checked.declaration()  # raise an error if there is no network
         except SpecError as error:
             problems.append(f"every cell of {spec}:\n{error}")
             continue

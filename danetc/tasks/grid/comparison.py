@@ -59,7 +59,7 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError unless a folder is new, empty or that of a grid."""
+    """Check that the folder is new, empty or the folder of a grid. Raises UserError if not."""
     if under_torchrun():
         raise UserError("a grid starts its own processes; run it without torchrun")
     if folder.is_dir() and not (folder / GRID).is_file():

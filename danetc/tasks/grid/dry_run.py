@@ -15,7 +15,7 @@ from danetc.tasks.training.progress import show_time
 
 
 def dry_run_grid(runs: Sequence[GridRun], *, quiet: bool, as_json: bool) -> None:
-    """Time some steps of each cell, and print the cells with the time that their runs will take."""
+    """Measure the time of some steps of each cell, and print a table of the cells."""
     grouped = [list(own) for _, own in groupby(runs, key=lambda run: run.cell.name)]
     cells: list[dict[str, Any]] = []
     for number, own in enumerate(grouped, 1):
@@ -67,7 +67,7 @@ def dry_run_grid(runs: Sequence[GridRun], *, quiet: bool, as_json: bool) -> None
 
 
 def _time(runs: Sequence[GridRun]) -> tuple[float | None, str | None]:
-    """Return the seconds that runs of a cell will take, by some steps of one; or why not known."""
+    """Return the estimated time of the runs of a cell in seconds, or the reason if it is not known."""
     if not runs:
         return 0.0, None
     record = dry_run(runs[0].request, note=lambda text: None, planned=lambda record: None)

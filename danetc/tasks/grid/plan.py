@@ -1,4 +1,4 @@
-"""The runs of a grid: its cells checked, counted and compared with what is already trained."""
+"""The runs of a grid: the cells are checked and compared with existing runs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from danetc.tasks.training.request import TrainingPlan
 
 State = Literal["new", "begun", "done", "changed"]
 CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)
-"""Exceptions that the check of a cell raises."""
+"""Exceptions that are raised if a cell is not valid."""
 
 
 @dataclass(frozen=True)
 class GridRun:
-    """Training of a cell under one seed.
+    """A training of a cell with one of the seeds.
 
     ``facts`` are the properties of the cell in grid.json; ``changes`` lists the settings that an
     existing run lacks.
@@ -49,7 +49,7 @@ class GridRun:
 
     @property
     def request(self) -> TrainingRequest:
-        """Request of this run alone; only a run that has changed is moved aside or overridden."""
+        """The request of this run. Only a run with other settings is moved aside or overridden."""
         cell, changed = self.cell.request, self.state == "changed"
         return replace(
             cell, output=self.path, seed=self.seed, seeds=None, fresh=cell.fresh and changed,
@@ -68,7 +68,7 @@ class GridRun:
 
 
 class CellChecker:
-    """Checks cells in sequence: opens each data set once and gives each note once."""
+    """Checks the cells of a grid. Each data set is opened only once, and each note is given only once."""
 
     def __init__(self, note: Note) -> None:
         self._note = note
@@ -131,10 +131,10 @@ def _facts(plan: TrainingPlan) -> dict[str, Any]:
         "epochs": epochs,
         "parameters": plan.compiled.summary.parameters,
         "recipe": plan.recipe.name,
-        # MACs and additions of the trained network for one image, over all time steps
+        # The number of MACs and additions for one image, over all time steps.
         "operations": operations[-1],
-        "cost": sum(map(operator.mul, epochs, steps)),  # as in Table VI
-        # operations of a whole run, by which its time is estimated
+        "cost": sum(map(operator.mul, epochs, steps)),
+        # The number of operations of the whole run, which is used to estimate its time.
         "work": len(plan.data.train) * sum(map(operator.mul, epochs, operations)),
     }
 
@@ -173,7 +173,7 @@ def _check_model(plan: TrainingPlan) -> None:
 
 
 def refuse_changed(runs: Sequence[GridRun]) -> None:
-    """Raise UserError if existing runs have other settings, with the differences."""
+    """Check that existing runs have the same settings. Raises UserError with the differences."""
     changed = [run for run in runs if run.state == "changed"]
     if not changed:
         return

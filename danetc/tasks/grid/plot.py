@@ -1,7 +1,7 @@
 """The results of a grid as figures, with matplotlib (``danetc[plot]``).
 
-Lines differ in dash, grey value and marker filling as well as in colour. In the figure of accuracy
-the marker of a curve is its place on the x axis of the lower panels.
+The lines have different colors, line styles and markers. In the figure of accuracy, the marker of a
+curve is its value on the x axis of the lower panels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.results import ACCURACY, CellRow, GridResults, Measure
 
-_HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines only: dots make large files
+_HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # dots would make the file large
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _PANEL = 4.6, 3.1  # inches
 _SMALL = 2.9, 2.1  # panels of the training, at most _ABREAST side by side
@@ -42,8 +42,13 @@ def across(results: GridResults, wanted: str | None) -> str | None:
 class _Drawn(NamedTuple):
     """Arrangement of a figure.
 
-    ``rows`` have a complete run; ``labels`` are theirs by name, ``lines`` all labels in order;
-    ``values`` lie on the axis ``x``; ``panels`` are numbers of classes, or None for one panel.
+    Attributes:
+        rows: Cells with a complete run.
+        x: Name of the x axis.
+        labels: Label of each cell by its name.
+        lines: Labels without duplicates, in order.
+        values: Values on the x axis.
+        panels: Number of classes of each panel, or None for a single panel.
     """
 
     rows: list[CellRow]
@@ -209,7 +214,7 @@ def _curve(
     scale: float,
     marker: int | None,
 ) -> None:
-    """Draw means over the epochs, one deviation around them as a band."""
+    """Plot the mean over the epochs, with a band of one standard deviation."""
     style = _style(line, STYLES[line % len(STYLES)][2] if marker is None else _marker(marker))
     mean = [scale * value for value, _ in points]
     epochs = range(1, len(mean) + 1)

@@ -18,20 +18,20 @@ FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
 """Facts of every cell. ``wiring`` is its connection by its rule."""
 TRAINED = ("train_loss", "train_accuracy")
-"""Curves of the training itself: means over each epoch's augmented images."""
+"""Names of the training curves. The values are averages over the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Figure of an epoch's test by which cells are compared.
+    """Metric on the test set by which cells are compared.
 
     Attributes:
-        curve: Name of its values over the epochs.
-        head: Heading of a column.
-        label: Label of an axis, on which values are multiplied by ``scale``.
+        curve: Name of the list of values over the epochs.
+        head: Title of a column in a table.
+        label: Label of an axis in a figure. The values are multiplied by ``scale``.
         higher: True if a higher value is better.
-        of: Function that takes the value from the record of an epoch.
-        trained: Curves of the training that go with it.
+        of: Function that returns the value from the record of an epoch.
+        trained: Names of the training curves.
     """
 
     name: str
@@ -91,10 +91,10 @@ class CellRow:
     Attributes:
         values: Values on the axes, and the ``FACTS``.
         cost: Sum over the phases of epochs x T.
-        scores: Result of each complete run by seed: an accuracy from 0 to 1, or an error.
-        curves: Values of the complete runs over all epochs, by name and seed.
-        errors: Reasons of the failed runs by seed.
-        best: True if no other cell with as many classes has a better mean.
+        scores: Dictionary of the results of complete runs by seed.
+        curves: Dictionary of the values of complete runs over all epochs, by name and seed.
+        errors: Dictionary of error messages of failed runs by seed.
+        best: True if no other cell with the same number of classes has a better mean.
     """
 
     name: str
@@ -166,7 +166,7 @@ class GridResults:
         }
 
     def check_name(self, name: str, purpose: str) -> None:
-        """Raise UserError unless a name is that of an axis or a fact."""
+        """Check that a name is an axis or a fact. Raises UserError if not."""
         known = list(dict.fromkeys([*self.axes, *FACTS]))
         if name not in known:
             raise UserError(f"there is no `{name}` to {purpose}; {instead(name, known)}")

@@ -96,7 +96,7 @@ def train_run(
 
     ``on_epoch`` is called with the number of epochs on disk whenever there are more.
     """
-    # Not seed-K.log, so that `danetc measure grid/CELL/seed-*` names runs only.
+    # The name must not match the pattern `grid/CELL/seed-*` of the directories of runs.
     log = run.path.with_name(f"log-{run.path.name}.txt")
     log.parent.mkdir(parents=True, exist_ok=True)
     with append_own(log) as stream:
@@ -127,7 +127,7 @@ def train_run(
 
 
 def _changed_at(path: Path) -> tuple[int, int]:
-    """Return what tells a file that is replaced each time from the one before."""
+    """Return the modification time and the inode of the file, which change when it is replaced."""
     try:
         found = (path / TRAINING).stat()
     except OSError:
@@ -136,7 +136,7 @@ def _changed_at(path: Path) -> tuple[int, int]:
 
 
 def _error(status: int | str, lines: Sequence[str]) -> str:
-    """Return why a run failed, from how its process ended and what it printed last."""
+    """Return the error message of a failed run, from its exit status and its output."""
     own = [place for place, line in enumerate(lines) if line.startswith(("danetc: ", "error["))]
     text = "\n".join(lines[own[-1] :] if own else lines[-3:]).removeprefix("danetc: ")
     last = f"; its last message: {text}" if own else ""
@@ -186,7 +186,7 @@ class GridClock:
         self._done = 0.0
 
     def moved(self, run: GridRun, epochs: int) -> float | None:
-        """Count the epochs of a run and return the seconds left for all; None before the first."""
+        """Update the number of epochs of a run, and return the remaining time in seconds, if known."""
         left = min(self._left[run.path], run.total - epochs)
         self._done += self._work[run.path] * (self._left[run.path] - left)
         self._left[run.path] = left

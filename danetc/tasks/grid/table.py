@@ -14,9 +14,10 @@ HEADS = {"parameters": "params", "cost": "epochs x T"}
 def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
     """Return a row for each cell; with ``columns``, spread the values of these axes or facts.
 
-    As in Tables II and III, the best of a row with as many classes is marked; if each number of
-    classes is one column, the best of each column. Parameters and cost are shown if all cells of
-    each row share them. Raises UserError if a name is unknown, or two cells would share a place.
+    As in Tables II and III, the best cell of a row with the same number of classes is marked; if each
+    number of classes is one column, the best cell of each column. The parameters and the cost are
+    shown if they are the same for all cells of a row. Raises UserError if a name is unknown, or if two
+    cells have the same place.
     """
     rows, measure = results.rows, results.measure
     for column in columns:

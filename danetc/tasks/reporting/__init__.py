@@ -1,14 +1,5 @@
 """``danetc report``: runs as one HTML page that works from a file, without scripts or a network.
 
-=============== ==================================================================
-runs.py         the records in the directories of runs
-layer_values.py a measure's value for each layer, and for each box of a picture
-topology.py     pictures of ``danetc.compiler.draw`` with measures as colours
-figures.py      curves, and the figures of a grid, by matplotlib
-tables.py       results, stages, layers, settings, facts
-page.py         all of it in page.html.j2, with page.css inside
-=============== ==================================================================
-
 jinja2 or the XML writer escapes all text of specs and files, and the page's Content-Security-Policy
 allows its own style sheet only, by its hash.
 """

@@ -1,4 +1,4 @@
-"""Figures of a page, drawn by matplotlib: curves of runs, measures by layer, figures of grids."""
+"""Figures of the page: training curves, measures by layer, and figures of grids."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _TITLES = {
     "training": "Training loss and accuracy over the epochs",
     "front": "Trials of the search: test accuracy against operations",
 }
-_MOST_NAMES = 34  # names of layers on an axis
-_PLAIN = {"stages", "blocks"}  # parts of a layer's name for which an axis has no room
+_MOST_NAMES = 34  # maximum number of labels on an axis
+_PLAIN = {"stages", "blocks"}  # parts of names that are not shown on an axis
 
 
 class PageFigure(NamedTuple):
@@ -54,7 +54,7 @@ def _figure(title: str, panel: LinePanel, names: Mapping[int, str] | None = None
 
 
 Lines = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
-"""Curves by name, as their x and their y values."""
+"""Dictionary of curves by name, as a tuple of the x values and the y values."""
 
 
 def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
@@ -105,7 +105,7 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
 
 
 def short_names(names: Sequence[Sequence[str]], places: Sequence[int]) -> dict[int, str]:
-    """Return short names of the layers at these places; the place itself if runs differ there."""
+    """Return a short name for each index of a layer, or the index if the names of the runs differ."""
     found = {}
     for place in places:
         there = {layers[place - 1] for layers in names if place <= len(layers)}

@@ -1,4 +1,4 @@
-"""The page: its template filled, its style sheet inside, and a policy that allows nothing else."""
+"""The HTML page, which is created from a template and contains its style sheet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_page(
     note: Callable[[str], object] = lambda text: None,
     figures: Sequence[PageFigure] = (),
 ) -> str:
-    """Return the report on some runs as one HTML file that loads nothing. Raises UserError.
+    """Return the report as a single HTML file that does not load any other file. Raises UserError.
 
     ``note`` is told what the page lacks. ``figures`` are those of grids.
     """

@@ -32,11 +32,11 @@ class ShownRun:
     """A run, or a network that was built and never trained.
 
     Attributes:
-        record: Contents of run.json.
-        epochs: Epochs in training.json.
-        measures: Results of ``danetc measure``, if there are any.
-        measured_on: Data on which they were measured.
-        notes: What the page lacks, for its reader.
+        record: The run.json of the run.
+        epochs: The list of epochs in training.json.
+        measures: The results of ``danetc measure``, if any.
+        measured_on: The data set of the measures.
+        notes: Notes about missing results, shown on the page.
     """
 
     label: str
@@ -124,8 +124,8 @@ def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
 def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> ShownRun:
     """Measure a run as ``danetc measure`` does by default, and save the measures in its directory.
 
-    They are not saved beside a built model, since ``danetc build`` replaces no directory with files
-    of others. Imports torch. Raises UserError.
+    The measures of a built model are not saved, since ``danetc build`` would refuse to replace the
+    directory. Imports torch. Raises UserError.
     """
     from danetc.requests import MeasuredOn
     from danetc.runtime.measure import MeasureOptions

@@ -32,7 +32,7 @@ class PageTable(NamedTuple):
 
 
 Cells = Mapping[str, str | None]
-"""The cells of a row by the heads of their columns; None if unknown."""
+"""Dictionary of the cells of a row by the title of the column. The value is None if it is not known."""
 
 
 def _table(

@@ -132,7 +132,7 @@ def _bounds(group: ET.Element) -> tuple[float, float, float, float]:
 
 
 def _end(text: ET.Element) -> float:
-    """Return about where a text ends."""
+    """Return an estimate of the x coordinate of the end of a text."""
     width = _WIDTH * float(text.get("font-size", 10)) * len(text.text or "")
     share = {"start": 1.0, "middle": 0.5, "end": 0.0}[text.get("text-anchor", "start")]
     return float(text.get("x", 0)) + share * width

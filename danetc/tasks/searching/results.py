@@ -88,7 +88,7 @@ class SearchResult(Returned):
         return frame({**row.pop("values"), **row} for row in rows)
 
     def figure(self) -> Any:
-        """Return a figure of accuracy against operations. Raises UserError without matplotlib."""
+        """Return a figure of the accuracy versus the operations. Raises UserError without matplotlib."""
         need_matplotlib()
         return front_figure(self)
 
@@ -113,7 +113,7 @@ def read_search(folder: Path) -> SearchResult:
         rows, measure = [], ACCURACY
         for trial in study.get_trials(deepcopy=False):
             known = trial.user_attrs.get(RECORD, {})
-            if not known:  # killed before its values were drawn
+            if not known:  # the process was killed before any value was drawn
                 continue
             measure = MEASURES[known.get("measure", measure.name)]
             state: Any = "failed" if trial.state.name == "FAIL" else trial.state.name.lower()

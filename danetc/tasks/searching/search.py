@@ -96,7 +96,7 @@ def _cells(request: SearchRequest) -> GridRecord:
     axes = ["network", *(each.name for each in request.axes)]
     same = (known.get("data"), known.get("axes")) == (request.data, axes)
     found = GridRecord(request, known.get("cells", ()) if same else ())
-    if not known:  # the file of another search stays until that is refused
+    if not known:  # do not overwrite the file of another search
         found.save()
     return found
 
@@ -104,7 +104,7 @@ def _cells(request: SearchRequest) -> GridRecord:
 _SHARED = (
     "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "accuracy", "front",
 )  # fmt: skip
-"""Fields of a request that all calls of a search share."""
+"""Names of the fields of a request that cannot change when a search is resumed."""
 
 
 def _refuse_another(
@@ -134,7 +134,7 @@ def _refuse_another(
 
 @dataclass
 class _Search:
-    """The state that the trials share. Each trial has a thread; one at a time holds the lock."""
+    """The state of a search. Each trial runs in its own thread and uses the lock to change the state."""
 
     request: SearchRequest
     networks: Mapping[str, GridNetwork]

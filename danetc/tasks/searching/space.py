@@ -77,7 +77,7 @@ def parse_dimension(text: str) -> Dimension:
         if any(isinstance(value, str) and _RANGE.fullmatch(value) for value in axis.values):
             raise ValueError(f"`{name}` mixes a range with values; give one or the other")
         return axis
-    parse_axis(f"{name}={match[1]}")  # raises for a name that no axis can have
+    parse_axis(f"{name}={match[1]}")  # check the name
     if name in (CLASSES, RECIPES):
         raise ValueError(f"`{name}` takes values, as in {name}=A,B, not a range")
     low, high = _number(match[1]), _number(match[2])

@@ -72,7 +72,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
 
     if directions is None and not path.exists():
         raise UserError(f"{path} does not exist, so there is no search to report")
-    for ending in ("", "-journal", "-wal", "-shm"):  # all that SQLite may write to
+    for ending in ("", "-journal", "-wal", "-shm"):  # the files that SQLite creates
         found = inside(folder, STORAGE + ending)
         if found.exists() and not found.is_file():
             raise UserError(f"{found} is no file")

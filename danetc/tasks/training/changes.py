@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
     """Return the network with ``scheduled(...)`` for every parameter that a phase changes.
 
-    A phase without a change leaves the parameter at its initial value. Raises UserError for a
+    The parameter keeps its initial value in a phase that does not change it. Raises UserError for a
     parameter that the network does not have, that is learned or overridden, and for invalid values.
     """
     changes = [change for phase in recipe.phases for change in phase.change]

@@ -113,9 +113,9 @@ class RunDirectory:
         memory: Mapping[str, object] | None,
         note: Note,
     ) -> None:
-        """Write the files of a model directory except the weights, each if its contents changed."""
+        """Write the files of the model directory that have changed, except the weights."""
         files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
-        if PICTURE not in files:  # an earlier one would show another network
+        if PICTURE not in files:  # the existing picture is outdated
             (self.path / PICTURE).unlink(missing_ok=True)
         for name, data in files.items():
             try:
@@ -192,7 +192,7 @@ def opened(
         note(f"the run in {path} is now in {moved}")
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        for left in path.glob(".*"):  # files that a process was writing when it died
+        for left in path.glob(".*"):  # temporary files of a killed process
             if left.is_file() and left.name not in LOCKS:
                 left.unlink()
         folder = inside(path, CHECKPOINTS)
@@ -210,7 +210,7 @@ def opened(
 
 
 def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[str] = ()) -> str:
-    """Describe what a training under these settings would find. Nothing is written.
+    """Return a description of the existing run, if any. Nothing is written.
 
     Raises UserError if it could not begin, whatever its settings.
     """
@@ -304,7 +304,7 @@ def _aside(path: Path, release: Callable[[], None]) -> Path:
         number += 1
     try:
         path.rename(moved)
-    except PermissionError:  # Windows moves no folder in which a file is open, as the lock is
+    except PermissionError:  # Windows cannot move a folder with an open file, such as the lock
         release()
         path.rename(moved)
     return moved

@@ -100,7 +100,7 @@ def describe(plan: TrainingPlan, world: World) -> Record:
 
 
 def _state(plan: TrainingPlan) -> str:
-    """Return what a training would find in its directory."""
+    """Return a description of the existing runs in the directory."""
     paths = [plan.directory]
     if plan.several:
         paths = [plan.directory / f"seed-{seed}" for seed in plan.seeds]
@@ -169,9 +169,9 @@ class Stopwatch(Observer):
 
 
 def _time_phase(plan: TrainingPlan, index: int, described: Record, world: World) -> Record:
-    """Return the seconds of a step and of the whole phase, from steps whose results are dropped.
+    """Return the time of a step and of the whole phase in seconds.
 
-    A test image is taken to need the share of a training image that its forward pass has.
+    The time of a test image is estimated from the share of the forward pass.
     """
     free, peak = free_for(world.device, world.size), described["memory"]["peak"]
     if world.from_first(None not in (free, peak) and peak > free):
@@ -182,7 +182,7 @@ def _time_phase(plan: TrainingPlan, index: int, described: Record, world: World)
     watch = Stopwatch(stop)
     trial = Trial(plan, world, stop)
     phase = plan.recipe.phases[index]
-    # Two epochs are enough if they are short; the weights do not matter.
+    # The number of epochs that contain enough steps. The weights are not used.
     enough = 1 + -(-(WARM + TIMED) // described["steps_per_epoch"])
     short = replace(phase, epochs=min(phase.epochs, enough))
     model, _ = trial.model(replace(phase, start=None))

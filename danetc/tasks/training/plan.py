@@ -122,7 +122,7 @@ def phase_step(
     def loss(model: Model, teachers: Mapping[str, Model]) -> Objective:
         outputs = model.signature.outputs
         shape = outputs[main_output(phase.loss, model.signature, request.train_output)]
-        target: Target = "pixels" if len(shape) > 1 else "classes"  # numbers take as much memory
+        target: Target = "pixels" if len(shape) > 1 else "classes"
         return Objective(phase.loss, model.signature, request.train_output, model, teachers, target)
 
     return Step(
@@ -153,7 +153,7 @@ def _policy(step: Step, request: TrainingRequest, phase: Phase, world: World) ->
 
 
 def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
-    """Return the seed of each trial. A given seed means one trial unless their number is given, too."""
+    """Return the seed of each trial. With a given seed, the default is a single trial."""
     first = recipe.seed if request.seed is None else request.seed
     trials = request.seeds or (recipe.trials if request.seed is None else 1)
     return tuple(range(first, first + trials))

@@ -17,7 +17,7 @@ HEADS = {"communication": "comm.", "optimizer": "optim."}
 
 
 def print_training(record: Mapping[str, Any]) -> None:
-    """Print a training.json or a trials.json."""
+    """Print the results of a training, or of several trials."""
     if "trials" in record:
         _print_trials(record)
     else:
@@ -72,7 +72,7 @@ def _print_phases(epochs: Sequence[Row]) -> None:
 
 
 def quality(epoch: Row) -> float:
-    """Return the criterion of the best epoch: test accuracy, or the negative test loss without one."""
+    """Return the test accuracy of an epoch, or the negative test loss if there is no accuracy."""
     accuracy = epoch["test_accuracy"]
     return float(-epoch["test_loss"] if accuracy is None else accuracy)
 

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a training, as a progress bar on a terminal or as lines of text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 QUIET = 60.0
-"""Seconds between plain lines about the progress of an epoch."""
+"""Minimum time in seconds between two lines about the progress of an epoch."""
 
 
 class TrainingProgress(Observer):

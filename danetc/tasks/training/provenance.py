@@ -29,11 +29,11 @@ MACHINE = {
     "torch": "torch",
     "threads": "the number of threads",
 }
-"""Facts whose change may change the numbers of a resumed run. (The training itself reports processes.)"""
+"""Names of facts that may change the results of a resumed run, with their descriptions."""
 LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
-"""Libraries whose versions are recorded beside torch's."""
+"""Names of the libraries whose versions are recorded."""
 TEXT = 2**24
 """Maximum size of a file that is also compared without carriage returns, as git may store it."""
 CHANGED = 50

@@ -79,7 +79,7 @@ def request_of(
 
 
 def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:
-    """Raise UserError unless a plan repeats the run of a record.
+    """Check that the plan is the same as that of the recorded run. Raises UserError if not.
 
     Changes of versions and of the machine, which may change the numbers, are noted.
     """

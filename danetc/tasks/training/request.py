@@ -1,4 +1,4 @@
-"""The checked plan of a training."""
+"""The plan of a training, after the request has been checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from danetc.tasks.networks import CompiledNetwork
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A checked training, which no longer depends on chance or on the machine.
+    """The plan of a training. It does not depend on random numbers or on the machine.
 
     ``policies`` are the memory policies of the phases by name; ``directory`` is that of the run, or of
     all trials.

@@ -29,7 +29,7 @@ def available() -> bool:
 
 
 class TensorBoard(Observer):
-    """Writes the curves below ``folder``. Nothing is written before a phase begins.
+    """Writes the curves to a folder, which is created when the first phase begins.
 
     Every point is on disk before a checkpoint can include its step, and resuming from a checkpoint
     purges the later points: a killed run shows no point twice, and none is missing. A full disk is
@@ -103,7 +103,7 @@ class TensorBoard(Observer):
             return
         try:
             for name, value in values.items():
-                if value is not None:  # None: an accuracy if numbers are learned
+                if value is not None:  # there is no accuracy for numbers
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

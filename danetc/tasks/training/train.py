@@ -58,7 +58,7 @@ class Training(Returned):
         return frame(self.record["epochs" if "epochs" in self.record else "trials"])
 
     def figure(self) -> Any:
-        """Return a figure of matplotlib with loss and accuracy over the epochs.
+        """Return a matplotlib figure of the loss and the accuracy over the epochs.
 
         Raises UserError without matplotlib, and for several trials, each of which has a directory.
         """

@@ -72,7 +72,7 @@ def with_plan(
 
     Only rank 0 gives notes. Raises as ``run`` does.
     """
-    if request.deterministic:  # read when CUDA's libraries are loaded
+    if request.deterministic:  # must be set before CUDA is initialized
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         with joined(SpecError, UserError, DataError, TrainingError, Stopped) as world:
@@ -222,7 +222,7 @@ class Trial:
             try:
                 write(fitted)
             except OSError as error:
-                if not failed:  # a disk that is full stays so: once is enough
+                if not failed:  # report a full disk only once
                     last = fitted.history[-1]
                     reason = explain_os_error(error, "free some space; the run continues")
                     self.observer.notice(
