@@ -40,13 +40,14 @@ def names_in(tree: ast.AST) -> Iterator[str]:
 
 
 READERS = (
+    "compiler/emit/nir.py",
     "compiler/importing/",
     "danetc/tasks/importing/",
     "danetc/tasks/converting.py",
     "compiler/passes/factors.py",
 )
-"""What reads networks of others says in the language's words what it finds; what a conversion and learnt
-factors ask of a few layers is asked nowhere else."""
+"""Formats name the operations that they have; conversions and learnt factors ask a few layers for what
+nothing else asks."""
 
 
 def test_nothing_tests_for_the_name_of_an_operation() -> None:

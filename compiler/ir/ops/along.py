@@ -139,8 +139,7 @@ def _weights(kernel: tuple[str, ...]) -> Any:
             sizes = tuple(places[name] for name in reversed(kernel))
         else:
             sizes = tuple(places[name] for name in kernel)
-        bias: dict[str, Shape] = {"bias": (width,)} if attrs["bias"] else {}
-        return {"weight": (width, group, *sizes), **bias}
+        return forms.with_bias(attrs, (width, group, *sizes), width)
 
     return rule
 
@@ -173,26 +172,19 @@ def _conv_over(attrs: Attrs, values: Values, value: Value, context: Context) -> 
     for name, other in (("stride", 1), ("padding", 0), ("dilation", 1)):
         if attrs[name] != other:
             kwargs[name] = along(name, other)
-    if attrs["groups"] != 1:
-        kwargs["groups"] = attrs["groups"]
-    if not attrs["bias"]:
-        kwargs["bias"] = False
+    kwargs |= forms.unusual(attrs, groups=1, bias=True)
     return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
 
 
 def _time_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {
-        name: attrs[name]
-        for name, default in (("before", 0), ("after", 0), ("groups", 1), ("dilation", 1), ("bias", True))
-        if attrs[name] != default
-    }  # fmt: skip
+    kwargs = forms.unusual(attrs, before=0, after=0, groups=1, dilation=1, bias=True)
     args = (values[0].shape[0], attrs["width"], attrs["kernel"])
     kwargs["rank"] = len(value.shape)
     return TorchModule(f"{_TIME}.TimeConv", args, kwargs, "seq")
 
 
 def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
+    kwargs = forms.unusual(attrs, bias=True)
     if attrs["window"] is None:
         return TorchModule(f"{_TIME}.TimeLinear", (attrs["steps"],), kwargs, "seq")
     kwargs["rank"] = len(value.shape)
@@ -206,7 +198,7 @@ def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -
 
 def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     steps = whole(attrs, "steps")
-    return {"weight": (steps, steps), **({"bias": (steps,)} if attrs["bias"] else {})}
+    return forms.with_bias(attrs, (steps, steps), steps)
 
 
 def _seen(attrs: Attrs) -> int:
@@ -271,7 +263,7 @@ _CONV = (
 def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
     weight = (values[0].shape[0], width // whole(attrs, "groups"), kernel, kernel)
-    return {"weight": weight, **({"bias": (width,)} if attrs["bias"] else {})}
+    return forms.with_bias(attrs, weight, width)
 
 
 def _transposed(attrs: Attrs, values: Values) -> Shape:
@@ -296,9 +288,8 @@ def _transposed(attrs: Attrs, values: Values) -> Shape:
 
 
 def _transposed_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "bias": True}
     kwargs = {"kernel_size": attrs["kernel"]}
-    kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
+    kwargs |= forms.unusual(attrs, stride=1, padding=0, output_padding=0, groups=1, bias=True)
     return TorchModule("torch.nn.ConvTranspose2d", (values[0].shape[0], attrs["width"]), kwargs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Emit, Parameter, TorchFunction, TorchModule
 from danetc.dsl.first_weights import FIRST_WEIGHTS
@@ -75,3 +75,22 @@ def pooling(target: str) -> Emit:
         return TorchModule(target, (attrs["kernel"],), kwargs)
 
     return emit
+
+
+def timed(target: str, *names: str) -> Emit:
+    """Return the module of ``runtime.layers.time`` of these attributes and the rank of a sample."""
+    return lambda attrs, values, value, context: TorchModule(
+        f"danetc.runtime.layers.time.{target}",
+        (*(attrs[name] for name in names), len(value.shape)),
+        layout="seq",
+    )
+
+
+def unusual(attrs: Attrs, **usual: Attribute) -> dict[str, Attribute]:
+    """Return the attributes that differ from the defaults of a module."""
+    return {name: attrs[name] for name, value in usual.items() if attrs[name] != value}
+
+
+def with_bias(attrs: Attrs, weight: Shape, count: int) -> dict[str, Shape]:
+    """Return the shapes of a weight and, if there is one, of the bias."""
+    return {"weight": weight, **({"bias": (count,)} if attrs["bias"] else {})}

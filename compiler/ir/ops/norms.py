@@ -168,28 +168,21 @@ def _zero_inside(attrs: Attrs, x: float) -> float | None:
 
 def _batch_with(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     channels, rank = value.shape[0], len(value.shape)
-    eps = _eps(attrs)
+    eps = forms.unusual(attrs, eps=1e-5)
     if _is_plain(attrs):
         if value.varies:
             name = "BatchNorm2d" if rank == 3 else "BatchNorm1d"
             return TorchModule(f"torch.nn.{name}", (channels,), eps)
         target = "danetc.runtime.layers.norm.StaticBatchNorm2d"
         return TorchModule(target, (channels, context.steps), {"rank": rank, **eps}, "seq")
-    kwargs: dict[str, Attribute] = {"rank": rank, **eps}
-    kwargs |= {
-        name: attrs[name] for name, usual in (("bias", True), ("pad", 0)) if attrs[name] != usual
-    }
+    kwargs = {"rank": rank, **eps, **forms.unusual(attrs, bias=True, pad=0)}
     name = "StepBatchNorm2d" if attrs["per_step"] else "BorderedBatchNorm2d"
     target = f"danetc.runtime.layers.norm.{name}"
     return TorchModule(target, (channels, context.steps), kwargs, "seq")
 
 
-def _eps(attrs: Attrs) -> dict[str, Attribute]:
-    return {} if attrs["eps"] == 1e-5 else {"eps": attrs["eps"]}
-
-
 def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {"rank": len(value.shape), **_eps(attrs)}
+    kwargs: dict[str, Attribute] = {"rank": len(value.shape), **forms.unusual(attrs, eps=1e-5)}
     return TorchModule(
         "danetc.runtime.layers.norm.ChannelLayerNorm", value.shape[:1], kwargs, "any"
     )

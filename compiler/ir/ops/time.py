@@ -17,11 +17,6 @@ def _never(attrs: Attrs) -> bool:
     return attrs["p"] == 0
 
 
-def _delay(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["steps"], len(value.shape))
-    return TorchModule("danetc.runtime.layers.time.Delay", args, layout="seq")
-
-
 def _carried(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
     """Emit nothing: the loop carries the value."""
 
@@ -33,22 +28,12 @@ def _delay_label(attrs: Attrs) -> tuple[str, str]:
 _STEPS = integer("steps", "by how many steps", 1, 1, 4096)
 
 
-def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["p"], len(value.shape))
-    return TorchModule("danetc.runtime.layers.time.DropPath", args, layout="seq")
-
-
 _DROPPED = Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999)
 
 
 def _dropout_per(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
     name = "dropout_per_sample" if attrs.get("per") == "sample" else "dropout"
     return name, {"p": attrs["p"]}
-
-
-def _sample_dropout(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["p"], len(value.shape))
-    return TorchModule("danetc.runtime.layers.time.SampleDropout", args, layout="seq")
 
 
 ROWS = (
@@ -74,13 +59,13 @@ ROWS = (
     ),
     Op(
         "dropout_per_sample", "drops the same numbers of a sample at all its steps", shapes.same, kinds.analog,
-        _sample_dropout, (_DROPPED,),
+        forms.timed("SampleDropout", "p"), (_DROPPED,),
         public=False, random=True, training=True, same=_never, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
         nir="same", onnx=general.same,
     ),
     Op(
-        "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
+        "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, forms.timed("DropPath", "p"),
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=forms.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
@@ -89,7 +74,7 @@ ROWS = (
     ),
     Op(
         "delay", "what was given some steps before; 0 at the first of them", shapes.same, kinds.with_zero,
-        _delay,
+        forms.timed("Delay", "steps"),
         (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
         time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
         onnx=onnx.delay,

@@ -19,7 +19,7 @@ from danetc.dsl.syntax.words import AXES
 def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
     weight = (width, values[0].shape[0] // whole(attrs, "groups"), kernel, kernel)
-    return {"weight": weight, **({"bias": (width,)} if attrs["bias"] else {})}
+    return forms.with_bias(attrs, weight, width)
 
 
 def _conv_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
@@ -33,11 +33,8 @@ def _conv_complete(attrs: dict[str, Any]) -> None:
 
 
 def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {"kernel_size": attrs["kernel"]}
-    defaults: dict[str, Attribute] = {
-        "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True,
-    }  # fmt: skip
-    kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
+    kwargs = {"kernel_size": attrs["kernel"]}
+    kwargs |= forms.unusual(attrs, stride=1, padding=0, dilation=1, groups=1, bias=True)
     return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
 
 
@@ -55,17 +52,12 @@ def windows(attrs: Attrs, size: str = "") -> str:
 
 def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     width = whole(attrs, "width")
-    return {
-        "weight": (width, values[0].shape[0]),
-        **({"bias": (width,)} if attrs["bias"] else {}),
-    }
+    return forms.with_bias(attrs, (width, values[0].shape[0]), width)
 
 
 def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
-    return TorchModule(
-        "torch.nn.Linear", (values[0].shape[0], attrs["width"]), kwargs, layout="any"
-    )
+    args = values[0].shape[0], attrs["width"]
+    return TorchModule("torch.nn.Linear", args, forms.unusual(attrs, bias=True), layout="any")
 
 
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
