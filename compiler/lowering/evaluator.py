@@ -33,6 +33,7 @@ from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.overrides import named
 from danetc.dsl.syntax.source import Span, shorten
 from danetc.dsl.syntax.words import OF_PARAMETER
 
@@ -296,22 +297,18 @@ class Evaluator(Builder):
         name and the kind of what is called, for suggestions.
         """
         given: dict[str, s.Arg] = {}
-        position, places = 0, len(names) if unnamed is None else unnamed
+        known, places = frozenset(names), names[:unnamed]
         listed = f"its parameters: {', '.join(names)}" if names else ""
-        known = frozenset(names)
-        for arg in call.args:
+        for arg, own in zip(call.args, named(call.args, places), strict=True):
             self._no_each(arg)
-            name = arg.name
+            name = own.name
             if name is None:
-                if position >= places:
-                    most = f"{places} argument{'s' if places != 1 else ''}"
-                    most += " without a name at most" if places < len(names) else " at most"
-                    message = f"{what} takes {most if names else 'no arguments'}"
-                    hint = _called(call) or listed or "leave it out"
-                    raise self.error("E0303", message, arg.span, hint=hint)
-                name = names[position]
-                position += 1
-            elif name not in known:
+                most = f"{len(places)} argument{'s' if len(places) != 1 else ''}"
+                most += " without a name at most" if len(places) < len(names) else " at most"
+                message = f"{what} takes {most if names else 'no arguments'}"
+                hint = _called(call) or listed or "leave it out"
+                raise self.error("E0303", message, arg.span, hint=hint)
+            if name not in known:
                 found = answer("parameter", name, *of) or did_you_mean(name, names)
                 hint = found or listed or "it takes none"
                 raise self.error("E0301", f"{what} has no parameter `{name}`", arg.span, hint=hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.syntax.parser import parse_expression
@@ -40,7 +39,7 @@ def parse_override(
 def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
     """Return the arguments with the names of their parameters; surplus ones stay unnamed."""
     names = iter(positions)
-    return [item if item.name else replace(item, name=next(names, None)) for item in args]
+    return [it if it.name else Arg(next(names, None), it.value, span=it.span) for it in args]
 
 
 def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
