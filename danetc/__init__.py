@@ -5,7 +5,7 @@
     danetc.check("my_network.danet")                      # warnings; raises danetc.SpecError
     danetc.draw("danet_c_r50", output="topology.svg")      # and returns the picture
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
-    danetc.data("digits").picture()                        # what a data set is, and samples
+    danetc.data("digits").picture()                        # facts and samples of a data set
     run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
     danetc.compare("net.danet", grid={"steps": [1, 4]})    # a grid: .frame(), .figure()
@@ -93,7 +93,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for (PEP 562)."""
+    """Import a name when it is first used (PEP 562)."""
     import importlib
 
     if name == "__version__":
@@ -111,5 +111,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What is meant to be used; modules of the package are not among it."""
+    """Return the public names, without modules of the package."""
     return list(__all__)

@@ -1,8 +1,8 @@
-"""Start of the ``danetc`` command: Ctrl-C ends it with one line, also while Python imports modules."""
+"""Entry point of the ``danetc`` command. Ctrl-C ends it with one line, also during imports."""
 
 from __future__ import annotations
 
-import _signal as signal  # the module `signal` takes milliseconds, in which nothing holds Ctrl-C
+import _signal as signal  # the module `signal` takes milliseconds to import
 import os
 import sys
 
@@ -17,13 +17,13 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def run() -> int:
-    """Run the command line in a process of its own and return its exit status.
+    """Run the command line and return its exit status.
 
-    Until all that a command needs first is imported, and after it has ended, Ctrl-C ends the process
-    at once; in between it raises KeyboardInterrupt, but not while torch is imported, whose native code
-    may lose the exception or abort.
+    Before the first imports are done, and after the command has ended, Ctrl-C ends the process at
+    once. In between it raises KeyboardInterrupt, except while torch is imported, whose native code may
+    lose the exception or abort.
     """
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as of a shell's background job
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in a background job of a shell
     if not ignored:
         signal.signal(signal.SIGINT, _end)
     try:
@@ -33,7 +33,7 @@ def run() -> int:
             sys.meta_path.insert(0, HoldInterrupts())
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return process()
-    except KeyboardInterrupt:  # before or after what `process` looks out for
+    except KeyboardInterrupt:  # outside of what `process` handles
         _end()
         raise
     finally:
@@ -47,7 +47,7 @@ def _end(signum: int = signal.SIGINT, frame: FrameType | None = None) -> None:
 
 
 class HoldInterrupts:
-    """Finds torch as Python does, and holds Ctrl-C until its import is over."""
+    """Find torch as Python does, and defer Ctrl-C until its import is done."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -65,7 +65,7 @@ class HoldInterrupts:
 
 
 def _held(execute: Any, module: ModuleType) -> None:
-    """Execute a module, and act on a SIGINT of meanwhile afterwards."""
+    """Execute a module, and handle SIGINT afterwards."""
     held: list[int] = []
     try:
         before = signal.signal(signal.SIGINT, lambda signum, frame: held.append(signum))

@@ -1,4 +1,4 @@
-"""Errors that are the user's to fix, apart from those of a spec (``SpecError``)."""
+"""Errors for the user to fix, apart from those of a spec (``SpecError``)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: a path, an argument, a file's contents.
+    """An error outside the program: in a path, an argument, the contents of a file.
 
-    ``str()`` is one or more plain lines that say what is wrong and what to do about it.
+    ``str()`` is one or more lines that say what is wrong and how to fix it.
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it."""
+        """Return the lines that a notebook shows."""
         return str(self).splitlines()
 
 
 class SaidElsewhere(UserError):
-    """One that another process of this machine prints, under torchrun."""
+    """An error that another process of this machine prints, under torchrun."""
 
 
 def check_installed(what: str, names: Sequence[str], extra: str) -> None:

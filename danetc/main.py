@@ -1,4 +1,4 @@
-"""The ``danetc`` command. A subcommand's file is imported when that subcommand runs, not before."""
+"""The ``danetc`` command. The file of a subcommand is imported only when the subcommand runs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ COMMANDS = {
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
     "prove": "Check the paper's propositions on a network.",
-    "equiv": "Say whether two specs describe one network.",
-    "data": "Say what a data set is, and show samples of it.",
+    "equiv": "Check whether two specs describe one network.",
+    "data": "Describe a data set, and show samples of it.",
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
     "convert": "Convert a trained ANN to a spiking network.",
@@ -47,7 +47,7 @@ COMMANDS = {
     "lsp": "Serve an editor: errors, shapes, completion.",
     "completion": "Print the script that completes names in a shell.",
 }
-"""Each subcommand, in the order of ``--help``, with the line that stands there."""
+"""Subcommands in the order of ``--help``, each with its line."""
 
 FILES = {
     "texts": ("check", "fmt", "explain", "list", "new", "show", "completion", "lsp"),
@@ -58,13 +58,13 @@ FILES = {
 """Files of ``danetc.commands``, each with the commands whose functions ``NAME_command`` it holds."""
 
 SHORT = ("check", "fmt", "explain", "list", "new", "show")
-"""Subcommands that keep nearly all that they make until they end."""
+"""Subcommands that keep nearly all objects until they end."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class LazyGroup(click.Group):
-    """A group that knows its subcommands by name and imports ``danetc.commands.NAME`` on use."""
+    """A group that imports its subcommands when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -95,7 +95,7 @@ class LazyGroup(click.Group):
 
 
 def _help(ctx: click.Context, names: list[str]) -> list[str]:
-    """What `danetc help NAME` stands for: the options of a command, or what a name means."""
+    """Return the command line for `danetc help NAME`: help of a command, or the meaning of a name."""
     if not names:
         echo(ctx.get_help())
         ctx.exit()
@@ -131,12 +131,12 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; see ``reported``."""
+    """Run the command line and return its exit status, as ``reported`` does."""
     return reported(lambda: _invoke(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def reported(action: Callable[[], int]) -> int:
-    """Run what gives an exit status, print the errors it raises, and return the status.
+    """Run an action, print the errors it raises, and return the exit status.
 
     0: done; 1: the spec, a file or the data is wrong (or `--check` says no); 2: wrong usage;
     130: interrupted. A traceback is shown only with ``DANETC_DEBUG=1``.
@@ -155,10 +155,10 @@ def reported(action: Callable[[], int]) -> int:
 
 
 def process() -> int:
-    """The command line in a process of its own.
+    """Run the command line as a process and return its exit status.
 
-    Python's search for cycles of garbage takes a fifth of a check and finds nothing: a short
-    subcommand goes without it, also at the end of the process.
+    Python's cyclic garbage collection takes a fifth of a check and finds nothing, so a short subcommand
+    runs without it, also at the end of the process.
     """
     short = sys.argv[1:2] and sys.argv[1] in SHORT
     if short:
@@ -213,8 +213,8 @@ def _run(action: Callable[[], int]) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raise UserError for a name of bytes that are no text, which libraries cannot write or read,
-    and for one of several lines, which would look like lines of our own wherever it is printed.
+    """Raise UserError for arguments that are not UTF-8, which libraries cannot write or read, and for
+    arguments of several lines, which would look like lines of ours when they are printed.
     """
     for argument in arguments:
         if "\n" in argument:
@@ -226,9 +226,9 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def _write_any_text() -> None:
-    """Have standard output take every character: as UTF-8 where a file or a program is to have it,
-    as files are read here too; on a terminal that lacks one, as its number. A process that was
-    started without one (``>&-``, a program without a console) writes to nowhere."""
+    """Make standard output accept every character: as UTF-8 for a file or a program, as an escape on a
+    terminal that lacks it. A process without standard output (``>&-``, a program without a console)
+    writes to the null device."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -246,8 +246,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """What danetc itself warns of, as such warnings are made for Python programs: without the line
-    of its own code. Others are shown as Python shows them."""
+    """Print a warning of danetc without the line of its code, others as Python does."""
     if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
         echo(f"warning: {message}", err=True)
         return
@@ -256,7 +255,7 @@ def _show_warning(
 
 
 def _fail_of_disk(error: OSError) -> int:
-    """Each file is named where it is written (``runtime.system.files``); what has no name is the output."""
+    """Report an error of the operating system. An error without a file name is of standard output."""
     from danetc.runtime.system.files import explain_os_error, is_full  # late: hashlib takes 5 ms
 
     if error.filename is None and is_full(error):
@@ -266,7 +265,7 @@ def _fail_of_disk(error: OSError) -> int:
 
 
 def _no_output() -> int:
-    """Have stdout lead nowhere: Python would complain once more when it flushes that at exit."""
+    """Redirect stdout to the null device: Python would report the error again when it flushes at exit."""
     with suppress(OSError, ValueError):  # where stdout is no file, nothing is flushed either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
@@ -278,7 +277,7 @@ def _fail(message: str) -> int:
 
 
 def _fail_without(error: ModuleNotFoundError) -> int:
-    """torch is large, and half of the commands do without it: what needs it says so."""
+    """Report a missing torch, which half of the commands do not need."""
     name = (error.name or "").partition(".")[0]
     if name not in ("torch", "torchvision"):
         return _report_bug(error)
@@ -286,7 +285,7 @@ def _fail_without(error: ModuleNotFoundError) -> int:
 
 
 def _report_bug(error: Exception | SystemExit) -> int:
-    """Report what nobody has caught: an error of the user's code as such, others as bugs."""
+    """Report an uncaught error: as one of the user's code, or as a bug."""
     from danetc.runtime.system.user_code import failure_of_user  # late: only after an error
 
     where = failure_of_user(error)

@@ -6,8 +6,8 @@
     use std
     network small { ... }
 
-checks the cell, shows its networks and gives each its own name: ``small.build()``,
-``small.train("digits")``. Errors stand under the cell as the commands print them. Needs IPython
+checks the cell, shows its networks and binds each to its name: ``small.build()``,
+``small.train("digits")``. Errors appear under the cell as commands print them. Needs IPython
 (``danetc[notebook]``).
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a cell, whose warnings stand under that cell. ``level`` is how it is drawn."""
+    """A network of a cell, whose warnings appear under that cell. ``level`` is that of its picture."""
 
     text: str
     name: str
@@ -47,28 +47,28 @@ class Network:
 
     @cached_property
     def compiled(self) -> CompiledNetwork:
-        with handled_by(_said_already):
+        with handled_by(_ignore):
             return compile_spec(text=self.text, network=self.name)
 
     @property
     def summary(self) -> Summary:
-        """What follows from its topology: parameters, operations, kinds of values."""
+        """Facts of its topology: parameters, operations, kinds of values."""
         return self.compiled.summary
 
     def draw(self, level: str) -> Network:
-        """The same network, to be shown on another level."""
+        """Return the network with another level for its picture."""
         return replace(self, level=level)
 
     def build(self, **options: Any) -> Model:
-        """The model; ``options`` are those of ``danetc.build``."""
-        with handled_by(_said_already):
+        """Return the model; ``options`` are those of ``danetc.build``."""
+        with handled_by(_ignore):
             return build(text=self.text, network=self.name, **options)
 
     def train(self, data: str = "digits", **options: Any) -> Training:
-        """Train it; ``options`` are those of ``danetc.train``."""
+        """Train the network; ``options`` are those of ``danetc.train``."""
         from danetc.tasks.training.train import train  # late: it imports torch
 
-        with handled_by(_said_already):
+        with handled_by(_ignore):
             return train(data=data, text=self.text, network=self.name, **options)
 
     def _repr_html_(self) -> str:
@@ -78,14 +78,14 @@ class Network:
             raise UserError(f"the picture could not be drawn: {error}") from error
 
 
-def _said_already(found: Sequence[Diagnostic]) -> None:
-    """The cell's warnings stand under the cell."""
+def _ignore(found: Sequence[Diagnostic]) -> None:
+    """Ignore warnings that appear under the cell."""
 
 
 def danet(line: str, cell: str, namespace: dict[str, Any]) -> Network | None:
-    """A cell that begins with ``%%danet [--level LEVEL]``: its networks get their names.
+    """Bind the networks of a cell that begins with ``%%danet [--level LEVEL]`` to their names.
 
-    Gives the cell's last network, which the notebook shows. Raises SpecError, UserError.
+    Return the last network, which the notebook shows. Raises SpecError, UserError.
     """
     level = _level(line)
     checked = check_source(SourceFile("<cell>", f"\n{cell}"))  # lines count as in the notebook
@@ -108,8 +108,7 @@ def _level(line: str) -> str:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """What ``%load_ext danetc`` calls."""
-
+    """Register the magic; ``%load_ext danetc`` calls this."""
     from IPython.core.pylabtools import print_figure
 
     def magic(line: str, cell: str) -> Network | None:

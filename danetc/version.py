@@ -1,4 +1,4 @@
-"""The versions that are installed, as pip knows them. Never imports torch."""
+"""Installed versions, as pip knows them. Never imports torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import platform
 
 
 def version() -> str:
-    """As pip names it."""
+    """Return the version of danetc."""
     return importlib.metadata.version("danetc")
 
 
 def with_libraries() -> str:
-    """What a report of a fault should name."""
+    """Return the versions that a bug report should have."""
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""What is printed, plotted and written for people to read."""
+"""Output for people: text, tables, plots and progress."""

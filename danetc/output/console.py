@@ -1,4 +1,4 @@
-"""rich's console, for tables and bars."""
+"""Consoles and progress bars of rich."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from danetc.runtime.kernels.announcing import announced_on
 
 
 class VisibleConsole(Console):
-    """Shows texts as they are: no markup, no emoji codes, no control characters.
+    """Console that prints text as it is: without markup, emoji codes and control characters.
 
-    Only what rich itself sends (colours, movements of the cursor) reaches a terminal.
+    Only control sequences of rich itself (colours, movements of the cursor) reach a terminal.
     """
 
     def __init__(self, file: TextIO, width: int | None = None) -> None:
@@ -45,7 +45,7 @@ class VisibleConsole(Console):
 def terminal_bar(
     *columns: str | ProgressColumn, stream: TextIO, hidden: bool = False, expand: bool = False
 ) -> Progress:
-    """A bar of these columns, which is there on a terminal alone and taken away at its end."""
+    """Return a bar of these columns, which is shown only on a terminal and removed at its end."""
     return Progress(
         *columns,
         console=VisibleConsole(stream),
@@ -57,10 +57,10 @@ def terminal_bar(
 
 @contextmanager
 def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar over images on a terminal's standard error, or in a notebook; call what it gives with each
-    batch's size.
+    """Show a bar over images on a terminal's standard error, or in a notebook.
 
-    Kernels that are compiled meanwhile are announced on it, elsewhere in a line unless ``silent``.
+    Yield the function to call with the size of each batch. Kernels that are compiled meanwhile are
+    announced on the bar, or in a line without a bar, unless ``silent``.
     """
     if in_notebook() and not silent:
         with image_bar_of_notebook(label, images) as advance:

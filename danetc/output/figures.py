@@ -1,26 +1,26 @@
-"""Figures of a training as text: accuracies, where there are any, and other scores."""
+"""Figures of a training as text: accuracies, other scores, sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 NAMES: Mapping[str, str] = {"miou": "mIoU", "rmse": "RMSE"}
-"""Scores by what they are called."""
+"""Names of scores."""
 NONE = "-"
 
 
 def percent(value: float | None, digits: int = 2, width: int = 0) -> str:
-    """An accuracy from 0 to 1 in per cent; a dash where there is none."""
+    """Return an accuracy from 0 to 1 in per cent, or a dash for None."""
     return (NONE if value is None else f"{value:.{digits}%}").rjust(width)
 
 
 def score(name: str, value: float) -> str:
-    """A score by itself: shares in per cent, distances as they are."""
+    """Return a score as text: shares in per cent, distances as they are."""
     return f"{value:.4g}" if name == "rmse" else percent(value)
 
 
 def scores(found: Mapping[str, float]) -> str:
-    """All scores in a line, each with its name: ``mIoU 41.20%``."""
+    """Return all scores in a line, each with its name: ``mIoU 41.20%``."""
     return ", ".join(f"{NAMES[name]} {score(name, value)}" for name, value in found.items())
 
 

@@ -1,4 +1,4 @@
-"""Errors and warnings of specs on their way to the user: to stderr, or as Python's warnings."""
+"""Errors and warnings of specs, printed to stderr or as Python warnings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DENIED = "a warning makes the status 1 (--deny-warnings)"
 
 
 class SpecWarning(UserWarning):
-    """Something suspicious in a spec that builds: ``diagnostic`` says what and where."""
+    """Suspicious code in a spec that builds; ``diagnostic`` has the message and the place."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(diagnostic)  # made again from its arguments by pickle and other processes
+        super().__init__(diagnostic)  # pickle creates it from its arguments
         self.diagnostic = diagnostic
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ def _as_python_warnings(found: Sequence[Diagnostic]) -> None:
 
 
 def _first_outside() -> int:
-    """How far up the stack stands the first frame that is not ours, seen from the caller."""
+    """Return the stack level of the first frame outside danetc, seen from the caller."""
     frame = sys._getframe(1)
     level = 1
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("danetc."):
@@ -53,13 +53,13 @@ _handler: ContextVar[Handler] = ContextVar("_handler", default=_as_python_warnin
 
 
 def warn(found: Sequence[Diagnostic]) -> None:
-    """Hand warnings of a spec to the user: Python warnings, unless ``handled_by`` says otherwise."""
+    """Pass warnings of a spec to the handler: Python warnings, or that of ``handled_by``."""
     _handler.get()(found)
 
 
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
-    """What ``warn`` does inside."""
+    """Set the handler of ``warn`` inside the block."""
     token = _handler.set(handler)
     try:
         yield
@@ -69,9 +69,9 @@ def handled_by(handler: Handler) -> Iterator[None]:
 
 @record(frozen=False)
 class Printed:
-    """Prints warnings to stderr, each once, in the first of several processes.
+    """Print warnings to stderr, each once, in the first of several processes.
 
-    Raises UserError for any where ``deny`` is set.
+    Raises UserError for any warning if ``deny`` is set.
     """
 
     deny: bool = False
@@ -91,22 +91,22 @@ class Printed:
 
 
 def deny_warnings() -> None:
-    """Have warnings that are printed from now on raise UserError."""
+    """Make warnings that are printed from now on raise UserError."""
     handler = _handler.get()
     if isinstance(handler, Printed):
         handler.deny = True
 
 
 MAX_OUTPUT = 90_000
-"""Characters of diagnostics that are printed at most; what is more is counted."""
+"""Largest number of characters of printed diagnostics; the rest are counted."""
 
 
 def fitting(
     diagnostics: Sequence[Diagnostic], length: Callable[[Diagnostic], int]
 ) -> tuple[Diagnostic, ...]:
-    """As many diagnostics as MAX_OUTPUT holds, errors first, and one that says how many are left out.
+    """Return as many diagnostics as fit into MAX_OUTPUT, and one that counts those left out.
 
-    ``length`` is how many characters one of them takes.
+    ``length`` returns the number of characters of a diagnostic.
     """
     total = 0
     for place, item in enumerate(diagnostics):
@@ -123,7 +123,7 @@ def fitting(
 
 
 def show(diagnostics: Sequence[Diagnostic]) -> None:
-    """Print diagnostics to stderr, in colour on a terminal, and how to learn more."""
+    """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     shown = fitting(diagnostics, lambda item: len(render(item, colour)) + 2)
     echo_diagnostics(shown, colour=colour)
@@ -133,7 +133,7 @@ def show(diagnostics: Sequence[Diagnostic]) -> None:
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:
-    """``2 errors, 1 warning``."""
+    """Return a text like ``2 errors, 1 warning``."""
     counts = Counter(item.severity for item in diagnostics)
     return ", ".join(
         f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}"

@@ -1,8 +1,8 @@
-"""Trained networks that come with the package: a folder of the name of each, as a run leaves it.
+"""Trained networks of the package, one folder each, as ``danetc train`` wrote it.
 
-``pretrained:NAME`` stands wherever the directory of a run does. A folder has what
-``danetc train`` wrote, without checkpoints and without what its spec gives again (model.py, the graph, the
-picture), which would grow old; one is added by being put here. Never imports torch.
+``pretrained:NAME`` can replace the directory of a run. A folder has no checkpoints and none of the files
+that its spec generates (model.py, the graph, the picture). To add a network, add its folder. Never imports
+torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUMMARY, _WEIGHTS = (
 
 
 def pretrained_names() -> tuple[str, ...]:
-    """The names of the networks, without ``pretrained:``, in alphabetical order."""
+    """Return the names of the networks, without ``pretrained:``, in alphabetical order."""
     return tuple(sorted(each.parent.name for each in Path(__file__).parent.glob(f"*/{_SUMMARY}")))
 
 
@@ -30,9 +30,9 @@ def pretrained_sources() -> tuple[str, ...]:
 
 
 def directory_of(source: str | os.PathLike[str]) -> Path:
-    """The directory that is meant: of the package for ``pretrained:NAME``, else ``source`` itself.
+    """Return the directory in the package for ``pretrained:NAME``, else ``source`` itself.
 
-    Raises UserError where no network has this name.
+    Raises UserError if no network has this name.
     """
     text = os.fspath(source)
     if not text.startswith(PREFIX):
@@ -47,7 +47,7 @@ def directory_of(source: str | os.PathLike[str]) -> Path:
 
 
 def weights_of(source: str | os.PathLike[str]) -> Path:
-    """The file of weights that is meant: of the network of ``pretrained:NAME``, else ``source``.
+    """Return the file of weights for ``pretrained:NAME``, else ``source`` itself.
 
     Raises UserError as ``directory_of`` does.
     """

@@ -1,6 +1,6 @@
-"""What is known of every name of the language, generated from the tables; never needs torch.
+"""Documentation of every name of the language, generated from the tables. Never imports torch.
 
-``find(name)`` is what help and hover show, ``entries()`` what the reference and completion list.
+Help and hover show ``find(name)``; the reference and completion list ``entries()``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "data": library.data,
     "codes": library.codes,
 }
-"""The entries by what they are of, in the order of the reference."""
+"""Functions that yield the entries, in the order of the reference."""
 
 
 TOPICS: Mapping[str, tuple[str, str | None]] = {
@@ -60,23 +60,23 @@ TOPICS: Mapping[str, tuple[str, str | None]] = {
     "errors": ("codes", "error"),
     "warnings": ("codes", "warning"),
 }
-"""What can be listed: entries of a section, all or of a kind."""
+"""Topics of ``danetc list``: entries of a section, all or of one kind."""
 
 
 @cache
 def section(name: str) -> tuple[Entry, ...]:
-    """The entries of a section. Raises KeyError."""
+    """Return the entries of a section. Raises KeyError."""
     return tuple(SECTIONS[name]())
 
 
 def topic(name: str) -> tuple[Entry, ...]:
-    """The entries of a topic. Raises KeyError."""
+    """Return the entries of a topic. Raises KeyError."""
     of, kind = TOPICS[name]
     return tuple(entry for entry in section(of) if kind in (None, entry.kind))
 
 
 def entries() -> Iterator[Entry]:
-    """All entries. Those of networks and codes read many files: ``section`` gives the others alone."""
+    """Yield all entries. Those of networks and codes read many files; ``section`` avoids it."""
     for name in SECTIONS:
         yield from section(name)
 
@@ -90,27 +90,15 @@ def _by_name() -> Mapping[str, tuple[Entry, ...]]:
 
 
 def find(name: str) -> tuple[Entry, ...]:
-    """The entries of a name: several where it means several things (``sigmoid``)."""
+    """Return the entries of a name; several if it has several meanings (``sigmoid``)."""
     return _by_name().get(name, ())
 
 
 def names() -> tuple[str, ...]:
-    """All names that have an entry."""
+    """Return all names that have an entry."""
     return tuple(_by_name())
 
 
 __all__ = [
-    "SECTIONS",
-    "TOPICS",
-    "Documentation",
-    "Entry",
-    "EntryParameter",
-    "Place",
-    "documentation",
-    "entries",
-    "entry_of",
-    "find",
-    "names",
-    "section",
-    "topic",
-]
+    "SECTIONS", "TOPICS", "Documentation", "Entry", "EntryParameter", "Place", "documentation", "entries", "entry_of", "find", "names", "section", "topic",
+]  # fmt: skip

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 WORDS_OF_TYPE = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
-"""What a parameter of a type takes, as a text says it."""
+"""Texts for the types of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryParameter:
-    """A parameter: what it takes with its bounds, its default as it is written, what it is.
+    """A parameter: its type with bounds, its default as written, and its meaning.
 
-    ``default`` is None of one that must be given, and "" of one whose absence means something of its
-    own, which ``meaning`` says.
+    ``default`` is None for a required parameter, and "" if omitting it has a meaning of its own, which
+    ``meaning`` says.
     """
 
     name: str
@@ -24,13 +24,13 @@ class EntryParameter:
 
     @property
     def usage(self) -> str:
-        """As a signature has it."""
+        """The parameter as in a signature."""
         return f"{self.name} = {self.default}" if self.default else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a name is declared: a file of the library, ``std/neurons.danet``, and a line from 1."""
+    """Place of a declaration: a file of the library, as in ``std/neurons.danet``, and a line from 1."""
 
     module: str
     line: int
@@ -41,10 +41,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name and all that is known of it.
+    """Documentation of a name.
 
-    ``kind`` is one of ``KINDS``. ``summary`` is one sentence, ``text`` more of it (Markdown, may be
-    empty). ``example`` is a spec that checks without a warning. ``paper`` is where it comes from.
+    ``summary`` is one sentence, ``text`` is further Markdown. ``example`` is a spec that checks without
+    warnings. ``paper`` is the source. ``declaration`` is the text of a declaration of the library.
     """
 
     name: str
@@ -57,23 +57,22 @@ class Entry:
     paper: str | None = None
     place: Place | None = None
     declaration: str = ""
-    """The text of a declaration of the library."""
 
 
 def call(name: str, words: list[str]) -> str:
-    """``name(a, b = 1)``, or the name alone."""
+    """Return ``name(a, b = 1)``, or the name alone."""
     return f"{name}({', '.join(words)})" if words else name
 
 
 def value_text(value: object) -> str:
-    """A value as a spec has it."""
+    """Return a value as in a spec."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def sentence(text: str) -> str:
-    """A line of a table as a sentence: rows begin small and have no full stop."""
+    """Return a line of a table as a sentence, with a capital letter and a full stop."""
     text = text.strip()
     first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
     if first.isalpha() and first.islower() and (len(first) > 1 or first == "a"):
@@ -82,16 +81,16 @@ def sentence(text: str) -> str:
 
 
 CODES = ("error", "warning")
-"""Kinds whose text is a page of its own, with its examples."""
+"""Kinds whose text is a whole page with examples."""
 
 
 def page(found: Sequence[Entry]) -> str:
-    """The page of a name: all that it means."""
+    """Return the page of a name with all its meanings."""
     return "\n\n".join("\n\n".join(sections(entry)) for entry in found)
 
 
 def sections(entry: Entry) -> Iterator[str]:
-    """The paragraphs of an entry."""
+    """Yield the paragraphs of an entry."""
     if entry.kind in CODES:
         yield f"# {entry.name}: {entry.summary[:1].lower()}{entry.summary[1:].rstrip('.')}"
         yield entry.text
@@ -114,7 +113,7 @@ def sections(entry: Entry) -> Iterator[str]:
 
 
 def parameter(row: EntryParameter) -> str:
-    """A parameter as an item of a list."""
+    """Return a parameter as a list item."""
     facts = [fact for fact in (row.takes, _default(row)) if fact]
     return f"- `{row.name}`: {row.meaning}" + f" ({'; '.join(facts)})" * bool(facts)
 

@@ -1,4 +1,4 @@
-"""Specs around the examples of rows: each checks without a warning, and is drawn on its page."""
+"""Specs around the examples of rows. Each checks without warnings, and is drawn on its page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network(
     neuron: str = "IF",
     surrogate: str = "atan",
 ) -> str:
-    """A spec of one network with these lines; ``before`` are declarations that it uses."""
+    """Return a spec of one network with these lines, after the declarations ``before``."""
     return _NETWORK.format(
         before=before and f"{before}\n\n",
         input=image,
@@ -39,8 +39,8 @@ def network(
 
 
 def flow(text: str, *, starts: bool, image: str = "image(3, 16, 16)") -> str:
-    """A network whose output is a flow. One that does not start with a value stands behind `a`, spikes
-    of 8 x 16 x 16; one that does may read `b` too, other spikes of that size."""
+    """Return a network whose output is a flow. A flow that does not start with a value gets `a`, spikes of
+    8 x 16 x 16; one that does may read `b`, too, other spikes of that size."""
     words = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
     lines = [f"a = {_SPIKES}"] if "a" in words or not starts else []
     lines += [f"b = {_SPIKES}"] if "b" in words else []
@@ -72,7 +72,7 @@ def tiny(
 
 
 def recipe(lines: list[str]) -> str:
-    """A spec of a recipe with these lines, and what it must have beside them."""
+    """Return a spec of a recipe with these lines and the required settings."""
     given = {line.partition("=")[0].strip() for line in lines}
     must = {"epochs": "epochs = 10", "optimizer": "optimizer = adamw(lr = 0.01)"}
     every = [*(line for key, line in must.items() if key not in given), *lines]
@@ -80,7 +80,7 @@ def recipe(lines: list[str]) -> str:
 
 
 def _aligned(lines: list[str]) -> str:
-    """Lines ``name = value`` in the formatter's style."""
+    """Return lines ``name = value`` in the style of the formatter."""
     pairs = [line.partition("=") for line in lines]
     width = max(len(name.strip()) for name, _, _ in pairs)
     return "\n".join(f"  {name.strip():<{width}} = {value.strip()}" for name, _, value in pairs)

@@ -22,31 +22,31 @@ from danetc.runtime.data.sources import SOURCES
 
 @dataclass(frozen=True, slots=True)
 class Documentation:
-    """What comments say of a declaration: a text, and a line for each parameter that has one."""
+    """Documentation in the comments of a declaration: a text, and a line for parameters."""
 
     text: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
-        """The first sentence."""
+        """First sentence."""
         end = _end_of_sentence(self.text)
         return self.text[:end]
 
     @property
     def rest(self) -> str:
-        """What follows the first sentence."""
+        """Text after the first sentence."""
         return self.text[_end_of_sentence(self.text) :].strip()
 
     @property
     def paper(self) -> str | None:
-        """The sources in parentheses, which name a year."""
+        """Sources in parentheses, which contain a year."""
         found = [part for part in _in_parentheses(self.text) if _names_a_year(part)]
         return "; ".join(found) or None
 
 
 def _end_of_sentence(text: str) -> int:
-    """Where the first sentence ends: at a full stop, a space and a capital letter, not in
+    """Return the end of the first sentence: a full stop before a space and a capital letter, outside
     parentheses."""
     depth = 0
     for place, letter in enumerate(text):
@@ -68,14 +68,14 @@ def _names_a_year(text: str) -> bool:
 
 
 def documentation(program: Program, declaration: Declaration) -> Documentation:
-    """What the comments of a file say of one of its declarations."""
+    """Return the documentation of a declaration from the comments of its file."""
     shared = _read(_head_of(program))[1]
     text, own = _read(_above(program, declaration.span.line))
     return Documentation(text, {**shared, **own})
 
 
 def _lines(program: Program) -> Mapping[int, str]:
-    """The comments that have a line of their own, by line."""
+    """Return the comments on lines of their own, by line."""
     return {
         item.span.line: item.text.removeprefix("#").removeprefix(" ")
         for item in program.comments
@@ -84,7 +84,7 @@ def _lines(program: Program) -> Mapping[int, str]:
 
 
 def _above(program: Program, line: int) -> list[str]:
-    """The comment that ends right above a line."""
+    """Return the comment that ends right above a line."""
     lines = _lines(program)
     first = line
     while first - 1 in lines:
@@ -93,7 +93,7 @@ def _above(program: Program, line: int) -> list[str]:
 
 
 def _head_of(program: Program) -> list[str]:
-    """The comment that a file begins with, where a blank line parts it from what follows."""
+    """Return the comment at the beginning of a file if a blank line follows it."""
     lines = _lines(program)
     end = 1
     while end in lines:
@@ -103,7 +103,7 @@ def _head_of(program: Program) -> list[str]:
 
 
 def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
-    """A comment's text, and what its list says of parameters."""
+    """Return the text of a comment, and the entries of its list of parameters."""
     text: list[str] = []
     parameters: dict[str, str] = {}
     name = ""
@@ -120,7 +120,7 @@ def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
 
 
 IN_USE = "in use"
-"""What a list of parameters calls the stages that show a declaration."""
+"""Entry of a list of parameters with the stages that show a declaration."""
 
 _STAGES = {
     "block": "stage({name}(8), 2) via sew",
@@ -128,11 +128,11 @@ _STAGES = {
     "connection": "stage(basic(8), 2) via {name} -> stage(basic(16), 2, stride = 2) via {name}",
     "rule": "stage(basic(8), 4) via origin by {name}",
 }
-"""What stages show a declaration of a kind."""
+"""Stages that show a declaration, by its kind."""
 
 
 def example_of(declaration: Declaration, said: Documentation) -> str | None:
-    """A spec that uses a declaration of std; None of a kind that no example shows."""
+    """Return a spec that uses a declaration of std; None for kinds without examples."""
     name, kind = declaration.name, declaration.kind
     in_use = said.parameters.get(IN_USE)
     if kind in _STAGES:
@@ -149,7 +149,7 @@ def example_of(declaration: Declaration, said: Documentation) -> str | None:
 
 
 def _fires_first(declaration: Declaration) -> bool:
-    """Whether a connection puts a neuron before its norms and weights."""
+    """Return True if a connection puts a neuron before its norms and weights."""
     for item in declaration.body or ():
         if isinstance(item, Define) and item.name == "each" and isinstance(item.value, Flow):
             first = item.value.steps[0]
@@ -158,7 +158,7 @@ def _fires_first(declaration: Declaration) -> bool:
 
 
 def entry_of(module: Module, declaration: Declaration) -> Entry:
-    """The entry of a declaration of any file: its signature, and what its comments say."""
+    """Return the entry of a declaration of any file, from its signature and comments."""
     said = documentation(module.program, declaration)
     parameters = tuple(
         EntryParameter(
@@ -183,7 +183,7 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
 
 
 def library() -> Iterator[Entry]:
-    """The declarations of the standard library, kind by kind."""
+    """Yield the declarations of the standard library, kind by kind."""
     found = [(each.module, each.declaration) for each in standard().values()]
     found.sort(key=lambda each: (DECLARATION_KINDS.index(each[1].kind), each[1].name))
     for module, declaration in found:
@@ -192,7 +192,7 @@ def library() -> Iterator[Entry]:
 
 
 def networks() -> Iterator[Entry]:
-    """The shipped networks, by the names that commands find them by."""
+    """Yield the shipped networks by their names."""
     for name, location in shipped_specs().items():
         program = parse(read_source(location), Reporter())
         declared = [item for item in program.declarations if item.kind == "network"][-1]
@@ -211,7 +211,7 @@ def networks() -> Iterator[Entry]:
 
 
 def pretrained() -> Iterator[Entry]:
-    """Each network with what its training found: accuracy, data, T and parameters."""
+    """Yield the trained networks with accuracy, data, T and parameters."""
     for name in pretrained_names():
         place = directory_of(PREFIX + name)
         read = {
@@ -231,7 +231,7 @@ def pretrained() -> Iterator[Entry]:
 
 
 def data() -> Iterator[Entry]:
-    """The kinds of data, which training reads."""
+    """Yield the kinds of data sets."""
     for name, row in SOURCES.items():
         yield Entry(name, "data", f"--data {row.usage}", sentence(row.meaning))
 

@@ -1,4 +1,4 @@
-"""Entries of operations, of functions of specs and of equations, and of first weights."""
+"""Entries of operations, functions of specs and equations, and first weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from danetc.reference.entry import WORDS_OF_TYPE, Entry, EntryParameter, call, s
 
 
 def operations() -> Iterator[Entry]:
-    """The operations of flows."""
+    """Yield the operations of flows."""
     for row in OPS.values():
         if row.public:
             yield operation(row)
 
 
 def operation(row: Op) -> Entry:
-    """The entry of an operation."""
+    """Return the entry of an operation."""
     parameters = tuple(_parameter(row, item) for item in row.parameters)
     shown = [*row.arguments, *(item.usage for item in parameters)]
     return Entry(
@@ -37,19 +37,19 @@ def operation(row: Op) -> Entry:
 
 
 def rule(function: Callable[..., object]) -> str:
-    """What a rule of shapes or kinds gives: its documentation, as Markdown."""
+    """Return the documentation of a rule of shapes or kinds as Markdown."""
     return " ".join((function.__doc__ or "").split()).replace("``", "`")
 
 
 def example_of(row: Op) -> str:
-    """A network that shows an operation."""
+    """Return a network that shows an operation."""
     text = row.example or row.name
     first = text.replace("(", " ").split()[0]
     return examples.flow(text, starts=first in ("a", "b", "in") or first in _OF_VALUES)
 
 
 _OF_VALUES = frozenset(name for name, row in OPS.items() if row.arguments)
-"""Operations that are written as functions of values."""
+"""Operations written as functions of values."""
 
 
 def _parameter(op: Op, row: Row) -> EntryParameter:
@@ -66,7 +66,7 @@ def _parameter(op: Op, row: Row) -> EntryParameter:
 
 
 def takes(row: Row) -> str:
-    """What a parameter of an operation takes, with its bounds."""
+    """Return the type of a parameter of an operation, with its bounds."""
     if row.shape_of or row.type is tuple:
         return "a value"
     words = ", ".join(f"`{word}`" for word in row.words)
@@ -83,7 +83,7 @@ def takes(row: Row) -> str:
 
 
 def spec_functions() -> Iterator[Entry]:
-    """The functions that every spec knows."""
+    """Yield the functions of expressions in specs."""
     for name, row in SPECIAL.items():
         if name in FIRST_WEIGHTS:
             continue
@@ -93,7 +93,7 @@ def spec_functions() -> Iterator[Entry]:
 
 
 def neuron_functions() -> Iterator[Entry]:
-    """The functions of equations."""
+    """Yield the functions of equations."""
     for name, (fewest, most) in functions().items():
         shown = "x" if most == 1 else ", ".join("abc"[:fewest]) + (", ..." if most is None else "")
         form = FORMS.get(name)
@@ -117,7 +117,7 @@ _IN_EQUATIONS = {"delay": "delay(x, 1)", "learn": "learn(1.0) * x"}
 
 
 def _neuron_with(name: str, most: int | None) -> str:
-    """A network of a neuron that calls a function."""
+    """Return a network whose neuron calls a function."""
     called = _IN_EQUATIONS.get(name) or (f"x * {name}(x)" if most == 1 else f"{name}(x, 0.0)")
     if name in ("log", "sqrt"):  # of what is above 0
         called = f"x * {name}(2.0 + abs(x))"
@@ -133,7 +133,7 @@ def _neuron_with(name: str, most: int | None) -> str:
 
 
 def first_weights() -> Iterator[Entry]:
-    """What weights start from, ``init = ...``."""
+    """Yield the initialisations of weights, ``init = ...``."""
     for row in FIRST_WEIGHTS.values():
         arguments = tuple(_first_argument(row, name) for name in row.arguments)
         usage = call(row.name, [item.usage for item in arguments])

@@ -1,4 +1,4 @@
-"""Entries of recipes: settings, and the items that they take (optimizers, losses, ...)."""
+"""Entries of recipes: settings and their items (optimizers, losses, ...)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PLACES = {
 
 
 def settings() -> Iterator[Entry]:
-    """The settings of a recipe."""
+    """Yield the settings of a recipe."""
     for row in SETTINGS.values():
         yield setting(row)
 
 
 def setting(row: Setting) -> Entry:
-    """The entry of a setting: its only parameter is its value."""
+    """Return the entry of a setting, whose only parameter is its value."""
     default = None if row.required else row.default or "none"
     value = EntryParameter(row.key, takes(row.type), default, row.meaning)
     return Entry(
@@ -49,7 +49,7 @@ def setting(row: Setting) -> Entry:
 
 
 def _recipe_with(row: Setting) -> str:
-    """A recipe that sets a setting."""
+    """Return a recipe that sets a setting."""
     shown = row.example or row.default
     if row.scope != "phase only":
         return examples.recipe([f"{row.key} = {shown}"])
@@ -63,14 +63,14 @@ def _recipe_with(row: Setting) -> str:
 
 
 def takes(kind: Type) -> str:
-    """What a value of a type is, with its bounds."""
+    """Return the text for a type, with its bounds."""
     if isinstance(kind, IntType | FloatType):
         return f"{describe(kind)} {describe_range(kind)}"
     return describe(kind)
 
 
 def items() -> Iterator[Entry]:
-    """Optimizers, schedules, losses, ways of gradients and steps of augmentations."""
+    """Yield optimizers, schedules, losses, gradient methods and augmentations."""
     seen: dict[int, tuple[str, ItemSpec]] = {}
     for family, rows in ITEMS.items():
         for row in rows.values():
@@ -82,7 +82,7 @@ def items() -> Iterator[Entry]:
 
 
 def item(family: str, row: ItemSpec) -> Entry:
-    """The entry of an item of a family."""
+    """Return the entry of an item of a family."""
     arguments = [_argument(argument) for argument in row.arguments]
     shown = [argument.usage for argument in arguments]
     if row.many is not None:

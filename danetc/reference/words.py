@@ -1,4 +1,4 @@
-"""Entries of words: what the grammar reserves, declarations, and names that places know."""
+"""Entries of words: keywords, declarations, and names that are known in certain places."""
 
 from __future__ import annotations
 
@@ -216,12 +216,12 @@ _EXAMPLES = (_NETWORKS, _DECLARATIONS, _RECIPE, _AXES)
 
 
 def _example(name: str) -> str | None:
-    """The first spec that has a word in it."""
+    """Return the first example that contains a word."""
     return next((text for text in _EXAMPLES if name in SourceFile("", text).words), None)
 
 
 def words() -> Iterator[Entry]:
-    """The words of the language."""
+    """Yield the words of the language."""
     for row in _ROWS:
         yield Entry(
             row.name, row.kind, row.usage, sentence(row.meaning), (), row.text, _example(row.name)

@@ -1,8 +1,8 @@
-"""Which network of torchvision, timm and SpikingJelly a graph corresponds to.
+"""Networks of torchvision, timm and SpikingJelly that correspond to a graph.
 
 torchvision's has the same weighted layers in the same order (weights, strides, paddings, groups),
-ReLU for neurons and no time: the ANN that a spiking network is measured by, whatever its connection
-and rule. timm's has torchvision's name and the same names of weights. SpikingJelly's is the same
+ReLU for neurons and no time: the ANN that a spiking network is compared with, whatever its connection
+and rule. timm's has the same name and names of weights as torchvision's. SpikingJelly's is the same
 network: the same layers, connection, rule and neuron.
 """
 
@@ -34,12 +34,12 @@ TORCHVISION = (
     "densenet121", "densenet161", "densenet169", "densenet201",
 )  # fmt: skip
 RESNETS = tuple(name for name in TORCHVISION if "resne" in name)
-"""Those that SpikingJelly has too, as ``sew_NAME`` and ``spiking_NAME``."""
+"""Networks that SpikingJelly has as ``sew_NAME`` and ``spiking_NAME``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CounterpartLayer:
-    """A weighted layer: its weight's shape, and how a convolution moves over its input."""
+    """A weighted layer: the shape of its weight, and stride, padding and groups of a convolution."""
 
     weight: tuple[int, ...]
     stride: int = 1
@@ -52,7 +52,7 @@ class CounterpartLayer:
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A network of another library. ``make()`` gives it with its own first weights."""
+    """A network of another library. ``make()`` returns it with its own initial weights."""
 
     library: str
     name: str
@@ -64,7 +64,7 @@ class Counterpart:
 
 @dataclass(frozen=True, slots=True)
 class NoCounterpart:
-    """Another library has none, and why."""
+    """Reason why another library has no counterpart."""
 
     library: str
     reason: str
@@ -74,7 +74,7 @@ class NoCounterpart:
 
 
 def torchvision_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
-    """The ReLU network of the same weighted layers."""
+    """Return the ReLU network of the same weighted layers."""
     name = _backbone(graph)
     if isinstance(name, NoCounterpart):
         return name
@@ -83,13 +83,13 @@ def torchvision_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
 
 
 def timm_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
-    """timm's network of torchvision's name, whose weights are called the same: it need not be there."""
+    """Return timm's network of the same name. timm need not be installed."""
     found = torchvision_counterpart(graph)
     return replace(found, library="timm")
 
 
 def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
-    """The SEW ResNet or spiking ResNet that is this network, neuron for neuron."""
+    """Return the SEW ResNet or spiking ResNet that is this network, neuron for neuron."""
     library = "SpikingJelly"
     found = _backbone(graph)
     if isinstance(found, NoCounterpart):
@@ -123,7 +123,7 @@ def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
 
 
 def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
-    """Where a network has other numbers of norms and neurons than the graph."""
+    """Return how the numbers of norms and neurons differ from the graph's, or None."""
     base = import_module("spikingjelly.activation_based.base")
     with torch.device("meta"):
         modules = list(make().modules())
@@ -139,7 +139,7 @@ def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
 
 
 def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
-    """What makes a neuron layer of SpikingJelly with these equations."""
+    """Return a function that makes a neuron layer of SpikingJelly with these equations, or None."""
     found = match_neuron(program)
     if found is None or found.v_start != (found.v_reset or 0.0):
         return None  # its layers start at their reset
@@ -160,7 +160,7 @@ def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
 
 
 def _backbone(graph: Graph) -> str | NoCounterpart:
-    """The torchvision network whose weighted layers these are."""
+    """Return the name of the torchvision network with these weighted layers."""
     library = "torchvision"
     if len(graph.outputs) != 1:
         return NoCounterpart(library, f"the network has {len(graph.outputs)} outputs")
@@ -194,7 +194,7 @@ def _difference(layers: tuple[CounterpartLayer, ...], closest: str, classes: int
 
 
 def _layers(graph: Graph) -> tuple[CounterpartLayer, ...]:
-    """Convolutions and linear layers in the order of the spec, whatever the passes did."""
+    """Return convolutions and linear layers in the order of the spec."""
     weighted = (id for id in sorted(graph.nodes) if OPS[graph[id].op].weighted)
     return tuple(_layer(graph, graph[id]) for id in weighted)
 
@@ -209,7 +209,7 @@ def _layer(graph: Graph, node: Node) -> CounterpartLayer:
 
 @cache
 def _layers_of(name: str, classes: int) -> tuple[CounterpartLayer, ...]:
-    """The same of a torchvision network, which is made without memory for its weights."""
+    """Return those of a torchvision network, which is built on the meta device."""
     with torch.device("meta"):
         model = _torchvision(name, classes)
     layers = []
@@ -235,7 +235,7 @@ def _torchvision(name: str, classes: int) -> nn.Module:
 
 
 def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
-    """``sew`` or ``spiking``, and the options of its maker, by what joins a block's two ways."""
+    """Return ``sew`` or ``spiking``, and the options of its constructor, by the joins of blocks."""
     library = "SpikingJelly"
     found: set[str] = set()
     for stage in graph.stages:
@@ -254,7 +254,7 @@ def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
 
 
 def _join(graph: Graph, join: int, after: tuple[str, ...]) -> str:
-    """``spiking`` (a neuron after the sum), SEW's ``ADD``, ``AND``, ``IAND``; "" for others."""
+    """Return ``spiking`` (a neuron after the sum), SEW's ``ADD``, ``AND`` or ``IAND``, or ""."""
     node = graph[join]
     ways = graph.inputs_of(node)
     spikes = all(way.value.kind.is_integer for way in ways)
@@ -275,4 +275,4 @@ COUNTERPARTS: Mapping[str, Callable[[Graph], Counterpart | NoCounterpart]] = {
     "timm": timm_counterpart,
     "spikingjelly": spikingjelly_counterpart,
 }
-"""By the library whose names weights get."""
+"""Functions by the library whose names weights get."""

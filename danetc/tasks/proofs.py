@@ -1,4 +1,4 @@
-"""The propositions of the paper on a network: facts of its graph, and checks by numbers."""
+"""Propositions of the paper on a network: facts of its graph, and numerical checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from danetc.runtime.checks.propositions import GradientCheck, VarianceCheck
 
 Status = Literal["fact", "holds", "vacuous", "fails", "does not apply"]
-"""``vacuous``: a bound that holds, and is below what the network has without the rule."""
+"""``vacuous``: a bound that holds but is below the gradient without the rule."""
 
 TITLES: Mapping[str, str] = {
     "1": "interblock modules disrupt gradients",
@@ -36,25 +36,24 @@ TITLES: Mapping[str, str] = {
     "4": "dense addition bounds gradients from below",
     "paths": "fewest neurons from the stem's output to the end of each stage",
 }
-"""What is shown, in this order: the four propositions, and the claim as a property of paths."""
+"""The four propositions, and the claim as a property of paths, in this order."""
 
 MOST_BLOCKS = 1_000
-"""Blocks of all stages together whose gradients and variances are checked by numbers."""
+"""Largest number of blocks of all stages whose gradients and variances are checked."""
 IMAGES = 2
 GRADIENT_SIZE = 6
-"""Height and width of the maps on which gradients are compared: their formulas are for each place."""
+"""Height and width of the maps on which gradients are compared; the formulas hold for each pixel."""
 
 VARIANCE_IMAGES = 16
 VARIANCE_SIZE = 4
 SHOWN = 3
 CHANNELS = 256
-"""Variances are averaged over as many channels: in narrow stages over networks of several seeds."""
+"""Number of channels that variances are averaged over; narrow stages use networks of several seeds."""
 
 
 @dataclass(frozen=True)
 class PropositionResult:
-    """What a proposition says of a part of a network. ``says`` is for people, ``numbers`` for
-    programs."""
+    """Result of a proposition for a part of a network: ``says`` for people, ``numbers`` for programs."""
 
     proposition: str
     part: str
@@ -65,7 +64,7 @@ class PropositionResult:
 
 @dataclass(frozen=True)
 class Proof:
-    """All findings of a network. ``steps`` is its own T; checks run at T = 1."""
+    """All results of a network. ``steps`` is its own T; checks run at T = 1."""
 
     network: str
     steps: int
@@ -73,14 +72,14 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether no check fails."""
+        """True if no check fails."""
         return all(finding.status != "fails" for finding in self.findings)
 
     def of(self, proposition: str) -> tuple[PropositionResult, ...]:
         return tuple(item for item in self.findings if item.proposition == proposition)
 
     def as_dict(self) -> dict[str, object]:
-        """The record that ``--json`` prints."""
+        """Return the record that ``--json`` prints."""
         return {
             "network": self.network,
             "steps": self.steps,
@@ -105,12 +104,12 @@ def prove(
     *,
     numbers: bool = True,
 ) -> Proof:
-    """Every proposition on a graph as written (``graph_of(..., passes=())``).
+    """Apply every proposition to a graph as written (``graph_of(..., passes=())``).
 
-    Without ``numbers`` what follows from the topology is a fact, and nothing is checked. Imports
-    torch only where there is something to check by numbers. ``on_progress`` gets what comes next.
+    Without ``numbers``, only facts that follow from the topology are stated. Imports torch only if
+    there is something to check numerically. ``on_progress`` gets the next step.
 
-    Raises UserError where numbers are to be checked of more than ``MOST_BLOCKS`` blocks.
+    Raises UserError for numerical checks of more than ``MOST_BLOCKS`` blocks.
     """
     blocks = sum(len(stage.blocks) for stage in graph.stages)
     if numbers and blocks > MOST_BLOCKS:
@@ -207,7 +206,7 @@ def _blocks(stage: Stage) -> str:
 
 
 def _where(found: GradientCheck) -> str:
-    """Means by whether the first block spikes, where both are seen."""
+    """Return the mean gradients for a first block that spikes and one that does not, if both occur."""
     if len(found.places) == 1:
         return f", {found.least:.3g} to {found.most:.3g}"
     return ", " + " and ".join(f"{place.gradient:.3g} {place.where}" for place in found.places)
@@ -253,7 +252,7 @@ def _check_gradients(plan: GradientPlan) -> GradientCheck:
 
 
 def _smaller(graph: Graph, size: int) -> Graph:
-    """The graph for maps of at most this size, where it takes such."""
+    """Return the graph for maps of at most this size, if it takes such maps."""
     shape = taken(graph).shape
     if len(shape) != 3:
         return graph
@@ -291,7 +290,7 @@ def _variance(graph: Graph, stage: Stage, name: str, numbers: bool) -> Propositi
 
 
 def _cut(series: list[str]) -> str:
-    """A series as text, without its middle where it is long."""
+    """Return a series as text, without the middle of a long one."""
     if len(series) > 2 * SHOWN:
         series = [*series[:SHOWN], "...", *series[-SHOWN:]]
     return ", ".join(series)
@@ -339,7 +338,7 @@ def _factors(graph: Graph) -> list[PropositionResult]:
 
 
 def _part(graph: Graph, node: Node) -> str:
-    """The stage of a node, or the part of the network outside of stages."""
+    """Return the stage of a node, or the part of the network outside stages."""
     for stage in graph.stages:
         if node.scope[: len(stage.scope)] == stage.scope:
             return ".".join(stage.scope)
