@@ -277,7 +277,7 @@ class SearchRequest(GridRequest):
     sampler_seed: Annotated[int, arg.Option(least=0, most=2**31 - 1)] = 0
     pruner: Literal["none", "median", "hyperband"] = "none"
 
-    parse_axis = arg.late("danetc.tasks.searching.space", "parse_dimension")
+    parse_axis = arg.late("danetc.tasks.searching.study", "parse_dimension")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -104,8 +104,7 @@ def _report_grid(
     """Print the table of a grid, and draw its figures if matplotlib is installed."""
     from danetc.output.table import show
     from danetc.tasks.grid.plot import FIGURES, across
-    from danetc.tasks.grid.results import read_results
-    from danetc.tasks.grid.table import as_csv, table
+    from danetc.tasks.grid.results import as_csv, read_results, table
 
     results = read_results(request.folder, request.accuracy, request.allow_changed)
     made = table(results, columns)

@@ -147,8 +147,7 @@ def train_command(
         dry_run: Print the plan and, after ten timed steps of each phase, the time; write nothing.
     """
     from danetc.runtime.system.machine import keep_freed_memory
-    from danetc.tasks.training.printing import print_training, result
-    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.progress import TrainingProgress, print_training, result
     from danetc.tasks.training.trials import run
 
     if checkpoint_every is not None:

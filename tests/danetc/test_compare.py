@@ -29,11 +29,12 @@ from danetc.tasks.grid.results import (
     TRAINED,
     CellRow,
     GridResults,
+    as_csv,
     marked,
     read_results,
+    table,
     wiring,
 )
-from danetc.tasks.grid.table import as_csv, table
 from danetc.tasks.model_directory import GRID
 from tests.forked import Popen
 

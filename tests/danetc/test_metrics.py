@@ -16,9 +16,8 @@ from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.tasks.evaluate import Evaluated
 from danetc.tasks.evaluator import Figures
 from danetc.tasks.training.directory import metrics_csv
-from danetc.tasks.training.printing import mean_shares, print_training
-from danetc.tasks.training.printing import result as training_result
-from danetc.tasks.training.progress import TrainingProgress
+from danetc.tasks.training.progress import TrainingProgress, mean_shares, print_training
+from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
 from danetc.tasks.training.trials import run
 

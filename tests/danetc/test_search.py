@@ -29,8 +29,7 @@ from danetc.tasks.searching.results import (
     read_search,
     table,
 )
-from danetc.tasks.searching.space import SearchRange, parse_dimension
-from danetc.tasks.searching.study import PRUNERS, SAMPLERS, open_study
+from danetc.tasks.searching.study import PRUNERS, SAMPLERS, SearchRange, open_study, parse_dimension
 
 from .conftest import FEW, SMALL, Run
 

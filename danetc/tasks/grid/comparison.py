@@ -27,7 +27,7 @@ from danetc.tasks.grid.cells import find_networks, make_cells
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import GridResults, read_results
+from danetc.tasks.grid.results import GridResults, read_results, table
 from danetc.tasks.grid.run import (
     GridClock,
     GridProgress,
@@ -36,7 +36,6 @@ from danetc.tasks.grid.run import (
     in_parallel,
     train_run,
 )
-from danetc.tasks.grid.table import table
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
 

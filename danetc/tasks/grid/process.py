@@ -90,8 +90,7 @@ def _run(request: TrainingRequest) -> int:
     from danetc.output.spec_messages import Printed, handled_by
     from danetc.runtime.system.machine import keep_freed_memory
     from danetc.runtime.training.signals import Stopped
-    from danetc.tasks.training.printing import result
-    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.progress import TrainingProgress, result
     from danetc.tasks.training.trials import run
 
     keep_freed_memory()

@@ -34,11 +34,11 @@ from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
 from danetc.tasks.searching.results import SearchResult, read_search
-from danetc.tasks.searching.space import Dimension
 from danetc.tasks.searching.study import (
     PRUNERS,
     RECORD,
     SAMPLERS,
+    Dimension,
     draw,
     need_optuna,
     open_study,

@@ -32,8 +32,7 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import free_for, step_memory
 from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import phase_step, teachers_of, with_steps
-from danetc.tasks.training.printing import HEADS
-from danetc.tasks.training.progress import show_time
+from danetc.tasks.training.progress import HEADS, show_time
 from danetc.tasks.training.request import TrainingPlan
 from danetc.tasks.training.trials import Trial, with_plan
 

@@ -22,8 +22,7 @@ from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.tasks.model_directory import TRAINING, TRIALS
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.callbacks import Callback, Calling
-from danetc.tasks.training.printing import result
-from danetc.tasks.training.progress import TrainingProgress
+from danetc.tasks.training.progress import TrainingProgress, result
 from danetc.tasks.training.trials import run
 
 if TYPE_CHECKING:
