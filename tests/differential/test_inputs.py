@@ -173,7 +173,7 @@ def test_data_give_the_channels_of_all() -> None:
     signature = built(text(TWO_INPUTS)).signature
     check_fit(data, signature, evaluate=way, output=(5,))
     with pytest.raises(
-        DataError, match=r"1 channels, but .* together 3: 2 of `left`, 1 of `right`"
+        DataError, match=r"1 x 8 x 8, but .* takes 3 x 8 x 8 \(2 of `left`, 1 of `right`\)"
     ):
         check_fit(
             replace(data, train=_grey(data.train), test=_grey(data.test), shape=(1, 8, 8)),

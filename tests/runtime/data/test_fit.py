@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data import DataError, DataSet, Memory, check_fit, open_data, with_channels
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.model.signature import ModelInput, Signature
+from danetc.runtime.model.signature import Signature
 
 from .conftest import MakeEvents, MakeFolder
 
@@ -63,20 +63,6 @@ def test_a_network_for_other_data_is_told_what_to_set(
     with pytest.raises(DataError, match=re.escape(message)):
         check(with_channels(data, shape[0]), shape, classes, sequence=sequence)
     check(data, (1, 8, 8))
-
-
-def test_inputs_that_a_sample_does_not_hold_are_named() -> None:
-    def check_inputs(shape: tuple[int, ...], **inputs: tuple[int, ...]) -> None:
-        each = {name: ModelInput(size) for name, size in inputs.items()}
-        signature = Signature(4, shape, {"out": (10,)}, inputs=each)
-        check_fit(open_data("digits"), signature, evaluate=image_transform([]), output=(10,))
-
-    with pytest.raises(DataError, match=r"no one image holds: a 1 x 8 x 8, b 3 x 4 x 4; call the"):
-        check_inputs((), a=(1, 8, 8), b=(3, 4, 4))
-    with pytest.raises(
-        DataError, match=r"1 x 8 x 8, but the network takes 3 x 8 x 8 \(1 of `a`, 2 of"
-    ):
-        check_inputs((3, 8, 8), a=(1, 8, 8), b=(2, 8, 8))
 
 
 def test_the_recipes_steps_count() -> None:
