@@ -56,6 +56,14 @@ neuron PLIF_soft_undecayed(tau = 2.0, v_threshold = 1.0, detach_reset = false) {
 """
 """Neurons of SpikingJelly whose input does not decay, which std does not have."""
 
+SURROGATE = "atan"
+"""Surrogate of neurons from NIR, which stores none; it affects gradients only."""
+PLACES = (-1.7, -1.01, -0.6, -0.49, -0.26, -0.1, 0.0, 0.1, 0.26, 0.49, 0.6, 1.01, 1.7)
+"""Points at which surrogates are compared."""
+
+_SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}
+_KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
+
 
 @cache
 def _undecayed() -> Mapping[str, Declaration]:
@@ -66,17 +74,14 @@ def _undecayed() -> Mapping[str, Declaration]:
 def program(
     neuron: str, given: Arguments, surrogate: str | None, shape: Arguments
 ) -> NeuronProgram:
-    """The program of a declaration with arguments, and of its surrogate."""
+    """Return the program of a declaration with arguments, with a surrogate and its arguments."""
     declaration = _undecayed().get(neuron) or standard()[neuron]
-    stand_in = None if surrogate is None else standard()[surrogate]
+    slope = None if surrogate is None else standard()[surrogate]
+    slope_arguments = {} if slope is None else _complete(slope, shape)
     reporter = Reporter()
     made = compile_neuron(
-        declaration,
-        _complete(declaration, given),
-        stand_in,
-        {} if stand_in is None else _complete(stand_in, shape),
-        reporter,
-    )
+        declaration, _complete(declaration, given), slope, slope_arguments, reporter
+    )  # fmt: skip
     reporter.raise_if_errors()
     assert made is not None
     return made
@@ -88,21 +93,12 @@ def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | b
     return {param.name: found[param.name] for param in declaration.params}  # type: ignore[misc]
 
 
-_SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}
-_KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
-
-SURROGATE = "atan"
-"""Surrogate of neurons from NIR, which stores none; it affects gradients only."""
-
-
-PLACES = (-1.7, -1.01, -0.6, -0.49, -0.26, -0.1, 0.0, 0.1, 0.26, 0.49, 0.6, 1.01, 1.7)
-"""Where surrogates are compared."""
-
-
 @cache
 def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> SurrogateProgram:
-    """The surrogate of std that has these derivatives at ``PLACES``; ``numbers`` may be values of its
-    parameters. Raises UserError where there is none."""
+    """Return the surrogate of std that has these derivatives at ``PLACES``.
+
+    ``numbers`` may be values of its parameters. Raises UserError if there is none.
+    """
     tried = {*numbers, *(part / x for x in numbers if x for part in (1.0, 2.0))}
     for declaration in of_kind("surrogate"):
         usual = _complete(declaration, {})
@@ -110,7 +106,12 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
         for values in islice(product(*choices), 200):
             given = dict(zip(usual, values, strict=True))
             made = compile_surrogate(declaration, given, Reporter())
-            if made is not None and np.allclose(_slopes(made), slopes, rtol=1e-6, atol=1e-9):
+            if made is None:
+                continue
+            at = ({"x": x, **evaluate(made.ops, {"x": x})} for x in PLACES)
+            slope = made.derivative
+            found = [slope if isinstance(slope, float) else float(values[slope]) for values in at]
+            if np.allclose(found, slopes, rtol=1e-6, atol=1e-9):
                 return made
     raise UserError(
         "its spikes have a derivative that no surrogate of std has "
@@ -118,25 +119,15 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
     )
 
 
-def _slopes(surrogate: SurrogateProgram) -> list[float]:
-    """Its derivative at some places."""
-    found = []
-    for x in PLACES:
-        values = evaluate(surrogate.ops, {"x": x})
-        slope = surrogate.derivative
-        found.append(float(slope if isinstance(slope, float) else values[slope]))
-    return found
-
-
 def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
-    """The program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
+    """Return the program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
     kind = _KINDS[type(module).__name__]
     function = module.surrogate_function
     known = _SURROGATES.get(type(function).__name__)
     if known is None:
         raise UserError(
             f"{path}: std has no surrogate like {type(function).__name__}; there are "
-            f"{', '.join(_SURROGATES)}. Give the neuron one of these: it changes gradients alone"
+            f"{', '.join(_SURROGATES)}. Give the neuron one of these, which affects gradients only"
         )
     if not function.spiking:
         raise UserError(f"{path}: its surrogate does not spike (spiking=False)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -75,6 +75,13 @@ def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
     return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
 
 
+def _flatten(
+    call: CallSite, x: ReadValue, start: int, end: int, step_mode: str | None
+) -> ReadValue:
+    """Read a flatten, whose dimensions do not include T in SpikingJelly's multi-step mode."""
+    return flatten(call, x, start + (step_mode == "m"), end)
+
+
 def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) -> ReadValue:
     program = spikingjelly_neuron(module, call.path)
     node = call.build.neuron(program, x.node, call.path, {} if w is None else {"w": w.tensor})
@@ -82,60 +89,42 @@ def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) 
     return ReadValue(node, x.leading, x.flat)
 
 
-Arguments = Callable[[Any], tuple[Any, ...]]
-_NORM: tuple[Reader, Arguments] = (
-    _norm,
-    lambda m: (m.running_mean, m.running_var, m.weight, m.bias, m.num_batches_tracked, m.eps),
-)
-MODULES: Mapping[str, tuple[Reader, Arguments]] = {
+_NORM = (_norm, "running_mean running_var weight bias num_batches_tracked eps")
+MODULES: Mapping[str, tuple[Reader, str]] = {
     "torch.nn.modules.conv.Conv2d": (
         conv2d,
-        lambda m: (
-            m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups, m.padding_mode
-        ),
+        "weight bias stride padding dilation groups padding_mode",
     ),
-    "torch.nn.modules.linear.Linear": (linear, lambda m: (m.weight, m.bias)),
+    "torch.nn.modules.linear.Linear": (linear, "weight bias"),
     "torch.nn.modules.batchnorm.BatchNorm2d": _NORM,
     "torch.nn.modules.batchnorm.BatchNorm1d": _NORM,
-    "torch.nn.modules.normalization.GroupNorm": (
-        _group_norm,
-        lambda m: (m.num_groups, m.weight, m.bias, m.eps),
-    ),
+    "torch.nn.modules.normalization.GroupNorm": (_group_norm, "num_groups weight bias eps"),
     "torch.nn.modules.pooling.MaxPool2d": (
         max_pool2d,
-        lambda m: (
-            m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
-        ),
+        "kernel_size stride padding dilation ceil_mode return_indices",
     ),
     "torch.nn.modules.pooling.AvgPool2d": (
         avg_pool2d,
-        lambda m: (
-            m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override
-        ),
+        "kernel_size stride padding ceil_mode count_include_pad divisor_override",
     ),
-    "torch.nn.modules.pooling.AdaptiveAvgPool2d": (adaptive_avg_pool2d, lambda m: (m.output_size,)),
-    "torch.nn.modules.flatten.Flatten": (
-        flatten,
-        lambda m: (m.start_dim + (getattr(m, "step_mode", "s") == "m"), m.end_dim),
-    ),
-    "torch.nn.modules.dropout.Dropout": (dropout, lambda m: (m.p,)),
-    "torch.nn.modules.linear.Identity": (same, lambda m: ()),
-    "torch.nn.modules.activation.ReLU": (relu, lambda m: ()),
-    "torch.nn.modules.activation.GELU": (_gelu, lambda m: (m.approximate,)),
-    "torch.nn.modules.activation.Sigmoid": (function("sigmoid"), lambda m: ()),
-    "torch.nn.modules.activation.Tanh": (function("tanh"), lambda m: ()),
-    "torch.nn.modules.upsampling.Upsample": (_upsample, lambda m: (m.scale_factor, m.mode)),
+    "torch.nn.modules.pooling.AdaptiveAvgPool2d": (adaptive_avg_pool2d, "output_size"),
+    "torch.nn.modules.flatten.Flatten": (_flatten, "start_dim end_dim step_mode"),
+    "torch.nn.modules.dropout.Dropout": (dropout, "p"),
+    "torch.nn.modules.linear.Identity": (same, ""),
+    "torch.nn.modules.activation.ReLU": (relu, ""),
+    "torch.nn.modules.activation.GELU": (_gelu, "approximate"),
+    "torch.nn.modules.activation.Sigmoid": (function("sigmoid"), ""),
+    "torch.nn.modules.activation.Tanh": (function("tanh"), ""),
+    "torch.nn.modules.upsampling.Upsample": (_upsample, "scale_factor mode"),
     "spikingjelly.activation_based.layer.dropout.Dropout": (
         lambda call, x, p: call.add("dropout_per_sample", x, {"p": float(p)}),
-        lambda m: (m.p,),
+        "p",
     ),
-    "spikingjelly.activation_based.layer.misc.VotingLayer": (_voting, lambda m: (m.voting_size,)),
-    **{
-        f"spikingjelly.activation_based.neuron.{name}": (_spiking, lambda m: (m, getattr(m, "w", None)))
-        for name in NEURONS
-    },
-}  # fmt: skip
-"""Readers and their arguments, by the full names of classes and of their base classes."""
+    "spikingjelly.activation_based.layer.misc.VotingLayer": (_voting, "voting_size"),
+    **{f"spikingjelly.activation_based.neuron.{name}": (_spiking, "w") for name in NEURONS},
+}
+"""Readers and the attributes that are their arguments, by the full names of classes and of their base
+classes."""
 
 _LIBRARIES = ("torch.nn.modules.", "spikingjelly.activation_based.")
 
@@ -147,7 +136,7 @@ def full_name(kind: type) -> str:
     return f"{neurons}{kind.__qualname__}" if name.startswith(neurons) else name
 
 
-def row_of(module: nn.Module) -> tuple[Reader, Arguments] | None:
+def row_of(module: nn.Module) -> tuple[Reader, str] | None:
     """Return the row of a module, or None.
 
     Subclasses count if they are of the libraries, or if they inherit ``forward``.
@@ -168,14 +157,12 @@ def read_module(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     """Read a module of the table; ``call.path`` is its path."""
     row = row_of(module)
     assert row is not None
-    reader, arguments = row
-    held = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}  # fmt: skip
-    paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held.items()}
-    args = [
-        StoredTensor(item, paths[id(item)]) if id(item) in paths else item
-        for item in arguments(module)
-    ]
-    return reader(call, x, *args)
+    reader, attributes = row
+    held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held}
+    given = [getattr(module, name, None) for name in attributes.split()]
+    args = [StoredTensor(item, paths[id(item)]) if id(item) in paths else item for item in given]
+    return reader(call, x, *([module] if reader is _spiking else []), *args)
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -22,14 +22,19 @@ from danetc.tasks.importing.operations import (
     linear,
     vector,
 )
-from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder, opened
+from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
 from danetc.tasks.nir_graphs import NirGraph, NirNode, read_graph
 
 
 def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
     """Return the network of a file of NIR, and its runner. Raises UserError."""
     check_installed("a .nir file", ["nir"], "nir")
-    graph = opened(path, "NIR", read_graph)
+    try:
+        graph = read_graph(str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except Exception as error:  # HDF5 may raise anything for a damaged file
+        raise UserError(f"{path} cannot be read as NIR: {error}") from error
     shape = graph.nodes[graph.entry].fields["shape"]
     if len(shape) not in (1, 3):
         raise UserError(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -19,16 +17,6 @@ from danetc.errors import UserError
 
 STEPS = 4
 """Default number of time steps of a spiking network."""
-
-
-def opened(path: Path, kind: str, read: Callable[[str], Any]) -> Any:
-    """Read a file with its library. Raises UserError."""
-    try:
-        return read(str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
-    except Exception as error:  # a library may raise anything for a damaged file
-        raise UserError(f"{path} cannot be read as {kind}: {error}") from error
 
 
 @dataclass(frozen=True)

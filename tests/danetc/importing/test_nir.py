@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +90,25 @@ def test_what_differs_between_neurons_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("nir"))[1]
+    return written(tmp_path_factory.mktemp("nir"), "LIF")[1]
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
         ("nodes/stem.conv/groups", np.array([1, 1]), "stem.conv: its groups has the shape (2,)"),
+        ("nodes/stem.conv/stride", 0, "stem.conv: its stride is 0; whole numbers 1 to"),
+        ("nodes/stem.conv/dilation", 1.5, "stem.conv: its dilation is 1.5; whole numbers"),
+        ("nodes/stem.conv/padding", -1, "stem.conv: its padding is -1; whole numbers 0 to 65536"),
+        ("nodes/stem.conv/padding", "circular", "stem.conv: its padding is an array of"),
+        ("nodes/stem.conv/type", "Sin", "stem.conv: a Sin of NIR is not read; these are: Input, "),
+        ("nodes/stem.spike/v_leak", np.ones((4, 12, 12)), "stem.spike: it decays to another potential"),
+        ("nodes/stem.spike/v_threshold", np.arange(1, 577).reshape(4, 12, 12), "stem.spike: its threshold differs from"),
+        ("nodes/output/type", "Input", "2 inputs and 0 outputs; one of each is read"),
+        ("nodes/input/shape", np.array([2, 12]), "input: its shape is [2, 12]; (channels, height, width)"),
+        ("edges", np.array([["input", "nowhere"]], "S"), "edges: input -> nowhere connects a node that"),
+        ("edges", np.array([["input", "stem.conv"], ["stem.conv", "stem.conv"]], "S"), "stem.conv -> stem.conv is a loop"),
+        ("edges", np.array([["input", "output"]], "S"), "nothing is connected to it"),
         ("nodes/stem.conv/groups", 0, "stem.conv: its groups is 0; whole numbers 1 to 65536"),
         ("nodes/stem.conv/bias", np.zeros(0), "stem.conv: its bias is an array of float64 of the shape (0,)"),
         ("nodes/stem.conv/bias", np.zeros((2, 2)), "stem.conv: its bias has the shape (2, 2), which does not fit its input"),
@@ -150,6 +163,33 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no graph")
     with pytest.raises(UserError, match="cannot be read as NIR"):
         danetc.import_network(path)
+
+
+def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
+    """Also paddings by name, an integrator, and a factor that is no part of weights."""
+    drawn = np.random.default_rng(0)
+    weight = drawn.normal(size=(4, 2, 3, 3))
+    ones = np.ones((4, 3, 3))
+    nodes = {
+        "input": nir.Input(np.array([2, 6, 6])),
+        "conv": nir.Conv2d((6, 6), weight, 1, "same", 1, 1, np.zeros(4)),
+        "pool": nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        "fires": nir.IF(r=2e4 * ones, v_threshold=ones),
+        "flat": nir.Flatten({"input": np.array([4, 3, 3])}, 0, -1),
+        "last": nir.Linear(drawn.normal(size=(5, 36))),
+        "leaks": nir.LI(tau=3e-4 * np.ones(5), r=np.ones(5), v_leak=np.zeros(5)),
+        "output": nir.Output(np.array([5])),
+    }
+    names = [*nodes]
+    nir.write(tmp_path / "kinds.nir", nir.NIRGraph(nodes, [*pairwise(names)]))
+    found = danetc.import_network(tmp_path / "kinds.nir", steps=3, samples=20)
+    assert found.agreement.difference < 1e-6
+    text = " ".join(found.text.split())
+    assert "block part { out = 2 * in }" in text
+    assert (
+        "in -> conv(4) -> avgpool(2) -> part -> spike -> linear(5, bias = false) -> readout(tau = 3.0)"
+        in text
+    )
 
 
 def test_samples_may_be_vectors(tmp_path: Path) -> None:
