@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
@@ -16,6 +16,7 @@ from danetc.compiler.importing.expressions import (
     of_kind,
     standard,
 )
+from danetc.compiler.importing.flows import Define
 from danetc.compiler.importing.layers import Dialect
 from danetc.compiler.ir.graph import Graph, Shape, unique
 from danetc.dsl.diagnostics.diagnostic import SpecError
@@ -80,22 +81,26 @@ class Naming:
         default_factory=dict
     )
 
-    # -- asking the compiler -------------------------------------------------------------------------
+    def spec(self, name: str, input: str, body: Iterable[Define], *declarations: str) -> str:
+        """Write a network, with the settings of this one, and the declarations."""
+        dialect = self.dialect
+        settings = {
+            "input": input,
+            "steps": constant(dialect.graph.steps),
+            "neuron": None if dialect.neuron is None else dialect.neuron.call(),
+            "surrogate": self.surrogate,
+            "norm": None if dialect.norm == "batchnorm" else dialect.norm,
+        }
+        lines = [f"{key} = {text}" for key, text in (*settings.items(), *body) if text is not None]
+        own = (*self.declarations.values(), *declarations)
+        return "\n".join(["use std", *own, f"network {name} {{", *lines, "}", ""])
 
     def probe(self, value: str, shape: Shape, *declarations: str) -> Graph | None:
         """Return the graph of `in -> value` on frames of a shape, or None if it is no network."""
-        settings = {
-            "input": f"events({', '.join(map(str, shape))})",
-            "steps": constant(self.dialect.graph.steps),
-            "neuron": None if self.dialect.neuron is None else self.dialect.neuron.call(),
-            "norm": None if self.dialect.norm == "batchnorm" else self.dialect.norm,
-            "surrogate": self.surrogate,
-            "out": flow("in", value),
-        }
-        body = "\n".join(f"{name} = {text}" for name, text in settings.items() if text is not None)
-        own = "\n".join((*self.declarations.values(), *declarations))
+        frames = call("events", *map(str, shape))
+        text = self.spec("probe", frames, [("out", flow("in", value))], *declarations)
         try:
-            return check_text(f"use std\n{own}\nnetwork probe {{\n{body}\n}}\n").graphs["probe"]
+            return check_text(text).graphs["probe"]
         except SpecError:
             return None
 
@@ -199,14 +204,3 @@ class Naming:
 
     def unique(self, base: str) -> str:
         return unique(base, lambda name: name in standard() or name in self.declarations)
-
-    def forget(self, known: Sequence[str]) -> None:
-        """Drop all declarations but the known ones."""
-        self.declarations = {name: self.declarations[name] for name in known}
-        self.own_blocks = [name for name in self.own_blocks if name in self.declarations]
-        self._connections = {
-            key: name
-            for key, name in self._connections.items()
-            if name in self.declarations or name in standard()
-        }
-        self._weights.clear()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.backbones import Items, named_backbone, named_blocks
-from danetc.compiler.importing.expressions import Unwritten, constant
+from danetc.compiler.importing.expressions import Unwritten, call
 from danetc.compiler.importing.flows import (
     Define,
     Region,
@@ -68,18 +68,11 @@ def import_graph(graph: Graph, name: str) -> Imported:
     for form in ("stages", "blocks", "values"):
         writer = _Writer(graph)
         try:
-            body = (
-                writer.in_values()
-                if form == "values"
-                else writer.in_pieces(stages=form == "stages")
-            )
+            if form == "values":
+                return writer.finished(writer.in_values())
+            return writer.finished(writer.in_pieces(stages=form == "stages"))
         except Unwritten as error:
             reason = str(error)
-            continue
-        found = writer.finished(body)
-        if isinstance(found, Imported):
-            return found
-        reason = found
     raise Unwritten(reason)
 
 
@@ -153,41 +146,28 @@ class _Writer:
 
     # -- the spec ------------------------------------------------------------------------------------
 
-    def finished(self, body: Sequence[Define]) -> Imported | str:
-        """Return the spec, or why it is not accepted."""
-        name = self.graph.name
-        network = "\n".join(f"{key} = {text}" for key, text in (*self._settings(), *body))
-        own = "\n".join(self.naming.declarations.values())
+    def finished(self, body: Sequence[Define]) -> Imported:
+        """Return the spec. Raises Unwritten if it is not proved to be the same network."""
+        name, source = self.graph.name, self.graph.input
+        sizes = map(str, source.value.shape)
+        given = call("events" if source.attrs["events"] else "image", *sizes)
         reporter = Reporter()
-        program = parse(
-            SourceFile("import", f"use std\n{own}\nnetwork {name} {{\n{network}\n}}\n"), reporter
-        )
+        program = parse(SourceFile("import", self.naming.spec(name, given, body)), reporter)
         if reporter.diagnostics:
-            return f"what would be written is no spec: {reporter.diagnostics[0].message}"
+            raise Unwritten(f"what would be written is no spec: {reporter.diagnostics[0].message}")
         kept = _needed(program)
         text = format_source(kept)
         try:
             graph = check_text(text, f"{name}.danet").graphs[name]
         except SpecError as error:
-            return f"what would be written is no spec: {error.diagnostics[0].message}"
+            message = error.diagnostics[0].message
+            raise Unwritten(f"what would be written is no spec: {message}") from error
         found = compare_graphs(self.graph, graph)
         if isinstance(found, Different):
-            return f"what would be written is another network: {found.reason}"
+            raise Unwritten(f"what would be written is another network: {found.reason}")
         assert isinstance(found, Same)
         declared = tuple(item.name for item in kept.declarations if item.kind != "network")
         return Imported(name, text, graph, found.weights, tuple(self.stages), declared)
-
-    def _settings(self) -> Iterator[Define]:
-        source = self.graph.input
-        sizes = ", ".join(map(str, source.value.shape))
-        yield "input", f"{'events' if source.attrs['events'] else 'image'}({sizes})"
-        yield "steps", constant(self.graph.steps)
-        if self.dialect.neuron is not None:
-            yield "neuron", self.dialect.neuron.call()
-        if self.naming.surrogate is not None:
-            yield "surrogate", self.naming.surrogate
-        if self.dialect.norm != "batchnorm":
-            yield "norm", self.dialect.norm
 
 
 def _described(

@@ -251,7 +251,6 @@ class _Residual:
         """Return the stage from a block up to one of ``stops``, which have a number of blocks each, if
         a rule of std feeds it."""
         naming, entry = self.naming, opening.entry
-        known = [*naming.declarations]
         connection = naming.connection(opening.wiring, len(opening.weights))
         channels = self.graph[entry].value.shape[0]
         block = naming.block(opening.weights, opening.strided, channels)
@@ -269,7 +268,6 @@ class _Residual:
                     )  # fmt: skip
                     if naming.same(stage.wired(stage.text), part):
                         return stage
-        naming.forget(known)
         return None
 
     def _openings(
