@@ -7,8 +7,9 @@ a print in black and white tells them apart. Hollow markers are interblock neuro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
-from itertools import cycle
+from itertools import accumulate, cycle
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,125 +54,185 @@ def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".sv
     return written
 
 
-def firing_rate(entries: Sequence[PlottedNetwork]) -> Any:
-    """Firing rates by layer of the main path (Figs. 3 and 9) and their means (Fig. 3c)."""
-    lines = [
-        _Line(entry, [each for each in entry.measures.firing_rate.layers if each.main], "rate")
-        for entry in entries
-        if entry.measures.firing_rate is not None
-    ]
-    figure, left, right = _layers_and_bars(entries)
-    _by_layer(left, lines, "firing rate")
-    left.set_ylim(bottom=0)
-    means = [
-        entry.measures.firing_rate.mean_of_layers for entry in entries if entry.measures.firing_rate
-    ]
-    if right is not None:
-        _bars(right, entries, means, "mean firing rate", "{:.3f}")
-    return figure
+# -- a line for each network -----------------------------------------------------------------------
 
 
-def gradient_stability(entries: Sequence[PlottedNetwork]) -> Any:
-    """Gradient stability by layer (Figs. 8 and 10) and the geometric mean per layer."""
-    found = [entry.measures.gradient_stability for entry in entries]
-    lines = [
-        _Line(entry, [each for each in one.layers if each.main], "stability")
-        for entry, one in zip(entries, found, strict=True)
-        if one is not None
-    ]
-    figure, left, right = _layers_and_bars(entries)
-    _by_layer(left, lines, "gradient stability dO/dV")
-    left.axhline(1, color="0.4", linewidth=0.8, linestyle=":")
-    left.set_ylim(bottom=0)
-    if right is not None:
-        means = [one.geometric_mean for one in found if one is not None]
-        _bars(right, entries, means, "geometric mean per layer", "{:.3f}")
-    return figure
+def _lines(
+    measure: str,
+    value: str,
+    name: str,
+    mean: str,
+    mean_name: str,
+    entries: Sequence[PlottedNetwork],
+) -> Any:
+    """Draw values by layer of the main path, interblock neurons hollow, and means of networks.
 
-
-def potential(entries: Sequence[PlottedNetwork]) -> Any:
-    """Membrane potentials before the reset: a column of densities for each layer."""
-    figure, panels = _panels(entries)
-    for axes, entry in zip(panels, entries, strict=True):
-        found = entry.measures.potential
-        assert found is not None
-        layers = [each for each in found.layers if each.main]
-        _columns(axes, [each.distribution for each in layers])
-        _steps(axes, [each.threshold for each in layers], "threshold")
-        _panel(axes, entry, "membrane potential V", len(layers))
-    _legend(figure, panels)
-    return figure
-
-
-def neuron_input(entries: Sequence[PlottedNetwork]) -> Any:
-    """Mean and deviation of what neurons take, and those of N(0, V_th^2)."""
-    figure, panels = _panels(entries)
-    for axes, entry in zip(panels, entries, strict=True):
-        found = entry.measures.input
-        assert found is not None
-        layers = [each for each in found.layers if each.main]
-        x = range(1, len(layers) + 1)
-        for (colour, line, marker), name in zip(STYLES, ("mean", "std"), strict=False):
-            values = [getattr(each.distribution, name) for each in layers]
-            axes.plot(x, values, color=colour, linestyle=line, marker=marker, ms=3, label=name)
-        axes.axhline(0, color="0.6", linewidth=0.8)
-        thresholds = [each.threshold for each in layers]
-        if all(value is not None for value in thresholds):
-            _steps(axes, [value or 0.0 for value in thresholds], "threshold")
-        _panel(axes, entry, "input of the neurons X", len(layers))
-    _legend(figure, panels)
-    return figure
-
-
-def gradients(entries: Sequence[PlottedNetwork]) -> Any:
-    """Norms of the weights' gradients by layer, whole and in parts."""
-    figure, panels = _panels(entries)
-    for axes, entry in zip(panels, entries, strict=True):
-        found = entry.measures.gradients
-        assert found is not None
-        wanted = {f"{layer.name}.weight" for layer in entry.layout.weights if layer.main}
-        norms = [each for each in found.parameters if each.parameter in wanted]
-        x = range(1, len(norms) + 1)
-        parts = zip(STYLES, ("whole", "spatial", "temporal", "direct"), strict=False)
-        for (colour, line, marker), name in parts:
-            values = [getattr(each, name) or float("nan") for each in norms]
-            if any(value == value for value in values):  # nan for parts of 0
-                axes.plot(x, values, color=colour, linestyle=line, marker=marker, ms=3, label=name)
-        axes.set_yscale("log")
-        _panel(axes, entry, "norm of dL/dW", len(norms), "weight layer on the main path")
-    _legend(figure, panels)
-    return figure
-
-
-def values(entries: Sequence[PlottedNetwork]) -> Any:
-    """Outputs of blocks: the range in grey, one deviation around the mean in black.
-
-    The ranges of spikes, counts and real numbers differ too much for a common y axis.
+    There are bars of means only if there are networks to compare.
     """
-    figure, panels = _panels(entries, shared=False)
-    for axes, entry in zip(panels, entries, strict=True):
-        found = entry.measures.values
-        assert found is not None
-        axes.use_sticky_edges = False  # bars may begin below the rest
-        blocks = [block for stage in found.stages for block in stage.blocks]
-        x = range(1, len(blocks) + 1)
-        least, most, means = ([getattr(b, n) for b in blocks] for n in ("least", "most", "mean"))
-        heights = [high - low for low, high in zip(least, most, strict=True)]
-        axes.bar(x, heights, 0.7, least, color="0.8", label="least to most")
-        axes.vlines(
-            x, [max(block.mean - block.std, block.least) for block in blocks],
-            [min(block.mean + block.std, block.most) for block in blocks],
-            color="black", linewidth=1.5, label="one deviation around the mean",
-        )  # fmt: skip
-        axes.plot(x, means, "o", color="black", ms=3, label="mean")
-        place = 0
-        for stage in found.stages:
-            place += len(stage.blocks)
-            axes.axvline(place + 0.5, color="0.5", linewidth=0.6, linestyle=":")
-        axes.axhline(0, color="0.4", linewidth=0.8)
-        _panel(axes, entry, "output of the block", place, "block (dotted: end of a stage)")
-    _legend(figure, panels)
+    compared = len(entries) > 1
+    figure = new_figure((1.75 if compared else 1.25) * _PANEL[0], _PANEL[1])
+    ratios = (3, 1.1) if compared else (1,)
+    axes, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    found = [getattr(entry.measures, measure) for entry in entries]
+    layers = [[each for each in one.layers if each.main] for one in found]
+    longest = max(map(len, layers))
+    size = 4.5 if longest < 40 else 3 if longest < 80 else 2
+    for entry, own, (colour, dash, marker) in zip(entries, layers, cycle(STYLES), strict=False):
+        y = [getattr(each, value) for each in own]
+        style = {"color": colour, "marker": marker, "ms": size}
+        x = range(1, len(y) + 1)
+        axes.plot(x, y, linestyle=dash, linewidth=1.1, label=entry.label, **style)
+        inter = [place for place, each in enumerate(own) if each.interblock]
+        hollow = [[each[place] for place in inter] for each in (x, y)]
+        axes.plot(*hollow, linestyle="", markerfacecolor="white", **style)
+    ends = {_stage_ends(*each) for each in zip(entries, layers, strict=True)}
+    if len(ends) == 1:  # networks of one backbone
+        for end in ends.pop():
+            axes.axvline(end + 0.5, color="0.6", linewidth=0.6, linestyle=":")
+    inner = any(each.interblock for own in layers for each in own)
+    axes.set_xlabel("neuron layer on the main path" + (" (hollow: interblock)" if inner else ""))
+    axes.set_ylabel(name)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+    if measure == "gradient_stability":
+        axes.axhline(1, color="0.4", linewidth=0.8, linestyle=":")
+    if not compared:
+        axes.set_title(entries[0].label, fontsize="medium")
+        return figure
+    figure.legend(loc="outside upper left", ncols=len(entries), fontsize="small")
+    _bars(others[0], [entry.label for entry in entries], [getattr(one, mean) for one in found])
+    others[0].set_ylabel(mean_name)
     return figure
+
+
+def _stage_ends(entry: PlottedNetwork, layers: Sequence[Any]) -> tuple[int, ...]:
+    """Return the numbers of layers on the main path after which stages end."""
+    stages = {layer.name: layer.stage for layer in entry.layout.neurons}
+    of = [stages[each.layer] for each in layers]
+    return tuple(place for place in range(1, len(of)) if of[place] != of[place - 1])
+
+
+def _bars(axes: Any, names: Sequence[str], values: Sequence[float]) -> None:
+    hatches = ("", "///", "---", "xxx", "|||", "+++")  # no dots, which make large files
+    bars = axes.bar(names, values, color="white", edgecolor="black")
+    for bar, (colour, _, _), hatch in zip(bars, cycle(STYLES), cycle(hatches), strict=False):
+        bar.set(hatch=hatch, edgecolor=colour)
+    axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=2, fontsize="small")
+    axes.margins(y=0.15)
+    if len(names) > 2:
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+
+
+# -- a panel for each network ----------------------------------------------------------------------
+
+Draw = Callable[[Any, PlottedNetwork], tuple[str, int]]
+"""Draws a network into a panel; returns the name of the y axis and the number of layers or blocks."""
+
+
+def _panels(
+    draw: Draw, across: str, entries: Sequence[PlottedNetwork], *, shared: bool = True
+) -> Any:
+    """Draw a panel for each entry, two in a row, with a common y axis if it is ``shared``."""
+    columns = min(2, len(entries))
+    rows = ceil(len(entries) / columns)
+    figure = new_figure(columns * _PANEL[0], rows * _PANEL[1])
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
+    legend: dict[str, Any] = {}
+    for axes, entry in zip(panels, entries, strict=False):
+        name, count = draw(axes, entry)
+        axes.set(xlabel=across, ylabel=name, xlim=(0.4, count + 0.6))
+        axes.set_title(entry.label, fontsize="medium")
+        axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+        handles, labels = axes.get_legend_handles_labels()
+        legend |= dict(zip(labels, handles, strict=True))
+    for unused in panels[len(entries) :]:
+        unused.set_axis_off()
+    figure.legend(
+        legend.values(),
+        legend.keys(),
+        loc="outside upper center",
+        ncols=len(legend),
+        fontsize="small",
+    )
+    return figure
+
+
+def _potential(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+    """Membrane potentials: densities of each layer as a grey column, and the mean as a line."""
+    assert entry.measures.potential is not None
+    layers = [each for each in entry.measures.potential.layers if each.main]
+    found = [each.distribution for each in layers]
+    low, high, rows = densities(found)
+    axes.imshow(
+        rows, origin="lower", aspect="auto", cmap="Greys", interpolation="nearest",
+        extent=(0.5, len(found) + 0.5, low, high),
+    )  # fmt: skip
+    x, means = range(1, len(found) + 1), [each.mean for each in found]
+    axes.plot(x, means, "o-", color="#d55e00", ms=2.5, lw=1, label="mean")
+    _thresholds(axes, [each.threshold for each in layers])
+    return "membrane potential V", len(layers)
+
+
+def _input(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+    """Mean and deviation of the inputs of neurons, and those of N(0, V_th^2)."""
+    assert entry.measures.input is not None
+    layers = [each for each in entry.measures.input.layers if each.main]
+    for name, style in zip(("mean", "std"), STYLES, strict=False):
+        _curve(axes, [getattr(each.distribution, name) for each in layers], name, style)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    thresholds = [each.threshold for each in layers if each.threshold is not None]
+    if len(thresholds) == len(layers):
+        _thresholds(axes, thresholds)
+    return "input of the neurons X", len(layers)
+
+
+def _gradients(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+    """Norms of the weights' gradients, whole and in parts."""
+    assert entry.measures.gradients is not None
+    wanted = {f"{layer.name}.weight" for layer in entry.layout.weights if layer.main}
+    norms = [each for each in entry.measures.gradients.parameters if each.parameter in wanted]
+    for name, style in zip(("whole", "spatial", "temporal", "direct"), STYLES, strict=False):
+        values = [getattr(each, name) for each in norms]
+        if any(values):
+            _curve(axes, [value or float("nan") for value in values], name, style)
+    axes.set_yscale("log")
+    return "norm of dL/dW", len(norms)
+
+
+def _values(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+    """Outputs of blocks: the range in grey, one deviation around the mean in black."""
+    assert entry.measures.values is not None
+    axes.use_sticky_edges = False  # bars may begin below the rest
+    blocks = [block for stage in entry.measures.values.stages for block in stage.blocks]
+    x = range(1, len(blocks) + 1)
+    least, most, means = ([getattr(b, n) for b in blocks] for n in ("least", "most", "mean"))
+    heights = [high - low for low, high in zip(least, most, strict=True)]
+    axes.bar(x, heights, 0.7, least, color="0.8", label="least to most")
+    axes.vlines(
+        x, [max(block.mean - block.std, block.least) for block in blocks],
+        [min(block.mean + block.std, block.most) for block in blocks],
+        color="black", linewidth=1.5, label="one deviation around the mean",
+    )  # fmt: skip
+    axes.plot(x, means, "o", color="black", ms=3, label="mean")
+    for end in accumulate(len(stage.blocks) for stage in entry.measures.values.stages):
+        axes.axvline(end + 0.5, color="0.5", linewidth=0.6, linestyle=":")
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    return "output of the block", len(blocks)
+
+
+def _curve(axes: Any, y: Sequence[float], name: str, style: tuple[str, str, str]) -> None:
+    colour, line, marker = style
+    x = range(1, len(y) + 1)
+    axes.plot(x, y, color=colour, linestyle=line, marker=marker, ms=3, label=name)
+
+
+def _thresholds(axes: Any, heights: Sequence[float]) -> None:
+    """Draw the threshold of each layer as a line of steps."""
+    edges = [0.5 + place for place in range(len(heights) + 1)]
+    axes.stairs(heights, edges, baseline=None, color="black", linestyle="--", label="threshold")
+
+
+# -- energy ----------------------------------------------------------------------------------------
 
 
 def operations(entries: Sequence[PlottedNetwork]) -> Any:
@@ -200,137 +261,20 @@ def operations(entries: Sequence[PlottedNetwork]) -> Any:
     return figure
 
 
+_LAYERS = "neuron layer on the main path"
 FIGURES: Mapping[str, Callable[[Sequence[PlottedNetwork]], Any]] = {
-    "firing_rate": firing_rate,
-    "gradient_stability": gradient_stability,
-    "potential": potential,
-    "input": neuron_input,
-    "gradients": gradients,
-    "values": values,
+    "firing_rate": partial(
+        _lines, "firing_rate", "rate", "firing rate", "mean_of_layers", "mean firing rate"
+    ),
+    "gradient_stability": partial(
+        _lines, "gradient_stability", "stability", "gradient stability dO/dV", "geometric_mean",
+        "geometric mean per layer",
+    ),
+    "potential": partial(_panels, _potential, _LAYERS),
+    "input": partial(_panels, _input, _LAYERS),
+    "gradients": partial(_panels, _gradients, "weight layer on the main path"),
+    "values": partial(_panels, _values, "block (dotted: end of a stage)", shared=False),
     "operations": operations,
-}
-"""The figure of each measure, by its name in ``Measures``."""
-
-
-# -- parts -----------------------------------------------------------------------------------------
-
-
-class _Line(NamedTuple):
-    entry: PlottedNetwork
-    layers: Sequence[Any]
-    value: str
-
-
-def _by_layer(axes: Any, lines: Sequence[_Line], name: str) -> None:
-    """A line a network over the layers of its main path, interblock neurons hollow."""
-    longest = max((len(line.layers) for line in lines), default=0)
-    size = 4.5 if longest < 40 else 3 if longest < 80 else 2
-    hollow = False
-    for line, (colour, dash, marker) in zip(lines, cycle(STYLES), strict=False):
-        y = [getattr(each, line.value) for each in line.layers]
-        x = list(range(1, len(y) + 1))
-        axes.plot(
-            x, y, color=colour, linestyle=dash, linewidth=1.1, marker=marker, ms=size,
-            label=line.entry.label,
-        )  # fmt: skip
-        inter = [place for place, each in enumerate(line.layers) if each.interblock]
-        hollow = hollow or bool(inter)
-        axes.plot(
-            [x[place] for place in inter], [y[place] for place in inter], linestyle="",
-            marker=marker, ms=size, color=colour, markerfacecolor="white",
-        )  # fmt: skip
-    ends = {tuple(_stage_ends(line)) for line in lines}
-    if len(ends) == 1:  # networks of one backbone
-        for end in ends.pop():
-            axes.axvline(end + 0.5, color="0.6", linewidth=0.6, linestyle=":")
-    axes.set_xlabel("neuron layer on the main path" + (" (hollow: interblock)" if hollow else ""))
-    axes.set_ylabel(name)
-    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
-    if len(lines) == 1:
-        axes.set_title(lines[0].entry.label, fontsize="medium")
-    else:
-        axes.figure.legend(loc="outside upper left", ncols=len(lines), fontsize="small")
-
-
-def _stage_ends(line: _Line) -> list[int]:
-    """Return the numbers of layers on the main path after which stages end."""
-    stages = {layer.name: layer.stage for layer in line.entry.layout.neurons}
-    of = [stages[each.layer] for each in line.layers]
-    return [place for place in range(1, len(of)) if of[place] != of[place - 1]]
-
-
-def _bars(
-    axes: Any, entries: Sequence[PlottedNetwork], values: Sequence[float], name: str, form: str
-) -> None:
-    hatches = ("", "///", "---", "xxx", "|||", "+++")  # no dots, which make large files
-    names = [entry.label for entry in entries]
-    bars = axes.bar(names, values, color="white", edgecolor="black")
-    for bar, (colour, _, _), hatch in zip(bars, cycle(STYLES), cycle(hatches), strict=False):
-        bar.set(hatch=hatch, edgecolor=colour)
-    axes.bar_label(bars, [form.format(value) for value in values], padding=2, fontsize="small")
-    axes.margins(y=0.15)
-    axes.set_ylabel(name)
-    if len(entries) > 2:
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-
-
-def _columns(axes: Any, found: Sequence[Any]) -> None:
-    """Densities as grey columns, the darkest where each is highest; the mean as a line."""
-    low, high, rows = densities(found)
-    axes.imshow(
-        rows, origin="lower", aspect="auto", cmap="Greys", interpolation="nearest",
-        extent=(0.5, len(found) + 0.5, low, high),
-    )  # fmt: skip
-    x = range(1, len(found) + 1)
-    axes.plot(x, [each.mean for each in found], "o-", color="#d55e00", ms=2.5, lw=1, label="mean")
-
-
-def _steps(axes: Any, heights: Sequence[float], name: str) -> None:
-    """A height of each layer, as a line of steps."""
-    edges = [0.5 + place for place in range(len(heights) + 1)]
-    axes.stairs(heights, edges, baseline=None, color="black", linestyle="--", label=name)
-
-
-def _panel(
-    axes: Any,
-    entry: PlottedNetwork,
-    name: str,
-    count: int,
-    across: str = "neuron layer on the main path",
-) -> None:
-    """Titles and axes of a panel over ``count`` layers or blocks."""
-    axes.set(xlabel=across, ylabel=name, xlim=(0.4, count + 0.6))
-    axes.set_title(entry.label, fontsize="medium")
-    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
-
-
-def _legend(figure: Any, panels: Sequence[Any]) -> None:
-    """One for all panels, above them, where it hides nothing."""
-    found: dict[str, Any] = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        found.values(), found.keys(), loc="outside upper center", ncols=len(found), fontsize="small"
-    )
-
-
-def _layers_and_bars(entries: Sequence[PlottedNetwork]) -> tuple[Any, Any, Any | None]:
-    """A wide panel, and a narrow one beside it where there are networks to compare."""
-    if len(entries) == 1:
-        figure = new_figure(1.25 * _PANEL[0], _PANEL[1])
-        return figure, figure.subplots(), None
-    figure = new_figure(1.75 * _PANEL[0], _PANEL[1])
-    left, right = figure.subplots(1, 2, width_ratios=(3, 1.1))
-    return figure, left, right
-
-
-def _panels(entries: Sequence[PlottedNetwork], *, shared: bool = True) -> tuple[Any, list[Any]]:
-    """A panel an entry, two in a row, with one y axis where it is ``shared``."""
-    columns = min(2, len(entries))
-    rows = ceil(len(entries) / columns)
-    figure = new_figure(columns * _PANEL[0], rows * _PANEL[1])
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
-    for unused in panels[len(entries) :]:
-        unused.set_axis_off()
-    return figure, panels[: len(entries)]
+}  # fmt: skip
+"""The figure of each measure, by its name in ``Measures``: Figs. 3 and 9 for firing rates, 8 and 10 for
+gradient stability. The ranges of values differ too much for a common y axis."""
