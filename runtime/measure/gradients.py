@@ -15,9 +15,11 @@ because the product is linear.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -109,65 +111,54 @@ def split_gradients(
     neurons' outputs, one cut at these outputs. Norms run in their current mode. The ``grad`` of
     parameters does not change.
     """
-    names = [name for name, value in model.named_parameters() if value.requires_grad]
-    parameters = [value for value in model.parameters() if value.requires_grad]
+    parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
 
-    def grads(roots: Sequence[Tensor], seeds: Sequence[Tensor] | None, keep: bool) -> list[Tensor]:
-        wanted = [(root, place) for place, root in enumerate(roots) if root.requires_grad]
-        if not wanted:
-            return [torch.zeros_like(value) for value in parameters]
+    def grads(
+        roots: Sequence[Tensor], seeds: Sequence[Tensor] | None = None, keep: bool = False
+    ) -> dict[str, Tensor]:
+        places = [place for place, root in enumerate(roots) if root.requires_grad]
+        if not places:
+            return {name: torch.zeros_like(value) for name, value in parameters.items()}
         found = torch.autograd.grad(
-            [root for root, _ in wanted],
-            parameters,
-            None if seeds is None else [seeds[place] for _, place in wanted],
+            [roots[place] for place in places],
+            [*parameters.values()],
+            None if seeds is None else [seeds[place] for place in places],
             retain_graph=keep,
             allow_unused=True,
             materialize_grads=True,
         )
-        return [value.detach() for value in found]
+        return dict(zip(parameters, found, strict=True))
 
     with _hooks(model, layout, cut=False) as passes, torch.enable_grad():
         torch.manual_seed(seed)
         value = loss(model(x), labels)
         if not bool(torch.isfinite(value)):
             raise MeasureError("the loss is not finite: there are no gradients to measure")
-        whole = grads([value], None, keep=False)
+        whole = grads([value])
     for passed in passes.values():
         _split_neuron(passed)
     with _hooks(model, layout, cut=True) as again, torch.enable_grad():
         torch.manual_seed(seed)
         same = loss(model(x), labels)
         inputs = [again[name].x for name in passes]
-        parts = {
-            part: grads(inputs, [getattr(each, part)[0] for each in passes.values()], keep=True)
-            for part in ("spatial", "temporal")
-        }
-        direct = grads([same], None, keep=False)
-    for part, found in parts.items():
-        place = {name: index for index, name in enumerate(names)}
-        for each in passes.values():
-            own = getattr(each, part)[1:]
-            for gradient, (name, _) in zip(own, _own_parameters(each), strict=True):
-                if name in place:
-                    found[place[name]] = found[place[name]] + gradient
-
-    def named(found: Sequence[Tensor]) -> dict[str, Tensor]:
-        return dict(zip(names, found, strict=True))
-
+        spatial = grads(inputs, [each.spatial[0] for each in passes.values()], keep=True)
+        temporal = grads(inputs, [each.temporal[0] for each in passes.values()], keep=True)
+        direct = grads([same])
+    for each in passes.values():
+        of = {id(own): name for name, own in each.neuron.named_parameters()}
+        learnables = [f"{each.layer.name}.{of[id(own)]}" for own in each.neuron.params()]
+        for part, found in ((spatial, each.spatial[1:]), (temporal, each.temporal[1:])):
+            for name, gradient in zip(learnables, found, strict=True):
+                if name in part:
+                    part[name] = part[name] + gradient
     return Split(
         float(value.detach()),
-        named(whole),
-        named(parts["spatial"]),
-        named(parts["temporal"]),
-        named(direct),
+        whole,
+        spatial,
+        temporal,
+        direct,
         {name: (each.spatial[0], each.temporal[0]) for name, each in passes.items()},
     )
-
-
-def _own_parameters(passed: _Passed) -> list[tuple[str, Tensor]]:
-    """Return a layer's learnables in the order of its program, with their names in the model."""
-    names = {id(value): name for name, value in passed.neuron.named_parameters()}
-    return [(f"{passed.layer.name}.{names[id(value)]}", value) for value in passed.neuron.params()]
 
 
 @contextmanager
@@ -244,18 +235,16 @@ class GradientMeans:
         self._layout = layout
         self._loss = loss
         self._seed = seed
-        self._batches = 0
-        self._losses = 0.0
-        self._residual = 0.0
+        self._losses: list[float] = []
+        self._residuals: list[float] = []
         self._elements: dict[str, int] = {}
-        self._norms: dict[str, list[float]] = {}
-        self._inputs: dict[str, list[float]] = {}
+        self._norms: dict[str, list[list[float]]] = defaultdict(list)
+        self._inputs: dict[str, list[list[float]]] = defaultdict(list)
 
     def add(self, x: Tensor, labels: Tensor) -> None:
         """Measure one batch."""
         split = split_gradients(self._model, self._layout, x, labels, self._loss, self._seed)
-        self._batches += 1
-        self._losses += split.loss
+        self._losses.append(split.loss)
         whole_square = rest_square = 0.0
         for name, whole in split.whole.items():
             parts = (split.spatial[name], split.temporal[name], split.direct[name])
@@ -264,35 +253,29 @@ class GradientMeans:
             whole_square += norms[0] ** 2
             rest_square += norms[4] ** 2
             self._elements[name] = whole.numel()
-            self._norms[name] = _sums(self._norms.get(name), norms)
-        if whole_square:
-            self._residual += (rest_square / whole_square) ** 0.5
-        images = len(labels)
+            self._norms[name].append(norms)
+        self._residuals.append((rest_square / whole_square) ** 0.5 if whole_square else 0.0)
         for name, (spatial, temporal) in split.inputs.items():
-            found = [images * _norm(value) for value in (spatial + temporal, spatial, temporal)]
-            scaled = [value / images**0.5 for value in found]
-            self._inputs[name] = _sums(self._inputs.get(name), scaled)
+            scale = len(labels) ** 0.5
+            parts = (spatial + temporal, spatial, temporal)
+            self._inputs[name].append([scale * _norm(value) for value in parts])
 
     def result(self) -> GradientNorms:
-        count = self._batches
         parameters = tuple(
-            GradientNorm(name, self._elements[name], *(value / count for value in norms))
+            GradientNorm(name, self._elements[name], *_means(norms))
             for name, norms in self._norms.items()
         )
         neurons = tuple(
-            NeuronGradientNorm(
-                layer.name, layer.main, *(value / count for value in self._inputs[layer.name])
-            )
+            NeuronGradientNorm(layer.name, layer.main, *_means(self._inputs[layer.name]))
             for layer in self._layout.neurons
         )
-        return GradientNorms(
-            self._losses / count, count, self._residual / count, parameters, neurons
-        )
+        loss, residual = fmean(self._losses), fmean(self._residuals)
+        return GradientNorms(loss, len(self._losses), residual, parameters, neurons)
 
 
 def _norm(value: Tensor) -> float:
     return float(torch.linalg.vector_norm(value, dtype=torch.float64))
 
 
-def _sums(sums: list[float] | None, values: list[float]) -> list[float]:
-    return values if sums is None else [a + b for a, b in zip(sums, values, strict=True)]
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [fmean(column) for column in zip(*rows, strict=True)]
