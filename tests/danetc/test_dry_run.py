@@ -12,7 +12,7 @@ import pytest
 
 import danetc as package
 from danetc.runtime.kernels import compiled
-from danetc.tasks.training.dry_run import TIMED, print_time, settings, show_value
+from danetc.tasks.training.dry_run import TIMED, print_time, settings
 from tests.runtime.test_prefetch import CACHES
 
 from .conftest import FEW, SMALL, Run
@@ -219,24 +219,6 @@ def test_times_are_printed_for_the_phases_that_have_them(
     assert "the whole training" not in shown
     print_time({"phases": [missed], "seconds": None, "seeds": [0]})
     assert capsys.readouterr().out.splitlines() == ["phase three is not timed: time was over"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "none"),
-        (True, "true"),
-        (0.5, "0.5"),
-        (3, "3"),
-        ({"name": "cosine"}, "cosine"),
-        ({"name": "sgd", "lr": 0.1, "decay": "all"}, "sgd(lr = 0.1, decay = all)"),
-        ([{"name": "a"}, {"name": "b", "x": False}], "a -> b(x = false)"),
-        ([], "none"),
-        ((1, 0.25), "1, 0.25"),
-    ],
-)
-def test_values_of_a_plan(value: object, text: str) -> None:
-    assert show_value(value) == text
 
 
 def test_settings_that_phases_share_are_listed_once() -> None:

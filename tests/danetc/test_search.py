@@ -29,6 +29,7 @@ from danetc.tasks.searching.results import (
     read_search,
     table,
 )
+from danetc.tasks.searching.search import run_search
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS, SearchRange, open_study, parse_dimension
 
 from .conftest import FEW, SMALL, Run
@@ -560,9 +561,20 @@ def test_search_from_python(
     asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager"}
     with pytest.raises(UserError, match="of 1 trials none is complete; the first: small,neuron=W"):
         package.search(spec, FEW, **asked, trials=1, output=tmp_path / "b")
-    monkeypatch.setattr("danetc.tasks.searching.search.run_search", lambda *_, **__: 143)
+
+    class Stop(StopRequest):
+        """A signal came at the start."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.request(signal.SIGTERM)
+
+    monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
     with pytest.raises(UserError, match="stopped; the same call resumes the search in"):
         package.search(spec, FEW, **asked, output=tmp_path / "c")
+    request = SearchRequest([spec], FEW, **asked, output=tmp_path / "c")
+    assert run_search(request, quiet=True) == 128 + signal.SIGTERM
+    assert read_search(tmp_path / "c").trials == ()
 
 
 @pytest.mark.thorough

@@ -105,7 +105,7 @@ def _place(
     """Return the class and the place of a number: in the first line of its box if there is room, else beside it in
     pictures whose wires run downwards, else above it.
     """
-    _, top, right, bottom = _bounds(group)
+    top, right, bottom = _bounds(group)
     start = right - 5 - _WIDTH * _SIZE * len(words)
     first = float(texts[0].get("y", 0)) if texts else top
     line = [text for text in texts if abs(float(text.get("y", 0)) - first) < 4]
@@ -119,16 +119,16 @@ def _place(
     return {"class": kind, "x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
 
 
-def _bounds(group: ET.Element) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of a group's first shape."""
+def _bounds(group: ET.Element) -> tuple[float, float, float]:
+    """Return the coordinates of the top, the right and the bottom of the first shape."""
     for shape in group:
         if shape.tag == f"{{{_SVG}}}ellipse":
             x, y, rx, ry = (float(shape.get(name, 0)) for name in ("cx", "cy", "rx", "ry"))
-            return x - rx, y - ry, x + rx, y + ry
+            return y - ry, x + rx, y + ry
         if numbers := re.findall(r"-?[\d.]+", shape.get("d", "") or shape.get("points", "")):
             xs, ys = [*map(float, numbers[::2])], [*map(float, numbers[1::2])]
-            return min(xs), min(ys), max(xs), max(ys)
-    return 0.0, 0.0, 0.0, 0.0
+            return min(ys), max(xs), max(ys)
+    return 0.0, 0.0, 0.0
 
 
 def _end(text: ET.Element) -> float:

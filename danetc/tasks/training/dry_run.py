@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from danetc.dsl.recipe.schema import ChangeType, SumType
-from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.echo import Note, echo
@@ -294,7 +292,7 @@ def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
     phases = recipe["phases"]
     for key in (key for key in phases[0] if key != "name"):
         rows = [
-            (_setting(key, phase[key]), _origin(origins, f"{phase['name']}.{key}"))
+            (write_setting(key, phase[key]), _origin(origins, f"{phase['name']}.{key}"))
             for phase in phases
         ]
         if len(set(rows)) == 1:
@@ -303,13 +301,7 @@ def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
         for phase, row in zip(phases, rows, strict=True):
             yield f"{phase['name']}.{key}", *row
     for key in (key for key in recipe if key not in ("name", "phases", "origins")):
-        yield key, show_value(recipe[key]), _origin(origins, key)
-
-
-def _setting(key: str, value: object) -> str:
-    """Return a setting of a phase, sums as a recipe writes them."""
-    sums = isinstance(SETTINGS[key].type, SumType | ChangeType)
-    return write_setting(key, value) if sums else show_value(value)
+        yield key, write_setting(key, recipe[key]), _origin(origins, key)
 
 
 def _origin(origins: Mapping[str, str], key: str) -> str:
@@ -320,25 +312,3 @@ def _origin(origins: Mapping[str, str], key: str) -> str:
         if name.startswith(f"{key}.")
     ]
     return ", ".join([origins[key], *changed])
-
-
-def show_value(value: object) -> str:
-    """Return a value of a resolved recipe as a recipe writes it."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return f"{value:g}"
-        case Mapping():
-            given = [(k, v) for k, v in value.items() if k != "name"]
-            listed = ", ".join(f"{key} = {show_value(item)}" for key, item in given)
-            return f"{value['name']}({listed})" if given else str(value["name"])
-        case [Mapping(), *_]:
-            return " -> ".join(map(show_value, value))
-        case []:
-            return "none"
-        case list() | tuple():
-            return ", ".join(map(show_value, value))
-    return str(value)
