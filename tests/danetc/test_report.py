@@ -318,7 +318,7 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     shown = of_nodes(firing, values, neurons)
     assert shown is not None
     assert shown.value == pytest.approx(sum(main) / len(main))
-    assert (shown.least, shown.most, shown.count) == (min(main), max(main), len(main))
+    assert (shown.least, shown.most, shown.size) == (min(main), max(main), len(main))
     product = of_nodes(stability, values, neurons)
     assert product is not None
     whole = 1.0

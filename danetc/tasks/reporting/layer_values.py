@@ -81,12 +81,12 @@ def layer_name(node: Node) -> str:
 
 
 class Shown(NamedTuple):
-    """A measure in a box: the mean and the range of its ``count`` layers."""
+    """A measure in a box: the mean and the range of its ``size`` layers."""
 
     value: float
     least: float
     most: float
-    count: int
+    size: int
 
 
 def of_nodes(

@@ -93,10 +93,10 @@ def _with_measures(
 
 
 def _range(measure: LayerMeasure, shown: Shown) -> str:
-    if shown.count == 1:
+    if shown.size == 1:
         return measure.words(shown.value)
     least, most = measure.words(shown.least), measure.words(shown.most)
-    return f"{measure.words(shown.value)} ({shown.count} layers, {least} to {most})"
+    return f"{measure.words(shown.value)} ({shown.size} layers, {least} to {most})"
 
 
 def _place(

@@ -161,7 +161,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
 
     Raises UserError without Optuna, and if there is no study or it cannot be read.
     """
-    optuna, path = need_optuna(), folder / STORAGE
+    library, path = need_optuna(), folder / STORAGE
     from sqlalchemy.exc import DatabaseError
 
     if directions is None and not path.exists():
@@ -172,14 +172,14 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
             raise UserError(f"{found} is no file")
     place = path.resolve().as_posix().replace("{", "{{").replace("}", "}}")
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{place}")
+        storage = library.storages.RDBStorage(f"sqlite:///{place}")
         study: optuna.Study
         if directions is not None:
-            study = optuna.create_study(
+            study = library.create_study(
                 study_name=STUDY, storage=storage, directions=directions, load_if_exists=True
             )
         else:
-            study = optuna.load_study(study_name=STUDY, storage=storage)
+            study = library.load_study(study_name=STUDY, storage=storage)
             study.user_attrs[RECORD]
     except KeyError:
         raise UserError(f"{path} is no search of danetc") from None
@@ -198,7 +198,7 @@ def resume(study: optuna.Study) -> int:
 
 def draw(trial: optuna.Trial, space: Sequence[Dimension]) -> dict[str, Setting]:
     """Return the values of a trial, as a cell has them."""
-    found: dict[str, Setting] = {}
+    found: dict[str, Any] = {}
     for each in space:
         if isinstance(each, Axis):
             found[each.name] = trial.suggest_categorical(each.name, each.values)
