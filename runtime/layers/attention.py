@@ -1,59 +1,56 @@
-"""Products of attention: queries with keys, and scores with values, for each head by itself.
+"""Products of attention, for each head: queries with keys, and scores with values.
 
-Tokens are pixels. A map [..., C, H, W] is cut into heads, [..., heads, C / heads, H * W]; scores are
-[..., heads, queries, keys]. Leading dimensions are [N], [T, N] or [T * N]; a value without time
-counts at each step of one that has it. What is whole-numbered is kept in bits for the backward
-pass where its kind is given.
+Tokens are pixels. A map [..., C, H, W] is split into heads, [..., heads, C / heads, H * W]; scores are
+[..., heads, queries, keys]. Leading dimensions are [N], [T, N] or [T * N]; a static value is repeated over time.
+Factors of a given kind are saved in bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
-from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.torch_internals import is_traced
-from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.leaf import Leaf
-from danetc.runtime.layers.packed import autocast_dtype
+from danetc.runtime.layers.packed import SavedProduct, autocast_dtype
 
 
 def tokens(x: Tensor, heads: int) -> Tensor:
-    """A map [..., C, H, W] as [..., heads, C / heads, H * W]."""
+    """Reshape a map [..., C, H, W] to [..., heads, C / heads, H * W]."""
     parts: Tensor = x.unflatten(-3, (heads, -1)).flatten(-2)
     return parts
 
 
 def as_map(x: Tensor, like: Tensor) -> Tensor:
-    """Tokens [..., heads, d, P] as a map with the pixels of ``like``."""
+    """Reshape tokens [..., heads, d, P] to a map with the pixels of ``like``."""
     whole: Tensor = x.flatten(-3, -2).unflatten(-1, like.shape[-2:])
     return whole
 
 
 def scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """q^T k of each head: maps [..., C, H, W] to [..., heads, queries, keys]."""
+    """Return q^T k of each head: maps [..., C, H, W] to [..., heads, queries, keys]."""
     return tokens(q, heads).mT @ tokens(k, heads)
 
 
 def mix(a: Tensor, v: Tensor, like: Tensor) -> Tensor:
-    """The sum of values over keys by scores: [..., heads, queries, keys] and a map to a map."""
+    """Return the sum of values over keys, weighted by scores [..., heads, queries, keys], as a map."""
     return as_map(tokens(v, a.shape[-3]) @ a.mT, like)
 
 
 def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Tensor:
-    """``mix(scores(q, k), v)`` with the product of keys and values first: [..., heads, d, d] is kept."""
+    """Return ``mix(scores(q, k), v)``, multiplying keys and values first: [..., heads, d, d]."""
     memory = tokens(v, heads) @ tokens(k, heads).mT
     return as_map(memory @ tokens(q, heads), like)
 
 
 def band(x: Tensor, before: int | None, after: int | None, outside: float) -> Tensor:
-    """``x`` [..., rows, columns] from so many columns before the row's own to so many after it, and
-    ``outside`` elsewhere; None for all."""
+    """Replace entries of x [..., rows, columns] by ``outside``, except in a band from ``before`` columns before the
+    diagonal to ``after`` columns after it; None for all."""
     rows, columns = x.shape[-2:]
     ahead = torch.arange(columns, device=x.device) - torch.arange(rows, device=x.device)[:, None]
     inside = ahead.ge(-rows if before is None else -before)
@@ -101,44 +98,8 @@ def _of_queries_first(heads: int) -> Gradients:
     return pull
 
 
-class _Product(torch.autograd.Function):
-    """A product that keeps its factors alone, and those of whole numbers in bits."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Any, *factors: Tensor) -> Tensor:
-        run, ctx.pull, kinds = call
-        ctx.kept = [SavedTensor(x, kind) for x, kind in zip(factors, kinds, strict=True)]
-        needs = ctx.needs_input_grad[1:]
-        # each factor is kept for the gradients of the others
-        wanted = [any(needs[:place]) or any(needs[place + 1 :]) for place in range(len(needs))]
-        ctx.save_for_backward(
-            *(
-                kept.save(x) if want else None
-                for kept, x, want in zip(ctx.kept, factors, wanted, strict=True)
-            )
-        )
-        made: Tensor = run(*factors)
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if any(kept.packs for kept in ctx.kept):  # else the products below are differentiated again
-            refuse_second_order(grads[0])
-        factors = [
-            # of one that no gradient needs the shape alone counts
-            grads[0].new_zeros(1).expand(kept.shape) if saved is None else kept.restore(saved)
-            for kept, saved in zip(ctx.kept, ctx.saved_tensors, strict=True)
-        ]
-        found = ctx.pull(grads[0], factors)
-        results = [
-            None if not needed else d if d.dim() == x.dim() else d.sum(0)
-            for d, x, needed in zip(found, factors, ctx.needs_input_grad[1:], strict=True)
-        ]
-        return None, *results
-
-
 class Attention(Leaf):
-    """A product of ``factors`` operands; one more says by its size how the result is laid out."""
+    """A product of ``factors`` operands; a further operand gives the size of the result."""
 
     factors: ClassVar[int] = 2
 
@@ -147,15 +108,15 @@ class Attention(Leaf):
         self.kinds = tuple(_kind(kinds, place) for place in range(self.factors))
 
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
-        """The product, of torch's operations alone."""
+        """Return the product, in operations of torch."""
         raise NotImplementedError
 
     def gradients(self, dtype: torch.dtype) -> Gradients:
-        """The gradients of the factors, by that of the product."""
+        """Return the function that computes the gradients of the factors."""
         raise NotImplementedError
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The matrices [..., n, m] and [..., m, p] that are multiplied, one pair after the other."""
+        """Return the pairs of matrices [..., n, m] and [..., m, p] that are multiplied."""
         raise NotImplementedError
 
     def forward(self, *operands: Tensor) -> Tensor:
@@ -170,7 +131,7 @@ class Attention(Leaf):
             factors = tuple(x.to(dtype) for x in factors)
         run = partial(self.product, like=like)
         call = run, self.gradients(factors[0].dtype), self.kinds
-        out: Tensor = _Product.apply(call, *factors)
+        out: Tensor = SavedProduct.apply(call, *factors)
         return out
 
 
@@ -182,7 +143,7 @@ def _kind(numbers: dict[str, float], place: int) -> Kind:
 
 
 class Scores(Attention):
-    """``scores(q, k)``: maps [..., C, H, W] to scores [..., heads, queries, keys]."""
+    """``scores(q, k)`` of maps [..., C, H, W]."""
 
     def __init__(self, heads: int, **kinds: float) -> None:
         super().__init__(**kinds)
@@ -204,8 +165,7 @@ class Scores(Attention):
 
 
 class Mix(Attention):
-    """``mix(a, v, like)``: scores [..., heads, queries, keys] and a map [..., C, H, W] to a map
-    with the pixels of ``like``, of ``v`` without it."""
+    """``mix(a, v, like)``: a map with the pixels of ``like``, by default of ``v``."""
 
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
         a, v = factors
@@ -220,10 +180,10 @@ class Mix(Attention):
 
 
 class KeysFirst(Attention):
-    """``mix(scores(q, k), v, like)`` by ``q (k^T v)``, and only q, k and v are kept.
+    """``mix(scores(q, k), v, like)`` as ``q (k^T v)``; only q, k and v are saved.
 
-    ``most`` is the largest whole number that is computed with: where a precision does not have it
-    exactly, queries and keys are multiplied first. 0 means that the order was asked for.
+    ``most`` is the largest integer in the computation: in a precision that does not represent it exactly, queries and
+    keys are multiplied first. 0 means that the spec asks for this order.
     """
 
     factors: ClassVar[int] = 3
@@ -234,7 +194,7 @@ class KeysFirst(Attention):
         self.most = most
 
     def is_exact(self, dtype: torch.dtype) -> bool:
-        """Whether the order makes no difference in a precision."""
+        """True if the order does not affect the result in a precision."""
         if dtype == torch.float64 or not self.most:
             return True
         name = str(dtype).removeprefix("torch.")

@@ -1,11 +1,12 @@
-"""Convolution, pooling and products that keep less for the backward pass, of the fused backend.
+"""Convolutions, poolings and products that save less for the backward pass.
 
-Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
-nothing would be kept, they are their parents.
+They save whole-numbered inputs in bits and replace what torch saves for pooling. Traced, or if no gradient is needed,
+they are their parents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,17 +24,17 @@ from danetc.runtime.model.stepping import is_step_under_way
 
 
 class _Conv(torch.autograd.Function):
-    """A convolution that keeps its input in bits, and computes in the dtype of its input: what it makes
-    of its weights for that is made again in the backward pass, and not kept."""
+    """A convolution that saves its input packed and computes in the dtype of its input. Weights are converted again in
+    the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
         kind, *options = options
         ctx.options = options
-        ctx.kept = kept = SavedTensor(x, kind)
+        ctx.saved = saved = SavedTensor(x, kind)
         ctx.has_bias = bias is not None
-        # Torch's own keeps the input even of a frozen layer.
-        ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
+        # (Torch saves the input even of a frozen layer.)
+        ctx.save_for_backward(saved.save(x) if ctx.needs_input_grad[1] else None, weight)
         stride, padding, dilation, groups = options
         ctx.is_product = pointwise.is_product(x, weight, stride, padding, groups)
         ctx.last = ctx.is_product and is_dense_last(x)
@@ -47,11 +48,11 @@ class _Conv(torch.autograd.Function):
         refuse_second_order(grads[0])
         stride, padding, dilation, groups = ctx.options
         packed, whole = ctx.saved_tensors
-        weight = _in(whole, ctx.kept.dtype)
+        weight = _in(whole, ctx.saved.dtype)
         if packed is None:
-            x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
+            x = weight.new_empty(1).expand(ctx.saved.shape)  # only its shape counts
         else:
-            x = ctx.kept.restore(packed)
+            x = ctx.saved.restore(packed)
         (grad,) = grads
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
         dx = dw = db = None
@@ -77,19 +78,18 @@ class _Conv(torch.autograd.Function):
 
 
 def _in(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x if x.dtype is dtype else x.to(dtype)  # (to ask costs less than not to convert)
+    return x if x.dtype is dtype else x.to(dtype)  # (cheaper than a conversion that does nothing)
 
 
 class PackedConv2d(Leaf, nn.Conv2d):
-    """A convolution of spikes or counts, ``low`` to ``high`` times ``unit``: for its weights'
-    gradient it keeps them in bits."""
+    """A convolution of spikes or counts, ``low`` to ``high`` times ``unit``, which it saves packed."""
 
     def __init__(self, *args: Any, low: int, high: int, unit: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = Kind(low, high, unit)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (Read once: a parametrization such as spectral norm may change with each reading.)
+        # (Read once: a parametrization such as spectral norm may change with each access.)
         if is_traced():
             return super().forward(x)
         weight = self._wanted(x)
@@ -104,7 +104,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
         return out
 
     def _wanted(self, x: Tensor) -> Tensor | None:
-        """The weight, where a gradient is wanted."""
+        """The weight, if a gradient is needed."""
         if not torch.is_grad_enabled():
             return None
         if not (x.requires_grad or any(p.requires_grad for p in self.parameters())):
@@ -124,8 +124,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. What is kept
-    in bits is exact in it."""
+    """Return the dtype that autocast converts ``x`` to for a convolution, or None. Packed values are exact in it."""
     device = x.device.type
     if not torch.amp.is_autocast_available(device):
         return None
@@ -135,12 +134,12 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
 
 
 VECTOR = 16
-"""From how many channels on a CPU pools several at once, where they come last."""
+"""Channels from which a CPU pools several at once if they come last."""
 
 
 class _MaxPool(torch.autograd.Function):
-    """Max pooling that keeps for each maximum its distance from the corner of the window, in one
-    byte or two, in place of its place in the map as an int64."""
+    """Max pooling that saves the distance of each maximum from the corner of its window in one or two bytes, in place
+    of an int64 index."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
@@ -167,15 +166,14 @@ class _MaxPool(torch.autograd.Function):
 
 
 def as_pooled(x: Tensor) -> Tensor:
-    """``x`` as a CPU finds maxima sooner, which with channels last takes a ninth of the time: to lay it out
-    so and the result back takes as long as to find them, three times."""
+    """Convert ``x`` to the layout in which a CPU finds maxima faster: with channels last in a ninth of the time, while
+    the conversions take three times as long as that."""
     is_sooner = x.is_cpu and x.dim() == 4 and x.shape[1] >= VECTOR
     return x.contiguous(memory_format=torch.channels_last) if is_sooner else x
 
 
 def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
-    """Where the window of each output [H, W] begins, as an index into a map with ``rows``
-    columns; it may lie outside."""
+    """The first index of the window of each output [H, W] in a map with ``rows`` columns; it may lie outside."""
     height, width = places.shape[-2:]
     y = torch.arange(height, device=places.device).unsqueeze(1) * stride - padding
     x = torch.arange(width, device=places.device) * stride - padding
@@ -183,7 +181,7 @@ def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
 
 
 def _window(pool: nn.MaxPool2d | nn.AvgPool2d, x: Tensor) -> tuple[int, int, int] | None:
-    """Kernel, stride and padding of a pooling that saves for its backward pass in a way of its own."""
+    """Kernel, stride and padding of a pooling, if it saves for backward in its own way."""
     saves = torch.is_grad_enabled() and x.requires_grad and not is_traced()
     match pool.kernel_size, pool.stride, pool.padding:
         case int(kernel), int(stride), int(padding) if saves:
@@ -192,7 +190,7 @@ def _window(pool: nn.MaxPool2d | nn.AvgPool2d, x: Tensor) -> tuple[int, int, int
 
 
 class PackedMaxPool2d(Leaf, nn.MaxPool2d):
-    """Max pooling that keeps a byte or two for each output, whatever the kind of its input."""
+    """Max pooling that saves one or two bytes per output."""
 
     def forward(self, x: Tensor) -> Tensor:
         window = _window(self, x)
@@ -207,7 +205,7 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
 
 
 class _AvgPool(torch.autograd.Function):
-    """Average pooling that keeps the shape and the layout of its input alone."""
+    """Average pooling that saves only the shape and layout of its input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
@@ -225,13 +223,13 @@ class _AvgPool(torch.autograd.Function):
 
 
 def _like_input(ctx: Any, grad: Tensor) -> Tensor:
-    """Of a pooling's input what its backward pass reads: shape and layout."""
+    """A tensor with the shape and layout of a pooling's input."""
     layout = torch.channels_last if ctx.last else torch.contiguous_format
     return torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
 
 
 class PackedAvgPool2d(Leaf, nn.AvgPool2d):
-    """Average pooling that keeps nothing, where torch's own keeps its input for its shape."""
+    """Average pooling that saves nothing; torch's own saves its input for its shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         window = _window(self, x)
@@ -239,38 +237,58 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
         return out
 
 
-class _Product(torch.autograd.Function):
-    """A product that keeps whole-numbered factors in bits."""
+class SavedProduct(torch.autograd.Function):
+    """A product that saves its factors, packed if they are whole-numbered.
+
+    ``call`` is the product, its gradients (a function of the gradient and the factors), and the kinds.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, kinds: tuple[Kind, Kind]) -> Tensor:
-        ctx.kept = SavedTensor(a, kinds[0]), SavedTensor(b, kinds[1])
-        # Each is kept for the other's gradient.
-        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
+    def forward(ctx: Any, call: Any, *factors: Tensor) -> Tensor:
+        run, ctx.pull, kinds = call
+        ctx.saved = [SavedTensor(x, kind) for x, kind in zip(factors, kinds, strict=True)]
+        needs = ctx.needs_input_grad[1:]
+        # A factor is saved for the gradients of the others.
+        wanted = [any(needs[:place]) or any(needs[place + 1 :]) for place in range(len(needs))]
         ctx.save_for_backward(
-            *(k.save(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
+            *(
+                saved.save(x) if want else None
+                for saved, x, want in zip(ctx.saved, factors, wanted, strict=True)
+            )
         )
-        return a * b
+        out: Tensor = run(*factors)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order(grads[0])
-        a, b = (
-            None if x is None else kept.restore(x)
-            for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)
-        )
-        (grad,) = grads
-        return None if b is None else grad * b, None if a is None else grad * a, None
+        if any(saved.packs for saved in ctx.saved):  # else torch differentiates the products below
+            refuse_second_order(grads[0])
+        factors = [
+            # Only the shape of a factor counts if no gradient needs it.
+            grads[0].new_zeros(1).expand(saved.shape) if x is None else saved.restore(x)
+            for saved, x in zip(ctx.saved, ctx.saved_tensors, strict=True)
+        ]
+        found = ctx.pull(grads[0], factors)
+        results = [
+            None if not needed else d if d.dim() == x.dim() else d.sum(0)
+            for d, x, needed in zip(found, factors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        return None, *results
 
 
 def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
-    """a * b of equal shapes, kept in bits where their kinds are, of which ``kinds`` has the three
-    numbers each."""
+    """Return a * b of equal shapes; ``kinds`` holds the three numbers of both kinds, in which they are saved."""
     plain = is_traced() or not torch.is_grad_enabled()
     if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
         return a * b
-    out: Tensor = _Product.apply(a, b, (_kind(*kinds[:3]), _kind(*kinds[3:])))
+    call = torch.mul, _of_product, (_kind(*kinds[:3]), _kind(*kinds[3:]))
+    out: Tensor = SavedProduct.apply(call, a, b)
     return out
+
+
+def _of_product(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
+    a, b = factors
+    return grad * b, grad * a
 
 
 def _kind(low: float, high: float, unit: float) -> Kind:
