@@ -1,6 +1,6 @@
-"""The torch operators of neurons in a built model: opaque, with a backward pass of their own.
+"""Torch operators of neurons in a built model: opaque, with their own backward pass.
 
-What ``rank`` and ``steps`` are stands in ``composed_operators``.
+``composed_operators`` explains ``rank`` and ``steps``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from danetc.runtime.kernels.torch_internals import is_backward_transformed
 
 
 def _time(x: Tensor, steps: int, rank: int) -> int | None:
-    """``steps`` for a static value, None for a sequence; both checked."""
+    """Return ``steps`` for a static value and None for a sequence; raise an error for other inputs."""
     if not x.dtype.is_floating_point:
         raise TypeError(f"a neuron takes floating-point input, not {x.dtype}")
     static = is_static(x, rank)
@@ -27,12 +27,12 @@ def _time(x: Tensor, steps: int, rank: int) -> int | None:
 
 
 def is_timeless(x: Tensor, rank: int, program: str) -> bool:
-    """Whether a layer of neurons gives [N, ...]: the same at each step, as its input is."""
+    """True if a layer of neurons returns [N, ...]: its input is static, and it has no states."""
     return is_static(x, rank) and not kernel(program).program.varies
 
 
 def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Tensor]:
-    """What a layer of neurons takes at each time step, [N, ...]; one alone where nothing varies."""
+    """Return the input [N, ...] of a layer of neurons at each time step; a single one if nothing varies."""
     if is_timeless(x, rank, program):
         return [x]
     return [x] * steps if is_static(x, rank) else list(x.unbind(0))
@@ -40,12 +40,11 @@ def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Ten
 
 @torch.library.custom_op("danetc::neuron", mutates_args=())
 def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
-    """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
+    """Run all time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
 
-    ``program`` is the text of a NeuronProgram, ``params`` its learnables (numbers, or one for each channel;
-    with T in front where each step has its own). Where it has
-    several inputs ``x`` has them side by side in its last dimension, which ``rank`` counts too. States start
-    anew with every call; [N, ...] gives [N, ...] where nothing varies. Raises ValueError for a wrong shape.
+    ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars or one per channel, with T in front if
+    each step has its own). Several inputs are stacked in the last dimension of ``x``, which ``rank`` counts. States are
+    reset in every call; [N, ...] gives [N, ...] if nothing varies. Raises ValueError for a wrong shape.
     """
     repeats = _time(x, steps, rank)
     if is_timeless(x, rank, program):
@@ -69,8 +68,7 @@ def written_out(
     program: str,
     step: Step | None = None,
 ) -> Tensor:
-    """What ``neuron`` computes, as torch's own operators. Without another ``step`` they know no
-    surrogate, and are without gradients."""
+    """Return the result of ``neuron`` in operations of torch. Gradients need another ``step``, with the surrogate."""
     layer = kernel(program)
     step = layer.step if step is None else step
     _time(x, steps, rank)
@@ -87,14 +85,14 @@ def written_out(
 def differentiable(
     x: Tensor, params: Sequence[Tensor], steps: int, rank: int, program: str
 ) -> Tensor:
-    """What ``neuron`` computes, with derivatives of any mode and order."""
+    """Return the result of ``neuron``, with derivatives of any mode and order."""
     return written_out(x, params, steps, rank, program, differentiable_step(program))
 
 
 def differentiable_gradients(
     run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """The gradients of the ``inputs`` of a function, which torch differentiates again."""
+    """Return the gradients of the ``inputs`` of a function, differentiable again."""
     with torch.enable_grad():
         inputs = [x.view_as(x) for x in inputs]  # one input may have been computed from another
         wanted = [x for x in inputs if x.requires_grad]
@@ -112,10 +110,7 @@ def differentiable_gradients(
 def neuron_backward(
     grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
 ) -> list[Tensor]:
-    """Gradients of x and of each of ``params``; ``grad`` is the output's.
-
-    For a static input the gradients of all steps are added up.
-    """
+    """Return the gradients of x and of each of ``params``; those of a static input are summed over the steps."""
     repeats = _time(x, steps, rank)
     if is_timeless(x, rank, program):
         return kernel(program).backward(grad.unsqueeze(0), x, params, 1)
@@ -154,11 +149,9 @@ neuron.register_autograd(_neuron_gradient, setup_context=_save_neuron)
 def neuron_step(
     x: Tensor, states: list[Tensor], params: list[Tensor], program: str
 ) -> list[Tensor]:
-    """One time step: ``x``, each state [N, ...], and ``params`` of that step, to
-    [s, *states for the next step].
+    """Run one time step of ``x`` [N, ...] with the states and ``params`` of that step; return [s, *next states].
 
-    An empty list of states stands for their initial values. States are float32 at least, whatever
-    the dtype of ``x``.
+    An empty list of states stands for the initial ones. States are at least float32.
     """
     return one_step(x, states, params, program)
 
@@ -166,7 +159,7 @@ def neuron_step(
 def differentiable_one_step(
     x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], program: str
 ) -> list[Tensor]:
-    """What ``neuron_step`` computes, with derivatives of any mode and order."""
+    """Return the result of ``neuron_step``, with derivatives of any mode and order."""
     before = _started(x, states, program)
     s, *after = differentiable_step(program)(to_accumulate_dtype(x), *before, *params)
     return [s.to(x.dtype), *after]
@@ -175,7 +168,7 @@ def differentiable_one_step(
 def one_step(
     x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], program: str
 ) -> list[Tensor]:
-    """``neuron_step``, where no gradient is wanted and nothing traces: a call costs less."""
+    """Return the result of ``neuron_step`` without gradients or tracing, at a lower cost."""
     before = _started(x, states, program)
     s, *after = kernel(program).step(to_accumulate_dtype(x), *before, *params)
     return separate([s.to(x.dtype), *after], [x, *states, *params])
@@ -195,7 +188,7 @@ def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> li
 def neuron_step_backward(
     grads: list[Tensor], x: Tensor, states: list[Tensor], params: list[Tensor], program: str
 ) -> list[Tensor]:
-    """Gradients of x, each state and each parameter; ``grads`` are those of the step's results."""
+    """Return the gradients of x, each state and each parameter, given those of the step's results."""
     step = kernel(program)
     before = _started(x, states, program)
     grad_s, *grad_states = grads

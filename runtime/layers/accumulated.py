@@ -1,4 +1,4 @@
-"""Batch norm with the statistics of all time steps so far (TAB: Jiang et al., ICLR 2024)."""
+"""Batch norm with cumulative statistics over time (TAB: Jiang et al., ICLR 2024)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
 Reduce = Callable[[Tensor], Tensor]
-"""The sum over processes, or what it takes."""
+"""The sum over processes, or the identity."""
 
 
 def _same(x: Tensor) -> Tensor:
@@ -23,9 +23,8 @@ def _same(x: Tensor) -> Tensor:
 
 
 def step_moments(x: Tensor, reduce: Reduce = _same) -> tuple[Tensor, Tensor, float]:
-    """Mean and biased variance of each channel at each step of [T, N, C, ...], both [T, C], of all
-    processes, and how many values there are of each.
-    """
+    """Return mean and biased variance of each channel at each step of [T, N, C, ...] over all processes, both [T, C],
+    and the number of values of each."""
     axes = [1, *range(3, x.dim())]
     variance, mean = torch.var_mean(x, axes, correction=0)
     own = x[0].numel() // x.shape[2]
@@ -38,7 +37,7 @@ def step_moments(x: Tensor, reduce: Reduce = _same) -> tuple[Tensor, Tensor, flo
 
 
 def accumulated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of steps 0 to t from those of each step, all [T, C]."""
+    """Return mean and variance of steps 0 to t from those of each step, all [T, C]."""
     steps = len(mean)
     counts = torch.arange(1, steps + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
     means = mean.cumsum(0) / counts
@@ -48,15 +47,15 @@ def accumulated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """x [T, N, C, ...] by statistics of steps 0 to t, ``mean`` and ``inverse`` [T, C], of ``count``
-    values a step and channel."""
+    """x [T, N, C, ...] normalised by statistics of steps 0 to t, ``mean`` and ``inverse`` [T, C], with ``count`` values
+    per step and channel."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor,
         count: float, reduce: Reduce, eps: float,
     ) -> Tensor:  # fmt: skip
-        # vectors, which a segment that runs again keeps
+        # vectors, which recomputed segments save
         ctx.save_for_backward(x, weight, mean.flatten(), inverse.flatten())
         ctx.count, ctx.reduce, ctx.eps = count, reduce, eps
         return normalised(x, weight, bias, mean, inverse)
@@ -87,7 +86,7 @@ class _Normalise(torch.autograd.Function):
 def _gradients_again(
     ctx: Any, x: Tensor, weight: Tensor, grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """What ``_Normalise`` gives in its backward pass, to be differentiated again."""
+    """The gradients of ``_Normalise``, differentiable again."""
     if ctx.reduce is not _same:
         refuse_second_order(grad, "use one process")
 
@@ -100,14 +99,14 @@ def _gradients_again(
 
 
 def _from_batch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The norm of a batch of this process, as operations that torch differentiates."""
+    """The norm of a batch of this process, in operations that torch differentiates."""
     *moments, _ = step_moments(x.to(torch.promote_types(x.dtype, weight.dtype)))
     mean, variance = accumulated(*moments)
     return normalised(x, weight, bias, mean, torch.rsqrt(variance + eps))
 
 
 def over(value: Tensor, x: Tensor) -> Tensor:
-    """[T, C] along with x [T, N, C, ...]."""
+    """Reshape [T, C] to broadcast with x [T, N, C, ...]."""
     steps, channels = value.shape
     return value.view(steps, 1, channels, *[1] * (x.dim() - 3))
 
@@ -118,9 +117,9 @@ def normalised(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: T
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
-    """Batch norm of each time step t with the statistics of steps 0 to t, over N, H and W of all.
+    """Batch norm of each time step t with the statistics of steps 0 to t, over N, H and W.
 
-    Weights and running statistics are each step's own, [T, C]; the latter alone count in evaluation.
+    Weights and running statistics are [T, C]; evaluation uses the latter.
     """
 
     bias: torch.nn.Parameter
@@ -134,7 +133,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         steps = self.weight.shape[0]
         x = per_step(x, steps, self.rank).contiguous()  # saved for backward
         if x.shape[0] != steps or x.numel() == x.shape[2]:
-            return super().forward(x)  # which says what is wrong
+            return super().forward(x)  # raises an error
         with torch.no_grad():
             wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
             *moments, count = step_moments(wide, self._reduce())
@@ -149,7 +148,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         return out
 
     def _move(self, steps: slice, mean: Tensor, variance: Tensor, count: float) -> None:
-        """Move the running statistics of some steps; of ``count`` values there are at each."""
+        """Update the running statistics of some steps with ``count`` values each."""
         self.num_batches_tracked.add_(1)
         last = self.steps if steps.stop is None else steps.stop
         first = 0 if steps.start is None else steps.start
@@ -161,8 +160,8 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         self.running_var[steps].lerp_(unbiased, self.momentum)
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """One time step of its input [N, ...]: the output, and mean and variance of the steps by now
-        (in evaluation how many there were)."""
+        """Return the output of one time step [N, ...], and mean and variance of the steps so far (in evaluation their
+        number)."""
         if not self.training:
             return super().advance(inputs, before)
         x = inputs[0].unsqueeze(0)

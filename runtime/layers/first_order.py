@@ -1,4 +1,4 @@
-"""Gradients that are no functions to torch."""
+"""Refusal of second derivatives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from danetc.runtime.kernels.torch_internals import is_backward_transformed
 def refuse_second_order(
     grad: Tensor, instead: str = "build the model with backend='eager'"
 ) -> None:
-    """For a backward pass that computes outside torch, or of tensors that hold no history.
-
-    Raises RuntimeError where it is to be differentiated again, or transformed: torch would take its
-    results for constants.
-    """
+    """Raise RuntimeError if a backward pass that torch cannot differentiate will be differentiated or transformed;
+    torch would take its results for constants."""
     if is_backward_transformed(grad):
         raise RuntimeError(
             "the gradient of this layer cannot be differentiated again, nor transformed "

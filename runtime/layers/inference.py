@@ -1,4 +1,4 @@
-"""A model for inference alone, and the layers that it has besides those of the fused backend."""
+"""Folded models, for inference alone, and their convolutions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from danetc.runtime.model.stepping import States
 
 
 class InferenceConv2d(Leaf, nn.Conv2d):
-    """A convolution whose weight is laid out once as the CPU's convolutions read it, and not in each
-    call: of many channels and few pixels that takes longer than to convolve. Of few spikes it reads the
-    weights that they need (``sparse``). What it gives has its channels last in memory.
+    """A convolution whose weight is laid out once, as the CPU's convolutions read it.
 
-    In float32 on a CPU; elsewhere, and traced, it is a plain one.
+    With many channels and few pixels, laying it out takes longer than the convolution. For few spikes it reads only the
+    weights that they need (``sparse``). The output has channels last in memory. Outside float32 on a CPU, and traced, it
+    is a plain convolution.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class InferenceConv2d(Leaf, nn.Conv2d):
         return self.convolve(x, window, laid)
 
     def convolve(self, x: Tensor, window: Window, laid: Layouts) -> Tensor:
-        """As ``forward``, with a weight that is laid out."""
+        """As ``forward``, with the layouts of the weight."""
         if is_forward_faster(x, self.weight, window):
             return convolved(x, lambda rows: self._multiply(rows, laid), window)
         out: Tensor = _packing().convolve(
@@ -60,7 +60,7 @@ class InferenceConv2d(Leaf, nn.Conv2d):
 
 
 def _has_packing(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether the weight is packed for values like ``x``, or would be for those that it stands for."""
+    """True if the weight is laid out for ``x``, a fake tensor as if it were real."""
     if not internals.is_known(x):
         return False
     return is_laid_out(x, layer) and bool(torch.backends.mkldnn.enabled) and _can_pack()
@@ -72,7 +72,7 @@ def _can_pack() -> bool:
 
 
 class _Packing(NamedTuple):
-    """What lays out the weights of a convolution, and convolves with them; the same of a product."""
+    """Operators that lay out the weights of a convolution and convolve, and the same for a product."""
 
     kernel: Callable[..., Tensor]
     convolve: Callable[..., Tensor]
@@ -93,11 +93,7 @@ def _packing() -> _Packing:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What became of the norms of a network, by their qualified names.
-
-    ``folded`` ones are part of the layers before them, ``moved`` ones stand before an addition in
-    place of behind it, ``kept`` ones stand where they stood.
-    """
+    """Qualified names of the norms that were folded into the layers before them, moved before an addition, or kept."""
 
     folded: tuple[str, ...]
     moved: tuple[str, ...]
@@ -112,9 +108,8 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class FoldedFactors:
-    """What became of learnt factors of channels, by their qualified names: ``folded`` ones are part
-    of the layers that read them, ``kept`` says of the others why they are not.
-    """
+    """Qualified names of the learnt factors of channels that were folded into their readers, and the reasons for those
+    that were kept."""
 
     folded: tuple[str, ...]
     kept: Mapping[str, str]
@@ -125,11 +120,9 @@ class FoldedFactors:
 
 
 class InferenceModel(Model):
-    """A model that is always in eval mode and gives no gradients. ``norms`` and ``factors`` say what
-    was folded.
+    """A model that is always in eval mode and has no gradients; ``norms`` and ``factors`` list what was folded.
 
-    Takes and gives what the model it was made from does. Runs under ``torch.no_grad``; under
-    ``torch.inference_mode`` where the caller enters it.
+    Inputs and outputs are those of the model that it was made from. Runs under ``torch.no_grad``.
     """
 
     norms: Folded
@@ -158,7 +151,7 @@ class InferenceModel(Model):
 
 
 def _no_gradients(inputs: Sequence[Any]) -> None:
-    """Raise RuntimeError where gradients are wanted."""
+    """Raise RuntimeError if gradients are required."""
     wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(

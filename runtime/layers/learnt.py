@@ -1,4 +1,4 @@
-"""Numbers that are trained by themselves: ``learn(...)`` in a network."""
+"""Learnable constants: ``learn(...)`` in a network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Learnt(nn.Module):
-    """Numbers of the shape ``size`` that start at what ``raw`` stands for, and a join repeats.
+    """Learnable numbers of the shape ``size``, initialised by ``raw``.
 
-    Gives ``size``, or [T, 1, *size] where each of ``steps`` has its own. What is stored, ``weight``,
-    is the number itself; between bounds it is ``weight_raw``, of which the number is made.
+    Returns ``size``, or [T, 1, *size] if each of ``steps`` has its own. The parameter is ``weight``; bounded numbers are
+    computed from ``weight_raw``.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Learnt(nn.Module):
         return value.unsqueeze(1) if self.steps else value
 
     def at(self, step: int) -> Tensor:
-        """The numbers of one time step, as a sequence of that step. Raises ValueError behind the last."""
+        """Return the numbers of one time step, as a sequence of that step. Raises ValueError after the last."""
         if not self.steps:
             return self.forward()
         if step >= self.steps:

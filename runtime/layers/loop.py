@@ -1,4 +1,4 @@
-"""Loops over time: what depends on its own earlier values runs one step after the other."""
+"""Loops over time: layers that depend on their own earlier output run step by step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from danetc.runtime.layers.registered import Registration
 from danetc.runtime.model.built import ScopeModule
 
 Memory = Mapping[str, Any]
-"""What a loop remembers between two steps, by the names that it has in its scope: the states of
-neurons, and for each carried value those of the last steps, the latest last."""
+"""State of a loop between two steps, by name in its scope: the states of neurons, and for each recurrent value those of
+the last steps, the latest last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A value that the next steps read: its name, by how many steps, and the shape of a sample."""
+    """A value that later steps read: its name, its delay in steps, and the shape of a sample."""
 
     name: str
     steps: int
@@ -29,17 +29,14 @@ class Carried:
 
 
 class Loop(Leaf):
-    """Runs ``step`` for one time step after the other, and stacks what it gives: [T, N, ...].
+    """Runs ``step`` for each time step and stacks its outputs: [T, N, ...].
 
-    Takes [T, N, ...], or [N, ...] of what is the same at each step, of as many dimensions a sample
-    as ``ranks`` says; where nothing has T there are ``steps`` steps. ``step`` takes these of one
-    step, each [N, ...], then the carried values, then the ``states`` of its layers, and gives
-    ``outputs`` values, then what is carried on, then the states. The input ``sampled`` has a value for
-    each sample. Its modules stand elsewhere in the
-    model, where the spec has them, and are not registered again here.
+    Inputs are [T, N, ...] or, if static, [N, ...], with ``ranks`` dimensions per sample; without a sequence there are
+    ``steps`` steps. ``step`` takes the inputs of one step [N, ...], the recurrent values and the ``states`` of its
+    layers, and returns ``outputs`` values, the next recurrent values and the states. The input ``sampled`` has a value
+    for each sample. Its modules are registered elsewhere in the model.
 
-    Gradients flow through all steps; what each step keeps for the backward pass is what the same
-    layers keep of all steps at once. Forward hooks of layers with states see all steps together.
+    Gradients flow through all steps. Forward hooks of layers with states see all steps together.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class Loop(Leaf):
         return result
 
     def over_time(self, inputs: Sequence[Tensor], step: Callable[..., Sequence[Any]]) -> Any:
-        """All time steps by ``step``, which computes what ``self.step`` does."""
+        """Run all time steps by ``step``, which computes the same as ``self.step``."""
         frames = [
             x.unbind(0) if x.dim() == rank + 2 else x
             for x, rank in zip(inputs, self.ranks, strict=True)
@@ -88,7 +85,7 @@ class Loop(Leaf):
             values, memory = self.advance(now, memory, step)
             given.append(values)
         results = [torch.stack(values) for values in zip(*given, strict=True)]
-        # What nobody was late enough to read gets gradients of 0, as what a delay cuts off does.
+        # Values that no step reads get gradients of 0, as those that a delay drops.
         unread = [memory[item.name][-1] for item in self.carried if item.steps >= len(given)]
         if unread and torch.is_grad_enabled() and not is_traced():
             results[0] = _Beside.apply(results[0], *unread)
@@ -100,7 +97,7 @@ class Loop(Leaf):
         before: Memory,
         step: Callable[..., Sequence[Any]] | None = None,
     ) -> tuple[Sequence[Tensor], Memory]:
-        """One time step of frames [N, ...]: what the loop gives, and its memory for the next."""
+        """Return the outputs of one time step of frames [N, ...], and the next state."""
         kept = [before.get(item.name, ()) for item in self.carried]
         carried = [
             values[0]
@@ -119,7 +116,7 @@ class Loop(Leaf):
         return results[: self.outputs], after
 
     def stream(self, frames: Sequence[Tensor], before: Memory) -> tuple[Sequence[Tensor], Memory]:
-        """As ``advance``, with the hooks of its layers."""
+        """As ``advance``, with hooks of the layers."""
         self.look_up()
         recorder = _Recorder(self.step, self._watched())
         result = self.advance(frames, before, recorder.run if recorder.layers else None)
@@ -131,20 +128,19 @@ class Loop(Leaf):
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """The names in its memory."""
+        """Names in the state."""
         return (*self.states, *(item.name for item in self.carried))
 
     def part(self, name: str) -> nn.Module:
-        """A layer of the loop by its name in the loop's scope."""
+        """Return a layer by its name in the loop's scope."""
         return self.step.get_submodule(name)
 
     def bind(self, scope: nn.Module, names: Sequence[str]) -> None:
-        """Look the layers of the step up in ``scope``, which has them under the same names, in each
-        call."""
+        """Look the layers of the step up in ``scope``, under the same names, in each call."""
         self._places = tuple((name, Registration(scope, name)) for name in names)
 
     def look_up(self) -> None:
-        """Have the step call the layers that are registered now."""
+        """Update the step to the layers that are registered now."""
         for name, place in self._places:
             layer = self.part(name)
             now = place.now(layer)
@@ -156,7 +152,7 @@ class Loop(Leaf):
 
 
 class _Beside(torch.autograd.Function):
-    """A value, and others of which nothing is read."""
+    """Returns ``x``; the other values get gradients of 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *others: Tensor) -> Tensor:
@@ -170,7 +166,7 @@ class _Beside(torch.autograd.Function):
 
 
 class _Recorder(fx.Interpreter):
-    """Runs steps, and shows the hooks of some layers what these took and gave at all of them."""
+    """Runs steps and records the inputs and outputs of some layers for their hooks."""
 
     def __init__(self, step: ScopeModule, names: Sequence[str]) -> None:
         super().__init__(step)

@@ -21,7 +21,7 @@ from danetc.runtime.kernels.torch_internals import is_transformed
 
 
 def _is_for_others() -> bool:
-    """Whether torch is exporting the model for who has no danetc and needs no gradients."""
+    """True if torch exports the model for use without danetc and without gradients."""
     if not torch.compiler.is_compiling():
         return False
     inference = torch.compiler.is_exporting() and not torch.is_grad_enabled()
@@ -31,14 +31,14 @@ def _is_for_others() -> bool:
 class Neuron(nn.Module):
     """A layer of neurons with the equations of ``program``, the text of a NeuronProgram.
 
-    Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
-    [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
-    of one sample; several inputs lie side by side in one more, which the output has not
-    (``input_rank``). Exported by torch.onnx, or by torch.export where gradients are off, it is of torch's
-    own operations. Its learnables are scalar parameters under their names (``NAME_raw`` where they
-    have bounds), or have one number for each channel of a sample's ``size``; where each time step
-    has its own, T stands in front. What is scheduled is a buffer; ``scheduled`` has its name by that
-    of the schedule. No state outlives a call.
+    Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and returns [T, N, ...]; without
+    states, a static input gives a static output. ``rank`` is the number of dimensions of one sample; several inputs are
+    stacked in a further one (``input_rank``), which the output lacks. torch.onnx, and torch.export without gradients,
+    export it as operations of torch.
+
+    Learnables are scalar parameters under their names (``NAME_raw`` if bounded), or of the ``size`` of a sample's
+    channels; with T in front if each time step has its own. Scheduled ones are buffers; ``scheduled`` maps the names of
+    schedules to theirs. No state outlives a call.
     """
 
     def __init__(self, program: str, steps: int, rank: int, *size: int) -> None:
@@ -61,18 +61,18 @@ class Neuron(nn.Module):
                 self.register_parameter(name, nn.Parameter(start))
 
     def share(self, first: Neuron) -> None:
-        """Have the numbers of another layer of the same program, and none of its own."""
+        """Share the learnables of another layer of the same program."""
         for name, parameter in first.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name in self.scheduled.values():
-            del self._buffers[name]  # two would part when they are converted
+            del self._buffers[name]  # a conversion would separate the two
         self.scheduled = {}
-        self._first = (first,)  # in a tuple: it is no module of this one
+        self._first = (first,)  # a tuple: not a submodule
 
     def params(self) -> list[Tensor]:
-        """The learnables in the order of the program."""
+        """Return the learnables in the order of the program."""
         held = {} if not self._first else {**self._parameters, **self._buffers}
-        # (A parametrization or pruning makes an attribute of what was a parameter.)
+        # (Parametrizations and pruning replace a parameter by an attribute.)
         owners = [self._first[0] if self._first and n not in held else self for n in self._names]
         return [getattr(owner, name) for owner, name in zip(owners, self._names, strict=True)]
 
@@ -86,20 +86,16 @@ class Neuron(nn.Module):
         return out
 
     def current(self, *inputs: Tensor) -> Tensor:
-        """What drives the neuron at one time step, [N, ...], of what the layer takes: its input.
-
-        A layer that stands for a sum and the neuron behind it gives the sum.
-        """
+        """Return the neuron's input at one time step, [N, ...]; for a fused layer the sum of its terms."""
         (x,) = inputs
         return x
 
     def step(
         self, x: Tensor, states: Sequence[Tensor] | None, now: int = 0
     ) -> tuple[Tensor, list[Tensor]]:
-        """One time step of [N, ...]: the output, and the states to hand to the next step.
+        """Return the output of one time step [N, ...] and the next states.
 
-        ``states`` of None are those before the first step; ``now`` is which step it is, from 0,
-        where each has learnables of its own.
+        ``states`` is None at the first step; ``now`` is the number of the step, if each has its own learnables.
         """
         params, before = kernel(self.program).at(self.params(), now), list(states or [])
         run: Callable[..., list[Tensor]] = torch.ops.danetc.neuron_step
@@ -113,13 +109,12 @@ class Neuron(nn.Module):
         return out[0], out[1:]
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """One time step of what the layer takes, each [N, ...]: its output, and what the next step
-        takes in: the states, with the number of steps so far where learnables depend on it.
-        """
+        """Return the output of one time step of inputs [N, ...], and the state for the next: the neuron's states, with
+        the number of steps so far if learnables depend on it."""
         return self._advance_by(self.current(*inputs), before)
 
     def _advance_by(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
-        """The same of what drives the neuron."""
+        """As ``advance``, of the neuron's input."""
         if not self._per_step:
             return self.step(x, before)
         now, states = before or (0, None)

@@ -1,9 +1,8 @@
-"""Convolutions of which each output reads its own pixel alone, as products of matrices.
+"""1x1 convolutions as matrix products.
 
-With channels last the pixels of all images are the rows of one matrix as they lie in memory; with channels
-before the pixels each image is a matrix. On a CPU a product takes 0.1 to 1.0 of what oneDNN takes for a 1x1
-convolution and its gradients, where the rules here choose it and but for a few sizes (docs/decisions.md has the
-figures). It gives the same but for the order of its sums.
+With channels last, the pixels of all images are the rows of one matrix; otherwise each image is a matrix. On a CPU,
+products take 0.1 to 1.0 times as long as oneDNN for the sizes that are chosen here, with a few exceptions
+(docs/decisions.md has the figures). Results differ by the order of sums alone.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from torch import Tensor
 from danetc.runtime.layers.layouts import is_dense_last, laid_out, layout_of, strides_of
 
 MOST = 2**13
-"""With channels last: up to how many pixels of all images, for several threads; for one it always is faster."""
+"""Most pixels of all images with channels last."""
 LEAST, LEAST_OF_HALF = 16, 64
-"""Else from how many pixels of each, in full and in half precision."""
+"""Least pixels of each image otherwise, in full and in half precision."""
 
 
 def is_product(
     x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int] | str, groups: int
 ) -> bool:
-    """Whether a convolution of images [N, C, H, W] is better one."""
+    """True if a product is faster for a convolution of images [N, C, H, W]."""
     channels = weight.shape[1]
     if not (
         weight.numel() == weight.shape[0] * channels
@@ -44,14 +43,14 @@ def is_product(
 
 
 def is_gradient_product(x: Tensor, weight: Tensor) -> bool:
-    """Whether the weights' gradient is too: of each image there is one, which are summed then."""
+    """True if a product is faster for the weights' gradient, which is a sum over the images."""
     outputs, channels = weight.shape[:2]
     are_few = outputs * channels <= x.shape[2:].numel() * (outputs + channels)
     return are_few or is_dense_last(x)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[N, O, H, W], laid out as such images [N, C, H, W], by a weight [O, C, 1, 1]."""
+    """Return the convolution of images [N, C, H, W] by a weight [O, C, 1, 1], in the layout of the images."""
     matrix = weight.flatten(1)
     if is_dense_last(x):
         rows = _rows(x)
@@ -67,7 +66,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def input_gradient(grad: Tensor, weight: Tensor, last: bool) -> Tensor:
-    """That of images [N, C, H, W], with channels ``last`` or not, of the gradient of the output."""
+    """Return the gradient of images [N, C, H, W], with channels ``last`` or not, given that of the output."""
     matrix = weight.flatten(1)
     grad = laid_out(grad, last)
     if last:
@@ -77,7 +76,7 @@ def input_gradient(grad: Tensor, weight: Tensor, last: bool) -> Tensor:
 
 
 def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """That of a weight [O, C, 1, 1], whose values do not count, in its layout."""
+    """Return the gradient of a weight [O, C, 1, 1], whose values do not matter, in its layout."""
     last = is_dense_last(x)
     grad = laid_out(grad, last)
     if last:
@@ -94,6 +93,6 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _images(rows: Tensor, shape: torch.Size) -> Tensor:
-    """The other way round, with the pixels of a ``shape`` of other channels."""
+    """The inverse, with the pixels of ``shape``."""
     size = torch.Size((shape[0], rows.shape[1], *shape[2:]))
     return rows.as_strided(size, strides_of(size))

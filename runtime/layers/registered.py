@@ -1,7 +1,7 @@
-"""Modules that a layer calls although they are registered elsewhere in the model.
+"""Modules that a layer calls but that are registered elsewhere in the model.
 
-A fused neuron calls the norms before it, and a loop calls the layers of its step. The user may
-replace such a module or register hooks on it, as on any other module.
+A fused neuron calls the norms before it, and a loop the layers of its step. The user may replace such a module or
+register hooks on it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from danetc.runtime.kernels import torch_internals as internals
 
 
 class Registration:
-    """Where a module is registered: its path below ``top``.
+    """The place where a module is registered: its path below ``top``.
 
-    All references are weak, since ``top`` contains the layer that keeps this. A copy or a pickle
-    of ``top`` has its own.
+    References are weak, since ``top`` contains the layer that owns this. A copy or a pickle of ``top`` has its own.
     """
 
     __slots__ = ("_holder", "_name", "_path", "_top")
@@ -32,7 +31,7 @@ class Registration:
 
     @staticmethod
     def between(model: nn.Module, path: str, other: str) -> Registration:
-        """That of the module ``other`` as seen from the smallest scope that holds ``path`` as well."""
+        """Return the place of the module ``other`` in the smallest scope that also contains ``path``."""
         scope: list[str] = []
         rest = other.split(".")
         for name in path.split(".")[:-1]:
@@ -42,10 +41,9 @@ class Registration:
         return Registration(model.get_submodule(".".join(scope)), ".".join(rest))
 
     def now(self, known: nn.Module) -> nn.Module | None:
-        """The module that is registered there now, or None if the scope that held it was replaced.
+        """Return the module registered there now; None if its scope was replaced, ``known`` if ``top`` no longer exists.
 
-        Returns ``known`` if ``top`` no longer exists: the layer then outlives its model. Raises
-        AttributeError if the place is empty.
+        Raises AttributeError if the place is empty.
         """
         top = self._top()
         if top is None:
@@ -67,7 +65,7 @@ class Registration:
     def __deepcopy__(self, memo: dict[int, Any]) -> Registration:
         result = Registration(None, f"{self._path}.{self._name}" if self._path else self._name)
         top = memo.get(id(self._top()))
-        if top is not None:  # else the layer is copied without its model
+        if top is not None:  # otherwise the layer is copied without its model
             result._top, result._holder = _weak(top), _weak(copy.deepcopy(self._holder(), memo))
         return result
 
@@ -88,7 +86,7 @@ def _nothing() -> None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of ``module`` runs hooks."""
+    """True if a call of ``module`` runs hooks."""
     own = module.__dict__
     tables = [own[name] for name in internals.HOOKS]
     return any(tables) or any(internals.global_hooks())

@@ -1,8 +1,8 @@
-"""Convolutions on maps of a few pixels as one product of matrices.
+"""Convolutions on maps of a few pixels as one matrix product.
 
-On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights there, and up to 3
-times for a forward pass; of a ResNet-18's training step on small images a product saves a tenth to a fifth
-(docs/decisions.md has the figures). A product gives the same but for the order of its sums.
+On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights, and up to 3 times as long for
+a forward pass; products save 10 to 20 % of a training step of a ResNet-18 on small images (docs/decisions.md has the
+figures). Results differ by the order of sums alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danetc.runtime.kernels.torch_internals import has_values
 
 
 class Window(NamedTuple):
-    """What a convolution without groups reads: kernel, stride, padding and dilation, down and across."""
+    """Kernel, stride, padding and dilation of a convolution without groups, vertically and horizontally."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -30,22 +30,18 @@ class Window(NamedTuple):
     def of(
         weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> Window:
-        """That of a convolution with a weight [O, C, KH, KW]."""
+        """Return the window of a convolution with a weight [O, C, KH, KW]."""
         down, across = weight.shape[2:]
-        return Window((down, across), _pair(stride), _pair(padding), _pair(dilation))
+        (s0, s1), (p0, p1), (d0, d1) = stride, padding, dilation
+        return Window((down, across), (s0, s1), (p0, p1), (d0, d1))
 
     def outputs(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of what is made of [..., H, W]."""
+        """Return height and width of the output for [..., H, W]."""
         down, across = (
             (size + 2 * border - dilation * (kernel - 1) - 1) // stride + 1
             for size, kernel, stride, border, dilation in zip(shape[-2:], *self, strict=True)
         )
         return down, across
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    first, second = values
-    return first, second
 
 
 _PLAIN = Window((1, 1), (1, 1), (0, 0), (1, 1))
@@ -54,19 +50,19 @@ _PLAIN = Window((1, 1), (1, 1), (0, 0), (1, 1))
 # -- where a product is faster ---------------------------------------------------------------------
 
 GRADIENT_WEIGHTS, GRADIENT_OUTPUTS = 2**17, 256
-"""Of how many weights on, and up to how many output pixels of all images, for the weights' gradient."""
+"""Weights' gradient: least number of weights, and most output pixels of all images."""
 FEW, FEW_WEIGHTS, FEW_OUTPUTS = 4, 2**15, 1024
-"""The same two for maps of no more than so many pixels."""
+"""The same for maps of at most ``FEW`` pixels."""
 INPUT_WEIGHTS, INPUT_OUTPUTS = 2**17, 128
-"""For the input's gradient, of maps of no more than ``FEW`` pixels, in float32."""
+"""Input's gradient, for maps of at most ``FEW`` pixels in float32."""
 FORWARD_WEIGHTS, FORWARD_PIXELS, FORWARD_OUTPUTS = 2**19, 16, 1024
-"""For a forward pass: also up to how many pixels of a map. Of one pixel a convolution leaves out what of
-a kernel it does not read, and of one image it is as fast."""
+"""Forward pass: also the most pixels of a map. For one pixel, a convolution skips the rest of the kernel, and for one
+image it is as fast."""
 
 
 def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
-    """Whether the weights' gradient is, of the gradient of an output [N, O, H, W]. (Not where a call is
-    looked through: what it reads is remembered, and has to be real.)"""
+    """True if a product is faster for the weights' gradient, given that of an output [N, O, H, W]. (Not for fake
+    tensors, which must not be cached.)"""
     images, _, height, width = grad.shape
     are_few = height * width <= FEW
     least, most = (FEW_WEIGHTS, FEW_OUTPUTS) if are_few else (GRADIENT_WEIGHTS, GRADIENT_OUTPUTS)
@@ -81,7 +77,7 @@ def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
 
 
 def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
-    """Whether the input's gradient is, of the gradient of an output [N, O, H, W]."""
+    """True if a product is faster for the input's gradient, given that of an output [N, O, H, W]."""
     images, _, height, width = grad.shape
     return (
         groups == 1
@@ -95,7 +91,7 @@ def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
 
 
 def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
-    """Whether a forward pass is, with weights that are laid out once, of float32 on a CPU."""
+    """True if a product is faster for a forward pass with weights laid out once, in float32 on a CPU."""
     if weight.numel() < FORWARD_WEIGHTS or weight.shape[1] != x.shape[1] or x.shape[0] < 2:
         return False
     height, width = window.outputs(x.shape)
@@ -106,14 +102,14 @@ def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """A weight [O, C, KH, KW] as it stands in the product of a forward pass, [O, KH * KW * C]."""
+    """Reshape a weight [O, C, KH, KW] for the product of a forward pass, [O, KH * KW * C]."""
     return weight.movedim(1, -1).reshape(weight.shape[0], -1)
 
 
 def convolved(x: Tensor, multiply: Callable[[Tensor], Tensor], window: Window) -> Tensor:
-    """A convolution of images [N, C, H, W]; its channels come last in memory.
+    """Return the convolution of images [N, C, H, W], with channels last in memory.
 
-    ``multiply`` takes what each output reads, [N * HO * WO, KH * KW * C], to the outputs.
+    ``multiply`` maps the inputs of each output, [N * HO * WO, KH * KW * C], to the outputs.
     """
     height, width = window.outputs(x.shape)
     out = multiply(_rows(x, window))
@@ -121,10 +117,10 @@ def convolved(x: Tensor, multiply: Callable[[Tensor], Tensor], window: Window) -
 
 
 def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> Tensor:
-    """The gradient of a convolution's weights, in their layout.
+    """Return the gradient of a convolution's weights, in their layout.
 
-    Takes its input [N, C, H, W], the gradient of its output [N, O, HO, WO] and its weight
-    [O, C, KH, KW], whose values do not count.
+    Takes the input [N, C, H, W], the gradient of the output [N, O, HO, WO] and the weight [O, C, KH, KW], whose values
+    do not matter.
     """
     outputs, channels = weight.shape[:2]
     if window == _PLAIN:  # each output reads its own pixel
@@ -140,10 +136,8 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
 
 
 def input_gradient(shape: Sequence[int], grad: Tensor, weight: Tensor, window: Window) -> Tensor:
-    """The gradient of a convolution's input [N, C, H, W], laid out as the weight is.
-
-    Takes the gradient of its output [N, O, HO, WO] and its weight [O, C, KH, KW].
-    """
+    """Return the gradient of a convolution's input [N, C, H, W], in the layout of the weight [O, C, KH, KW], given that
+    of the output [N, O, HO, WO]."""
     images, channels, height, width = shape
     outputs, pixels = weight.shape[0], images * height * width
     table = reads((images, height, width), window)
@@ -165,16 +159,16 @@ def input_gradient(shape: Sequence[int], grad: Tensor, weight: Tensor, window: W
 
 @lru_cache(maxsize=256)
 def _only_place(shape: tuple[int, int, int], window: Window) -> int | None:
-    """The place of the kernel that alone reads pixels, as of a map of one pixel with a border."""
+    """The only place of the kernel that reads pixels, if there is one, as for a padded map of one pixel."""
     found = (reads(shape, window) < shape[0] * shape[1] * shape[2]).any(1).nonzero().flatten()
     return int(found) if len(found) == 1 else None
 
 
 def _columns(x: Tensor, window: Window) -> Tensor:
-    """What each output reads, [C * KH * KW, N * HO * WO]."""
+    """The inputs of each output, [C * KH * KW, N * HO * WO]."""
     images, channels, height, width = x.shape
     places = reads((images, height, width), window)
-    if x.element_size() < 4:  # which torch does not select in columns as fast as in rows
+    if x.element_size() < 4:  # torch selects rows faster in half precision
         chosen = _bordered_rows(x).index_select(0, places.view(-1)).t()
     else:
         values = x.new_zeros(channels, images * height * width + 1)
@@ -184,13 +178,13 @@ def _columns(x: Tensor, window: Window) -> Tensor:
 
 
 def _rows(x: Tensor, window: Window) -> Tensor:
-    """What each output reads, [N * HO * WO, KH * KW * C]."""
+    """The inputs of each output, [N * HO * WO, KH * KW * C]."""
     places = reads((x.shape[0], *x.shape[2:]), window)
     return _bordered_rows(x).index_select(0, places.t().reshape(-1)).view(places.shape[1], -1)
 
 
 def _bordered_rows(x: Tensor) -> Tensor:
-    """The pixels [N * H * W, C], and one more of zeros."""
+    """The pixels [N * H * W, C], and a row of zeros."""
     images, channels, height, width = x.shape
     values = x.new_zeros(images * height * width + 1, channels)
     values[:-1].view(images, height, width, channels).copy_(x.movedim(1, -1))
@@ -199,11 +193,11 @@ def _bordered_rows(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def reads(shape: tuple[int, int, int], window: Window) -> Tensor:
-    """Which of N * H * W pixels each place of the kernel reads for each output, [KH * KW, N * HO * WO];
-    one more than the last is the border."""
+    """Return the index of the pixel that each place of the kernel reads for each output, [KH * KW, N * HO * WO]; N * H * W
+    is the border."""
     images, height, width = shape
     pixels = images * height * width
-    with torch.inference_mode(False):  # it serves all calls after this one
+    with torch.inference_mode(False):  # cached for all calls
         places = torch.arange(pixels, dtype=torch.float64, device="cpu")
         down, across = window.padding
         bordered = F.pad(

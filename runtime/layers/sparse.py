@@ -1,8 +1,8 @@
-"""Convolutions of few spikes: they read the weights of those inputs alone that are not 0.
+"""Convolutions that read only the weights of inputs that are not 0.
 
-Of one time step of one image, what a wide layer takes is the time to read its weights, 9 MB for 512
-channels. A hundred spikes need a tenth of them. (docs/decisions.md has the figures.) The sums are those
-of a convolution in another order, which does not depend on the batch.
+For one step of one image, a wide layer mostly waits for its weights, 9 MB for 512 channels; a hundred spikes need a
+tenth of them (docs/decisions.md has the figures). Results differ by the order of sums alone, which does not depend on
+the batch.
 """
 
 from __future__ import annotations
@@ -22,22 +22,20 @@ from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
 CHANNELS = 16
-"""From how many channels of a layer's input on it is looked at how many are not 0."""
+"""Least channels of the input."""
 POSITIONS = 1024
-"""For up to how many output pixels of all images."""
+"""Most output pixels of all images."""
 VALUES = 2**17
-"""Of up to how many values."""
+"""Most values of the input."""
 PER_READING, ONCE = 0.18, 0.8
-"""Up to which part of what a product adds, and of the weights once, it is faster: that many rows of weights
-are added where there is one thread."""
+"""Shares of the additions of a product, and of the weights, up to which it is faster: the most rows of weights that one
+thread adds."""
 
 
 def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tensor | None:
-    """What a layer makes of images [N, C, H, W], channels last in memory; None where torch's way is as
-    fast. ``laid`` has the layouts of the weight, if they were looked up already."""
-    if laid is None and not (
-        has_values(x) and is_laid_out(x, layer)
-    ):  # of a call that is looked through
+    """Return a layer's output for images [N, C, H, W], with channels last in memory; None if torch is as fast. ``laid``
+    are the layouts of the weight, if they are known."""
+    if laid is None and not (has_values(x) and is_laid_out(x, layer)):
         return None
     weight, bias = layer.weight, layer.bias
     if (
@@ -77,8 +75,8 @@ def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tenso
 
 
 class _Plan(NamedTuple):
-    """What each of the ``positions`` of an output reads at each place of the kernel: how often a pixel in
-    all, and at how many of the places any."""
+    """The pixels that the ``positions`` of an output read at each place of the kernel, the number of such readings, and
+    of places with any."""
 
     reads: Tensor
     size: tuple[int, int]
@@ -101,7 +99,7 @@ def _plan(shape: tuple[int, int, int], window: Window) -> _Plan:
 
 
 def _rows(weight: Tensor) -> Tensor:
-    """A weight [O, C, KH, KW] with what an input adds to all outputs in a row, [KH * KW * C, O]."""
+    """A weight [O, C, KH, KW] with the contributions of an input to all outputs in a row, [KH * KW * C, O]."""
     return as_matrix(weight).t().contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of spikes and counts as products of 8-bit integers, of a model for inference."""
+"""Convolutions of spikes and counts in 8-bit integers, for inference."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from danetc.runtime.layers.laid_out import Layouts
 from danetc.runtime.layers.small_maps import FEW, Window, is_forward_faster
 
 DIGITS = (65536, 256, 1)
-"""What the three digits of a weight count for: -128 to 127 of each, -127 to 127 of the first."""
+"""Weights of the three digits of a weight: -128 to 127 each, -127 to 127 for the first."""
 LARGEST = 127 * sum(DIGITS)
 SMALLEST = 1e-28
-"""What the largest weight of a channel counts as, at least: float32 has a ten-millionth of it."""
+"""Least value taken for the largest weight of a channel; float32 represents a ten-millionth of it."""
 LEAST_CHANNELS, LEAST_PRODUCTS = 64, 30_000_000
-"""From which on integers are faster: channels of a layer's input in a group, and products of a call."""
+"""Least input channels of a group, and least products of a call, for which integers are faster."""
 
 
 class _Digits(NamedTuple):
-    """One digit of each weight, laid out, with what one is in each output channel, and zeros."""
+    """One digit of each weight, laid out, its unit in each output channel, and zeros."""
 
     weight: Tensor
     unit: Tensor
@@ -34,13 +34,12 @@ class _Digits(NamedTuple):
 
 
 class SpikeConv2d(InferenceConv2d):
-    """A convolution of whole numbers from 0 to ``high``, each times ``unit``.
+    """A convolution of integers from 0 to ``high``, times ``unit``.
 
-    Where the processor multiplies matrices of 8-bit integers (AMX), weights are rounded to 24 bits of the
-    largest of their output channel, which is what float32 has of that, and the three bytes are convolved by
-    themselves. Sums of integers are exact, so that an output is as near to the exact one as that of
-    float32, and does not depend on the batch. Elsewhere, and of what is soon computed anyway, it is its
-    parent.
+    If the processor multiplies matrices of 8-bit integers (AMX), weights are rounded to 24 bits of the largest of
+    their output channel, the precision of float32, and their three bytes are convolved separately. Sums of integers
+    are exact, so that outputs are as accurate as in float32 and do not depend on the batch. Otherwise, and for small
+    layers, it is its parent.
     """
 
     def __init__(self, *args: Any, high: int, unit: float, **kwargs: Any) -> None:
@@ -52,7 +51,7 @@ class SpikeConv2d(InferenceConv2d):
             return super().convolve(x, window, laid)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
-        if not torch.allclose(numbers.float(), x / self.unit, atol=1e-5):  # changed, as by a hook
+        if not torch.allclose(numbers.float(), x / self.unit, atol=1e-5):  # a hook has changed it
             return super().convolve(x, window, laid)
         first, *others = laid.form(self, "digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)
@@ -97,8 +96,8 @@ class SpikeConv2d(InferenceConv2d):
 
 
 def suits(kind: Kind, channels: int, pixels: int) -> bool:
-    """Whether numbers are bytes, their sums 32-bit integers, and integers faster: of a kernel of so many
-    pixels and channels."""
+    """True if numbers fit in bytes, their sums in 32-bit integers, and integers are faster for a kernel of so many
+    channels and pixels."""
     are_bytes = kind.is_integer and kind.low >= 0 and kind.high < 256
     return (
         are_bytes
@@ -110,7 +109,7 @@ def suits(kind: Kind, channels: int, pixels: int) -> bool:
 
 @lru_cache(maxsize=1)
 def multiplies_integers() -> bool:
-    """Whether this processor multiplies matrices of 8-bit integers, and torch can have it do so."""
+    """True if this processor multiplies matrices of 8-bit integers, and torch supports that."""
     if not internals.has(InternalUse.INTEGERS):
         return False
     return bool(internals.find("cpu._is_amx_tile_supported")())
@@ -118,6 +117,6 @@ def multiplies_integers() -> bool:
 
 @lru_cache(maxsize=1)
 def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """What lays out weights, and what convolves with them."""
+    """The operators that lay out weights and convolve with them."""
     find = internals.find
     return find("ops.onednn.qconv_prepack").default, find("ops.onednn.qconv2d_pointwise").default

@@ -1,8 +1,7 @@
-"""Neurons of SpikingJelly 2 in place of ours, where a program is one of them.
+"""Neurons of SpikingJelly 2 in place of equal ones of ours.
 
-SpikingJelly picks the kernel by device: its CUDA or Triton kernels on a GPU, torch's operations on a
-CPU and in float64. Its functions take the membrane potential in and hand it out, so nothing has to
-be reset between two passes.
+SpikingJelly chooses its kernel by device: CUDA or Triton on a GPU, operations of torch on a CPU and in float64. Its
+functions take and return the membrane potential, so nothing has to be reset between two passes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MISSING = (
 
 
 def require() -> None:
-    """Raises ImportError where SpikingJelly 2 cannot be imported."""
+    """Raise ImportError if SpikingJelly 2 cannot be imported."""
     try:
         from spikingjelly.activation_based.functional import if_multi_step  # noqa: F401
     except ImportError as error:
@@ -37,10 +36,8 @@ def require() -> None:
 class SpikingJellyNeuron(Leaf, Neuron):
     """A layer of SpikingJelly's IF, LIF or PLIF neurons, with the interface of ``Neuron``.
 
-    Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
-    [T, N, ...]. The membrane potential starts anew with every call; it is kept in float32 where the
-    input is of half precision. Streaming steps run ours. Raises ValueError for a program that
-    SpikingJelly has no neuron for.
+    The membrane potential is reset in every call; it is float32 if the input is of half precision. Streaming uses our
+    own neurons. Raises ValueError for a program without an equal in SpikingJelly.
     """
 
     def __init__(self, program: str, steps: int, rank: int) -> None:
@@ -65,7 +62,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
 
 
 def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:
-    """``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
+    """The function ``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
     from spikingjelly.activation_based import functional, surrogate
 
     settings = neuron.settings()

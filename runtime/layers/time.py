@@ -1,4 +1,4 @@
-"""Small layers and functions over values that may vary in time."""
+"""Small layers of values that may vary in time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from danetc.runtime.layers.leaf import Leaf
 
 
 def affine(x: Tensor, factor: float, offset: float) -> Tensor:
-    """``factor * x + offset``."""
+    """Return ``factor * x + offset``."""
     return factor * x + offset
 
 
 class Delay(Leaf):
-    """[T, N, ...] ``steps`` time steps later: 0 at the first of them, and the last ones are gone."""
+    """Delays [T, N, ...] by ``steps`` time steps: the first ones are 0, the last ones are dropped."""
 
     def __init__(self, steps: int, rank: int = 3) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Delay(Leaf):
 
 
 class DropPath(Leaf):
-    """Stochastic depth (Huang et al., ECCV 2016): in training a sample's branch is dropped with
-    probability ``p``, at all its time steps, and what stays is divided by 1 - p.
+    """Stochastic depth (Huang et al., ECCV 2016): in training, a sample's branch is dropped with probability ``p`` at all
+    its time steps; otherwise it is divided by 1 - p.
 
-    Takes and gives [N, ...] or [T, N, ...]; ``rank`` is the number of dimensions of one sample.
+    Takes and returns [N, ...] or [T, N, ...]; ``rank`` is the number of dimensions of one sample.
     """
 
     def __init__(self, p: float, rank: int) -> None:
@@ -65,7 +65,7 @@ class DropPath(Leaf):
 
 
 class SampleDropout(DropPath):
-    """Dropout of the same numbers of a sample at all its time steps: [N, ...] or [T, N, ...]."""
+    """Dropout with the same mask at all time steps of a sample: [N, ...] or [T, N, ...]."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
@@ -85,7 +85,7 @@ class SampleDropout(DropPath):
 
 
 class TimeConv(Leaf, nn.Conv1d):
-    """A convolution over time of each pixel, with ``before`` and ``after`` steps of 0 at the ends."""
+    """A convolution over time of each pixel, padded by ``before`` and ``after`` steps of 0."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class TimeConv(Leaf, nn.Conv1d):
         return y.movedim(2, 0).reshape(y.shape[2], x.shape[1], -1, *size)
 
     def advance(self, inputs: Sequence[Tensor], before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step [N, ...], with the steps before it [K, N, ...] that the kernel reaches."""
+        """Return the output of one step [N, ...] and the inputs [K, N, ...] that the kernel reads later."""
         (x,) = inputs
         past = x.new_zeros(self.before, *x.shape) if before is None else before
         seen = torch.cat((past, x.unsqueeze(0)))
@@ -128,7 +128,7 @@ class TimeConv(Leaf, nn.Conv1d):
 
 
 class TimeLinear(Leaf, nn.Linear):
-    """y[t] = sum over k of weight[t, k] * x[k], plus bias[t]: of T steps T others."""
+    """y[t] = sum over k of weight[t, k] * x[k], plus bias[t]."""
 
     def __init__(self, steps: int, bias: bool = True) -> None:
         super().__init__(steps, steps, bias=bias)
@@ -137,7 +137,7 @@ class TimeLinear(Leaf, nn.Linear):
         return self._mixed(x, self.weight, self.bias)
 
     def _mixed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Of some steps [K, N, ...], by weights [T, K] and biases [T]."""
+        """Combine steps [K, N, ...] by weights [T, K] and biases [T]."""
         flat, shape = x.flatten(1), (len(weight), *x.shape[1:])
         if bias is None:
             return (weight @ flat).view(shape)
@@ -145,11 +145,10 @@ class TimeLinear(Leaf, nn.Linear):
 
 
 class MaskedTimeLinear(TimeLinear):
-    """The same of the ``window`` latest steps: weights of others are multiplied by 1 - ``masked``
-    (masked PSN: Fang et al., NeurIPS 2023, where that is lambda).
+    """The same over the ``window`` latest steps: other weights are multiplied by 1 - ``masked`` (masked PSN: Fang et al.,
+    NeurIPS 2023, where ``masked`` is lambda).
 
-    With ``masked`` = 1 they count as 0 and get no gradient. Where it has the name of a ``schedule``
-    it is a buffer. ``rank`` is the number of dimensions of one sample.
+    With ``masked`` = 1 they count as 0 and get no gradient. It is a buffer if it has a ``schedule``.
     """
 
     masked: float | Tensor
@@ -177,11 +176,11 @@ class MaskedTimeLinear(TimeLinear):
 
     @property
     def hides(self) -> bool:
-        """Whether what is outside the window counts as 0, always."""
+        """True if weights outside the window always count as 0."""
         return not self.scheduled and float(self.masked) == 1
 
     def seen(self) -> Tensor:
-        """The weights as the window leaves them, [T, T]."""
+        """Return the masked weights, [T, T]."""
         if self.hides:
             return self.weight.tril().triu(1 - self.window)
         inside = torch.ones_like(self.weight).tril().triu(1 - self.window)
@@ -190,8 +189,7 @@ class MaskedTimeLinear(TimeLinear):
     def advance(
         self, inputs: Sequence[Tensor], before: tuple[int, list[Tensor]] | None
     ) -> tuple[Tensor, tuple[int, list[Tensor]]]:
-        """One step [N, ...]: the output; and how many steps there were by now, with the latest of
-        them, which the next one reads."""
+        """Return the output of one step [N, ...], and the number of steps so far with the latest of them."""
         (x,) = inputs
         now, past = before or (0, [])
         if now >= len(self.weight):
