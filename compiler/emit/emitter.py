@@ -26,13 +26,13 @@ from danetc.dsl.kinds import ANALOG
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax.source import NOWHERE
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.loop import Carried, Loop
+from danetc.runtime.layers.loop import Loop, LoopState
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.registered import Registration
 from danetc.runtime.layers.segments import KIND, PLACE, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
-from danetc.runtime.model.sharing import once
 from danetc.runtime.model.signature import ModelInput, Signature
+from danetc.runtime.model.weight_files import once
 
 
 def _html(graph: Graph) -> str:
@@ -212,7 +212,7 @@ class Emitter:
             ScopeModule(root, body.graph, "Step"),
             [len(graph[id].value.shape) for id in taken],
             [
-                Carried(
+                LoopState(
                     dotted(*_within(unit.path, node)),
                     int(node.attrs["steps"] or 1),
                     node.value.shape,

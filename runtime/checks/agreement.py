@@ -1,4 +1,4 @@
-"""Whether two models compute the same with the same weights: forward, backward, in float64."""
+"""Numerical equality of two models with the same weights: forward and backward, in float64."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.signature import random_input
 
 TOLERANCE = 1e-9
-"""How far results may be apart, relative to the largest: rounding is about 1e-14."""
+"""Largest relative difference that counts as equal; rounding is about 1e-14."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a comparison found.
+    """Result of a comparison.
 
-    ``outputs`` and ``gradients`` are the largest differences, relative to the largest entry.
-    ``silent`` names what the comparison did not see: neurons of the left model that always or never
-    fired, and weights that no gradient reached. Where there is any, agreement says nothing.
+    ``outputs`` and ``gradients`` are the largest differences, relative to the largest entry. ``silent`` names neurons of
+    the left model that always or never fired, and weights that no gradient reached; with any, equality proves nothing.
     """
 
     size: tuple[int, ...]
@@ -38,7 +37,7 @@ class Agreement:
 
     @property
     def proves(self) -> bool:
-        """Whether the two agree, and on values that went through all of the network."""
+        """True if the models agree on values that reached the whole network."""
         return self.same and not self.silent
 
 
@@ -50,13 +49,11 @@ def agreement(
     seed: int = 0,
     kind: Kind = ANALOG,
 ) -> Agreement:
-    """Compare one training step of two models on random input of ``size`` ([N, ...] or [T, N, ...])
-    and ``kind``.
+    """Compare a training step of two models on random input of ``size`` ([N, ...] or [T, N, ...]) and ``kind``.
 
-    ``pairs`` leads from the left model's parameters to the right one's. Both models are changed:
-    they become float64, parameters of norms and neurons are moved off their first values, and the
-    right model gets the left one's parameters. Dropout is left out. The loss is a random projection
-    of the outputs, so that no symmetry hides a difference.
+    ``pairs`` maps the left model's parameters to the right one's. Both models are changed: they become float64, norms and
+    neurons get random parameters, and the right model gets the left one's. Dropout is off. The loss is a random
+    projection of the outputs, so that no symmetry hides a difference.
     """
     left, right = left.double().train(), right.double().train()
     for model in (left, right):
@@ -78,7 +75,7 @@ def agreement(
     largest = max((_largest(p.grad) for p in left.parameters()), default=0.0)
     for name, twin in pairs.items():
         a, b = left.get_parameter(name).grad, right.get_parameter(twin).grad
-        # A gradient that is zero but for rounding (of a bias before a norm) has no scale.
+        # A gradient that is zero up to rounding (of a bias before a norm) has no scale.
         gradients.append(_gap(a, b, floor=1e-3 * largest))
     return Agreement(
         size,
@@ -90,10 +87,7 @@ def agreement(
 
 @torch.no_grad()
 def _move(model: nn.Module, generator: torch.Generator) -> None:
-    """Parameters of norms, biases and neurons, moved.
-
-    Norms get weights and biases at which the neurons behind them fire now and then.
-    """
+    """Randomise the parameters of norms, biases and neurons so that neurons fire now and then."""
     for parameter in model.parameters():
         if parameter.dim() < 2:
             noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
@@ -108,7 +102,7 @@ def _copy(left: nn.Module, right: nn.Module, pairs: Mapping[str, str]) -> None:
 
 @contextmanager
 def _watched(model: nn.Module, silent: list[str]) -> Iterator[None]:
-    """Note the neurons whose output is one number all over."""
+    """Record the neurons with a constant output."""
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, Neuron):
@@ -126,10 +120,10 @@ def _watched(model: nn.Module, silent: list[str]) -> Iterator[None]:
 
 
 def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor | None]:
-    """Forward and backward: outputs and the gradient of the input; parameters keep theirs."""
+    """Run forward and backward; return the outputs and the gradient of the input."""
     model.zero_grad()
     x = x.clone().requires_grad_()
-    with torch.random.fork_rng(devices=[]):  # encoders draw from the global generator
+    with torch.random.fork_rng(devices=[]):  # encoders use the global generator
         torch.manual_seed(seed)
         result = model(x)
     outputs = list(result) if isinstance(result, tuple) else [result]
@@ -146,7 +140,7 @@ def _largest(x: Tensor | None) -> float:
 
 
 def _gap(a: Tensor | None, b: Tensor | None, floor: float = 0.0) -> float:
-    """The largest difference, relative to the largest entry of either or to ``floor``."""
+    """The largest difference relative to the largest entry of either, at least ``floor``."""
     if a is None or b is None:
         return 0.0 if a is b else float("inf")
     scale = max(_largest(a), _largest(b), floor)

@@ -1,13 +1,13 @@
-"""Propositions 1, 3 and 4 by numbers: what autograd and forward passes give, beside the formulas.
+"""Numerical checks of Propositions 1, 3 and 4: autograd and forward passes against the formulas.
 
-The models are those of stages cut out of a network, at one time step.
+The models are single stages of a network at one time step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +17,20 @@ from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.model.signature import outputs_of
 
 GRADIENT_TOLERANCE = 1e-9
-"""How far a gradient may be from its formula, relative to it, in float64."""
+"""Largest relative difference of a gradient from its formula, in float64."""
 
 VARIANCE_TOLERANCE = 0.15
-"""How far a variance may be from its formula, relative to it.
+"""Largest relative difference of a variance from its formula.
 
-The formula takes the terms of the sum to be independent. They are so over many channels with
-random weights; what is left of their covariances is a few per cent in 64 channels.
+The formula assumes independent terms. With random weights, their covariances amount to a few per cent over 64
+channels.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class GradientMean:
-    """The mean of dO^{n-1}/dO^0 over the places of a kind: all of them, or those where block 0
-    spikes or is silent. ``chain`` is what the same blocks give one after the other."""
+    """Mean of dO^{n-1}/dO^0 over all positions, or over those where block 0 spikes or is silent. ``chain`` is the mean for
+    the same blocks in sequence."""
 
     where: Literal["everywhere", "where block 0 spikes", "where block 0 is silent"]
     gradient: float
@@ -45,10 +45,9 @@ class GradientMean:
 class GradientCheck:
     """Gradients between the outputs of blocks against their formula.
 
-    ``error`` is the largest relative difference over all places and pairs of blocks, ``pairs`` how
-    many pairs were compared. ``least`` and ``most`` are those of dO^{n-1}/dO^0, ``places`` its
-    means. ``ratio`` is the least ratio of a gradient to the derivative g of its last neuron alone,
-    the lower bound of Proposition 4; ``bounds`` are the least and the largest g of the last block.
+    ``error`` is the largest relative difference over all positions and ``pairs`` of blocks. ``least`` and ``most`` are
+    those of dO^{n-1}/dO^0, ``places`` its means. ``ratio`` is the least ratio of a gradient to the derivative g of its
+    last neuron, the lower bound of Proposition 4; ``bounds`` are the least and largest g of the last block.
     """
 
     pairs: int
@@ -65,7 +64,7 @@ class GradientCheck:
 
     @property
     def bounded(self) -> bool:
-        """Whether no gradient is below that of the last neuron alone."""
+        """True if no gradient is below that of the last neuron."""
         return self.ratio >= 1 - GRADIENT_TOLERANCE
 
 
@@ -74,10 +73,9 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare autograd with the formula of Proposition 1 or, for ``dense`` blocks, 4.
 
-    ``model`` takes the output O^0 of block 0, ``x`` [1, N, C, H, W], and gives for each later
-    block what its interblock neuron reads, if it has one (``programs`` has that neuron's program,
-    else None), and its output. Branches give 0, so a gradient is one factor for each place: it is
-    taken with a random vector, which would show any other entry of the Jacobian.
+    ``model`` takes the output O^0 of block 0, ``x`` [1, N, C, H, W], and returns for each later block the input of its
+    interblock neuron, if it has one (``programs`` has its program, or None), and its output. Branches are 0, so that the
+    Jacobian is diagonal; multiplying it by a random vector shows any other entry.
     """
     x = x.detach().requires_grad_()
     given = iter(outputs_of(model(x)))
@@ -110,7 +108,7 @@ def check_gradients(
 
 
 def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
-    """The gradient over blocks that read the one before them alone, and start as the identity."""
+    """The gradient over blocks in sequence that start as the identity."""
     gradient = torch.ones_like(x)
     for program in programs:
         if program is not None:
@@ -120,22 +118,19 @@ def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
 
 
 def _places(x: Tensor, gradient: Tensor, chain: Tensor) -> tuple[GradientMean, ...]:
-    """Means where block 0 gives 0 and where it does not; over all places if there are not both."""
+    """Means where block 0 is 0 and where it is not; over all positions if one of them is missing."""
     fires = x != 0
-    if bool(fires.all()) or not bool(fires.any()):
-        return (GradientMean("everywhere", float(gradient.mean()), float(chain.mean())),)
-    return (
-        GradientMean(
-            "where block 0 spikes", float(gradient[fires].mean()), float(chain[fires].mean())
-        ),
-        GradientMean(
-            "where block 0 is silent", float(gradient[~fires].mean()), float(chain[~fires].mean())
-        ),
+    masks: dict[Any, Tensor] = {"where block 0 spikes": fires, "where block 0 is silent": ~fires}
+    if not all(bool(mask.any()) for mask in masks.values()):
+        masks = {"everywhere": torch.ones_like(fires)}
+    return tuple(
+        GradientMean(where, float(gradient[mask].mean()), float(chain[mask].mean()))
+        for where, mask in masks.items()
     )
 
 
 def _formula(slopes: Sequence[Tensor], dense: bool) -> Tensor:
-    """The product of g_{l+1} .. g_{l+k}; where blocks are dense, of g_{l+k} and 1 + g_i before."""
+    """The product of g_{l+1} .. g_{l+k}; for dense blocks of g_{l+k} and 1 + g_i of the others."""
     result = slopes[-1]
     for g in slopes[:-1]:
         result = result * (1 + g if dense else g)
@@ -143,7 +138,7 @@ def _formula(slopes: Sequence[Tensor], dense: bool) -> Tensor:
 
 
 def _error(measured: Tensor, predicted: Tensor) -> float:
-    """The largest relative difference; where 0 is predicted, the largest entry."""
+    """The largest relative difference; the largest entry where 0 is predicted."""
     gap = (measured - predicted).abs()
     relative = torch.where(predicted == 0, gap, gap / predicted.abs())
     return float(relative.max()) if bool(relative.isfinite().all()) else float("inf")
@@ -156,7 +151,7 @@ def _least_ratio(grad: Tensor, g: Tensor) -> float:
 
 @dataclass(frozen=True, slots=True)
 class VarianceCheck:
-    """Variances of what blocks read, from block 1 on: measured and predicted."""
+    """Variances of the inputs of blocks 1, 2, ...: measured and predicted."""
 
     measured: tuple[float, ...]
     predicted: tuple[float, ...]
@@ -182,10 +177,9 @@ def check_variances(
 ) -> VarianceCheck:
     """Compare variances at initialisation with Proposition 3.
 
-    Each of ``models`` makes a stage with weights of another seed. It takes normal values of
-    variance 1 of ``size`` [1, N, C, H, W] and gives the inputs of blocks 1, 2, ... Variances are
-    taken over N, H, W for each channel, and averaged over channels and seeds. Predicted is
-    ``squares`` + ``entry`` * the variance of the stage's input.
+    Each of ``models`` builds a stage with weights of another seed, which takes normal values of variance 1 of ``size``
+    [1, N, C, H, W] and returns the inputs of blocks 1, 2, ... Variances are over N, H, W of each channel, averaged over
+    channels and seeds. The prediction is ``squares`` + ``entry`` * the variance of the stage's input.
     """
     totals = [0.0] * len(squares)
     own = 0.0

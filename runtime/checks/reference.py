@@ -1,7 +1,6 @@
-"""A neuron's first time step, operation by operation, with torch's own autograd.
+"""A neuron's first time step, operation by operation, with torch's autograd: the reference for kernels and predictions.
 
-Slow and plain: what compiled kernels and predictions are checked against. Only the steps are not
-torch's: the derivative of heaviside is read from the program, that of another step is 1.
+The derivative of heaviside comes from the program; that of other step functions is 1.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from danetc.dsl.neuron.ssa import Instruction
 
 
 class _Heaviside(torch.autograd.Function):
-    """1 from 0 on; backward, what the surrogate says."""
+    """Heaviside step with a surrogate derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: SurrogateProgram) -> Tensor:
@@ -38,7 +37,7 @@ class _Heaviside(torch.autograd.Function):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """A step; backward, as if it were the identity."""
+    """A step function with the derivative 1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Callable[..., Tensor]) -> Tensor:
@@ -51,7 +50,7 @@ class _StraightThrough(torch.autograd.Function):
 
 @cache
 def _expression(text: str) -> Callable[..., Tensor]:
-    """The torch expression of a row of the table as a function of its operands and ``like``."""
+    """Compile the torch expression of an opcode as a function of its operands and ``like``."""
     names = [f"a{i}" for i in range(3) if f"{{{i}}}" in text]
     body = text.format(*names, like="like")
     function: Callable[..., Tensor] = eval(
@@ -61,10 +60,9 @@ def _expression(text: str) -> Callable[..., Tensor]:
 
 
 def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
-    """The output of a neuron at its first time step, before any training. Any shape; several
-    inputs lie side by side in a last dimension.
+    """Return the output of an untrained neuron at its first time step. Several inputs are stacked in a last dimension.
 
-    Learnables are kept in float32, so they start from what their values are there.
+    Learnables are rounded to float32, in which models store them.
     """
     inputs = dict(zip(program.takes, x.unbind(-1) if program.inputs else (x,), strict=True))
     x = inputs[INPUT]
@@ -76,7 +74,7 @@ def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
 
 
 def slope(program: NeuronProgram, x: Tensor) -> Tensor:
-    """The derivative of a neuron's output by its input at the first time step, for each entry."""
+    """Return the derivative of a neuron's output by its input at the first time step, per element."""
     x = x.detach().requires_grad_()
     output = first_step(program, x)
     (grad,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
@@ -94,7 +92,7 @@ def _run(
         info = OPCODES[op.opcode]
         clamped = info.with_constants is not None and info.with_constants[0] == (1,)
         if clamped and isinstance(op.args[1], float):
-            # where they are equal, all of a gradient passes
+            # the whole gradient passes where they are equal
             assert info.with_constants is not None
             step = _expression(info.with_constants[1])
             values[op.name] = step(values[op.args[0]], op.args[1], like=like)

@@ -11,7 +11,7 @@ from torch import Tensor
 from danetc.runtime.kernels.composed_operators import per_step
 from danetc.runtime.kernels.neuron_operators import differentiable_gradients
 from danetc.runtime.kernels.torch_internals import is_backward_transformed, is_transformed
-from danetc.runtime.layers.first_order import refuse_second_order
+from danetc.runtime.layers.leaf import refuse_second_order
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
 Reduce = Callable[[Tensor], Tensor]

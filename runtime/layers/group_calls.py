@@ -19,8 +19,8 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
 from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.concatenation import Slice, SummedGradient
-from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
+from danetc.runtime.layers.leaf import refuse_second_order
 from danetc.runtime.layers.replay import ReplayEntry, replay_log
 from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm, affine, norm_backward
 

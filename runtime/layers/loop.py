@@ -20,7 +20,7 @@ the last steps, the latest last."""
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class LoopState:
     """A value that later steps read: its name, its delay in steps, and the shape of a sample."""
 
     name: str
@@ -43,7 +43,7 @@ class Loop(Leaf):
         self,
         step: ScopeModule,
         ranks: Sequence[int],
-        carried: Sequence[Carried],
+        carried: Sequence[LoopState],
         states: Sequence[str],
         outputs: int,
         steps: int,

@@ -17,9 +17,8 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers import pointwise, small_maps, sparse
-from danetc.runtime.layers.first_order import refuse_second_order
 from danetc.runtime.layers.layouts import is_dense_last, is_last
-from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 from danetc.runtime.model.stepping import is_step_under_way
 
 

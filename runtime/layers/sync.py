@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
-from danetc.runtime.layers.first_order import refuse_second_order
-from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 from danetc.runtime.layers.norm import (
     BorderedBatchNorm2d,
     RunningMean,

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from danetc.runtime.kernels.torch_internals import HOOKS, notice
-from danetc.runtime.layers.learnt import Learnt
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
+from danetc.runtime.layers.time import Learnt
 
 States = dict[str, Any]
 """States of a network between two steps: those of its neurons by qualified name, and the number of steps so far

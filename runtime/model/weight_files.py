@@ -1,9 +1,11 @@
-"""Weight files: safetensors with a digest of their own bytes."""
+"""Weight files: safetensors with a digest of their own bytes; and state dicts that hold shared layers once."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,3 +98,32 @@ def some(names: Iterable[str]) -> str:
     """Return up to three names and the number of further ones."""
     listed = sorted(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+# -- shared layers ---------------------------------------------------------------------------------
+
+
+def once(model: nn.Module, places: Mapping[str, str]) -> None:
+    """Make the state dict omit the layers at some places, each mapped to the place whose layer it shares."""
+    names: dict[str, str] = {}
+    for later, first in places.items():
+        layer = model.get_submodule(later)
+        entries = [*layer.named_parameters(), *layer.named_buffers()]
+        names |= {f"{later}.{name}": f"{first}.{name}" for name, _ in entries}
+    model.register_state_dict_post_hook(partial(_omit, names))
+    model.register_load_state_dict_pre_hook(partial(_restore, names))
+
+
+def _omit(
+    names: Mapping[str, str], module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    for name in names:
+        state.pop(prefix + name, None)
+
+
+def _restore(
+    names: Mapping[str, str], module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    for name, same in names.items():
+        if prefix + same in state:
+            state.setdefault(prefix + name, state[prefix + same])

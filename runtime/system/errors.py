@@ -6,17 +6,14 @@ from danetc.dsl.diagnostics.visible import visible
 
 
 class DataError(ValueError):
-    """There is no such data set, or it does not fit the network.
-
-    The message is one line, whatever the names of folders and files in it hold.
-    """
+    """A data set does not exist or does not fit the network. Control characters in the message are escaped."""
 
     def __init__(self, message: str) -> None:
         super().__init__(visible(message))
 
 
 class UnreadableError(DataError):
-    """One sample cannot be read; the message names its file. A policy says whether that stops."""
+    """A sample cannot be read; the message names its file. A policy decides whether that is fatal."""
 
 
 class TrainingError(ValueError):

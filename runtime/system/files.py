@@ -1,13 +1,10 @@
-"""Files on disk: written whole or not at all, and checked before they are believed.
+"""Files that are written atomically and verified when they are read. Never imports torch.
 
-Directories that danetc owns (runs, model directories, grids) may come from somebody else. What is
-written there never follows a link (``replace_file``, ``append_own``), and what is
-read there lies there (``within``).
+Directories that danetc owns (runs, model directories, grids) may come from somebody else. Writing there never follows a
+link (``replace_file``, ``append_own``), and reading stays inside (``within``).
 
-A file that danetc writes and reads again carries a digest of itself: the SHA-256 of its bytes, the
-64 digits of the digest taken as zeros. It stands at the beginning of the file, under ``sha256``,
-in JSON as in the metadata of safetensors, so that one changed bit anywhere is seen. Never imports
-torch.
+Files that danetc reads again contain the SHA-256 of their bytes, with zeros in place of its 64 digits. It is at the
+beginning of the file under ``sha256``, in JSON and in the metadata of safetensors.
 """
 
 from __future__ import annotations
@@ -27,20 +24,20 @@ from typing import Any, BinaryIO
 from danetc.dsl.reading import open_regular
 
 BLANK = "0" * 64
-"""What stands in the place of the digest while it is taken."""
+"""Placeholder for the digest while it is computed."""
 RECORD_HEAD = b'{\n  "sha256": "'
-"""How a sealed JSON file begins, up to the digest."""
+"""Start of a sealed JSON file, up to the digest."""
 TENSORS_HEAD = b'{"__metadata__":{"sha256":"'
-"""How a sealed safetensors file begins after the 8 bytes of its header's length."""
+"""Start of a sealed safetensors file after the 8 bytes of its header's length."""
 WRITTEN_BY = '"written_by":"danetc"'
-"""What stands in the header of a safetensors file of ours, so that a damaged digest is missed."""
+"""Mark in the header of our safetensors files, which shows that a digest is missing."""
 _WAITS = (0.01, 0.1, 1.0) if os.name == "nt" else ()
-"""Seconds to wait for whoever reads a file that is to be replaced, which Windows refuses then."""
+"""Seconds to wait for readers of a file, which Windows does not replace."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DamagedError(ValueError):
-    """A file is not as danetc wrote it. ``path`` names it, ``why`` says what is wrong with it."""
+    """The file ``path`` is not as danetc wrote it; ``why`` says what is wrong."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is damaged: {why}")
@@ -49,7 +46,7 @@ class DamagedError(ValueError):
 
 
 class OutsideError(DamagedError):
-    """A file or folder of a directory lies outside of that directory."""
+    """A file or folder of a directory is outside of it."""
 
     def __init__(self, path: Path, folder: Path, to: str) -> None:
         super().__init__(
@@ -58,10 +55,10 @@ class OutsideError(DamagedError):
 
 
 def within(folder: Path, *names: str) -> Path:
-    """Return the path of a file or folder that belongs to ``folder``, whether it exists or not.
+    """Return the path of a file or folder in ``folder``, whether it exists or not.
 
-    ``names`` may come from a record; ``folder`` itself may be a link. Raises OutsideError for an
-    absolute path, for ``..`` and for a link that leaves the folder.
+    ``names`` may come from a record; ``folder`` itself may be a link. Raises OutsideError for an absolute path, ``..``
+    or a link that leaves the folder.
     """
     place = folder.joinpath(*names)
     try:
@@ -79,7 +76,7 @@ def within(folder: Path, *names: str) -> Path:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of the operating system under here name this file, as those of a full disk do not."""
+    """Add a file name to errors of the operating system, which those of a full disk lack."""
     try:
         yield
     except OSError as error:
@@ -88,7 +85,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 Content = bytes | Sequence[bytes | memoryview]
-"""What a file holds: its bytes, or pieces of them in their order, which lie anywhere in memory."""
+"""Content of a file: its bytes, or consecutive pieces of them."""
 
 
 def pieces(content: Content) -> Sequence[bytes | memoryview]:
@@ -96,13 +93,12 @@ def pieces(content: Content) -> Sequence[bytes | memoryview]:
 
 
 def replace_file(path: Path, data: Content, *, follow: bool = False) -> None:
-    """Write a file so that a reader, and who looks after a crash, finds the old one or the new.
+    """Write a file atomically: readers find the old or the new content, also after a crash.
 
-    A symbolic link at ``path`` is replaced itself; with ``follow``, which is for a path that the user
-    typed, the link stays and the file it leads to is written. The file keeps its permissions. Raises
-    OSError with its name.
+    Replaces a symbolic link at ``path``, or with ``follow``, for paths that the user typed, the file that it points to.
+    Keeps permissions. Raises OSError with the file's name.
     """
-    import secrets  # not in each start of the command
+    import secrets  # slow to import
 
     with naming(path):
         target = Path(os.path.realpath(path)) if follow else path
@@ -129,7 +125,7 @@ def _replace(new: Path, target: Path) -> None:
 
 
 def write_flushed(path: Path, data: Content) -> None:
-    """Write a new file and see it to the disk. Raises OSError with its name."""
+    """Write a new file and flush it to the disk. Raises OSError with its name."""
     with naming(path), path.open("xb") as stream:
         for piece in pieces(data):
             stream.write(piece)
@@ -138,10 +134,7 @@ def write_flushed(path: Path, data: Content) -> None:
 
 
 def append_own(path: Path) -> BinaryIO:
-    """Open a file of a directory of danetc to append to it; a link there is removed first.
-
-    Raises OSError with its name.
-    """
+    """Open a file of danetc's for appending, after removing a link there. Raises OSError with its name."""
     with naming(path):
         if path.is_symlink():
             path.unlink()
@@ -151,11 +144,11 @@ def append_own(path: Path) -> BinaryIO:
 
 
 def flush_folder(folder: Path) -> None:
-    """See the names in a folder to the disk, where a folder can be opened for that."""
+    """Flush the entries of a folder to the disk, if the system supports that."""
     with naming(folder):
         try:
             handle = os.open(folder, os.O_RDONLY)
-        except PermissionError:  # Windows opens none, and sees to the names itself
+        except PermissionError:  # Windows, which flushes them itself
             return
         try:
             os.fsync(handle)
@@ -164,12 +157,12 @@ def flush_folder(folder: Path) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk takes no more, or a limit of it is reached."""
+    """True if a disk is full or a quota is reached."""
     return error.errno in _FULL
 
 
 def explain_os_error(error: OSError, then: str = "free some space and try again") -> str:
-    """What has happened to which file, and what helps."""
+    """Return a message on an error, with its file and a hint."""
     place = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
     if is_full(error):
@@ -181,7 +174,7 @@ def explain_os_error(error: OSError, then: str = "free some space and try again"
 
 
 def digest(data: Content) -> str:
-    """The SHA-256 of a file that another one speaks of."""
+    """Return the SHA-256 of a file's content."""
     taken = hashlib.sha256()
     for piece in pieces(data):
         taken.update(piece)
@@ -189,10 +182,10 @@ def digest(data: Content) -> str:
 
 
 def seal_record(record: Mapping[str, Any]) -> bytes:
-    """A record as JSON of printable ASCII, with its digest. NaN is refused: it is not JSON."""
+    """Return a record as JSON of printable ASCII with its digest. Raises ValueError for NaN."""
     assert "sha256" not in record
     text = json.dumps({"sha256": BLANK, **record}, indent=2, allow_nan=False) + "\n"
-    text = text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    text = text.replace("\x7f", "\\u007f")  # the only control character that JSON does not escape
     data = text.encode()
     return _sealed(data, len(RECORD_HEAD), digest(data))
 
@@ -202,8 +195,7 @@ def seal_tensors(
     values: Sequence[memoryview],
     metadata: Mapping[str, str] | None = None,
 ) -> list[bytes | memoryview]:
-    """A safetensors file with its digest: ``entries`` of its header say of each tensor what it is and
-    where it lies in ``values``, in their order."""
+    """Return a safetensors file with its digest; ``entries`` of its header describe the tensors in ``values``."""
     about = {"sha256": BLANK, "written_by": "danetc", "format": "pt", **(metadata or {})}
     text = json.dumps({"__metadata__": about, **entries}, separators=(",", ":"))
     header = text.encode() + b" " * (-len(text) % 8)
@@ -212,10 +204,7 @@ def seal_tensors(
 
 
 def check_tensors(path: Path, *, foreign: bool = False) -> None:
-    """Raise DamagedError where a safetensors file is not as it was sealed.
-
-    With ``foreign`` a file passes that says nowhere that danetc has written it.
-    """
+    """Raise DamagedError if a safetensors file is not as it was sealed; ``foreign`` allows files of other programs."""
     with opened(path) as stream:
         start = stream.read(4096)
         head = start[8:].startswith(TENSORS_HEAD)
@@ -228,8 +217,7 @@ def _sealed(data: bytes, at: int, seal: str) -> bytes:
 
 
 def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> None:
-    """That a file is as it was sealed: its ``start``, which has its digest behind ``head``, and the
-    ``rest``."""
+    """Verify a file, of which ``start`` has the digest after ``head``."""
     place = at + len(head)
     end = place + len(BLANK)
     if start[at:place] != head or len(start) < end:
@@ -248,7 +236,7 @@ def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> No
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file, open for reading. Raises DamagedError where it is missing, no file, or cannot be read."""
+    """Open a file for reading. Raises DamagedError if it is missing, no file, or cannot be read."""
     try:
         with open_regular(path) as stream:
             yield stream
@@ -259,13 +247,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises DamagedError where it is missing, no file, or cannot be read."""
+    """Return the bytes of a file. Raises DamagedError as ``opened``."""
     with opened(path) as stream:
         return stream.read()
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, which is read in pieces. Raises DamagedError like ``opened``."""
+    """Return the SHA-256 of a file, read in pieces. Raises DamagedError as ``opened``."""
     with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -276,15 +264,13 @@ def save_record(record: Mapping[str, Any], path: Path) -> None:
 
 
 def read_record(path: Path, *, changed: bool = False) -> dict[str, Any]:
-    """The record of a JSON file that ``save_record`` wrote; ``changed`` says that somebody has
-    changed it on purpose. Raises DamagedError.
-    """
+    """Return the record of a JSON file of ``save_record``; ``changed`` skips the digest. Raises DamagedError."""
     data = read_file(path)
     if not changed:
         _check(path, data, io.BytesIO(), 0, RECORD_HEAD)
     try:
         record = json.loads(data)
-    except (ValueError, RecursionError) as error:  # a bracket 200,000 times
+    except (ValueError, RecursionError) as error:  # deep nesting
         raise DamagedError(path, f"it is not JSON ({error})") from error
     if not isinstance(record, dict):
         raise DamagedError(path, "it holds no record")

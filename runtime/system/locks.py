@@ -1,8 +1,7 @@
-"""Folders that one process at a time works in.
+"""Locks on folders, for one process at a time.
 
-The lock is the operating system's (``filelock``): it goes with the process that has it, however that
-ends, and what it has forked does not keep it. Which process has it stands in a file beside, since
-Windows lets nobody read a file that is locked.
+The operating system releases a lock (``filelock``) when its process ends; forked processes do not hold it. A separate
+file names the owner, since Windows does not allow reading a locked file.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from danetc.runtime.system.files import naming, write_flushed
 from danetc.runtime.system.torchrun import under_torchrun
 
 OWNER = ".owner"
-"""Behind the name of a lock, the file that says which process has it."""
+"""Suffix of the file that names the owner of a lock."""
 
 
 class LockHeld(Exception):
-    """Another process has the lock. Says which."""
+    """Another process, which the message names, has the lock."""
 
 
 @contextmanager
 def locked(lock: Path) -> Iterator[Callable[[], None]]:
-    """Hold a lock; what is given releases it early. Raises LockHeld where another process has it."""
+    """Hold a lock; yields a function that releases it early. Raises LockHeld if another process has it."""
     held = FileLock(lock)
     owner = lock.with_name(lock.name + OWNER)
     try:
@@ -46,7 +45,7 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
 
     try:
         with naming(owner):
-            owner.unlink(missing_ok=True)  # it may be a link
+            owner.unlink(missing_ok=True)  # possibly a link
             write_flushed(owner, f"process {os.getpid()}\n".encode())
         yield release
     finally:
@@ -55,7 +54,7 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait for a lock, and hold it. In a folder that can only be read there is none, and no need."""
+    """Wait for a lock and hold it; a read-only folder needs none."""
     held = FileLock(lock)
     try:
         with naming(lock):
@@ -73,7 +72,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(what: str) -> Iterator[None]:
-    """Of the processes that torchrun has started on a machine, one at a time does ``what``."""
+    """Let the processes of torchrun on a machine do ``what`` one at a time."""
     if not under_torchrun():
         yield
         return

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and how it ends. The same on every system."""
+"""Resources and signals of this process, on every operating system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: fewer than there are where it is bound to some."""
+    """Return the number of cores that this process may use."""
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):  # not on macOS
         return len(process.cpu_affinity())
@@ -27,11 +27,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_... of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep the memory that it frees: a training step asks for all of it again.
+    """Make glibc keep freed memory, which the next training step needs again.
 
-    As it stands glibc gives the most of it back at the end of a step, and the system makes each page
-    anew, which takes 5 to 8 % of the step. The peak is the same. Elsewhere, and where the environment says what
-    glibc's allocator is to do, nothing changes.
+    Otherwise it returns most of it at the end of a step, and mapping the pages again takes 5 to 8 % of the step. The peak
+    is the same. No effect without glibc, or if the environment configures its allocator.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -42,8 +41,5 @@ def keep_freed_memory() -> None:
 
 
 def end_by(signum: int) -> None:
-    """Have this process get a signal, as from outside; its handlers run in the main thread.
-
-    (``os.kill`` knows no signals on Windows: it ends a process at once.)
-    """
+    """Send this process a signal. (On Windows ``os.kill`` would end it at once.)"""
     signal.raise_signal(signum)

@@ -1,4 +1,4 @@
-"""What torchrun says of this process, in its environment. Never imports torch."""
+"""Environment variables of torchrun. Never imports torch."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun (or who sets the same environment) has started several processes."""
+    """True if torchrun, or a similar launcher, has started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first() -> bool:
-    """Whether this is rank 0, the one of all processes that prints; so is one that is alone."""
+    """True for rank 0, the process that prints, and for a single process."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def local_rank() -> int:
-    """The number of this process among those of its machine."""
+    """Return the rank of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def processes_here() -> int:
-    """How many processes torchrun has started on this machine."""
+    """Return the number of processes that torchrun has started on this machine."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

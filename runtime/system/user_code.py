@@ -1,4 +1,4 @@
-"""Python code of a user: found by its place, and its errors told where they arise."""
+"""Loading of users' Python code, and messages on its errors."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 
 _OWN = f"{Path(__file__).absolute().parents[2]}{os.sep}"
-"""Where danetc's own files are."""
+"""Folder of danetc's own files."""
 _COMMAND_LINE = f"{_OWN}main.py"
-"""The file that calls commands, and no code of users."""
+"""The file that calls commands, but no user code."""
 
 
 class UserCodeError(Exception):
-    """A user's code is not there, or ends with an error; the message says where."""
+    """User code does not exist or raises an error; the message says where."""
 
 
 @lru_cache(maxsize=64)
 def loaded(path: Path, changed: int) -> Any:
-    """The module of a file as it is now (changed at that time); it runs once."""
+    """Return the module of a file that was ``changed`` at that time; executes it once."""
     spec = importlib.util.spec_from_file_location(f"danetc_user_{path.stem}_{changed}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -36,9 +36,9 @@ def loaded(path: Path, changed: int) -> Any:
 
 
 def found_at(place: str) -> Any:
-    """What ``MODULE:NAME`` or ``FILE.py:NAME`` names, from the working directory on.
+    """Return the object ``MODULE:NAME`` or ``FILE.py:NAME``, relative to the working directory.
 
-    Raises UserCodeError where there is none, and where its module ends with an error.
+    Raises UserCodeError if it does not exist or its module raises an error.
     """
     home, _, name = place.rpartition(":")
     if home.endswith(".py"):
@@ -57,7 +57,7 @@ def found_at(place: str) -> Any:
 
 
 def _instead(module: Any, name: str) -> list[str]:
-    """What a module has in place of a name: what is written in it, and what is near."""
+    """Suggestions for a missing name of a module."""
     own = [
         key
         for key, value in vars(module).items()
@@ -69,7 +69,7 @@ def _instead(module: Any, name: str) -> list[str]:
 
 
 def _imported(name: str) -> Any:
-    """A module by its name, first from the working directory."""
+    """Import a module, preferably from the working directory."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -79,14 +79,14 @@ def _imported(name: str) -> Any:
     if file is None:
         return module
     changed = os.stat(file).st_mtime_ns
-    if _IMPORTED.setdefault(name, changed) != changed:  # since an earlier call of this process
+    if _IMPORTED.setdefault(name, changed) != changed:  # since an earlier call
         module = importlib.reload(module)
         _IMPORTED[name] = changed
     return module
 
 
 _IMPORTED: dict[str, int] = {}
-"""When the files of modules were changed that were imported here."""
+"""Time of the last change of each imported module's file."""
 
 
 def _running(home: str, run: Any) -> Any:
@@ -103,9 +103,7 @@ def _running(home: str, run: Any) -> Any:
 
 
 def where_it_failed(error: BaseException) -> str:
-    """``FILE, line 3, in make: ValueError: ...``: the innermost line of it that is not danetc's own,
-    nor a library's where the user's code has called one.
-    """
+    """Return ``FILE, line 3, in make: ValueError: ...`` for the innermost line of user code, or else of a library."""
     if isinstance(error, SyntaxError) and error.filename:
         line = f" (`{error.text.strip()}`)" if error.text else ""
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}"
@@ -121,9 +119,7 @@ def where_it_failed(error: BaseException) -> str:
 
 
 def failure_of_user(error: BaseException) -> str | None:
-    """Where code of a user that danetc has called raised an error, as in ``where_it_failed``; None
-    where there is none of that in the traceback.
-    """
+    """As ``where_it_failed``, for user code that danetc has called; None if the traceback has none."""
     called, found = False, None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(_OWN):
@@ -155,7 +151,7 @@ _STANDARD = str(Path(os.__file__).parent) + os.sep
 
 
 def file_of(found: Any) -> Path | None:
-    """The file that a function or class is written in; None for what is in none."""
+    """Return the file that defines a function or class, or None."""
     module = sys.modules.get(getattr(found, "__module__", None) or type(found).__module__)
     name = getattr(module, "__file__", None)
     return None if name is None else Path(name)

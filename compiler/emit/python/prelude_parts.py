@@ -27,8 +27,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean ChannelLayerNorm check_steps "
         "one_value",
     ),
-    (LAYERS, "learnt", ""),
-    (LAYERS, "time", "Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
+    (LAYERS, "time", "Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
     (LAYERS, "attention", "tokens band"),
     (LAYERS, "axes", ""),
     (

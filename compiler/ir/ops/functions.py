@@ -78,7 +78,7 @@ def _learnt(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
     bounds = {name: number(attrs, name) for name in BOUNDS if attrs[name] is not None}
     kwargs: dict[str, Attribute] = {"steps": context.steps} if attrs["per_step"] else {}
     raw = Learn(number(attrs, "init"), bounds.get("above"), bounds.get("below")).raw
-    target = "danetc.runtime.layers.learnt.Learnt"
+    target = "danetc.runtime.layers.time.Learnt"
     return TorchModule(target, (raw, *value.shape), {**kwargs, **bounds}, "seq")
 
 
