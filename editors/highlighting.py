@@ -16,7 +16,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STANDING
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.loading import std_names
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import words as in_place

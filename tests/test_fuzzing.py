@@ -17,7 +17,7 @@ import torch
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.ops import OPS, REQUIRED
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items.losses import LOSSES
 from danetc.reference import topic
 from danetc.runtime.kernels import neuron as kernel

@@ -16,8 +16,8 @@ from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, mean
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import ANALOG, count
-from danetc.dsl.neuron.functions import functions
 from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.words import LEARNT_PER

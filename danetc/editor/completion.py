@@ -15,7 +15,7 @@ from danetc.compiler.lowering.evaluator import candidates
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.modules import Module
-from danetc.dsl.neuron.functions import CONSTANTS, functions, is_smooth
+from danetc.dsl.neuron.opcodes import CONSTANTS, functions, is_smooth
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s

@@ -29,8 +29,8 @@ from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import FEEDS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.neuron.functions import CONSTANTS as EQUATION_CONSTANTS
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import CONSTANTS as EQUATION_CONSTANTS
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import (
     SCHEDULED_OPERATIONS,

@@ -8,7 +8,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops import Parameter as Row
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES, FirstWeights
-from danetc.dsl.neuron.functions import FORMS, functions, meaning
+from danetc.dsl.neuron.opcodes import FORMS, functions, meaning
 from danetc.reference import examples
 from danetc.reference.entry import WORDS_OF_TYPE, Entry, EntryParameter, call, sentence, value_text
 

@@ -13,9 +13,8 @@ from dataclasses import replace
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
 from danetc.dsl.neuron.expressions import OUTPUT, Arguments, ExpressionLowering
-from danetc.dsl.neuron.functions import functions
 from danetc.dsl.neuron.learn import Learn, check_learn
-from danetc.dsl.neuron.opcodes import ConstantError, Operand
+from danetc.dsl.neuron.opcodes import ConstantError, Operand, functions
 from danetc.dsl.neuron.parameters import Parameters, ParameterValue
 from danetc.dsl.neuron.program import (
     INPUT,

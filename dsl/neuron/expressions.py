@@ -10,16 +10,17 @@ from typing import TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.neuron.functions import (
+from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
+from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
     CONSTANTS,
     FOLDS,
+    ConstantError,
+    Operand,
     functions,
     is_smooth,
 )
-from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
-from danetc.dsl.neuron.opcodes import ConstantError, Operand
 from danetc.dsl.neuron.program import INPUT, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax.source import Span

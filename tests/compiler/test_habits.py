@@ -16,7 +16,7 @@ from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.loading import std_names
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import ChoiceType
 from danetc.dsl.recipe.settings import SETTINGS

@@ -25,7 +25,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.loading import load_module, std_names
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import ChangeType, ChoiceType, FloatType, IntType

@@ -12,7 +12,7 @@ from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.scope import FUNCTIONS
 from danetc.dsl.recipe.settings import SETTINGS

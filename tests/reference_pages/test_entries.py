@@ -15,7 +15,7 @@ from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module, std_names
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.errors.case import RESERVED

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
+from danetc.dsl.syntax.source import NOWHERE, Span
 
 SIGMOID = (
     "surrogate sigmoid; _1 = mul 4.0 x; _2 = sigmoid _1; _3 = sub 1.0 _2; _4 = mul _2 _3; "
@@ -33,7 +35,7 @@ DEFAULTS: dict[str, dict[str, Attribute]] = {
 
 
 class Net:
-    """A graph in the making. ``net(op, *inputs, name=..., **attrs)`` gives a new node's id."""
+    """A graph under construction. ``net(op, *inputs, name=..., **attrs)`` returns a node's id."""
 
     def __init__(
         self,
@@ -41,19 +43,23 @@ class Net:
         steps: int = 3,
         neuron: str = "IF",
         varies: bool = False,
+        programs: Mapping[str, NeuronProgram] = PROGRAMS,
+        origin: Span = NOWHERE,
     ) -> None:
         self.neuron = neuron
         self.scope: tuple[str, ...] = ()
         self.steps = steps
-        entry = Node(0, "input", (), {}, Value(shape, ANALOG, varies), (), "in")
+        self.origin = origin
+        self.programs = programs
+        entry = Node(0, "input", (), {}, Value(shape, ANALOG, varies), (), "in", origin)
         self.nodes = {0: entry}
-        self.inference = Inference(PROGRAMS, self.nodes)
+        self.inference = Inference(programs, self.nodes)
 
     def __call__(self, op: str, *inputs: int, name: str = "", **attrs: Attribute) -> int:
         attrs = OPS[op].completed({**DEFAULTS.get(op, {}), **attrs})
         id = len(self.nodes)
         value = self.inference.value(op, attrs, inputs)
-        self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op)
+        self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op, self.origin)
         return id
 
     def spike(self, x: int, name: str = "spike", neuron: str = "") -> int:
@@ -65,9 +71,9 @@ class Net:
         yield
         self.scope = outer
 
-    def finish(self, *outputs: int, name: str = "net") -> Graph:
+    def finish(self, *outputs: int, name: str = "net", stages: tuple[Stage, ...] = ()) -> Graph:
         named = {f"out{index}" if index else "out": id for index, id in enumerate(outputs)}
-        return Graph(name, self.steps, self.nodes, named, (), PROGRAMS)
+        return Graph(name, self.steps, self.nodes, named, stages, self.programs)
 
 
 def stem(net: Net, x: int, width: int) -> int:
