@@ -13,7 +13,7 @@ reads groups. The graph returns the output at each step; the model returns the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import nir
@@ -23,7 +23,6 @@ from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.kinds import number
-from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import is_standard, match_neuron
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -106,7 +105,23 @@ class _Emitter:
     def neuron(self, node: Node) -> nir.NIRNode | None:
         """The node with the equations of a neuron, if NIR has one."""
         program = self.graph.program(node)
-        return neuron_node(program, node.value.shape, lambda name: self.stored(node, name))
+
+        def full(value: float) -> Array:
+            return np.full(node.value.shape, value, np.float64)
+
+        found = match_neuron(program)
+        if found is None and is_standard(program, "readout"):
+            tau = float(dict(program.parameters)["tau"])
+            return nir.LI(tau=full(tau * DT), r=full(1.0), v_leak=full(0.0))
+        if found is None or found.v_reset is None:
+            return None
+        ends = {"v_threshold": full(found.v_threshold), "v_reset": full(found.v_reset)}
+        if found.neuron == "IF":
+            return nir.IF(r=full(1 / DT), **ends)
+        tau = found.tau
+        if found.neuron == "PLIF":
+            tau = 1 + float(np.exp(-self.stored(node, program.learnables[0].parameter)))
+        return nir.LIF(tau=full(tau * DT), r=full(1.0), v_leak=full(found.v_reset), **ends)
 
     def graph_of(self, about: dict[str, Any]) -> nir.NIRGraph:
         graph = self.graph
@@ -296,26 +311,3 @@ def _ungrouped(weight: Array, groups: int) -> Array:
         rows = slice(group * width // groups, (group + 1) * width // groups)
         whole_weight[rows, group * each : (group + 1) * each] = weight[rows]
     return whole_weight
-
-
-def neuron_node(
-    program: NeuronProgram, shape: Shape, stored: Callable[[str], Array]
-) -> nir.NIRNode | None:
-    """Return the node with the equations of a neuron, if NIR has one."""
-
-    def full(value: float) -> Array:
-        return np.full(shape, value, np.float64)
-
-    found = match_neuron(program)
-    if found is None and is_standard(program, "readout"):
-        tau = float(dict(program.parameters)["tau"])
-        return nir.LI(tau=full(tau * DT), r=full(1.0), v_leak=full(0.0))
-    if found is None or found.v_reset is None:
-        return None
-    ends = {"v_threshold": full(found.v_threshold), "v_reset": full(found.v_reset)}
-    if found.neuron == "IF":
-        return nir.IF(r=full(1 / DT), **ends)
-    tau = found.tau
-    if found.neuron == "PLIF":
-        tau = 1 + float(np.exp(-stored(program.learnables[0].parameter)))
-    return nir.LIF(tau=full(tau * DT), r=full(1.0), v_leak=full(found.v_reset), **ends)

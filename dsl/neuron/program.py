@@ -145,15 +145,6 @@ class NeuronProgram:
         return self.is_stateful or self.per_step
 
     @property
-    def keeps_input(self) -> bool:
-        """True if a state is the input itself: ``delay(x, 1)``."""
-        same = {op.name: op.args[0] for op in self.ops if op.opcode == "detach"}
-        kept = {*self.next_states}
-        while made := kept & same.keys():
-            kept = (kept - made) | {same[str(name)] for name in made}
-        return INPUT in kept
-
-    @property
     def membrane(self) -> Operand | None:
         """Argument of the first heaviside: the membrane potential minus the threshold."""
         return next((op.args[0] for op in self.ops if op.opcode == "heaviside"), None)

@@ -141,7 +141,7 @@ class ForwardWriter:
     def _function(self, node: Node, function: TorchFunction) -> Write:
         target = function.target
         before, after = map(constant, function.before), map(constant, function.args)
-        given = [*before, *map(_hole, range(len(node.inputs))), *after]
+        given = [*before, *(f"\0{place}\0" for place in range(len(node.inputs))), *after]
         keywords = [f"{key}={constant(value)}" for key, value in function.kwargs.items()]
         if target == _AFFINE:
             form = f"{given[1]} * {given[0]} + {given[2]}"
@@ -221,10 +221,6 @@ def access(path: Path, depth: int) -> str:
     for part in path[depth:]:
         result = child(result, part)
     return result
-
-
-def _hole(place: int) -> str:
-    return f"\0{place}\0"
 
 
 def _call(function: str) -> Write:
