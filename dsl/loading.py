@@ -197,7 +197,7 @@ class _Loader:
         garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
         own = self._own(program, garbled)
         uses = [
-            use  # of the others, what they name may not be what was meant
+            use  # a `use` with a syntax error may name something else
             for use in program.uses
             if not any(s.start <= use.span.end and use.span.start <= s.end for s in garbled)
         ]

@@ -1,7 +1,7 @@
 """Limits of the work of a check, so that a short text cannot take long.
 
-Work is counted in steps of about a microsecond wherever a short text can cause much of it: values of
-expressions, operations of networks, terms of rules, names taken from other files. Letters compared to
+Work is counted in steps of about a microsecond. Steps are the values of expressions, operations of
+networks, terms of rules and names taken from other files, as a short text can cause many of them. Letters compared to
 suggest a name are counted separately. The counts depend on the text alone, so that every machine
 accepts the same specs.
 """

@@ -1,8 +1,7 @@
 """Checks of declarations that need no network: a library file is checked as well as a network.
 
-Names and arguments are checked in every declaration; neurons are compiled and rules are read with
-the defaults of their parameters. Lowering finds the rest; it reports the same error at the same
-place only once.
+Names and arguments are checked in each declaration. Neurons are compiled, and rules are read, with
+the defaults of their parameters. Lowering reports all other errors; an error is reported once.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class _Checker:
                 resolve_recipe(declaration, {}, self.reporter, self.module)
 
     def _known_already(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
-        """Report definitions of names that a declaration knows without one."""
+        """Report definitions of names that are predefined in a declaration."""
         kind = declaration.kind
         ports = ("in",) if kind == "network" else PORTS.get(kind, ())
         items: list[s.Param | s.Define] = [p for p in declaration.params if p.name == "in"]

@@ -1,4 +1,4 @@
-"""From a file to checked graphs: parse, resolve, lower, verify. Needs lark, never torch."""
+"""Check files: parse, resolve names, lower and verify the networks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Settings = Mapping[str, Constant]
 
 @record(slots=False)
 class Checked:
-    """File without errors: its module, and the networks that it declares, lowered."""
+    """A file without errors: its module and the lowered networks that it declares."""
 
     module: Module
     lowered: Mapping[str, Lowered] = field(repr=False)
@@ -141,7 +141,7 @@ class Checking:
         self.earlier: Survey | None = None
         self.syntax = 0  # number of errors when all files were read
         self.work = of_a_check()
-        self.cut: Diagnostic | None = None  # the bound that ended the check
+        self.cut: Diagnostic | None = None  # error of the bound that was reached
         self.is_read = False
 
     def read(self) -> Module | None:
@@ -269,10 +269,10 @@ def _broken_in_place(lowered: Lowered) -> Sequence[Diagnostic]:
 
 
 def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
-    """Drop what may follow from syntax errors, which are among the first ``syntax`` errors.
+    """Drop errors that may result from a syntax error, one of the first ``syntax`` errors.
 
-    On their lines nothing else is reported, in their declarations only unknown names, and elsewhere
-    nothing about kinds, shapes and connections, which depend on several declarations.
+    These are all other errors on its line, those in its declaration except unknown names, and errors
+    of kinds, shapes and connections anywhere, as they depend on several declarations.
     """
     bad = [
         span
@@ -334,7 +334,7 @@ class _Reuse:
             return None
         errors = [it.span.start for it in self.earlier.errors if it.span.source is before.source]
         if any(item.span.start <= start < item.span.end for start in errors for item, _ in pairs):
-            return None  # an error may have been reported there for another network
+            return None  # the error may have been reported for another network
         return self._moved(lowered, trace, pairs)
 
     def _reached(

@@ -30,8 +30,8 @@ def resolved_spec(
 ) -> str:
     """Return the text of a network, its bases and all declarations they use, with settings.
 
-    Different declarations of the same name are distinguished by a number. A base stays complete,
-    with the lines that a variant changes. Comments that allow warnings are kept.
+    Different declarations of the same name are distinguished by a number. A base is
+    included as a whole. Comments that allow warnings are included, too.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -103,8 +103,8 @@ def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declarati
 class _Collector:
     """Declarations that a network reaches, each once, and their new names.
 
-    ``parameters`` are values from outside, whose names ``module`` knows; ``owners`` are the ids of
-    the networks that have them. ``lines`` are changed lines, by the ids of their networks.
+    ``parameters`` are values set from outside, with names of ``module``; ``owners`` are the ids of the
+    networks that define them. ``lines`` are the changed lines of each network.
     """
 
     def __init__(
@@ -190,8 +190,7 @@ def _local_names(declaration: s.Declaration) -> set[str]:
     local = {param.name for param in declaration.params}
     local |= {item.name for item in declaration.body or () if not isinstance(item, s.Group)}
     if declaration.kind == "network":
-        # Settings share their names with nothing else (`norm = ...`), and a parameter whose default
-        # or a setting whose value has its own name means the declaration.
+        # A parameter whose default is its own name refers to the declaration of that name.
         params = ((param.name, param.default) for param in declaration.params)
         local -= {name for name, value in params if isinstance(value, s.Name) and value.id == name}
     return local

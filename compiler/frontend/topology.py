@@ -1,4 +1,4 @@
-"""Changes of one of a network's three axes: BACKBONE, CONNECTION and RULE of its ``stages``."""
+"""Replace the backbone, the connection or the rule in a network's ``stages``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class TopologyError(Exception):
 def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[str, str]) -> str:
     """Return a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
 
-    In ``resnet20(width) via origin by chain -> ...`` every backbone, connection or rule is changed;
-    layers between the stages stay. ``settings`` may contain ``stages``. A backbone that is only a name
+    Each backbone, connection or rule of ``resnet20(width) via origin by chain -> ...`` is replaced;
+    layers between the stages are unchanged. ``settings`` may contain ``stages``. A backbone that is only a name
     gets the arguments of the replaced one. Raises TopologyError if ``stages`` has no such part,
     SpecError if a part is no expression.
     """

@@ -1,8 +1,8 @@
 """Rows that recipes are made of, and the types of their values.
 
 A setting has a type with its range, a default and a meaning (``settings`` has the rows). Optimizers,
-schedules, losses and steps of an augmentation are items: a name with arguments that have rows too
-(``items`` has them).
+schedules, losses and steps of an augmentation are items: a name with arguments, each of which has a
+row in ``items``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings of one phase: expressions to typed data, within the ranges of the schema."""
+"""Evaluation of the settings of one phase, with the types and ranges of the schema."""
 
 from __future__ import annotations
 
