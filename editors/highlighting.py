@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STANDING
+from danetc.compiler.lowering.environment import CONSTANTS, DEFAULT_LAYERS, MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.loading import std_names
 from danetc.dsl.neuron.opcodes import functions
@@ -55,7 +55,7 @@ def words() -> Words:
         "contextual": CONTEXTUAL,
         "constants": CONSTANTS,
         "operations": {name for name, op in OPS.items() if op.public}
-        | {*SPECIAL, *STANDING, *MATH, *functions()},
+        | {*SPECIAL, *DEFAULT_LAYERS, *MATH, *functions()},
         "variables": (
             entry.name for entry in section("words") if entry.kind == "word" and len(entry.name) > 1
         ),

@@ -126,7 +126,7 @@ PORTS: Mapping[str, tuple[str, ...]] = {
 """Names that a body knows without a definition."""
 
 
-STANDING = ("spike", "norm", "identity", "none")
+DEFAULT_LAYERS = ("spike", "norm", "identity", "none")
 """Names of layers that are no operations."""
 
 

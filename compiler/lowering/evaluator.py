@@ -14,9 +14,9 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.builder import Builder, CopyableRange, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
+    DEFAULT_LAYERS,
     MATH,
     SPECIAL,
-    STANDING,
     Env,
     Loops,
     Want,
@@ -98,7 +98,7 @@ class Evaluator(Builder):
         self.trace = Trace(self.nodes, self.carries) if traced else None  # requested by an editor
         self.settings: dict[str, v.Value] = {}
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
-        self.asked: set[str] = set()  # settings that a layer has read
+        self.settings_read: set[str] = set()  # settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # backbones being unfolded
         self.network: s.Declaration | None = None  # the network being lowered
         self.complete_names = True  # False if an error keeps names out of the file
@@ -459,7 +459,7 @@ def is_known(id: str, env: Env) -> bool:
     return (
         id in env.values
         or id in env.definitions
-        or id in (*CONSTANTS, *SPECIAL, *STANDING, "steps")
+        or id in (*CONSTANTS, *SPECIAL, *DEFAULT_LAYERS, "steps")
         or id in env.module.names
         or (id in OPS and OPS[id].public)
     )
@@ -469,7 +469,7 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     """Return the names that are allowed where ``want`` is, local ones first, and all other names."""
     local = [*env.names(), *env.module.own]
     public = [name for name, op in OPS.items() if op.public]
-    rest = [*CONSTANTS, *STANDING, *env.module.names, *SPECIAL, *public]
+    rest = [*CONSTANTS, *DEFAULT_LAYERS, *env.module.names, *SPECIAL, *public]
     if want == "any":
         return [*local, *rest], []
     names = env.module.names
@@ -482,7 +482,7 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
         case "backbone":
             may.append("stage")
         case "layer":
-            may += [*public, *STANDING, "stage", "concat"]
+            may += [*public, *DEFAULT_LAYERS, "stage", "concat"]
         case _ if want in OF_PARAMETER:
             may += OF_PARAMETER[want]
     own = [name for name in local if name not in names or name in may]

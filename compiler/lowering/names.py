@@ -154,7 +154,7 @@ class NamedValues(Backbones):
 
     def setting_of(self, id: str, span: Span) -> v.Value:
         """Return the neuron, surrogate or norm of the network or stage."""
-        self.asked.add(id)
+        self.settings_read.add(id)
         value = self.settings.get(id)
         if isinstance(value, v.Invalid) or id in self.misspelt:
             raise v.Failed

@@ -68,7 +68,7 @@ class Lowered:
     ``used`` are the places in the user's text of nodes that were written in the library, ``stands``
     those of `spike` and `norm`. ``resets`` are arguments of the network's neuron that a layer which
     names that neuron leaves at their defaults. ``says`` are the places of the values of settings,
-    ``asked`` the settings (neuron, norm, surrogate) that a layer read. ``outside`` are the names
+    ``settings_read`` the settings (neuron, norm, surrogate) that a layer read. ``outside`` are the names
     that settings from outside of the file read.
     """
 
@@ -77,7 +77,7 @@ class Lowered:
     stands: Mapping[int, Span]
     resets: Mapping[int, tuple[v.ArgumentOrigin, ...]]
     says: Mapping[str, Span]
-    asked: frozenset[str]
+    settings_read: frozenset[str]
     outside: frozenset[str]
 
 
@@ -468,5 +468,5 @@ def lower(
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
     nodes = (node for value in settings.values() for node in s.walk(value))
     outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
-    asked = frozenset(lowering.asked)
-    return Lowered(graph, lowering.used, lowering.stands, lowering.resets, says, asked, outside)
+    read = frozenset(lowering.settings_read)
+    return Lowered(graph, lowering.used, lowering.stands, lowering.resets, says, read, outside)

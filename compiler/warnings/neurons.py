@@ -216,7 +216,11 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
     for setting, word in words.items():
         place = network.lowered.says.get(setting)
         own = network.declaration.span
-        if place is None or setting in network.lowered.asked or place.source is not own.source:
+        if (
+            place is None
+            or setting in network.lowered.settings_read
+            or place.source is not own.source
+        ):
             continue
         if own.start <= place.start and place.end <= own.end:
             yield Finding(

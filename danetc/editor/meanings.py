@@ -16,10 +16,10 @@ from danetc.compiler.lowering import rules
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
+    DEFAULT_LAYERS,
     MATH,
     PORTS,
     SPECIAL,
-    STANDING,
     WANTED,
     Want,
     is_op,
@@ -306,7 +306,7 @@ class MeaningReader:
             return Meaning("word", id)
         if id in names.lines:
             return names.lines[id]
-        if id in CONSTANTS or id in STANDING:
+        if id in CONSTANTS or id in DEFAULT_LAYERS:
             return Meaning("word", id)
         if id == "steps":
             return Meaning("network setting", id)
