@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +36,17 @@ SAMPLES = 100
 Weights = Mapping[int, Mapping[str, Tensor]]
 
 
-class Runner(Protocol):
-    """A source that can be run: inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]."""
+@dataclass(frozen=True)
+class Runner:
+    """A source that can be run, and its weights.
 
-    def run(self, inputs: Tensor) -> Tensor: ...
+    ``run`` maps inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]. ``varied`` makes a copy
+    whose logits vary, of a seed and inputs, if the weights can be changed.
+    """
 
-    def weights(self) -> Weights: ...
-
-    def varied(self, seed: int, inputs: Tensor) -> Runner | None:
-        """Return a copy whose logits vary, or None if the weights cannot be changed."""
+    run: Callable[[Tensor], Tensor]
+    weights: Weights
+    varied: Callable[[int, Tensor], Runner] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,10 @@ def agreement(
         inputs = _inputs(lead, samples, source.shape, seed)
         chosen = runner
         wanted = _outputs(chosen.run, inputs, frames)
-        if _deviation(wanted) <= LEAST_DEVIATION:
-            other = runner.varied(seed, inputs.narrow(int(frames), 0, min(BATCH, samples)))
-            if other is not None:
-                chosen, own = other, False
-                wanted = _outputs(chosen.run, inputs, frames)
+        if _deviation(wanted) <= LEAST_DEVIATION and runner.varied is not None:
+            own = False
+            chosen = runner.varied(seed, inputs.narrow(int(frames), 0, min(BATCH, samples)))
+            wanted = _outputs(chosen.run, inputs, frames)
         deviations.append(_deviation(wanted))
         if deviations[-1] <= LEAST_DEVIATION:
             raise UserError(
@@ -98,7 +99,7 @@ def agreement(
                 f"{samples} samples), so comparing them would prove nothing; give a trained model"
             )
         model = emit(imported.graph, 0).eval().double()
-        load_weights(model, imported, graph, chosen.weights())
+        load_weights(model, imported, graph, chosen.weights)
         found = _outputs(model, inputs.reshape(*lead, samples, *value.shape), frames)
         worst = _differences(wanted, found)
         agrees = worst <= TOLERANCE
@@ -172,62 +173,60 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
 # -- models of torch -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class TorchRunner:
-    """A PyTorch or SpikingJelly model, in float64 and evaluation mode."""
+def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
+    """Return the runner of a PyTorch or SpikingJelly model in float64 and evaluation mode."""
+    steps, frames = source.graph.steps, source.graph.input.value.varies
+    state = model.state_dict()
+    weights = {
+        id: {**held, **{key: state[path] for key, path in source.places[id].items()}}
+        for id, held in source.weights.items()
+    }
 
-    model: nn.Module
-    source: ReadNetwork
-    takes: Takes
-
-    def run(self, inputs: Tensor) -> Tensor:
-        graph = self.source.graph
-        frames = graph.input.value.varies
-        self._reset()
-        try:
-            if self.takes == "step":
-                each = inputs if frames else [inputs] * graph.steps
-                return torch.stack([_tensor(self.model(x)) for x in each])
-            if self.takes == "sequence" and not frames:
-                inputs = inputs.expand(graph.steps, *inputs.shape).contiguous()
-            return _tensor(self.model(inputs))
-        finally:
-            self._reset()
-
-    def _reset(self) -> None:
-        if is_spiking(self.model):
+    def reset() -> None:
+        if is_spiking(model):
             from spikingjelly.activation_based import functional
 
-            functional.reset_net(self.model)
+            functional.reset_net(model)
 
-    def weights(self) -> Weights:
-        state, places = self.model.state_dict(), self.source.places
-        return {
-            id: {**held, **{key: state[path] for key, path in places[id].items()}}
-            for id, held in self.source.weights.items()
-        }
+    def run(inputs: Tensor) -> Tensor:
+        reset()
+        try:
+            if takes == "step":
+                each = inputs if frames else [inputs] * steps
+                return torch.stack([_tensor(model(x)) for x in each])
+            if takes == "sequence" and not frames:
+                inputs = inputs.expand(steps, *inputs.shape).contiguous()
+            return _tensor(model(inputs))
+        finally:
+            reset()
 
-    def varied(self, seed: int, inputs: Tensor) -> TorchRunner:
-        """Return a copy whose layers have outputs of deviation 1, and norms the statistics of these."""
-        model = deepcopy(self.model)
-        runner = TorchRunner(model, self.source, self.takes)
-        drawn = torch.Generator().manual_seed(seed)
-        hooks = []
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, (nn.Conv2d, nn.Linear)):
-                    hooks.append(module.register_forward_hook(_scale))
-                elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train().momentum = 1.0
-                    if module.affine:
-                        size = module.weight.shape
-                        module.weight.copy_(0.75 + 0.5 * torch.rand(size, generator=drawn))
-                        module.bias.copy_(0.4 * torch.rand(size, generator=drawn) - 0.1)
-            runner.run(inputs)
-        for hook in hooks:
-            hook.remove()
-        model.eval()
-        return runner
+    def varied(seed: int, inputs: Tensor) -> Runner:
+        copied = deepcopy(model)
+        _vary(copied, seed, lambda: torch_runner(copied, source, takes).run(inputs))
+        return torch_runner(copied, source, takes)
+
+    return Runner(run, weights, varied)
+
+
+def _vary(model: nn.Module, seed: int, run: Callable[[], object]) -> None:
+    """Scale layers so that their outputs have a deviation of 1 in a run, and have norms their
+    statistics."""
+    drawn = torch.Generator().manual_seed(seed)
+    hooks = []
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                hooks.append(module.register_forward_hook(_scale))
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train().momentum = 1.0
+                if module.affine:
+                    size = module.weight.shape
+                    module.weight.copy_(0.75 + 0.5 * torch.rand(size, generator=drawn))
+                    module.bias.copy_(0.4 * torch.rand(size, generator=drawn) - 0.1)
+        run()
+    for hook in hooks:
+        hook.remove()
+    model.eval()
 
 
 def _tensor(value: Any) -> Tensor:

@@ -160,7 +160,7 @@ def read_module(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     reader, attributes = row
     held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held}
-    given = [getattr(module, name, None) for name in attributes.split()]
+    given: list[Any] = [getattr(module, name, None) for name in attributes.split()]
     args = [StoredTensor(item, paths[id(item)]) if id(item) in paths else item for item in given]
     return reader(call, x, *([module] if reader is _spiking else []), *args)
 

@@ -25,9 +25,9 @@ from danetc.tasks.importing.acceptance import (
     SAMPLES,
     OutputAgreement,
     Runner,
-    TorchRunner,
     agreement,
     load_weights,
+    torch_runner,
 )
 from danetc.tasks.importing.loading import made, parse_factory
 from danetc.tasks.importing.nir_file import read_nir
@@ -164,9 +164,8 @@ def _read(
             f"a sample of {len(input)} dimensions is not read; images of (channels, height, width) and "
             "vectors of (features,) are"
         )
-    read = read_model(model, called, tuple(input), steps, events)
-    runner = TorchRunner(deepcopy(model).double().eval(), read.source, read.takes)
-    return called, read.source, runner
+    read, takes = read_model(model, called, tuple(input), steps, events)
+    return called, read, torch_runner(deepcopy(model).double().eval(), read, takes)
 
 
 def plain_name(name: str) -> str:

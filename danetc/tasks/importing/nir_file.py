@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from danetc.errors import UserError, check_installed
-from danetc.tasks.importing.acceptance import Runner, Weights
+from danetc.tasks.importing.acceptance import Runner
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
     CallSite,
@@ -23,7 +23,7 @@ from danetc.tasks.importing.operations import (
     vector,
 )
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
-from danetc.tasks.nir_graphs import NirGraph, NirNode, read_graph
+from danetc.tasks.nir_graphs import NirNode, read_graph
 
 
 def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
@@ -54,7 +54,12 @@ def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[Re
             x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
         values[node] = _Node(CallSite(build, node), graph.nodes[node], graph.dt, alone).read(x)
     source = build.finished(name, values[graph.exit].node)
-    return source, NirRunner(source, graph)
+    frames = source.graph.input.value.varies
+
+    def run(inputs: Tensor) -> Tensor:
+        return graph.run(inputs if frames else [inputs] * source.graph.steps)
+
+    return source, Runner(run, source.weights)
 
 
 @dataclass(frozen=True)
@@ -148,21 +153,3 @@ class _Node:
             build.weights[x.node] = {key: value * factor for key, value in held.items()}
             return x
         return self.call.add("affine", x, {"factor": factor, "offset": 0.0})
-
-
-@dataclass(frozen=True)
-class NirRunner:
-    """A graph of NIR, integrated step by step."""
-
-    source: ReadNetwork
-    graph: NirGraph
-
-    def run(self, inputs: Tensor) -> Tensor:
-        graph = self.source.graph
-        return self.graph.run(inputs if graph.input.value.varies else [inputs] * graph.steps)
-
-    def weights(self) -> Weights:
-        return self.source.weights
-
-    def varied(self, seed: int, inputs: Tensor) -> None:
-        """Return None: the weights of a file stay as they are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -39,28 +39,20 @@ def is_spiking(model: nn.Module) -> bool:
     return any(type(module).__name__ in NEURONS for module in model.modules())
 
 
-@dataclass(frozen=True)
-class TorchSource:
-    """A model that was read, and its input."""
-
-    source: ReadNetwork
-    takes: Takes
-
-
 def read_model(
     model: nn.Module, name: str, shape: tuple[int, ...], steps: int | None, events: bool
-) -> TorchSource:
-    """Return the graph and weights of a model for samples of a shape, [C, H, W] or [C].
+) -> tuple[ReadNetwork, Takes]:
+    """Return the graph and weights of a model for samples of a shape, [C, H, W] or [C], and its input.
 
     Raises UserError with the module or the line that cannot be read.
     """
 
-    def reading(takes: Takes) -> TorchSource:
-        return TorchSource(_read(model, name, shape, steps, events, takes), takes)
+    def reading(takes: Takes) -> tuple[ReadNetwork, Takes]:
+        return _read(model, name, shape, steps, events, takes), takes
 
     if not is_spiking(model):  # or with neurons of its own code, which may repeat images
-        found = reading("sequence" if events else "image")
-        return replace(found, source=_activations_as_neurons(found.source))
+        source, takes = reading("sequence" if events else "image")
+        return _activations_as_neurons(source), takes
     modes = {
         module.step_mode
         for module in model.modules()

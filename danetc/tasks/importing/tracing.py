@@ -158,7 +158,8 @@ class ShapedTracer(fx.Tracer):
         return node.meta[VALUE]
 
     def _computed(self, node: fx.Node) -> Any:
-        args, kwargs = (map_arg(given, self.value_of) for given in (node.args, node.kwargs))
+        args: Any = map_arg(node.args, self.value_of)
+        kwargs: Any = map_arg(node.kwargs, self.value_of)
         target: Any = node.target
         with torch.no_grad():
             if node.op == "get_attr":

@@ -48,7 +48,7 @@ def shape_of(make: Make, size: tuple[int, ...], mode: str = "m") -> Imported:
     with torch.device("meta"):
         model = make()
     functional.set_step_mode(model, mode)
-    return import_graph(read_model(model, "net", size, None, False).source.graph, "net")
+    return import_graph(read_model(model, "net", size, None, False)[0].graph, "net")
 
 
 SEW = partial(partial, spiking_neuron=fires)
@@ -240,7 +240,7 @@ def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) ->
 
     def wrong(run: Any, inputs: Tensor, frames: bool) -> Tensor:
         out = run_parts(run, inputs, frames)
-        if not isinstance(getattr(run, "__self__", None), acceptance.TorchRunner):
+        if isinstance(run, nn.Module):
             out[..., :samples, :] *= 1.001
         return out
 
