@@ -1,1 +1,1 @@
-"""A graph back to a spec: the inverse of lowering, by the names of std where they mean the same."""
+"""Graphs of imported networks as specs, with names of the standard library for parts that are the same."""

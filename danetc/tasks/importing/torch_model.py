@@ -122,8 +122,11 @@ class _Reader:
         needed = self._needed(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
-                image = ReadValue(self.build.entry, 2 if self.sequence else 1)
-                self.values[node] = node.meta[VALUE] if self.values else image
+                leading = 2 if self.sequence else 1
+                first = not self.values
+                self.values[node] = (
+                    ReadValue(self.build.entry, leading) if first else node.meta[VALUE]
+                )
             elif node in needed and node in self.neurons:
                 self.values[node] = self._neuron(node)
             elif node in needed:
@@ -181,11 +184,9 @@ class _Reader:
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
         if not isinstance(found, ReadValue):
-            kinds = {dict: "a dict", list: "a list", tuple: "several values"}
-            what = next((text for kind, text in kinds.items() if isinstance(found, kind)), "none")
             raise UserError(
-                f"the model returns {what}, and danetc reads models that return one "
-                "tensor; wrap it in a module that returns the logits"
+                f"the model returns a {type(found).__name__}, not one tensor that depends on its input; "
+                "wrap it in a module that returns the logits"
             )
         if found.flat:
             raise UserError("the model returns T and N as one dimension; give them apart")
