@@ -254,6 +254,19 @@ def test_a_sum_of_terms() -> None:
     written = write_setting("loss", phase.loss)
     assert read_setting("loss", written, "the test") == phase.loss
     assert "0.4 * mse(output = early)" in written
+    assert str(phase.loss[1]) == "0.4 * mse(output = early)"
+
+
+def test_values_as_text() -> None:
+    text = BASE + "schedule = step(5, 8)\n augment = normalize(cifar10)\n"
+    whole = good(recipe(text + "change = surrogate(alpha = linear(1.0, 5.0))"))
+    phase = whole.phase("train")
+    assert str(phase.schedule) == "step(epochs = 5, 8, factor = 0.1)"
+    assert str(phase.change[0]) == "surrogate(alpha = linear(start = 1, end = 5, epochs = 0))"
+    assert "nesterov = false" in str(phase.optimizer)
+    assert phase.augment[0].choice("statistics") == "cifar10"
+    with pytest.raises(KeyError):
+        whole.phase("test")
 
 
 def test_an_argument_of_a_sum_names_its_term() -> None:
