@@ -184,9 +184,10 @@ class _Reader:
         if isinstance(found, (tuple, list)) and len(found) == 1:
             (found,) = found
         if not isinstance(found, ReadValue):
+            kind = type(found).__name__.removeprefix("immutable_")  # of fx
             raise UserError(
-                f"the model returns a {type(found).__name__}, not one tensor that depends on its input; "
-                "wrap it in a module that returns the logits"
+                f"the model returns a {kind}, not one tensor that depends on its input; wrap it in a "
+                "module that returns the logits"
             )
         if found.flat:
             raise UserError("the model returns T and N as one dimension; give them apart")
