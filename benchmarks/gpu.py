@@ -186,15 +186,16 @@ def _steps_of(at: At, graph: Graph, batch: int) -> Iterator[Row]:
 
 def _spikformer(at: At, batch: int) -> Iterator[Row]:
     """Its patches are of 4 x 4 pixels, for small images: 64 x 64 has 256 of them."""
-    from tests.zoo.harness import by_order, graph, load
-    from tests.zoo.references import spikformer
+    import spikformer_reference as spikformer
+
+    from tests.zoo.harness import graph
 
     settings = {"image": 16 if at.tiny else 64, "steps": at.settings["steps"]}
     if at.tiny:
         settings |= {"width": 16, "heads": 2, "depth": 1}
     ours = graph("spikformer", settings)
     model, other = fx.emit(ours, 0, "fused"), spikformer.network(**settings)
-    load(model, other, by_order(model, other))
+    spikformer.load_by_order(model, other)
     x = torch.rand(batch, 3, *[settings["image"]] * 2, device=at.device)
     labels = torch.arange(batch, device=at.device) % 10
     made: dict[str, Callable[[], object]] = {"danetc": _mixed(TrainingStep(model, x, labels))}

@@ -16,6 +16,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import spikformer_reference as spikformer
 from common import Row, options, progress, report  # before torch
 
 # isort: split
@@ -25,8 +26,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.bench.memory import saved_bytes
-from tests.zoo.harness import by_order, graph, load
-from tests.zoo.references import spikformer
+from tests.zoo.harness import graph
 
 TIME, BYTES = 0.95, 0.6
 
@@ -37,7 +37,7 @@ def main() -> int:
     ours = graph("spikformer", settings)
     other = spikformer.network(**settings)
     model = emit(ours, 0, "fused")
-    load(model, other, by_order(model, other))
+    spikformer.load_by_order(model, other)
     x = torch.rand(at.batch, 3, at.image, at.image)
     frames = x.expand(at.steps, *x.shape).contiguous()
     labels = torch.arange(at.batch) % 10

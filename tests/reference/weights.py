@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class Weights:
     def take(
         self, path: tuple[str, ...], leaf: str, *shape: int, start: float | None = None
     ) -> Var:
-        name = self.name(path, leaf.rstrip("_"))
+        name = self.name(path, plain(leaf)[-1])
         value = self.state[name]
         assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
         if start is not None:
@@ -113,4 +114,8 @@ class Weights:
 
 
 def plain(name: str) -> tuple[str, ...]:
-    return tuple(part.rstrip("_") for part in name.split("."))
+    """Return the parts of a name without the ``_`` that avoids a name of Python.
+
+    A second number that one line learns ends in ``_learnt_``.
+    """
+    return tuple(re.sub("(?<!_learnt)_+$", "", part) for part in name.split("."))
