@@ -16,10 +16,8 @@ from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import number
-from danetc.compiler.passes.epilogues import add_epilogues
-from danetc.compiler.passes.factors import source_of
-from danetc.compiler.passes.fold import Folding, plan_folding
-from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
+from danetc.compiler.passes.fold import Folding, plan_folding, source_of
+from danetc.compiler.passes.fusion_groups import FusionGroup, add_epilogues, plan_fusion
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel
 from danetc.runtime.layers.spike_conv import suits

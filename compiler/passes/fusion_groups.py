@@ -112,3 +112,74 @@ def _terms(
 
 def _is_norm(node: Node) -> bool:
     return OPS[node.op].affine(node.attrs) and OPS[node.op].all_steps(node.attrs)
+
+
+# -- additions after neurons, for inference --------------------------------------------------------
+
+
+@record
+class Summed:
+    """A plan, and its neurons that return a sum: their first input is the other addend."""
+
+    plan: FusionPlan
+    sums: frozenset[int]
+
+
+def add_epilogues(plan: FusionPlan) -> Summed:
+    """Return the plan in which neurons with an addition as their only reader return its value.
+
+    Their kernels add the other addend (of SEW's addition, of a rule's running sum), so that spikes are
+    never written to memory.
+    """
+    graph = plan.graph
+    readers = {id: len(users) for id, users in graph.users().items()}
+    for id in graph.outputs.values():
+        readers[id] += 1
+    nodes: dict[int, Node] = {}
+    to: dict[int, int] = {}
+    sums: set[int] = set()
+    for node in graph.nodes.values():
+        inputs = tuple(to[i] for i in node.inputs)
+        neuron = _absorbing(node, inputs, nodes, readers, plan, sums)
+        if neuron is None:
+            nodes[node.id] = node if inputs == node.inputs else replace(node, inputs=inputs)
+            to[node.id] = node.id
+            continue
+        (other,) = (i for i in inputs if i != neuron)
+        old = nodes.pop(neuron)  # moved behind its new input
+        nodes[neuron] = replace(old, inputs=(other, *old.inputs), value=node.value)
+        to[node.id] = neuron
+        readers[neuron] = readers[node.id]
+        sums.add(neuron)
+    outputs = {name: to[id] for name, id in graph.outputs.items()}
+    carries = {id: to[source] for id, source in graph.carries.items()}
+    new = replace(graph, nodes=nodes, outputs=outputs, carries=carries)
+    groups = {
+        id: replace(group, inputs=tuple(to[i] for i in group.inputs))
+        for id, group in plan.groups.items()
+    }
+    return Summed(FusionPlan(new, groups), frozenset(sums))
+
+
+def _absorbing(
+    node: Node,
+    inputs: tuple[int, ...],
+    nodes: Mapping[int, Node],
+    readers: Mapping[int, int],
+    plan: FusionPlan,
+    sums: set[int],
+) -> int | None:
+    """Return the last neuron that can return an addition's value, or None."""
+    if node.op != "add" or len(set(inputs)) != 2 or len(inputs) != 2:
+        return None
+    for id in reversed(inputs):
+        candidate = nodes[id]
+        if (
+            id in plan.groups
+            and id not in sums
+            and readers[id] == 1
+            and candidate.value.varies
+            and all(nodes[i].value.shape == node.value.shape for i in inputs)
+        ):
+            return id
+    return None

@@ -6,9 +6,8 @@ import pytest
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import Scaling, plan_folding
-from danetc.compiler.passes.fusion_groups import plan_fusion
+from danetc.compiler.passes.fusion_groups import Summed, add_epilogues, plan_fusion
 from tests.compiler.emit.graphs import Net
 
 

@@ -44,7 +44,7 @@ READERS = (
     "compiler/importing/",
     "danetc/tasks/importing/",
     "danetc/tasks/converting.py",
-    "compiler/passes/factors.py",
+    "compiler/passes/fold.py",
 )
 """Formats name the operations that they have; conversions and learnt factors ask a few layers for what
 nothing else asks."""
