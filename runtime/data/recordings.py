@@ -46,8 +46,19 @@ class Cutting:
         Frames begin where those of SpikingJelly do (``split_by``); the last one takes the rest. Raises
         DataError.
         """
-        frames, _, height, width = self.shape(events, where)
+        frames = self.frames
+        if frames is None:
+            raise DataError(
+                f"{where} is a recording, and the number of frames to make of it is not known; set "
+                "steps in the recipe or the network"
+            )
         x, y = (column(events, name, where).astype(np.int64) for name in "xy")
+        if self.size is None:
+            raise DataError(
+                f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
+                f"needs {y.max(initial=0) + 1}x{x.max(initial=0) + 1} at least)"
+            )
+        height, width = self.size
         if len(x) < (frames if self.by == "number" else 1):
             raise DataError(f"{where} has {len(x)} events, too few for {frames} frames")
         if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
@@ -71,21 +82,6 @@ class Cutting:
         counts = np.bincount(cells, minlength=frames * self.polarities * height * width)
         shape = frames, self.polarities, height, width
         return torch.from_numpy(counts.astype(np.float32)).reshape(shape)
-
-    def shape(self, events: Any, where: str) -> tuple[int, int, int, int]:
-        """Return the shape of the frames. Raises DataError if T or the size is unknown."""
-        if self.frames is None:
-            raise DataError(
-                f"{where} is a recording, and the number of frames to make of it is not known; set "
-                "steps in the recipe or the network"
-            )
-        if self.size is None:
-            y, x = (int(column(events, name, where).max(initial=0)) + 1 for name in "yx")
-            raise DataError(
-                f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
-                f"needs {y}x{x} at least)"
-            )
-        return self.frames, self.polarities, *self.size
 
 
 def cutting(request: DataRequest, dataset: Any = None) -> Cutting:

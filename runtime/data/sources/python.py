@@ -27,30 +27,26 @@ def _look(request: DataRequest) -> str:
             f"not `{request.place}`"
         )
     home = match["home"]
-    if home.endswith(".py"):
-        path, missing = Path(home).expanduser(), f"there is no file {home}"
-        exists = path.is_file()
-    else:
-        path = Path(*home.split(".")).with_suffix(".py")
+    if not _exists(home):
+        path = Path(home) if home.endswith(".py") else Path(*home.split(".")).with_suffix(".py")
         missing = f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
-        exists = _is_module(home)
-    if not exists:
-        raise DataError(f"{missing}; {near(path) or f'it takes {_USAGE}'}")
+        if path == Path(home):
+            missing = f"there is no file {home}"
+        raise DataError(f"{missing}; {near(path.expanduser()) or f'it takes {_USAGE}'}")
     return request.place
 
 
 def names_code(text: str) -> bool:
     """True if ``text`` is ``MODULE:NAME``, and there is such a module."""
     match = _PLACE.fullmatch(text.partition(",")[0])
-    if match is None:
-        return False
-    home = match["home"]
-    return Path(home).is_file() if home.endswith(".py") else _is_module(home)
+    return match is not None and _exists(match["home"])
 
 
-def _is_module(name: str) -> bool:
-    """True if a module or its package is found. Neither is imported, which would run its code."""
-    first = name.partition(".")[0]
+def _exists(home: str) -> bool:
+    """True if a file, or a module or its package, is found. None is imported, which runs its code."""
+    if home.endswith(".py"):
+        return Path(home).expanduser().is_file()
+    first = home.partition(".")[0]
     path = Path(first)
     if path.is_dir() or path.with_suffix(".py").is_file() or first in sys.modules:
         return True

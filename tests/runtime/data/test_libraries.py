@@ -225,22 +225,11 @@ def test_a_name_of_the_hub_that_is_not_here(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (",test=vaild", "has no split `vaild`; it has train, test (say ,test=NAME"),
-        (",image=imag", "has no column `imag`; did you mean `image`?"),
-        (",lable=x", "`huggingface` has no option `lable`; did you mean `label`?"),
-    ],
-)
-def test_what_a_data_set_does_not_have(options: str, told: str, tmp_path: Path) -> None:
-    text = SMALL_DATA["huggingface"].make(tmp_path / "saved")
-    with pytest.raises(DataError, match=re.escape(told)):
-        open_data(text + options)
-
-
-@pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("huggingface:{},test=vaild", "has no split `vaild`; it has train, test (say ,test=NAME"),
+        ("huggingface:{},image=imag", "has no column `imag`; did you mean `image`?"),
+        ("huggingface:{},lable=x", "`huggingface` has no option `lable`; did you mean `label`?"),
         ("huggingface:", "needs a place"),
         ("huggingface:/no/where", "there is no folder /no/where"),
         ("tonic:NMNIST:nowhere", "there is no folder nowhere"),
@@ -248,10 +237,10 @@ def test_what_a_data_set_does_not_have(options: str, told: str, tmp_path: Path) 
         ("tonic:NMIST:{}", "tonic has no data set `NMIST`; did you mean `NMNIST`?"),
     ],
 )
-def test_places_that_are_not_there(text: str, told: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_what_is_not_there_is_named(text: str, told: str, tmp_path: Path) -> None:
+    SMALL_DATA["huggingface"].make(tmp_path / "saved")
     with pytest.raises(DataError, match=re.escape(told)):
-        open_data(text.format(tmp_path), frames=2)
+        open_data(text.format(tmp_path / "saved"), frames=2)
 
 
 def test_a_library_that_is_missing_is_named(

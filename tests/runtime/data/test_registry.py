@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -84,22 +83,6 @@ def test_synthetic_noise_of_100_percent_hides_the_classes() -> None:
     train, _ = memory(open_data("synthetic:classes=2,size=4,count=400,noise=100"))
     means = [train.images[train.labels == label].float().mean(0) for label in (0, 1)]
     assert (means[0] - means[1]).abs().max() < 40  # of 0 .. 255; some 5 standard errors
-
-
-@pytest.mark.parametrize(
-    "text", ["fashion-mnist", "cifar10", "cifar100", "folder", "events", "events:nmnist"]
-)
-def test_a_folder_that_is_missing_empty_or_a_file_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
-    for name, message in (
-        ("missing", "there is no folder"),
-        ("empty", "is empty"),
-        ("file", "is not a folder"),
-    ):
-        with pytest.raises(DataError, match=message) as caught:
-            open_data(f"{text}:{tmp_path / name}")
-        assert str(tmp_path / name) in str(caught.value)
 
 
 # -- classes drawn at random -----------------------------------------------------------------------

@@ -92,6 +92,19 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         ("notes.txt", "`notes.txt` is a file that is not a data set. Data sets are"),
         ("folder:data/images/val", "has no folder `train`; did you mean `folder:data/images`?"),
         ("folder:data/images/train", "has no folder `train`; did you mean `folder:data/images`?"),
+        (
+            "folder:notes.txt",
+            "notes.txt is not a folder; folder:DIR takes one that holds train/CLASS/",
+        ),
+        (
+            "cifar10:nowhere",
+            "there is no folder nowhere; cifar10:DIR takes one that holds cifar-10-batches-bin/",
+        ),
+        (
+            "events:nmnist:nowhere",
+            "there is no folder nowhere; events:nmnist:DIR takes one that holds N-MNIST:",
+        ),
+        ("events:nmnist:data,size=3x3", "`events:nmnist` takes no options, but got size"),
         ("events:data/images", "data/images/train/cat holds no recordings (.npz, .npy)"),
         ("webdataset:data/t-{0..99999999999}.tar", "stands for more than 100,000 shards"),
         ("webdataset:data/{0..999}{0..999}", "stands for more than 100,000 shards"),
