@@ -220,7 +220,7 @@ def _values(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
     return "output of the block", len(blocks)
 
 
-def _curve(axes: Any, y: Sequence[float], name: str, style: tuple[str, str, str]) -> None:
+def _curve(axes: Any, y: Sequence[float], name: str, style: Sequence[Any]) -> None:
     colour, line, marker = style
     x = range(1, len(y) + 1)
     axes.plot(x, y, color=colour, linestyle=line, marker=marker, ms=3, label=name)
