@@ -153,365 +153,188 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
     return rates
 
 
+def case(first: str, second: str, *published: str) -> Case:
+    """Return a case from texts: ``width=4 steps=2``, and ``0.13 M`` or ``0.13 M: width=8``."""
+    said = (text.partition(": ") for text in published)
+    return Case(
+        (_settings(first), _settings(second)), {number: _settings(rest) for number, _, rest in said}
+    )
+
+
+def _settings(text: str) -> Mapping[str, Any]:
+    pairs = (item.partition("=") for item in text.split())
+    return {name: int(value) if value.isdigit() else value for name, _, value in pairs}
+
+
 CASES: Mapping[str, Case] = {
-    "adlif": Case(
-        (
-            {"width": 6, "inputs": 8, "steps": 8, "classes": 4, "drop": 0.0},
-            {"width": 8, "inputs": 7, "steps": 11, "classes": 3, "drop": 0.0},
-        )
+    "adlif": case(
+        "width=6 inputs=8 steps=8 classes=4 drop=0.0",
+        "width=8 inputs=7 steps=11 classes=3 drop=0.0",
     ),
-    "autosnn": Case(
-        (
-            {"width": 3, "image": 8, "steps": 2, "classes": 3},
-            {"width": 2, "image": 16, "steps": 3, "classes": 3},
-        ),
-        {"20.92 M": {}, "5.44 M": {"width": 64}, "1.46 M": {"width": 32}, "0.42 M": {"width": 16}},
+    "autosnn": case(
+        "width=3 image=8 steps=2 classes=3",
+        "width=2 image=16 steps=3 classes=3",
+        "20.92 M",
+        "5.44 M: width=64",
+        "1.46 M: width=32",
+        "0.42 M: width=16",
     ),
-    "bntt": Case(
-        (
-            {"width": 3, "image": 8, "steps": 2, "code": "identity"},
-            {"width": 4, "image": 16, "steps": 3, "code": "identity"},
-        )
+    "bntt": case("width=3 image=8 steps=2 code=identity", "width=4 image=16 steps=3 code=identity"),
+    "brf": case("inputs=8 width=8 steps=10 classes=4", "inputs=7 width=11 steps=14 classes=3"),
+    "clif": case("width=3 image=16 steps=2", "width=4 image=16 steps=3"),
+    "convlstm": case("size=4 patch=2 width=2 steps=3", "size=5 patch=3 width=3 steps=4"),
+    "convnext": case(
+        "width=2 image=32 steps=1 drop=0.0 classes=5",
+        "width=3 image=64 steps=2 drop=0.0 classes=5",
+        "28.59 M",
     ),
-    "brf": Case(
-        (
-            {"inputs": 8, "width": 8, "steps": 10, "classes": 4},
-            {"inputs": 7, "width": 11, "steps": 14, "classes": 3},
-        )
+    "dcls_delays": case(
+        "width=5 inputs=6 steps=7 classes=3 taps=3 sigma=0.7 drop=0.0",
+        "width=6 inputs=5 steps=9 classes=2 taps=4 sigma=1.0 drop=0.0",
     ),
-    "clif": Case(({"width": 3, "image": 16, "steps": 2}, {"width": 4, "image": 16, "steps": 3})),
-    "convlstm": Case(
-        (
-            {"size": 4, "patch": 2, "width": 2, "steps": 3},
-            {"size": 5, "patch": 3, "width": 3, "steps": 4},
-        )
+    "decolle": case(
+        "width=3 image=8 steps=4 classes=3 drop=0.0", "width=4 image=12 steps=6 classes=2 drop=0.0"
     ),
-    "convnext": Case(
-        (
-            {"width": 2, "image": 32, "steps": 1, "drop": 0.0, "classes": 5},
-            {"width": 3, "image": 64, "steps": 2, "drop": 0.0, "classes": 5},
-        ),
-        {"28.59 M": {}},
+    "denseformer": case(
+        "width=8 heads=2 depth=3 image=8 patch=4 steps=1",
+        "width=12 heads=3 depth=2 image=8 patch=4 steps=2",
     ),
-    "dcls_delays": Case(
-        (
-            {
-                "width": 5,
-                "inputs": 6,
-                "steps": 7,
-                "classes": 3,
-                "taps": 3,
-                "sigma": 0.7,
-                "drop": 0.0,
-            },
-            {
-                "width": 6,
-                "inputs": 5,
-                "steps": 9,
-                "classes": 2,
-                "taps": 4,
-                "sigma": 1.0,
-                "drop": 0.0,
-            },
-        )
+    "dh_snn": case(
+        "width=8 inputs=16 steps=6 skip=2", "width=12 inputs=20 steps=9 layers=2 skip=3"
     ),
-    "decolle": Case(
-        (
-            {"width": 3, "image": 8, "steps": 4, "classes": 3, "drop": 0.0},
-            {"width": 4, "image": 12, "steps": 6, "classes": 2, "drop": 0.0},
-        )
+    "diet_snn": case("width=3 image=16 steps=4 drop=0.0", "width=4 image=16 steps=3 drop=0.0"),
+    "dspike_resnet18": case("width=3 image=8 steps=2", "width=4 image=16 steps=3"),
+    "e_spikeformer": case(
+        "width=8 last=32 image=64 steps=1",
+        "width=10 last=48 image=64 steps=2",
+        "10.0 M",
+        "5.1 M: width=32 last=192",
+        "19.0 M: width=64 last=360",
     ),
-    "denseformer": Case(
-        (
-            {"width": 8, "heads": 2, "depth": 3, "image": 8, "patch": 4, "steps": 1},
-            {"width": 12, "heads": 3, "depth": 2, "image": 8, "patch": 4, "steps": 2},
-        )
+    "ems_yolo": case("width=2 image=64 steps=2", "width=3 image=32 steps=3"),
+    "event_densenet": case(
+        "image=64 width=4 steps=2 a=2 b=2 c=1 d=1",
+        "image=65 width=5 steps=3 a=1 b=2 c=2 d=2",
+        "1.76 M",
+        "3.93 M: width=24",
+        "6.95 M: width=32",
+        "3.16 M: c=32 d=32",
     ),
-    "dh_snn": Case(
-        (
-            {"width": 8, "inputs": 16, "steps": 6, "skip": 2},
-            {"width": 12, "inputs": 20, "steps": 9, "layers": 2, "skip": 3},
-        )
+    "evsnn": case("high=16 wide=24 width=2 steps=2", "high=24 wide=16 width=3 steps=3"),
+    "gac": case("width=4 image=8 steps=4", "width=6 image=8 steps=3"),
+    "glif": case("width=4 image=8 steps=2", "width=6 image=8 steps=3"),
+    "glif_channel": case("width=4 image=8 steps=2", "width=6 image=8 steps=3"),
+    "klif": case("width=4 image=8 steps=3 classes=3", "width=3 image=12 steps=2 classes=4"),
+    "lif_firenet": case("width=4 height=6 wide=5 steps=4", "width=5 height=5 wide=6 steps=6"),
+    "ma_snn": case(
+        "width=4 image=8 steps=4 classes=3 c=2 t=2", "width=6 image=8 steps=3 classes=4 c=3 t=1"
     ),
-    "diet_snn": Case(
-        (
-            {"width": 3, "image": 16, "steps": 4, "drop": 0.0},
-            {"width": 4, "image": 16, "steps": 3, "drop": 0.0},
-        )
+    "masked_psn": case("width=4 image=8 steps=3", "width=5 image=8 steps=4 k=3 masked=0.5"),
+    "maxformer": case("width=16 heads=2 image=8 steps=2", "width=24 heads=1 image=8 steps=3"),
+    "meta_spikeformer": case(
+        "width=8 last=32 image=64 steps=2",
+        "width=12 last=48 image=64 steps=3",
+        "31.3 M",
+        "15.1 M: width=64 last=360",
+        "55.4 M: width=128 last=640",
     ),
-    "dspike_resnet18": Case(
-        ({"width": 3, "image": 8, "steps": 2}, {"width": 4, "image": 16, "steps": 3})
+    "mlf": case("width=4 image=8 steps=2", "width=5 image=8 steps=3"),
+    "mpbn": case("width=2 image=32 steps=2", "width=3 image=64 steps=3"),
+    "msresnet": case("width=3 image=64 steps=2 classes=5", "width=4 image=64 steps=3 classes=5"),
+    "plif_net": case(
+        "width=5 image=16 steps=3 classes=3 drop=0.0", "width=3 image=12 steps=2 classes=4 drop=0.0"
     ),
-    "e_spikeformer": Case(
-        (
-            {"width": 8, "last": 32, "image": 64, "steps": 1},
-            {"width": 10, "last": 48, "image": 64, "steps": 2},
-        ),
-        {"10.0 M": {}, "5.1 M": {"width": 32, "last": 192}, "19.0 M": {"width": 64, "last": 360}},
+    "psn": case("width=4 image=8 steps=2", "width=5 image=8 steps=3"),
+    "qcfs": case("width=2 image=32 steps=1", "width=3 image=32 steps=2"),
+    "qkformer": case(
+        "width=16 heads=1 depth=3 image=16 steps=2",
+        "width=24 heads=2 depth=4 image=16 steps=3",
+        "6.74 M: classes=100",
     ),
-    "ems_yolo": Case(
-        ({"width": 2, "image": 64, "steps": 2}, {"width": 3, "image": 32, "steps": 3})
+    "real_spike": case("width=3 image=32 steps=2 classes=4", "width=4 image=32 steps=3 classes=3"),
+    "se_adlif": case(
+        "inputs=8 width=8 steps=8 classes=4 drop=0.0",
+        "inputs=7 width=11 steps=11 classes=3 drop=0.0",
     ),
-    "event_densenet": Case(
-        (
-            {"image": 64, "width": 4, "steps": 2, "a": 2, "b": 2, "c": 1, "d": 1},
-            {"image": 65, "width": 5, "steps": 3, "a": 1, "b": 2, "c": 2, "d": 2},
-        ),
-        {
-            "1.76 M": {},
-            "3.93 M": {"width": 24},
-            "6.95 M": {"width": 32},
-            "3.16 M": {"c": 32, "d": 32},
-        },
+    "senet": case(
+        "width=4 image=64 steps=1 classes=4", "width=8 image=64 steps=2 classes=3", "28.1 M"
     ),
-    "evsnn": Case(
-        (
-            {"high": 16, "wide": 24, "width": 2, "steps": 2},
-            {"high": 24, "wide": 16, "width": 3, "steps": 3},
-        )
+    "sew_gesture": case("width=4 steps=2", "width=5 steps=3 join=sew_and", "0.13 M"),
+    "sglformer": case(
+        "width=24 heads=1 image=16 steps=2 classes=4", "width=36 heads=3 image=16 steps=3 classes=3"
     ),
-    "gac": Case(({"width": 4, "image": 8, "steps": 4}, {"width": 6, "image": 8, "steps": 3})),
-    "glif": Case(({"width": 4, "image": 8, "steps": 2}, {"width": 6, "image": 8, "steps": 3})),
-    "glif_channel": Case(
-        ({"width": 4, "image": 8, "steps": 2}, {"width": 6, "image": 8, "steps": 3})
+    "sliding_psn": case("width=2 image=16 steps=3 p=0.0", "width=3 image=16 steps=4 k=3 p=0.0"),
+    "snasnet": case(
+        "width=4 steps=3 image=8 hidden=12 classes=4 drop=0",
+        "width=5 steps=4 image=8 hidden=10 classes=3 drop=0",
     ),
-    "klif": Case(
-        (
-            {"width": 4, "image": 8, "steps": 3, "classes": 3},
-            {"width": 3, "image": 12, "steps": 2, "classes": 4},
-        )
+    "spike_driven_transformer": case(
+        "width=16 depth=2 image=8 steps=2",
+        "width=24 depth=1 image=12 steps=3",
+        "10.28 M: classes=100",
     ),
-    "lif_firenet": Case(
-        (
-            {"width": 4, "height": 6, "wide": 5, "steps": 4},
-            {"width": 5, "height": 5, "wide": 6, "steps": 6},
-        )
+    "spikedhs": case("width=2 image=8 steps=3 classes=5", "width=3 image=16 steps=2 classes=5"),
+    "spikegpt": case(
+        "vocabulary=7 width=6 steps=6 depth=1 drop=0.0",
+        "vocabulary=6 width=8 steps=8 depth=2 drop=0.0",
     ),
-    "ma_snn": Case(
-        (
-            {"width": 4, "image": 8, "steps": 4, "classes": 3, "c": 2, "t": 2},
-            {"width": 6, "image": 8, "steps": 3, "classes": 4, "c": 3, "t": 1},
-        )
+    "spikeyolo": case("width=2 image=64 steps=1", "width=3 image=64 steps=2"),
+    "spikformer": case(
+        "width=16 heads=1 depth=2 image=16 steps=2",
+        "width=24 heads=2 depth=1 image=16 steps=3",
+        "9.32 M",
     ),
-    "masked_psn": Case(
-        (
-            {"width": 4, "image": 8, "steps": 3},
-            {"width": 5, "image": 8, "steps": 4, "k": 3, "masked": 0.5},
-        )
+    "spiking_lstm": case("inputs=6 width=8 steps=4", "inputs=6 width=11 steps=7"),
+    "spiking_mobilenet": case(
+        "image=32 width=2 steps=2",
+        "image=33 width=3 steps=3 layer=full",
+        "18.81 M: layer=full",
+        "1.18 M: width=16 layer=full",
     ),
-    "maxformer": Case(
-        (
-            {"width": 16, "heads": 2, "image": 8, "steps": 2},
-            {"width": 24, "heads": 1, "image": 8, "steps": 3},
-        )
+    "spiking_pointnet": case(
+        "width=2 points=16 steps=2 classes=4 drop=0.0",
+        "width=3 points=9 steps=3 classes=3 drop=0.0",
     ),
-    "meta_spikeformer": Case(
-        (
-            {"width": 8, "last": 32, "image": 64, "steps": 2},
-            {"width": 12, "last": 48, "image": 64, "steps": 3},
-        ),
-        {"31.3 M": {}, "15.1 M": {"width": 64, "last": 360}, "55.4 M": {"width": 128, "last": 640}},
+    "spiking_vgg16": case(
+        "width=2 image=32 steps=2 drop=0.0", "width=3 image=32 steps=3 drop=0.0", "138.37 M"
     ),
-    "mlf": Case(({"width": 4, "image": 8, "steps": 2}, {"width": 5, "image": 8, "steps": 3})),
-    "mpbn": Case(({"width": 2, "image": 32, "steps": 2}, {"width": 3, "image": 64, "steps": 3})),
-    "msresnet": Case(
-        (
-            {"width": 3, "image": 64, "steps": 2, "classes": 5},
-            {"width": 4, "image": 64, "steps": 3, "classes": 5},
-        )
+    "spikingformer": case(
+        "width=16 heads=1 depth=2 image=16 steps=2",
+        "width=24 heads=2 depth=1 image=16 steps=3",
+        "9.32 M",
     ),
-    "plif_net": Case(
-        (
-            {"width": 5, "image": 16, "steps": 3, "classes": 3, "drop": 0.0},
-            {"width": 3, "image": 12, "steps": 2, "classes": 4, "drop": 0.0},
-        )
+    "spikingresformer": case(
+        "width=8 wide=16 d=8 image=32 steps=2", "width=4 wide=12 d=4 image=32 steps=3"
     ),
-    "psn": Case(({"width": 4, "image": 8, "steps": 2}, {"width": 5, "image": 8, "steps": 3})),
-    "qcfs": Case(({"width": 2, "image": 32, "steps": 1}, {"width": 3, "image": 32, "steps": 2})),
-    "qkformer": Case(
-        (
-            {"width": 16, "heads": 1, "depth": 3, "image": 16, "steps": 2},
-            {"width": 24, "heads": 2, "depth": 4, "image": 16, "steps": 3},
-        ),
-        {"6.74 M": {"classes": 100}},
+    "spytorch": case("width=8 image=5 steps=9", "width=12 image=4 steps=7"),
+    "srnn": case("inputs=12 width=8 steps=6 skip=2", "inputs=12 width=11 steps=9 skip=3"),
+    "statten": case(
+        "width=16 heads=2 depth=1 image=8 steps=4 chunk=2",
+        "width=24 heads=1 depth=1 image=8 steps=3 chunk=3",
     ),
-    "real_spike": Case(
-        (
-            {"width": 3, "image": 32, "steps": 2, "classes": 4},
-            {"width": 4, "image": 32, "steps": 3, "classes": 3},
-        )
+    "stbp": case("width=6 image=8 steps=3 code=identity", "width=4 image=12 steps=4 code=identity"),
+    "stereospike": case(
+        "height=20 width=27 w=2 steps=2 gain=8.0", "height=17 width=22 w=3 steps=3 gain=8.0"
     ),
-    "se_adlif": Case(
-        (
-            {"inputs": 8, "width": 8, "steps": 8, "classes": 4, "drop": 0.0},
-            {"inputs": 7, "width": 11, "steps": 11, "classes": 3, "drop": 0.0},
-        )
+    "stmixer": case(
+        "width=16 heads=2 depth=1 image=8 steps=2 classes=4",
+        "width=24 heads=3 depth=1 image=12 steps=3 classes=3",
     ),
-    "senet": Case(
-        (
-            {"width": 4, "image": 64, "steps": 1, "classes": 4},
-            {"width": 8, "image": 64, "steps": 2, "classes": 3},
-        ),
-        {"28.1 M": {}},
+    "stsc_snn": case("inputs=8 width=8 steps=6 classes=4", "inputs=6 width=10 steps=7 classes=3"),
+    "surrogate_module": case(
+        "width=4 image=16 steps=2 hidden=6", "width=6 image=16 steps=3 hidden=5"
     ),
-    "sew_gesture": Case(
-        ({"width": 4, "steps": 2}, {"width": 5, "steps": 3, "join": "sew_and"}), {"0.13 M": {}}
+    "tab": case("width=3 image=8 steps=2 drop=0.0", "width=4 image=16 steps=3 drop=0.0"),
+    "tc_lif": case("width=4 steps=12", "width=6 steps=9", "85.1 k"),
+    "tcja": case(
+        "width=4 image=32 steps=4 classes=3 drop=0.0", "width=5 image=32 steps=5 classes=2 drop=0.0"
     ),
-    "sglformer": Case(
-        (
-            {"width": 24, "heads": 1, "image": 16, "steps": 2, "classes": 4},
-            {"width": 36, "heads": 3, "image": 16, "steps": 3, "classes": 3},
-        )
-    ),
-    "sliding_psn": Case(
-        (
-            {"width": 2, "image": 16, "steps": 3, "p": 0.0},
-            {"width": 3, "image": 16, "steps": 4, "k": 3, "p": 0.0},
-        )
-    ),
-    "snasnet": Case(
-        (
-            {"width": 4, "steps": 3, "image": 8, "hidden": 12, "classes": 4, "drop": 0},
-            {"width": 5, "steps": 4, "image": 8, "hidden": 10, "classes": 3, "drop": 0},
-        )
-    ),
-    "spike_driven_transformer": Case(
-        (
-            {"width": 16, "depth": 2, "image": 8, "steps": 2},
-            {"width": 24, "depth": 1, "image": 12, "steps": 3},
-        ),
-        {"10.28 M": {"classes": 100}},
-    ),
-    "spikedhs": Case(
-        (
-            {"width": 2, "image": 8, "steps": 3, "classes": 5},
-            {"width": 3, "image": 16, "steps": 2, "classes": 5},
-        )
-    ),
-    "spikegpt": Case(
-        (
-            {"vocabulary": 7, "width": 6, "steps": 6, "depth": 1, "drop": 0.0},
-            {"vocabulary": 6, "width": 8, "steps": 8, "depth": 2, "drop": 0.0},
-        )
-    ),
-    "spikeyolo": Case(
-        ({"width": 2, "image": 64, "steps": 1}, {"width": 3, "image": 64, "steps": 2})
-    ),
-    "spikformer": Case(
-        (
-            {"width": 16, "heads": 1, "depth": 2, "image": 16, "steps": 2},
-            {"width": 24, "heads": 2, "depth": 1, "image": 16, "steps": 3},
-        ),
-        {"9.32 M": {}},
-    ),
-    "spiking_lstm": Case(
-        ({"inputs": 6, "width": 8, "steps": 4}, {"inputs": 6, "width": 11, "steps": 7})
-    ),
-    "spiking_mobilenet": Case(
-        (
-            {"image": 32, "width": 2, "steps": 2},
-            {"image": 33, "width": 3, "steps": 3, "layer": "full"},
-        ),
-        {"18.81 M": {"layer": "full"}, "1.18 M": {"width": 16, "layer": "full"}},
-    ),
-    "spiking_pointnet": Case(
-        (
-            {"width": 2, "points": 16, "steps": 2, "classes": 4, "drop": 0.0},
-            {"width": 3, "points": 9, "steps": 3, "classes": 3, "drop": 0.0},
-        )
-    ),
-    "spiking_vgg16": Case(
-        (
-            {"width": 2, "image": 32, "steps": 2, "drop": 0.0},
-            {"width": 3, "image": 32, "steps": 3, "drop": 0.0},
-        ),
-        {"138.37 M": {}},
-    ),
-    "spikingformer": Case(
-        (
-            {"width": 16, "heads": 1, "depth": 2, "image": 16, "steps": 2},
-            {"width": 24, "heads": 2, "depth": 1, "image": 16, "steps": 3},
-        ),
-        {"9.32 M": {}},
-    ),
-    "spikingresformer": Case(
-        (
-            {"width": 8, "wide": 16, "d": 8, "image": 32, "steps": 2},
-            {"width": 4, "wide": 12, "d": 4, "image": 32, "steps": 3},
-        )
-    ),
-    "spytorch": Case(({"width": 8, "image": 5, "steps": 9}, {"width": 12, "image": 4, "steps": 7})),
-    "srnn": Case(
-        (
-            {"inputs": 12, "width": 8, "steps": 6, "skip": 2},
-            {"inputs": 12, "width": 11, "steps": 9, "skip": 3},
-        )
-    ),
-    "statten": Case(
-        (
-            {"width": 16, "heads": 2, "depth": 1, "image": 8, "steps": 4, "chunk": 2},
-            {"width": 24, "heads": 1, "depth": 1, "image": 8, "steps": 3, "chunk": 3},
-        )
-    ),
-    "stbp": Case(
-        (
-            {"width": 6, "image": 8, "steps": 3, "code": "identity"},
-            {"width": 4, "image": 12, "steps": 4, "code": "identity"},
-        )
-    ),
-    "stereospike": Case(
-        (
-            {"height": 20, "width": 27, "w": 2, "steps": 2, "gain": 8.0},
-            {"height": 17, "width": 22, "w": 3, "steps": 3, "gain": 8.0},
-        )
-    ),
-    "stmixer": Case(
-        (
-            {"width": 16, "heads": 2, "depth": 1, "image": 8, "steps": 2, "classes": 4},
-            {"width": 24, "heads": 3, "depth": 1, "image": 12, "steps": 3, "classes": 3},
-        )
-    ),
-    "stsc_snn": Case(
-        (
-            {"inputs": 8, "width": 8, "steps": 6, "classes": 4},
-            {"inputs": 6, "width": 10, "steps": 7, "classes": 3},
-        )
-    ),
-    "surrogate_module": Case(
-        (
-            {"width": 4, "image": 16, "steps": 2, "hidden": 6},
-            {"width": 6, "image": 16, "steps": 3, "hidden": 5},
-        )
-    ),
-    "tab": Case(
-        (
-            {"width": 3, "image": 8, "steps": 2, "drop": 0.0},
-            {"width": 4, "image": 16, "steps": 3, "drop": 0.0},
-        )
-    ),
-    "tc_lif": Case(({"width": 4, "steps": 12}, {"width": 6, "steps": 9}), {"85.1 k": {}}),
-    "tcja": Case(
-        (
-            {"width": 4, "image": 32, "steps": 4, "classes": 3, "drop": 0.0},
-            {"width": 5, "image": 32, "steps": 5, "classes": 2, "drop": 0.0},
-        )
-    ),
-    "tdbn_resnet19": Case(
-        ({"width": 4, "image": 8, "steps": 2}, {"width": 6, "image": 8, "steps": 3}),
-        {"12.63 M": {}},
-    ),
-    "tebn": Case(({"width": 3, "image": 16, "steps": 2}, {"width": 2, "image": 32, "steps": 3})),
-    "ternary": Case(
-        (
-            {"width": 4, "image": 8, "steps": 2},
-            {"width": 5, "image": 8, "steps": 3, "amplitude": "learn(1.0)"},
-        )
-    ),
-    "vggsnn": Case(({"width": 3, "image": 16, "steps": 2}, {"width": 2, "image": 32, "steps": 3})),
-    "vit": Case(
-        (
-            {"width": 8, "heads": 2, "depth": 2, "image": 12, "patch": 4, "steps": 1},
-            {"width": 12, "heads": 3, "depth": 1, "image": 8, "patch": 4, "steps": 2},
-        )
+    "tdbn_resnet19": case("width=4 image=8 steps=2", "width=6 image=8 steps=3", "12.63 M"),
+    "tebn": case("width=3 image=16 steps=2", "width=2 image=32 steps=3"),
+    "ternary": case("width=4 image=8 steps=2", "width=5 image=8 steps=3 amplitude=learn(1.0)"),
+    "vggsnn": case("width=3 image=16 steps=2", "width=2 image=32 steps=3"),
+    "vit": case(
+        "width=8 heads=2 depth=2 image=12 patch=4 steps=1",
+        "width=12 heads=3 depth=1 image=8 patch=4 steps=2",
     ),
 }
