@@ -11,6 +11,7 @@ from danetc.compiler.importing.flows import Region
 from danetc.compiler.importing.layers import JOINS, Dialect
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.row import whole
 from danetc.dsl.record import record
 
 Steps = tuple[str, ...]
@@ -94,11 +95,11 @@ def weights_of(node: Node) -> Weights:
 
 def strides_of(nodes: Sequence[Node]) -> tuple[int, int | None] | None:
     """Return the stride of convolutions and which of them has it; None if several have one."""
-    strided = {place: int(str(n.attrs["stride"])) for place, n in enumerate(nodes) if n.attrs["stride"] != 1}  # fmt: skip
-    if not strided:
-        return 1, None
-    ((place, stride), *others) = strided.items()
-    return None if others else (stride, place)
+    strides = [whole(node.attrs, "stride") for node in nodes]
+    places = [place for place, stride in enumerate(strides) if stride != 1]
+    if len(places) > 1:
+        return None
+    return (strides[places[0]], places[0]) if places else (1, None)
 
 
 def plain_block(dialect: Dialect, nodes: Sequence[Node], entry: int) -> FoundBlock | None:
@@ -125,9 +126,8 @@ def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
         return None
     ways = [_way(graph, region, end) for end in ends]
     chains = [(way, end) for way, end in zip(ways, ends, strict=True) if way is not None]
-    if len(chains) < 2 or {node.id for node in chains[0][0]}.intersection(
-        n.id for n in chains[1][0]
-    ):
+    nodes = [node.id for way, _ in chains for node in way]
+    if len(chains) < 2 or len({*nodes}) < len(nodes):
         return None
     (branch, branch_end), (shortcut, shortcut_end) = sorted(chains, key=_weight, reverse=True)
     try:
@@ -151,7 +151,8 @@ def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
 def _weight(chain: tuple[Sequence[Node], int]) -> tuple[int, int, int]:
     """Return how surely a way is the branch: by its layers of weights, their kernels, its length."""
     weighted = [node for node in chain[0] if OPS[node.op].weighted]
-    return len(weighted), sum(int(str(n.attrs.get("kernel", 1))) for n in weighted), len(chain[0])
+    kernels = (whole(node.attrs, "kernel") for node in weighted if "kernel" in node.attrs)
+    return len(weighted), sum(kernels), len(chain[0])
 
 
 def _leaves(graph: Graph, region: Region, users: Mapping[int, Sequence[int]], id: int) -> list[int]:

@@ -8,6 +8,7 @@ from danetc.compiler.importing.expressions import Unwritten, call, constant, flo
 from danetc.compiler.importing.neurons import Described
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.record import record
 
 FIRED = "fired"
@@ -97,7 +98,7 @@ def _changed(node: Node) -> Iterable[str]:
 
 def _affine(node: Node, value: str) -> str:
     """Write ``factor * x + offset``, without what has no effect."""
-    factor, offset = (float(str(node.attrs[name])) for name in ("factor", "offset"))
+    factor, offset = (float(number(node.attrs, name)) for name in ("factor", "offset"))
     if factor == -1 and offset:
         return f"({_whole(offset)} - {value})"
     product = (
