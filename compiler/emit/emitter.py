@@ -95,7 +95,7 @@ class Emitter:
             layer.share(first)
 
         sources = graph.inputs
-        outputs = list(self.graph.outputs.values())  # a plan may have replaced them
+        outputs = list(self.graph.outputs.values())  # a fusion plan may replace outputs
         body, root = self._body(self.scopes.tree, [source.id for source in sources], outputs)
         packed = graph.packed
         names = [str(node.target) for node in body.graph.find_nodes(op="placeholder")]
@@ -289,7 +289,7 @@ def _within(scope: Path, node: Node) -> Path:
 
 def _why_fixed(graph: Graph) -> str:
     """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
-    timeless: set[int] = set()  # values computed from means over time only
+    timeless: set[int] = set()  # values that only depend on means over time
     for node in graph.nodes.values():
         if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"

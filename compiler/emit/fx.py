@@ -43,7 +43,7 @@ class FusedEmitter(Emitter):
         return packed(call, self.whole.inputs_of(node)) if same_kinds(self.whole, node) else call
 
     def _is_joined_later(self, node: Node) -> bool:
-        """True if only neurons of fusion groups read a concatenation; they then take its slices."""
+        """True if all readers of a concatenation are fusion groups, which read its slices."""
         if OPS[node.op].rule != "concat" or node.value.kind.bits:
             return False
         if self.segments.of or node.id in self.graph.outputs.values():

@@ -39,7 +39,7 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
-        if next(made.buffers(), None) is None:  # whose values would be lost
+        if next(made.buffers(), None) is None:  # to_empty discards their values
             return made.to_empty(device=torch.get_default_device())
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)

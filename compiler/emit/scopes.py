@@ -159,8 +159,8 @@ def schedule(
 ) -> list[Unit]:
     """An order in which every unit runs after the units that make its inputs.
 
-    A child scope that needs a value made outside of it from its own values cannot run in one call:
-    its units take its place, and it only holds their modules.
+    A child scope cannot run in one call if it needs a value that is computed outside of it from its
+    own values. Its units then take its place, and the scope only holds their modules.
     """
     opened: list[ScopeTree] = []
     while True:

@@ -15,7 +15,7 @@ from danetc.dsl.neuron.ssa import Instruction, ProgramBuilder, fold, needed
 from danetc.dsl.record import record
 
 GRAD_OUTPUT = "%grad"  # no name of a spec contains %
-_GRADIENT_OPS = 20  # limit of backward operations for each forward operation
+_GRADIENT_OPS = 20  # maximum number of backward operations for each forward operation
 
 
 @record

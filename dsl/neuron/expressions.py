@@ -60,7 +60,7 @@ _KINDS: Mapping[type, str] = {
 
 MAX_DEPTH = 100
 MAX_STEPS = 100
-"""The most time steps that a delay may reach back."""
+"""Maximum number of time steps of a delay."""
 OUTPUT = "s"
 
 Value: TypeAlias = Operand | bool
@@ -95,7 +95,7 @@ class ExpressionLowering:
         for item in (*declaration.params, *declaration.body):
             if item.name is not None:
                 self.places.setdefault(item.name, item.name_span)
-        self.taken = {INPUT, OUTPUT, *self.places}  # names that a state or learnable cannot have
+        self.taken = {INPUT, OUTPUT, *self.places}  # names that are not available for states
         self.values: dict[str, Value] = {INPUT: INPUT}
         self.failed: set[str] = set()  # names with a wrong equation
         self.refused: set[str] = set()  # names that cannot have a value
@@ -109,8 +109,8 @@ class ExpressionLowering:
         self.too_deep = False
         self._depth = 0
         self.delayed: dict[str, Operand | None] = {}
-        """States of delays with their next values: each takes what the one before it held. The
-        first of a name that has no value yet is None until ``define``."""
+        """Next values of the states of delays. The value is None for the first state of a name that
+        has no value yet."""
         self._chains: dict[Operand, list[str]] = {}
         self._later_chains: dict[str, list[str]] = {}
 
@@ -449,7 +449,7 @@ class ExpressionLowering:
 
         It has the given name if it owns it: a parameter, or all of an equation.
         """
-        if not owned:  # within `for`, the counters make names distinct
+        if not owned:  # names include the counters of `for`
             place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
             name = unique(f"{name}_learnt{place}", self.taken)
         while (parameter := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:

@@ -26,8 +26,8 @@ def output_kind(program: NeuronProgram, x: Kind = ANALOG) -> Kind:
 def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, NumberRange]:
     """Ranges of all values of a neuron; those of its states hold at the start of a step.
 
-    ``x`` is the kind of each input. Learnables may become any number. States are followed from
-    their first values until no range changes; one that keeps changing may become any number.
+    ``x`` is the kind of each input. Learnables have no bounds. The ranges of states are computed by
+    iteration from their initial values; a range that keeps growing has no bounds.
     """
 
     def step(states: Mapping[str, NumberRange]) -> Mapping[str, NumberRange]:

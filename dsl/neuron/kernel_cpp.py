@@ -100,7 +100,7 @@ def expression(opcode: str, args: Sequence[str]) -> str:
 
 
 def _constant(value: float) -> str:
-    """A number as torch converts one next to float32 tensors."""
+    """A number in the precision that torch uses with float32 tensors."""
     return f"float({value!r})"
 
 

@@ -55,7 +55,7 @@ class OpInfo:
         gives: Type of the value.
         takes: Fewest and most arguments of the function in equations; None if equations cannot
             call it.
-        conditions: Operands that are conditions; all others are numbers.
+        conditions: Indices of the operands that are conditions; the others are numbers.
         smooth: False if the derivative is a choice; surrogates cannot use it then.
         step: True if it makes integers of real numbers. A program with a step is a neuron.
         rounds: True if machines compute it with different rounding errors.

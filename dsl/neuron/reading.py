@@ -1,7 +1,7 @@
 """Reader of the text of a program.
 
-Graphs, exports and model directories contain such text, so reading is strict: it accepts only
-operations of ``opcodes.OPCODES`` on values that exist.
+Graphs, exports and model directories contain such text, so the reader is strict: it only accepts
+operations of ``opcodes.OPCODES`` on known values.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class ProgramBuilder:
         self._scalars = set(scalars)
         self._ranges: dict[Operand, NumberRange] = {}  # for all inputs and states
         self._known: dict[tuple[str, tuple[object, ...]], str] = {}
-        self.fixed: set[str] = set()  # parameters on whose values the operations depend
+        self.fixed: set[str] = set()  # parameters that determine the operations
 
     def fix(self, *values: object) -> None:
         """Note that the operations depend on these values, which fixes their parameters."""

@@ -1,4 +1,4 @@
-"""A network as ONNX, written from its graph: operators under the names of their nodes."""
+"""Export of a network to ONNX, with operators named after the nodes of its graph."""
 
 from danetc.compiler.emit.onnx.network import TIMES, NotInOnnx, OnnxTime, emit_onnx
 

@@ -151,7 +151,7 @@ class _Emitter:
             )
 
     def _give_memory(self, memory: StepStates, notes: dict[str, str]) -> None:
-        """Add the values that a step leaves to the next as inputs and outputs."""
+        """Add the values that a step passes to the next as inputs and outputs."""
         to = self.to
         if any(to.step in node.input for node in to.nodes):
             self.inputs.append(helper.make_tensor_value_info(to.step, TensorProto.INT64, [1]))
@@ -324,7 +324,7 @@ class _Emitter:
         self._carry_on([id for id in members if id in self.graph.carries])
 
     def _carry_on(self, carries: Sequence[int]) -> None:
-        """Leave the values that later steps read."""
+        """Save the values that later steps read."""
         to = self.to
         for id in carries:
             node, value = self.graph[id], self.values[self.graph.carries[id]]

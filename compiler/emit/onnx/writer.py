@@ -1,4 +1,4 @@
-"""Operators of ONNX under unique names, constants, and values that a step leaves to the next."""
+"""Writer of ONNX operators and constants, and the values that steps pass to each other."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class CarriedValue:
 
 @record(frozen=False)
 class StepStates:
-    """Values that a step leaves to the next, by name.
+    """Values that a step passes to the next, by name.
 
     Without ``batch`` a step takes them as inputs and returns them as outputs, as one step alone and
     the body of a loop do. For steps in sequence ``batch`` is the number of samples, [1].

@@ -119,7 +119,7 @@ def written(item: Argument, write: Write) -> str | None:
             for run in item.runs:
                 text, end = str(written(run.item, write)), str(write(run.end))
                 before = run.before
-                if text == last:  # the first block equals those after it
+                if text == last:  # the first block is like the following ones
                     blocks.pop()
                     before = 0
                 last = text

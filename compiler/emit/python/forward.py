@@ -1,4 +1,4 @@
-"""Forward methods of a standalone model: statements under short names, blocks in a row as loops."""
+"""Forward methods of a standalone model, with short variable names and loops over blocks."""
 
 from __future__ import annotations
 
@@ -402,5 +402,5 @@ def loop_method(
     lines.append(f"return {sequence(f'torch.stack({label})' for label in outputs.values())}")
     result = "Tensor" if len(made) == 1 else f"tuple[{sequence(['Tensor'] * len(made))}]"
     head = signature(unit.name, [f"{label}: Tensor" for label in inputs.values()], result)
-    doc = '"""What depends on its own earlier values, one step after the other."""'
+    doc = '"""A loop over time, for values that depend on their own earlier values."""'
     return method(head, [doc, *lines])

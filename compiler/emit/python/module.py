@@ -220,7 +220,7 @@ class _Emitter:
     def _is_chain(self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int]) -> bool:
         """True if a scope is modules and chains in sequence, and nothing else.
 
-        A numbered scope that holds scopes is a class, which blocks and stages like it share.
+        A numbered scope with child scopes is a class that similar blocks and stages share.
         """
         if tree.children and tree.path[-1].isdecimal():
             return False

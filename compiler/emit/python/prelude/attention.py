@@ -28,8 +28,8 @@ class Mix(nn.Module):
 class KeysFirst(nn.Module):
     """Attention as q (k^T v), without scores.
 
-    ``most`` is the largest integer in the computation if all numbers are integers. A precision
-    that cannot represent it computes scores after all.
+    ``most`` is the largest integer in the computation if all numbers are integers. If the dtype
+    cannot represent it, the scores are computed first.
     """
 
     def __init__(self, heads: int, most: int) -> None:
