@@ -209,7 +209,7 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
     compiled = compile_spec(text=text)
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
     (phase,) = recipe.phases
-    request = TrainingRequest(spec="", text=text, data="digits", settings={})
+    request = TrainingRequest("", text=text, data="digits")
     step = phase_step(request, compiled, phase, "fused", alone())
     data = open_data("synthetic:size=8,channels=1,classes=10,count=480,test=240")
     budget = HUGE
