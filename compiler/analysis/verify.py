@@ -223,7 +223,7 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
     waiting = [*reached]
     while waiting:
         node = graph[waiting.pop()]
-        if _passes_gradient(node, passing):
+        if passing.get(str(node.attrs.get("neuron")), OPS[node.op].gradient):
             new = [id for id in graph.reads(node) if id not in reached]
             reached.update(new)
             waiting += new
@@ -252,22 +252,14 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
             yield _at(node, f"no output depends on {what}", "E0504", hint)
 
 
-def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
-    """``passing`` is True for the keys of neurons whose input gets gradients."""
-    if node.op == "neuron":
-        return passing[str(node.attrs["neuron"])]
-    return OPS[node.op].gradient
-
-
 def _alive(graph: Graph) -> Iterator[Broken]:
     """Check that no block is silenced by a norm that starts at 0."""
     known = initial_values(graph)
     for stage in graph.stages:
         for block in stage.blocks:
-            if not _is_zero(known[block.output]):
-                continue
-            norm = _silencing(graph, block.output, known)
-            if norm is not None:
+            value = known[block.output]
+            zero = isinstance(value, float) and value == 0.0
+            if zero and (norm := _silencing(graph, block.output, known)) is not None:
                 yield _at(
                     norm,
                     f"a norm that starts at 0 silences the block: `{norm.path}` stands on every way through it",
@@ -275,10 +267,6 @@ def _alive(graph: Graph) -> Iterator[Broken]:
                     "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
                 )
                 break
-
-
-def _is_zero(known: Known) -> bool:
-    return isinstance(known, float) and known == 0.0
 
 
 def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None:

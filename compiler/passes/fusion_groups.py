@@ -77,7 +77,8 @@ def _region(
     norms: list[int | None] = []
     for term in _terms(source, graph, readers, neuron, absorbed, shared):
         node = graph[term]
-        if _is_norm(node) and readers[term] == 1:
+        row = OPS[node.op]
+        if row.affine(node.attrs) and row.all_steps(node.attrs) and readers[term] == 1:
             absorbed.add(term)
             inputs.append(node.inputs[0])
             norms.append(term)
@@ -108,10 +109,6 @@ def _terms(
     absorbed.add(id)
     first, *rest = node.inputs
     return [*_terms(first, graph, readers, neuron, absorbed, shared), *rest]
-
-
-def _is_norm(node: Node) -> bool:
-    return OPS[node.op].affine(node.attrs) and OPS[node.op].all_steps(node.attrs)
 
 
 # -- additions after neurons, for inference --------------------------------------------------------

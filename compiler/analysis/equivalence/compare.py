@@ -158,7 +158,8 @@ def _first_without(forms: Forms, than: Forms) -> Node | None:
     users = forms.graph.users()
     outputs = set(forms.graph.outputs.values())
     for node in forms.graph.nodes.values():
-        if not forms.is_part(node) or forms.values[node.id] in known:
+        notation = forms.is_linear(node) or node.id in forms.passed
+        if notation or forms.values[node.id] in known:
             continue
         within = {forms.graph[user].op for user in users[node.id]} == {node.op}
         if node.op in JOINS and within and node.id not in outputs:

@@ -122,10 +122,6 @@ class Forms:
     def is_linear(self, node: Node) -> bool:
         return node.op in LINEAR and not self.settings.exact
 
-    def is_part(self, node: Node) -> bool:
-        """Return True unless a node is only another notation for its operands."""
-        return not self.is_linear(node) and node.id not in self.passed
-
     def _value(self, node: Node, tag: int) -> int:
         reads = [self.values[i] for i in node.inputs]
         if reads and passes_on(node, self.graph[node.inputs[0]]):

@@ -53,10 +53,6 @@ class Subject:
         return recipe.phases[-1].evaluate
 
     @property
-    def is_trained(self) -> bool:
-        return self.evaluation is not None
-
-    @property
     def evaluation(self) -> Evaluation | None:
         return None if self.trained is None else self.trained.evaluation
 

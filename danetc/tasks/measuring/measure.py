@@ -186,7 +186,7 @@ def measure_subject(
     return entry, {
         "label": label,
         "source": subject.source,
-        "trained": subject.is_trained,
+        "trained": subject.evaluation is not None,
         "data": images.data.describe(),
         "evaluate": write_setting("evaluate", images.steps),
         "unlike_training": unlike,
