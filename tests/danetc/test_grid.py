@@ -190,37 +190,6 @@ def test_wrong_usage(danetc: Run, small: Path) -> None:
         assert danetc("compare", *arguments).status == 2
 
 
-@pytest.mark.thorough
-@pytest.mark.usefixtures("few_timed")
-def test_a_dry_run_tells_cells_cost_and_time(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager")
-    grid = ("--grid", "steps=1,4", "--set", "recipe.epochs=2", "--dry-run")
-    result = danetc(*arguments, *grid, "--json")
-    assert result.status == 0
-    record = json.loads(result.out)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]  # nothing was written
-    one, four = record["cells"]
-    assert (one["cost"], four["cost"]) == (2, 8)  # epochs x T
-    assert one["runs"] == {"0": "new", "1": "new", "2": "new"}
-    assert record["seconds"] == pytest.approx(one["seconds"] + four["seconds"])
-    model = package.build(tmp_path / "a.danet", set={"steps": 4})
-    assert four["parameters"] == sum(p.numel() for p in model.parameters())
-    assert four["depth"] == 6  # a stem, two blocks of two convolutions, and a linear layer
-    text = danetc(*arguments, *grid)
-    assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
-    assert "3 new" in text.out
-    monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
-    untimed = danetc(*arguments, *grid)
-    assert untimed.status == 0
-    assert "phase train is not timed: a step takes " in untimed.out
-    assert "the runs take about" not in untimed.out
-    record = json.loads(danetc(*arguments, *grid, "--json").out)
-    assert record["seconds"] is record["cells"][0]["seconds"] is None
-
-
 # -- the parts of it, with trainings that take no time ---------------------------------------------
 
 
@@ -267,6 +236,9 @@ def test_a_dry_run_adds_up_the_times_of_runs(planned: Callable[..., Result]) -> 
     assert one["axes"] == {"network": "small", "steps": 1}
     assert (one["seconds"], four["seconds"], record["seconds"]) == (90, 360, 450)
     assert one["not_timed"] is None
+    model = package.build("a.danet", set={"steps": 4})
+    assert four["parameters"] == sum(p.numel() for p in model.parameters())
+    assert four["depth"] == 6  # a stem, two blocks of two convolutions, and a linear layer
     shown = planned("--dry-run")
     assert "timing steps of small,steps=4, 2 of 2" in shown.err
     assert "2 cells, 6 runs, 30 epochs x T in all" in shown.out
@@ -276,6 +248,7 @@ def test_a_dry_run_adds_up_the_times_of_runs(planned: Callable[..., Result]) -> 
     assert cell in lines
     assert "one after the other, the runs take about 0:07:30" in shown.out
     assert "timing steps" not in planned("--dry-run", "--quiet").err
+    assert not Path("out").exists()  # nothing was written
 
 
 def test_a_dry_run_says_what_it_could_not_time(

@@ -348,33 +348,43 @@ def test_what_cannot_be_built_is_pruned_with_its_reason(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("measure", ["accuracy", "rmse"])
 def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], measure: str
 ) -> None:
-    """The median pruner of Optuna, once five trials are complete: the median is 0.45 then."""
+    """The median pruner of Optuna, once five trials are complete; of numbers the least RMSE is best."""
     (tmp_path / "a.danet").write_text(SPEC)
     order: list[str] = []
 
-    def accuracy(axes: dict[str, Any], epoch: int) -> float:
+    def value(axes: dict[str, Any], epoch: int) -> float:
         cell = str(axes["recipe.optimizer.lr"])
         if cell not in order:
             order.append(cell)
-        return 0.4 + 0.01 * epoch if order.index(cell) < 5 else 0.1
+        place = order.index(cell)
+        if measure == "accuracy":
+            return 0.4 - 0.01 * place + 0.01 * epoch if place < 5 else 0.1
+        return 2 + 0.125 * place - 0.01 * epoch if place < 5 else 9
 
-    pretend(accuracy)
+    pretend(value)
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--set", "recipe.epochs=4")
     done = danetc(*asked, "--pruner", "median", "--sampler", "random", "--trials", "6", "--json")
     assert done.status == 0, done.err
-    *good, poor = json.loads(done.out)["trials"]
+    found = json.loads(done.out)
+    *good, poor = found["trials"]
+    assert found["measure"] == measure
     assert {trial["epochs"] for trial in good} == {4}
-    assert (poor["state"], poor["epochs"]) == ("pruned", 1)
+    assert [trial["best"] for trial in found["trials"]] == [True] + [False] * 5
+    assert (poor["state"], poor["epochs"], poor["score"]) == ("pruned", 1, None)
     assert poor["reason"] == "pruned after epoch 1"
     record = json.loads((tmp_path / "out" / GRID).read_text())
     assert record["cells"][-1]["runs"][0]["error"] == "pruned after epoch 1"
     told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
     assert [cell["state"] for cell in told["cells"]] == ["done"] * 5 + ["0 of 1 runs"]
-    both = danetc(*asked, "--pruner", "median", "--front")
-    assert both.status == 2
+    shown = danetc("search", "-o", "out", "--only-report", "--format", "csv").out.splitlines()
+    assert [line[0] for line in shown[1:]] == list("012345")
+    label = {"accuracy": "test top-1 accuracy (%)", "rmse": "test RMSE"}[measure]
+    assert front_figure(read_search(tmp_path / "out")).axes[0].get_ylabel() == label
+    assert danetc(*asked, "--pruner", "median", "--front").status == 2
 
 
 def test_a_pruner_sees_every_epoch_and_ends_a_trial(
@@ -427,36 +437,6 @@ def test_a_pruner_ends_a_process_that_trains(
     assert len(json.loads((run / TRAINING).read_text())["epochs"]) == epochs + 1
     assert danetc("report", "out", "-o", "page.html").status == 0
     assert (tmp_path / "page.html").read_text().count(trial["cell"]) > 0
-
-
-@pytest.mark.thorough
-def test_of_numbers_the_least_rmse_is_the_best(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
-) -> None:
-    """Also to the pruner: the sixth trial has a larger one than the median."""
-    (tmp_path / "a.danet").write_text(SPEC)
-    order: list[str] = []
-
-    def rmse(axes: dict[str, Any], epoch: int) -> float:
-        cell = str(axes["recipe.optimizer.lr"])
-        if cell not in order:
-            order.append(cell)
-        return 2 + 0.125 * order.index(cell) - 0.01 * epoch if order.index(cell) < 5 else 9
-
-    pretend(rmse)
-    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--set", "recipe.epochs=4")
-    done = danetc(*asked, "--pruner", "median", "--sampler", "random", "--trials", "6", "--json")
-    assert done.status == 0, done.err
-    found = json.loads(done.out)
-    assert [trial["score"] for trial in found["trials"]] == [
-        *(pytest.approx(1.96 + 0.125 * number) for number in range(5)), None,
-    ]  # fmt: skip
-    assert [trial["best"] for trial in found["trials"]] == [True] + [False] * 5
-    assert (found["trials"][5]["state"], found["measure"]) == ("pruned", "rmse")
-    shown = danetc("search", "-o", "out", "--only-report", "--format", "csv").out.splitlines()
-    assert shown[0].endswith("RMSE,state")
-    assert [line[0] for line in shown[1:]] == list("012345")
-    assert front_figure(read_search(tmp_path / "out")).axes[0].get_ylabel() == "test RMSE"
 
 
 @pytest.mark.thorough
@@ -575,26 +555,6 @@ def test_search_from_python(
     request = SearchRequest([spec], FEW, **asked, output=tmp_path / "c")
     assert run_search(request, quiet=True) == 128 + signal.SIGTERM
     assert read_search(tmp_path / "c").trials == ()
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_draws(
-    sampler: str, tmp_path: Path, pretend: Callable[..., Trainings]
-) -> None:
-    """From Python, with two objectives; what is there is not trained again."""
-    spec = tmp_path / "a.danet"
-    spec.write_text(SPEC)
-    pretend(lambda axes, epoch: 0.5)
-    found = package.search(
-        spec, FEW, grid={"width": "1..2", "steps": [1, 2]}, sampler=sampler, trials=3, front=True,
-        output=tmp_path / "out", backend="eager",
-    )  # fmt: skip
-    assert len(found.trials) == 3
-    assert repr(found).startswith(f"<SearchResult: {tmp_path / 'out'}: 3 trials on {FEW}; the best")
-    assert {row.values["width"] for row in found.trials} <= {1, 2}
-    assert list(found.frame()["operations"]) == [row.operations for row in found.trials]
-    assert "<table" in found._repr_html_()
 
 
 @pytest.mark.thorough
