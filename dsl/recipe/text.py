@@ -73,12 +73,13 @@ def _item(item: Mapping[str, Any], family: str) -> str:
     """Return an item as written; names that are not set are omitted."""
     spec = ITEMS[family][item["name"]]
     many = spec.many.name if spec.many is not None else None
-    quoted = {row.name for row in spec.arguments if isinstance(row.type, PathType | FunctionType)}
+    types = {row.name: row.type for row in spec.arguments}
     unnamed, named = [], []
     for key, value in item.items():
         if key == many:
             unnamed += [_written(each) for each in value]
-        elif key not in ("name", "factor", "path") and value != "":
-            named.append(f"{key} = " + (f'"{value}"' if key in quoted else _written(value)))
+        elif key in types and value != "":  # not the factor of a term, or the path of a change
+            quoted = isinstance(types[key], PathType | FunctionType)
+            named.append(f"{key} = " + (f'"{value}"' if quoted else _written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

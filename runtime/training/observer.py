@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.recipe.settings import Phase
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ class Clock:
     def _now(self) -> Any:
         if not self._cuda:
             return time.perf_counter()
+        import torch  # late: pages of runs read records without it
+
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event

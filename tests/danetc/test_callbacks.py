@@ -144,23 +144,23 @@ def test_compare_is_the_command(tmp_path: Path) -> None:
         "set": {"recipe.one.epochs": 1},
     }  # fmt: skip
     done = danetc.compare(tmp_path / "net.danet", "digits", **asked)
-    assert [row.values["steps"] for row in done.comparison.rows] == [1, 2]
+    assert [row.values["steps"] for row in done.rows] == [1, 2]
     frame = done.frame()
     assert list(frame["steps"]) == [1, 2]
-    assert list(frame["mean"]) == [row.mean for row in done.comparison.rows]
+    assert list(frame["mean"]) == [row.mean for row in done.rows]
     assert done.figure("training") is not None
     assert done._repr_html_().count("<tr>") == 3
-    rows = [each for each in done.comparison.rows if each.best]
+    rows = [each for each in done.rows if each.best]
     best = ", ".join(f"{each.name} ({100 * (each.mean or 0.0):.2f})" for each in rows)
     shown = f"2 cells on digits; the best top-1 %: {best}>"
-    assert repr(done) == f"<Compared: {tmp_path / 'grid'}: {shown}"
+    assert repr(done) == f"<Comparison: {tmp_path / 'grid'}: {shown}"
     again = danetc.compare([tmp_path / "net.danet"], "digits", **asked)
-    assert again.comparison.as_dict() == done.comparison.as_dict()
-    changed = {"grid": {"steps": [1]}, "output": tmp_path / "plain", "set": None}
+    assert again.as_dict() == done.as_dict()
+    changed = {"grid": {"steps": [1]}, "output": tmp_path / "plain", "set": {}}
     plain = danetc.compare(tmp_path / "net.danet", "digits", **{**asked, **changed})
     (run,) = (tmp_path / "plain").glob("*/seed-*")
     epochs = json.loads((run / "training.json").read_text("utf-8"))["epochs"]
-    assert len(epochs) > done.comparison.rows[0].values.get("epochs", 1)
-    assert len(plain.comparison.rows) == 1
+    assert len(epochs) > done.rows[0].values.get("epochs", 1)
+    assert len(plain.rows) == 1
     with pytest.raises(danetc.UserError, match="name is one of"):
         done.figure("loss")

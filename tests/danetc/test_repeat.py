@@ -129,7 +129,7 @@ def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> No
     record["changes"] = [["recipe.phases.second.clip: 0.5 there, 0.3 now"]]
     save_record(record, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
-    assert "at some time it had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
+    assert "it once had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
     assert "was resumed under other versions" in result.err
 
 

@@ -179,7 +179,7 @@ def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: P
     assert record["changes"] == [["recipe.phases.train.epochs: 2 there, 3 now"]]
     assert record["settings"]["recipe"]["phases"]["train"]["epochs"] == 3
     adam = ("--set", "recipe.optimizer=adamw(lr = 0.01)", "--set", "recipe.epochs=4", "--override")
-    assert "which begins with nothing" in danetc("train", quick, *QUIET, "-o", "run", *adam).err
+    assert "which starts without one" in danetc("train", quick, *QUIET, "-o", "run", *adam).err
     other = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7", "--override")
     assert other.status == 1
 

@@ -567,3 +567,11 @@ def test_every_recipe_of_the_library_is_right() -> None:
     for item in recipes:
         assert resolve_recipe(item.declaration, {}, reporter, item.module) is not None
     assert not reporter.diagnostics
+
+
+def test_written_items_have_all_arguments() -> None:
+    """The factor of a schedule is one of them, that of a term of a loss stands before it."""
+    step = {"name": "step", "epochs": [2.0, 4.0], "factor": 0.5}
+    assert write_setting("schedule", step) == "step(2.0, 4.0, factor = 0.5)"
+    term = {"name": "cross_entropy", "label_smoothing": 0.1, "factor": 0.5}
+    assert write_setting("loss", [term]) == "0.5 * cross_entropy(label_smoothing = 0.1)"
