@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -76,11 +75,6 @@ class SourceBuilder:
         """Add a node. Raises UserError with ``name`` if the operation cannot be applied."""
         id = len(self.nodes)
         given = OPS[op].completed(attrs)
-        for item in OPS[op].parameters:
-            number = given.get(item.name)
-            low = -math.inf if item.low is None else item.low
-            if isinstance(number, (int, float)) and number < low:
-                raise UserError(f"{name}: its {item.name} is {number}, and {low:g} is the least")
         try:
             value = self.inference.value(op, given, tuple(inputs))
         except OpError as error:

@@ -124,13 +124,6 @@ class ShapedTracer(fx.Tracer):
         if self.computing:
             return forward(*args, **kwargs)
         self.check(m, self.path_of_module(m))
-        if type(m).__name__ == "SeqToANNContainer":
-            value = args[0]
-            steps, samples = value.shape[:2]
-            flat = value.flatten(0, 1)
-            for child in m.children():
-                flat = child(flat)
-            return flat.unflatten(0, (steps, samples))
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:

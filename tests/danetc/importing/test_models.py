@@ -287,6 +287,27 @@ def test_layers_at_several_places_are_shared() -> None:
         danetc.import_network(Recurring(neuron_too=True), (2, 12, 12), steps=2, samples=4)
 
 
+class Contained(nn.Module):
+    """A model whose layers of one step are in containers of SpikingJelly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        conv = nn.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.stem = layer.SeqToANNContainer(conv, nn.BatchNorm2d(4))
+        self.fire = fires()
+        self.head = layer.SeqToANNContainer(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fire(self.stem(x)))  # type: ignore[no-any-return]
+
+
+def test_containers_of_one_step_are_looked_into() -> None:
+    text = network(Contained()).text
+    assert "= in -> conv(4) -> norm -> spike -> avgpool -> linear(3)" in text
+
+
 # -- what is refused ---------------------------------------------------------------------------------
 
 
