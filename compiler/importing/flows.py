@@ -132,7 +132,8 @@ def literal_blocks(
         bodies.append("; ".join(f"{name} = {value}" for name, value in lines))
     kinds: dict[str, list[int]] = {}
     for place, body in enumerate(bodies):
-        kinds.setdefault(_NUMBER.sub("#", body), []).append(place)
+        skeleton = _NUMBER.sub(lambda found: found[0].removesuffix(found[3]) + "#", body)
+        kinds.setdefault(skeleton, []).append(place)
     calls, declared = [""] * len(regions), dict[str, str]()
     for number, members in enumerate(kinds.values(), 1):
         name = name_of(f"part{number if number > 1 else ''}")

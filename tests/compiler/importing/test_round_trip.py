@@ -149,6 +149,17 @@ def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
     assert found.text.count("concat") == 1
 
 
+def test_parts_that_differ_in_more_than_numbers_are_declared_apart() -> None:
+    sizes = "kernel = 5", "groups = 2"
+    parts = [f"concat(in -> conv(6, {size}), in -> gelu, in -> tanh)" for size in sizes]
+    blocks = "\n".join(f"block b{n} {{ out = {part} }}" for n, part in enumerate(parts))
+    found = imported(
+        drawn("out = in -> conv(6) -> b0 -> conv(6) -> b1 -> avgpool -> linear(3)", blocks)
+    )
+    assert found.own == ("part", "part2")
+    assert [f"conv(6, {size})" in found.text for size in sizes] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("neuron", "surrogate"),
     [
