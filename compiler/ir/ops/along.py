@@ -220,7 +220,7 @@ def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
 
 
 def _padded(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input with a border."""
+    """Shape of the input with the border."""
     shape = list(shapes.map_of(values, "padding"))
     more = whole(attrs, "before") + whole(attrs, "after")
     for place, name in enumerate(shapes.AXES):
@@ -230,7 +230,7 @@ def _padded(attrs: Attrs, values: Values) -> Shape:
 
 
 def _with_zero(attrs: Attrs, values: Values) -> Kind:
-    """Kind of the input and 0."""
+    """Numbers of the input, and 0."""
     return Kind.of(values[0].kind.range | constant(0.0))
 
 
@@ -267,7 +267,7 @@ def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[
 
 
 def _transposed(attrs: Attrs, values: Values) -> Shape:
-    """Return ``width`` channels of (size - 1) stride + kernel - 2 padding + output_padding pixels."""
+    """``width`` channels; (size - 1) stride + kernel - 2 padding + output_padding rows and columns."""
     _, *sizes = shapes.map_of(values, "conv_transposed")
     shapes.check_groups(attrs, values)
     kernel, stride, padding = (whole(attrs, name) for name in ("kernel", "stride", "padding"))

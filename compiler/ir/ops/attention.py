@@ -52,7 +52,7 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
 
 
 def _scores(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of scores: heads, pixels of q, pixels of k."""
+    """Heads x pixels of q x pixels of k."""
     q, k = (shapes.map_of((value,), "scores") for value in values)
     heads = whole(attrs, "heads")
     if q[0] != k[0]:
@@ -66,7 +66,7 @@ def _scores(attrs: Attrs, values: Values) -> Shape:
 
 
 def _mixed(attrs: Attrs, values: Values) -> Shape:
-    """Return a shape with the channels of v and the pixels of v, or of ``like``."""
+    """Channels of v x pixels of v, or of ``like``."""
     a, v = (shapes.map_of((value,), "mix") for value in values[:2])
     like = shapes.map_of(values[2:], "mix") if len(values) > 2 else v
     _divided(v[0], a[0], "mix", "values")
@@ -113,13 +113,13 @@ def product_of(a: Kind, b: Kind, count: int) -> Kind:
 
 
 def _scores_kind(attrs: Attrs, values: Values) -> Kind:
-    """Kind of a sum of products over the channels of a head: analog unless both are integers."""
+    """Range of a sum of products over the channels of a head if both are integers, else analog."""
     q, k = values
     return product_of(q.kind, k.kind, q.shape[0] // whole(attrs, "heads"))
 
 
 def _mixed_kind(attrs: Attrs, values: Values) -> Kind:
-    """Kind of a sum of products over the keys: analog unless both are integers."""
+    """Range of a sum of products over the keys if both are integers, else analog."""
     a, v = values[:2]
     return product_of(a.kind, v.kind, a.shape[2])
 
@@ -222,12 +222,12 @@ def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> Torch
 
 
 def _banded(attrs: Attrs, values: Values) -> Kind:
-    """Kind of the scores and the number ``outside``."""
+    """Numbers of the scores, and ``outside``."""
     return Kind.of(values[0].kind.range | ranges.constant(number(attrs, "outside")))
 
 
 def _map(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input, a map."""
+    """Shape of the input, a map."""
     return shapes.map_of(values, "band")
 
 

@@ -59,12 +59,12 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
-    """Kind of a sum: a range if the input has one."""
+    """Range of the sum if the input has one, else analog; over time analog."""
     return Kind.of(ranges.total(values[0].kind.range, shapes.reach(attrs, values)))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:
-    """Kind of a mean: a range over a power of two if that many numbers are averaged."""
+    """Range over the count of averaged numbers if that is a power of two, else analog."""
     return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
 
 
@@ -91,7 +91,7 @@ _OVER_AXIS = (word("over", "the axis that is reduced to one entry", words=AXES[:
 
 
 def _swapped(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape with two axes exchanged."""
+    """Shape of the input with two axes exchanged."""
     first, second = (shapes.axis(values, str(attrs[name]), "swap") for name in ("a", "b"))
     shape = [*values[0].shape]
     shape[first], shape[second] = shape[second], shape[first]
@@ -178,12 +178,12 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
 
 
 def _shuffled(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input. Raises OpError unless groups divide its channels."""
+    """Shape of the input."""
     return shapes.in_groups(attrs, values, "shuffle")
 
 
 def _reshaped(attrs: Attrs, values: Values) -> Shape:
-    """Return the given sizes. Raises OpError unless they hold as many numbers."""
+    """The given sizes, which hold as many numbers."""
     sizes = tuple(whole(attrs, name) for name in shapes.AXES)
     before = values[0].shape
     if math.prod(sizes) != math.prod(before):

@@ -44,14 +44,14 @@ def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 
 
 def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input, a map if the axis is one of pixels."""
+    """Shape of the input, a map if the axis is one of pixels."""
     if attrs["over"] != "channels":
         shapes.map_of(values, f"softmax over {attrs['over']}")
     return values[0].shape
 
 
 def _above_zero(attrs: Attrs, values: Values) -> Kind:
-    """Kind of the part of the range that is not below 0."""
+    """Range of the input without negative numbers."""
     return Kind.of(ranges.larger(values[0].kind.range, ranges.constant(0.0)))
 
 

@@ -28,7 +28,7 @@ def spike(attrs: Attrs, values: Values) -> Kind:
 
 
 def kept(attrs: Attrs, values: Values) -> Kind:
-    """Kind of the input."""
+    """Numbers of the input."""
     return values[0].kind
 
 
@@ -44,7 +44,7 @@ def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
 
 
 def with_zero(attrs: Attrs, values: Values) -> Kind:
-    """Kind of the input and 0."""
+    """Numbers of the input, and 0."""
     return or_zero(values[0].kind)
 
 
@@ -54,18 +54,19 @@ def or_zero(kind: Kind) -> Kind:
 
 
 def either(attrs: Attrs, values: Values) -> Kind:
-    """Kind of concatenated operands."""
+    """Numbers of all operands."""
     return Kind.of(reduce(NumberRange.__or__, (value.kind.range for value in values)))
 
 
 def scaled(attrs: Attrs, values: Values) -> Kind:
-    """Kind of ``factor * x + offset``, real unless the factor is a multiple of a power of two."""
+    """Range of ``factor * x + offset`` if the factor is a multiple of a power of two, else analog."""
     factor, offset = (ranges.constant(number(attrs, name)) for name in ("factor", "offset"))
     return Kind.of(ranges.add(ranges.multiply(factor, values[0].kind.range), offset))
 
 
 def averaged(attrs: Attrs, values: Values) -> Kind:
-    """Kind of a mean over a window, whose padding of 0 counts."""
+    """Range over the number of pixels of a window if that is a power of two (padding counts as 0), else
+    analog."""
     kernel = int(number(attrs, "kernel"))
     inside = values[0].kind.range
     padded = inside | ranges.constant(0.0) if attrs["padding"] else inside

@@ -45,7 +45,7 @@ def _all_steps(attrs: Attrs) -> bool:
 
 
 def _batch_shape(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input."""
+    """Shape of the input."""
     if attrs["per_step"] and attrs.get("statistics") == "step":
         raise OpError(
             "batchnorm: a norm for each step has the statistics of its step already",
@@ -76,6 +76,7 @@ def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -
 
 
 def _grouped(attrs: Attrs, values: Values) -> Shape:
+    """Shape of the input."""
     return shapes.in_groups(attrs, values, "groupnorm")
 
 
@@ -189,7 +190,7 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
 
 
 def _of_groups(attrs: Attrs, values: Values) -> Shape:
-    """Return a shape with one number for each group of channels."""
+    """One number for each group of channels."""
     shape = shapes.in_groups(attrs, values, "running_mean")
     return (whole(attrs, "groups"), *[1] * (len(shape) - 1))
 

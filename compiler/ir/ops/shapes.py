@@ -54,7 +54,7 @@ def check_groups(attrs: Attrs, values: Values) -> None:
 
 
 def convolved(attrs: Attrs, values: Values) -> Shape:
-    """Return ``width`` channels of (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1 pixels,
+    """``width`` channels; (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1 rows and columns,
     rounded down.
     """
     _, height, width = map_of(values, "conv")
@@ -68,7 +68,7 @@ def convolved(attrs: Attrs, values: Values) -> Shape:
 
 
 def pooled(attrs: Attrs, values: Values) -> Shape:
-    """Return the same channels of (size + 2 padding - kernel) / stride + 1 pixels, rounded down."""
+    """The same channels; (size + 2 padding - kernel) / stride + 1 rows and columns, rounded down."""
     channels, height, width = map_of(values, "pooling")
     k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
@@ -77,7 +77,7 @@ def pooled(attrs: Attrs, values: Values) -> Shape:
 
 
 def same(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input."""
+    """Shape of the input."""
     return values[0].shape
 
 
@@ -97,7 +97,7 @@ def reach(attrs: Attrs, values: Values) -> int:
 
 
 def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
-    """Return the shape of the input. Raises OpError unless groups divide its channels."""
+    """Shape of the input."""
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
         raise OpError(
@@ -108,7 +108,7 @@ def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
 
 
 def reduced(attrs: Attrs, values: Values) -> Shape:
-    """Return a shape with one entry along an axis, or one for each group of channels."""
+    """One entry along an axis; for channels, one for each group."""
     over, groups = str(attrs["over"]), whole(attrs, "groups")
     if over == "channels":
         return (groups, *in_groups(attrs, values, "over channels")[1:])
@@ -119,7 +119,7 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
 
 
 def joined(attrs: Attrs, values: Values) -> Shape:
-    """Return the common shape; a size of 1 is repeated (a gate of C x 1 x 1 over a map)."""
+    """Common shape; a size of 1 is repeated (a gate of C x 1 x 1 over a map)."""
     result = values[0].shape
     known = is_known(result)
     for value in values[1:]:
@@ -143,12 +143,12 @@ def joined(attrs: Attrs, values: Values) -> Shape:
 
 
 def beside(attrs: Attrs, values: Values) -> Shape:
-    """Return the common shape with one more axis, the last."""
+    """Common shape with one more axis, the last."""
     return (*joined(attrs, values), len(values))
 
 
 def of_neuron(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of the input, without the axis of several inputs."""
+    """Shape of the input, without the axis of several inputs."""
     shape = values[0].shape
     return shape[:-1] if attrs.get("inputs", 1) != 1 else shape
 
@@ -183,24 +183,24 @@ def concatenated(attrs: Attrs, values: Values) -> Shape:
 
 
 def connected(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of a vector of ``width`` numbers."""
+    """A vector of ``width`` numbers."""
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
     return (whole(attrs, "width"),)
 
 
 def one_pixel(attrs: Attrs, values: Values) -> Shape:
-    """Return a shape with one number for each channel."""
+    """One number for each channel."""
     return (map_of(values, "avgpool")[0], 1, 1)
 
 
 def scaled(attrs: Attrs, values: Values) -> Shape:
-    """Return a shape with ``scale`` times as many rows and columns."""
+    """The same channels, ``scale`` times as many rows and columns."""
     channels, height, width = map_of(values, "upsample")
     scale = whole(attrs, "scale")
     return (channels, height * scale, width * scale)
 
 
 def vector(attrs: Attrs, values: Values) -> Shape:
-    """Return the shape of a vector of as many numbers."""
+    """A vector of all numbers."""
     return (prod(values[0].shape),)
