@@ -25,48 +25,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from danetc.compiler.emit.inference import fold
-    from danetc.dsl.diagnostics.diagnostic import SpecError
-    from danetc.errors import UserError
-    from danetc.output.spec_messages import SpecWarning
-    from danetc.tasks.converting import convert
-    from danetc.tasks.data_report import data
-    from danetc.tasks.drawing import draw
-    from danetc.tasks.evaluate import evaluate
-    from danetc.tasks.exporting import export
-    from danetc.tasks.grid.comparison import compare
-    from danetc.tasks.importing.network import import_network
-    from danetc.tasks.measuring.measure import measure
-    from danetc.tasks.model_directory import load
-    from danetc.tasks.networks import build, check
-    from danetc.tasks.searching.search import search
-    from danetc.tasks.training.callbacks import Callback, StopTraining
-    from danetc.tasks.training.train import train
+    from danetc.compiler.emit.inference import fold as fold
+    from danetc.dsl.diagnostics.diagnostic import SpecError as SpecError
+    from danetc.errors import UserError as UserError
+    from danetc.output.spec_messages import SpecWarning as SpecWarning
+    from danetc.tasks.converting import convert as convert
+    from danetc.tasks.data_report import data as data
+    from danetc.tasks.drawing import draw as draw
+    from danetc.tasks.evaluate import evaluate as evaluate
+    from danetc.tasks.exporting import export as export
+    from danetc.tasks.grid.comparison import compare as compare
+    from danetc.tasks.importing.network import import_network as import_network
+    from danetc.tasks.measuring.measure import measure as measure
+    from danetc.tasks.model_directory import load as load
+    from danetc.tasks.networks import build as build
+    from danetc.tasks.networks import check as check
+    from danetc.tasks.searching.search import search as search
+    from danetc.tasks.training.callbacks import Callback as Callback
+    from danetc.tasks.training.callbacks import StopTraining as StopTraining
+    from danetc.tasks.training.train import train as train
 
     __version__: str
-
-__all__ = [
-    "Callback",
-    "SpecError",
-    "SpecWarning",
-    "StopTraining",
-    "UserError",
-    "__version__",
-    "build",
-    "check",
-    "compare",
-    "convert",
-    "data",
-    "draw",
-    "evaluate",
-    "export",
-    "fold",
-    "import_network",
-    "load",
-    "measure",
-    "search",
-    "train",
-]
 
 _HOMES = {
     "load_ipython_extension": "danetc.notebook",  # of `%load_ext danetc`
@@ -90,6 +69,9 @@ _HOMES = {
     "search": "danetc.tasks.searching.search",
     "train": "danetc.tasks.training.train",
 }
+
+
+__all__ = sorted({"__version__", *_HOMES} - {"load_ipython_extension"})
 
 
 def __getattr__(name: str) -> Any:
