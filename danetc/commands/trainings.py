@@ -18,7 +18,13 @@ from danetc.commands.parser import Answer, json_wanted, require
 from danetc.errors import UserError
 from danetc.output.echo import echo, json_text, note
 from danetc.output.figures import NAMES, percent, score
-from danetc.requests import ConversionRequest, EvaluationRequest, MeasuredOn, TrainingRequest
+from danetc.requests import (
+    ConversionRequest,
+    EvaluationRequest,
+    ExportRequest,
+    MeasuredOn,
+    TrainingRequest,
+)
 from danetc.runtime.system.torchrun import is_first, under_torchrun
 from danetc.tasks.formats import FORMATS
 
@@ -512,21 +518,7 @@ def print_conversion(found: Converted) -> None:
 
 
 def export_command(
-    source: Annotated[str, arg.Option("DIR|FILE|NAME", complete=arg.SPECS, files=True)],
-    *,
-    output: Annotated[Path, arg.Option("FILE")],
-    names: Literal["danetc", "torchvision", "timm", "spikingjelly"] = "danetc",
-    loop: bool = False,
-    streaming: bool = False,
-    half: bool = False,
-    compiled: bool = False,
-    checkpoint: arg.Checkpoint | None = None,
-    network: arg.Network | None = None,
-    set: arg.Settings,
-    seed: arg.Seed = 0,
-    init: arg.Init | None = None,
-    force: bool = False,
-    allow_changed: arg.AllowChanged = (),
+    request: ExportRequest, *, loop: bool = False, streaming: bool = False
 ) -> Answer:
     """Write a network for use elsewhere: its weights, or the whole network.
 
@@ -537,36 +529,18 @@ def export_command(
     the result is printed.
 
     Args:
-        output: File to write. Its ending selects the format: .safetensors: weights; .pth or .pt: weights
-            as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
-            network in Python, of SpikingJelly's layers and neurons, without weights.
-        names: Library whose names the weights get, if it has a network of the same layers.
         loop: ONNX: time steps in a loop, for any number of them, in place of T unrolled steps.
         streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
-        half: ONNX: float16 numbers; membrane potentials stay float32.
-        compiled: pt2: compiled by AOTInductor, for processors like this machine's; needs a C++
-            compiler.
     """
-    from danetc.tasks.exporting import export
+    from danetc.tasks.exporting import export_network
 
     if loop and streaming:
         raise click.UsageError("--loop and --streaming exclude each other")
-    exported = export(
-        source,
-        output,
-        names,
-        checkpoint=checkpoint,
-        network=network,
-        set=set,
-        seed=seed,
-        init=init,
-        time="loop" if loop else "step" if streaming else "unrolled",
-        half=half,
-        compiled=compiled,
-        force=force,
-        allow_changed=allow_changed,
+    time: Literal["unrolled", "loop", "step"] = (
+        "loop" if loop else "step" if streaming else "unrolled"
     )
-    return Answer(exported.as_dict(), lambda: echo(export_text(exported, source)))
+    exported = export_network(replace(request, time=time))
+    return Answer(exported.as_dict(), lambda: echo(export_text(exported, str(request.source))))
 
 
 def export_text(exported: Exported, source: str) -> str:

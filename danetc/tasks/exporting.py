@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from danetc.arguments import Setting, check_choice
+from danetc.arguments import takes
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError, check_installed
 from danetc.pretrained import directory_of
+from danetc.requests import ExportRequest
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.comparing import FileComparison, compare_file
@@ -25,13 +24,8 @@ from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 if TYPE_CHECKING:
-    from danetc.compiler.emit.onnx import OnnxTime
     from danetc.runtime.model.built import Model
     from danetc.runtime.training.checkpoints import Snapshot
-
-TIMES = ("unrolled", "loop", "step")
-Names = Literal["danetc", "torchvision", "timm", "spikingjelly"]
-NAMES: tuple[Names, ...] = get_args(Names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,70 +54,40 @@ class Exported:
         return {**record, **record.pop("options"), "left_out": list(self.left_out)}
 
 
-def export(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    names: Names = "danetc",
-    *,
-    checkpoint: str | None = None,
-    network: str | None = None,
-    set: Mapping[str, Setting] | None = None,
-    seed: int = 0,
-    init: str | os.PathLike[str] | None = None,
-    time: OnnxTime = "unrolled",
-    half: bool = False,
-    compiled: bool = False,
-    force: bool = False,
-    allow_changed: Collection[str] = (),
-) -> Exported:
+@takes(ExportRequest)
+def export(request: ExportRequest) -> Exported:
     """Write a network to a file for use elsewhere, as ``danetc export`` does.
 
-    A file that holds a whole network is read back and compared with the model before it is kept.
-
-    Args:
-        source: a directory of ``danetc.train`` or ``danetc build``, ``pretrained:NAME``, or a spec
-            (a file, or the name of a shipped one), whose weights are new or those of ``init``.
-        output: the file, whose ending selects the format (``danetc.tasks.formats``).
-            ``.safetensors`` and ``.pth`` hold weights. Whole networks take [N, C, H, W] (or
-            [T, N, C, H, W]) for any N: ``.onnx``, ``.nir``, and ``.pt2``, a program of
-            ``torch.export``.
-        names: names of the weights: ``danetc``, those of the directory's model.py, or those of
-            the ``torchvision``, ``timm`` or ``spikingjelly`` network with the same layers.
-        checkpoint: checkpoint of the run to export instead of the final weights, such as ``"best"``.
-        network, set, seed, init: of a spec, as for ``danetc.build``.
-        time: of ONNX: ``unrolled`` for T steps in sequence, ``loop`` for a loop over any number of
-            steps, ``step`` for one step, whose states are inputs and outputs.
-        half: use float16 in ONNX, except for membrane potentials.
-        compiled: compile a ``.pt2`` with AOTInductor, for processors like this one. This needs a
-            C++ compiler; running the file does not.
-        force: replace an existing file.
-        allow_changed: as for ``danetc.load``.
+    A file that holds a whole network is read back and compared with the model before it is kept. Whole
+    networks take [N, C, H, W] (or [T, N, C, H, W]) for any N.
 
     Returns a description of the file: tensors, bytes, entries without a place in the other library,
     and the comparison with the model. Raises UserError if the source or the file is wrong, if the
     network has no such form, if the other library has no such network, and if the file does not
     compute what the model does; SpecError for a spec.
     """
-    output = Path(output)
-    check_choice("names", names, NAMES)
-    check_choice("time", time, TIMES)
-    options = ExportOptions(time, half, compiled)
-    check_output(output, names, options, force=force)
+    return export_network(request)
+
+
+def export_network(request: ExportRequest) -> Exported:
+    """Write a network to a file. Raises as ``export``."""
+    source, output, names = request.source, Path(request.output), request.names
+    options = ExportOptions(request.time, request.half, request.compiled)
+    check_output(output, names, options, force=request.force)
     place = directory_of(source)
     if place.is_dir():
-        given = {"network": network, "set": set, "init": init}
-        if strange := [name for name, value in given.items() if value]:
+        if strange := [name for name in ("network", "set", "init") if getattr(request, name)]:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
         if (place / TRIALS).is_file():
             raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
-        model = load(place, memory="none", allow_changed=allow_changed)
-        if checkpoint is not None:
-            model = open_checkpoint(place, checkpoint).of(model, "eager")
-    elif checkpoint is not None:
+        model = load(place, memory="none", allow_changed=request.allow_changed)
+        if request.checkpoint is not None:
+            model = open_checkpoint(place, request.checkpoint).of(model, "eager")
+    elif request.checkpoint is not None:
         raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
     else:
-        found = compile_spec(source, network=network, settings=set)
-        model, _ = initialise(found.graph, seed, init)
+        found = compile_spec(source, network=request.network, settings=request.set)
+        model, _ = initialise(found.graph, request.seed, request.init)
     model.eval()
     graph = model.topology
     assert isinstance(graph, Graph)
@@ -141,7 +105,7 @@ def export(
     )  # fmt: skip
 
 
-def check_output(output: Path, names: Names, options: ExportOptions, *, force: bool) -> None:
+def check_output(output: Path, names: str, options: ExportOptions, *, force: bool) -> None:
     """Raise UserError if the file cannot be written, before anything is read."""
     if output.suffix not in FORMATS:
         endings = ", ".join(FORMATS)
@@ -163,7 +127,7 @@ def check_output(output: Path, names: Names, options: ExportOptions, *, force: b
 
 
 def _named(
-    graph: Graph, model: Model, names: Names
+    graph: Graph, model: Model, names: str
 ) -> tuple[dict[str, Tensor], str | None, list[str]]:
     """Return the weights under a library's names, its network, and our entries it has no place for."""
     own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
