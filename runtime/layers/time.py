@@ -43,8 +43,8 @@ class Delay(Leaf):
 
 
 class DropPath(Leaf):
-    """Stochastic depth (Huang et al., ECCV 2016): in training, a sample's branch is dropped with probability ``p`` at all
-    its time steps; otherwise it is divided by 1 - p.
+    """Stochastic depth (Huang et al., ECCV 2016): in training, a sample's branch is dropped with
+    probability ``p`` at all its time steps; otherwise it is divided by 1 - p.
 
     Takes and returns [N, ...] or [T, N, ...]; ``rank`` is the number of dimensions of one sample.
     """

@@ -169,7 +169,8 @@ def _growing(items: Sequence[New]) -> tuple[int, tuple[New, Size, int] | None]:
     rows = [[size.value for size in sizes(item)] for item in items[:3]]
     args = items[0].args
     moved = [at for at, column in enumerate(zip(*rows, strict=True)) if len({*column}) > 1]
-    if len(rows) < 3 or len(moved) != 1 or not all(isinstance(part, Size) for _, part in args):
+    plain = all(isinstance(part, Size) and part.role != "size" for _, part in args)
+    if len(rows) < 3 or len(moved) != 1 or not plain:
         return 1, None
     (at,) = moved
     label, low = args[at]

@@ -284,6 +284,7 @@ def _gathered(
 def _rolled(statements: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
     """The statements, with runs that differ only in the number of a block as loops."""
     lines: list[str] = []
+    names = {name for line in statements for name in _NAME.findall(line)}
     index = 0
     while index < len(statements):
         repeats, period = max(
@@ -296,7 +297,6 @@ def _rolled(statements: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
             continue
         body = statements[index : index + period]
         _, holder, first = _pattern(body)
-        names = {name for line in body for name in _NAME.findall(line)}
         item = free(variable(singular(holder.rpartition(".")[2])), names.__contains__)
         end = first + repeats - lengths[holder]
         part = f"{holder}[{first or ''}:{end or ''}]" if first or end else holder
