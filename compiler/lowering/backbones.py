@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS, norm_names
@@ -34,7 +35,7 @@ class Backbones(LoopsOverTime):
                 raise self.error("E0408", message, declaration.name_span, hint=hint)
             with self.site(span):
                 env = self.complete(replace(bound, span=span))
-                value = self.valid(declaration.value, env, "backbone")
+                value = self.evaluate(declaration.value, env, "backbone")
             if not isinstance(value, v.Backbone):
                 message = f"backbone `{bound.name}` is {v.describe(value)}, not stages"
                 raise self.error("E0403", message, declaration.value.span)
@@ -47,15 +48,25 @@ class Backbones(LoopsOverTime):
     def flow_value(self, flow: s.Flow, env: Env) -> v.Value:
         """Evaluate ``a -> b``: a value that layers are applied to, a flow, or a backbone."""
         cut = self.cut_of(flow, env)
-        if cut is not None:
-            first: v.Value = self.carried(flow, cut, env)
-        else:
-            first = self.evaluate(flow.steps[0], env, "layer")
-        if isinstance(first, (v.Wire, v.Invalid)):
-            wire: v.Result = first
-            for step in flow.steps[1 if cut is None else cut + 1 :]:
-                wire = self.apply(self.layer_of(step, env), wire, step.span)
-            return wire
+        start = 1 if cut is None else cut + 1
+        try:
+            if cut is not None:
+                first: v.Value = self.carried(flow, cut, env)
+            else:
+                first = self.evaluate(flow.steps[0], env, "layer")
+            if isinstance(first, v.Wire):
+                wire = first
+                while start < len(flow.steps):
+                    step = flow.steps[start]
+                    start += 1
+                    wire = self.apply(self.layer_of(step, env), wire, step.span)
+                return wire
+        except v.Failed:
+            later = flow.steps[start:] if not self.unfolding else ()
+            for step in later:  # report their errors, too; those of a backbone once
+                with suppress(v.Failed):
+                    self.layer_of(step, env)
+            raise
         steps = [self._as_layer(first, flow.steps[0].span)]
         steps += [self.layer_of(step, env) for step in flow.steps[1:]]
         if not any(isinstance(step, v.Backbone) for step in steps):
@@ -70,7 +81,7 @@ class Backbones(LoopsOverTime):
 
     def layer_of(self, step: s.Expr, env: Env) -> v.Layer:
         """Evaluate an expression that must be a layer (E0401)."""
-        return self._as_layer(self.valid(step, env, "layer"), step.span)
+        return self._as_layer(self.evaluate(step, env, "layer"), step.span)
 
     def _as_layer(self, value: v.Value, span: Span) -> v.Layer:
         if isinstance(value, v.Bound) and is_op(value.name, value.kind, "layer") and not value.args:
@@ -104,9 +115,9 @@ class Backbones(LoopsOverTime):
         """Evaluate `BACKBONE via CONNECTION` or `BACKBONE by RULE`."""
         word, kind = ("via", "connection") if isinstance(expr, s.Via) else ("by", "rule")
         by = expr.connection if isinstance(expr, s.Via) else expr.rule
-        subject = self.valid(expr.subject, env, "backbone")
+        subject = self.evaluate(expr.subject, env, "backbone")
         backbone = self._as_backbone(subject, expr.subject, word)
-        value = self.valid(by, env, kind)
+        value = self.evaluate(by, env, kind)
         if not isinstance(value, v.Bound) or value.kind != kind:
             raise self.error("E0403", f"`{word}` takes a {kind}, not {v.describe(value)}", by.span)
         self.work.spend(ITEM * len(backbone.items), by.span)
@@ -120,7 +131,7 @@ class Backbones(LoopsOverTime):
     def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""
         backbone = self._as_backbone(
-            self.valid(expr.subject, env, "backbone"), expr.subject, "with"
+            self.evaluate(expr.subject, env, "backbone"), expr.subject, "with"
         )
         changes: dict[str, v.Value] = {}
         for arg in expr.settings:
@@ -128,7 +139,7 @@ class Backbones(LoopsOverTime):
                 message = f"`with` cannot change `{arg.name or 'a bare value'}`"
                 hint = "it changes neuron, surrogate, norm, init or zero_init"
                 raise self.error("E0301", message, arg.span, hint=hint)
-            value = self.valid(arg.value, env, arg.name)
+            value = self.evaluate(arg.value, env, arg.name)
             changes[arg.name] = self.check_setting(arg.name, value, arg.value.span)
         self.work.spend(ITEM * len(backbone.items), expr.subject.span)
         return backbone.with_stages(
@@ -137,8 +148,6 @@ class Backbones(LoopsOverTime):
 
     def check_setting(self, name: str, value: v.Value, span: Span) -> v.Value:
         """Check a value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``."""
-        if isinstance(value, v.Invalid):
-            raise v.Failed
         if isinstance(value, v.Named):
             value = value.layer
         if name == "init" and isinstance(value, v.Choice):
@@ -174,9 +183,9 @@ class Backbones(LoopsOverTime):
                 hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
         raise self.error(code, message, span, hint=hint)
 
-    def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Result:
+    def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Wire:
         """Evaluate `BACKBONE[i]` or `BACKBONE[i .. j]`, or the channels of a value."""
-        value = self.valid(expr.base, env, "backbone")
+        value = self.evaluate(expr.base, env, "backbone")
         if isinstance(value, v.Wire):
             return self.channels_of(value, expr, env)
         backbone = self._as_backbone(value, expr.base, "[...]")

@@ -27,7 +27,7 @@ Parts = Mapping[str, s.Define]
 class Connections(LayerCalls):
     """Application of blocks that wire themselves."""
 
-    def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Result:
+    def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Wire:
         """Apply a block as a layer."""
         block = self.follow_alias(bound)
         if block.declaration.body is None:
@@ -37,7 +37,7 @@ class Connections(LayerCalls):
         with self.within(self.fresh(bound.name)), self.site(bound.span):
             return self.self_wired(block, wire, {})
 
-    def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Result:
+    def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Wire:
         """Return the ``out`` of a block's body."""
         declaration = block.declaration
         self.inside.append(declaration)
@@ -61,7 +61,7 @@ class Connections(LayerCalls):
             out = env.definitions["out"]
             result = self.defined("out", env, out.span)
             self.report_unused(env, declaration)
-            if not isinstance(result, (v.Wire, v.Invalid)):
+            if not isinstance(result, v.Wire):
                 message = f"`out` of block `{block.name}` is {v.describe(result)}, not a value"
                 hint = "a value starts at `in`: `out = in -> ...`"
                 raise self.error("E0402", message, out.value.span, hint=hint)
@@ -186,8 +186,6 @@ class Connections(LayerCalls):
             if isinstance(width, int):
                 env.values["channels"] = width
             branch = self._build_branch(layers, connection, parts, env, wire, within)
-        if isinstance(branch, v.Invalid):
-            return v.Joined(v.INVALID, v.INVALID, ())
         env.values["channels"] = self.value(branch).shape[0]
         env.values["branch"] = branch
         out = parts["out"].value
@@ -249,7 +247,7 @@ class Connections(LayerCalls):
         """Return the layers of a block that is a flow; the last one has weights."""
         env, expr = self.complete(block), block.declaration.value
         assert expr is not None
-        value = self.valid(expr, env, "layer")
+        value = self.evaluate(expr, env, "layer")
         layers = self.flat_layers(value, expr.span) if v.is_layer(value) else []
         if not any(map(_is_weighted, layers)):
             message = f"block `{block.name}` is {v.describe(value)}, not a flow of weighted layers"
@@ -269,7 +267,7 @@ class Connections(LayerCalls):
         env: Env,
         wire: v.Wire,
         within: tuple[Span, ...],
-    ) -> v.Result:
+    ) -> v.Wire:
         """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``.
 
         ``within`` are the uses of the block, to which its errors lead.
@@ -279,7 +277,7 @@ class Connections(LayerCalls):
             message = f"connection `{connection.name}` does not say what is around each layer"
             hint = add(declaration, "each = conv -> norm -> spike")
             raise self.error("E0606", message, declaration.name_span, hint=hint)
-        result: v.Result = wire
+        result: v.Wire = wire
         first = len(self.nodes)  # first node of the last weighted layer
         with self.within("branch"):
             for layer in layers:
@@ -291,7 +289,7 @@ class Connections(LayerCalls):
                 first = len(self.nodes)
                 with self.site(*within, layer.span):
                     result = self._apply_around(layer, around, result, parts[name].span)
-        if self.settings.get("zero_init") and not isinstance(result, v.Invalid):
+        if self.settings.get("zero_init"):
             norms = [id for id in range(first, len(self.nodes)) if OPS[self.nodes[id].op].norm]
             if not norms:
                 raise self.error(
@@ -305,9 +303,7 @@ class Connections(LayerCalls):
             self.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
         return result
 
-    def _apply_around(
-        self, layer: v.OpLayer, around: v.Layer, wire: v.Result, span: Span
-    ) -> v.Result:
+    def _apply_around(self, layer: v.OpLayer, around: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
         """Apply a part of a connection, in which `conv` is a layer of the block."""
         self.block_layers.append(layer)
         try:
@@ -336,7 +332,7 @@ class Connections(LayerCalls):
         branch: v.Wire,
         stride: int,
         within: tuple[Span, ...],
-    ) -> v.Result:
+    ) -> v.Wire:
         """Apply ``projection`` if the shape changes, else ``identity``, to the shortcut's start."""
         shape, wanted = self.value(wire).shape, self.value(branch).shape
         name = "identity" if shape == wanted else "projection"
@@ -362,16 +358,15 @@ class Connections(LayerCalls):
             attrs |= {"kernel": 1, "stride": stride}
         with self.within("shortcut"):
             result = self._apply_around(v.OpLayer(op, attrs, span, op), layer, wire, span)
-        if isinstance(result, v.Wire) and self.value(result).shape != wanted:
+        if self.value(result).shape != wanted:
             gives = f"gives {text(self.value(result).shape)}, and the branch {text(wanted)}"
-            self.error(
+            raise self.error(
                 "E0602",
                 f"`{name}` of connection `{connection.name}` {gives}",
                 span,
                 labels=tuple(own[-1:]),
                 hint="the shortcut must end with the branch's shape",
             )
-            return v.INVALID
         return result
 
     def _names_read(self, expr: s.Expr, parts: Parts) -> set[str]:
@@ -389,18 +384,18 @@ class Connections(LayerCalls):
         """Evaluate ``out``, and distinguish the join from the layers after it."""
         if isinstance(expr, s.Flow):
             join = self.evaluate(expr.steps[0], env, "layer")
-            if isinstance(join, (v.Wire, v.Invalid)):
-                result: v.Result = join
+            if isinstance(join, v.Wire):
+                result: v.Wire = join
                 after: list[str] = []
                 for step in expr.steps[1:]:
                     layer = self.layer_of(step, env)
                     result = self.apply(layer, result, step.span)
                     after += operations(layer)
-                if self.trace is not None and isinstance(result, v.Wire):
+                if self.trace is not None:
                     self.trace.note(expr.span, result.id)
                 return v.Joined(result, join, tuple(after))
         value = self.evaluate(expr, env)
-        if not isinstance(value, (v.Wire, v.Invalid)):
+        if not isinstance(value, v.Wire):
             message = f"`out` is {v.describe(value)}, not a value"
             hint = "join `branch` and `shortcut` in it: `out = branch + shortcut`"
             raise self.error("E0402", message, expr.span, hint=hint)

@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
-from danetc.compiler.lowering.values import INVALID, Failed, Result, Wire
+from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
@@ -201,26 +201,23 @@ class Builder:
     def add(
         self,
         op: str,
-        operands: tuple[Result, ...],
+        operands: tuple[Wire, ...],
         attrs: Mapping[str, Attribute],
         span: Span,
         role: str | None = None,
         value: Value | None = None,
-    ) -> Result:
-        """Add a node. Return ``INVALID`` if an operand is, or if the operation rejects it (reported)."""
+    ) -> Wire:
+        """Add a node. Raises Failed if the operation rejects its operands (E0501)."""
         self.work.spend(NODE + len(operands), span)
-        wires = tuple(wire for wire in operands if isinstance(wire, Wire))
-        if len(wires) != len(operands):
-            return INVALID
-        values = tuple(self.value(wire) for wire in wires)
+        values = tuple(map(self.value, operands))
+        ids = tuple(wire.id for wire in operands)
         # all nodes without attributes share one mapping, which is part of the key of their values
         attrs = OPS[op].completed(attrs) if OPS[op].parameters or attrs else _NO_ATTRIBUTES
         if value is None:
             try:
-                value = self.inference.value(op, attrs, tuple(wire.id for wire in wires))
+                value = self.inference.value(op, attrs, ids)
             except OpError as error:
-                self.error("E0501", error.message, span, hint=error.hint)
-                return INVALID
+                raise self.error("E0501", error.message, span, hint=error.hint) from None
         inputs, numbers, activations = self.totals
         weights = OPS[op].weights(attrs, values, Context(self.steps, self.neurons))
         self.totals = (
@@ -229,7 +226,6 @@ class Builder:
             activations + prod(value.shape) * (self.steps if value.varies else 1),
         )
         self._check_bounds(span)
-        ids = tuple(wire.id for wire in wires)
         node = Node(len(self.nodes), op, ids, attrs, value, self.scope, role or op, span)
         self.nodes[node.id] = node
         if self.use_sites and is_library(span.source) and (site := self.own_site()) is not None:

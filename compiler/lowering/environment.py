@@ -9,7 +9,7 @@ from dataclasses import field
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value
+from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module
@@ -70,7 +70,7 @@ class EarlierValue:
 
     key: object
     steps: int
-    read: Callable[[], Value]
+    read: Callable[[], Wire]
     span: Span
     hint: str
     role: str = "delay"

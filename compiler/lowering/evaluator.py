@@ -116,18 +116,12 @@ class Evaluator(Builder):
         self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
 
     @abstractmethod
-    def apply(self, layer: v.Layer, wire: v.Result, span: Span) -> v.Result:
+    def apply(self, layer: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
         """Apply a layer to a value; new nodes are placed in the current scope."""
 
     @abstractmethod
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
         """Evaluate an expression; ``want`` selects among the meanings of a name."""
-
-    def valid(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
-        """Evaluate an expression. Raises Failed if its error was reported."""
-        if isinstance(value := self.evaluate(expr, env, want), v.Invalid):
-            raise v.Failed
-        return value
 
     def mark(self) -> Callable[[], None]:
         """Return a function that rolls back to this point; reported errors stay."""
@@ -165,7 +159,7 @@ class Evaluator(Builder):
 
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
         """Evaluate an expression that must be a number (E0304)."""
-        value = self.valid(expr, env, "number")
+        value = self.evaluate(expr, env, "number")
         if not v.is_number(value):
             needed = f"{what} must be a number" if what else "a number is needed here"
             raise self.reject("E0304", f"{needed}, not {v.describe(value)}", expr, env)
@@ -186,7 +180,7 @@ class Evaluator(Builder):
 
     def condition(self, expr: s.Expr, env: Env) -> bool:
         """Evaluate an expression that must be true or false (E0304)."""
-        return self.truth(self.valid(expr, env, "number"), expr, env)
+        return self.truth(self.evaluate(expr, env, "number"), expr, env)
 
     def truth(self, value: v.Value, expr: s.Expr, env: Env) -> bool:
         """Return the truth of an expression's value (E0304)."""
@@ -384,7 +378,7 @@ class Evaluator(Builder):
         equations = bound.kind in ("neuron", "surrogate", "rule")
         if not equations or bound.declaration.body is None:
             return
-        if not isinstance(value, (bool, int, float, Learn, v.Invalid)):
+        if not isinstance(value, (bool, int, float, Learn)):
             what = f"`{name}` of {bound.kind} `{bound.name}`"
             message = f"{what} must be a number, not {v.describe(value)}"
             raise self.reject("E0304", message, expr, env, hint)
@@ -412,8 +406,6 @@ class Evaluator(Builder):
                     labels=(Label(param.name_span, "this parameter has no default"),),
                     hint=f"write `{bound.name}({name} = ...)`",
                 )
-        if any(isinstance(value, v.Invalid) for value in env.values.values()):
-            raise v.Failed
         return env
 
     def follow_alias(self, bound: v.Bound) -> v.Bound:

@@ -29,10 +29,8 @@ COMPILATION = 600  # steps of work for a neuron, besides those of its operations
 class LayerCalls(NamedValues):
     """Application of operations, neurons and shared layers."""
 
-    def apply_operation(self, layer: v.OpLayer, wire: v.Result) -> v.Result:
+    def apply_operation(self, layer: v.OpLayer, wire: v.Wire) -> v.Wire:
         """Apply an operation, or those that it stands for."""
-        if isinstance(wire, v.Invalid):
-            return v.INVALID
         row, place = OPS[layer.op], layer.at
         if row.random and row.same(layer.attrs):
             return wire
@@ -50,10 +48,7 @@ class LayerCalls(NamedValues):
             if row.chosen is not None:
                 *first, layer = _operations_of(layer, self.value(wire), self.steps)
                 for step in first:
-                    made = self.add(step.op, (wire,), step.attrs, step.span, step.role)
-                    if isinstance(made, v.Invalid):
-                        return v.INVALID
-                    wire = made
+                    wire = self.add(step.op, (wire,), step.attrs, step.span, step.role)
         except OpError as error:
             raise self.error("E0501", error.message, layer.span, hint=error.hint) from None
         if OPS[layer.op].flattens and len(self.value(wire).shape) == 3:
@@ -64,8 +59,7 @@ class LayerCalls(NamedValues):
         attrs = {name: value for name, value in layer.attrs.items() if name not in said}
         made = self.add(layer.op, (wire,), attrs if said else layer.attrs, layer.span, layer.role)
         for name in said & layer.attrs.keys():
-            if isinstance(made, v.Wire):
-                self._check_shape(layer, name, made)
+            self._check_shape(layer, name, made)
         self._note_place(made, place)
         return made
 
@@ -78,9 +72,9 @@ class LayerCalls(NamedValues):
             hint = f"leave `{name}` out: the shape follows from what flows in"
             self.error("E0501", message, layer.span, hint=hint)
 
-    def _note_place(self, made: v.Result, at: Span | None) -> None:
+    def _note_place(self, made: v.Wire, at: Span | None) -> None:
         """Record the place of the `spike` or `norm` that made a node, in the user's own text."""
-        if at is not None and isinstance(made, v.Wire):
+        if at is not None:
             site = self.own_site() if is_library(at.source) else None
             self.stands[made.id] = site or at
 
@@ -103,7 +97,7 @@ class LayerCalls(NamedValues):
             hint = "choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
-    def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Result:
+    def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Wire:
         """Apply a neuron; its equations are compiled once for each set of arguments."""
         span, at = bound.span, bound.at
         bound = self.follow_alias(bound)
@@ -135,13 +129,13 @@ class LayerCalls(NamedValues):
                 programs[key] = self._compiled(bound, own, args, surrogate, stand_in, span)
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
-        taken: v.Result = wire
+        taken = wire
         if others:
             taken = self.join("beside", (wire, *others), span)
             attrs["inputs"] = 1 + len(others)
         made = self.add("neuron", (taken,), attrs, span, "spike")
         self._note_place(made, at)
-        if at is None and isinstance(made, v.Wire) and (reset := self._reset_settings(bound, own)):
+        if at is None and (reset := self._reset_settings(bound, own)):
             self.resets[made.id] = reset
         return made
 
@@ -202,12 +196,10 @@ class LayerCalls(NamedValues):
             raise self.error("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
         return layers
 
-    def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Result:
+    def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Wire:
         """Apply a shared layer: where it stands first its weights are made, elsewhere reused."""
         first = len(self.nodes)
         made = self.apply(part.layer, wire, span)
-        if isinstance(made, v.Invalid):
-            return made
         new = (self.nodes[id] for id in range(first, len(self.nodes)))
         own = tuple(node.id for node in new if self._weights(node) or self._is_stateful(node))
         owners = self.made_once.setdefault(part, own)

@@ -71,7 +71,7 @@ class LoopsOverTime(OperationValues):
             env.loops.circles = {name: i for i, part in enumerate(circles) for name in part}
         return env.loops.circles
 
-    def carried(self, flow: s.Flow, cut: int, env: Env) -> v.Result:
+    def carried(self, flow: s.Flow, cut: int, env: Env) -> v.Wire:
         """Return the delayed value at step ``cut`` of a flow, whose source may not be known yet."""
         before, step = flow.steps[:cut], flow.steps[cut]
         layer = self.evaluate(step, env, "layer")
@@ -85,12 +85,10 @@ class LoopsOverTime(OperationValues):
         )
         reader = env.pending[-1]
 
-        def read() -> v.Value:
+        def read() -> v.Wire:
             env.pending.append(reader)
             try:
                 found = self.evaluate(before[0], env, "layer")
-                if isinstance(found, v.Invalid):
-                    return found
                 if not isinstance(found, v.Wire):
                     message = f"{v.describe(found)} is delayed here, not a value"
                     hint = "a value starts at `in`: `in -> ...`"
@@ -116,7 +114,6 @@ class LoopsOverTime(OperationValues):
             value = loops.known.get(earlier.key) or NodeValue(shape, ZERO, varies=True)
             attrs = {"steps": earlier.steps}
             wire = self.add("carry", (), attrs, earlier.span, earlier.role, value)
-            assert isinstance(wire, v.Wire)
             sites = tuple(self.use_sites)
             carries[earlier.key] = RecurrentState(wire.id, earlier, self.scope, sites)
         return v.Wire(carries[earlier.key].id)
@@ -176,8 +173,6 @@ class LoopsOverTime(OperationValues):
                 value = state.of.read()
             finally:
                 self.scope, self.use_sites = outer, outer_sites
-            if not isinstance(value, v.Wire):
-                raise v.Failed
             found[state.of.key] = value
         return found
 

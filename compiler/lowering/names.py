@@ -22,8 +22,6 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.words import LEARNT_PER
 
-_A_VALUE = "a value starts at `in` or at the name of one"
-
 
 class NamedValues(Backbones):
     """Values of names; each definition of a body is evaluated once, when first read."""
@@ -31,7 +29,10 @@ class NamedValues(Backbones):
     def meaning(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Value:
         """Return the value of a name; ``want`` selects between two meanings."""
         if id in env.values:
-            return named(env.values[id], id, env)
+            value = env.values[id]
+            if isinstance(value, v.Invalid):
+                raise v.Failed
+            return named(value, id, env)
         if id == "norm" and env.what == "network":
             return self.default_layer("norm", span)
         if id in env.definitions:
@@ -90,8 +91,6 @@ class NamedValues(Backbones):
     def defined_layer(self, id: str, env: Env, span: Span) -> v.Layer:
         """Return the layer that ``id = ...`` defines in the body (E0401)."""
         found = self.defined(id, env, span)
-        if isinstance(found, v.Invalid):
-            raise v.Failed
         if not v.is_layer(found):
             message = f"`{id}` is {v.describe(found)}, not a layer"
             raise self.error("E0401", message, env.definitions[id].value.span)
@@ -254,8 +253,6 @@ class NamedValues(Backbones):
             return target
         if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
             return None
-        if isinstance(target, v.Invalid):
-            raise v.Failed
         hint = "is a `*` missing?" if isinstance(target, (int, float)) else None
         if isinstance(target, v.Wire):
             hint = "a layer follows a value: `a -> b`; or is a `*` missing?"
@@ -286,13 +283,18 @@ class NamedValues(Backbones):
             hint = f"over an axis it is a layer: `a -> {id}(over = channels)`" if of_wires else None
             message = f"`{id}` takes {needs}, not {len(values) or 'none'}"
             raise self.error("E0303", message, call.span, hint=hint)
-        if any(isinstance(value, v.Invalid) for value in values):
-            return v.INVALID
         wire = next((value for value in values if isinstance(value, v.Wire)), None)
         if several and wire is not None:
             op = "minimum" if id == "min" else "maximum"
             values = [self.met(value, wire, call.span) for value in values]
-            return self.join(op, self._wires(id, call, values), call.span)
+            wires = []
+            for arg, value in zip(call.args, values, strict=True):
+                if not isinstance(value, v.Wire):
+                    message = f"`{id}` takes values, not {v.describe(value)}"
+                    hint = "a value starts at `in` or at the name of one"
+                    raise self.error("E0402", message, arg.span, hint=hint)
+                wires.append(value)
+            return self.join(op, tuple(wires), call.span)
         for arg, value in zip(call.args, values, strict=True):
             if not v.is_number(value):
                 hint = of_values(id) if isinstance(value, v.Wire) else None
@@ -306,27 +308,17 @@ class NamedValues(Backbones):
             shown = ", ".join(f"{value:g}" for value in values)
             raise self.reject("E0306", f"`{id}({shown})` has no value", call, env) from None
 
-    def _wires(self, name: str, call: s.Call, values: list[v.Value]) -> tuple[v.Result, ...]:
-        """Return the arguments of a function of values (E0402)."""
-        wires: list[v.Result] = []
-        for arg, value in zip(call.args, values, strict=True):
-            if not isinstance(value, (v.Wire, v.Invalid)):
-                message = f"`{name}` takes values, not {v.describe(value)}"
-                raise self.error("E0402", message, arg.span, hint=_A_VALUE)
-            wires.append(value)
-        return tuple(wires)
-
-    def _operands(self, name: str, call: s.Call, env: Env) -> tuple[v.Result, ...]:
+    def _operands(self, name: str, call: s.Call, env: Env) -> tuple[v.Wire, ...]:
         self.assign_special(name, call)
-        return self._wires(name, call, [self.evaluate(arg.value, env) for arg in call.args])
+        return tuple(self.operand(arg, env, f"`{name}` takes values") for arg in call.args)
 
-    def _concat(self, call: s.Call, env: Env) -> v.Result:
+    def _concat(self, call: s.Call, env: Env) -> v.Wire:
         wires = self._operands("concat", call, env)
         if len(wires) < 2:
             raise self.error("E0303", "`concat` takes two values or more", call.span)
         return self.add("concat", wires, {}, call.span)
 
-    def _size(self, name: str, call: s.Call, env: Env) -> int | v.Invalid:
+    def _size(self, name: str, call: s.Call, env: Env) -> int:
         """Return the number of channels, rows or columns of a value."""
         axis = ("channels", "rows", "columns").index(name)
         wires = self._operands(name, call, env)
@@ -334,8 +326,6 @@ class NamedValues(Backbones):
             message = f"`{name}` takes one value, not {len(wires) or 'none'}"
             raise self.error("E0303", message, call.span)
         (wire,) = wires
-        if isinstance(wire, v.Invalid):
-            return v.INVALID
         shape = self.value(wire).shape
         if axis >= len(shape):
             message = f"a vector of {shape[0]} has no {name}"
@@ -349,7 +339,7 @@ class NamedValues(Backbones):
             if name not in given:
                 raise self.error("E0307", f"`stage` needs {what}", call.span, hint=hint)
         expr = given["block"].value
-        block = self.valid(expr, env, "block")
+        block = self.evaluate(expr, env, "block")
         if not isinstance(block, v.Bound) or block.kind != "block":
             message = f"a stage is made of blocks, not of {v.describe(block)}"
             raise self.reject("E0403", message, expr, env, hint)
@@ -359,7 +349,7 @@ class NamedValues(Backbones):
             stride = self.whole(given["stride"].value, env, "stride", 1, 4096)
         return v.Backbone((v.StageOf(block, number, stride, call.span),), call.span)
 
-    def _input(self, name: str, call: s.Call, env: Env) -> v.Result:
+    def _input(self, name: str, call: s.Call, env: Env) -> v.Wire:
         """Add an input of the network: ``image`` or ``events`` with counts up to a bound."""
         given = self.assign_special(name, call)
         sizes = ("channels", "height", "width")
@@ -384,9 +374,9 @@ class NamedValues(Backbones):
             self.add("input", (), attrs, call.span, own or None, value), call.span
         )
 
-    def at_each_step(self, wire: v.Result, span: Span) -> v.Result:
+    def at_each_step(self, wire: v.Wire, span: Span) -> v.Wire:
         """Return a value that varies; a static one is repeated."""
-        if isinstance(wire, v.Invalid) or self.value(wire).varies:
+        if self.value(wire).varies:
             return wire
         return self.add("repeat", (wire,), {}, span)
 
@@ -395,7 +385,7 @@ class NamedValues(Backbones):
         if "layer" not in given:
             hint = "write `f = shared(conv(8) -> norm)`"
             raise self.error("E0307", "`shared` needs the layer", call.span, hint=hint)
-        value = self.valid(given["layer"].value, env, "layer")
+        value = self.evaluate(given["layer"].value, env, "layer")
         if not v.is_layer(value):
             message = f"`shared` takes a layer, not {v.describe(value)}"
             hint = "a flow that starts with a layer: `f = shared(conv(8) -> norm)`, then `a -> f`"
@@ -403,7 +393,7 @@ class NamedValues(Backbones):
         return v.SharedLayer(value, call.span)
 
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
-        wires: dict[str, v.Result] = {}
+        wires: dict[str, v.Wire] = {}
         places: dict[str, Span] = {}
         for arg in call.args:
             if arg.name is None:
@@ -416,7 +406,7 @@ class NamedValues(Backbones):
                 value = self.evaluate(arg.value, env)
             finally:
                 self.input_name = ""
-            if not isinstance(value, (v.Wire, v.Invalid)):
+            if not isinstance(value, v.Wire):
                 message = f"`{arg.name}` is {v.describe(value)}, not an image or events"
                 hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
                 raise self.error("E0502", message, arg.value.span, hint=hint)
@@ -427,12 +417,9 @@ class NamedValues(Backbones):
         return v.Inputs(wires, places)
 
     def _outputs(self, call: s.Call, env: Env) -> v.Outputs:
-        wires: dict[str, v.Result] = {}
+        wires: dict[str, v.Wire] = {}
         for index, arg in enumerate(call.args):
-            value = self.evaluate(arg.value, env)
-            if not isinstance(value, (v.Wire, v.Invalid)):
-                message = f"an output is a value, not {v.describe(value)}"
-                raise self.error("E0402", message, arg.value.span, hint=_A_VALUE)
+            value = self.operand(arg, env, "an output is a value")
             name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
             if name in wires:
                 raise self.error("E0302", f"two outputs are called `{name}`", arg.span)

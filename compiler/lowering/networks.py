@@ -245,11 +245,9 @@ class Lowering(Stages):
             self.trace.note(expr.span, value.id)
         return value
 
-    def apply(self, layer: v.Layer, wire: v.Result, span: Span) -> v.Result:
-        if isinstance(wire, v.Invalid):
-            return v.INVALID
+    def apply(self, layer: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
         self.count_layer(span)
-        made: v.Result = wire
+        made = wire
         match layer:
             case v.Identity():
                 pass
@@ -273,14 +271,14 @@ class Lowering(Stages):
                 made = self.apply_block(layer, wire)
             case _:
                 raise self.error("E0401", f"{v.describe(layer)} is not a layer", span)
-        if self.trace is not None and isinstance(made, v.Wire):
+        if self.trace is not None:
             self.trace.note(v.placed(layer), made.id, wire.id)
             if isinstance(layer, v.BlockConv):  # and in the block, where the layer is written
                 self.trace.note(self.block_layers[-1].span, made.id, wire.id)
         return made
 
-    def build(self, chain: list[Level], declaration: s.Declaration) -> Graph | None:
-        """Lower a network; ``chain`` are itself and its bases."""
+    def build(self, chain: list[Level], declaration: s.Declaration) -> Graph:
+        """Lower a network; ``chain`` are itself and its bases. Raises Failed."""
         env = chain[0].env
         name, span = declaration.name, declaration.name_span
         env.used.update(("in", "input", "steps", *LAYER_SETTINGS))
@@ -306,32 +304,30 @@ class Lowering(Stages):
             message = f"network `{name}` does not define its input"
             hint = add(declaration, "input = image(3, 224, 224)")
             raise self.error("E0404", message, span, hint=hint)
-        source = env.cache["input"] = self._input_of(env)
+        source: v.Wire | v.Inputs | v.Invalid
+        try:
+            source = env.cache["input"] = self._input_of(env)
+        except v.Failed as failed:
+            source, env.cache["input"] = v.INVALID, failed
         if isinstance(source, v.Inputs):
             self._name_inputs(chain, source)
         else:
             for level in chain:
                 level.env.values["in"] = source
         outputs = self._outputs_of(env, name, span, source)
-        ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, v.Wire)}
-        if len(ids) < len(outputs):
-            return None
+        ids = {key: wire.id for key, wire in outputs.items()}
         stem = self.stages[0].entry if self.stages else next(iter(self.nodes))
         return self.finish(name, ids, tuple(self.stages), stem)
 
-    def _input_of(self, env: Env) -> v.Wire | v.Inputs | v.Invalid:
+    def _input_of(self, env: Env) -> v.Wire | v.Inputs:
         """Evaluate ``input``."""
         definition = env.definitions["input"]
-        try:
-            self.scope = ()
-            value = self.evaluate(definition.value, definition.env)
-        except v.Failed:
-            return v.INVALID
-        if not isinstance(value, (v.Wire, v.Inputs, v.Invalid)):
+        self.scope = ()
+        value = self.evaluate(definition.value, definition.env)
+        if not isinstance(value, (v.Wire, v.Inputs)):
             message = f"`input` is {v.describe(value)}, not an image or events"
             hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
-            self.error("E0502", message, definition.value.span, hint=hint)
-            return v.INVALID
+            raise self.error("E0502", message, definition.value.span, hint=hint)
         return value
 
     def _name_inputs(self, chain: list[Level], source: v.Inputs) -> None:
@@ -358,18 +354,15 @@ class Lowering(Stages):
 
     def _outputs_of(
         self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Invalid
-    ) -> Mapping[str, v.Result]:
+    ) -> Mapping[str, v.Wire]:
         """Return the outputs by name: ``out``, or what stem, stages and head make of the input."""
         parts = ("stem", "stages", "head")
         if "out" in env.definitions:
             out = env.definitions["out"]
-            try:
-                value = self.defined("out", env, out.span)
-            except v.Failed:
-                return {"out": v.INVALID}
+            value = self.defined("out", env, out.span)
             if isinstance(value, v.Outputs):
                 return value.wires
-            if not isinstance(value, (v.Wire, v.Invalid)):
+            if not isinstance(value, v.Wire):
                 message = f"`out` is {v.describe(value)}, not a value"
                 hint = "a value starts at `in`: `out = in -> stem -> stages -> head`"
                 raise self.error("E0402", message, out.value.span, hint=hint)
@@ -384,18 +377,21 @@ class Lowering(Stages):
             message = f"network `{name}` has several inputs and does not say what becomes of them"
             hint = f"add `out = ...`, made of `{'`, `'.join(source.wires)}`"
             raise self.error("E0404", message, span, hint=hint)
-        wire = source
+        wire: v.Wire | None = source if isinstance(source, v.Wire) else None
         for part in parts:
             if part in self.misspelt:
-                wire = v.INVALID
+                wire = None
             if part not in env.definitions:
                 continue
             place = env.definitions[part].value.span
             try:
                 layer = self.defined_layer(part, env, env.definitions[part].span)
-                wire = self.apply(v.Named(part, layer, place), wire, place)
+                if wire is not None:
+                    wire = self.apply(v.Named(part, layer, place), wire, place)
             except v.Failed:
-                wire = v.INVALID
+                wire = None
+        if wire is None:
+            raise v.Failed
         return {"out": wire}
 
 
@@ -459,7 +455,7 @@ def lower(
     except RecursionError:
         lowering.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
         return None
-    if graph is None or reporter.met != before:
+    if reporter.met != before:
         return None
     if reporter.met and any(
         OPS[node.op].carries and node.id not in graph.carries for node in graph.nodes.values()

@@ -84,8 +84,6 @@ class OperationValues(Evaluator):
 
     def _unary(self, expr: s.Unary, env: Env, want: Want) -> v.Value:
         value = self.evaluate(expr.operand, env, want)
-        if isinstance(value, v.Invalid):
-            return v.INVALID
         if expr.op == "not":
             return not self.truth(value, expr.operand, env)
         if isinstance(value, v.Wire):
@@ -104,8 +102,6 @@ class OperationValues(Evaluator):
             right = self.met(right, left, expr.span)
         elif isinstance(right, v.Wire):
             left = self.met(left, right, expr.span)
-        if isinstance(left, v.Invalid) or isinstance(right, v.Invalid):
-            return v.INVALID
         if isinstance(left, v.Wire) or isinstance(right, v.Wire):
             return self._join(op, left, right, expr.span)
         if any(isinstance(value, (Learn, v.LearntValue)) for value in (left, right)):
@@ -152,23 +148,20 @@ class OperationValues(Evaluator):
                 raise self.error("E0406", "a number cannot be divided by a value", span)
         return self.add("affine", (wire,), {"factor": factor, "offset": offset}, span)
 
-    def join(self, op: str, operands: tuple[v.Result, ...], span: Span) -> v.Result:
+    def join(self, op: str, operands: tuple[v.Wire, ...], span: Span) -> v.Wire:
         """Join values. A vector of C entries joins a map as C x 1 x 1."""
-        wires = [wire for wire in operands if isinstance(wire, v.Wire)]
-        shapes = [self.value(wire).shape for wire in wires]
+        shapes = [self.value(wire).shape for wire in operands]
         shapes = [shape for shape in shapes if not isinstance(shape, AnyShape)]
         longest = max(shapes, key=len, default=())
         fits = all(len(shape) == 3 or shape[0] in (1, longest[0]) for shape in shapes)
         if len(longest) == 3 and fits:
             operands = tuple(
-                self.add("as_map", (wire,), {}, span)
-                if isinstance(wire, v.Wire) and len(self.value(wire).shape) == 1
-                else wire
+                self.add("as_map", (wire,), {}, span) if len(self.value(wire).shape) == 1 else wire
                 for wire in operands
             )
         return self.add(op, operands, {}, span)
 
-    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Result:
+    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Wire:
         """Return the channels of a value, ``a[i]`` or ``a[i .. j]``."""
         first, last = self.indices(expr, env, "value", "channel", self.value(wire).shape[0])
         return self.add("slice", (wire,), {"first": first, "last": last}, expr.span)
@@ -230,12 +223,12 @@ class OperationValues(Evaluator):
             return value
         found = as_learnt(value)
         made = self._parameter(found, self.value(wire).shape, span)
-        if found.is_plain or isinstance(made, v.Invalid):
+        if found.is_plain:
             return made
         attrs: dict[str, Attribute] = {"factor": found.factor, "offset": found.offset}
         return self.add("affine", (made,), attrs, span)
 
-    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Result:
+    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Wire:
         """Return the node of the numbers, made where their name is first met."""
         if not found.learn.trained:
             raise self.error(
@@ -258,7 +251,7 @@ class OperationValues(Evaluator):
                 made = self.add("parameter", (), attrs, span, found.name or "learn")
             finally:
                 self.scope = outer
-            if found.name and isinstance(made, v.Wire):
+            if found.name:
                 self.learnt[key] = self.nodes[made.id]
             return made
         if known.value.shape != size:
@@ -322,7 +315,7 @@ class OperationValues(Evaluator):
         """Return the attribute of an argument, checked against its parameter."""
         name = parameter.name
         if parameter.shape_of:
-            value = self.valid(arg.value, env)
+            value = self.evaluate(arg.value, env)
             if isinstance(value, v.Wire):
                 return "x".join(map(str, self.value(value).shape))
             message = f"`{name}` of `{id}` must be a value, not {v.describe(value)}"
@@ -338,11 +331,11 @@ class OperationValues(Evaluator):
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
 
-    def product_of(self, id: str, call: s.Call, env: Env) -> v.Result:
+    def product_of(self, id: str, call: s.Call, env: Env) -> v.Wire:
         """Apply an operation that is a function of values: its operands, then its parameters."""
         row, span = OPS[id], call.span
         given = self.assign(call, [*row.names], f"`{id}`", id)
-        wires: list[v.Result] = []
+        wires: list[v.Wire] = []
         for place, name in enumerate(row.arguments):
             if name in given:
                 wires.append(self.operand(given[name], env, f"`{name}` of `{id}` is a value"))
@@ -351,12 +344,9 @@ class OperationValues(Evaluator):
                 hint = f"write `{id}({shown})`"
                 raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
         attrs: Mapping[str, Attribute] = self._attributes(id, given, call, env)
-        if any(isinstance(wire, v.Invalid) for wire in wires):
-            return v.INVALID
         way = row.regrouped
         if way is not None and way.asked(attrs):
             first, *others = wires
-            assert isinstance(first, v.Wire)
             made = self.nodes[first.id]
             if made.op != way.before:
                 raise self.error(
@@ -370,10 +360,10 @@ class OperationValues(Evaluator):
             return self.add(way.into, (*map(v.Wire, made.inputs), *others), attrs, span)
         return self.add(id, tuple(wires), attrs, span)
 
-    def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Result:
+    def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Wire:
         """Evaluate an argument that must be a value of the network (E0402)."""
         value = self.evaluate(arg.value, env)
-        if not isinstance(value, (v.Wire, v.Invalid)):
+        if not isinstance(value, v.Wire):
             hint = "a value starts at `in` or at the name of one"
             message = f"{needs}, not {v.describe(value)}"
             raise self.reject("E0402", message, arg.value, env, hint)
@@ -389,8 +379,6 @@ class OperationValues(Evaluator):
         hint: str | None,
     ) -> Attribute:
         """Check an argument against the type, the bounds and the words of its parameter."""
-        if isinstance(value, v.Invalid):
-            raise v.Failed
         words = parameter.words
         if isinstance(value, v.Choice) and value.id in words:
             return self.drawn(value.id, expr.span).text if value.id in FIRST_WEIGHTS else value.id

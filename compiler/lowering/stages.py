@@ -50,7 +50,7 @@ _ALIKE = "the two are values of one shape: make widths and strides equal"
 class Stages(Connections):
     """Application of backbones."""
 
-    def apply_backbone(self, backbone: v.Backbone, wire: v.Result) -> v.Result:
+    def apply_backbone(self, backbone: v.Backbone, wire: v.Wire) -> v.Wire:
         """Apply the stages of a backbone and the layers between them, in order."""
         if not self.scope:
             with self.within(self.fresh("stages")):
@@ -76,8 +76,7 @@ class Stages(Connections):
                 self.site(*use_sites),
             ):
                 before, wire = wire, self._build_stage(item, wire)
-                if self.trace is not None and isinstance(wire, v.Wire):
-                    assert isinstance(before, v.Wire)
+                if self.trace is not None:
                     self.trace.note(item.span, wire.id, before.id)
         return wire
 
@@ -113,10 +112,8 @@ class Stages(Connections):
         finally:
             self.settings = outer
 
-    def _build_stage(self, stage: v.StageOf, wire: v.Result) -> v.Result:
+    def _build_stage(self, stage: v.StageOf, wire: v.Wire) -> v.Wire:
         """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
-        if isinstance(wire, v.Invalid):
-            return v.INVALID
         if stage.rule is None:
             builder = StageBuilder(self, stage, wire, stage.span)
             result: v.Value = builder.build()
@@ -133,8 +130,7 @@ class Stages(Connections):
                 return builder.build()
 
             result = self.converged(env, read)
-        if not isinstance(result, v.Wire):
-            return v.INVALID
+        assert isinstance(result, v.Wire)
         self.stages.append(builder.finish(result))
         return result
 
@@ -208,7 +204,7 @@ class StageBuilder:
         if not any(map(self._varies, used)):
             self._parts = (stage.blocks, *map(_part, used))
 
-    def build(self) -> v.Result:
+    def build(self) -> v.Wire:
         """Build all blocks; return the result of the stage."""
         lowering, stage = self.lowering, self.stage
         first = len(lowering.nodes)
@@ -216,8 +212,7 @@ class StageBuilder:
             if i == 2:  # the first two blocks tell the size of the stage
                 nodes = (len(lowering.nodes) - first) // 2
                 lowering.foresee(nodes * (stage.blocks - 2), stage.span)
-            if not self._block(i):
-                return v.INVALID
+            self._block(i)
         with lowering.site(self.place), lowering.within("blocks"):
             return self._emit(self._result())
 
@@ -240,8 +235,7 @@ class StageBuilder:
     def _result(self) -> Form:
         return self.reader.result_form() if self.reader else OutputOf(self.stage.blocks - 1)
 
-    def _block(self, i: int) -> bool:
-        """Build block i. Return False if an error was reported."""
+    def _block(self, i: int) -> None:
         lowering = self.lowering
         with lowering.site(self.place):
             if self.reader is None:
@@ -252,20 +246,15 @@ class StageBuilder:
             with lowering.within("blocks"):
                 feed = self._emit(form)
                 start = None if second is None else self._emit(second)
-        if isinstance(feed, v.Invalid) or isinstance(start, v.Invalid):
-            return False
         self.inputs.append(feed)
         with lowering.within("blocks", str(i)), lowering.site(self.stage.span):
             scope = lowering.scope
             joined = self._joined(feed, i, start)
-        if isinstance(joined.output, v.Invalid) or isinstance(joined.join, v.Invalid):
-            return False
         self.outputs.append(joined.output)
         shortcut = None if start is None or second is None else (start.id, second)
         self.blocks.append(
             Block(scope, feed.id, joined.output.id, joined.join.id, joined.after, form, shortcut)
         )
-        return True
 
     # -- copies -----------------------------------------------------------------------------------
 
@@ -325,8 +314,7 @@ class StageBuilder:
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
 
-        def moved(wire: v.Result) -> v.Wire:
-            assert isinstance(wire, v.Wire)
+        def moved(wire: v.Wire) -> v.Wire:
             if wire == known.feed:
                 return feed
             return v.Wire(wire.id + shift) if wire.id in nodes else wire
@@ -336,11 +324,11 @@ class StageBuilder:
 
     # -- forms of the rule ------------------------------------------------------------------------
 
-    def _emit(self, form: Form) -> v.Result:
+    def _emit(self, form: Form) -> v.Wire:
         """Add the nodes of a form in the current scope."""
         return folded(form, self._source, self._made_of)
 
-    def _source(self, source: Source) -> v.Result:
+    def _source(self, source: Source) -> v.Wire:
         match source:
             case OutputOf(block):
                 return _of(self.outputs, block)
@@ -357,7 +345,7 @@ class StageBuilder:
                 return self.delayed[source]
         assert_never(source)
 
-    def _made_of(self, form: Made, parts: list[v.Result]) -> v.Result:
+    def _made_of(self, form: Made, parts: list[v.Wire]) -> v.Wire:
         lowering = self.lowering
         match form:
             case Join(name):
@@ -368,26 +356,24 @@ class StageBuilder:
                 return lowering.add("affine", tuple(parts), attrs, self.place)
             case ScaledByLearnt(name):
                 (wire,) = parts
-                if isinstance(wire, v.Invalid):
-                    return v.INVALID
                 assert self.reader is not None
                 *place, leaf = name.split(".")  # path of the numbers, relative to the stage
                 scope = (*lowering.scope[:-1], *place)
                 learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
                 numbers = lowering.met(learnt, wire, self.place)
-                assert isinstance(numbers, (v.Wire, v.Invalid))
+                assert isinstance(numbers, v.Wire)
                 return lowering.add("mul", (numbers, wire), {}, self.place)
         assert_never(form)
 
-    def _check_delayed(self, form: Join, parts: list[v.Result]) -> None:
+    def _check_delayed(self, form: Join, parts: list[v.Wire]) -> None:
         """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
         if not self.delayed:
             return
         late = (i for i, part in enumerate(form.parts) if _is_late(part))
         place = next(late, None)
-        wires = [part.id for part in parts if isinstance(part, v.Wire)]
-        if place is None or len(wires) < len(parts):
+        if place is None:
             return
+        wires = [part.id for part in parts]
         lowering = self.lowering
         try:
             lowering.inference.value(_JOINS[form.name], {}, tuple(wires))

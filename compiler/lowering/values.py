@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
-from typing import TypeAlias, TypeGuard, Union
+from typing import TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -16,12 +16,12 @@ from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
-    """An error was reported; handlers continue with ``INVALID``."""
+    """An error was reported, which ends the evaluation of an expression."""
 
 
 @record
 class Invalid:
-    """Value of an expression whose error was reported."""
+    """Value of an input or a setting whose error was reported; to read it raises Failed."""
 
 
 INVALID = Invalid()
@@ -32,9 +32,6 @@ class Wire:
     """Value of the graph, by its node."""
 
     id: int
-
-
-Result: TypeAlias = Wire | Invalid
 
 
 @record
@@ -237,8 +234,8 @@ class Backbone:
 class Joined:
     """Output of a block, its join, and the operations after the join."""
 
-    output: Result
-    join: Result
+    output: Wire
+    join: Wire
     after: tuple[str, ...]
 
 
@@ -246,7 +243,7 @@ class Joined:
 class Inputs:
     """``inputs(a = image(...), b = ...)``: inputs of a network by name, and their places."""
 
-    wires: Mapping[str, Result]
+    wires: Mapping[str, Wire]
     places: Mapping[str, Span]
 
 
@@ -254,7 +251,7 @@ class Inputs:
 class Outputs:
     """``outputs(a, b)``: outputs of a network by name."""
 
-    wires: Mapping[str, Result]
+    wires: Mapping[str, Wire]
 
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone, Bound]
