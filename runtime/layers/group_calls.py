@@ -175,7 +175,7 @@ class KernelCall:
         else:
             shape = next(x.shape for x, t in zip(inputs, plan.terms, strict=True) if not t.static)
         if self.entry is not None and self.entry.output is not None:
-            return self.entry.output.restore(x, shape).view(shape)
+            return self.entry.output.restore().view(shape)
         scales, shifts = columns(self.affines, plan.last)
         flat = flat_params(params, plan.last)
         (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *flat)
@@ -391,7 +391,7 @@ class NativeCall:
         updated. ``carried`` are the states before the step, or None, and after it."""
         plan, entry = self.plan, self.entry
         if entry is not None and entry.output is not None:
-            return entry.output.restore(inputs[0], plan.shape).view(plan.shape)
+            return entry.output.restore().view(plan.shape)
         if plan.is_single and entry is None:
             raise ValueError("training needs more than one value a channel, not 1")
         if owned is not None and has_values(inputs[owned]):

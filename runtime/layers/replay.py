@@ -43,13 +43,10 @@ class Output:
             if bits is not None:
                 self._fresh, self._packed = None, bits.detach()
 
-    def forget(self) -> None:
-        """Release everything: the second run does not read the output."""
-        self._fresh = self._packed = None
-
-    def restore(self, like: Tensor, shape: Sequence[int]) -> Tensor:
-        """Return the output, or an uninitialised tensor of its shape after ``forget``."""
-        return like.new_empty(shape) if self._packed is None else self._saved.restore(self._packed)
+    def restore(self) -> Tensor:
+        """Return the output."""
+        assert self._packed is not None
+        return self._saved.restore(self._packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +62,16 @@ BY_OPERATION = ReplayEntry((), None)
 
 
 class ReplayLog:
-    """The entries of a segment's layers in the order of their calls.
-
-    ``saved`` counts the tensors that autograd has asked to save so far.
-    """
+    """The entries of a segment's layers in the order of their calls."""
 
     def __init__(self) -> None:
         self.entries: list[ReplayEntry] = []
         self.replaying = False
-        self.saved = 0
         self._place = 0
-        self._saved_at_last = -1
 
     def write(self, entry: ReplayEntry) -> None:
         self.resolve(force=True)
         self.entries.append(entry)
-        self._saved_at_last = self.saved
 
     def resolve(self, force: bool = False) -> None:
         """Resolve the last output."""
@@ -94,14 +85,6 @@ class ReplayLog:
     def rewind(self) -> None:
         """Start the second run."""
         self.replaying, self._place = True, 0
-
-    def finish(self) -> None:
-        """End the first run. If autograd saved nothing after the last layer, the second run ends before its
-        output is read."""
-        last = self.entries[-1].output if self.entries else None
-        if last is not None and self._saved_at_last == self.saved:
-            last.forget()
-        self.resolve(force=True)
 
 
 _local = threading.local()
