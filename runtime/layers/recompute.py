@@ -36,7 +36,7 @@ def recomputed(
     calls; ``random`` says that it draws random numbers."""
     saved = [_save(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
     device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
-    before = {
+    before: dict[tuple[nn.Module, str], Tensor] = {
         (module, name): buffer.clone()
         for top in modules
         for module in top.modules()
