@@ -1,0 +1,62 @@
+"""Commands as functions: what the parser makes of signatures, and that no parameter is lost."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import click
+import pytest
+
+from danetc.arguments import hints_of, split_hint
+from danetc.commands.parser import make_command
+from danetc.main import COMMANDS, FILES
+
+from .conftest import Run
+
+
+def function_of(name: str) -> Any:
+    (file,) = (file for file, names in FILES.items() if name in names)
+    return getattr(importlib.import_module(f"danetc.commands.{file}"), f"{name}_command")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None:
+    """An annotation that cannot be evaluated would drop its parameter without a word."""
+    function = function_of(name)
+    wanted: set[str] = set()
+    for key, hint in hints_of(function).items():
+        if is_dataclass(hint) and key != "return":
+            kinds = hints_of(hint)  # type: ignore[arg-type]
+            names = {each.name for each in fields(hint)} - {"callbacks"}
+            wanted |= {each for each in names if not split_hint(kinds[each])[1].python}
+        elif key != "return":
+            wanted.add(key)
+    command = make_command(name, function)
+    found = {each.name: each for each in command.params}
+    assert found.keys() - {"json"} == wanted
+    for each in found.values():
+        assert not isinstance(each, click.Option) or each.help, each.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval", "x", "--steps", "1,0"), "0 is not in the range"),
+        (("eval", "x", "--steps", "1,two"), "'two' is not a valid integer"),
+        (("convert", "x", "--percentile", "40"), "40"),
+        (("build", "x", "--set", "steps=1", "--set", "steps=2"), "steps is set twice"),
+        (("compare", "x", "--data", "digits", "--address", "auto"), "choose the engine ray"),
+        (("compare", "x", "--data", "digits", "--grid", "steps"), "is not NAME=VALUE"),
+        (("compare", "--data", "digits"), "Missing argument"),
+        (("search", "x"), "Missing option '--data'. Data sets are"),
+        (("search", "x", "--data", "digits", "--front", "--pruner", "median"), "single objective"),
+        (("train", "--data", "digits"), "Missing argument"),
+        (("import", "m:f", "-o", "a.danet", "--input", "3x"), "channels x height x width"),
+    ],
+)
+def test_wrong_usage(danetc: Run, arguments: tuple[str, ...], message: str) -> None:
+    result = danetc(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
