@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from itertools import chain
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
@@ -161,13 +160,7 @@ class _Checker:
             self.lowering.parts_of(Bound(declaration, self.module, {}, place))
         elif kind == "block" and declaration.body is not None:
             if not any(item.name == "out" for item in defines):
-                raise self.lowering.error(
-                    "E0408",
-                    f"block `{declaration.name}` does not define `out`",
-                    place,
-                    labels=misnamed(declaration, "out"),
-                    hint="add `out = in -> ...`",
-                )
+                raise self.lowering.no_out(declaration)
         elif declaration.value is None:
             raise self.lowering.error("E0408", f"{kind} `{declaration.name}` says nothing", place)
 

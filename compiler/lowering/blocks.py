@@ -51,13 +51,7 @@ class Connections(LayerCalls):
                 env.values.setdefault(name, value)
             self._define(declaration, env)
             if "out" not in env.definitions:
-                raise self.error(
-                    "E0408",
-                    f"block `{block.name}` does not define `out`",
-                    declaration.name_span,
-                    labels=misnamed(declaration, "out"),
-                    hint="add `out = in -> ...`",
-                )
+                raise self.no_out(declaration)
             out = env.definitions["out"]
             result = self.defined("out", env, out.span)
             self.report_unused(env, declaration)
@@ -68,6 +62,12 @@ class Connections(LayerCalls):
             return result
         finally:
             self.inside.pop()
+
+    def no_out(self, block: s.Declaration) -> v.Failed:
+        """Report a block whose body does not define ``out``."""
+        message, labels = f"block `{block.name}` does not define `out`", misnamed(block, "out")
+        hint = "add `out = in -> ...`"
+        return self.error("E0408", message, block.name_span, labels=labels, hint=hint)
 
     def _define(self, declaration: s.Declaration, env: Env) -> None:
         """Add the definitions of a body to its environment."""

@@ -264,7 +264,7 @@ class Builder:
                 ]
             )
             value = infer.value(old.op, old.attrs, inputs) if old.inputs else old.value
-            if id in self.carries:  # the same kind comes out, as the same goes in (``Repeats``)
+            if id in self.carries:  # of the same kind, as its input is (see ``StageBuilder``)
                 self.carries[id + shift] = self.carries[id] + shift
             scope = scopes.get(old.scope)
             if scope is None:

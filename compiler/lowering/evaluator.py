@@ -110,7 +110,7 @@ class Evaluator(Builder):
         self.programs: dict[object, str] = {}  # keys of the neurons needed so far
         self.block_layers: list[v.OpLayer] = []  # meaning of `conv` in a connection, innermost last
         self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
-        self.known_blocks: dict[object, LoweredBlock] = {}  # see ``Repeats``
+        self.known_blocks: dict[object, LoweredBlock] = {}  # see ``StageBuilder``
         self.made_once: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
         self.stands: dict[int, Span] = {}  # places of `spike` and `norm`, by node
         self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
