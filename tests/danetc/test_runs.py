@@ -505,6 +505,7 @@ def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
     """Of this process, or in its checkpoint: the moving average if it has one."""
     plan: Any = SimpleNamespace(seeds=(0,), several=False, directory=tmp_path)
     trial = Trial(plan, alone(), StopRequest())
+    trial.note("not printed")
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
     assert trial._end_of("first", {"first": own}, SimpleNamespace()) is own  # type: ignore[arg-type]
     for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
