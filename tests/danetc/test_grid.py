@@ -444,6 +444,19 @@ def run_of(folder: Path, seed: int = 0, state: Any = "new") -> GridRun:
     return GridRun(cell, facts, seed, folder / "net" / f"seed-{seed}", state)
 
 
+@pytest.mark.parametrize("option", ["fresh", "override"])
+@pytest.mark.parametrize("state", ["begun", "changed"])
+def test_only_a_changed_run_is_moved_aside_or_overridden(
+    tmp_path: Path, state: str, option: str
+) -> None:
+    run = run_of(tmp_path, 3, state)
+    asked = replace(run.cell.request, seeds=5, **{option: True})
+    request = replace(run, cell=replace(run.cell, request=asked)).request
+    found = {name for name in ("fresh", "override") if getattr(request, name)}
+    assert found == ({option} if state == "changed" else set())
+    assert (request.seed, request.seeds, request.output) == (3, None, str(run.path))
+
+
 class Ending:
     """An engine whose runs print something, write an epoch a look, and end with a status."""
 
