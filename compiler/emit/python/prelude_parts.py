@@ -24,8 +24,8 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "norm",
-        "TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean ChannelLayerNorm check_steps "
-        "one_value",
+        "StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean "
+        "ChannelLayerNorm check_steps one_value",
     ),
     (LAYERS, "time", "Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
     (LAYERS, "attention", "tokens band"),

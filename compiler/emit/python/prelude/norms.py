@@ -37,14 +37,17 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self.steps if x.dim() == self.rank + 1 else 1
-        flat = x.flatten(0, -self.rank - 1)
-        count = flat.numel() // flat.shape[1]
+        return self.normalised(x.flatten(0, -self.rank - 1), steps).view(x.shape)
+
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        """Normalise x [M, C, ...], which stands for ``steps`` equal values."""
+        count = x.numel() // x.shape[1]
         if self.training and count * steps == 1:
             raise ValueError("training needs more than one value a channel")
         counted = self.training and steps > 1 and count > 0
         variance = torch.zeros_like(self.running_var) if counted else self.running_var
         stats = (self.running_mean, variance, self.training, self.momentum, self.eps)
-        y = torch.batch_norm(flat, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        y = torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
         if self.training:
             self.num_batches_tracked.add_(1)
         if counted:
@@ -52,38 +55,7 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
         if counted and count > 1:
             share = (count - 1) / count * (count * steps) / (count * steps - 1)
             self.running_var.add_(variance, alpha=share)
-        return y.reshape(x.shape)
-
-
-class StepwiseBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with statistics of each time step and one set of weights."""
-
-    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
-        super().__init__(channels)
-        self.steps = steps
-        self.rank = rank
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == self.rank + 1:
-            return self.normalised(x, self.steps)
-        if self.training:
-            return torch.stack([self.normalised(each, 1) for each in x])
-        return self.normalised(x.flatten(0, 1), 1).view(x.shape)
-
-    def advance(self, inputs: Sequence[Tensor], before: None) -> tuple[Tensor, None]:
-        """One time step of [N, ...]."""
-        (x,) = inputs
-        return self.normalised(x, 1), None
-
-    def normalised(self, x: Tensor, steps: int) -> Tensor:
-        """Normalise ``steps`` equal steps, each of which moves the running statistics."""
-        if self.training:
-            if x.numel() == x.shape[1]:
-                raise ValueError("training needs more than one value a channel")
-            self.num_batches_tracked.add_(steps)
-        share = 0.1 if steps == 1 else 1 - (1 - 0.1) ** steps
-        stats = (self.running_mean, self.running_var, self.training, share, self.eps)
-        return torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        return y
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
