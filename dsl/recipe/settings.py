@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -57,6 +58,9 @@ def row(
 ) -> Any:
     """Return a field that is a setting. ``default`` is the text of a value; None is "not set"."""
     return field(metadata={"row": (type, default, place, meaning, required, example)})
+
+
+whole_row = partial(row, place="recipe")
 
 
 @record
@@ -156,48 +160,36 @@ class Recipe:
 
     name: str
     phases: tuple[Phase, ...]
-    sync_norm: bool = row(
-        BoolType(),
-        "false",
-        "whether norms take their statistics over all processes",
-        place="recipe",
+    sync_norm: bool = whole_row(
+        BoolType(), "false", "whether norms take their statistics over all processes"
     )
-    seed: int = row(
+    seed: int = whole_row(
         IntType(0, 2**32 - 1),
         "0",
         "seed of first weights, of the order of samples and of augmentation",
-        place="recipe",
     )
-    workers: int = row(
-        IntType(0, 1024),
-        "0",
-        "processes that read samples, for each process that trains",
-        place="recipe",
+    workers: int = whole_row(
+        IntType(0, 1024), "0", "processes that read samples, for each process that trains"
     )
-    trials: int = row(IntType(1, 1000), "1", "runs with seed, seed + 1, ...", place="recipe")
-    checkpoint_every: int = row(
-        IntType(0), "0", "steps between two checkpoints; 0 goes by time alone", place="recipe"
+    trials: int = whole_row(IntType(1, 1000), "1", "runs with seed, seed + 1, ...")
+    checkpoint_every: int = whole_row(
+        IntType(0), "0", "steps between two checkpoints; 0 goes by time alone"
     )
-    checkpoint_minutes: float = row(
+    checkpoint_minutes: float = whole_row(
         FloatType(0.0, 100_000.0),
         "5",
         "minutes between two checkpoints, in addition to one after every epoch; 0 for none",
-        place="recipe",
     )
-    keep_every: int = row(
+    keep_every: int = whole_row(
         IntType(0),
         "0",
         "epochs between two checkpoints that are kept for good; 0 keeps the last and the best",
-        place="recipe",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 
     def phase(self, name: str) -> Phase:
         """Return the phase of this name. Raises KeyError."""
-        for phase in self.phases:
-            if phase.name == name:
-                return phase
-        raise KeyError(name)
+        return {phase.name: phase for phase in self.phases}[name]
 
     def as_dict(self) -> dict[str, object]:
         """Return all settings as JSON data, with the origin of each under ``origins``."""
