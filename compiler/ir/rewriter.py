@@ -26,7 +26,10 @@ class Rewriter:
         self._names = {
             (path[:-1], path[-1])
             for node in graph.nodes.values()
-            for path in (*_scopes(node), (*node.scope, node.name))
+            for path in (
+                *(node.scope[:depth] for depth in range(1, len(node.scope) + 1)),
+                (*node.scope, node.name),
+            )
         }
 
     def keep(self, node: Node, inputs: Iterable[int] | None = None) -> int:
@@ -92,7 +95,3 @@ class Rewriter:
             carries={to[id]: to[source] for id, source in self.graph.carries.items() if id in to},
             shares=shares_among(self.graph.shares, self.nodes),
         )
-
-
-def _scopes(node: Node) -> Iterable[tuple[str, ...]]:
-    return (node.scope[:depth] for depth in range(1, len(node.scope) + 1))

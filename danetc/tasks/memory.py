@@ -1,8 +1,8 @@
 """Memory of a training step, computed without running it.
 
 ``step_memory`` runs a forward and a backward pass under torch's ``FakeTensorMode``, where tensors
-have shapes and no values, and counts the storages that are alive. The counts of what is held equal
-those of a real step; workspace inside an operator is not part of a peak.
+have shapes and no values, and counts the storages that are alive. The saved bytes equal those of a
+real step. The peak does not include the workspace of operators.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def plain_step(
 
 
 class _Live:
-    """Bytes of the storages that operators have made since and that are alive."""
+    """Size of the storages that operators have allocated and not freed."""
 
     def __init__(self, before: Iterable[Tensor]) -> None:
         self.now = self.peak = 0
@@ -180,7 +180,7 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
             state.append(torch.zeros((), dtype=torch.int64))  # the number of averages
         held = [*weights, *filter(torch.is_tensor, state)]
         gathered = step.processes > 1
-        if gathered:  # gradients that processes add up are never freed
+        if gathered:  # distributed training keeps the gradients
             held += [x.grad for x in model.parameters() if x.grad is not None]
         optimizer.zero_grad(set_to_none=not gathered)
         live = _Live([*held, images, labels])
@@ -249,7 +249,7 @@ def _run(
 
 
 def _random_states(model: Model) -> int:
-    """Return the bytes of random states that segments keep to run again: no operator makes them."""
+    """Return the size of the random states saved by segments, which no operator allocates."""
     drawing = {
         (module, node.meta[SEGMENT].index)
         for module in model.modules()
@@ -262,7 +262,7 @@ def _random_states(model: Model) -> int:
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Tensors of shapes alone. Raises UserError for what cannot be computed with them."""
+    """Context of tensors without values. Raises UserError if a computation needs values."""
     try:
         with find("FakeTensorMode")(allow_non_fake_inputs=True):
             yield
@@ -315,7 +315,7 @@ def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:
     """Return the named policy, or the cheapest one whose step fits into a budget and into ``free``
     bytes (None if not known).
 
-    Raises UserError, which says what might fit, if nothing does.
+    Raises UserError with a suggestion if nothing fits.
     """
     if isinstance(memory, str):
         return Chosen(memory)

@@ -141,7 +141,7 @@ def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
 
 
 class Stopwatch(Observer):
-    """Times steps from one report to the next, and asks for a stop after enough of them."""
+    """Measures the time between reports of steps, and requests a stop after ``TIMED`` steps."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
