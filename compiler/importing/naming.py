@@ -92,8 +92,9 @@ class Naming:
             "norm": None if dialect.norm == "batchnorm" else dialect.norm,
         }
         lines = [f"{key} = {text}" for key, text in (*settings.items(), *body) if text is not None]
+        network = "\n".join([f"network {name} {{", *lines, "}"])
         own = (*self.declarations.values(), *declarations)
-        return "\n".join(["use std", *own, f"network {name} {{", *lines, "}", ""])
+        return "\n\n".join(["use std", *own, network]) + "\n"
 
     def probe(self, value: str, shape: Shape, *declarations: str) -> Graph | None:
         """Return the graph of `in -> value` on frames of a shape, or None if it is no network."""

@@ -91,6 +91,7 @@ def test_vgg(depth: int, bn: str, via: str) -> None:
     make = getattr(spiking_vgg, f"spiking_vgg{depth}{bn}")
     found = shape_of(partial(make, spiking_neuron=fires), (3, 32, 32), "s")
     assert f"vgg{depth}(block = layers) via {via}\n" in found.text
+    assert "\n\nblock layers(width) = conv(width, kernel = 3, bias = true)\n\nnetwork" in found.text
     assert found.lines <= 12
 
 

@@ -243,3 +243,8 @@ def test_an_image_is_spread_over_time(spread: Spread) -> None:
 def test_a_repetition_of_more_than_time_is_refused(spread: Spread) -> None:
     with pytest.raises(UserError, match="a repetition by"):
         danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
+
+
+def test_steps_that_all_read_the_same_value_are_refused() -> None:
+    with pytest.raises(UserError, match="runs step by step over something else than"):
+        danetc.import_network(Stepwise(gated, lambda x: [x] * 3), (1, 6, 6), samples=4)  # type: ignore[arg-type, return-value]
