@@ -1,8 +1,8 @@
 """Passes: each returns a graph that computes the same as the one it takes.
 
 A pass is a file with ``name``, ``order_kept`` (True if the order of the arithmetic, and so every bit
-of the results, stays the same) and ``apply``. A build runs those of ``PIPELINE`` in order; ``verify``
-runs after each pass that changed anything.
+of the results, stays the same) and ``apply``. A build runs the passes of ``PIPELINE`` in order, and
+``verify`` after each pass that changes the graph.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ next neuron reads the sum directly.
 multiplied by f (Real Spike: Guo et al., ECCV 2022). All readers of ``f * x`` must be layers with their
 own weights; ``flatten`` may lie between.
 
-The plan says where norms and factors go; ``danetc.compiler.emit.inference`` changes the weights.
+This module plans the changes; ``danetc.compiler.emit.inference`` applies them to the weights.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from danetc.dsl.record import record
 
 @record
 class LearntFactors:
-    """Where learnt factors go, all by ids of nodes.
+    """Plan for learnt factors, by ids of nodes.
 
     Args:
         into: for each layer, the factors that its weights are multiplied by.
         products: removed products, with the values that replace them.
         gone: removed nodes of factors.
-        kept: reasons why other factors stay.
+        kept: for each other factor, the reason why it is not folded.
     """
 
     into: Mapping[int, tuple[int, ...]]
@@ -44,7 +44,7 @@ class LearntFactors:
 
 @record
 class Scaling:
-    """A norm whose factor a layer takes, and whose offset too if it ``shifts``."""
+    """A norm that is folded into a layer: its factor, and its offset if ``shifts`` is True."""
 
     norm: int
     shifts: bool
@@ -58,7 +58,7 @@ class Folding:
 
     Args:
         scalings: for each layer, the norms that it takes, the innermost first.
-        factors: learnt factors that weights are multiplied by.
+        factors: plan for learnt factors.
         folded: removed norms.
         moved: norms that stand before an addition instead of after it.
         kept: other norms.
@@ -73,7 +73,7 @@ class Folding:
 
 
 def plan_folding(graph: Graph) -> Folding:
-    """Return where each norm and each learnt factor of a graph goes."""
+    """Return the plan for all norms and learnt factors of a graph."""
     return _Folder(graph).run()
 
 
@@ -213,7 +213,7 @@ class _Folder:
 
 
 def plan_factors(graph: Graph) -> LearntFactors:
-    """Return where each learnt factor of a graph goes."""
+    """Return the plan for all learnt factors of a graph."""
     learnt, users = same_for_all(graph), graph.users()
     into: dict[int, tuple[int, ...]] = {}
     products: dict[int, int] = {}
@@ -242,7 +242,8 @@ def plan_factors(graph: Graph) -> LearntFactors:
 def _why_not(
     graph: Graph, product: Node, factor: Node, users: Mapping[int, list[int]], layers: list[int]
 ) -> str:
-    """Return why a factor stays, or an empty text; ``layers`` gets the layers that take it."""
+    """Return the reason why a factor is not folded, or an empty string, and add its layers to
+    ``layers``."""
     if factor.value.varies:
         return "each time step has numbers of its own, and weights are the same at all"
     if any(size != 1 for size in factor.value.shape[1:]):

@@ -50,7 +50,7 @@ def plan_fusion(graph: Graph) -> FusionPlan:
     for id in graph.outputs.values():
         readers[id] += 1
     shared = same_for_all(graph)
-    looped = loop_of(graph)  # these run step by step
+    looped = loop_of(graph)
     groups = {
         node.id: _region(node, graph, readers, shared)
         if node.id not in looped
@@ -125,8 +125,8 @@ class Summed:
 def add_epilogues(plan: FusionPlan) -> Summed:
     """Return the plan in which neurons with an addition as their only reader return its value.
 
-    Their kernels add the other addend (of SEW's addition, of a rule's running sum), so that spikes are
-    never written to memory.
+    Their kernels add the other operand, as in SEW's addition or the running sum of a rule, so that the
+    spikes are not written to memory.
     """
     graph = plan.graph
     readers = {id: len(users) for id, users in graph.users().items()}
@@ -143,7 +143,7 @@ def add_epilogues(plan: FusionPlan) -> Summed:
             to[node.id] = node.id
             continue
         (other,) = (i for i in inputs if i != neuron)
-        old = nodes.pop(neuron)  # moved behind its new input
+        old = nodes.pop(neuron)
         nodes[neuron] = replace(old, inputs=(other, *old.inputs), value=node.value)
         to[node.id] = neuron
         readers[neuron] = readers[node.id]

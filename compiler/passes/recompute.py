@@ -39,9 +39,10 @@ NO_SEGMENTS = Segments({}, frozenset())
 def plan_segments(graph: Graph) -> Segments:
     """Return the segments that need the least memory.
 
-    If integers enter the blocks of a stage, they are saved as bits and a segment is one block. If
-    real values enter, longer segments save fewer inputs, but hold more while they run again. A
-    segment that computes much for little memory is left out.
+    If the inputs of the blocks of a stage are integers, they are saved as bits and each block is a
+    segment. If they are real values, the length of the segments is a trade-off between the inputs
+    that are saved and the memory of a segment while it runs again. Segments with a high cost for
+    the memory that they save are not used.
     """
     stages: dict[Path, dict[Path, list[Node]]] = defaultdict(dict)
     for node in graph.nodes.values():
@@ -73,7 +74,7 @@ def block_of(node: Node) -> Path | None:
 
 
 def _worth_it(of: Mapping[int, int], graph: Graph) -> set[int]:
-    """Return the segments that free enough memory for their computation.
+    """Return the segments that save enough memory for the cost of their computation.
 
     The last stages of a ResNet compute as much as the first ones, and hold an eighth.
     """
@@ -176,8 +177,8 @@ def _atoms(graph: Graph, stages: Mapping[Path, list[list[Node]]]) -> dict[int, o
 def _join(node: Node, readers: list[int], of: dict[int, int]) -> None:
     """Add a node that a rule puts between blocks to a segment, if that saves less.
 
-    A node between two blocks of a segment is inside it. A concatenation with one segment of readers
-    is made there: its parts are saved once for all segments that concatenate them.
+    A node between two blocks of a segment is added to it. A concatenation that only one segment reads
+    is added to that segment, so that its parts are saved once for all segments.
     """
     reading = {of.get(id) for id in readers}
     inside = reading & {of.get(id) for id in node.inputs} - {None}

@@ -11,7 +11,7 @@ from danetc.dsl.record import record
 class RunningSums:
     """Rewrites ``a + b + c`` to ``(a + b) + c`` and computes every prefix once.
 
-    Sums fold from the left, so that forward results are bit-identical. In the backward pass the
+    Forward results are bit-identical because sums are computed from left to right. In the backward pass the
     gradients of a shared prefix add up in another order (1e-12 in float64).
     """
 

@@ -14,17 +14,18 @@ from danetc.dsl.record import record
 class HoistStatic:
     """Moves ``repeat`` after every operation that treats time steps alike.
 
-    ``op(repeat(x)) = repeat(op(x))``. A neuron, a join and a mean over time read the static value;
-    readers that need T copies (norms per step, operations that mix steps, outputs) get them there.
-    Operations with random numbers stay, as they draw at each step. In training a norm takes the
-    statistics of one step instead of T equal ones, which is the same up to rounding.
+    ``op(repeat(x)) = repeat(op(x))``. Neurons, joins and means over time can read a static value. For
+    norms per step, operations that mix steps, and outputs, the value is repeated before them.
+    Operations with random numbers are not moved, since they draw new numbers at each step. In
+    training a norm uses the statistics of one step instead of those of T equal steps, which are the
+    same up to rounding.
     """
 
     name = "hoist-static"
     order_kept = False
 
     def apply(self, graph: Graph) -> Graph:
-        """Hoist layers of shared weights together or not at all: they are one module."""
+        """Layers with shared weights are one module, so that all of them or none are moved."""
         kept: set[int] = set()
         while True:
             result, static = self._apply(graph, kept)
@@ -41,7 +42,7 @@ class HoistStatic:
     def _apply(self, graph: Graph, kept: Container[int]) -> tuple[Graph, set[int]]:
         """Return the graph and the nodes with one copy; nodes in ``kept`` stay at each step."""
         rewriter = Rewriter(graph)
-        static: set[int] = set()  # old nodes with T copies whose new nodes have one
+        static: set[int] = set()  # old nodes that no longer have T copies
         repeated: dict[int, int] = {}
 
         def at_each_step(old: int) -> int:
