@@ -78,8 +78,10 @@ def _item(item: Mapping[str, Any], family: str) -> str:
     for key, value in item.items():
         if key == many:
             unnamed += [_written(each) for each in value]
-        elif key in types and value != "":  # not the factor of a term, or the path of a change
-            quoted = isinstance(types[key], PathType | FunctionType)
+        elif key not in types and (not spec.others or key in ("name", "factor", "path")):
+            continue  # the factor of a term, or the path of a change
+        elif value != "":
+            quoted = isinstance(types.get(key), PathType | FunctionType)
             named.append(f"{key} = " + (f'"{value}"' if quoted else _written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])
