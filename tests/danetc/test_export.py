@@ -9,6 +9,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,24 @@ def test_an_anns_network_takes_the_weights(
     again, weights = package.load("again").state_dict(), model.state_dict()
     names = [name for name in again if name.endswith(("weight", "running_var"))]
     assert all(torch.equal(again[name], weights[name]) for name in names)
+
+
+def test_weights_get_the_names_of_another_network(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a neuron learns has no place in it."""
+
+    class Other:
+        def make(self) -> nn.Module:
+            return nn.Sequential(OrderedDict(conv1=nn.Conv2d(1, 2, 3), fc=nn.Linear(2, 3)))
+
+    monkeypatch.setattr("danetc.tasks.counterparts.COUNTERPARTS", {"timm": lambda graph: Other()})
+    (tmp_path / "tiny.danet").write_text(TINY.replace("LIF", "PLIF"))
+    result = danetc("export", "tiny.danet", "-o", "w.pth", "--names", "timm", "--json")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["left_out"] == ["spike.w"]
+    state = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert [*state] == ["conv1.weight", "conv1.bias", "fc.weight", "fc.bias"]
 
 
 def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_path: Path) -> None:
