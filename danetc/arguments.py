@@ -201,7 +201,6 @@ DATA = Option(
 )  # fmt: skip
 
 BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]
-BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 Form: TypeAlias = Literal["table", "markdown", "latex", "csv", "json"]
 Place: TypeAlias = str | os.PathLike[str]
 Precision: TypeAlias = Literal["float32", "mixed", "bf16"]
