@@ -258,15 +258,18 @@ def test_a_sum_of_terms() -> None:
 
 
 def test_values_as_text() -> None:
-    text = BASE + "schedule = step(5, 8)\n augment = normalize(cifar10)\n"
+    text = BASE + "schedule = step(5, 8, factor = 0.5)\n augment = normalize(cifar10)\n"
     whole = good(recipe(text + "change = surrogate(alpha = linear(1.0, 5.0))"))
     phase = whole.phase("train")
-    assert str(phase.schedule) == "step(epochs = 5, 8, factor = 0.1)"
+    assert str(phase.schedule) == "step(epochs = 5, 8, factor = 0.5)"
     assert str(phase.change[0]) == "surrogate(alpha = linear(start = 1, end = 5, epochs = 0))"
     assert "nesterov = false" in str(phase.optimizer)
     assert phase.augment[0].choice("statistics") == "cifar10"
     with pytest.raises(KeyError):
         whole.phase("test")
+    for key in ("schedule", "change", "augment", "optimizer"):
+        value = getattr(phase, key)
+        assert read_setting(key, write_setting(key, value), "the test") == value
 
 
 def test_an_argument_of_a_sum_names_its_term() -> None:
