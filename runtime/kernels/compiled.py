@@ -266,7 +266,7 @@ def _compiled(
             return torch.empty(sized.shape, dtype=x.dtype, device=x.device)
 
     examples = [example(x, *each) for x, each in zip(args, _typical(kernel, args), strict=True)]
-    with mode:  # traced without annotations, which cannot be stored
+    with mode:  # without annotations, which cannot be stored
         graph = find("make_fx")(lambda *values: [*kernel.function(*values)])(*examples)
     # Patterns are those of matrix products and attention; setting them up takes a second.
     patches: dict[str, Any] = {"pattern_matcher": False, **(settings or {})}

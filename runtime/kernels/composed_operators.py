@@ -7,7 +7,7 @@ looks at the dimensions itself, so that a graph holds one call whatever its inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -97,18 +97,10 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
     return when.eq(step).to(x.dtype)
 
 
-_COMPOSITES: dict[Callable[..., Tensor], str] = {
-    mean_over_time: "(Tensor x, int rank) -> Tensor",
-    sum_over_time: "(Tensor x, int rank) -> Tensor",
-    max_over_time: "(Tensor x, int rank) -> Tensor",
-    concat: "(Tensor[] xs, int dim) -> Tensor",
-    beside: "(Tensor[] xs, int rank) -> Tensor",
-    per_step: "(Tensor x, int steps, int rank) -> Tensor",
-    drop_path: "(Tensor x, float p, bool training, int rank) -> Tensor",
-    poisson: "(Tensor x, int steps, int rank) -> Tensor",
-    latency: "(Tensor x, int steps, int rank, float tau) -> Tensor",
-}
-for _function, _schema in _COMPOSITES.items():
-    torch.library.define(f"danetc::{_function.__name__}", _schema)
+for _function in (
+    mean_over_time, sum_over_time, max_over_time, concat, beside, per_step, drop_path, poisson, latency,
+):  # fmt: skip
+    _name = f"danetc::{_function.__name__}"
+    torch.library.define(_name, torch.library.infer_schema(_function, mutates_args=()))
     for _key in ("CompositeImplicitAutograd", "FuncTorchBatchedDecomposition"):  # and for vmap
-        torch.library.impl(f"danetc::{_function.__name__}", _key, _function)
+        torch.library.impl(_name, _key, _function)

@@ -188,7 +188,7 @@ class KernelCall:
 def affines_of(
     norms: Sequence[Norm], flats: Sequence[Tensor], terms: Sequence[Term], last: bool
 ) -> list[Affine]:
-    """Return what each norm does to its input; in training the running statistics are updated."""
+    """Return the effect of each norm on its input; updates the running statistics in training."""
     inputs = [(x, term) for x, term in zip(flats, terms, strict=True) if term.normed]
     return [
         affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
@@ -291,7 +291,7 @@ class NativePlan:
         ]
         written: list[Tensor] = []
         adds: list[int] = []
-        of_sums: dict[bool, Tensor] = {}  # terms without a norm share one, static ones another
+        of_sums: dict[bool, Tensor] = {}  # shared by all terms without a norm
         for x, total, term in zip(inputs, sums, forms, strict=True):
             adds.append(total is not None and not total.begin(x))
             if total is not None:
@@ -451,7 +451,7 @@ def _launch(
         else:
             plan.group.forward(addresses, sizes, numbers)
         return
-    # As an operator, which modes of torch see; with fake tensors it does nothing.
+    # Modes of torch see an operator; it has no effect on fake tensors.
     written, read = {id(x): x for x in tensors if x is not None}, [*read_only()]
     for x in read:
         written.pop(id(x), None)

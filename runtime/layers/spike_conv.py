@@ -60,8 +60,7 @@ class SpikeConv2d(InferenceConv2d):
         return out
 
     def _pays(self, x: Tensor, window: Window) -> bool:
-        """Whether integers are faster: not for few products, nor for a map of a few pixels, where a
-        product of matrices is."""
+        """True if integers are faster: not for few products, nor if a matrix product is (for a few pixels)."""
         height, width = window.outputs(x.shape)
         pixels = height * width
         if pixels <= FEW and is_forward_faster(x, self.weight, window):

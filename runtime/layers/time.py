@@ -31,7 +31,7 @@ class Delay(Leaf):
     def advance(
         self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """One time step of [N, ...]: the output, and the inputs that later steps return."""
+        """Return the output of one time step [N, ...] and the inputs that later steps output."""
         (x,) = inputs
         kept = [*(before or []), x]
         if len(kept) <= self.steps:
@@ -76,7 +76,7 @@ class SampleDropout(DropPath):
     def advance(
         self, inputs: Sequence[Tensor], drawn: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """One time step of [N, ...]; the state is the mask of the first step."""
+        """Return the output of one time step [N, ...] and the mask drawn at the first."""
         (x,) = inputs
         if not self.training or self.p == 0.0:
             return x, drawn

@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from danetc.runtime.layers.attention import KeysFirst, Scores
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import (
+    RunningMean,
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
-from danetc.runtime.layers.time import DropPath, affine
+from danetc.runtime.layers.time import Delay, DropPath, Learnt, MaskedTimeLinear, affine
 
 STEPS = 3
 ops = torch.ops.danetc
@@ -223,3 +225,20 @@ def test_drop_path() -> None:
     assert torch.equal(layer.eval()(x), x)
     with pytest.raises(ValueError, match="probability"):
         DropPath(1.0, 3)
+
+
+def test_layers_print_their_settings() -> None:
+    layers = nn.ModuleList(
+        [
+            Scores(2), KeysFirst(3, 0), Learnt(0.5, 4, above=0.0), StaticBatchNorm2d(4, STEPS),
+            StepBatchNorm2d(4, STEPS), RunningMean(2), Delay(1), DropPath(0.1, 3),
+            MaskedTimeLinear(STEPS, 2, masked=0.5),
+        ]
+    )  # fmt: skip
+    text = str(layers)
+    for part in (
+        "Scores(heads=2)", "KeysFirst(heads=3)", "Learnt([4], above=0.0)",
+        "(4, steps=3, eps=1e-05, momentum=0.1)", "RunningMean(2, momentum=0.1)", "Delay(1)", "DropPath(p=0.1)",
+        "window=2, masked=0.5",
+    ):  # fmt: skip
+        assert part in text
