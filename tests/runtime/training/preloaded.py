@@ -6,7 +6,7 @@ import torch
 import torch.nn.parallel  # what is wrapped in it is imported with it
 
 import danetc
-import danetc.commands.train
+import danetc.commands.trainings
 import danetc.runtime.data.augment  # torchvision
 import danetc.tasks.grid.comparison
 import danetc.tasks.training.train
