@@ -256,16 +256,19 @@ DECAYED = Argument(
     "decay",
     ChoiceType(("all", "weights")),
     "all",
-    "what decays: all parameters, or those of convolutions and linear layers without their biases",
+    "parameters that decay: all, or only the weights of convolutions and linear layers",
 )
 SMOOTHING = Argument(
-    "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
+    "label_smoothing", FRACTION, 0.0, "share of the target distributed over all classes"
 )
 ANY = FloatType(-1e6, 1e6)
 UNTIL = Argument(
-    "epochs", FloatType(0.0, 100_000.0), 0.0, "how many it takes, then it stays; 0 takes all"
+    "epochs",
+    FloatType(0.0, 100_000.0),
+    0.0,
+    "duration of the change in epochs, after which the value stays; 0 is the whole phase",
 )
 OUTPUT = Argument(
-    "output", NameType(), "", "the output that it is of; by default the one that is trained"
+    "output", NameType(), "", "output that the loss reads; by default the trained output"
 )
-NEURON = Argument("neuron", NameType(), "", "the neuron whose layers count; all by default")
+NEURON = Argument("neuron", NameType(), "", "neuron whose layers are included; by default all")

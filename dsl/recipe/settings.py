@@ -69,79 +69,88 @@ class Phase:
 
     name: str
     epochs: int = row(
-        IntType(1, 100_000), None, "passes over the training data", required=True, example="90"
+        IntType(1, 100_000),
+        None,
+        "number of passes over the training data",
+        required=True,
+        example="90",
     )
     steps: int | None = row(
-        IntType(1, 10_000), None, "time steps T; the network's if not set", example="4"
+        IntType(1, 10_000),
+        None,
+        "number of time steps T; by default that of the network",
+        example="4",
     )
     batch: int = row(
-        IntType(1, 1_000_000), "256", "global batch size: images of an update, over all processes"
+        IntType(1, 1_000_000),
+        "256",
+        "global batch size: number of images per update, over all processes",
     )
     accumulate: int = row(
-        IntType(1, 10_000), "1", "in how many parts a batch is computed, to save memory"
+        IntType(1, 10_000), "1", "number of parts a batch is split into, to save memory"
     )
     optimizer: Item = row(
         ItemType("optimizer"),
         None,
-        "what updates the weights",
+        "optimizer that updates the weights",
         required=True,
         example="sgd(lr = 0.1, momentum = 0.9)",
     )
     schedule: Item = row(
-        ItemType("schedule"), "constant", "the learning rate over time", example="cosine"
+        ItemType("schedule"), "constant", "schedule of the learning rate", example="cosine"
     )
     warmup: float = row(
         FloatType(0.0, 100_000.0),
         "0",
-        "epochs of linear rise of the learning rate, counted inside epochs",
+        "number of epochs with a linear increase of the learning rate; part of `epochs`",
     )
     augment: tuple[Item, ...] = row(
         FlowType("augment"),
         "none",
-        "what is done to training images",
+        "transforms of training images",
         example="random_crop(32, padding = 4) -> horizontal_flip",
     )
     evaluate: tuple[Item, ...] = row(
         FlowType("evaluate"),
         "none",
-        "what is done to test images",
+        "transforms of test images",
         example="resize(256) -> center_crop(224)",
     )
     loss: tuple[Summand, ...] = row(
         SumType("loss"),
         "cross_entropy",
-        "what is minimised",
+        "loss function to minimise",
         example="cross_entropy + 0.1 * firing_rate(target = 0.1)",
     )
     change: tuple[Change, ...] = row(
         ChangeType("change", ("neuron", "surrogate", *SCHEDULED_OPERATIONS)),
         "none",
-        "parameters of the network's neuron and surrogate, and of operations where the network says "
-        "`scheduled(...)`, that change with the steps",
+        "parameters that change during training: of the network's neuron and surrogate, and those that "
+        "the network marks with `scheduled(...)`",
         example="surrogate(alpha = linear(1.0, 5.0))",
     )
-    gradient: Item = row(ItemType("gradient"), "bptt", "how gradients flow back through time")
+    gradient: Item = row(ItemType("gradient"), "bptt", "method of backpropagation through time")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",
-        "precision of the arithmetic: `mixed` is float16 with a scaled loss, `bf16` bfloat16",
+        "arithmetic precision: `mixed` is float16 with loss scaling, `bf16` is bfloat16",
     )
     clip: float | None = row(
         POSITIVE,
         None,
-        "largest norm of the gradient: a larger one is scaled down to it",
+        "maximum norm of the gradient; larger gradients are scaled down",
         example="1.0",
     )
     ema: float | None = row(
         FloatType(0.0, 1.0, open_low=True, open_high=True),
         None,
-        "decay of the running mean of the weights, which is then what is tested and kept",
+        "decay of an exponential moving average of the weights, which is then evaluated and saved",
         example="0.999",
     )
     start: str | None = row(
         PhaseType(),
         None,
-        "the phase whose weights this one begins with; new weights if not set",
+        "phase whose final weights initialise this phase; by default new weights",
         example="first",
         place="phase only",
     )
@@ -161,29 +170,29 @@ class Recipe:
     name: str
     phases: tuple[Phase, ...]
     sync_norm: bool = whole_row(
-        BoolType(), "false", "whether norms take their statistics over all processes"
+        BoolType(), "false", "if true, norms compute their statistics over all processes"
     )
     seed: int = whole_row(
         IntType(0, 2**32 - 1),
         "0",
-        "seed of first weights, of the order of samples and of augmentation",
+        "seed of the initial weights, the order of samples and the augmentation",
     )
     workers: int = whole_row(
-        IntType(0, 1024), "0", "processes that read samples, for each process that trains"
+        IntType(0, 1024), "0", "number of data loading processes per training process"
     )
-    trials: int = whole_row(IntType(1, 1000), "1", "runs with seed, seed + 1, ...")
+    trials: int = whole_row(IntType(1, 1000), "1", "number of runs, with seed, seed + 1, ...")
     checkpoint_every: int = whole_row(
-        IntType(0), "0", "steps between two checkpoints; 0 goes by time alone"
+        IntType(0), "0", "steps between checkpoints; 0 uses only `checkpoint_minutes`"
     )
     checkpoint_minutes: float = whole_row(
         FloatType(0.0, 100_000.0),
         "5",
-        "minutes between two checkpoints, in addition to one after every epoch; 0 for none",
+        "minutes between checkpoints, in addition to one per epoch; 0 disables them",
     )
     keep_every: int = whole_row(
         IntType(0),
         "0",
-        "epochs between two checkpoints that are kept for good; 0 keeps the last and the best",
+        "epochs between checkpoints that are never deleted; 0 keeps only the last and the best",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 

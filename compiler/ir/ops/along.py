@@ -251,11 +251,11 @@ def _time_label(attrs: Attrs) -> tuple[str, str]:
 
 
 _CONV = (
-    integer("width", "channels of the output"),
-    integer("kernel", "entries of the kernel", 3, high=4096),
-    integer("groups", "groups of channels that are convolved apart", 1),
-    Parameter("bias", bool, "whether each channel adds a number", False),
-    integer("dilation", "from one entry of the kernel to the next", 1, high=4096),
+    integer("width", "number of output channels"),
+    integer("kernel", "size of the kernel", 3, high=4096),
+    integer("groups", "number of groups of channels that are convolved separately", 1),
+    Parameter("bias", bool, "if true, add a learnable bias per channel", False),
+    integer("dilation", "distance between entries of the kernel", 1, high=4096),
     START,
 )
 
@@ -300,16 +300,16 @@ def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
 
 ROWS = (
     Op(
-        "conv_transposed", "transposed 2-D convolution, which makes maps larger", _transposed, kinds.analog,
+        "conv_transposed", "transposed 2-D convolution, which enlarges maps", _transposed, kinds.analog,
         _transposed_module,
         (
-            integer("width", "channels of the output"),
+            integer("width", "number of output channels"),
             integer("kernel", "height and width of the kernel", 2, high=4096),
-            integer("stride", "pixels from one window to the next in the output", 2, high=4096),
-            integer("padding", "pixels that are left out around the output", 0, 0, 4096),
-            integer("output_padding", "rows and columns more below and to the right of it, fewer than the stride", 0, 0, 4095),
-            integer("groups", "groups of channels that are convolved apart", 1),
-            Parameter("bias", bool, "whether each channel adds a number", False),
+            integer("stride", "distance between windows in the output, in pixels", 2, high=4096),
+            integer("padding", "pixels removed from each side of the output", 0, 0, 4096),
+            integer("output_padding", "rows and columns added at the bottom and right of the output; less than the stride", 0, 0, 4095),
+            integer("groups", "number of groups of channels that are convolved separately", 1),
+            Parameter("bias", bool, "if true, add a learnable bias per channel", False),
             START,
         ),
         weights=_transposed_weights, macs=_transposed_macs, linear=True, start=forms.zero_without_bias,
@@ -321,9 +321,9 @@ ROWS = (
         "conv_over", "convolution over rows or columns", _convolved_over, kinds.analog, _conv_over,
         (
             *_CONV,
-            integer("stride", "from one window to the next", 1, high=4096),
-            integer("padding", "entries of 0 at both ends", 0, 0, 4096),
-            word("axis", "what it slides over", words=("rows", "columns")),
+            integer("stride", "distance between windows", 1, high=4096),
+            integer("padding", "zeros added at both ends", 0, 0, 4096),
+            word("axis", "axis of the convolution", words=("rows", "columns")),
         ),
         public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
         start=forms.zero_without_bias,
@@ -334,8 +334,8 @@ ROWS = (
         "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog, _time_conv,
         (
             *_CONV,
-            integer("before", "steps of 0 before the first", low=0),
-            integer("after", "steps of 0 behind the last", low=0),
+            integer("before", "zero steps added before the first", low=0),
+            integer("after", "zero steps added after the last", low=0),
         ),
         public=False, time="mixes", ahead=lambda attrs: bool(attrs["after"]),
         weights=_weights(("kernel",)), weighted=True, macs=_macs, linear=True,
@@ -343,13 +343,13 @@ ROWS = (
         onnx=onnx.conv_over_time,
     ),
     Op(
-        "linear_over_time", "of T steps T others", shapes.same, kinds.analog, _time_linear,
+        "linear_over_time", "linear layer over time", shapes.same, kinds.analog, _time_linear,
         (
-            Parameter("bias", bool, "whether each step adds a number", True),
+            Parameter("bias", bool, "if true, add a learnable bias per time step", True),
             integer("steps", "T"),
             START,
-            integer("window", "how many steps each reads, itself and those before; all by default", None),
-            Parameter("masked", float, "how far the window hides other steps, 0 to 1", 1.0, 0, 1, schedule=MASKED),
+            integer("window", "number of steps that each step reads, ending with itself; by default all", None),
+            Parameter("masked", float, "degree of masking of steps outside the window, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),
         public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
@@ -357,11 +357,11 @@ ROWS = (
         onnx=onnx.linear_over_time,
     ),
     Op(
-        "pad", "a border of 0", _padded, _with_zero, _pad,
+        "pad", "zero padding", _padded, _with_zero, _pad,
         (
-            integer("before", "entries before the first", low=0, high=4096),
-            integer("after", "entries behind the last; as many by default", None, low=0, high=4096),
-            word("over", "the axis: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
+            integer("before", "zeros added before the first entry", low=0, high=4096),
+            integer("after", "zeros added after the last entry; by default equal to `before`", None, low=0, high=4096),
+            word("over", "axis to pad: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
         linear=True, start=forms.zero,

@@ -237,16 +237,16 @@ def _end(columns: Attribute) -> str:
 
 _ORDER = word(
     "order",
-    "which product of `q k^T v` comes first; `exact` takes the shorter order where it gives the same",
+    "product of `q k^T v` that is computed first; `exact` chooses the cheaper order if the result is the same",
     EXACT,
     (EXACT, KEYS_FIRST, QUERIES_FIRST),
 )
 
 ROWS = (
     Op(
-        "scores", "for each query of `q` and key of `k` their product, summed over the channels of a head",
+        "scores", "attention scores q k^T: dot product of each query and key, per head",
         _scores, _scores_kind, _module("Scores", kept=False),
-        (integer("heads", "parts of the channels that are multiplied apart", 1),),
+        (integer("heads", "number of attention heads, which split the channels", 1),),
         fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
         absorbing=0.0, products=_products_of_scores, pixels=False,
         label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
@@ -254,7 +254,7 @@ ROWS = (
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
-        "mix", "the values `v`, summed over keys, each times its score in `a`",
+        "mix", "attention output a v: sum of the values `v` weighted by their scores in `a`",
         _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
         absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
@@ -262,21 +262,21 @@ ROWS = (
         example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
-        "keys_first", "q (k^T v), which is mix(scores(q, k), v)", _all_at_once,
+        "keys_first", "q (k^T v), equal to mix(scores(q, k), v)", _all_at_once,
         lambda attrs, values: _kinds_at_once(attrs, values)[2], _module("KeysFirst", kept=False),
-        (integer("heads", "parts of the channels that are multiplied apart", 1), _ORDER),
+        (integer("heads", "number of attention heads, which split the channels", 1), _ORDER),
         fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
         size_of=3, public=False, absorbing=0.0, products=_products_at_once,
         label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
         onnx=onnx.keys_first,
     ),
     Op(
-        "band", "keeps what is near the diagonal of rows and columns: a mask of scores",
+        "band", "band mask of attention scores: keeps entries near the diagonal",
         _map, _banded, _band,
         (
-            integer("before", "columns before the row's own that are kept; all by default", None, 0),
-            integer("after", "columns after it that are kept; all by default", None, 0),
-            Parameter("outside", float, "what stands for the others", 0.0, -1e30, 1e30),
+            integer("before", "number of columns kept before the diagonal; by default all", None, 0),
+            integer("after", "number of columns kept after the diagonal; by default all", None, 0),
+            Parameter("outside", float, "value of the masked entries", 0.0, -1e30, 1e30),
         ),
         linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
         label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),

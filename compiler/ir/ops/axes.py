@@ -81,11 +81,11 @@ def _over_time(sign: str) -> Callable[[Attrs], tuple[str, str]]:
 
 
 _OVER = (
-    word("over", "the axis that is reduced to one entry", words=AXES),
-    integer("groups", "groups of channels, each reduced to one", 1),
+    word("over", "axis to reduce", words=AXES),
+    integer("groups", "number of groups of channels, each reduced separately", 1),
 )
 
-_OVER_AXIS = (word("over", "the axis that is reduced to one entry", words=AXES[:-1]), _OVER[1])
+_OVER_AXIS = (word("over", "axis to reduce", words=AXES[:-1]), _OVER[1])
 
 # -- swapping ---------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ def _with_time(name: str) -> Emit:
 
 
 _TIMED = (
-    word("axis", "the axis that changes places with time", words=shapes.AXES),
+    word("axis", "axis to swap with time", words=shapes.AXES),
     integer("steps", "T"),
 )
 
@@ -211,7 +211,7 @@ ROWS = (
         example="mean(over = rows)",
     ),
     Op(
-        "max", "the greatest over an axis; equal ones share the gradient", shapes.reduced, kinds.kept,
+        "max", "maximum over an axis; equal maxima share the gradient", shapes.reduced, kinds.kept,
         nothing, _OVER, stands_for=_reduced("max"),
         example="max(over = time)",
     ),
@@ -226,7 +226,7 @@ ROWS = (
         start=forms.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"),
     ),
     Op(
-        "max_over", "the greatest over an axis", shapes.reduced, kinds.kept,
+        "max_over", "maximum over an axis", shapes.reduced, kinds.kept,
         axis_function("max_over", "over", "groups"), _OVER_AXIS, public=False,
         start=forms.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"),
     ),
@@ -237,23 +237,23 @@ ROWS = (
         onnx=general.over_time("ReduceSum"),
     ),
     Op(
-        "max_over_time", "the greatest of the time steps", shapes.same, kinds.kept,
+        "max_over_time", "maximum over the time steps", shapes.same, kinds.kept,
         ours("max_over_time", steps=False), public=False, time="reduces",
         ahead=lambda attrs: True, start=forms.unchanged, label=_over_time("max"),
         onnx=general.over_time("ReduceMax"),
     ),
     Op(
-        "swap", "two axes change places", _swapped, kinds.kept, _swap,
+        "swap", "swaps two axes", _swapped, kinds.kept, _swap,
         (
-            word("a", "one axis", words=(*shapes.AXES, "time")),
-            word("b", "the other", words=(*shapes.AXES, "time")),
+            word("a", "first axis", words=(*shapes.AXES, "time")),
+            word("b", "second axis", words=(*shapes.AXES, "time")),
         ),
         chosen=_swap_chosen, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
         example="swap(channels, rows)",
     ),
     Op(
-        "steps_as_axis", "the time steps side by side, as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
+        "steps_as_axis", "time steps as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("steps_as_axis"), _TIMED, public=False, time="reduces", whole_run=True,
         ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
         label=_swap_label, onnx=onnx.steps_as_axis,
@@ -265,41 +265,41 @@ ROWS = (
         label=_swap_label, onnx=onnx.axis_as_steps,
     ),
     Op(
-        "swap_with_time", "time and an axis change places", _with_extent(lambda attrs: whole(attrs, "steps")),
+        "swap_with_time", "swaps time and an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
         kinds.kept, _with_time("swap_with_time"), _TIMED, public=False, time="mixes",
         ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
         label=_swap_label, onnx=onnx.swap_with_time,
     ),
     Op(
-        "repeat_channels", "each channel several times", _upsampled, kinds.kept,
+        "repeat_channels", "repeats each channel", _upsampled, kinds.kept,
         axis_function("repeat_channels", "scale"),
-        (integer("scale", "how many times each channel stands there", high=2**16),),
+        (integer("scale", "number of repetitions of each channel", high=2**16),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels,
     ),
     Op(
-        "slice", "channels of a value, from one to another", _sliced, kinds.kept,
+        "slice", "range of channels of a value", _sliced, kinds.kept,
         axis_function("slice_channels", "first", "last"),
-        (integer("first", "the first channel", low=0), integer("last", "the last channel", low=0)),
+        (integer("first", "first channel", low=0), integer("last", "last channel, included", low=0)),
         public=False, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
     ),
     Op(
-        "shuffle", "channel shuffle: a channel of each group in turn", _shuffled, kinds.kept,
+        "shuffle", "channel shuffle: interleaves the channels of the groups", _shuffled, kinds.kept,
         axis_function("shuffle", "groups"),
-        (integer("groups", "groups that the channels are taken from in turn"),),
+        (integer("groups", "number of groups to interleave"),),
         linear=True, start=forms.unchanged,
         same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle,
         example="shuffle(2)", source="Zhang et al., CVPR 2018",
     ),
     Op(
-        "reshape", "the same numbers, in their order, as a map of other sizes", _reshaped, kinds.kept,
+        "reshape", "map of another shape with the same elements in the same order", _reshaped, kinds.kept,
         axis_function("reshape", *shapes.AXES),
         (
-            integer("channels", "channels of the result"),
-            integer("rows", "rows of the result", 1),
-            integer("columns", "columns of the result", 1),
+            integer("channels", "number of channels of the result"),
+            integer("rows", "number of rows of the result", 1),
+            integer("columns", "number of columns of the result", 1),
         ),
         linear=True, start=forms.unchanged,
         label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),

@@ -12,7 +12,7 @@ from danetc.dsl.first_weights import FIRST_WEIGHTS
 START = Parameter(
     "init",
     str,
-    "what its weights start from; by default `he_normal` of convolutions, `torch_uniform` of `linear`",
+    "initialisation of the weights; by default `he_normal` for convolutions, `torch_uniform` for `linear`",
     None,
     words=tuple(FIRST_WEIGHTS),
 )

@@ -60,7 +60,7 @@ def _beside(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 
 ROWS = (
     Op(
-        "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
+        "add", "sum, evaluated from left to right", shapes.joined, kinds.folded(ranges.add),
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
         nir="sum", onnx=general.folded("Add"),
@@ -97,8 +97,8 @@ ROWS = (
     Op(
         "affine", "factor * x + offset", shapes.same, kinds.scaled, _affine,
         (
-            Parameter("factor", float, "what it is multiplied by"),
-            Parameter("offset", float, "what is added"),
+            Parameter("factor", float, "factor of x"),
+            Parameter("offset", float, "constant term"),
         ),
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
@@ -106,12 +106,12 @@ ROWS = (
         nir="scale", onnx=onnx.affine,
     ),
     Op(
-        "beside", "what a neuron of several inputs takes", shapes.beside, kinds.either, _beside,
+        "beside", "inputs of a neuron with several inputs", shapes.beside, kinds.either, _beside,
         public=False, operands=(2, None), linear=True, sign="[]",
         onnx=onnx.beside,
     ),
     Op(
-        "concat", "channels side by side", shapes.concatenated, kinds.either, _concat,
+        "concat", "concatenation of channels", shapes.concatenated, kinds.either, _concat,
         public=False, operands=(2, None), linear=True, rule="concat", sign="cat",
         onnx=onnx.concat,
     ),

@@ -22,7 +22,7 @@ from danetc.compiler.ir.ops.row import (
     word,
 )
 
-_INIT = Parameter("init", float, "what its weights start at", 1.0, 0.0, 1e3)
+_INIT = Parameter("init", float, "initial value of the weights", 1.0, 0.0, 1e3)
 
 
 def _affine(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -107,22 +107,26 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     return label
 
 
-_PER_STEP = Parameter("per_step", bool, "whether each time step has a norm of its own", False)
+_PER_STEP = Parameter("per_step", bool, "if true, each time step has its own norm", False)
 _STATISTICS = word(
     "statistics",
-    "those of each step by itself, with one set of weights, or `cumulative`: those of steps 0 to t, "
-    "with weights of each",
+    "`step`: statistics of each time step, with shared weights; `cumulative`: statistics of steps 0 to "
+    "t, with weights per step",
     None,
     ("step", "cumulative"),
 )
-_EPS = Parameter("eps", float, "what is added to the variance", 1e-5, 1e-12, 1.0)
+_EPS = Parameter("eps", float, "constant added to the variance", 1e-5, 1e-12, 1.0)
 
 
 _WITH = (
     _EPS,
-    Parameter("bias", bool, "whether each channel adds a number", True),
+    Parameter("bias", bool, "if true, add a learnable bias per channel", True),
     integer(
-        "pad", "pixels around the map of what it makes of 0 by its running statistics", 0, 0, 4096
+        "pad",
+        "width of a border around the map, in pixels; filled with the output of the norm for an input of 0",
+        0,
+        0,
+        4096,
     ),
 )
 
@@ -203,7 +207,7 @@ def _running_mean(attrs: Attrs, values: Values, value: Value, context: Context) 
 
 ROWS = (
     Op(
-        "batchnorm", "batch norm over T and N together, or per step", _batch_shape, kinds.analog, _batch_module,
+        "batchnorm", "batch norm over T and N jointly, or per time step", _batch_shape, kinds.analog, _batch_module,
         (_INIT, _PER_STEP, _STATISTICS, *(replace(item, sugar=True) for item in _WITH)),
         stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         all_steps=_all_steps,
@@ -219,7 +223,7 @@ ROWS = (
         nir="norm", onnx=onnx.batchnorm_with,
     ),
     Op(
-        "tebn", "batch norm over T and N together, times a learnt factor for each time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
+        "tebn", "batch norm over T and N jointly, scaled by a learnable factor per time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
         time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
         constant=_silent, start=forms.zero,
         label=_label("TEBN"),
@@ -228,31 +232,31 @@ ROWS = (
     ),
     Op(
         "groupnorm", "group norm", _grouped, kinds.analog, _group_module,
-        (integer("groups", "groups of channels that are normed together", 32), _INIT),
+        (integer("groups", "number of groups of channels", 32), _INIT),
         weights=_affine, norm="group", constant=_silent, start=forms.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         onnx=onnx.groupnorm,
         example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
     Op(
-        "layernorm", "norm of the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
+        "layernorm", "layer norm over the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
         (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=forms.zero,
         label=lambda attrs: ("LN", ""),
         onnx=onnx.layernorm,
         example="conv(16) -> layernorm", source="Ba et al., 2016",
     ),
     Op(
-        "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,
-        (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
+        "tdbn", "batch norm whose weights start at alpha * V_th", shapes.same, kinds.analog, nothing,
+        (Parameter("alpha", float, "initial weight, as a multiple of the threshold", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
         example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",
     ),
     Op(
-        "running_mean", "mean of each group of channels, averaged over training passes, without gradient",
+        "running_mean", "running mean of each group of channels over training passes, without a gradient",
         _of_groups, kinds.analog, _running_mean,
         (
-            integer("groups", "groups of channels that have a mean of their own", 1),
-            Parameter("momentum", float, "the share of a pass in the running mean", 0.1, 0.0, 1.0),
+            integer("groups", "number of groups of channels with a separate mean", 1),
+            Parameter("momentum", float, "weight of a new pass in the running mean", 0.1, 0.0, 1.0),
         ),
         time="constant", gradient=False,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),

@@ -27,11 +27,13 @@ from danetc.dsl.kinds import Kind
 
 def _window(padding: str) -> tuple[Parameter, ...]:
     return (
-        integer("kernel", "height and width of a window", high=4096),
+        integer("kernel", "height and width of the window", high=4096),
         integer(
-            "stride", "pixels from one window to the next; the kernel by default", None, high=4096
+            "stride", "distance between windows, in pixels; by default the kernel", None, high=4096
         ),
-        integer("padding", f"pixels around the map; {padding} by default", None, 0, 4096),
+        integer(
+            "padding", f"pixels added on each side of the map; by default {padding}", None, 0, 4096
+        ),
     )
 
 
@@ -119,52 +121,52 @@ ROWS = (
         example="avgpool(2)",
     ),
     Op(
-        "global_avgpool", "the average over height and width", shapes.one_pixel, kinds.averaged_map,
+        "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=forms.zero,
         label=lambda attrs: ("avgpool", ""),
         nir="avgpool", onnx=general.operator("GlobalAveragePool"),
     ),
     Op(
-        "upsample", "a larger map: each pixel several times, or bilinear", shapes.scaled, kinds.kept,
+        "upsample", "upsampling by repetition or bilinear interpolation", shapes.scaled, kinds.kept,
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
         (
-            integer("scale", "how many times as high and wide", 2, high=2**12),
-            Parameter("over", str, "the axis: pixels, or `channels`, each of which is repeated", "pixels",
+            integer("scale", "factor of height and width", 2, high=2**12),
+            Parameter("over", str, "axis to enlarge: `pixels`, or `channels`, which are repeated", "pixels",
                       words=("channels", "pixels"), sugar=True),
-            Parameter("mode", str, "how pixels are found: the nearest one, or of four (corners not aligned)",
+            Parameter("mode", str, "interpolation: nearest pixel or bilinear (corners not aligned)",
                       "nearest", words=("nearest", "bilinear"), sugar=True),
-            Parameter("like", tuple, "a value whose height and width it gets, in place of a scale", None, sugar=True),
-            Parameter("rows", int, "how many rows it gives, with `columns` in place of a scale", None, 1, 2**16, sugar=True),
-            Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
+            Parameter("like", tuple, "value whose height and width to use instead of a scale", None, sugar=True),
+            Parameter("rows", int, "number of rows; given with `columns` instead of a scale", None, 1, 2**16, sugar=True),
+            Parameter("columns", int, "number of columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=forms.unchanged, onnx=onnx.upsample,
         example="upsample(2)",
     ),
     Op(
-        "resize", "a map of another height and width", _resized, _resized_kind, _resize,
+        "resize", "map resized to another height and width", _resized, _resized_kind, _resize,
         (
-            integer("height", "rows of the output"), integer("width", "columns of the output"),
-            Parameter("bilinear", bool, "whether a pixel is of four, or the nearest one", False),
+            integer("height", "number of rows of the output"), integer("width", "number of columns of the output"),
+            Parameter("bilinear", bool, "if true, interpolate bilinearly; otherwise use the nearest pixel", False),
         ),
         public=False, same_shape=True, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
         onnx=onnx.resize,
     ),
     Op(
-        "bilinear", "a map larger by a factor, each pixel of four", shapes.scaled, kinds.analog,
+        "bilinear", "bilinear upsampling by a factor", shapes.scaled, kinds.analog,
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.Upsample", kwargs={"scale_factor": attrs["scale"], "mode": "bilinear"}
         ),
-        (integer("scale", "how many times as high and wide", 2, high=2**12),),
+        (integer("scale", "factor of height and width", 2, high=2**12),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=forms.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize,
     ),
     Op(
-        "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
+        "flatten", "flattens a map into a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=forms.unchanged,
         nir="flatten", onnx=general.operator("Flatten", axis=1),
         example="flatten",

@@ -25,10 +25,10 @@ def _delay_label(attrs: Attrs) -> tuple[str, str]:
     return f"delay {attrs['steps']}", ""
 
 
-_STEPS = integer("steps", "by how many steps", 1, 1, 4096)
+_STEPS = integer("steps", "number of time steps", 1, 1, 4096)
 
 
-_DROPPED = Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999)
+_DROPPED = Parameter("p", float, "probability of an element to be set to 0", 0.5, 0.0, 0.999)
 
 
 def _dropout_per(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
@@ -38,7 +38,7 @@ def _dropout_per(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Att
 
 ROWS = (
     Op(
-        "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
+        "repeat", "repeats a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
         numbers=lambda x: x[0], start=forms.unchanged,
         nir="same", onnx=general.repeat,
@@ -49,7 +49,7 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any"),
         (
             _DROPPED,
-            Parameter("per", str, "`sample`: what is dropped is so at all steps", None, words=("sample",), sugar=True),
+            Parameter("per", str, "`sample`: use the same mask at all time steps", None, words=("sample",), sugar=True),
         ),
         stands_for=_dropout_per,
         random=True, training=True, same=_never, linear=True, start=forms.unchanged,
@@ -58,30 +58,30 @@ ROWS = (
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
     ),
     Op(
-        "dropout_per_sample", "drops the same numbers of a sample at all its steps", shapes.same, kinds.analog,
+        "dropout_per_sample", "dropout with the same mask at all time steps of a sample", shapes.same, kinds.analog,
         forms.timed("SampleDropout", "p"), (_DROPPED,),
         public=False, random=True, training=True, same=_never, linear=True, start=forms.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
         nir="same", onnx=general.same,
     ),
     Op(
-        "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, forms.timed("DropPath", "p"),
-        (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
+        "droppath", "drops the branch of a sample at all time steps (stochastic depth)", shapes.same, kinds.analog, forms.timed("DropPath", "p"),
+        (Parameter("p", float, "probability of dropping the branch of a sample", 0.1, 0.0, 0.999),),
         random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=forms.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         nir="same", onnx=general.same,
         example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
     Op(
-        "delay", "what was given some steps before; 0 at the first of them", shapes.same, kinds.with_zero,
+        "delay", "value from `steps` time steps ago; 0 at the first steps", shapes.same, kinds.with_zero,
         forms.timed("Delay", "steps"),
-        (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
+        (_STEPS, Parameter("like", str, "value of the same shape as the delayed value", None, sugar=True, shape_of=True)),
         time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
         onnx=onnx.delay,
         example="delay(1)",
     ),
     Op(
-        "carry", "what a value of the loop was some steps before", shapes.same, kinds.with_zero, _carried,
+        "carry", "value of a loop from `steps` time steps ago", shapes.same, kinds.with_zero, _carried,
         (_STEPS,), public=False, operands=(0, 0), time="mixes", cuts=True, label=_delay_label,
     ),
     Op(
@@ -92,15 +92,15 @@ ROWS = (
         example="mean_over_time",
     ),
     Op(
-        "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
+        "poisson", "rate coding: spikes with probability x", shapes.same, kinds.spike,
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
         onnx=onnx.poisson,
         example="in -> poisson -> conv(8) -> norm -> spike",
     ),
     Op(
-        "latency", "one spike, the earlier the larger x", shapes.same, kinds.spike,
+        "latency", "latency coding: one spike, earlier for larger x", shapes.same, kinds.spike,
         ours("latency", "tau", steps=True),
-        (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
+        (Parameter("tau", float, "time constant of the latency, in steps", 6.0, 1e-3, 1e6),),
         time="creates", whole_run=True, gradient=False,
         onnx=onnx.latency,
         example="in -> latency(tau = 6) -> conv(8) -> norm -> spike",

@@ -76,25 +76,25 @@ def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context)
 
 ROWS = (
     Op(
-        "input", "the network's input", lambda attrs, values: (), kinds.analog, nothing,
+        "input", "input of the network", lambda attrs, values: (), kinds.analog, nothing,
         operands=(0, 0), public=False,
     ),
     Op(
         "conv", "2-D convolution", shapes.convolved, kinds.analog, _conv_module,
         (
-            replace(integer("width", "channels of the output; a convolution over an axis is depthwise without it"), unless="over"),
+            replace(integer("width", "number of output channels; without it, a convolution over an axis is depthwise"), unless="over"),
             integer("kernel", "height and width of the kernel", 3, high=4096),
-            integer("stride", "pixels from one window to the next", 1, high=4096),
+            integer("stride", "distance between windows, in pixels", 1, high=4096),
             replace(
-                integer("padding", "pixels of 0 around the map; half of the kernel by default; over time "
-                        "by default as many before the first step, so that it is causal", None, 0, 4096),
+                integer("padding", "zeros added on each side of the map; by default half of the kernel; over "
+                        "time, by default only before the first step, so that it is causal", None, 0, 4096),
                 words=("same",),
             ),
-            integer("groups", "groups of channels that are convolved apart", 1),
-            Parameter("bias", bool, "whether each channel adds a number", False),
-            integer("dilation", "pixels from one entry of the kernel to the next", 1, high=4096),
+            integer("groups", "number of groups of channels that are convolved separately", 1),
+            Parameter("bias", bool, "if true, add a learnable bias per channel", False),
+            integer("dilation", "distance between entries of the kernel, in pixels", 1, high=4096),
             START,
-            Parameter("over", str, "the axis that it slides over, in place of pixels", None, words=AXES, sugar=True),
+            Parameter("over", str, "axis of the convolution; by default both rows and columns", None, words=AXES, sugar=True),
         ),
         chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
@@ -103,19 +103,19 @@ ROWS = (
         example="conv(16, kernel = 5, stride = 2)",
     ),
     Op(
-        "linear", "a fully connected layer; it flattens its input", shapes.connected, kinds.analog, _linear_module,
+        "linear", "fully connected layer, which flattens its input", shapes.connected, kinds.analog, _linear_module,
         (
-            replace(integer("width", "numbers in the output; of time as many as there are"), unless="over"),
-            Parameter("bias", bool, "whether each of them adds a number", True),
+            replace(integer("width", "number of outputs; over time, equal to the number of steps"), unless="over"),
+            Parameter("bias", bool, "if true, add a learnable bias per output", True),
             START,
-            Parameter("over", str, "the axis that it mixes, in place of all", None, words=AXES, sugar=True),
+            Parameter("over", str, "axis to mix; by default all", None, words=AXES, sugar=True),
             replace(
-                integer("window", "over time: how many steps each reads, itself and those right before; "
-                        "all by default, later ones too", None),
+                integer("window", "over time: number of steps that each step reads, ending with itself; "
+                        "by default all steps, including later ones", None),
                 sugar=True,
             ),
             Parameter(
-                "masked", float, "how far the window hides other steps: weights outside of it are "
+                "masked", float, "degree of masking of steps outside the window, whose weights are "
                 "multiplied by 1 - masked", 1.0, 0, 1, sugar=True, schedule=MASKED,
             ),
         ),
@@ -127,7 +127,7 @@ ROWS = (
         example="flatten -> linear(10)",
     ),
     Op(
-        "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,
+        "neuron", "spiking neuron or activation", shapes.of_neuron, kinds.analog, _neuron_module,
         public=False, time="neuron", weights=_neuron_weights,
         label=lambda attrs: (str(attrs["neuron"]), ""),
         nir="neuron",

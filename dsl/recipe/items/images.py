@@ -1,4 +1,4 @@
-"""What is done to images: in training, and in tests."""
+"""Transforms of training and test images."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from danetc.dsl.recipe.schema import (
 
 RESIZE = ItemSpec(
     "resize",
-    "the shorter side to this size",
-    (Argument("size", SIZE, None, "of the shorter side"),),
+    "resizes the shorter side to this size",
+    (Argument("size", SIZE, None, "size of the shorter side, in pixels"),),
     example="resize(256)",
 )
 CENTER_CROP = ItemSpec(
     "center_crop",
-    "the middle of the image",
-    (Argument("size", SIZE, None, "of the result"),),
+    "crops the centre of the image",
+    (Argument("size", SIZE, None, "height and width of the result, in pixels"),),
     example="center_crop(224)",
 )
 NORMALIZE = ItemSpec(
     "normalize",
-    "subtracts the mean of each channel over a data set, and divides by its standard deviation",
+    "subtracts the mean of each channel and divides by its standard deviation",
     (
         Argument(
             "statistics",
             ChoiceType(("imagenet", "cifar10", "cifar100", "fashion_mnist")),
             "imagenet",
-            "the data set they are of",
+            "data set whose mean and standard deviation are used",
         ),
     ),
 )
@@ -45,65 +45,69 @@ NORMALIZE = ItemSpec(
 AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "random_resized_crop",
-        "a random part of the image, of random area and aspect ratio, resized",
+        "crops a random area with a random aspect ratio and resizes it",
         (
-            Argument("size", SIZE, None, "of the result"),
-            Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
+            Argument("size", SIZE, None, "height and width of the result, in pixels"),
+            Argument(
+                "smallest", FloatType(0, 1, open_low=True), 0.08, "smallest share of the image area"
+            ),
         ),
         example="random_resized_crop(224)",
     ),
     ItemSpec(
         "random_crop",
-        "a part of the image at a random place",
+        "crops the image at a random position",
         (
-            Argument("size", SIZE, None, "of the result"),
-            Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
+            Argument("size", SIZE, None, "height and width of the result, in pixels"),
+            Argument("padding", IntType(0, 1000), 0, "zero padding on each side, in pixels"),
         ),
         example="random_crop(32, padding = 4)",
     ),
     ItemSpec(
         "horizontal_flip",
-        "mirrors the image, left to right",
-        (Argument("p", PROBABILITY, 0.5, "the probability of it"),),
+        "flips the image horizontally",
+        (Argument("p", PROBABILITY, 0.5, "probability of a flip"),),
     ),
     ItemSpec(
         "auto_augment",
-        "a random pair of operations of a policy that was learnt on a data set (Cubuk et al., CVPR 2019)",
+        "applies a random sub-policy of AutoAugment (Cubuk et al., CVPR 2019)",
         (
             Argument(
                 "policy",
                 ChoiceType(("imagenet", "cifar10", "svhn")),
                 "imagenet",
-                "the data set that it was learnt on",
+                "data set that the policy was learnt on",
             ),
         ),
     ),
     ItemSpec(
         "trivial_augment",
-        "one random operation of random strength for each image (Mueller and Hutter, ICCV 2021)",
+        "applies one random operation of random strength per image (Mueller and Hutter, ICCV 2021)",
     ),
     ItemSpec(
         "rand_augment",
-        "random operations, each of one strength (RandAugment: Cubuk et al., 2020)",
+        "applies random operations of a fixed strength (RandAugment: Cubuk et al., 2020)",
         (
-            Argument("n", IntType(1, 20), 2, "how many operations for an image"),
-            Argument("m", IntType(0, 30), 9, "their strength"),
+            Argument("n", IntType(1, 20), 2, "number of operations per image"),
+            Argument("m", IntType(0, 30), 9, "strength of the operations"),
         ),
     ),
     ItemSpec(
         "color_jitter",
-        "random brightness, contrast, saturation and hue",
+        "randomly changes brightness, contrast, saturation and hue",
         (
             Argument(
-                "brightness", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
+                "brightness", FloatType(0.0, 10.0), 0.4, "maximum deviation of the factor from 1"
             ),
             Argument(
-                "contrast", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
+                "contrast", FloatType(0.0, 10.0), 0.4, "maximum deviation of the factor from 1"
             ),
             Argument(
-                "saturation", FloatType(0.0, 10.0), 0.4, "a factor within 1 - this and 1 + this"
+                "saturation", FloatType(0.0, 10.0), 0.4, "maximum deviation of the factor from 1"
             ),
-            Argument("hue", FloatType(0.0, 0.5), 0.0, "at most this share of the colour circle"),
+            Argument(
+                "hue", FloatType(0.0, 0.5), 0.0, "maximum shift, as a share of the colour circle"
+            ),
         ),
     ),
     RESIZE,
@@ -111,23 +115,31 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     NORMALIZE,
     ItemSpec(
         "random_erasing",
-        "a random rectangle is made 0",
-        (Argument("p", PROBABILITY, 0.25, "the probability of it"),),
+        "sets a random rectangle to 0",
+        (Argument("p", PROBABILITY, 0.25, "probability of erasing"),),
     ),
     ItemSpec(
         "mixup",
-        "pairs of images and of their labels, added with random weights (Zhang et al., ICLR 2018)",
-        (Argument("alpha", POSITIVE, 0.2, "of the beta distribution that shares are drawn from"),),
+        "mixes pairs of images and of their labels with random weights (Zhang et al., ICLR 2018)",
+        (
+            Argument(
+                "alpha", POSITIVE, 0.2, "parameter of the beta distribution of the mixing weights"
+            ),
+        ),
         whole_batch=True,
     ),
     ItemSpec(
         "cutmix",
-        "a part of one image put into another; labels are mixed by area (Yun et al., ICCV 2019)",
-        (Argument("alpha", POSITIVE, 1.0, "of the beta distribution that shares are drawn from"),),
+        "pastes a rectangle of one image into another and mixes labels by area (Yun et al., ICCV 2019)",
+        (
+            Argument(
+                "alpha", POSITIVE, 1.0, "parameter of the beta distribution of the mixing weights"
+            ),
+        ),
         whole_batch=True,
     ),
 )
-"""Steps of an augmentation."""
+"""Transforms of training images."""
 
 EVALUATE: Mapping[str, ItemSpec] = family(RESIZE, CENTER_CROP, NORMALIZE)
-"""Steps that draw nothing."""
+"""Transforms of test images, which are deterministic."""

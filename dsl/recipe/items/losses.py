@@ -1,4 +1,4 @@
-"""THE terms of losses: a new one is one row here and its function in ``runtime.training.losses``."""
+"""Terms of losses. A new term is a row here and a function in ``runtime.training.losses``."""
 
 from __future__ import annotations
 
@@ -21,25 +21,29 @@ from danetc.dsl.recipe.schema import (
 LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "cross_entropy",
-        "cross-entropy of the mean over time of the output, for the class of an image or of each of its "
-        "pixels",
+        "cross-entropy of the output averaged over time, for the class of each image or pixel",
         (SMOOTHING, OUTPUT),
         targets=("classes", "pixels"),
     ),
     LossSpec(
         "mse",
-        "mean squared distance of the mean over time of the output to the numbers that are "
-        "wanted; of classes to 1 for the image's class and 0 for the others",
+        "mean squared error of the output averaged over time; for classes, the target is 1 for the "
+        "class of the image and 0 for the others",
         (OUTPUT,),
         targets=("classes", "numbers"),
     ),
     LossSpec(
         "tet",
-        "cross-entropy of each time step's output, averaged over time: (1 - weight) of it and "
-        "weight of the mean squared distance to `target` (Deng et al., ICLR 2022)",
+        "temporal efficient training: (1 - weight) times the cross-entropy of each time step, averaged "
+        "over time, plus weight times the mean squared error to `target` (Deng et al., ICLR 2022)",
         (
-            Argument("weight", PROBABILITY, 0.05, "share of the squared distance"),
-            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "what every output shall be"),
+            Argument("weight", PROBABILITY, 0.05, "weight of the squared error"),
+            Argument(
+                "target",
+                FloatType(-1000.0, 1000.0),
+                1.0,
+                "target of all outputs in the squared error",
+            ),
             SMOOTHING,
             OUTPUT,
         ),
@@ -47,11 +51,11 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "distill",
-        "distillation: temperature^2 times the Kullback-Leibler divergence from a teacher's classes to "
-        "the network's, both softened by the temperature (Hinton et al., 2015)",
+        "distillation: temperature^2 times the Kullback-Leibler divergence between the predictions of a "
+        "teacher and of the network, both softened by the temperature (Hinton et al., 2015)",
         (
-            Argument("teacher", PathType(), None, "the directory of a built or trained network"),
-            Argument("temperature", POSITIVE, 4.0, "by which the outputs are divided"),
+            Argument("teacher", PathType(), None, "directory of a built or trained network"),
+            Argument("temperature", POSITIVE, 4.0, "divisor of the outputs before the softmax"),
             OUTPUT,
         ),
         reads="teacher",
@@ -61,10 +65,16 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "firing_rate",
-        "distance of each neuron layer's firing rate to `target`, to a power, mean over the layers",
+        "difference between the firing rate of each layer of neurons and `target`, raised to a power and "
+        "averaged over the layers",
         (
-            Argument("target", FloatType(0.0, 1000.0), 0.0, "spikes a step and neuron"),
-            Argument("power", FloatType(1.0, 4.0), 2.0, "to which the distance is raised"),
+            Argument(
+                "target",
+                FloatType(0.0, 1000.0),
+                0.0,
+                "target rate, in spikes per neuron and time step",
+            ),
+            Argument("power", FloatType(1.0, 4.0), 2.0, "exponent of the absolute difference"),
             NEURON,
         ),
         reads="neurons",
@@ -73,10 +83,10 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "membrane",
-        "squared distance of each neuron layer's mean membrane potential before the reset "
-        "to `target`, mean over the layers (at the threshold: Guo et al., NeurIPS 2022)",
+        "squared difference between the mean membrane potential of each layer of neurons before the "
+        "reset and `target`, averaged over the layers (at the threshold: Guo et al., NeurIPS 2022)",
         (
-            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "potential to be near to"),
+            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "target potential"),
             NEURON,
         ),
         reads="potentials",
@@ -85,18 +95,23 @@ LOSSES: Mapping[str, LossSpec] = family(
     ),
     LossSpec(
         "python",
-        "what a function of a Python file gives of the output and the labels, and of numbers "
-        "by their names",
-        (Argument("function", FunctionType(), None, "the file and its function"), OUTPUT),
+        "loss computed by a Python function of the output, the labels and named numbers",
+        (
+            Argument("function", FunctionType(), None, "Python file and name of the function"),
+            OUTPUT,
+        ),
         training=True,
         others=True,
         example='python("my_loss.py:focal", gamma = 2.0)',
     ),
     LossSpec(
         "python_membrane",
-        "what a function of a Python file gives of the membrane potentials before the reset "
-        "of a neuron layer, mean over the layers",
-        (Argument("function", FunctionType(), None, "the file and its function"), NEURON),
+        "loss computed by a Python function of the membrane potentials of a layer of neurons before the "
+        "reset, averaged over the layers",
+        (
+            Argument("function", FunctionType(), None, "Python file and name of the function"),
+            NEURON,
+        ),
         reads="potentials",
         training=True,
         others=True,

@@ -1,4 +1,4 @@
-"""Optimizers, a row for each class of ``torch.optim``, and ways of gradients."""
+"""Optimizers, a row for each class of ``torch.optim``, and methods of backpropagation."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         "stochastic gradient descent: `torch.optim.SGD`",
         (
             RATE,
-            Argument("momentum", FRACTION, 0.0, "share of the last update that is kept"),
+            Argument("momentum", FRACTION, 0.0, "momentum factor"),
             DECAY,
-            Argument("nesterov", BoolType(), False, "whether momentum is Nesterov's"),
+            Argument("nesterov", BoolType(), False, "if true, use Nesterov momentum"),
             DECAYED,
         ),
         torch="SGD",
@@ -38,8 +38,10 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         (
             RATE,
             DECAY,
-            Argument("beta1", FRACTION, 0.9, "decay of the running mean of gradients"),
-            Argument("beta2", FRACTION, 0.999, "decay of that of their squares"),
+            Argument("beta1", FRACTION, 0.9, "decay of the running mean of the gradients"),
+            Argument(
+                "beta2", FRACTION, 0.999, "decay of the running mean of the squared gradients"
+            ),
             DECAYED,
         ),
         torch="AdamW",
@@ -49,27 +51,26 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
 )
 
 GRADIENTS: Mapping[str, ItemSpec] = family(
-    ItemSpec("bptt", "through all time steps at once"),
+    ItemSpec("bptt", "backpropagates through all time steps"),
     ItemSpec(
         "truncated",
-        "through parts of `steps` time steps, one part after the other: memory does not grow "
-        "with T",
-        (Argument("steps", IntType(1, 10_000), None, "time steps of a part"),),
+        "backpropagates through segments of `steps` time steps, so that memory does not grow with T",
+        (Argument("steps", IntType(1, 10_000), None, "number of time steps per segment"),),
         example="truncated(2)",
     ),
     ItemSpec(
         "online",
-        "through each time step by itself, without its temporal part (SLTT: Meng et al., "
-        "ICCV 2023), or with a trace of each layer's inputs in place of it (OTTT: Xiao et "
-        "al., NeurIPS 2022)",
+        "backpropagates through each time step separately; the temporal part of the gradient is dropped "
+        "(SLTT: Meng et al., ICCV 2023) or replaced by a trace of the inputs of each layer (OTTT: Xiao "
+        "et al., NeurIPS 2022)",
         (
             Argument(
                 "trace",
                 FRACTION,
                 0.0,
-                "how much of the trace is left after a step; a neuron's leak, 1 - 1 / tau",
+                "decay factor of the trace per step, usually the leak of the neuron, 1 - 1 / tau",
             ),
         ),
     ),
 )
-"""Ways of gradients through time."""
+"""Methods of backpropagation through time."""

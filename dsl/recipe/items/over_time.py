@@ -1,4 +1,4 @@
-"""What changes over a training: schedules of the learning rate, and changes of parameters."""
+"""Schedules of the learning rate and of parameters during training."""
 
 from __future__ import annotations
 
@@ -17,49 +17,53 @@ from danetc.dsl.recipe.schema import (
 
 
 def _ramp(number: FloatType) -> tuple[Argument, ...]:
-    """From one number to another."""
+    """Return the arguments of a change from one number to another."""
     return (
-        Argument("start", number, None, "at the first step"),
-        Argument("end", number, None, "at the last step"),
+        Argument("start", number, None, "value at the first step"),
+        Argument("end", number, None, "value at the last step"),
         UNTIL,
     )
 
 
 SCHEDULES: Mapping[str, ItemSpec] = family(
-    ItemSpec("constant", "the learning rate stays as it is"),
+    ItemSpec("constant", "constant learning rate"),
     ItemSpec(
         "step",
-        "the learning rate is multiplied by `factor` at each of these epochs",
-        (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "what it is multiplied by"),),
-        Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
+        "multiplies the learning rate by `factor` at each of the given epochs",
+        (
+            Argument(
+                "factor", FloatType(0.0, 1.0, open_low=True), 0.1, "factor of the learning rate"
+            ),
+        ),
+        Argument("epochs", POSITIVE, None, "epochs, counted from the start of the phase"),
         example="step(5, 8, factor = 0.1)",
     ),
     ItemSpec(
         "cosine",
-        "the learning rate falls along half a cosine, from the end of the warm-up to the last step",
-        (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end"),),
+        "decreases the learning rate along half a cosine, from the end of the warm-up to the last step",
+        (Argument("end", PROBABILITY, 0.0, "final learning rate, as a share of `lr`"),),
     ),
 )
-"""Of the learning rate."""
+"""Schedules of the learning rate."""
 
 CHANGES: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "linear",
-        "from one number to another in equal steps",
+        "linear change from one number to another",
         _ramp(ANY),
         example="surrogate(alpha = linear(1.0, 5.0))",
     ),
     ItemSpec(
         "cosine",
-        "from one number to another along half a cosine",
+        "change from one number to another along half a cosine",
         _ramp(ANY),
         example="surrogate(alpha = cosine(1.0, 5.0))",
     ),
     ItemSpec(
         "exponential",
-        "from one number to another, by equal factors in equal times",
+        "exponential change from one number to another",
         _ramp(POSITIVE),
         example="surrogate(alpha = exponential(1.0, 5.0))",
     ),
 )
-"""Of parameters of the network."""
+"""Changes of parameters of the network."""
