@@ -178,7 +178,7 @@ def test_a_model_for_inference_takes_it(
 
 
 def test_what_inference_remembers_serves_training() -> None:
-    """(That nothing is remembered of tensors without values: `test_look_ahead.py`.)"""
+    """(That nothing is remembered of tensors without values: `test_prefetch.py`.)"""
     small_maps.reads.cache_clear()
     training, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2)
     evaluated = InferenceConv2d(4, 4, 3, padding=1)
