@@ -30,7 +30,7 @@ from common import (
     seconds,
 )
 
-from danetc.output.plots import plot_lines
+from danetc.output.plots import LinePanel, line_figure
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import medians, time_interleaved
@@ -119,31 +119,31 @@ def draw(lines: dict[str, Any]) -> None:
 
     labels = (ANN, *CONNECTIONS)
     panels = [
-        ("time in T", "T", "CPU s", {"sew_r18": scaled("time, T", 1)}),
-        (
-            "memory in T",
+        LinePanel("T", "CPU s", {"sew_r18": scaled("time, T", 1)}, "time in T"),
+        LinePanel(
             "T",
             "MB",
             {
                 "sew_r18, saved": scaled("saved, T", 1e-6),
                 "sew_r18, peak": scaled("peak, T", 1e-6),
             },
+            "memory in T",
         ),
-        (
-            "time in depth",
+        LinePanel(
             "layers",
             "CPU s",
             {label: scaled(f"time, depth, {label}", 1) for label in labels},
+            "time in depth",
         ),
-        (
-            "saved bytes in depth",
+        LinePanel(
             "layers",
             "MB",
             {label: scaled(f"saved, depth, {label}", 1e-6) for label in labels},
+            "saved bytes in depth",
         ),
     ]
     path = RESULTS / "scaling_time_depth.svg"
-    plot_lines(path, panels)
+    line_figure(panels).savefig(path)
     print(f"drawn in {path.relative_to(RESULTS.parents[1])}")
 
 

@@ -51,11 +51,10 @@ def test_the_services_need_neither_torch_nor_a_server() -> None:
     modules = [
         "bridge",
         "completion",
-        "highlighting",
+        "outline",
         "hover",
         "navigation",
         "open_files",
-        "preview",
     ]
     code = (
         "import sys\n"
