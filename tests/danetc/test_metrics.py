@@ -206,7 +206,10 @@ def test_evaluations_have_tables_and_figures() -> None:
     assert repr(found) == "<Evaluated: net on digits: T = 1: 25.00%, T = 2: 50.00%>"
     assert list(found.frame()["top1"]) == [0.25, 0.5]
     (axes,) = found.figure().axes
-    assert [list(line.get_ydata()) for line in axes.lines] == [[25, 50], [25]]
+    assert {line.get_label(): list(line.get_ydata()) for line in axes.lines} == {
+        "a run at T": [25, 50],
+        "mean of the first T steps": [25],
+    }
     assert axes.get_ylabel() == "top-1 accuracy [%]"
     assert "<td>2</td><td>50.00%</td><td>100.00%</td><td>0.2500</td>" in found._repr_html_()
     assert found.as_dict()["unlike_training"] == []
