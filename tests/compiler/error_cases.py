@@ -156,7 +156,7 @@ NAMES = {
         "each = conv -> norm; projection = conv -> norm; «branch» = in; out = branch + shortcut",
         "E0212",
         "a connection knows `branch`",
-        "what is around its layers is `each`",
+        "write `each` to wrap the layers of a block",
     ),
     "known already in a block": Case(
         NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block knows `in`"
