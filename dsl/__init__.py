@@ -1,1 +1,1 @@
-"""Text to checked program. Needs lark alone, never torch."""
+"""Text to checked program. Depends on lark and never imports torch."""

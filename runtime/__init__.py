@@ -1,1 +1,1 @@
-"""What a built model needs to run, to train and to be measured."""
+"""Everything that a built model needs for running, training and measuring."""

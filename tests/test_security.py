@@ -1,4 +1,4 @@
-"""``SECURITY.md``: behind each of its sentences stands a test."""
+"""Each sentence of ``SECURITY.md`` has a test."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_code_that_the_user_typed_runs"),
         (TRUST, "test_a_factory_that_the_user_typed_runs"),
     ],
-    "Nothing that a directory names is run": [
+    "Code that is only named in a directory": [
         (TRUST, "test_code_that_only_a_record_names_is_refused"),
         (TRUST, "test_data_of_code_in_a_checkpoint_and_a_conversion_are_refused"),
         (TRUST, "test_evaluating_runs_no_loss_of_a_record"),
     ],
-    "A function of a loss that only": [(TRUST, "test_a_loss_that_only_a_record_names_is_refused")],
-    "A Python module that lies": [
+    "A loss function that only": [(TRUST, "test_a_loss_that_only_a_record_names_is_refused")],
+    "A Python module in": [
         (TRUST, "test_a_module_in_the_working_directory_is_not_imported")
     ],
     "`model.py` and exported programs": [
@@ -59,22 +59,22 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         ("runtime/data/test_published.py",
          "test_a_pickle_that_is_not_the_published_one_is_never_unpickled")
     ],
-    "A file of NIR": [
+    "A NIR file": [
         ("danetc/importing/test_nir.py", "test_a_file_that_reads_from_another_is_refused")
     ],
-    "What a directory's records name": [
+    "Files named in a directory's records": [
         (TRUST, "test_a_file_of_a_directory_lies_in_it"),
         (TRUST, "test_links_that_leave_a_directory_are_refused"),
         (TRUST, "test_links_that_leave_a_checkpoint_are_refused"),
         (TRUST, "test_records_name_nothing_outside"),
     ],
-    "A digest finds damage": [(TRUST, "test_a_digest_finds_damage_and_not_forgery")],
-    "Texts from files": [
+    "A digest detects damage": [(TRUST, "test_a_digest_finds_damage_and_not_forgery")],
+    "Text from files": [
         ("danetc/test_visible.py", "test_no_command_lets_a_name_through"),
         ("danetc/test_visible.py", "test_nothing_prints_by_another_way"),
     ],
     "A page of `report`": [(TRUST, "test_a_report_shows_texts_as_texts")],
-    "In directories of its own": [
+    "In its own directories": [
         (TRUST, "test_a_training_replaces_links_in_its_run_and_does_not_follow_them"),
         (TRUST, "test_a_training_writes_to_no_folder_that_a_link_names"),
         (TRUST, "test_trials_go_to_no_folder_that_a_link_names"),
@@ -82,7 +82,7 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_files_of_our_own_replace_links"),
         (TRUST, "test_measures_and_reports_follow_no_links"),
     ],
-    "A link that you give": [
+    "A link that you specify": [
         (TRUST, "test_the_directory_itself_may_be_a_link"),
         ("danetc/test_build.py", "test_a_link_to_a_model_directory_stays_one"),
     ],
@@ -96,7 +96,7 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         ("compiler/test_bounds.py", "test_a_check_stays_within_its_bounds"),
         ("compiler/test_bounds.py", "test_a_check_that_comes_to_its_bound_names_it"),
     ],
-    "The cost of a training": [(TRUST, "test_a_training_may_ask_for_anything")],
+    "The cost of training": [(TRUST, "test_a_training_may_ask_for_anything")],
 }  # fmt: skip
 """How a sentence begins, and its tests: a file below tests/ and a function of it."""
 

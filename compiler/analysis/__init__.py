@@ -1,1 +1,1 @@
-"""What follows from a graph and changes nothing."""
+"""Analyses of a graph, which do not change it."""

@@ -1,4 +1,4 @@
-"""Pictures of a network's topology. Needs Graphviz (``graphviz-pure`` will do), never torch.
+"""Pictures of a network's topology. Needs Graphviz (or ``graphviz-pure``), never torch.
 
 ========= ===================================================================================
 level     shows

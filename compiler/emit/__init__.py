@@ -1,1 +1,1 @@
-"""One target a file."""
+"""Writers of models, one file per target."""

@@ -1,1 +1,1 @@
-"""Files to checked programs, and what changes a program before it is lowered."""
+"""Files to checked programs, and changes to a program before lowering."""

@@ -1,1 +1,1 @@
-"""Graphs of imported networks as specs, with names of the standard library for parts that are the same."""
+"""Graphs of imported networks as specs, with standard library names for equivalent parts."""

@@ -1,1 +1,1 @@
-"""Lowering: a network of a checked program to the graph of its operations."""
+"""Lowering of a network in a checked program to a graph of operations."""

@@ -1,4 +1,4 @@
-"""Passes: each returns a graph that computes the same as the one it takes.
+"""Passes: each returns a graph that computes the same as its input.
 
 A pass is a file with ``name``, ``order_kept`` (True if the order of the arithmetic, and so every bit
 of the results, stays the same) and ``apply``. A build runs the passes of ``PIPELINE`` in order, and

@@ -1,4 +1,4 @@
-"""Warnings about specs that build and look suspicious: a table of rules. Needs no torch.
+"""Warnings about valid but suspicious specs: a table of rules. Never imports torch.
 
 Rules see files, lowered networks and recipes without errors, because suspicious code may follow
 from an error. A comment ``# allow CODE`` suppresses a warning at a statement.

@@ -1,1 +1,1 @@
-"""Lexer of Pygments for the language, and its words."""
+"""Pygments lexer of the language, and its word lists."""

@@ -1,4 +1,4 @@
-"""Trained networks of the package, one folder each, as ``danetc train`` wrote it.
+"""Trained networks in the package, one folder each, as written by ``danetc train``.
 
 ``pretrained:NAME`` can replace the directory of a run. A folder has no checkpoints and none of the files
 that its spec generates (model.py, the graph, the picture). To add a network, add its folder. Never imports

@@ -1,1 +1,1 @@
-"""Errors and warnings as data: codes and their pages, suggestions, habits of other libraries."""
+"""Errors and warnings as data: codes and their pages, suggestions, names from other libraries."""

@@ -1,1 +1,1 @@
-"""Equations of neurons and surrogates to programs: values, derivatives, ranges, kernel text."""
+"""Compilation of neuron and surrogate equations: values, derivatives, ranges, kernel text."""

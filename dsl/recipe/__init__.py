@@ -1,1 +1,1 @@
-"""Recipes: one schema of settings, and what reads it."""
+"""Recipes: the schema of settings, and the reader of recipes."""

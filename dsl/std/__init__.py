@@ -1,1 +1,1 @@
-"""The standard library: what ``use std`` brings."""
+"""The standard library, imported by ``use std``."""

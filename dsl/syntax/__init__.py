@@ -1,1 +1,1 @@
-"""Text to a syntax tree and back: tokens, grammar, parser with recovery, formatter."""
+"""Text to syntax tree and back: tokens, grammar, parser with error recovery, formatter."""

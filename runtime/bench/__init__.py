@@ -1,1 +1,1 @@
-"""Time and memory of training steps, measured."""
+"""Benchmarks of time and memory of training steps."""

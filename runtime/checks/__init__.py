@@ -1,1 +1,1 @@
-"""Checks of a model by numbers: against autograd, the paper's formulas, another model."""
+"""Numerical checks of a model: against autograd, the paper's formulas, another model."""

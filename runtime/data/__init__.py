@@ -1,4 +1,4 @@
-"""Data: data sets by name (``open_data``), batches of them, and whether they fit a network.
+"""Data: data sets by name (``open_data``), batches, and checks that data fit a network.
 
 Importing this package does not import torch; the first use of a name does.
 """

@@ -1,1 +1,1 @@
-"""Compiled kernels, the operators they are called through, and what they need of torch."""
+"""Compiled kernels, the operators that call them, and the interfaces of torch that they use."""

@@ -1,4 +1,4 @@
-"""Measures of a built or trained network, by hooks that do not change its results.
+"""Measures of a built or trained network, taken by hooks that do not change its results.
 
 ``measure(model, layout, batches)`` runs batches through a model and returns ``Measures``.
 ``observers`` and ``operations`` watch forward passes, ``gradients`` runs backward passes of its own.

@@ -1,1 +1,1 @@
-"""Files, locks, processes and random numbers, the same on every operating system."""
+"""Files, locks, processes and random numbers, with the same behaviour on every operating system."""

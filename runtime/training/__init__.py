@@ -1,1 +1,1 @@
-"""Training: the loop, its parts, and checkpoints that let a killed run go on."""
+"""Training: the loop, its parts, and checkpoints for resuming."""

@@ -1,4 +1,4 @@
-"""Equivalence of networks: canonical forms of graphs and what corresponds in two of them."""
+"""Equivalence of networks: canonical forms of graphs, and the mapping between two of them."""
 
 from danetc.compiler.analysis.equivalence.compare import (
     Different,

@@ -1,4 +1,4 @@
-"""A network as a standalone ``model.py``: readable, needing torch alone."""
+"""A network as a standalone ``model.py``: readable, and dependent only on torch."""
 
 from danetc.compiler.emit.python.module import emit_python
 

@@ -1,4 +1,4 @@
-"""THE table of operations. A new operation is one row in the file of its family.
+"""The table of operations. A new operation is one row in the file of its family.
 
 A row (``row.Op``) says all that anything asks of an operation: nothing else tests for its name,
 but for what a graph is made of itself: the input, neurons, and the sums, products and

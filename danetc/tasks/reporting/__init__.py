@@ -1,4 +1,4 @@
-"""``danetc report``: runs as one HTML page that works from a file, without scripts or a network.
+"""``danetc report``: runs as one HTML page that works offline and without scripts.
 
 jinja2 or the XML writer escapes all text of specs and files, and the page's Content-Security-Policy
 allows its own style sheet only, by its hash.

@@ -1,4 +1,4 @@
-"""``danetc train``: a network trained by a recipe, and what is kept of it.
+"""``danetc train``: training of a network by a recipe, and the records of the run.
 
 The loop over epochs and steps is in ``danetc.runtime.training``.
 """

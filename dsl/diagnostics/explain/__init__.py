@@ -1,4 +1,4 @@
-"""Pages of the codes: an explanation, a spec that gives the error or warning, and that spec fixed.
+"""Pages of the codes: an explanation, a spec with the error or warning, and the corrected spec.
 
 A file holds the page without its heading, which is the title in the registry of codes.
 """

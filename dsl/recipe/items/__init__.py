@@ -1,4 +1,4 @@
-"""Items of recipes by family, a table each: optimizers, losses, schedules, steps of images."""
+"""Items of recipes, one table per family: optimizers, losses, schedules, image transforms."""
 
 from __future__ import annotations
 

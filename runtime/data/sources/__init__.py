@@ -1,4 +1,4 @@
-"""THE table of data sets: one module each, which imports torch only to open it.
+"""The table of data sets: one module each, which imports torch only to open it.
 
 The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch and numpy.
 """
