@@ -19,7 +19,7 @@ from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.lowering.builder import Builder
-from danetc.compiler.lowering.values import Invalid, Wire
+from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
@@ -218,9 +218,10 @@ def is_sugar(row: Op, attrs: dict[str, Attribute]) -> bool:
 
 def made(
     row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
-) -> tuple[Builder, Wire | Invalid]:
-    """A network of one operation, on values that differ from each other."""
-    builder = Builder(Reporter(), STEPS)
+) -> tuple[Builder, Wire | None]:
+    """A network of one operation, on values that differ from each other; None if it rejects them."""
+    builder = Builder(Reporter())
+    builder.steps = STEPS
     moves = row.time != "creates"
     x = builder.add("input", (), {"events": moves}, NOWHERE, value=Value(shape, ANALOG, moves))
     operands = [
@@ -231,7 +232,10 @@ def made(
         attrs = {**row.stands_for(attrs, lambda: 1.0)[1]}  # of the same name, as is_sugar says
     if row.name == "neuron":
         attrs = {"neuron": builder.neuron_key(read_program(SMOOTH))}
-    return builder, builder.add(row.name, tuple(operands), attrs, NOWHERE)
+    try:
+        return builder, builder.add(row.name, tuple(operands), attrs, NOWHERE)
+    except Failed:
+        return builder, None
 
 
 CASES = [
@@ -244,7 +248,7 @@ CASES = [
 
 
 def takes(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]) -> bool:
-    return isinstance(made(row, attrs, shape)[1], Wire)
+    return made(row, attrs, shape)[1] is not None
 
 
 @pytest.mark.parametrize(("row", "attrs", "shape"), CASES)
@@ -252,7 +256,7 @@ def test_the_derivative_of_an_operation(
     row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
 ) -> None:
     builder, result = made(row, attrs, shape)
-    if not isinstance(result, Wire):
+    if result is None:
         other = SHAPES.get(row.name, SHAPE) if len(shape) == 1 else SHAPE[:1]
         assert takes(row, attrs, other), "no shape of the test suits this operation"
         return
