@@ -33,13 +33,13 @@ class FirstWeights:
 
 
 ARGUMENTS: Mapping[str, str] = {
-    "value": "the number",
-    "std": "the standard deviation",
-    "mean": "the mean",
-    "bound": "the largest magnitude",
-    "cut": "the largest magnitude that is kept",
-    "gain": "a factor of all weights",
-    "mode": "whether the variance follows from a layer's inputs or its outputs",
+    "value": "value of all weights",
+    "std": "standard deviation",
+    "mean": "mean",
+    "bound": "largest magnitude",
+    "cut": "largest magnitude; larger samples are drawn again",
+    "gain": "factor of all weights",
+    "mode": "dimension that determines the variance: inputs or outputs of the layer",
 }
 """Meanings of the arguments."""
 
@@ -50,26 +50,26 @@ _MODE = {"mode": "fan_out"}
 
 
 _ROWS = (
-    FirstWeights("zeros", "all weights are 0", "zeros_", {}, random=False),
+    FirstWeights("zeros", "sets all weights to 0", "zeros_", {}, random=False),
     FirstWeights(
         "constant",
-        "all weights are one number",
+        "sets all weights to one value",
         "constant_",
         {"value": REQUIRED},
         lambda numbers: {"val": numbers["value"]},
         random=False,
     ),
-    FirstWeights("normal", "a normal distribution", "normal_", {"std": REQUIRED, "mean": 0.0}),
+    FirstWeights("normal", "normal distribution", "normal_", {"std": REQUIRED, "mean": 0.0}),
     FirstWeights(
         "uniform",
-        "a uniform distribution from -bound to bound",
+        "uniform distribution from -bound to bound",
         "uniform_",
         {"bound": REQUIRED},
         lambda numbers: {"a": -float(numbers["bound"]), "b": numbers["bound"]},
     ),
     FirstWeights(
         "truncated_normal",
-        "a normal distribution, drawn again outside of -cut .. cut",
+        "normal distribution truncated to -cut .. cut",
         "trunc_normal_",
         {"std": REQUIRED, "mean": 0.0, "cut": 2.0},
         lambda numbers: {
@@ -81,45 +81,45 @@ _ROWS = (
     ),
     FirstWeights(
         "xavier_normal",
-        "a normal distribution of variance gain^2 * 2 / (fan_in + fan_out)",
+        "normal distribution with variance gain^2 * 2 / (fan_in + fan_out)",
         "xavier_normal_",
         _GAIN,
     ),
     FirstWeights(
         "xavier_uniform",
-        "a uniform distribution of variance gain^2 * 2 / (fan_in + fan_out)",
+        "uniform distribution with variance gain^2 * 2 / (fan_in + fan_out)",
         "xavier_uniform_",
         _GAIN,
     ),
     FirstWeights(
         "he_normal",
-        "a normal distribution of variance 2 / fan",
+        "normal distribution with variance 2 / fan",
         "kaiming_normal_",
         _MODE,
         lambda numbers: {**numbers, "nonlinearity": "relu"},
     ),
     FirstWeights(
         "he_uniform",
-        "a uniform distribution of variance 2 / fan",
+        "uniform distribution with variance 2 / fan",
         "kaiming_uniform_",
         _MODE,
         lambda numbers: {**numbers, "nonlinearity": "relu"},
     ),
     FirstWeights(
         "lecun_normal",
-        "a normal distribution of variance 1 / fan_in",
+        "normal distribution with variance 1 / fan_in",
         "kaiming_normal_",
         {},
         lambda numbers: {"mode": "fan_in", "nonlinearity": "linear"},
     ),
     FirstWeights(
         "torch_uniform",
-        "a uniform distribution up to 1 / sqrt(fan_in) on both sides, as torch's layers draw",
+        "uniform distribution from -1 / sqrt(fan_in) to 1 / sqrt(fan_in), the default of torch layers",
         "kaiming_uniform_",
         {},
         lambda numbers: {"a": math.sqrt(5)},
     ),
-    FirstWeights("orthogonal", "an orthogonal matrix times gain", "orthogonal_", _GAIN),
+    FirstWeights("orthogonal", "orthogonal matrix times gain", "orthogonal_", _GAIN),
 )
 FIRST_WEIGHTS: Mapping[str, FirstWeights] = {row.name: row for row in _ROWS}
 """Rows by name."""

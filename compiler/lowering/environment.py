@@ -172,96 +172,96 @@ class SpecFunction:
 
 
 _MAP = {"C": "channels", "H": "rows", "W": "columns"}
-_VALUES = {"a, b, ...": "the values, or one for each j of a range: `out[j] for j in 0 .. 3`"}
+_VALUES = {"a, b, ...": "values, or one for each j of a range: `out[j] for j in 0 .. 3`"}
 _OF_NUMBER = {
     "exp": "e to the power of x",
-    "log": "the natural logarithm of x",
-    "sqrt": "the square root of x",
-    "abs": "the absolute value of x",
-    "floor": "the next whole number below x, or x",
-    "ceil": "the next whole number above x, or x",
-    "round": "the nearest whole number; halves are rounded up",
+    "log": "natural logarithm of x",
+    "sqrt": "square root of x",
+    "abs": "absolute value of x",
+    "floor": "largest integer that is at most x",
+    "ceil": "smallest integer that is at least x",
+    "round": "nearest integer; halves are rounded up",
 }
 
 SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
         "stage(BLOCK, N, stride = 1)",
-        "N blocks in sequence, the stride on the first alone",
+        "N blocks in sequence, the first with the stride",
         ("block", "blocks", "stride"),
-        {"BLOCK": "the block", "N": "how many", "stride": "the stride of the first; 1 by default"},
+        {"BLOCK": "block", "N": "number of blocks", "stride": "stride of the first block; by default 1"},
         "a -> (stage(basic(16), 2, stride = 2) via sew)",
     ),
     "image": SpecFunction(
         "image(C, H, W)",
-        "a static image as the input",
+        "static image as input",
         ("channels", "height", "width"),
         _MAP,
         "in -> conv(4) -> norm -> spike",
     ),
     "events": SpecFunction(
         "events(C, H, W, bound = ...)",
-        "frames of events as the input; counts up to `bound` where it is given",
+        "frames of events as input, optionally with counts of at most `bound`",
         ("channels", "height", "width", "bound"),
-        {**_MAP, "bound": "the largest count of a frame; a model refuses more"},
+        {**_MAP, "bound": "largest count in a frame; a model rejects larger counts"},
         "in -> conv(4) -> norm -> spike",
         input="events(2, 16, 16, bound = 15)",
     ),
     "concat": SpecFunction(
         "concat(a, b, ...)",
-        "values side by side along their channels",
+        "concatenation of values along their channels",
         None,
         _VALUES,
         "concat(a, b)",
     ),
     "channels": SpecFunction(
-        "channels(a)", "how many channels a value has", None, {"a": "the value"},
+        "channels(a)", "number of channels of a value", None, {"a": "value"},
         "a -> conv(2 * channels(a))",
     ),
     "rows": SpecFunction(
-        "rows(a)", "how many rows a map has", None, {"a": "the map"}, "a -> avgpool(rows(a))"
+        "rows(a)", "number of rows of a map", None, {"a": "map"}, "a -> avgpool(rows(a))"
     ),
     "columns": SpecFunction(
-        "columns(a)", "how many columns a map has", None, {"a": "the map"},
+        "columns(a)", "number of columns of a map", None, {"a": "map"},
         "a -> avgpool(columns(a))",
     ),
     "outputs": SpecFunction(
-        "outputs(a, NAME = b, ...)", "several outputs of a network", (),
-        {"a": "the first output, which training is of unless a loss says so",
-         "NAME": "a further output, and its name"},
+        "outputs(a, NAME = b, ...)", "declares several outputs of a network", (),
+        {"a": "first output, which is trained unless a loss names another",
+         "NAME": "another output with its name"},
         "outputs(a -> avgpool -> mean_over_time -> linear(10), early = b)",
     ),
     "shared": SpecFunction(
         "shared(LAYER)",
-        "a layer whose weights are the same wherever it stands", ("layer",),
-        {"LAYER": "the layer, or a flow of them; states of neurons are each place's own"},
+        "layer that shares its weights between all uses", ("layer",),
+        {"LAYER": "layer or flow of layers; neurons keep separate states for each use"},
         "shared(conv(8) -> norm -> spike)",
         starts=False,
     ),
     "inputs": SpecFunction(
         "inputs(NAME = image(C, H, W), NAME = events(C, H, W), ...)",
-        "several inputs of a network, each a value by its name in place of `in`", (),
-        {"NAME": "an input, and its name"},
+        "several inputs of a network, each with a name that is used instead of `in`", (),
+        {"NAME": "input with its name"},
         "concat(left, right) -> conv(4) -> norm -> spike",
         input="inputs(left = image(1, 16, 16), right = image(1, 16, 16))",
     ),
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ..., per = channel)",
-        "numbers that are trained from a start, strictly within bounds: one for the layer, or one "
-        "for each `channel`, `neuron` or `step`; with `per_step = true` at each step others",
+        "learnable parameters, optionally with bounds: one for the layer, or one for each `channel`, "
+        "`neuron` or `step`; with `per_step = true`, separate ones for each time step",
         ("init", "above", "below", "per", "per_step"),
-        {"init": "the number that they start at",
-         "above": "what they stay above; no bound by default",
-         "below": "what they stay below; no bound by default",
-         "per": "`layer`, `channel`, `neuron` or `step`: what has a number of its own",
-         "per_step": "whether each time step has others; false by default"},
+        {"init": "initial value",
+         "above": "lower bound, excluded; by default none",
+         "below": "upper bound, excluded; by default none",
+         "per": "unit with a separate parameter: `layer`, `channel`, `neuron` or `step`",
+         "per_step": "if true, each time step has separate parameters; by default false"},
         "learn(1.0, per = channel) * a + b",
     ),
     "scheduled": SpecFunction(
         "scheduled(1.0)",
-        "the value of a parameter of a neuron or surrogate that a recipe changes while it trains "
-        "(`change`); it is stored with the weights",
+        "parameter of a neuron, surrogate or operation that a recipe changes during training "
+        "(`change`); its value is stored with the weights",
         ("start",),
-        {"start": "the number that it starts at"},
+        {"start": "initial value"},
         "a -> conv(8) -> LIF(tau = scheduled(2.0))",
     ),
     **{
@@ -274,17 +274,17 @@ SPECIAL: Mapping[str, SpecFunction] = {
     **{
         name: SpecFunction(
             f"init = {name}" + f"({', '.join(row.arguments)})" * bool(row.arguments),
-            f"first weights: {row.meaning}",
+            f"initial weights: {row.meaning}",
             tuple(row.arguments),
         )
         for name, row in FIRST_WEIGHTS.items()
     },
     "min": SpecFunction(
-        "min(a, b, ...)", "the least of numbers, or of values at each place", None, _VALUES,
+        "min(a, b, ...)", "minimum of numbers, or elementwise minimum of values", None, _VALUES,
         "min(a, b)",
     ),
     "max": SpecFunction(
-        "max(a, b, ...)", "the greatest of numbers, or of values at each place", None, _VALUES,
+        "max(a, b, ...)", "maximum of numbers, or elementwise maximum of values", None, _VALUES,
         "max(a, b)",
     ),
 }  # fmt: skip

@@ -108,7 +108,7 @@ def neuron_functions() -> Iterator[Entry]:
             f"{name}({shown})" if form is None else form.usage,
             sentence(meaning(name)),
             arguments,
-            "In the equations of neurons and surrogates.",
+            "Available in equations of neurons and surrogates.",
             _neuron_with(name, most),
         )
 
@@ -144,8 +144,8 @@ def first_weights() -> Iterator[Entry]:
             f"init = {usage}",
             sentence(row.meaning),
             arguments,
-            "Of convolutions and linear layers: `conv(8, init = ...)`, or `init = ...` of a network for "
-            "all of its layers. The functions are those of `torch.nn.init`.",
+            "Initialises convolutions and linear layers: `conv(8, init = ...)`, or `init = ...` in a "
+            "network for all of its layers. The functions are those of `torch.nn.init`.",
             examples.flow(f"conv(8, init = {given})", starts=False),
         )
 

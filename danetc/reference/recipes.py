@@ -21,9 +21,9 @@ from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence, value_text
 
 PLACES = {
-    "phase": "Stands in a recipe, for all its phases, or in a phase.",
-    "recipe": "Stands in a recipe, not in a phase.",
-    "phase only": "Stands in a phase.",
+    "phase": "Set in a recipe, for all its phases, or in a phase.",
+    "recipe": "Set in a recipe, not in a phase.",
+    "phase only": "Set in a phase.",
 }
 
 

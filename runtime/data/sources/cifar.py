@@ -131,7 +131,7 @@ def _read_pickled(name: str, files: _Cifar, home: Path) -> tuple[Any, Any, tuple
 CIFAR10, CIFAR100 = (
     DataSource(
         f"{name}:DIR",
-        f"60,000 images of {files.classes} classes, 32x32 in colour: the published files in DIR",
+        f"60,000 images of {files.classes} classes, 32x32 in colour, from the published files in DIR",
         _look,
         _open,
     )

@@ -37,4 +37,4 @@ def _open(request: DataRequest, found: None) -> Any:
     return memory_set(request, tuple(map(str, range(10))), *splits())
 
 
-SOURCE = DataSource("digits", "1,797 hand-written digits of 8x8 pixels, built in", _look, _open)
+SOURCE = DataSource("digits", "1,797 handwritten digits of 8x8 pixels, built in", _look, _open)

@@ -123,8 +123,8 @@ def _check_downloads(kind: Any, published: Published, root: Path) -> None:
 
 SOURCE = DataSource(
     "events:DIR",
-    "as folder, with frames [T, C, H, W] or events t, x, y, p in npz or npy; events:NAME:DIR is a "
-    "data set of SpikingJelly's",
+    "like `folder`, with frames [T, C, H, W] or events t, x, y, p in npz or npy files; "
+    "events:NAME:DIR is a data set of SpikingJelly",
     _look,
     _open,
     ("train", "test", "classes", "size", "by"),

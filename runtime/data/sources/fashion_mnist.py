@@ -87,7 +87,7 @@ def read_idx(path: Path, dimensions: int) -> Any:
 
 SOURCE = DataSource(
     "fashion-mnist:DIR",
-    "70,000 images of clothes, 28x28: the published idx files in DIR",
+    "70,000 images of clothes, 28x28, from the published idx files in DIR",
     _look,
     _open,
 )

@@ -23,7 +23,7 @@ def _open(request: DataRequest, found: ClassFolders) -> Any:
 
 SOURCE = DataSource(
     "folder:DIR",
-    "DIR/train/CLASS/ and DIR/val/CLASS/ with images",
+    "images in DIR/train/CLASS/ and DIR/val/CLASS/",
     _look,
     _open,
     ("train", "test", "classes"),

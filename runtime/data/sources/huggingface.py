@@ -105,8 +105,8 @@ def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
 
 SOURCE = DataSource(
     "huggingface:DIR",
-    "a data set of the library datasets: a folder of save_to_disk or of parquet files, one such "
-    "file, or a name of the hub; FILE.parquet alone means it too; needs danetc[huggingface]",
+    "Hugging Face data set: a folder of save_to_disk or of parquet files, a parquet file, or a name "
+    "of the hub; also written FILE.parquet; needs danetc[huggingface]",
     _look,
     _open,
     ("train", "test", "image", "label", "classes", "targets", "layout", "config"),

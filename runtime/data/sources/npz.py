@@ -118,7 +118,7 @@ def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
 
 SOURCE = DataSource(
     "npz:FILE",
-    "arrays by name, x_train, y_train, x_test, y_test; FILE.npz alone means it too",
+    "NumPy arrays named x_train, y_train, x_test and y_test; also written FILE.npz",
     _look,
     _open,
     ("train", "test", "classes", "targets", "layout"),

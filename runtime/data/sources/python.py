@@ -98,8 +98,8 @@ def _open(request: DataRequest, place: str) -> Any:
 
 SOURCE = DataSource(
     "python:MODULE:NAME",
-    "your own code: a function that returns train and test, Datasets or arrays; MODULE:NAME or "
-    "FILE.py:NAME alone mean it too",
+    "Python function that returns training and test data, as Datasets or arrays; also written "
+    "MODULE:NAME or FILE.py:NAME",
     _look,
     _open,
     ("train", "test", "classes", "targets", "layout", "size", "by"),

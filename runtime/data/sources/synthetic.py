@@ -1,4 +1,4 @@
-"""``synthetic``: random images that can be learned, made on the spot to try networks and recipes."""
+"""``synthetic``: random images that can be learned, generated to try networks and recipes."""
 
 from __future__ import annotations
 
@@ -101,5 +101,5 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
 
 SOURCE = DataSource(
-    "synthetic[:classes=10,size=32,count=512,...]", "made on the spot", _look, _open
+    "synthetic[:classes=10,size=32,count=512,...]", "random images that can be learnt", _look, _open
 )

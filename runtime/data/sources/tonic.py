@@ -68,7 +68,7 @@ def _kind(name: str) -> Any:
 
 SOURCE = DataSource(
     "tonic:NAME:DIR",
-    "an event data set of tonic, from its published files in DIR; needs danetc[tonic]",
+    "event data set of tonic, from the published files in DIR; needs danetc[tonic]",
     _look,
     _open,
     ("train", "test", "size", "by"),

@@ -101,4 +101,4 @@ def _open(request: DataRequest, found: tuple[list[Path], list[Path]]) -> Any:
     return shard_set(request, *found)
 
 
-SOURCE = DataSource("webdataset:SHARDS", "images in local tar files", _look, _open)
+SOURCE = DataSource("webdataset:SHARDS", "images in local tar files of WebDataset", _look, _open)
