@@ -32,7 +32,7 @@ STEM = "stem = conv(64, kernel = 7, stride = 2) -> norm -> spike"
         ("head = linear(cla|sses)", ["classes = 10", "parameter of* `small`"]),
         ("stages = stage(basic(8), 1) v|ia origin", ["ires the blocks of a backbone"]),
         ("stages = stage(basic(8), 1) via ori|gin", ["projection = conv -> norm", "*connection*"]),
-        ("stem = sum(over = chan|nels)", ["first axis"]),
+        ("stem = sum(over = chan|nels)", ["First axis"]),
     ],
 )  # fmt: skip
 def test_a_name_of_a_network_is_explained(marked: str, says: list[str]) -> None:
@@ -56,12 +56,12 @@ def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
         ("neuron N(tau = 2.0) { state u = 0.0; v = u + x / ta|u; s = heaviside(v) }", "tau = 2.0"),
         ("neuron N { state u = 0.0; v = |u + x; s = heaviside(v); u = v }", "state u = 0.0"),
         ("neuron N { s = heavi|side(x) }", "heaviside"),
-        ("rule r { in[i] = sum(out[j] for j in 0 .. i-1); result = out[|n-1] }", "how many blocks"),
+        ("rule r { in[i] = sum(out[j] for j in 0 .. i-1); result = out[|n-1] }", "number of blocks"),
         ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "variable"),
         ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", "assed over"),
         ("recipe r { epochs = 3; optimizer = ad|amw(lr = 0.1) }", "torch.optim.AdamW"),
         ("recipe r { epochs = 3; optimizer = adamw(l|r = 0.1) }", "learning rate"),
-        ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", "squared distance"),
+        ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", "squared error"),
         ("# Mine.\nblock fi|re = conv(8)", "Mine."),
         ("net|work n { out = in }", "declares"),
     ],
