@@ -184,11 +184,11 @@ def rising(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
 
 
 PREDICTIONS: Mapping[str, tuple[str, Callable[..., Outcome]]] = {
-    "l": ("what a stage gives counts: `chain_all` is near Listing 1", near_listing_1("chain_all", above=2, below=2, refuted=4)),
-    "m": ("`dense_shortcut`, whose convolutions read spikes alone, is near Listing 1", near_listing_1("dense_shortcut", below=1, refuted=3)),
+    "l": ("the output of a stage matters: `chain_all` is near Listing 1", near_listing_1("chain_all", above=2, below=2, refuted=4)),
+    "m": ("`dense_shortcut`, whose convolutions only read spikes, is near Listing 1", near_listing_1("dense_shortcut", below=1, refuted=3)),
     "n": ("`any_before` saturates: worse than Eq. 11", saturates),
     "o": ("`averaged` and `window` lose less with n than Listing 1", smaller_sums),
-    "p": ("rising thresholds lessen what Eq. 11 loses at 9 blocks a stage", rising),
+    "p": ("rising thresholds reduce the loss of Eq. 11 at 9 blocks a stage", rising),
 }  # fmt: skip
 """By their letter in results/beyond/predictions.md."""
 
@@ -198,7 +198,7 @@ def predictions(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
     for letter, (short, compute) in PREDICTIONS.items():
         outcome = compute(cells, tried)
         rows.append([letter, short, outcome.text, f"**{outcome.verdict}**"])
-    return table(["", "prediction, in short", "came to", ""], rows)
+    return table(["", "prediction (summary)", "outcome", ""], rows)
 
 
 def waiting(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
@@ -206,7 +206,7 @@ def waiting(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
     left = sum(minutes for run, _, minutes in planned("beyond") if run not in done) / 60
     state = f"{len(done)} of {len(planned('beyond'))}"
     return table(
-        ["", "trained", "CPU-hours left, about"], [["beyond the paper", state, f"{left:.1f}"]]
+        ["", "trained", "CPU-hours left (estimate)"], [["beyond the paper", state, f"{left:.1f}"]]
     )
 
 

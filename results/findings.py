@@ -1,6 +1,6 @@
-"""What came out of each table and figure of the paper, and whether it agrees: computed.
+"""Results for each table and figure of the paper, and whether they agree.
 
-Networks that are compared have the same seeds, and how many is said with them.
+Compared networks have the same seeds; the text gives their number.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from results.data import DIGITS, EQ_11, HERE, Cell, older_accuracies, older_meas
 from results.tables import CONNECTIONS
 
 YES, NO, PARTLY, WAITS = "yes", "no", "in part", "not yet run"
-MORE_WAITS = "not all is run"
+MORE_WAITS = "not all runs done"
 
 Found = tuple[str, str]
-"""What came out, and whether it agrees."""
+"""Result, and whether it agrees."""
 
 ORIGIN, DANET_C, DANET_D, PA_A = "Origin", "DANet-C (Eq. 11)", "DANet-D", "PA-A (DANet-A)"
 

@@ -1,7 +1,7 @@
 """The first table of results/README.md and that of docs/paper.md: the paper's tables and figures.
 
-What came out and whether it agrees are computed (``results.findings``); what the paper says and why we
-differ is written by hand.
+``results.findings`` computes the results and whether they agree; the claims of the paper and the reasons
+for differences are written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from results.tables import table
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of the paper. ``why`` is why not, where it does not agree."""
+    """A table or figure of the paper. ``why`` gives the reason if the result does not agree."""
 
     name: str
     says: str
@@ -44,18 +44,18 @@ ITEMS = (
     ),
     Item(
         "Table II, both zero-initialised",
-        "how last norms start is not said; SEW's authors, whose Origin it takes, start them at 0",
+        "the initialisation of last norms is not stated; SEW's authors, whose Origin it uses, initialise them to 0",
         "`danetc compare --grid zero_init=true`",
         "[the paper's architecture](#the-papers-architecture)",
         findings.zero_initialised,
     ),
     Item(
         "Eq. 11 and Listing 1",
-        "one rule, as an equation and as code",
+        "the same rule as an equation and as code",
         "`danetc compare --grid rule=densely_additive,densely_additive_all`",
         "[the paper's architecture](#the-papers-architecture)",
         findings.readings,
-        "taken at its word, a stage of the listing gives the sum of all its blocks; by our reading of the equation and Fig. 4 it gives the last",
+        "taken literally, the output of a stage in the listing is the sum of all its blocks; in our reading of the equation and Fig. 4, it is the last block",
     ),
     Item(
         "Table II, tdBN and DANet-D",
@@ -66,22 +66,22 @@ ITEMS = (
     ),
     Item(
         "Table VI, DANet-C's depth",
-        "on ImageNet-1k 68.26 (ResNet-34) to 70.90 (ResNet-50)",
+        "rises on ImageNet-1k from 68.26 (ResNet-34) to 70.90 (ResNet-50)",
         "`danetc compare`",
         "[Table II](#table-ii)",
         lambda cells: findings.along_depth(cells, DANET_C, (34, 50), rises=True),
-        "ten classes of small images; on its own small sets the paper has DANet-C fall with depth (Table III)",
+        "small images of ten classes; on the paper's small data sets, DANet-C also falls with depth (Table III)",
     ),
     Item(
         "Table VI, T = 4",
-        "DANet-A before C before D in ResNet-34",
+        "DANet-A is better than C, and C better than D, in ResNet-34",
         "`danetc compare`",
         "[Table VI](#table-vi)",
         findings.four_steps,
     ),
     Item(
         "Table III, small sets",
-        "Add falls with depth; Concate below it in the first pair, above it in the last",
+        "Add falls with depth; Concate is below it in the first pair and above it in the last",
         "`danetc compare --columns classes,network`",
         "[Table III](#table-iii)",
         findings.small_sets,
@@ -104,7 +104,7 @@ ITEMS = (
     ),
     Item(
         "Fig. 7",
-        "DANet-C above Origin, DANet-D above BAA",
+        "DANet-C is better than Origin, DANet-D better than BAA",
         "`accuracy.svg` of `danetc compare`",
         "[Figs. 5 to 7](#figs-5-to-7)",
         lambda cells: findings.compared(cells, [(DANET_C, ORIGIN), (DANET_D, "BAA")], (34, 50)),
@@ -118,11 +118,11 @@ ITEMS = (
     ),
     Item(
         "Fig. 10, Table V",
-        "DANet-C's dO/dV far above Origin's",
+        "dO/dV of DANet-C is far above that of Origin",
         "`gradient_stability.svg`, last table of `danetc measure`",
         "[Tables IV and V](#tables-iv-and-v), T = 1",
         lambda cells: findings.measured(cells, "stability"),
-        "interblock neurons that read sums of spikes lie far above their threshold; Origin that does not start at zero fires half as often instead (Fig. 9)",
+        "interblock neurons that read sums of spikes are far above their threshold; Origin without zero initialisation fires half as often instead (Fig. 9)",
     ),
     Item(
         "Fig. 8, Table IV",
@@ -130,22 +130,22 @@ ITEMS = (
         "`gradient_stability.svg`, last table of `danetc measure`",
         "[older runs](#older-runs)",
         findings.stability_of_three,
-        "not known; at initialisation the order depends on the norms' weights",
+        "unknown; at initialisation, the order depends on the weights of the norms",
     ),
     Item(
         "Fig. 11",
-        "from ResNet-34 to ResNet-50 Origin's training loss rises, DANet-C's falls",
+        "from ResNet-34 to ResNet-50, the training loss of Origin rises and that of DANet-C falls",
         "`training.svg` of `danetc compare`",
         "[the paper's architecture](#the-papers-architecture)",
         findings.loss,
     ),
     Item(
         "Sec. IV-A",
-        "at initialisation tdBN and BAA give each neuron about N(0, 1)",
+        "at initialisation, the input of each neuron is about N(0, 1) with tdBN and BAA",
         "`input.svg` of `danetc measure`",
         "[inputs of neurons](#inputs-of-neurons)",
         findings.inputs,
-        "tdBN scales its last norms for a sum of two parts of variance 1; the spikes of an identity have 1/4 at most",
+        "tdBN scales its last norms for a sum of two terms with variance 1; the variance of the spikes of an identity is at most 1/4",
     ),
     Item(
         "Props. 1 and 3",
@@ -160,22 +160,25 @@ ITEMS = (
         "`danetc prove`, `danetc measure`",
         "[what stability predicts](#what-stability-predicts)",
         lambda cells: (
-            "the number of neurons on a path is a property of the graph; the rest is a measure",
+            "the number of neurons on a path is a property of the graph; the rest is measured",
             PARTLY,
         ),
-        "no statement that could fail",
+        "the proposition has no statement that could fail",
     ),
     Item(
         "Prop. 4",
         "dense addition bounds gradients from below",
         "`danetc prove`",
         "[Proposition 4](#proposition-4)",
-        lambda cells: ("the bound holds, and where block 0 spikes a chain has far more", PARTLY),
+        lambda cells: (
+            "the bound holds; where block 0 spikes, the gradient of a chain is far larger",
+            PARTLY,
+        ),
         "the bound falls with the number of spikes that a block reads",
     ),
     Item(
         "SEW's logs (not in the paper)",
-        "Origin falls from 62.3 to 10.0 % from depth 18 to 152, SEW does not",
+        "from depth 18 to 152, Origin falls from 62.3 to 10.0 %; SEW does not",
         "`danetc compare`",
         "[Origin and the literature](#origin-and-the-literature)",
         findings.older_collapse,
@@ -189,21 +192,21 @@ def overview(cells: Sequence[Cell]) -> str:
         text, agrees = item.compute(cells)
         why = item.why if agrees.split(",")[0] in (NO, PARTLY) else ""
         rows.append([item.name, item.says, item.ran, text or MISSING, f"**{agrees}**", why])
-    return table(["paper", "says", "ran", "came out", "agrees", "why not"], rows)
+    return table(["paper", "claim", "runs", "result", "agrees", "reason for differences"], rows)
 
 
 DRAWN = (
     ("Fig. 1", "six residual connections side by side", "`danetc draw --compare`"),
     ("Fig. 2", "a neuron over time", "`danetc draw --level neuron`"),
-    ("Fig. 4", "what feeds each block of a stage", "`danetc draw --level stage`"),
+    ("Fig. 4", "inputs of each block of a stage", "`danetc draw --level stage`"),
     (
         "Eqs. 4 to 9",
-        "gradients in a spatial and a temporal part",
+        "spatial and temporal parts of gradients",
         "`gradients.svg` of `danetc measure`",
     ),
     ("Table VI, cost", "parameters, epochs x T", "`danetc compare --dry-run`"),
 )
-"""What is no claim about trained networks: what the paper shows, and the command that shows ours."""
+"""Items of the paper that make no claim about trained networks, with the command for ours."""
 
 
 def items(cells: Sequence[Cell]) -> str:
@@ -213,7 +216,7 @@ def items(cells: Sequence[Cell]) -> str:
         _, agrees = item.compute(cells)
         ran = item.ran.replace("](#", "](../results/README.md#")
         rows.append([item.name, item.says, item.command, ran, agrees])
-    return table(["paper", "shows or says", "command", "ran", "agrees"], rows)
+    return table(["paper", "content or claim", "command", "runs", "agrees"], rows)
 
 
 OVERVIEW: dict[str, Callable[[Sequence[Cell]], str]] = {"overview": overview}

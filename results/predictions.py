@@ -26,7 +26,7 @@ BORNE_OUT, REFUTED, UNDECIDED, WAITS = "borne out", "refuted", "between the two"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a prediction came to: the numbers, and what they say."""
+    """Outcome of a prediction: the numbers and the verdict."""
 
     text: str
     verdict: str
@@ -217,17 +217,17 @@ def stability_and_accuracy(cells: Sequence[Cell]) -> Outcome:
 
 
 PREDICTIONS: dict[str, tuple[str, Callable[[Sequence[Cell]], Outcome]]] = {
-    "a": ("with two blocks a stage Eq. 11 is the chain", two_blocks),
+    "a": ("with two blocks a stage, Eq. 11 equals the chain", two_blocks),
     "b": ("interblock dO/dV of Eq. 11 follows the hand model and falls with n", hand),
-    "c": ("at T = 4 the product of dO/dV is above Origin's to n = 6, below from n = 9", product_at_four_steps),
-    "d": ("zero-initialisation removes half of what Eq. 11 loses from n = 3 to 9", zero_init),
+    "c": ("at T = 4, the product of dO/dV is above Origin's up to n = 6 and below it from n = 9", product_at_four_steps),
+    "d": ("zero initialisation halves the loss of Eq. 11 from n = 3 to 9", zero_init),
     "e": ("DANet-C beats Origin by 2 points in ResNet-34's shape", paper_shape),
     "f": ("DANet-C does not gain from ResNet-34's shape to ResNet-50's", deeper),
-    "g": ("zero-initialisation does not rescue Origin at n = 9", origin_with_zero),
-    "h": ("at n = 9 both forms of Listing 1 beat Eq. 11 by 2 points", what_a_stage_gives),
+    "g": ("zero initialisation does not rescue Origin at n = 9", origin_with_zero),
+    "h": ("at n = 9, both forms of Listing 1 beat Eq. 11 by 2 points", what_a_stage_gives),
     "i": ("DANet-D beats tdBN by a point in ResNet-34's and ResNet-50's shapes", table_two),
-    "j": ("on five classes Add falls with depth, and Concate wins in the last pair", five_classes),
+    "j": ("on five classes, Add falls with depth, and Concate wins in the last pair", five_classes),
     "k": ("dO/dV a layer does not predict accuracy (rank correlation at most 0.3)", stability_and_accuracy),
-    "q": ("on digits too Add falls with depth, and Concate wins in the last pair", digits),
+    "q": ("on digits, too, Add falls with depth, and Concate wins in the last pair", digits),
 }  # fmt: skip
 """By the letters of predictions.md, in paper/ and digits/; in short, and what computes the outcome."""

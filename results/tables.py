@@ -84,8 +84,8 @@ def waiting(cells: Sequence[Cell]) -> str:
     spent = sum(cell.record["made"]["cpu_seconds"] for cell in ended) / 3600
     left = sum(minutes for run, _, minutes in planned(*OF_PAPER) if run not in done) / 60
     state = f"{len(ended)} of {len(planned(*OF_PAPER))}, in {spent:.1f} CPU-hours"
-    rows.append(["in all", state, f"{left:.1f}"])
-    return table(["", "trained", "CPU-hours left, about"], rows)
+    rows.append(["total", state, f"{left:.1f}"])
+    return table(["", "trained", "CPU-hours left (estimate)"], rows)
 
 
 def predictions(cells: Sequence[Cell]) -> str:
@@ -93,7 +93,7 @@ def predictions(cells: Sequence[Cell]) -> str:
     for letter, (short, compute) in PREDICTIONS.items():
         outcome = compute(cells)
         rows.append([letter, short, outcome.text, f"**{outcome.verdict}**"])
-    return table(["", "prediction, in short", "came to", ""], rows)
+    return table(["", "prediction (summary)", "outcome", ""], rows)
 
 
 # -- items 1 and 2 ---------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def interblock(cells: Sequence[Cell]) -> str:
     rows = []
     for dense, rules in ((True, (EQ_11, ALL, AFTER)), (False, (CHAIN,))):
         hand = [f"{geometric(hand_model(n, dense=dense)):.3f}" for n in BLOCKS]
-        rows.append([f"hand model, {'sums of all before' if dense else 'chain'}", *hand])
+        rows.append([f"hand model, {'sums of all earlier blocks' if dense else 'chain'}", *hand])
         for rule in rules:
             for zero in (False, True):
                 found = [
