@@ -1,4 +1,4 @@
-"""Rules and connections near DANet-C (results/beyond), beside the readings of the paper's rule."""
+"""Rules and connections similar to DANet-C (results/beyond), and readings of the paper's rule."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BASES = (
     (ALL, False),
     (ALL, True),
 )
-"""Of the paper, by rule and zero-initialisation."""
+"""Networks of the paper, by rule and zero initialisation."""
 
 Kind = tuple[str, str, bool]
-"""Connection, rule, and whether last norms start at 0."""
+"""Connection, rule, and True if last norms are zero-initialised."""
 
 
 @cache
@@ -32,7 +32,7 @@ def beyond() -> tuple[Cell, ...]:
 
 
 def found(cells: Sequence[Cell], network: str, kind: Kind) -> list[Cell]:
-    """The trained cells of a network, by seed."""
+    """Return the trained cells of a network, ordered by seed."""
     wanted = dict(zip(("connection", "rule", "zero_init"), kind, strict=True))
     own = [
         cell
@@ -44,7 +44,7 @@ def found(cells: Sequence[Cell], network: str, kind: Kind) -> list[Cell]:
 
 
 def base(cells: Sequence[Cell], network: str, rule: str, zero: bool = False) -> list[Cell]:
-    """The trained cells of Origin's blocks in the paper's part, in the same network."""
+    """Return the cells of Origin's blocks that were trained for the paper's part, in the same network."""
     if network == "nine":
         return pick(cells, connection="origin", rule=rule, n=9, zero_init=zero)
     return pick(cells, connection="origin", rule=rule, depth=34, zero_init=zero)
@@ -52,7 +52,7 @@ def base(cells: Sequence[Cell], network: str, rule: str, zero: bool = False) -> 
 
 @cache
 def kinds() -> tuple[Kind, ...]:
-    """What cells.toml asks for, in its order."""
+    """Return the kinds in cells.toml, in order."""
     from results.run import all_runs, read_groups
 
     every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"))]
@@ -63,8 +63,11 @@ def kinds() -> tuple[Kind, ...]:
 
 @cache
 def costs(network: str) -> Mapping[tuple[str, str], tuple[int, int, int]]:
-    """By connection and rule the parameters of a network, its multiplications for an image (its first
-    layer and its last have some) and the most additions in place of the others."""
+    """Return the cost of a network by connection and rule.
+
+    The cost is the number of parameters, the multiplications for an image (in the first and the last
+    layer), and the maximum number of additions that replace the others.
+    """
     from danetc.tasks.networks import compile_spec
 
     stages = {"shape34": "resnet34(width = width)", "nine": "even(n = 9, width = width)"}[network]
@@ -79,7 +82,7 @@ def costs(network: str) -> Mapping[tuple[str, str], tuple[int, int, int]]:
 
 
 def candidates(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
-    """What was tried in both networks, under Origin and the readings of the paper's rule."""
+    """Return the table of Origin, the readings of the paper's rule and all variants, in both networks."""
 
     def row(name: str, kind: Kind, groups: Sequence[Sequence[Cell]]) -> Row:
         both = [mean(c.accuracy for c in group) for group in groups if group]
@@ -120,8 +123,10 @@ def candidates(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
 def gaps(
     cells: Sequence[Cell], tried: Sequence[Cell], kind: Kind, rule: str, networks: Sequence[str]
 ) -> list[float] | None:
-    """How much better a kind is than Origin's blocks under a rule, in each network, on the seeds that
-    both have; None where some network has none."""
+    """Return the accuracy of a kind minus that of Origin's blocks under a rule, in each network.
+
+    Uses the seeds that both have; returns None if they share no seed in some network.
+    """
     out = []
     for network in networks:
         ours, theirs = found(tried, network, kind), base(cells, network, rule)
@@ -140,7 +145,7 @@ def _said(values: Sequence[float]) -> str:
 def near_listing_1(
     rule: str, *, above: float = math.inf, below: float, refuted: float
 ) -> Callable[..., Outcome]:
-    """Not more than ``above`` over Listing 1 in any network, nor ``below`` under it."""
+    """Return a check that a rule is near Listing 1: at most ``above`` over it and ``below`` under it."""
 
     def compute(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
         values = gaps(cells, tried, ("origin", rule, False), ALL, list(SHAPES))
@@ -163,7 +168,7 @@ def saturates(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
 
 
 def smaller_sums(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
-    """What each loses from one network to the other, less what Listing 1 loses."""
+    """Compare the loss of each rule from one network to the other with that of Listing 1."""
     more = []
     for rule in ("averaged", "window"):
         values = gaps(cells, tried, ("origin", rule, False), ALL, list(SHAPES))
@@ -190,7 +195,7 @@ PREDICTIONS: Mapping[str, tuple[str, Callable[..., Outcome]]] = {
     "o": ("`averaged` and `window` lose less with n than Listing 1", smaller_sums),
     "p": ("rising thresholds reduce the loss of Eq. 11 at 9 blocks a stage", rising),
 }  # fmt: skip
-"""By their letter in results/beyond/predictions.md."""
+"""Predictions by their letter in results/beyond/predictions.md."""
 
 
 def predictions(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
@@ -215,4 +220,4 @@ BEYOND: dict[str, Callable[[Sequence[Cell]], str]] = {
     "beyond, predictions": lambda cells: predictions(cells, beyond()),
     "beyond, waiting": lambda cells: waiting(cells, beyond()),
 }
-"""By the name that stands in results/README.md."""
+"""Tables by their name in results/README.md."""

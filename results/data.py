@@ -1,4 +1,4 @@
-"""What results/ knows: trained cells as JSON, older runs, and the published numbers beside them."""
+"""Data of results/: trained cells as JSON, older runs, and published numbers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RULES = {
     ALL: "Listing 1",
     AFTER: "Listing 1 after the opening block",
 }
-"""What the page calls Origin's blocks under each rule."""
+"""Names of Origin's blocks under each rule."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of neurons of a trained network. ``stage`` and ``block`` are None in stem and head."""
+    """A layer of neurons of a trained network. ``stage`` and ``block`` are None in the stem and the head."""
 
     name: str
     main: bool
@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained network: the JSON that ``results/run.py`` has written under its name."""
+    """A trained network: the JSON file written by ``results/run.py``."""
 
     name: str
     record: Mapping[str, Any]
@@ -68,7 +68,7 @@ class Cell:
 
     @property
     def stability(self) -> float:
-        """dO/dV a layer: the geometric mean over the main path."""
+        """dO/dV per layer: geometric mean over the main path."""
         return float(self.record["dodv_a_layer"])
 
     @property
@@ -97,23 +97,23 @@ class Cell:
 
     @property
     def interblock_dodv(self) -> float:
-        """The geometric mean over interblock neurons of all stages."""
+        """Geometric mean of dO/dV over the interblock neurons of all stages."""
         return geometric([layer.dodv for layer in self.interblock])
 
 
 OF_PAPER = ("paper", "digits")
-"""The folders whose cells are of the paper's tables and figures."""
+"""Folders with the cells of the paper's tables and figures."""
 DIGITS = "digits_14"
-"""The recipe of all cells that are trained on digits; the others are on Fashion-MNIST."""
+"""Recipe of the cells that are trained on digits; the others are trained on Fashion-MNIST."""
 
 
 def read_cells(*folders: str) -> list[Cell]:
-    """All that is trained to its end, in the order of the files' names. Of ``OF_PAPER``, or of these."""
+    """Return all finished trainings in these folders (default: ``OF_PAPER``), ordered by file name."""
     return [cell for cell in _all_cells(folders) if "diverged" not in cell.record]
 
 
 def read_diverged(*folders: str) -> list[Cell]:
-    """The trainings that ended with weights that are no numbers: of each the epochs before that."""
+    """Return the trainings that diverged to NaN, with the epochs before that."""
     return [cell for cell in _all_cells(folders) if "diverged" in cell.record]
 
 
@@ -124,7 +124,7 @@ def _all_cells(folders: Sequence[str]) -> Iterator[Cell]:
 
 
 def on_fashion_mnist(cells: Sequence[Cell], classes: int = 10, steps: int = 1) -> list[Cell]:
-    """Those of one task: accuracies of several can't be compared."""
+    """Return the cells of one task, since accuracies of different tasks are not comparable."""
     return [
         cell
         for cell in cells
@@ -147,9 +147,11 @@ def pick(
     classes: int = 10,
     recipe: str = "one_step",
 ) -> list[Cell]:
-    """The cells of a network in one of the paper's shapes (``depth``) or of ``n`` blocks a stage, by
-    seed. With two blocks a stage Eq. 11 and Listing 1 after the opening block are the chain
-    (tests/differential/test_readings.py), so its cells stand for theirs where they have none.
+    """Return the cells of a network in one of the paper's shapes (``depth``) or with ``n`` blocks a
+    stage, ordered by seed.
+
+    With two blocks a stage, Eq. 11 and Listing 1 after the opening block equal the chain
+    (tests/differential/test_readings.py), so its cells are returned if they have none.
     """
 
     def found(rule: str) -> list[Cell]:
@@ -177,11 +179,11 @@ def pick(
 # -- figures of several ----------------------------------------------------------------------------
 
 MISSING = "–"
-"""What a table has where nothing is trained yet."""
+"""Table entry for networks that are not trained yet."""
 
 
 def shown(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and sample deviation, and of how many; one value is one seed."""
+    """Return the mean, sample standard deviation and number of values, one value per seed."""
     if not values:
         return MISSING
     text = f"{mean(values):.{digits}f}"
@@ -190,20 +192,20 @@ def shown(values: Sequence[float], digits: int = 1) -> str:
 
 
 def geometric(values: Sequence[float]) -> float:
-    """The geometric mean; 0 where one is 0."""
+    """Return the geometric mean, or 0 if a value is 0."""
     if min(values) <= 0:
         return 0.0
     return math.exp(mean(map(math.log, values)))
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """From 1 on; equal values share the mean of their ranks."""
+    """Return ranks from 1; equal values share the mean of their ranks."""
     order = sorted(values)
     return [order.index(value) + (order.count(value) + 1) / 2 for value in values]
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's; None for fewer than three, or where one of the two does not vary."""
+    """Return Spearman's correlation, or None for fewer than three values or a constant sequence."""
     if len(first) < 3:
         return None
     a, b = ranks(first), ranks(second)
@@ -222,24 +224,24 @@ _GRID = [step / 100 for step in range(-800, 801)]
 
 
 def _slope(x: float) -> float:
-    """The derivative of the sigmoid with alpha = 4, 1 at the threshold."""
+    """Return the derivative of the sigmoid surrogate with alpha = 4, which is 1 at the threshold."""
     sigmoid = 1 / (1 + math.exp(-4 * x))
     return 4 * sigmoid * (1 - sigmoid)
 
 
 @cache
 def hand_model(n: int, *, dense: bool) -> tuple[float, ...]:
-    """dO/dV of the interblock neuron of each of n blocks, at T = 1.
+    """Return dO/dV of the interblock neuron of each of n blocks, at T = 1.
 
-    V is N(0, 1) from the branch and what the shortcut brings: N(0, 1) in block 0, whose shortcut has a
-    norm; later the number of spikes that the rule adds up, in a chain that of the block before. A
-    neuron spikes where V >= 1, and the branches are independent.
+    V is the sum of the branch, N(0, 1), and the shortcut. The shortcut is N(0, 1) in block 0, where it
+    has a norm, and later the number of spikes that the rule adds, in a chain those of the previous
+    block. A neuron spikes if V >= 1, and the branches are independent.
     """
     weights = [_NORMAL.pdf(x) / 100 for x in _GRID]
     wide = NormalDist(0, math.sqrt(2))
     found = [sum(wide.pdf(x) / 100 * _slope(x - 1) for x in _GRID)]
     one = 1 - wide.cdf(1)
-    share = {0: 1 - one, 1: one}  # of each number of spikes
+    share = {0: 1 - one, 1: one}  # for each number of spikes
     for _ in range(1, n):
         found.append(
             sum(
@@ -262,7 +264,7 @@ def hand_model(n: int, *, dense: bool) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Older:
-    """A network of results/depth under one seed: accuracy in per cent, and what was measured."""
+    """A network of results/depth for one seed: accuracy in per cent, and measures."""
 
     network: str
     depth: int
@@ -273,7 +275,7 @@ class Older:
 
 
 def older_accuracies(file: str) -> dict[tuple[str, int], dict[int, float]]:
-    """Test accuracy in per cent by network, depth and seed, of accuracy.json or training.json."""
+    """Return the test accuracy in per cent by network, depth and seed, from a file of results/depth."""
     record = read(HERE / "depth" / file)
     return {
         (cell["network"], cell["depth"]): {
@@ -284,7 +286,7 @@ def older_accuracies(file: str) -> dict[tuple[str, int], dict[int, float]]:
 
 
 def older_measured() -> list[Older]:
-    """Those at T = 1 whose measures and accuracy are both kept."""
+    """Return the older networks at T = 1 for which both measures and accuracy are stored."""
     first, second = older_accuracies("accuracy.json"), older_accuracies("training.json")
     found = []
     with open(HERE / "depth" / "measures.csv", encoding="utf-8", newline="") as file:

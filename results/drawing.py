@@ -1,4 +1,4 @@
-"""The figures of results/README.md, each made from what is trained. They need matplotlib."""
+"""Figures of results/README.md, drawn from the trained networks. They need matplotlib."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STYLES = (
     ("#56b4e9", (0, (3, 1)), "X"),
     ("#e69f00", (0, (6, 2)), "*"),
 )
-"""As danetc's own figures: told apart by line, marker and grey value too (Okabe and Ito)."""
+"""Styles of danetc's figures, which also differ by line, marker and grey value (Okabe and Ito)."""
 
 SAVED = {
     "svg.hashsalt": "results",
@@ -72,7 +72,7 @@ def line(
 def over(
     axes: Any, cells: Mapping[int, Sequence[Cell]], style: int, label: str, **more: Any
 ) -> None:
-    """Mean accuracy over a number, with a dot for each seed."""
+    """Plot the mean accuracy over a number, with a dot for each seed."""
     known = {x: [c.accuracy for c in own] for x, own in cells.items() if own}
     if not known:
         return
@@ -197,7 +197,7 @@ def connections(cells: Sequence[Cell]) -> Figure:
 
 
 def literature(cells: Sequence[Cell]) -> Figure:
-    """Origin's accuracy as a share of its own at the least depth, and of SEW's at the same depth."""
+    """Origin's accuracy relative to its own at the smallest depth, and to SEW's at the same depth."""
     figure, (own, shares) = panels(2, 4.0, 2.8)
     depths = list(SEW_LOGS)
     origin, sew = ([SEW_LOGS[d][k] for d in depths] for k in (0, 1))
@@ -270,7 +270,7 @@ def older_depth(cells: Sequence[Cell]) -> Figure:
 
 
 def curve(points: Sequence[Sequence[float | None]]) -> tuple[list[int], list[float]]:
-    """Means by epoch of a curve in training.json: a mean and a deviation for each."""
+    """Return the means per epoch of a curve in training.json, which has a mean and a deviation each."""
     return list(range(1, len(points) + 1)), [float(point[0] or 0) for point in points]
 
 
@@ -299,11 +299,11 @@ FIGURES: dict[str, Callable[[Sequence[Cell]], Figure]] = {
     "older_depth": older_depth,
     "older_layers": older_layers,
 }
-"""By the name of the file in results/figures."""
+"""Figures by file name in results/figures."""
 
 
 def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
-    """Draw all. The same cells give the same bytes, as the same matplotlib writes them."""
+    """Draw all figures. The same cells and matplotlib version give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(SAVED):

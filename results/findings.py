@@ -28,7 +28,7 @@ def agrees(signs: Sequence[bool]) -> str:
 
 
 def same_seeds(*groups: Sequence[Cell]) -> list[list[Cell]] | None:
-    """The cells of seeds that all have; None where they share none."""
+    """Return the cells of the seeds that all groups share, or None if there are none."""
     shared = set.intersection(*({cell.seed for cell in group} for group in groups))
     return [[cell for cell in group if cell.seed in shared] for group in groups] if shared else None
 
@@ -42,7 +42,7 @@ def accuracy(cells: Sequence[Cell]) -> float:
 
 
 def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cell]:
-    """A connection in one of the paper's shapes."""
+    """Return the cells of a connection in one of the paper's shapes."""
     connection, rule = CONNECTIONS[name]
     return pick(cells, connection=connection, rule=rule, depth=depth, **more)
 
@@ -50,7 +50,7 @@ def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cel
 def compared(
     cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], depths: Sequence[int], **more: Any
 ) -> Found:
-    """Whether the first of each pair is better than the second, at each depth."""
+    """Check that the first of each pair is better than the second, at each depth."""
     texts, signs = [], []
     for better, worse in pairs:
         for depth in depths:
@@ -69,7 +69,7 @@ def compared(
 
 
 def zero_initialised(cells: Sequence[Cell]) -> Found:
-    """How much of DANet-C's lead over Origin is left where both start as their shortcuts."""
+    """Compute how much of DANet-C's lead over Origin remains if both are zero-initialised."""
     groups = [
         shape(cells, name, 34, zero_init=zero)
         for zero in (False, True)
@@ -88,7 +88,7 @@ def zero_initialised(cells: Sequence[Cell]) -> Found:
 
 
 def readings(cells: Sequence[Cell]) -> Found:
-    """Whether Eq. 11 and Listing 1 come to the same, within a point, in ResNet-34's shape."""
+    """Check that Eq. 11 and Listing 1 agree within a point in ResNet-34's shape."""
     found = same_seeds(
         *(pick(cells, connection="origin", rule=rule, depth=34) for rule in (EQ_11, LISTING_1))
     )
@@ -100,7 +100,7 @@ def readings(cells: Sequence[Cell]) -> Found:
 
 
 def along_depth(cells: Sequence[Cell], name: str, depths: Sequence[int], *, rises: bool) -> Found:
-    """Whether accuracy rises, or falls, from each depth to the next."""
+    """Check that accuracy rises, or falls, from each depth to the next."""
     found = same_seeds(*(shape(cells, name, depth) for depth in depths))
     if found is None:
         return "", WAITS
@@ -133,7 +133,7 @@ def small_sets(cells: Sequence[Cell]) -> Found:
 
 
 def measured(cells: Sequence[Cell], measure: str) -> Found:
-    """Whether a measure of DANet-C is above Origin's, in ResNet-34's and ResNet-50's shapes."""
+    """Check that a measure of DANet-C is above Origin's, in ResNet-34's and ResNet-50's shapes."""
     texts, signs = [], []
     for depth, zero in ((34, False), (34, True), (50, False)):
         found = same_seeds(
@@ -180,7 +180,7 @@ def four_steps(cells: Sequence[Cell]) -> Found:
 
 
 def _three_at_110(measure: str) -> tuple[Mapping[str, float], int]:
-    """A measure of the older runs without interblock neurons, at depth 110; over how many seeds."""
+    """Return a measure of the older runs without interblock neurons at depth 110, and the number of seeds."""
     found, counts = {}, []
     for name, network in (("PA-A", "pa_a_net"), ("SEW", "sew_net"), ("PA-B", "pa_b_net")):
         own = [each for each in older_measured() if (each.network, each.depth) == (network, 110)]

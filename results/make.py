@@ -3,10 +3,10 @@
 ::
 
     python -m results.make           # `make results`
-    python -m results.make --check   # status 1 where a page is not what the files say
+    python -m results.make --check   # status 1 if a page differs from the files
 
-A table stands in its page between ``<!-- table: NAME -->`` and ``<!-- end -->``, and each of ``PAGES``
-stands there once. All other text is written by hand.
+The tables are between ``<!-- table: NAME -->`` and ``<!-- end -->``, and each table in ``PAGES`` occurs
+once in its page. All other text is written by hand.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ PAGES: Mapping[Path, Tables] = {
     HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW, **BEYOND},
     HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
 }
-"""Each page with what stands in it once."""
+"""Each page with its tables, which occur exactly once."""
 
 
 def page(text: str, tables: Tables, cells: Sequence[Cell]) -> str:
-    """A page with its tables made anew. Raises ValueError where one is unknown, twice or missing."""
+    """Return a page with updated tables. Raises ValueError if one is unknown, repeated or missing."""
     parts = text.split(BEGIN)
     made, seen = [parts[0]], []
     for part in parts[1:]:

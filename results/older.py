@@ -1,4 +1,4 @@
-"""Tables of older runs, and of what others published."""
+"""Tables of older runs and of published results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OLDER = {
     "PA-A (DANet-A)": "pa_a_net",
     "PA-B (DANet-B)": "pa_b_net",
 }
-"""What the page calls the networks of results/depth/depth.danet."""
+"""Names of the networks of results/depth/depth.danet on the page."""
 
 
 def literature(cells: Sequence[Cell]) -> str:
-    """Origin's accuracy over depth, and as a share of SEW's at the same depth."""
+    """Return Origin's accuracy over depth, and its ratio to SEW's at the same depth."""
     rows = []
     for depth, (origin, sew) in SEW_LOGS.items():
         rows.append(
@@ -78,7 +78,7 @@ def older_depth(cells: Sequence[Cell]) -> str:
 
 
 def older_measures(cells: Sequence[Cell]) -> str:
-    """Where two seeds and more are measured, of measures.csv; at depth 56 the others' one network."""
+    """Return the measures from measures.csv for two or more seeds; at depth 56 also single networks."""
     kept = older_measured()
     one = {each["network"]: each for each in read(HERE / "depth" / "measures_56.json")["measured"]}
     rows = []
@@ -103,7 +103,7 @@ def older_measures(cells: Sequence[Cell]) -> str:
 
 
 def two_phases(cells: Sequence[Cell]) -> str:
-    """As `danetc compare` printed it; its runs were not kept."""
+    """Return the table as printed by `danetc compare`; its runs were not kept."""
     record: Any = read(HERE / "two_phase" / "printed.json")
     rows = [[each["network"], *each["cells"]] for each in record["rows"]]
     return table(record["head"], rows)
@@ -115,4 +115,4 @@ OLDER_TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
     "older measures": older_measures,
     "two phases": two_phases,
 }
-"""By the name that stands in results/README.md."""
+"""Tables by their name in results/README.md."""

@@ -1,4 +1,4 @@
-"""The first table of results/README.md and that of docs/paper.md: the paper's tables and figures.
+"""Tables of the paper's items, in results/README.md and docs/paper.md.
 
 ``results.findings`` computes the results and whether they agree; the claims of the paper and the reasons
 for differences are written by hand.
@@ -210,7 +210,7 @@ DRAWN = (
 
 
 def items(cells: Sequence[Cell]) -> str:
-    """The table of docs/paper.md."""
+    """Return the table of docs/paper.md."""
     rows = [[name, says, command, "shown by the command", ""] for name, says, command in DRAWN]
     for item in ITEMS:
         _, agrees = item.compute(cells)
@@ -220,6 +220,6 @@ def items(cells: Sequence[Cell]) -> str:
 
 
 OVERVIEW: dict[str, Callable[[Sequence[Cell]], str]] = {"overview": overview}
-"""Of results/README.md."""
+"""Table of results/README.md."""
 ITEMS_OF_PAPER: dict[str, Callable[[Sequence[Cell]], str]] = {"items": items}
-"""Of docs/paper.md."""
+"""Table of docs/paper.md."""

@@ -1,4 +1,4 @@
-"""The predictions of results/paper/predictions.md, held against what is trained."""
+"""Outcomes of the predictions in results/paper/predictions.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def _between(value: float, *, out: float, against: float) -> str:
-    """Borne out at ``out`` or beyond it, seen from ``against``; refuted beyond that."""
+    """Return the verdict: borne out if ``value`` reaches ``out``, refuted if it is beyond ``against``."""
     sign = 1 if out > against else -1
     if sign * value >= sign * out:
         return BORNE_OUT
@@ -45,7 +45,7 @@ def _accuracy(cells: Sequence[Cell]) -> float:
 
 
 def _waits(*groups: Sequence[Cell], seeds: int = 1) -> Outcome | None:
-    """Where some group has fewer seeds than were asked for."""
+    """Return a waiting outcome if a group has fewer seeds than requested."""
     have = min(len(group) for group in groups)
     if have >= seeds:
         return None
@@ -125,7 +125,7 @@ def zero_init(cells: Sequence[Cell]) -> Outcome:
 
 
 def _lead(first: Sequence[Cell], second: Sequence[Cell], *, out: float, against: float) -> Outcome:
-    """How far the second is above the first, which takes three seeds of both to say."""
+    """Compute the lead of the second over the first; a verdict needs three seeds of both."""
     shared = {cell.seed for cell in first} & {cell.seed for cell in second}
     if not shared:
         return Outcome("", WAITS)
@@ -159,7 +159,7 @@ def what_a_stage_gives(cells: Sequence[Cell]) -> Outcome:
     found = [pick(cells, connection="origin", rule=rule, n=9) for rule in (EQ_11, ALL, AFTER)]
     if waits := _waits(*found):
         return waits
-    first, whole, after = (_accuracy(own[:1]) for own in found)  # the seed that all have
+    first, whole, after = (_accuracy(own[:1]) for own in found)  # the seed that all groups have
     text = (
         f"Eq. 11 {first:.1f}, Listing 1 {whole:.1f}, after the opening block {after:.1f} % (seed 0)"
     )
@@ -191,7 +191,7 @@ def digits(cells: Sequence[Cell]) -> Outcome:
 
 
 def _table_three(cells: Sequence[Cell], asked: int = 1, **of: Any) -> Outcome:
-    """Whether Add falls from the first pair to the last, where Concate wins."""
+    """Check that Add falls from the first pair to the last, and that Concate wins there."""
     add = [pick(cells, connection="origin", rule=EQ_11, depth=d, **of) for d in (18, 50)]
     concate = pick(cells, connection="dense_layer", depth=161, **of)
     if waits := _waits(*add, concate, seeds=asked):
@@ -230,4 +230,4 @@ PREDICTIONS: dict[str, tuple[str, Callable[[Sequence[Cell]], Outcome]]] = {
     "k": ("dO/dV a layer does not predict accuracy (rank correlation at most 0.3)", stability_and_accuracy),
     "q": ("on digits, too, Add falls with depth, and Concate wins in the last pair", digits),
 }  # fmt: skip
-"""By the letters of predictions.md, in paper/ and digits/; in short, and what computes the outcome."""
+"""Predictions by their letter in predictions.md of paper/ and digits/: summary and outcome function."""

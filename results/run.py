@@ -1,4 +1,4 @@
-"""Train what results/paper/cells.toml lists and is not done, and keep what came out as JSON.
+"""Train the unfinished networks of results/paper/cells.toml and store their results as JSON.
 
 ::
 
@@ -6,13 +6,13 @@
     python results/run.py --list
     python results/run.py --table results/digits/cells.toml
 
-A run goes on where it was stopped or killed, if its directory is still there; one whose JSON is in
-``--cells`` is not trained again, on whichever machine that was. Started twice, on the same ``--runs``,
-it trains two at a time: each run is held by a lock that ends with its process. SIGTERM saves and stops.
+A run resumes after an interruption if its directory still exists. A run whose JSON is in ``--cells`` is not
+trained again, on any machine. Two processes with the same ``--runs`` train two runs at a time: each run has
+a lock, which ends with its process. SIGTERM saves a checkpoint and stops.
 
-Each is the training of a cell of ``danetc compare`` (its axes, its directory, its seed), then measured
-as ``danetc measure`` does. All of a page should come from one installed version, with a commit that
-stands in each JSON: that of the work tree in which this file lies.
+Each run trains a cell of ``danetc compare`` (its axes, directory and seed) and then takes the measures of
+``danetc measure``. All results of a page should come from one installed version. Each JSON records the
+commit of the work tree that contains this file.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ HERE = Path(__file__).resolve().parent
 TABLE = HERE / "paper" / "cells.toml"
 MEASURED = ("firing-rate", "gradient-stability", "potential")
 DIVERGED = "is no longer finite"
-"""What is said of a training whose weights are no longer numbers."""
+"""Part of the error message of a training that diverged."""
 EPOCH = (
     "phase", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
 )  # fmt: skip
-"""What is kept of an epoch."""
+"""Stored fields of an epoch."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What one ``danetc compare`` of a spec would train."""
+    """The runs of one ``danetc compare`` of a spec."""
 
     spec: Path
     name: str
@@ -59,7 +59,7 @@ class Group:
 
     @property
     def command(self) -> str:
-        """The whole group with as many seeds, from the first one on."""
+        """The command for the whole group, with all seeds from 0."""
         grid = "".join(
             f" --grid {name}={','.join(_written(value) for value in values)}"
             for name, values in self.axes.items()
@@ -110,8 +110,10 @@ def read_groups(path: Path) -> list[Group]:
 
 
 def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
-    """In the order in which they are trained; one that two groups name stands where it is first. Each
-    is trained on ``data``, or on what its table names."""
+    """Return all runs in the order of training, without repetitions.
+
+    Each run uses ``data``, or the data named in its table.
+    """
     from danetc.requests import TrainingRequest
     from danetc.tasks.grid.cells import Axis, find_networks, make_cells
 
@@ -133,7 +135,7 @@ def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Whether this process alone has the lock now."""
+    """Yield True if this process holds the lock, False if another one does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -145,7 +147,7 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def train(run: Run, folder: Path) -> float:
-    """Train a run to its end. Gives the CPU seconds of this process for it, also of earlier ones."""
+    """Train a run to its end. Return the CPU seconds of this process and earlier ones."""
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.trials import run as training
 
@@ -167,7 +169,7 @@ def train(run: Run, folder: Path) -> float:
 
 
 def measure(run: Run, folder: Path) -> dict[str, Any]:
-    """What the trained network is like on 256 images of the test set, as in measures.json."""
+    """Return the measures of the trained network on 256 test images, as in measures.json."""
     from danetc.requests import MeasuredOn
     from danetc.runtime.measure import HOROWITZ_45NM, MeasureOptions
     from danetc.tasks.measuring.data import open_subject
@@ -182,7 +184,7 @@ def measure(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """What the JSON of a run says. Of a layer `v` is the membrane potential's mean and deviation."""
+    """Return the JSON of a run. `v` of a layer is the mean and deviation of the membrane potential."""
     rates = {each["layer"]: each for each in measured["firing_rate"]["layers"]}
     potentials = {each["layer"]: each["distribution"] for each in measured["potential"]["layers"]}
     stability = measured["gradient_stability"]
@@ -214,7 +216,7 @@ def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) ->
 
 
 def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
-    """The same of a run whose weights are no longer numbers: that is what came out."""
+    """Return the JSON of a run that diverged."""
     spent = folder.with_name(f"{folder.name}.seconds")
     seconds = float(spent.read_text())
     return {
@@ -226,7 +228,7 @@ def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
 
 
 def asked_of(run: Run) -> dict[str, Any]:
-    """What was to be trained."""
+    """Return the settings of a run."""
     return {
         "network": run.group.network,
         "axes": dict(run.axes),
@@ -237,7 +239,7 @@ def asked_of(run: Run) -> dict[str, Any]:
 
 
 def made(folder: Path, seconds: float) -> dict[str, Any]:
-    """With what, where and when a run was trained."""
+    """Return the versions, machine and time of a run."""
     about = _read(folder / "run.json")["facts"]
     git = about["git"] or {}
     return {
@@ -255,7 +257,7 @@ def made(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
-    """The figures of its epochs."""
+    """Return the metrics of a run's epochs."""
     known = _read(folder / "training.json")["epochs"]
     return [{name: epoch[name] for name in EPOCH} for epoch in known]
 
@@ -269,7 +271,7 @@ def _read(path: Path) -> Any:
 
 
 def processor() -> str:
-    """The processor's name as Linux has it."""
+    """Return the processor name given by Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -278,7 +280,7 @@ def processor() -> str:
 
 
 def write(record: Mapping[str, Any], path: Path) -> None:
-    """One line for each entry, and for each epoch and layer. All at once or not at all."""
+    """Write a JSON file atomically, with one line per entry, epoch and layer."""
     lines = []
     for key, value in record.items():
         if isinstance(value, list):
@@ -292,7 +294,7 @@ def write(record: Mapping[str, Any], path: Path) -> None:
 
 
 def show(runs: list[Run], cells: Path) -> None:
-    """What is done and what waits, by group."""
+    """Print the finished and remaining runs by group."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.group.name, []).append(run)
@@ -339,8 +341,11 @@ def main() -> int:
 
 
 def one(run: Run, folder: Path, file: Path, failed: int) -> tuple[int, int]:
-    """Train, measure and keep a run. The exit status where a signal has stopped it, and how many
-    have failed: one that fails is told of, and the others go on."""
+    """Train and measure a run and write its JSON.
+
+    Returns the exit status if a signal has stopped it, otherwise 0, and the number of failed runs. The
+    error of a failed run is printed.
+    """
     from danetc.errors import UserError
     from danetc.runtime.training.signals import Stopped
 

@@ -1,4 +1,4 @@
-"""The tables of results/README.md, each made from what is trained."""
+"""Tables of results/README.md, computed from the trained networks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ITEMS = {
 
 @cache
 def planned(*folders: str) -> tuple[tuple[str, int, float], ...]:
-    """The name, the item and about how many CPU-minutes of each training of these cells.toml."""
+    """Return the name, item and estimated CPU-minutes of each training in these folders."""
     from results.run import all_runs, read_groups
 
     groups = [group for each in folders for group in read_groups(HERE / each / "cells.toml")]
@@ -73,7 +73,7 @@ def planned(*folders: str) -> tuple[tuple[str, int, float], ...]:
 
 
 def waiting(cells: Sequence[Cell]) -> str:
-    """By item of the plan: how many trainings are done, and about how many CPU-hours are left."""
+    """Return the finished trainings and the estimated remaining CPU-hours for each item of the plan."""
     ended = [*cells, *read_diverged()]
     done = {cell.name for cell in ended}
     rows = []
@@ -149,7 +149,7 @@ def blocks(cells: Sequence[Cell]) -> str:
 
 
 def interblock(cells: Sequence[Cell]) -> str:
-    """Trained interblock neurons beside the hand model."""
+    """Return dO/dV of trained interblock neurons and of the hand model."""
     rows = []
     for dense, rules in ((True, (EQ_11, ALL, AFTER)), (False, (CHAIN,))):
         hand = [f"{geometric(hand_model(n, dense=dense)):.3f}" for n in BLOCKS]
@@ -265,7 +265,7 @@ NEURONS = {34: 33, 50: 49}
 
 
 def stability(cells: Sequence[Cell]) -> str:
-    """Tables IV and V as dO/dV a layer, with the paper's beside ours at both numbers of steps."""
+    """Return Tables IV and V as dO/dV per layer: the paper's values, and ours for T = 4 and T = 1."""
     rows = []
     for name, products in PAPER_FIVE.items():
         connection, rule = CONNECTIONS[name]
@@ -284,7 +284,7 @@ def stability(cells: Sequence[Cell]) -> str:
 
 
 def four_steps(cells: Sequence[Cell]) -> str:
-    """Table V's order over blocks a stage, at T = 4."""
+    """Return the comparison of Table V over blocks per stage, at T = 4."""
     rows = []
     for name in ("Origin", "DANet-C (Eq. 11)"):
         connection, rule = CONNECTIONS[name]
@@ -302,7 +302,7 @@ def four_steps(cells: Sequence[Cell]) -> str:
 
 
 def correlations(cells: Sequence[Cell]) -> str:
-    """Rank correlation of measures and test accuracy, by what else is kept the same."""
+    """Return the rank correlation of measures and test accuracy for groups of networks."""
     ten = on_fashion_mnist(cells)
     groups: dict[str, list[Cell]] = {
         "all of ten classes, T = 1": ten,
@@ -374,4 +374,4 @@ TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
     "four steps": four_steps,
     "correlations": correlations,
 }
-"""By the name that stands in the page."""
+"""Tables by their name in the page."""

@@ -1,4 +1,4 @@
-"""Tables of networks that are not trained: what follows from their start."""
+"""Tables of untrained networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from results.tables import table
 
 
 def proposition_four(cells: Sequence[Cell]) -> str:
-    """What `danetc prove` finds for each stage of ResNet-34."""
+    """Return the results of `danetc prove` for each stage of ResNet-34."""
     rows = []
     for each in read(HERE / "paper" / "proposition_4.json")["stages"]:
         rows.append(
@@ -36,7 +36,7 @@ def proposition_four(cells: Sequence[Cell]) -> str:
 
 
 def inputs(cells: Sequence[Cell]) -> str:
-    """What neurons take at initialisation, over the layers of the main path (Sec. IV-A)."""
+    """Return the inputs of neurons at initialisation, over the layers of the main path (Sec. IV-A)."""
     rows = []
     for network in read(HERE / "paper" / "inputs.json")["networks"]:
         means, deviations = ([layer[k] for layer in network["layers"]] for k in (1, 2))
@@ -49,4 +49,4 @@ UNTRAINED: dict[str, Callable[[Sequence[Cell]], str]] = {
     "proposition 4": proposition_four,
     "inputs": inputs,
 }
-"""By the name that stands in results/README.md."""
+"""Tables by their name in results/README.md."""

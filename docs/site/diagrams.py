@@ -1,4 +1,4 @@
-"""Railroad diagrams of the grammar, from ``danet.lark`` as lark itself reads it."""
+"""Railroad diagrams of the grammar, from lark's own parse of ``danet.lark``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYMBOLS = {
     "KIND": "network | block | backbone | connection | rule | neuron | surrogate | recipe",
     "CMP": "== | != | <= | >= | < | >",
 }
-"""Terminals that are shown as what they are written as."""
+"""Terminals that are shown as their text."""
 
 RULES: Mapping[str, str] = {
     "start": "A file.",
@@ -58,17 +58,17 @@ RULES: Mapping[str, str] = {
     "atom": "A name, a number, a string, or a value in parentheses.",
     "name": "A name. Words that begin a declaration, `in` and `state` are names elsewhere.",
 }
-"""What each rule of the grammar is; a test compares it with the grammar."""
+"""Description of each rule of the grammar; a test compares the names with the grammar."""
 
 
 def rules() -> Mapping[str, Any]:
-    """The rules of the grammar by name, each the tree of its alternatives."""
+    """Return the rules of the grammar by name, each as the tree of its alternatives."""
     grammar, _ = load_grammar(grammar_text(), "danet.lark", [], False)
     return {str(name): tree for name, _, tree, _ in grammar.rule_defs}
 
 
 def diagram(name: str, alternatives: Tree[Any]) -> str:
-    """A rule as SVG. What a rule says of itself first is a loop: ``a: b | a "," b``."""
+    """Return a rule as SVG. A left-recursive rule, such as ``a: b | a "," b``, is a loop."""
     first: list[list[Any]] = []
     again: list[list[Any]] = []
     for parts in _alternatives(alternatives):
@@ -77,7 +77,7 @@ def diagram(name: str, alternatives: Tree[Any]) -> str:
         else:
             first.append(parts)
     shown = _choice([_sequence(parts) for parts in first])
-    if again and first == [[]]:  # nothing, or any number
+    if again and first == [[]]:  # zero or more
         shown = railroad.ZeroOrMore(_choice([_sequence(parts) for parts in again]))
     elif len(again) == 1 and len(first) == 1 and again[0][1:] == first[0]:
         shown = railroad.OneOrMore(_sequence(first[0]), _item(again[0][0]))

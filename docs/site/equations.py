@@ -1,5 +1,5 @@
-"""Equations of neurons, surrogates, rules, connections and blocks as MathML, which browsers set without
-a script."""
+"""Equations of neurons, surrogates, rules, connections and blocks as MathML, which browsers render
+without a script."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ TIGHT = {"or": 0, "and": 1, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, 
 
 
 def mathml(declaration: s.Declaration) -> str:
-    """The equations of a declaration, one below the other."""
+    """Return the equations of a declaration, one per line."""
     lines = [convert(line, display="block") for line in latex(declaration)]
     return "".join(f"<div>{line}</div>" for line in lines)
 
 
 def latex(declaration: s.Declaration) -> Iterator[str]:
-    """Each equation as LaTeX. In a neuron, values that change have their time step: a state that is
-    read before its line is that of the step before."""
+    """Return each equation as LaTeX.
+
+    In a neuron, values that change have a time step: a state that is read before its line has that of
+    the previous step.
+    """
     body = declaration.body or ()
     if declaration.value is not None:
         yield f"{name_of(declaration.name)} = {_Writer().expr(declaration.value)}"
@@ -54,7 +57,7 @@ def latex(declaration: s.Declaration) -> Iterator[str]:
 
 
 def name_of(name: str) -> str:
-    """A name: Greek letters as such, what follows `_` below."""
+    """Return a name with Greek letters, and the part after `_` as a subscript."""
     first, _, below = name.partition("_")
     shown = f"\\{first}" if first in GREEK else first if len(first) == 1 else f"\\mathrm{{{first}}}"
     below = below.replace("_", r"\,")
@@ -62,7 +65,7 @@ def name_of(name: str) -> str:
 
 
 class _Writer:
-    """Expressions as LaTeX. ``steps`` are the names that have a time step."""
+    """Writer of expressions as LaTeX. ``steps`` maps the names that have a time step."""
 
     def __init__(self, steps: dict[str, str] | None = None) -> None:
         self.steps = {} if steps is None else steps
@@ -74,7 +77,7 @@ class _Writer:
         return name_of(item.name) + index
 
     def expr(self, expr: s.Node, tight: int = 0) -> str:
-        """An expression, in parentheses where it binds less than ``tight``."""
+        """Return an expression, in parentheses if its precedence is lower than ``tight``."""
         match expr:
             case s.Name(id) | s.Word(id):
                 return r"\pi" if id == "pi" else name_of(id) + self.steps.get(id, "")
@@ -124,7 +127,7 @@ class _Writer:
         return f"{shown}\\left({', '.join(self.expr(arg) for arg in args)}\\right)"
 
     def summed(self, arg: s.Node) -> str | None:
-        """A sum over a range: of `out[a .. b]`, or of a value for each j."""
+        """Return a sum over a range: of `out[a .. b]`, or of a value for each j."""
         value = arg.value if isinstance(arg, s.Arg) else arg
         if isinstance(value, s.At) and len(value.indices) == 1:
             index = value.indices[0]

@@ -1,4 +1,4 @@
-"""What mkdocs calls: generated pages and pictures, documents of the repository, and their links."""
+"""Hooks of mkdocs: generated pages and pictures, documents of the repository, and their links."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FOLDERS = {
     "specs": ("danet",),
     "examples": ("danet", "py", "md"),
 }
-"""What the site has of other folders, as documents link to it."""
+"""Files from other folders that the site includes, by the paths in links."""
 
 _current: dict[str, str | None] = {"uri": None}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Know our language and our links, wherever the package is imported from."""
+    """Register the lexer and the link processor, independently of the installed package."""
     LEXERS.setdefault(
         "DanetLexer", ("danetc.highlighting.lexer", "danet", ("danet",), ("*.danet",), ())
     )
@@ -39,7 +39,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is not in docs/: documents, specs, results, and the generated reference."""
+    """Add files from outside docs/: documents, specs, results, and the generated reference."""
     for path in repository_files():
         file = File.generated(config, place_in_site(path), abs_src_path=str(ROOT / path))
         files.append(file)
@@ -61,7 +61,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def repository_files() -> list[str]:
-    """The files outside of docs/ that the site has."""
+    """Return the files outside docs/ that the site includes."""
     found = [*DOCUMENTS]
     for folder, endings in FOLDERS.items():
         for ending in endings:
@@ -72,7 +72,7 @@ def repository_files() -> list[str]:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Say which page is converted next."""
+    """Set the page that is converted next."""
     uri = page.file.src_uri
     _current["uri"] = None if uri.startswith("reference/") else uri
     return markdown

@@ -1,4 +1,4 @@
-"""Links of documents that are written to work in the repository, made to work in the site."""
+"""Conversion of links between files of the repository to links of the site."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ ROOT = Path(__file__).parents[2]
 
 
 def place_in_site(path: str) -> str:
-    """Where a file of the repository stands in the site."""
+    """Return the path of a repository file in the site."""
     return "index.md" if path == "README.md" else path.removeprefix("docs/")
 
 
 def place_in_repository(uri: str) -> str:
-    """The opposite: the file that a page was made of."""
+    """Return the repository file of a page."""
     if uri == "index.md":
         return "README.md"
     return f"docs/{uri}" if (ROOT / "docs" / uri).exists() else uri
 
 
 class RepositoryLinks(Extension):
-    """``current`` says which page is converted; None for one that was generated for the site."""
+    """``current`` is the page that is being converted, or None for a generated page."""
 
     def __init__(self, current: Callable[[], str | None]) -> None:
         super().__init__()
         self.current = current
 
     def extendMarkdown(self, md: Markdown) -> None:
-        # before mkdocs' own, of priority 0, which looks whether targets exist
+        # before mkdocs' own processor (priority 0), which checks that targets exist
         md.treeprocessors.register(_Links(md, self.current), "repository-links", 1)
 
 
@@ -59,7 +59,7 @@ class _Links(Treeprocessor):
             return
         folder = posixpath.dirname(place_in_repository(uri))
         path = posixpath.normpath(posixpath.join(folder, parts.path))
-        if (ROOT / path).is_dir():  # the site has no lists of folders
+        if (ROOT / path).is_dir():  # the site has no folder listings
             element.tag = "span"
             del element.attrib[attribute]
             return

@@ -1,4 +1,4 @@
-"""The pages of the reference as Markdown, each from a topic of the tables."""
+"""Reference pages as Markdown, each generated from a topic of the tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from docs.site import diagrams, equations, pictures
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPage:
-    """A page of the reference: a title, what it begins with, and the topics that it lists."""
+    """A page of the reference: its title, introduction and topics."""
 
     title: str
     text: str
@@ -85,11 +85,11 @@ PAGES: Mapping[str, GeneratedPage] = {
         ("warnings",),
     ),
 }
-"""The generated pages by their names, in the order of the navigation."""
+"""Generated pages by name, in the order of the navigation."""
 
 
 def grammar() -> str:
-    """The page of the grammar: a railroad diagram for each rule."""
+    """Return the grammar page, with a railroad diagram for each rule."""
     parts = [
         "# Grammar",
         "Each rule as a diagram: read from left to right along the lines. Round boxes are written as they "
@@ -105,7 +105,7 @@ def grammar() -> str:
 
 
 def index() -> str:
-    """The first page of the reference."""
+    """Return the index page of the reference."""
     rows = [
         f"| [{page.title}]({name}.md) | {sum(len(topic(each)) for each in page.topics)} | {page.text} |"
         for name, page in PAGES.items()
@@ -122,7 +122,7 @@ def index() -> str:
 
 
 def page(name: str) -> str:
-    """A generated page."""
+    """Return a generated page."""
     row = PAGES[name]
     parts = [f"# {row.title}", row.text]
     for each in row.topics:
@@ -136,11 +136,11 @@ def anchor(entry: Entry) -> str:
 
 
 EQUATIONS = ("neuron", "surrogate", "rule", "connection", "block")
-"""Kinds whose declarations are equations."""
+"""Kinds whose declarations consist of equations."""
 
 
 def entry_parts(entry: Entry) -> Iterator[str]:
-    """The section of an entry."""
+    """Return the section of an entry."""
     if entry.kind in ("error", "warning"):
         yield f"## {entry.name}: {_small(entry.summary)} {{ #{entry.name.lower()} }}"
         yield entry.text.replace("\n## ", "\n### ")
@@ -169,7 +169,7 @@ def entry_parts(entry: Entry) -> Iterator[str]:
 
 
 def signature(entry: Entry) -> str:
-    """How an entry is written, over several lines where it is long."""
+    """Return the syntax of an entry, over several lines if it is long."""
     return "\n".join(
         wrap(
             entry.signature,
@@ -186,7 +186,7 @@ def _small(text: str) -> str:
 
 
 def parameters(rows: tuple[EntryParameter, ...]) -> str:
-    """A table of parameters."""
+    """Return a table of parameters."""
     heads = ("parameter", "what it is", "takes", "default")
     cells = [(f"`{row.name}`", row.meaning, row.takes, _default(row)) for row in rows]
     used = [n for n in range(len(heads)) if n == 1 or any(cell[n] for cell in cells)]
@@ -212,7 +212,7 @@ def _equations(entry: Entry) -> str:
 
 
 def _gives(entry: Entry) -> str:
-    """What an example's network gives, as its graph says."""
+    """Return the output of an example's network, according to its graph."""
     if entry.kind not in ("operation", "function"):
         return ""
     assert entry.example is not None

@@ -1,4 +1,4 @@
-"""Pictures of the reference: of each example at the level that shows it, and of surrogates."""
+"""Pictures of the reference: each example at a suitable level, and surrogates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LEVELS = {
     "rule": "stage",
     "backbone": "network",
 }
-"""The level that shows an entry of a kind."""
+"""Level of the picture for each kind of entry."""
 
 
 def name_of(entry: Entry) -> str:
-    """Where the picture of an entry stands in the site."""
+    """Return the path of an entry's picture in the site."""
     return f"reference/pictures/{entry.kind.replace(' ', '-')}-{entry.name}.svg"
 
 
@@ -34,7 +34,7 @@ def has_picture(entry: Entry) -> bool:
 
 
 def picture(entry: Entry) -> bytes:
-    """The picture of an entry's example as SVG, light or dark as its page is."""
+    """Return the picture of an entry's example as SVG, in the colours of the page's theme."""
     assert entry.example is not None
     graph = graph_of(check_text(entry.example, entry.name))
     if entry.kind != "surrogate":
@@ -48,7 +48,7 @@ WIDTH, HEIGHT, EDGE = 360, 170, 28
 
 
 def _curve(program: SurrogateProgram) -> str:
-    """The derivative from -2 to 2 around the threshold."""
+    """Return a plot of the derivative from -2 to 2 around the threshold."""
     xs = [LOW + (HIGH - LOW) * place / (POINTS - 1) for place in range(POINTS)]
     ys = [float(at(program, x)) for x in xs]
     top, bottom = max(1.0, *ys), min(0.0, *ys)
@@ -82,7 +82,7 @@ def _curve(program: SurrogateProgram) -> str:
 
 
 def at(program: SurrogateProgram, x: float) -> float | bool:
-    """The derivative at x, by the values of the table of operations."""
+    """Return the derivative at x, evaluated by the table of operations."""
     values: Mapping[str, float | bool] = {INPUT: x}
 
     def of(operand: object) -> float | bool:
