@@ -319,13 +319,13 @@ def main() -> int:
     asked = parser.parse_args()
 
     asked.cells = asked.cells or asked.table.parent / "cells"
-    for name in ("runs", "cells", "table"):  # what is relative is so to where this was started
+    for name in ("runs", "cells", "table"):  # relative paths refer to the directory of the start
         setattr(asked, name, getattr(asked, name).absolute())
     runs = list(all_runs(read_groups(asked.table), asked.data))
     if asked.list:
         show(runs, asked.cells)
         return 0
-    os.chdir(HERE)  # whose commit run.json notes
+    os.chdir(HERE)  # run.json records its commit
     failed = 0
     for run in runs:
         file = asked.cells / f"{run.name}.json"
