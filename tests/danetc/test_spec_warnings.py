@@ -147,7 +147,7 @@ def test_one_of_several_processes_says_it(
 def test_explain_knows_warnings(danetc: Run) -> None:
     listed = danetc("list", "codes").out
     assert "W0301  Leak outside 0 to 1.\n" in listed
-    assert danetc("explain", "w0301").out.startswith("# W0301: a leak")
+    assert danetc("explain", "w0301").out.startswith("# W0301: leak outside")
     assert "did you mean" in danetc("explain", "W0300").err
 
 
