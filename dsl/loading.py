@@ -280,7 +280,7 @@ class _Loader:
                     declaration.name_span,
                     label="declared again here",
                     labels=[Label(first.name_span, f"first as a {first.kind} here")],
-                    hint="all kinds of declarations share their names; rename one of the two",
+                    hint="all kinds of declarations share one namespace; rename one of the two",
                 )
         return own
 
@@ -296,11 +296,11 @@ class _Loader:
         if name in own:
             self.reporter.error(
                 "E0204",
-                f"`{name}` is declared here and also taken from another file",
+                f"`{name}` is declared here and also imported from another file",
                 own[name],
                 label="declared here",
                 labels=[Label(place, "taken here"), Label(declared, "which is declared here")],
-                hint="rename yours, or take only the names that you need: `use ... (a, b)`",
+                hint="rename it, or import only the names that you need: `use ... (a, b)`",
             )
             return False
         if name not in taken:
@@ -310,15 +310,15 @@ class _Loader:
         if first_declared.source is not declared.source:
             self.reporter.error(
                 "E0204",
-                f"two declarations of `{name}` are taken",
+                f"two declarations of `{name}` are imported",
                 place,
-                label=f"`{name}` is taken here",
+                label=f"`{name}` is imported here",
                 labels=[
                     Label(declared, "which is declared here"),
-                    Label(first_place, "and it is already taken here"),
+                    Label(first_place, "and it is already imported here"),
                     Label(first_declared, "from this declaration"),
                 ],
-                hint="take only the names that you need from one of them: `use ... (a, b)`",
+                hint="import only the names that you need from one of them: `use ... (a, b)`",
             )
         return False
 
@@ -339,7 +339,7 @@ class _Loader:
         if (path.parent / f"{use.module}.danet").is_file():
             meant = f'use "{use.module}.danet"'
             fixes = () if use.names is not None else (replacing(use.span, meant),)
-            hint = Hint(f"a file is named by its path: `{meant}`", *fixes)
+            hint = Hint(f"write the path of the file: `{meant}`", *fixes)
         self.reporter.error(
             "E0207",
             f"there is no library `{use.module}`",
@@ -411,13 +411,13 @@ class _Loader:
         through = [asked for asked in (self._open[name] for name in circle) if asked is not None]
         self.reporter.error(
             "E0203",
-            "files use each other in a circle" if through else "the file uses itself",
+            "files use each other in a cycle" if through else "the file uses itself",
             use.span,
-            label="this closes the circle" if through else "this is the file itself",
+            label="this closes the cycle" if through else "this is the file itself",
             labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
-            hint="move what both need into a third file"
+            hint="move the shared declarations into a third file"
             if through
-            else Hint("leave this line out", line_removed(use.span)),
+            else Hint("remove this line", line_removed(use.span)),
         )
 
 

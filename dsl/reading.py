@@ -72,7 +72,7 @@ def read_text(path: Path, name: str, written: str | None = None) -> str:
         raise Unreadable(
             "E0901",
             f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB",
-            "a spec is a page of text; is this the right file?",
+            "specs are small; is this the right file?",
         )
     return _decode(data, name)
 

@@ -74,11 +74,10 @@ class _Checker:
         items: list[s.Param | s.Define] = [p for p in declaration.params if p.name == "in"]
         for item in [*items, *defines]:
             if item.name in ports:
-                hint = f"give it another name; `{item.name}` can be read as it is"
+                hint = f"rename it, or remove it to read the predefined `{item.name}`"
                 self.reporter.error(
                     "E0212",
-                    f"a {kind} knows `{item.name}` without a definition, so this one "
-                    "would have no effect",
+                    f"a {kind} predefines `{item.name}`, so this definition would have no effect",
                     item.name_span,
                     hint=answer("part", item.name) or hint,
                 )
@@ -103,7 +102,7 @@ class _Checker:
             hint = "give one of them another name"
             if item.name in [getattr(node, "id", "") for node in s.walk(item)]:
                 hint = (
-                    "a name stands for one value; steps are joined by `->`: "
+                    "a name has one value; connect steps with `->`: "
                     f"`{item.name} = in -> ... -> ...`"
                 )
             self.reporter.error(
@@ -162,7 +161,7 @@ class _Checker:
             if not any(item.name == "out" for item in defines):
                 raise self.lowering.no_out(declaration)
         elif declaration.value is None:
-            raise self.lowering.error("E0408", f"{kind} `{declaration.name}` says nothing", place)
+            raise self.lowering.error("E0408", f"{kind} `{declaration.name}` is empty", place)
 
     # -- equations --------------------------------------------------------------------------------
 

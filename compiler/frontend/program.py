@@ -209,11 +209,11 @@ def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagn
         own = end.span is not None and not is_library(end.span.source)
         return Diagnostic(
             "E0906",
-            f"to check this takes more than {end.limit:,} steps",
+            f"the check takes more than {end.limit:,} steps",
             end.span if own and end.span is not None else place(),
             label="the check ends here",
-            hint="have fewer networks in a file, shorter stages and rules, and fewer names that "
-            "stand for others",
+            hint="reduce the number of networks in a file, the length of stages and rules, and the number of names that "
+            "refer to others",
         )
     return None
 

@@ -95,7 +95,7 @@ class Backbones(LoopsOverTime):
                 case v.Bound(kind="connection"):
                     hint = f"a connection wires a backbone: `BACKBONE via {value.name}`"
                 case v.Bound(kind="rule"):
-                    hint = f"a rule feeds a backbone's blocks: `BACKBONE by {value.name}`"
+                    hint = f"a rule connects the blocks of a backbone: `BACKBONE by {value.name}`"
             raise self.error("E0401", f"{v.describe(value)} is not a layer", span, hint=hint)
         return value
 
@@ -122,7 +122,7 @@ class Backbones(LoopsOverTime):
             raise self.error("E0403", f"`{word}` takes a {kind}, not {v.describe(value)}", by.span)
         self.work.spend(ITEM * len(backbone.items), by.span)
         if any(getattr(stage, kind) is not None for stage in backbone.stages):
-            raise self.error("E0302", f"the {kind} of this backbone is given twice", by.span)
+            raise self.error("E0302", f"this backbone has two {kind}s", by.span)
         stages = backbone.stages
         if kind == "connection":
             return backbone.with_stages([replace(stage, connection=value) for stage in stages])
@@ -137,7 +137,7 @@ class Backbones(LoopsOverTime):
         for arg in expr.settings:
             if arg.name not in LAYER_SETTINGS:
                 message = f"`with` cannot change `{arg.name or 'a bare value'}`"
-                hint = "it changes neuron, surrogate, norm, init or zero_init"
+                hint = "`with` changes neuron, surrogate, norm, init or zero_init"
                 raise self.error("E0301", message, arg.span, hint=hint)
             value = self.evaluate(arg.value, env, arg.name)
             changes[arg.name] = self.check_setting(arg.name, value, arg.value.span)
@@ -164,7 +164,7 @@ class Backbones(LoopsOverTime):
                 if isinstance(value, v.Drawn):
                     return value
                 code = "E0304"
-                message = f"init is what weights start from, not {v.describe(value)}"
+                message = f"init must be an initialisation of weights, not {v.describe(value)}"
                 hint = (
                     "write `init = xavier_uniform`, `init = normal(0.02)`; `danetc list operations` "
                     "lists them"

@@ -74,7 +74,7 @@ class Connections(LayerCalls):
         self.work.spend(2 * len(declaration.body or ()), declaration.name_span)
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
-                message = f"a {declaration.kind} holds definitions `name = value` alone"
+                message = f"a {declaration.kind} contains only definitions `name = value`"
                 raise self.error("E0408", message, item.span)
             # a second definition was reported
             env.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
@@ -111,7 +111,7 @@ class Connections(LayerCalls):
             if id in settings:
                 if "out" not in env.definitions:
                     continue
-                what = f"`{id}` has no effect, since `out` says what the network gives"
+                what = f"`{id}` has no effect, because the network defines `out`"
                 hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
             elif settings:
                 what = f"`{id}` is not a setting of a {declaration.kind}, and nothing uses it"
@@ -151,21 +151,21 @@ class Connections(LayerCalls):
             bad = parts["each" if "each" in parts else "last"]
             raise self.error(
                 "E0604",
-                f"block `{block.name}` wires itself, so `{bad.name}` of connection "
+                f"block `{block.name}` has a body, so `{bad.name}` of connection "
                 f"`{connection.name}` would have no effect",
                 stage.connection.span if stage.connection else stage.span,
                 labels=(
                     Label(bad.name_span, f"`{bad.name}` stands here"),
-                    Label(block.declaration.name_span, "the block says `out = ...` itself"),
+                    Label(block.declaration.name_span, "the block has a body"),
                 ),
-                hint="take a connection without `each`, or write the block as a flow of its weights",
+                hint="use a connection without `each`, or write the block as a flow of weighted layers",
             )
         values: dict[str, v.Value] = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
         for param in connection.declaration.params:
             name = param.name
             if name in (*values, "channels", "branch", "shortcut"):
-                message = f"a connection knows `{name}` already"
-                hint = f"`{name}` can be read without a parameter; rename yours, or leave it out"
+                message = f"`{name}` is predefined in a connection"
+                hint = "it can be read without a parameter; rename or remove the parameter"
                 raise self.error("E0302", message, param.name_span, hint=hint)
         env = self.complete(connection)
         env.values.update(values)
@@ -204,9 +204,9 @@ class Connections(LayerCalls):
         rule = stage.rule.name if stage.rule is not None else "chain"
         return self.error(
             "E0610",
-            f"rule `{rule}` says `shortcut[i]`, and {what} has no `shortcut`",
+            f"rule `{rule}` defines `shortcut[i]`, but {what} has no `shortcut`",
             stage.rule.span if stage.rule is not None else stage.span,
-            hint="join `branch` and `shortcut` in the `out` of a connection, or take a rule without it",
+            hint="combine `branch` and `shortcut` in the `out` of a connection, or use a rule without `shortcut[i]`",
         )
 
     def parts_of(self, connection: v.Bound) -> dict[str, s.Define]:
@@ -216,7 +216,7 @@ class Connections(LayerCalls):
         parts: dict[str, s.Define] = {}
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
-                raise self.error("E0601", "a connection holds definitions alone", item.span)
+                raise self.error("E0601", "a connection contains only definitions", item.span)
             parts[item.name] = item
         if "out" not in parts:
             raise self.error(
@@ -251,11 +251,11 @@ class Connections(LayerCalls):
         layers = self.flat_layers(value, expr.span) if v.is_layer(value) else []
         if not any(map(_is_weighted, layers)):
             message = f"block `{block.name}` is {v.describe(value)}, not a flow of weighted layers"
-            hint = "write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`"
+            hint = "write `conv(...) -> conv(...)`, or give the block a body: `{ out = in -> ... }`"
             raise self.error("E0408", message, expr.span, hint=hint)
         if not _is_weighted(layers[-1]):
             message = f"block `{block.name}` must end with a weighted layer"
-            hint = "put what follows into the connection's `out`, or between the stages"
+            hint = "move the layers after it to the `out` of the connection, or between the stages"
             raise self.error("E0408", message, expr.span, hint=hint)
         return layers
 
@@ -274,7 +274,7 @@ class Connections(LayerCalls):
         """
         declaration = connection.declaration
         if "each" not in parts:
-            message = f"connection `{connection.name}` does not say what is around each layer"
+            message = f"connection `{connection.name}` does not define `each`"
             hint = add(declaration, "each = conv -> norm -> spike")
             raise self.error("E0606", message, declaration.name_span, hint=hint)
         result: v.Wire = wire
@@ -365,7 +365,7 @@ class Connections(LayerCalls):
                 f"`{name}` of connection `{connection.name}` {gives}",
                 span,
                 labels=tuple(own[-1:]),
-                hint="the shortcut must end with the branch's shape",
+                hint="the shortcut must have the shape of the branch",
             )
         return result
 
@@ -397,7 +397,7 @@ class Connections(LayerCalls):
         value = self.evaluate(expr, env)
         if not isinstance(value, v.Wire):
             message = f"`out` is {v.describe(value)}, not a value"
-            hint = "join `branch` and `shortcut` in it: `out = branch + shortcut`"
+            hint = "combine `branch` and `shortcut`: `out = branch + shortcut`"
             raise self.error("E0402", message, expr.span, hint=hint)
         return v.Joined(value, value, ())
 

@@ -161,7 +161,7 @@ class Evaluator(Builder):
         """Evaluate an expression that must be a number (E0304)."""
         value = self.evaluate(expr, env, "number")
         if not v.is_number(value):
-            needed = f"{what} must be a number" if what else "a number is needed here"
+            needed = f"{what} must be a number" if what else "expected a number"
             raise self.reject("E0304", f"{needed}, not {v.describe(value)}", expr, env)
         return value
 
@@ -185,7 +185,11 @@ class Evaluator(Builder):
     def truth(self, value: v.Value, expr: s.Expr, env: Env) -> bool:
         """Return the truth of an expression's value (E0304)."""
         if not isinstance(value, (bool, int, float)):
-            hint = "it is decided before the network runs" if isinstance(value, v.Wire) else None
+            hint = (
+                "conditions are evaluated before the network runs"
+                if isinstance(value, v.Wire)
+                else None
+            )
             message = f"a condition compares numbers, not {v.describe(value)}"
             raise self.reject("E0304", message, expr, env, hint)
         return bool(value)
@@ -255,7 +259,7 @@ class Evaluator(Builder):
         hint = env.elsewhere.get(id)
         labels: tuple[Label, ...] = ()
         if hint is None and id in env.places:
-            hint = "the default of a parameter reads the parameters before it"
+            hint = "a default can read only the parameters before it"
         elif hint is None and not env.module.program.uses and id in std_names():
             fix = using_std(env.module.source)
             hint = Hint(f"`{id}` is in the standard library: add `use std`", fix)
@@ -361,7 +365,7 @@ class Evaluator(Builder):
                     continue  # an input
                 if any(p.name == name and p.default is None for p in declaration.params):
                     named = f"{bound.name}({name} = ...)"
-                    hint = f"an input besides `x` is given by its name: `{named}`"
+                    hint = f"additional inputs are given by name: `{named}`"
             self._check_number(bound, name, value, arg.value, env, hint)
         return v.Bound(declaration, bound.module, values, call.span, given, bound.at)
 
@@ -430,18 +434,20 @@ class Evaluator(Builder):
         if bound.declaration.body is not None and bound.declaration.value is not None:
             raise self.error(
                 "E0408",
-                f"a {kind} is either written out or names another, not both",
+                f"a {kind} either has a body or refers to another, not both",
                 bound.declaration.name_span,
                 hint="only networks and recipes have variants `= base { ... }`",
             )
         return bound
 
     def too_deep(self, bound: v.Bound, path: list[s.Declaration]) -> v.Failed:
-        """Report a declaration that is made of itself, or of others too many levels deep."""
+        """Report a declaration that depends on itself, or of others too many levels deep."""
         kind, place = bound.kind, bound.declaration.name_span
         if any(declaration is bound.declaration for declaration in path):
-            message = f"{kind} `{bound.name}` is made of itself"
-            return self.error("E0211", message, place, hint="repeat by a number: `stage(BLOCK, N)`")
+            message = f"{kind} `{bound.name}` refers to itself"
+            return self.error(
+                "E0211", message, place, hint="to repeat blocks, write `stage(BLOCK, N)`"
+            )
         message = f"{kind}s that are made of each other, more than {MAX_DEPTH} deep"
         return self.error("E0902", message, place)
 
@@ -493,8 +499,8 @@ def _what_there_is(env: Env, want: Want) -> str:
     match want:
         case "any" | "layer":
             return (
-                "there is no such operation, neuron or block here: `danetc list operations` "
-                "lists the operations, `danetc list std` what `use std` brings"
+                "there is no operation, neuron or block of this name: `danetc list operations` "
+                "lists operations, and `danetc list std` the names imported by `use std`"
             )
         case "number":
             numbers = [name for name in env.places if name in env.values]
@@ -507,7 +513,7 @@ def _what_there_is(env: Env, want: Want) -> str:
     if not known:
         return f"this file has no {want}: declare one, or add `use std`"
     more = "; `danetc list std` lists all" if len(known) > _LISTED else ""
-    return f"a {want} is wanted here: {_list(known)}{more}"
+    return f"expected a {want}: {_list(known)}{more}"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -538,7 +544,7 @@ def flows_in(arg: s.Arg, call: s.Call) -> str | None:
     if in_parentheses:
         text, value = f"({text})", f"({value})"
     layer = f"{name}({others})" if others else name
-    hint = f"a value flows into a layer by `->`: write `{text} -> {shorten(layer)}`"
+    hint = f"connect a value to a layer with `->`: write `{text} -> {shorten(layer)}`"
     return hint if others == "..." else Hint(hint, replacing(call.span, f"({value} -> {layer})"))
 
 

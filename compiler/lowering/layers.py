@@ -69,7 +69,7 @@ class LayerCalls(NamedValues):
         wanted = str(layer.attrs[name]).split("x")
         if list(map(str, shape)) != wanted and is_known(shape):
             message = f"{layer.op}: `{name}` is {' x '.join(wanted)}, and this is {text(shape)}"
-            hint = f"leave `{name}` out: the shape follows from what flows in"
+            hint = f"leave `{name}` out: the shape follows from the input"
             self.error("E0501", message, layer.span, hint=hint)
 
     def _note_place(self, made: v.Wire, at: Span | None) -> None:
@@ -93,7 +93,7 @@ class LayerCalls(NamedValues):
         message = f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
         if isinstance(value, v.Wire):
-            message = "tdbn scales by the neuron's threshold, which is a value here"
+            message = "tdbn scales by the threshold of the neuron, but this threshold is a value"
             hint = "choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
@@ -211,7 +211,7 @@ class LayerCalls(NamedValues):
         )
         problem = next(found, None)
         if len(own) != len(owners):
-            problem = "has other layers here than where it stands first"
+            problem = "has other layers here than at its first use"
         if problem is not None:
             raise self.error(
                 "E0411",

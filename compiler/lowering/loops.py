@@ -100,7 +100,7 @@ class LoopsOverTime(OperationValues):
             finally:
                 env.pending.pop()
 
-        hint = "say whose shape it has: `delay(1, like = a)`"
+        hint = "give a value of the same shape: `delay(1, like = a)`"
         shape = None if like is None else tuple(map(int, str(like).split("x")))
         earlier = EarlierValue(key, steps, read, step.span, hint, layer.role, shape)
         return self.carry(env.loops, earlier)
@@ -145,7 +145,7 @@ class LoopsOverTime(OperationValues):
                 if all(_same(known[key], taken[key]) for key in carries):
                     for key, state in carries.items():
                         if not is_known(known[key].shape) and not self._guesses():
-                            message = "nothing tells the shape of what is delayed here"
+                            message = "the shape of the delayed value is unknown"
                             raise self.error("E0507", message, state.of.span, hint=state.of.hint)
                         self.carries[state.id] = found[key].id
                     return value
@@ -184,10 +184,10 @@ class LoopsOverTime(OperationValues):
             gives = text(taken.shape)
             raise self.error(
                 "E0507",
-                f"what is delayed is {text(found.shape)}, and what the delay gives {gives}",
+                f"the delayed value is {text(found.shape)}, but the output of the delay {gives}",
                 state.of.span,
                 labels=(Label(self.nodes[source.id].origin, "this is delayed"),),
-                hint="the two are one value at different steps: make widths and strides equal",
+                hint="both are the same value at different steps: make widths and strides equal",
             )
         kind = or_zero(found.kind)
         if (told or readings > 1) and taken.kind | kind == taken.kind:

@@ -80,12 +80,12 @@ class NamedValues(Backbones):
         through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
         hint, labels = _meant_parameter(id, env.definitions[circle[-1]].env)
         if hint is None and any(is_flow(env.definitions[name].value) for name in circle):
-            hint = f"what it was a step before is read by a delay: `{id} -> delay(1)`"
+            hint = f"to read its value at the previous step, use a delay: `{id} -> delay(1)`"
         if hint is None and not through and env.what == "network":
-            hint = f"to set it from outside make it a parameter: `network NAME({id} = ...)`"
+            hint = f"to set it from outside, declare a parameter: `network NAME({id} = ...)`"
         places = ((name, env.definitions[name].span) for name in circle)
         labels = labels or tuple(Label(at, f"`{name}` is defined here") for name, at in places)
-        message = f"`{id}` is defined by itself{through}"
+        message = f"`{id}` is defined in terms of itself{through}"
         return self.error("E0211", message, span, labels=labels, hint=hint)
 
     def defined_layer(self, id: str, env: Env, span: Span) -> v.Layer:
@@ -193,7 +193,7 @@ class NamedValues(Backbones):
         """Evaluate a call; ``want`` selects between two meanings of its name."""
         span, args = call.span, call.args
         if not isinstance(call.function, s.Name):
-            raise self.error("E0402", "only a name can be called", call.function.span)
+            raise self.error("E0402", "only names can be called", call.function.span)
         id = call.function.id
         target: v.Value | None = None
         if id == "norm" and env.what == "network" and id not in env.values:
@@ -363,7 +363,7 @@ class NamedValues(Backbones):
             kind = count(self.whole(given["bound"].value, env, "bound", 1, 2**24))
         known = (node for node in self.nodes.values() if node.op == "input")
         if any(node.attrs.get("name", "") == own for node in known):
-            message = f"`{own}` holds two inputs" if own else "a network has one input"
+            message = f"`{own}` contains two inputs" if own else "a network has one input"
             hint = "several have names: `input = inputs(a = image(C, H, W), b = ...)`"
             raise self.error("E0502", message, call.span, hint=hint)
         attrs: dict[str, Attribute] = {"events": events}
@@ -384,7 +384,7 @@ class NamedValues(Backbones):
         given = self.assign_special("shared", call)
         if "layer" not in given:
             hint = "write `f = shared(conv(8) -> norm)`"
-            raise self.error("E0307", "`shared` needs the layer", call.span, hint=hint)
+            raise self.error("E0307", "`shared` needs a layer", call.span, hint=hint)
         value = self.evaluate(given["layer"].value, env, "layer")
         if not v.is_layer(value):
             message = f"`shared` takes a layer, not {v.describe(value)}"
@@ -398,7 +398,9 @@ class NamedValues(Backbones):
         for arg in call.args:
             if arg.name is None:
                 hint = f"write `inputs(NAME = {arg.span.text}, ...)`"
-                raise self.error("E0307", "an input of several needs a name", arg.span, hint=hint)
+                raise self.error(
+                    "E0307", "each of several inputs needs a name", arg.span, hint=hint
+                )
             if arg.name in wires:
                 raise self.error("E0302", f"two inputs are called `{arg.name}`", arg.span)
             self.input_name = arg.name
@@ -412,7 +414,7 @@ class NamedValues(Backbones):
                 raise self.error("E0502", message, arg.value.span, hint=hint)
             wires[arg.name], places[arg.name] = value, arg.span
         if len(wires) < 2:
-            hint = "one is written without it: `input = image(C, H, W)`"
+            hint = "for a single input, write `input = image(C, H, W)`"
             raise self.error("E0303", "`inputs` takes two inputs or more", call.span, hint=hint)
         return v.Inputs(wires, places)
 
@@ -457,7 +459,7 @@ def of_values(id: str) -> str | None:
     if id not in MATH or not SPECIAL[id].of_number:
         return None
     if id in functions():
-        return f"of a value it is an activation function: `neuron NAME {{ s = {id}(x) }}`"
+        return f"for a value, write an activation: `neuron NAME {{ s = {id}(x) }}`"
     return f"values have no `{id}`; it is there for numbers, as in `{id}(width / 2)`"
 
 

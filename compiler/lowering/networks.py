@@ -56,8 +56,8 @@ class Level:
     env: Env
 
 
-TOO_NESTED = "what this is made of is nested too deeply"
-FLATTEN = "put fewer definitions, blocks and parentheses into each other"
+TOO_NESTED = "this definition is nested too deeply"
+FLATTEN = "reduce the nesting of definitions, blocks and parentheses"
 EVALUATION = 4  # steps of work for an expression, besides those of its parts
 
 
@@ -104,7 +104,7 @@ class Lowering(Stages):
             name, place = declaration.name, declaration.name_span
             if any(level.declaration is declaration for level in result):
                 message = f"network `{name}` is a variant of itself"
-                hint = "a variant changes a network that is written out: `network NAME { ... }`"
+                hint = "the base of a variant must be a network with a body: `network NAME { ... }`"
                 raise self.error("E0211", message, place, hint=hint)
             if len(result) > MAX_DEPTH:
                 raise self.error(
@@ -113,7 +113,7 @@ class Lowering(Stages):
             params = [param.name for param in declaration.params]
             self.work.spend(4 * len(params) + len(declaration.body or ()))
             for param in params:
-                closed[param] = "the value of a parameter that is set from outside reads no other"
+                closed[param] = "a parameter that is set from outside cannot read another"
             given = {
                 param: self.evaluate(settings[param], outside)
                 for param in params
@@ -136,7 +136,7 @@ class Lowering(Stages):
             result.append(Level(declaration, env))
             for item in declaration.body or ():
                 if not isinstance(item, s.Define) or item.index is not None:
-                    message = "a network holds definitions `name = value` alone"
+                    message = "a network contains only definitions `name = value`"
                     raise self.error("E0408", message, item.span)
                 definition = Definition(item.value, env, item.name_span)
                 shared.definitions.setdefault(item.name, definition)
@@ -170,7 +170,7 @@ class Lowering(Stages):
             "E0403",
             f"network `{declaration.name}` must be a variant of a network, not of {what}",
             value.span,
-            hint="write its settings between braces: `network NAME { ... }`",
+            hint="write its settings in braces: `network NAME { ... }`",
         )
 
     def override(self, path: str, value: s.Expr, env: Env, parameters: Collection[str]) -> None:
@@ -203,7 +203,7 @@ class Lowering(Stages):
         if written is None or changed is None:
             raise self.error(
                 "E0309",
-                f"`{name}` has no arguments, so none is called `{argument}`",
+                f"`{name}` has no arguments, so there is no argument `{argument}`",
                 place,
                 labels=(Label(written.value.span, "what it is"),) if written else (),
                 hint=f"set `{name}` as a whole: --set {name}=...",
@@ -344,10 +344,10 @@ class Lowering(Stages):
                 at = env.definitions[name].span if name in env.definitions else None
                 raise self.error(
                     "E0212",
-                    f"an input of the network has a name that means something else: `{name}`",
+                    f"the name of an input is already defined: `{name}`",
                     source.places[name],
                     labels=(Label(at, f"`{name}` is defined here"),) if at is not None else (),
-                    hint="call the input something else",
+                    hint="rename the input",
                 )
             for level in chain:
                 level.env.values[name] = wire
@@ -370,12 +370,12 @@ class Lowering(Stages):
         if not any(part in env.definitions for part in parts):
             if self.misspelt & {*parts, "out"}:
                 raise v.Failed
-            message = f"network `{name}` does not define what it computes"
+            message = f"network `{name}` does not define its layers"
             hint = "add `stem`, `stages` and `head`, or `out = in -> ...`"
             raise self.error("E0404", message, span, hint=hint)
         if isinstance(source, v.Inputs):
-            message = f"network `{name}` has several inputs and does not say what becomes of them"
-            hint = f"add `out = ...`, made of `{'`, `'.join(source.wires)}`"
+            message = f"network `{name}` has several inputs but no `out`"
+            hint = f"add `out = ...` that reads `{'`, `'.join(source.wires)}`"
             raise self.error("E0404", message, span, hint=hint)
         wire: v.Wire | None = source if isinstance(source, v.Wire) else None
         for part in parts:

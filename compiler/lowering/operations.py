@@ -198,9 +198,9 @@ class OperationValues(Evaluator):
             both = isinstance(number, (Learn, v.LearntValue))
             raise self.error(
                 "E0410",
-                f"`{op}` of two learnt numbers: nothing tells how many there are"
+                f"`{op}` of two learnable parameters: their shape is unknown"
                 if both
-                else f"`{op}` cannot be applied to learnt numbers here",
+                else f"`{op}` cannot be applied to learnable parameters here",
                 span,
                 hint="each takes its size from a value that it meets: "
                 "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "
@@ -233,7 +233,7 @@ class OperationValues(Evaluator):
         if not found.learn.trained:
             raise self.error(
                 "E0410",
-                "`scheduled` joins no value: it is given to a parameter of a neuron, of a surrogate or of "
+                "`scheduled` cannot be combined with values: it is an argument of a neuron, a surrogate or "
                 "a layer that takes it",
                 span,
                 hint="write `neuron = LIF(tau = scheduled(2.0))`, and `x * 2.0` with a constant",
@@ -260,7 +260,7 @@ class OperationValues(Evaluator):
                 "E0410",
                 f"`{found.name}` is learnt as {there}, and {here} are needed here",
                 span,
-                hint="a name stands for the same numbers everywhere; write `learn(...)` in place for "
+                hint="a name refers to the same parameters everywhere; write `learn(...)` in place for "
                 "others",
             )
         return v.Wire(known.id)
@@ -271,7 +271,7 @@ class OperationValues(Evaluator):
         """Return an operation of the table as a layer, with the arguments of a call."""
         if OPS[id].arguments:
             shown = ", ".join(OPS[id].arguments[: OPS[id].operands[0]])
-            message = f"`{id}` is a function of values, and no layer"
+            message = f"`{id}` is a function of values, not a layer"
             raise self.error("E0405", message, call.span, hint=f"write `{id}({shown})`")
         if OPS[id].bare and not call.args:
             return v.OpLayer(OPS[id].bare, {}, call.span, id)
@@ -354,7 +354,7 @@ class OperationValues(Evaluator):
                     f"`{id}` can be computed in this order for the result of `{way.before}` alone, "
                     f"not of `{made.path}`",
                     span,
-                    hint="leave `order` out, or what stands between",
+                    hint="leave out `order`, or the layers in between",
                 )
             attrs = way.attrs(made.attrs, attrs)
             return self.add(way.into, (*map(v.Wire, made.inputs), *others), attrs, span)
@@ -450,7 +450,7 @@ def _hint(value: v.Value) -> str | None:
     """Hint for an operand that is a layer."""
     if isinstance(value, v.Identity):
         return "the block's input is `shortcut` in the `out` of a connection, `in` in a block"
-    flow_in = "a layer makes a value when something flows into it: `(in -> ...)`"
+    flow_in = "a layer gives a value when an input flows into it: `(in -> ...)`"
     return flow_in if v.is_layer(value) else None
 
 

@@ -116,7 +116,7 @@ class RuleReader:
         if self._terms > MAX_TERMS:
             stage = f"a stage of {self.n} blocks"
             message = f"rule `{self.rule.name}` has more than {MAX_TERMS:,} terms in {stage}"
-            hint = "let its ranges stay within the stage, or make the stage shorter"
+            hint = "reduce its ranges or the length of the stage"
             raise self.fail("E0903", message, span, hint=hint)
 
     def _form(self, expr: s.Expr, env: dict[str, int]) -> Form:
@@ -124,8 +124,8 @@ class RuleReader:
             case s.At():
                 forms = self._at(expr, env)
                 if len(forms) != 1:
-                    message = f"{len(forms) or 'no'} values where one is needed{self._where()}"
-                    hint = "put them into `sum(...)` or `concat(...)`"
+                    message = f"{len(forms) or 'no'} values, but expected one{self._where()}"
+                    hint = "combine them with `sum(...)` or `concat(...)`"
                     raise self.fail("E0608", message, expr.span, hint=hint)
                 return forms[0]
             case s.Name("in"):
@@ -144,8 +144,8 @@ class RuleReader:
             case s.Call(s.Name(name), args) if name in JOINS:
                 forms = [form for arg in args for form in self._arg(arg, env)]
                 if not forms:
-                    message = f"`{name}` has nothing to take{self._where()}"
-                    hint = "let its range or its condition hold for every block from 1 on"
+                    message = f"`{name}` has no operands{self._where()}"
+                    hint = "its range or condition must give a value for every block from 1 on"
                     raise self.fail("E0608", message, expr.span, hint=hint)
                 if len(forms) == 1:
                     return forms[0]
@@ -171,7 +171,7 @@ class RuleReader:
             return Scaled(self._factor(value, factor), form)
         found = as_learnt(value)
         if found.offset:
-            message = "a rule multiplies by learnt numbers, and adds nothing to them"
+            message = "in a rule, learnable parameters can only be factors"
             hint = "write `learn(...) * out[j]`, or a multiple of it"
             raise self.fail("E0608", message, factor.span, hint=hint)
         name = unique(f"{self._place}.{_word(form)}", self.learnt.__contains__)
@@ -190,17 +190,21 @@ class RuleReader:
         if name is not None and cuts(name.id):
             for arg in delay.args if isinstance(delay, s.Call) else ():
                 if arg.name == "like":
-                    message = "in a rule a delay has the shape of what it delays"
+                    message = (
+                        "in a rule, `delay` takes no shape: it has the shape of the delayed value"
+                    )
                     raise self.fail("E0608", message, arg.span, hint="leave `like` out")
             layer = self.constant(delay, env)
             steps = layer.attrs["steps"] if isinstance(layer, v.OpLayer) else None
             if isinstance(steps, int):  # else the name is another declaration's
                 return steps
-        hint = "layers belong in a connection or a block; a rule says what feeds a block"
-        raise self.fail("E0608", "a rule holds no layers but `delay`", delay.span, hint=hint)
+        hint = "layers belong in a connection or a block; a rule only connects blocks"
+        raise self.fail(
+            "E0608", "the only layer allowed in a rule is `delay`", delay.span, hint=hint
+        )
 
     def _unsayable(self, expr: s.Expr) -> v.Failed:
-        message = "a rule cannot say this"
+        message = "unsupported expression in a rule"
         hint: str | None = (
             "rules join `in[...]` and `out[...]`, at this step or an earlier one (`-> delay(1)`), by "
             "`sum`, `mean`, `concat`, `max`, `min`, `+` and numbers, which may be learnt"
@@ -208,7 +212,7 @@ class RuleReader:
         span = expr.span
         match expr:
             case s.Call(s.Name("learn")):
-                message = "learnt numbers are factors in a rule"
+                message = "learnable parameters in a rule must be factors"
                 hint = "write `learn(1.0) * out[j]`"
             case s.Call(s.Name(name)):
                 message, span = f"there is no join `{name}`", expr.function.span
@@ -217,10 +221,10 @@ class RuleReader:
             case s.Name("out"):
                 message, hint = "`out` needs an index", write("out[i - 1]", span)
             case s.Name(name):
-                message = f"`{name}` is no value of a rule"
-                hint = "values of a rule are `in`, `in[j]` and `out[j]`"
+                message = f"`{name}` is not a value of a rule"
+                hint = "the values of a rule are `in`, `in[j]` and `out[j]`"
             case s.Number():
-                message = "a number alone is no value of a stage"
+                message = "a number is not a value of a stage"
         return self.fail("E0608", message, span, hint=hint)
 
     def _where(self) -> str:
@@ -279,7 +283,7 @@ class RuleReader:
         if block is not None and block <= j < self.n and not self._earlier:
             message = f"{value} of a later block feeds block {block}"
             if j == block:
-                message = f"{value} is made of itself"
+                message = f"{value} depends on itself"
                 if port == "out":
                     message = f"block {block} is fed by {value}, its own output"
             before = "`in`, the stage's input"
@@ -289,8 +293,8 @@ class RuleReader:
                 "E0603",
                 message,
                 span,
-                hint=f"a block reads what comes before it: {before}; what any block gave a step "
-                f"before is read by a delay: `{earlier or '(out[n - 1] -> delay(1))'}`",
+                hint=f"a block reads only earlier values: {before}; use a delay to read a block "
+                f"at the previous step: `{earlier or '(out[n - 1] -> delay(1))'}`",
             )
         if j >= self.n:
             blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
@@ -321,7 +325,7 @@ def _lines(rule: s.Declaration, fail: Fail) -> dict[str, s.Define]:
     found: dict[str, s.Define] = {}
     for item in rule.body or ():
         if not isinstance(item, s.Define):
-            raise fail("E0607", "a rule holds equations alone", item.span, hint=_SAYS)
+            raise fail("E0607", "a rule contains only equations", item.span, hint=_SAYS)
         found[_defined(item, fail)] = item
     for place, chain in (("in[i]", "in[i] = out[i-1]"), ("result", "result = out[n-1]")):
         if place not in found:
@@ -346,11 +350,14 @@ def _defined(item: s.Define, fail: Fail) -> str:
             message = f"`{name}` needs its index"
             hint = Hint(f"write `{name}[i] = ...`", replacing(item.name_span, f"{name}[i]"))
         case index if index is not None and name in FEEDS:
-            message = f"`{name}[{index.span.text}]` is not what a rule says"
+            message = f"`{name}[{index.span.text}]` is not allowed in a rule"
             those = f"`{name}[i] = ...` of those after it"
             hint = f"a rule says `{name}[0] = ...` of block 0 and {those}"
         case _ if name == "result":
-            message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
+            message, hint = (
+                "`result` has no index",
+                "write `result = ...` for the output of the stage",
+            )
         case _:
             message = f"`{name}` is not an equation of a rule"
             hint = did_you_mean(name, (*FEEDS, "result")) or _SAYS

@@ -41,10 +41,10 @@ from danetc.dsl.syntax.source import Span
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 _UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
 _OPENING = (
-    "a stage that changes the size feeds it back to the block after its first, as "
-    "`feedback_after_opening` does; or let the stage keep its size: no stride, and the width that it takes"
+    "in a stage that changes the shape, feed it back to the second block, as "
+    "`feedback_after_opening` does; or keep the shape: no stride, and the width of the input"
 )
-_ALIKE = "the two are values of one shape: make widths and strides equal"
+_ALIKE = "both must have the same shape: make widths and strides equal"
 
 
 class Stages(Connections):
@@ -91,7 +91,7 @@ class Stages(Connections):
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
                 hint = Hint(
-                    "`via` applies to what is right before it: put the whole flow in "
+                    "`via` applies only to the expression before it: put the whole flow in "
                     "parentheses, `(stage(...) -> stage(...)) via CONNECTION`",
                     *_in_parentheses(backbone),
                 )
@@ -99,7 +99,7 @@ class Stages(Connections):
                 "E0605",
                 f"block `{block.name}` has no connection",
                 stage.span,
-                label="these blocks do not wire themselves",
+                label="these blocks have no body",
                 hint=hint,
             )
 
@@ -163,7 +163,7 @@ class Stages(Connections):
         block = self.follow_alias(block)
         if stage.connection is None:
             if shortcut is not None:
-                raise self.no_shortcut(stage, f"block `{block.name}`, which wires itself,")
+                raise self.no_shortcut(stage, f"block `{block.name}`, which has a body,")
             output = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
             return v.Joined(output, output, ())
         with self.site(stage.connection.span):

@@ -75,7 +75,9 @@ def _bounded(finding: Iterator[Diagnostic], module: Module) -> tuple[Diagnostic,
         try:
             found.extend(finding)
         except Exhausted as end:
-            message = f"not all warnings were looked for: it takes more than {end.limit:,} steps"
+            message = (
+                f"the search for warnings is incomplete: it takes more than {end.limit:,} steps"
+            )
             cut.append(Diagnostic("E0906", message, Span(module.source, 0, 0), severity="warning"))
     return (*_each_once(found), *cut)
 

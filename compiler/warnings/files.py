@@ -67,9 +67,9 @@ def _unused_import(file: File) -> Iterator[Finding]:
             if use.is_path and not are_used(names):
                 yield Finding(
                     use.span,
-                    f"nothing of `{use.module}` is used",
-                    label="none of its names is read here",
-                    hint=Hint("leave this line out", line_removed(use.span)),
+                    f"no name of `{use.module}` is used",
+                    label="this file reads none of its names",
+                    hint=Hint("remove this line", line_removed(use.span)),
                 )
             continue
         for item in use.names:
@@ -77,7 +77,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
                 yield Finding(
                     item.span,
                     f"nothing uses `{item.id}`",
-                    label="taken here and never read",
+                    label="imported but never read",
                     hint="leave it out",
                 )
 
@@ -93,9 +93,8 @@ def _unused_declaration(file: File) -> Iterator[Finding]:
             yield Finding(
                 item.name_span,
                 f"nothing in this file uses {item.kind} `{name}`",
-                label="declared and never read",
-                hint="use it or leave it out; where `--set` or another file is to name it, say "
-                "`# allow W0102`",
+                label="declared but never read",
+                hint="use or remove it; if `--set` or another file uses it, add `# allow W0102`",
             )
 
 
@@ -107,7 +106,7 @@ def _unused_parameter(file: File) -> Iterator[Finding]:
             read |= _names(param.default)
             if is_read or _is_threshold(item, param) or _repeats(file, item, param):
                 continue
-            hint = "use it or leave it out: a value for it changes nothing"
+            hint = "use or remove it: its value has no effect"
             if item.kind == "block" and param.name == "stride":
                 hint = "give it to a layer, `conv(..., stride = stride)`: a stage's stride has no effect"
             elif item.kind == "network" and (base := s.called(item.value)) is not None:
@@ -149,9 +148,9 @@ def _without_shortcut(file: File) -> Iterator[Finding]:
                 yield Finding(
                     parts[name].name_span,
                     f"`{name}` of connection `{item.name}` has no effect: it has no `shortcut`",
-                    label="stands in the shortcut",
+                    label="layer of the shortcut",
                     labels=(Label(parts["out"].name_span, "`out` does not read `shortcut`"),),
-                    hint="join it, `out = branch + shortcut`, or leave this out",
+                    hint="write `out = branch + shortcut`, or remove this",
                 )
 
 
@@ -181,9 +180,9 @@ def _idle_equation(file: File) -> Iterator[Finding]:
                 what = "state" if isinstance(line, s.State) else "equation"
                 yield Finding(
                     line.name_span,
-                    f"the {what} `{name}` has no effect on what `{item.name}` gives",
-                    label=f"no way leads from here to `{_RESULTS[item.kind][0]}`",
-                    hint="use it or leave it out",
+                    f"the {what} `{name}` has no effect on the output of `{item.name}`",
+                    label=f"nothing connects it to `{_RESULTS[item.kind][0]}`",
+                    hint="use or remove it",
                 )
 
 

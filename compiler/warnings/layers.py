@@ -27,7 +27,7 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
                 call.span,
                 f"a convolution of width {width}, kernel {kernel} and stride {stride}",
                 label=f"its input has {width} channels",
-                hint=f"the input's channels are not given; is `{node.op}({kernel}, kernel = "
+                hint=f"the number of input channels is not an argument; is `{node.op}({kernel}, kernel = "
                 f"{stride})` meant?",
             )
     for node in network.of(*norm_names()):
@@ -86,10 +86,10 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
             fix = Fix(f"write `padding = {fitting}`", (Edit(at, said),))
             hint: str = Hint(f"for a map of {wanted} write `padding = {fitting}`", fix)
         else:
-            hint = f"take a kernel of {kernel - 1} or {kernel + 1}, or say what `padding` is"
+            hint = f"use a kernel of {kernel - 1} or {kernel + 1}, or set `padding`"
         yield Finding(
             call.span,
-            f"a kernel of {kernel} makes a map of {text(before)} one of {text(after)}",
+            f"a kernel of {kernel} turns a map of {text(before)} into {text(after)}",
             label=f"the default padding is half of the kernel, {padding}",
             hint=hint,
         )
@@ -111,12 +111,12 @@ def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
         if kernel == stride == 1:
             continue
         what = f"a kernel of {kernel}" if kernel > 1 else f"a stride of {stride}"
-        why = "of a kernel only the middle is used" if kernel > 1 else "there is nothing to skip"
+        why = "only the centre of the kernel is used" if kernel > 1 else "there is nothing to skip"
         yield Finding(
             network.place(node),
             f"the map is 1 x 1 where `{node.path}` has {what}: {why}",
             labels=_last_larger(network, node),
-            hint="stride less before it, or take a larger image",
+            hint="reduce the strides before it, or use a larger image",
         )
         return
 
@@ -148,7 +148,7 @@ def _skipped_pixels(network: CheckedNetwork) -> Iterator[Finding]:
                 network.place(node),
                 f"`{node.path}` has a stride of {stride} and a kernel of {kernel}: {stride - reach} of "
                 f"{stride} rows and columns are never read",
-                hint=f"take a stride of {reach} at most, or a kernel of {stride}",
+                hint=f"use a stride of at most {reach}, or a kernel of {stride}",
             )
 
 
@@ -186,7 +186,7 @@ def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
             f"`{node.path}` normalises the output of a norm, `{before.path}`",
             label="the second undoes the first",
             labels=_beside(network.stands(node), network.stands(before), "the first"),
-            hint="leave one of them out",
+            hint="remove one of them",
         )
 
 

@@ -44,7 +44,7 @@ def _leak(network: CheckedNetwork) -> Iterator[Finding]:
                 network.place(node),
                 f"the state `{state}` of `{program.name}` is multiplied by {factor:.4g} at each step",
                 label=f"without a spike it {what}",
-                hint="a leak lies in 0 .. 1; where it is `1 - 1 / tau`, tau is 1 or more",
+                hint="a leak must lie in 0 .. 1; if it is `1 - 1 / tau`, tau must be at least 1",
             )
 
 
@@ -157,7 +157,7 @@ def _without_input(network: CheckedNetwork) -> Iterator[Finding]:
         if output != 0:
             yield Finding(
                 network.place(node),
-                f"`{program.name}` gives {output:g} at the first step of an input of 0",
+                f"`{program.name}` outputs {output:g} at the first step for an input of 0",
                 label="fires without input",
                 hint="its threshold lies above its resting potential",
             )
@@ -174,9 +174,9 @@ def _behind_neuron(network: CheckedNetwork) -> Iterator[Finding]:
         yield Finding(
             place,
             f"`{node.path}` reads the spikes of a neuron, `{before.path}`",
-            label="nothing stands between the two",
+            label="no layers between them",
             labels=(Label(other, "the first"),) if other != place else (),
-            hint="leave one of them out, or put weights between them",
+            hint="remove one of them, or put weights between them",
         )
 
 
@@ -186,8 +186,8 @@ def _loses_settings(network: CheckedNetwork) -> Iterator[Finding]:
         name = network.program(graph[id]).name
         yield Finding(
             network.place(graph[id]),
-            f"this `{name}` does not have the settings of the network's",
-            label="what is not given here has its default",
+            f"this `{name}` ignores the settings of the network's neuron",
+            label="parameters not given here have their defaults",
             labels=tuple(Label(item.span, f"here {item.text}") for item in given),
             hint="`spike` is the network's neuron, `spike(v_threshold = 0.5)` the same with one "
             "setting changed",
@@ -202,10 +202,12 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
         if program.is_stateful:
             yield Finding(
                 network.declaration.name_span,
-                f"network `{graph.name}` does not say how many steps it has, and so has one",
-                label=f"what `{program.name}` keeps for the next step is never read",
-                labels=(Label(network.place(node), "this neuron keeps a state"),),
-                hint=add(network.declaration, "steps = 4", ", or `steps = 1` where that is meant"),
+                f"network `{graph.name}` does not set `steps`, so it has one time step",
+                label=f"the state of `{program.name}` is never read",
+                labels=(Label(network.place(node), "this neuron has a state"),),
+                hint=add(
+                    network.declaration, "steps = 4", ", or `steps = 1` if one step is intended"
+                ),
             )
             return
 
@@ -226,9 +228,9 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
             yield Finding(
                 place,
                 f"no layer of network `{network.declaration.name}` is its {setting}",
-                label=f"`{word}` stands nowhere in it",
+                label=f"it does not contain `{word}`",
                 hint=Hint(
-                    f"put `{word}` where it belongs, or leave this line out",
+                    f"add `{word}`, or remove this line",
                     *(
                         line_removed(line.span)
                         for line in network.declaration.body or ()
@@ -251,7 +253,7 @@ def _divides_by_learnt(network: CheckedNetwork) -> Iterator[Finding]:
         if divisor is not None:
             yield Finding(
                 network.place(node),
-                f"`{program.name}` divides by `{divisor}`, which is learnt without a bound",
+                f"`{program.name}` divides by `{divisor}`, which is learnable without a bound",
                 label="training may move it through 0",
                 hint="give it a bound: `learn(2.0, above = 0)`",
             )

@@ -41,7 +41,7 @@ def _rate(written: Written) -> Iterator[Finding]:
             yield Finding(
                 written.place(phase, "optimizer.lr", "optimizer"),
                 f"a learning rate of {rate:g} for `{optimizer.name}`",
-                label=f"above {largest:g}, which trains nothing",
+                label=f"above {largest:g}, at which no network trains",
                 hint="is a decimal point or a division by the batch missing?",
             )
 
@@ -53,7 +53,7 @@ def _lost_phase(written: Written) -> Iterator[Finding]:
         if phase.name not in started:
             yield Finding(
                 written.place(phase, "epochs"),
-                f"no phase starts from `{phase.name}`: what it learns is lost",
+                f"no phase starts from `{phase.name}`: its weights are discarded",
                 labels=(Label(written.place(later, "epochs"), f"`{later.name}` {_begins(later)}"),),
                 hint=f"say `start = {phase.name}` in phase `{later.name}`",
             )
@@ -71,7 +71,7 @@ def _normalised_apart(written: Written) -> Iterator[Finding]:
             yield Finding(
                 place,
                 f"training images are {_normalised(train)}, and test images are {_normalised(test)}",
-                label="the network is tested on other values than it learns from",
+                label="the network is tested on a different distribution than it is trained on",
                 hint="put the same `normalize(...)` into `augment` and `evaluate`",
             )
 

@@ -176,7 +176,7 @@ def _read_parameters(lowering: ExpressionLowering) -> None:
             lowering.values[name] = held.name
         elif lowering.what == "surrogate":
             lowering.failed.add(name)
-            lowering.error("E0714", "a surrogate has nothing that is learnt", span)
+            lowering.error("E0714", "a surrogate has no learnable parameters", span)
         elif check_learn(value, span, lowering.reporter):
             lowering.values[name] = lowering.learn(name, value, span, owned=True)
         else:
@@ -210,8 +210,10 @@ def _lower_equations(
                 with suppress(Reported):
                     inits[item.name] = lowering.constant(item.value, "E0715", message)
             case Group():
-                message = f"a group has no place in a {lowering.what}"
-                lowering.error("E0709", message, item.span, hint="one equation a line: `v = ...`")
+                message = f"a group is not allowed in a {lowering.what}"
+                lowering.error(
+                    "E0709", message, item.span, hint="write one equation per line: `v = ...`"
+                )
     return inits, set(places) & set(states)
 
 
@@ -233,15 +235,15 @@ def _may_define(
 ) -> bool:
     name = item.name
     if item.index is not None:
-        message = f"an index has no place in the equations of a {lowering.what}"
+        message = f"an index is not allowed in the equations of a {lowering.what}"
         lowering.error("E0709", message, item.name_span)
         lowering.failed.add(name)
     elif name in places:
         first = Label(places[name], "first here")
         hint = None
         if name not in states:
-            hint = "each name has one equation; a value kept for the next step is a `state`"
-        message = f"`{name}` gets a value twice"
+            hint = "each name has one equation; declare a `state` to carry a value to the next step"
+        message = f"`{name}` is assigned twice"
         lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
     elif name == INPUT or name in parameters or name in functions():
         what = "a function" if name in functions() else "a parameter"
@@ -312,7 +314,7 @@ def _check_paths(
     declaration = lowering.declaration
     for name in inputs:
         if name not in needed:
-            message = f"`{name}` is a value and has no influence on `{OUTPUT}`"
+            message = f"`{name}` is an input and has no influence on `{OUTPUT}`"
             span = lowering.argument_spans.get(name, declaration.name_span)
             raise lowering.error("E0712", message, span)
     if INPUT not in needed:
@@ -330,11 +332,11 @@ def _check_paths(
         )
     for item in lowering.learnables:
         if item.scheduled and item.parameter not in needed:
-            message = f"`{item.name}` is scheduled and has no influence on `{OUTPUT}`"
+            message = f"`{item.name}` is scheduled but has no influence on `{OUTPUT}`"
             raise lowering.error("E0711", message, lowering.learnt_at[item.name])
         if item.parameter not in trained and not item.scheduled:
             how = "gets no gradient from" if item.parameter in needed else "has no influence on"
-            message = f"`{item.name}` is learnt and {how} `{OUTPUT}`"
+            message = f"`{item.name}` is learnable but {how} `{OUTPUT}`"
             raise lowering.error("E0711", message, lowering.learnt_at[item.name])
 
 

@@ -170,7 +170,7 @@ class ExpressionLowering:
 
     def value(self, expr: Expr) -> Value:
         if self._depth >= MAX_DEPTH:
-            hint = "give its parts names of their own"
+            hint = "give names to its parts"
             if not self.too_deep:
                 self.error("E0716", "an equation is nested too deep", expr.span, hint=hint)
             self.too_deep = True
@@ -216,7 +216,7 @@ class ExpressionLowering:
             case IfElse():
                 return self._if_else(expr)
             case _:
-                message = f"{_KINDS[type(expr)]} has no place in the equations of a {self.what}"
+                message = f"{_KINDS[type(expr)]} is not allowed in the equations of a {self.what}"
                 hint = "equations are arithmetic on single numbers"
                 raise self.error("E0709", message, expr.span, hint=hint)
 
@@ -251,14 +251,14 @@ class ExpressionLowering:
                 "E0702",
                 f"`{name}` is read before it has a value",
                 expr.span,
-                labels=(Label(self.later[name], "it gets its value here"),),
+                labels=(Label(self.later[name], "it is assigned here"),),
                 hint="equations run from top to bottom; the value of the step before is a `state`, "
                 f"or `delay({name}, 1)`",
             )
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in functions():
-            message = f"`{name}` is a function and is used here without its arguments"
+            message = f"`{name}` is a function and needs arguments"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
         near = nearest(name, [*self.values, *self.later], words=True)
         labels = tuple(
@@ -293,12 +293,12 @@ class ExpressionLowering:
                 message = f"there is no function {shown}"
             raise self.error("E0707", message, function.span, hint=hint)
         if self.what == "surrogate" and not is_smooth(name):
-            message = f"`{name}` has no place in a surrogate"
+            message = f"`{name}` is not allowed in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
         loops = [arg.value for arg in call.args if isinstance(arg.value, Each)]
         if loops and name not in FOLDS:
-            message = f"`for` has no place in `{name}`"
+            message = f"`for` is not allowed in `{name}`"
             hint = f"it gives the values of {', '.join(f'`{fold}`' for fold in FOLDS)}"
             raise self.error("E0709", message, loops[0].span, hint=hint)
         fewest, most = functions()[name]

@@ -53,7 +53,7 @@ def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
     elif below is not None and value.init >= below:
         outside = f"below {below:g}"
     if value.per not in IN_NEURONS:
-        message = f"a neuron learns nothing per {value.per}"
+        message = f"a neuron has no parameters per {value.per}"
         hint = (
             "it learns per `layer`, `channel` or `step`; or numbers that join values: "
             f"`learn(1.0, per = {value.per}) * x` before the layer"

@@ -96,7 +96,7 @@ class LevelReader:
                 names = " -> ".join(f"`{item.name}`" for item in [*seen, declaration])
                 self.error(
                     "E0203",
-                    f"recipes build on each other in a circle: {names}",
+                    f"recipes build on each other in a cycle: {names}",
                     seen[0].name_span,
                     label="needs itself",
                     labels=[Label(item.name_span, "through this recipe") for item in seen[1:]],
@@ -188,7 +188,7 @@ class LevelReader:
                 bound[param.name] = _substituted(param.default, bound)
             else:
                 message = f"parameter `{param.name}` of {recipe} has no value"
-                label = "give it a default, or a value where the recipe is varied"
+                label = "give it a default, or a value in the variant"
                 self.error("E0805", message, param.name_span, label=label)
                 failed = True
         return None if failed else bound
@@ -220,7 +220,7 @@ class LevelReader:
             self._settings(group.body, entries, name, level, bound)
             for inner in group.body:
                 if isinstance(inner, Group):
-                    message = "a phase holds no groups"
+                    message = "a phase cannot contain groups"
                     self.error("E0801", message, inner.span, label="not a setting")
         return level
 
@@ -292,7 +292,7 @@ class LevelReader:
                 f"`{key}` is a setting of one phase",
                 "not a setting of the whole recipe",
             )
-            hint = "move it into the phase that it is meant for"
+            hint = "move it into a phase"
         else:
             return True
         self.error("E0801", message, place, label=label, hint=hint)

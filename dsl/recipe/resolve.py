@@ -163,17 +163,17 @@ def _fits(scope: Scope, values: Mapping[str, Any]) -> bool:
         return scope.entries[key].value.span
 
     if warmup >= epochs:
-        message = f"a warm-up of {warmup:g} epochs leaves nothing of {epochs}"
+        message = f"a warm-up of {warmup:g} epochs takes all of {epochs}"
         labels = [Label(place("epochs"), "of these epochs")]
         scope.error("E0808", message, place("warmup"), f"must be below {epochs}", labels=labels)
     if schedule.name == "step":
         _check_milestones(scope, schedule.numbers("epochs"), epochs)
     if batch % parts:
-        message = f"a batch of {batch} has no {parts} equal parts"
+        message = f"a batch of {batch} cannot be split into {parts} equal parts"
         scope.error("E0811", message, place("accumulate"), "does not divide the batch")
     if optimizer.name == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
-        message = "Nesterov's step looks ahead along the momentum, and there is none"
-        hint = "give it one, `momentum = 0.9`, or leave `nesterov` out"
+        message = "Nesterov momentum needs a momentum"
+        hint = "set `momentum = 0.9`, or leave out `nesterov`"
         scope.error("E0811", message, place("optimizer"), "has a momentum of 0", hint)
     return len(scope.reporter.diagnostics) == before
 

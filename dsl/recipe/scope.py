@@ -114,7 +114,7 @@ class Scope:
             entries = [self.entries[name] for name in self._running[self._running.index(key) :]]
             raise self.error(
                 "E0811",
-                f"`{key}` is written in terms of itself",
+                f"`{key}` depends on itself",
                 entries[0].place,
                 "needs its own value",
                 labels=[Label(entry.place, "through this setting") for entry in entries[1:]],
@@ -212,7 +212,9 @@ class Scope:
             if ITEMS[family][item.name].whole_batch:
                 mixed = step.span
             elif mixed is not None:
-                message = f"`{item.name}` changes one image and comes after images were mixed"
+                message = (
+                    f"`{item.name}` changes single images and follows an item that mixes images"
+                )
                 labels = [Label(mixed, "images are mixed here")]
                 self.error("E0811", message, step.span, "move this before it", labels=labels)
                 failed = True

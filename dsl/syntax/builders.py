@@ -260,7 +260,7 @@ class Builders:
                             "E0902",
                             f"this expression is nested deeper than {MAX_DEPTH} levels",
                             value.span,
-                            hint="give its parts names of their own",
+                            hint="give names to its parts",
                         )
                     )
                     return syntax.Name("too_deep", span=value.span)

@@ -35,7 +35,7 @@ HINTS: Mapping[str, str] = {
     "'": 'strings are written in double quotes: `"..."`',
     '"': 'strings are written in double quotes: `"..."`',
     "%": "there is no remainder; indices and widths use `+ - * /`",
-    "\\": "line ends have no meaning: a value may continue on the next line",
+    "\\": "line ends are not significant: a value may continue on the next line",
 }
 """Hints for characters that are not part of the language."""
 
@@ -69,7 +69,7 @@ def dotted(word: str) -> tuple[str, str]:
 
 def alone(name: str) -> str:
     """Return the hint for the last part of an unknown dotted name."""
-    return f"write the name alone: `{name}`"
+    return f"write only the name: `{name}`"
 
 
 # Lines of Python

@@ -84,7 +84,7 @@ def parse(
             "E0902",
             "brackets are nested deeper than 100 levels",
             Span(source, token.start, token.end),
-            hint="give the inner parts names of their own",
+            hint="give names to the inner parts",
         )
         return nothing
 

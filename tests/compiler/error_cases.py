@@ -155,22 +155,22 @@ NAMES = {
     "known already": connection(
         "each = conv -> norm; projection = conv -> norm; «branch» = in; out = branch + shortcut",
         "E0212",
-        "a connection knows `branch`",
+        "a connection predefines `branch`",
         "write `each` to wrap the layers of a block",
     ),
     "known already in a block": Case(
-        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block knows `in`"
+        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block predefines `in`"
     ),
     "known already in a network": net(
-        "steps = 2", "steps = 2; «in» = 3", "E0212", "a network knows `in`"
+        "steps = 2", "steps = 2; «in» = 3", "E0212", "a network predefines `in`"
     ),
     "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
-    "connection given twice": net("via origin", "via origin via «sew»", "E0302", "given twice"),
+    "connection given twice": net("via origin", "via origin via «sew»", "E0302", "two connections"),
 }
 
 CIRCLES = {
     "definition": net(
-        "stem = conv", "stem = «stem» -> conv", "E0211", "`stem` is defined by itself"
+        "stem = conv", "stem = «stem» -> conv", "E0211", "`stem` is defined in terms of itself"
     ),
     "definitions": net(
         "stem = conv(16)",
@@ -178,28 +178,28 @@ CIRCLES = {
         "E0211",
         "by way of",
     ),
-    "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "make it a parameter"),
+    "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "declare a parameter"),
     "block": block(
-        "mine", "block «mine» { out = in -> mine }", "E0211", "made of itself", "", "bare"
+        "mine", "block «mine» { out = in -> mine }", "E0211", "refers to itself", "", "bare"
     ),
     "blocks": block(
         "one",
         "block «one» { out = in -> two }\nblock two { out = in -> one }",
         "E0211",
-        "made of itself",
+        "refers to itself",
         "",
         "bare",
     ),
-    "block's alias": block("mine", "block «mine» = mine", "E0211", "made of itself"),
+    "block's alias": block("mine", "block «mine» = mine", "E0211", "refers to itself"),
     "backbone": backbone(
         "mine",
         "E0211",
-        "backbone `mine` is made of itself",
+        "backbone `mine` refers to itself",
         "stage(BLOCK, N)",
         "backbone «mine» = mine -> stage(basic(3), 2)\n",
     ),
     "backbones": backbone(
-        "one", "E0211", "made of itself", "", "backbone «one» = two\nbackbone two = one\n"
+        "one", "E0211", "refers to itself", "", "backbone «one» = two\nbackbone two = one\n"
     ),
     "connection": net(
         "via origin", "via mine", "E0211", "itself", "", "connection «mine» = mine\n"
@@ -464,7 +464,10 @@ MISSING = {
         "surrogate = sigmoid",
     ),
     "everything": Case(
-        "network «n» {\n  input = image(3, 8, 8)\n}\n", "E0404", "what it computes", "stem"
+        "network «n» {\n  input = image(3, 8, 8)\n}\n",
+        "E0404",
+        "does not define its layers",
+        "stem",
     ),
     "threshold for tdbn": Case(
         NET.replace("= IF", "= ReLU").replace("-> norm", "-> «tdbn»"), "E0404", "`v_threshold`"
@@ -505,7 +508,7 @@ MISSING = {
     "each of a connection": Case(
         NET.replace("via origin", "via mine") + "connection «mine» { out = branch }\n",
         "E0606",
-        "around each layer",
+        "does not define `each`",
         "each = conv",
     ),
     "out of a block": block(
@@ -564,7 +567,7 @@ SHAPES = {
         "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut",
         "E0602",
         "gives 16 x 32 x 32, and the branch 32 x 16 x 16",
-        "branch's shape",
+        "shape of the branch",
     ),
     "baa starts at zero": Case(
         NET.replace("via origin", "via «baa»").replace("steps = 2", "zero_init = true"),
@@ -601,7 +604,7 @@ CONNECTIONS = {
     ),
     "unknown": connection("each = conv -> «nrom»; out = branch", "E0210", "`nrom`", "`norm`"),
     "known": connection(
-        "each = conv; out = branch", "E0302", "knows `stride` already", "", "(«stride» = 3)"
+        "each = conv; out = branch", "E0302", "`stride` is predefined", "", "(«stride» = 3)"
     ),
     "value as projection": connection(
         "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"

@@ -15,7 +15,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED
 
 ROOT = Path(__file__).parents[2]
 STRUCTURE = frozenset({"input", "neuron", "repeat"})
-"""What a graph is made of itself: where values come from, neurons, static values at each step."""
+"""What a graph depends on itself: where values come from, neurons, static values at each step."""
 ALGEBRA = frozenset({"add", "sub", "mul", "affine", "concat", "maximum", "minimum"})
 """Joins that have laws of their own, by which they are regrouped, folded and compared."""
 

@@ -291,12 +291,12 @@ def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
             "E0507",
             "`0.5 * (in[0] -> delay(1))` is 4 x 8 x 8 and `out[0]` is 6 x 8 x 8",
         ),
-        ("in[i] = out[n-1] -> delay(1)", "single(4)", "E0507", "nothing tells the shape"),
+        ("in[i] = out[n-1] -> delay(1)", "single(4)", "E0507", "is unknown"),
         (
             "in[0] = concat(in, out[n-1] -> delay(1)); in[i] = out[i-1]",
             "self",
             "E0507",
-            "nothing tells the shape",
+            "is unknown",
         ),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_norm_of_all_steps_stands_in_no_loop() -> None:
 WRONG = {
     "in[i] = out[«i»]; result = out[n - 1]": ("E0603", "its own output"),
     "in[i] = out[«i + 1»]; result = out[n - 1]": ("E0603", "`out[2]` of a later block feeds block 1"),
-    "in[i] = in[«i»]; result = out[n - 1]": ("E0603", "made of itself"),
+    "in[i] = in[«i»]; result = out[n - 1]": ("E0603", "depends on itself"),
     "in[i] = sum(out[0 .. «i»]); result = out[n - 1]": ("E0603", "its own output"),
     "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": ("E0603", "of a later block"),
     "in[i] = out[«i - 2»]; result = out[n - 1]": ("E0609", "`out[-1]` does not exist for block 1"),
@@ -332,19 +332,19 @@ WRONG = {
     "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0609", "whole number, not 0.5"),
     'in[i] = out[«"a"»]; result = out[n - 1]': ("E0609", "whole number"),
     "in[i] = out[«IF»]; result = out[n - 1]": ("E0609", "not the neuron `IF`"),
-    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values where one"),
+    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values, but expected one"),
     "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]": (
-        "E0608", "`sum` has nothing to take for block 1",
+        "E0608", "`sum` has no operands for block 1",
     ),
-    "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": ("E0608", "cannot say this"),
-    "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "cannot say this"),
-    "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": ("E0608", "no layers"),
+    "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": ("E0608", "unsupported expression"),
+    "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "unsupported expression"),
+    "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": ("E0608", "only layer"),
     "in[i] = out[i] -> delay(«0»); result = out[n - 1]": ("E0305", "between 1 and 4,096, not 0"),
     "in[i] = out[i] -> delay(1, «like = in»); result = out[n - 1]": ("E0608", "has the shape of"),
     "in[i] = «average»(out[0 .. i - 1]); result = out[n - 1]": ("E0608", "no join `average`"),
     "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": ("E0608", "have an index"),
     "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` needs an index"),
-    "in[i] = «3»; result = out[n - 1]": ("E0608", "number alone"),
+    "in[i] = «3»; result = out[n - 1]": ("E0608", "a number is not a value"),
     "in[i] = out[i - 1] / («i - i»); result = out[n - 1]": ("E0306", "division by zero"),
     "in[i] = sum(out[0 .. «k» - 1]); result = out[n - 1]": ("E0210", "`k`"),
     "in[i] = sum(out[j] for j in 0 .. i - 1 if «IF»); result = out[n - 1]": ("E0304", "condition"),
@@ -353,7 +353,7 @@ WRONG = {
     "in[i] = out[i - 1]; result = out[n - 1]; «out»[i] = 3": ("E0607", "not an equation"),
     "in[i] = out[i - 1]; «result»[i] = out[n - 1]": ("E0607", "no index"),
     "«in» = out[0]; result = out[n - 1]": ("E0607", "needs its index"),
-    "«state in = 3»; result = out[n - 1]": ("E0607", "equations alone"),
+    "«state in = 3»; result = out[n - 1]": ("E0607", "only equations"),
 }  # fmt: skip
 
 

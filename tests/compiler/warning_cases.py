@@ -143,7 +143,7 @@ SUSPICIOUS = {
         net(("-> norm ->", "-> «groupnorm(4, 16)» ->")), "W0201", "start at 16", "`groupnorm(4)`"
     ),
     "an even kernel": Case(
-        net(("conv(16)", "«conv(16, kernel = 2)»")), "W0202", "32 x 32 one of 33 x 33", "1 or 3"
+        net(("conv(16)", "«conv(16, kernel = 2)»")), "W0202", "32 x 32 into 33 x 33", "1 or 3"
     ),
     "an even kernel without overlap": Case(
         net(("conv(16)", "«conv(16, kernel = 4, stride = 4)»")), "W0202", "9 x 9", "padding = 0"
@@ -164,7 +164,7 @@ SUSPICIOUS = {
         net(("-> norm -> spike", "-> norm -> spike -> «maxpool(2, stride = 3)»")),
         "W0204",
         "1 of 3 rows",
-        "stride of 2",
+        "stride of at most 2",
     ),
     "a linear layer's bias before a norm": Case(
         net(("-> linear(classes)", "-> «linear(64)» -> norm -> ReLU -> linear(classes)")),
@@ -204,7 +204,7 @@ SUSPICIOUS = {
         "gives 1 at every step",
     ),
     "a threshold of 0": Case(
-        net(("= IF", "= «IF(v_threshold = 0)»")), "W0303", "gives 1 at the first step"
+        net(("= IF", "= «IF(v_threshold = 0)»")), "W0303", "outputs 1 at the first step"
     ),
     "spikes into a neuron": Case(
         net(("-> norm -> spike", "-> norm -> spike -> «spike»")), "W0304", "`stem.spike1`"
@@ -229,7 +229,7 @@ SUSPICIOUS = {
         net(("= IF", "= «LIF(tau = learn(2.0))»")), "W0309", "divides by `tau`", "above = 0"
     ),
     "no steps": Case(
-        net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "and so has one"
+        net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "so it has one time step"
     ),
     "no layer is the norm": Case(
         net(("steps = 4", "steps = 4; norm = «tebn»"), ("-> norm ->", "-> batchnorm ->")).replace(

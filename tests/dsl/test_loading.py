@@ -195,7 +195,7 @@ def test_an_unknown_library_and_a_path_without_quotes(tmp_path: Path) -> None:
     _, errors = loaded("use stdd\n")
     assert one(errors, "E0207").hint == "did you mean `std`?"
     _, errors = load(tmp_path, main="use blocks\n", blocks="")
-    assert one(errors, "E0207").hint == 'a file is named by its path: `use "blocks.danet"`'
+    assert one(errors, "E0207").hint == 'write the path of the file: `use "blocks.danet"`'
 
 
 def test_a_circle_shows_every_place(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ ERRORS = {
     "network a {\n  x = «b»\n": ("E0102", "`network a` is not closed at the end of the file"),
     "network a {\n x = 1\n «use» std\n}": ("E0101", "is written at the top of a file"),
     # statements
-    "network a { x «==» 3 }": ("E0112", "gets its value by `=`"),
+    "network a { x «==» 3 }": ("E0112", "assign a value to a name with `=`"),
     "network a { x = y «=» 3 }": ("E0112", "a second `=`"),
     "network a { x = 1 if y «=» 3 else 4 }": ("E0112", "to compare two values write `==`"),
     "network a { steps «4» }": ("E0111", "`=` is missing after `steps`"),
@@ -231,7 +231,7 @@ ERRORS = {
     "network a { x «= [»1, 2] }": ("E0119", "there are no lists"),
     "network a { x «= {»1} y = 2 }": ("E0119", "braces hold the body"),
     "network a { v = «2 u» }": ("E0108", "write `2 * u`"),
-    "network a { v = (a«) (»b) }": ("E0108", "only a name can be called"),
+    "network a { v = (a«) (»b) }": ("E0108", "only names can be called"),
     "network a { v = conv(3«) norm» -> spike }": ("E0108", "steps are joined by `->`"),
     "network a { v = conv(3 «kernel» = 3) }": ("E0108", "`,` is missing before `kernel = ...`"),
     "network a {\n x = f(«b c»,\n k = 3)\n y = 1 }": ("E0108", "separated by `,`"),

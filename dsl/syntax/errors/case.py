@@ -163,7 +163,7 @@ def no_operator(case: Situation, right: int) -> Diagnostic:
         hint = Hint(f"`{token.text}` is written twice", twice)
     elif token.type == "LPAR":
         product = inserting(case.source, left.end, " *")
-        hint = Hint("for a product write `*`; only a name can be called", product)
+        hint = Hint("for a product write `*`; only names can be called", product)
     elif left.type == "NUMBER":
         product = inserting(case.source, left.end, " *")
         hint = Hint(f"for a product write `{left.text} * {token.text}`", product)

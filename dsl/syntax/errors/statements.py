@@ -67,7 +67,7 @@ def top_of_file(case: Situation) -> Found | None:
             replace=("KIND", "network"),
         )
     message = f"expected a declaration or `use`, found {name_of(token)}"
-    hint = f"to bring in a file write `use {token.text}`" if token.type == "STRING" else None
+    hint = f"to import a file, write `use {token.text}`" if token.type == "STRING" else None
     return found("E0101", message, case.span(i), hint=hint, resume=i + 1)
 
 

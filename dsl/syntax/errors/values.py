@@ -184,7 +184,11 @@ def equals(case: Situation) -> Found | None:
     if token.type == "CMP" and token.text == "==" and case.accepts("EQUAL"):
         hint = f"write `{case.before.text} = ...`; `==` compares two values"
         return found(
-            "E0112", "a name gets its value by `=`", case.span(i), hint=hint, replace=("EQUAL", "=")
+            "E0112",
+            "assign a value to a name with `=`",
+            case.span(i),
+            hint=hint,
+            replace=("EQUAL", "="),
         )
     begun = not case.begins and not case.first_on_line(i)
     if token.type == "EQUAL" and begun and case.before.type in ENDS_VALUE:
@@ -220,7 +224,7 @@ def comparison(case: Situation) -> Found | None:
         if case.tokens[j].type == "CMP":
             return found(
                 "E0117",
-                "comparisons do not chain",
+                "comparisons cannot be chained",
                 case.span(case.i),
                 labels=(Label(case.span(j), "the first comparison"),),
                 hint=Hint(

@@ -121,7 +121,7 @@ def test_without_init_weights_are_he_normal_and_torch_s() -> None:
         ("init = normal, ", "", "E0307", "`normal` needs `std`"),
         ("init = 0.1, ", "", "E0304", "`xavier_uniform`"),
         ("init = he_normal(mode = bilinear), ", "", "E0304", "`fan_in`"),
-        ("", "init = 0.1", "E0304", "what weights start from"),
+        ("", "init = 0.1", "E0304", "an initialisation of weights"),
         ("", "init = normal(0.1, 0.2, 0.3)", "E0303", "2 arguments at most"),
     ],
 )
