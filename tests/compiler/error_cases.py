@@ -159,7 +159,9 @@ NAMES = {
         "write `each` to wrap the layers of a block",
     ),
     "known already in a block": Case(
-        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block predefines `in`"
+        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n",
+        "E0212",
+        "a block predefines `in`",
     ),
     "known already in a network": net(
         "steps = 2", "steps = 2; «in» = 3", "E0212", "a network predefines `in`"
