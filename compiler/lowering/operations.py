@@ -182,7 +182,7 @@ class OperationValues(Evaluator):
                 raise self.reject("E0409", f"there is no {part} {number}: {has}", end, env)
         if low > high:
             message = f"the range of {part}s {low} .. {high} is empty"
-            hint = "a range `a .. b` goes from the lower to the higher, both included"
+            hint = "a range `a .. b` goes from the lower to the higher number, both included"
             raise self.error("E0409", message, index.span, hint=hint)
         return low, high
 

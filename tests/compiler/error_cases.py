@@ -227,7 +227,7 @@ NUMBERS = {
         "out = sum(«a», b)", "E0304", "`over` of `sum` must be one of", "joined by `a + b`"
     ),
     "groups of pixels": flow(
-        "out = b -> «mean(over = pixels, groups = 2)»", "E0501", "groups are of channels"
+        "out = b -> «mean(over = pixels, groups = 2)»", "E0501", "groups divide channels"
     ),
     "groups that do not divide": flow(
         "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
@@ -240,7 +240,7 @@ NUMBERS = {
         "v = b -> flatten; out = b -> upsample(like = «v»)", "E0304", "must be a map, not a vector"
     ),
     "nothing left": flow(
-        "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "nothing is left of"
+        "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "no output remains of"
     ),
     "the greatest of one": flow(
         "out = «max(2 * b)»", "E0303", "`max` takes two values or more, not 1", "over = channels"
@@ -292,7 +292,10 @@ NUMBERS = {
     "rows of a vector": flow("out = rows(b) * b + «rows(b -> flatten)»", "E0501", "no rows"),
     "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
     "padding over time": flow(
-        "out = b -> «conv(8, over = time, padding = 1)»", "E0501", "as many steps", "padding = same"
+        "out = b -> «conv(8, over = time, padding = 1)»",
+        "E0501",
+        "keeps the number of steps",
+        "padding = same",
     ),
     "stride and same": flow(
         "out = b -> «conv(8, kernel = 4, stride = 2, padding = same)»", "E0501", "keeps the size"
@@ -304,12 +307,12 @@ NUMBERS = {
         "out = b -> «linear(over = time, window = 9)»",
         "E0501",
         "window of 9 steps, of T = ",
-        "smaller",
+        "reduce the window",
     ),
     "a mask without a window": flow(
         "out = b -> «linear(over = time, masked = 0.5)»",
         "E0501",
-        "says how far a window hides",
+        "needs a `window`",
         "window = 2, masked = 0.5",
     ),
     "more than the whole mask": flow(
@@ -318,10 +321,13 @@ NUMBERS = {
         "`masked` of `linear` must be between 0 and 1, not 1.5",
     ),
     "a window of no time": flow(
-        "out = b -> «linear(8, window = 2)»", "E0501", "is of time steps", "over = time, window = 2"
+        "out = b -> «linear(8, window = 2)»",
+        "E0501",
+        "a window needs time steps",
+        "over = time, window = 2",
     ),
     "a window over rows": flow(
-        "out = b -> «linear(8, over = rows, window = 2)»", "E0501", "linear over rows has none"
+        "out = b -> «linear(8, over = rows, window = 2)»", "E0501", "linear over rows does not read"
     ),
     "a window of nothing": flow(
         "out = b -> linear(over = time, window = «0»)", "E0305", "between 1 and"
@@ -330,7 +336,7 @@ NUMBERS = {
     "swap of time": flow(
         "out = b -> «swap(time, channels)»",
         "E0501",
-        "cannot change places",
+        "cannot be swapped",
         "mean(over = channels)",
     ),
     "time and time": flow("out = b -> «swap(time, time)»", "E0501", "time and time"),
@@ -537,7 +543,7 @@ SHAPES = {
         "head = avgpool -> «conv(16, kernel = 7, padding = 0)»",
         "E0501",
         "a window of 7 does not fit into 1",
-        "smaller",
+        "reduce the kernel",
     ),
     "kernel of a block": block(
         "mine", "block mine = «conv(16, kernel = 70, padding = 0)»", "E0501", "window of 70"

@@ -241,7 +241,7 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
 @pytest.mark.parametrize(
     ("line", "more", "code", "words"),
     [
-        ("out = learn(1.0) * learn(0.5) * a", "", "E0410", "`*` of two learnt numbers"),
+        ("out = learn(1.0) * learn(0.5) * a", "", "E0410", "`*` of two learnable parameters"),
         ("out = (1 / learn(1.0)) * a", "", "E0410", "`/` cannot be applied"),
         (
             "g = learn(1.0, per = channel); b = (g * a) -> conv(8); out = b * g",
@@ -264,8 +264,8 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
             "E0711",
             "a neuron has no parameters per neuron",
         ),
-        (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "are factors in a rule"),
-        (STAGE, RULE.format("(1 - learn(0.5)) * out[i - 1]"), "E0608", "adds nothing to them"),
+        (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "must be factors"),
+        (STAGE, RULE.format("(1 - learn(0.5)) * out[i - 1]"), "E0608", "can only be factors"),
         (
             "out = a -> (stage(own(4), 3) by r)",
             RULE.format("out[i - 1]; shortcut[i] = out[i - 1]")

@@ -157,8 +157,8 @@ def errors(flow: str) -> Mapping[str, str]:
     ("flow", "code", "said"),
     [
         ("gated", "E0307", "needs `gate` | write `gated(gate = ...)`"),
-        ("gated(a)", "E0304", "by its name: `gated(gate = ...)`"),
-        ("LIF(a)", "E0304", "by `->`"),
+        ("gated(a)", "E0304", "given by name: `gated(gate = ...)`"),
+        ("LIF(a)", "E0304", "with `->`"),
         ("gated(gate = conv(4))", "E0304", "not the layer `conv`"),
         ("gated(gate = (a -> conv(3)))", "E0501", "4 x 8 x 8 and 3 x 8 x 8"),
         ("gated(gate = a, tau = learn(a))", "E0304", ""),

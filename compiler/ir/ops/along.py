@@ -42,12 +42,12 @@ def conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     if over == "channels":
         raise OpError(
             "conv does not slide over channels",
-            "let them be rows: `swap(channels, rows) -> conv(8, over = rows) -> swap(channels, rows)`",
+            "turn channels into rows: `swap(channels, rows) -> conv(8, over = rows) -> swap(channels, rows)`",
         )
     if over == "pixels":
         over = None
     if over is None and given.get("width") is None:
-        raise OpError("conv needs `width`, the channels of its output", "write `conv(8)`")
+        raise OpError("conv needs `width`, the number of output channels", "write `conv(8)`")
     if over is not None and given["width"] is None:  # depthwise
         given |= {"width": values[0].shape[0], "groups": values[0].shape[0]}
     if over == "time":
@@ -59,7 +59,7 @@ def conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
         return ((name, {**given, **axis}),)
     if given["stride"] != 1:
         raise OpError(
-            f"`padding = same` keeps the size, and a stride of {given['stride']} does not",
+            f"`padding = same` keeps the size, but a stride of {given['stride']} does not",
             "give the padding as a number",
         )
     total = given["dilation"] * (given["kernel"] - 1)
@@ -74,11 +74,11 @@ def _in_time(given: dict[str, Any]) -> Attrs:
     and the odd step ahead."""
     total = given["dilation"] * (given["kernel"] - 1)
     if given["stride"] != 1:
-        raise OpError("conv over time has no stride: it gives as many steps as it takes")
+        raise OpError("conv over time has no stride: it keeps the number of steps")
     if given["padding"] not in (None, "same"):
         raise OpError(
-            f"conv over time gives as many steps as it takes, whatever `padding = {given['padding']}`",
-            "leave it out: it then looks back alone; `padding = same` looks ahead too",
+            f"conv over time keeps the number of steps, so `padding = {given['padding']}` is not possible",
+            "leave it out to read only earlier steps, or write `padding = same` to read later ones too",
         )
     before = total if given["padding"] is None else total // 2
     kept = {name: given[name] for name in ("width", "kernel", "groups", "bias", "dilation", "init")}
@@ -92,29 +92,28 @@ def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     masked = given.pop("masked", 1.0)
     if reach is None and masked != 1.0:
         raise OpError(
-            "`masked` says how far a window hides the other time steps, and there is none",
+            "`masked` needs a `window` over time",
             "leave it out, or write `linear(over = time, window = 2, masked = 0.5)`",
         )
     if reach is not None and over != "time":
         raise OpError(
-            f"a window of {reach} is of time steps, and linear over "
-            f"{over or 'all that it takes'} has none",
+            f"a window needs time steps, which linear over {over or 'all axes'} does not read",
             f"leave it out, or write `linear(over = time, window = {reach})`",
         )
     if over is None:
         if given["width"] is None:
-            raise OpError("linear needs `width`, the numbers in its output", "write `linear(8)`")
+            raise OpError("linear needs `width`, the number of outputs", "write `linear(8)`")
         return (("linear", given),)
     if over == "time":
         if given["width"] is not None:
             raise OpError(
-                f"linear over time gives the {steps} steps that it takes, not {given['width']}",
+                f"linear over time keeps the number of steps, {steps}, not {given['width']}",
                 "leave the width out: `linear(over = time)`",
             )
         if reach is not None and reach > steps:
             raise OpError(
                 f"linear over time: a window of {reach} steps, of T = {steps}",
-                f"there are no more to see than {steps}: make the window smaller, or `steps` larger",
+                "reduce the window, or increase `steps`",
             )
         kept = {name: given[name] for name in ("bias", "init")}
         kept |= {"steps": steps, "window": reach, "masked": masked}
@@ -281,8 +280,8 @@ def _transposed(attrs: Attrs, values: Values) -> Shape:
     height, width = ((size - 1) * stride + kernel - 2 * padding + more for size in sizes)
     if min(height, width) < 1:
         raise OpError(
-            f"conv_transposed: nothing is left of {shapes.text(values[0].shape)} with padding {padding}",
-            "make the padding smaller",
+            f"conv_transposed: no output remains of {shapes.text(values[0].shape)} with padding {padding}",
+            "reduce the padding",
         )
     return whole(attrs, "width"), height, width
 

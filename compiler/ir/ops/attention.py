@@ -45,7 +45,7 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
     if channels % heads:
         raise OpError(
             f"{what}: {heads} heads do not divide the {channels} channels of the {of}",
-            "heads that divide them: "
+            "heads that divide the channels: "
             + ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0),
         )
     return channels // heads
@@ -59,7 +59,7 @@ def _scores(attrs: Attrs, values: Values) -> Shape:
         raise OpError(
             f"scores: queries have {q[0]} channels, of {shapes.named(q)}, "
             f"and keys {k[0]}, of {shapes.named(k)}",
-            "give both as many channels: `conv(WIDTH, kernel = 1)`",
+            "give both the same number of channels: `conv(WIDTH, kernel = 1)`",
         )
     _divided(q[0], heads, "scores", "queries and keys")
     return heads, _pixels(q), _pixels(k)

@@ -104,7 +104,7 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     if len(names) == 2:
         return (("swap", attrs),)
     if not names:
-        raise OpError("swap: time and time", "name two axes: `swap(time, channels)`")
+        raise OpError("swap: time and time", "name two different axes: `swap(time, channels)`")
     axis = shapes.axis(values, names[0], "swap")
     extent = values[0].shape[axis]
     given: Attrs = {"axis": names[0], "steps": steps}
@@ -117,7 +117,7 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     length = steps if values[0].varies else 1
     raise OpError(
         f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "
-        f"{shapes.text(values[0].shape)} cannot change places: T = {steps}",
+        f"{shapes.text(values[0].shape)} cannot be swapped: T = {steps}",
         f"what varies over time has 1 or {steps} {names[0]}, what does not has {steps}: put "
         f"`mean(over = {names[0]})` or a layer of that width before it",
     )
@@ -172,7 +172,7 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
         raise OpError(
             f"channels {first} .. {last} of {shapes.text(values[0].shape)}: there are channels "
             f"0 .. {channels - 1}",
-            "a range `a .. b` goes from the lower to the higher, both included",
+            "a range `a .. b` goes from the lower to the higher number, both included",
         )
     return (last - first + 1, *rest)
 
@@ -190,7 +190,7 @@ def _reshaped(attrs: Attrs, values: Values) -> Shape:
         raise OpError(
             f"reshape: {shapes.text(before)} are {math.prod(before):,} numbers, "
             f"{shapes.text(sizes)} are {math.prod(sizes):,}",
-            "say sizes whose product is the same: `reshape(channels, rows, columns)`",
+            "choose sizes with the same product: `reshape(channels, rows, columns)`",
         )
     return sizes
 

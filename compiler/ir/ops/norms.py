@@ -48,7 +48,7 @@ def _batch_shape(attrs: Attrs, values: Values) -> Shape:
     """Shape of the input."""
     if attrs["per_step"] and attrs.get("statistics") == "step":
         raise OpError(
-            "batchnorm: a norm for each step has the statistics of its step already",
+            "batchnorm: a norm per step already has the statistics of its step",
             "leave `statistics` or `per_step` out",
         )
     return shapes.same(attrs, values)

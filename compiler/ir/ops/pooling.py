@@ -72,7 +72,7 @@ def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, A
     if like is not None and size == (None, None):
         size = like[1], like[2]
     elif like is not None:
-        raise OpError("upsample takes its size of `like`, or `rows` and `columns`, not both")
+        raise OpError("upsample takes its size from `like` or from `rows` and `columns`, not both")
     if size != (None, None):
         if None in size:
             raise OpError("upsample needs `rows` and `columns` together")

@@ -327,15 +327,15 @@ class Op:
             return (
                 "has the statistics of all steps together",
                 "write `batchnorm(statistics = step)` (for all norms of the network "
-                "`norm = batchnorm(statistics = step)`), or put it before or behind the loop",
+                "`norm = batchnorm(statistics = step)`), or move it before or after the loop",
             )
         together = self.time == "reduces" or (self.time == "mixes" and not self.cuts)
         if together or self.whole_run or self.ahead(attrs):
-            return "needs all steps at once", "put it before or behind the loop"
+            return "needs all steps at once", "move it before or after the loop"
         if self.drops_samples:
-            return "draws one mask for all steps", "put it before or behind the loop"
+            return "draws one mask for all steps", "move it before or after the loop"
         if self.time == "creates":
-            return "makes all steps of its input at once", "put it before or behind the loop"
+            return "computes all steps of its input at once", "move it before or after the loop"
         return None
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:

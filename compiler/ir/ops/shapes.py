@@ -27,7 +27,7 @@ def map_of(values: Values, what: str) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise OpError(
             f"{what} needs a map of channels x height x width, but its input is a vector of {shape[0]}",
-            "put it before the head flattens its input",
+            "move it before the operation that flattens its input",
         )
     return shape[0], shape[1], shape[2]
 
@@ -37,7 +37,7 @@ def window(size: int, kernel: int, stride: int, padding: int, dilation: int, wha
     if size + 2 * padding < reach:
         raise OpError(
             f"{what}: a window of {reach} does not fit into {size} with padding {padding}",
-            "make the kernel smaller, the padding larger, or stride less before it",
+            "reduce the kernel, increase the padding, or reduce the strides before it",
         )
     return (size + 2 * padding - reach) // stride + 1
 
@@ -113,7 +113,7 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
     if over == "channels":
         return (groups, *in_groups(attrs, values, "over channels")[1:])
     if groups != 1:
-        raise OpError(f"groups are of channels, not of {over}", "leave out `groups`")
+        raise OpError(f"groups divide channels, not {over}", "leave out `groups`")
     channels, height, width = map_of(values, f"over {over}")
     return (channels, 1 if over != "columns" else height, 1 if over != "rows" else width)
 
@@ -163,7 +163,7 @@ def _how_to_join(a: Shape, b: Shape) -> str:
             f"1 x {height} x {width}, one a pixel, or a vector of {channels}: a gate is "
             f"`a -> avgpool -> linear({channels}) -> sigmoid`"
         )
-    return "give the shorter way a projection, or make widths and strides equal"
+    return "add a projection to the shortcut, or make widths and strides equal"
 
 
 def concatenated(attrs: Attrs, values: Values) -> Shape:
