@@ -265,7 +265,7 @@ def test_what_is_learnt_or_set(tmp_path: Path) -> None:
 
 
 def test_where_else_it_cannot_stand() -> None:
-    with pytest.raises(SpecError, match="joins no value"):
+    with pytest.raises(SpecError, match="cannot be combined with values"):
         danetc.build(text=PLAIN.replace("in -> conv", "(scheduled(2.0) * in) -> conv"))
     for change in ("neuron(linear(1, 2))", "norm(eps = linear(1, 2))", "3", "linear(1, 2)"):
         with pytest.raises(SpecError):
