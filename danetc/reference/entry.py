@@ -120,7 +120,7 @@ def parameter(row: EntryParameter) -> str:
 
 def _default(row: EntryParameter) -> str:
     if row.default is None:
-        return "must be given" if row.takes else ""
+        return "required" if row.takes else ""
     return f"{row.default} by default" if row.default else ""
 
 

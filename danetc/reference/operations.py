@@ -59,7 +59,7 @@ def _parameter(op: Op, row: Row) -> EntryParameter:
     if op.bare:
         other = f"; without it {OPS[op.bare].meaning}"
     elif row.unless:
-        other = f"; must be given without `{row.unless}`"
+        other = f"; required without `{row.unless}`"
     else:
         return EntryParameter(row.name, takes(row), None, row.meaning)
     return EntryParameter(row.name, takes(row), "", row.meaning + other)

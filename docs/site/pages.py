@@ -197,7 +197,7 @@ def parameters(rows: tuple[EntryParameter, ...]) -> str:
 
 def _default(row: EntryParameter) -> str:
     if row.default is None:
-        return "must be given" if row.takes else ""
+        return "required" if row.takes else ""
     return f"`{row.default}`" if row.default else ""
 
 

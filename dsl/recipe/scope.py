@@ -284,7 +284,7 @@ class Scope:
         known = ITEMS[family]
         if name.id not in known:
             hint = answer("item", name.id, family) or did_you_mean(name.id, known)
-            hint = hint or f"known are: {', '.join(known)}"
+            hint = hint or f"known names: {', '.join(known)}"
             message = f"{what} cannot be `{name.id}`"
             raise self.error("E0804", message, name.span, "unknown name", hint)
         return self._arguments(known[name.id], name, expr.args if isinstance(expr, Call) else ())
