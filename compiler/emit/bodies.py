@@ -219,9 +219,6 @@ class StepBody(ScopeBody):
     def as_seq(self, id: int) -> fx.Node:
         return self.seq[id]
 
-    def as_flat(self, id: int) -> fx.Node:
-        return self.seq[id]
-
     def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
         return "seq"
 

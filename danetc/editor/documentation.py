@@ -8,7 +8,6 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.syntax import tree as s
 from danetc.editor.meanings import Meaning
 from danetc.reference import Entry, EntryParameter, entry_of, section
-from danetc.reference.entry import call
 
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "word": ("words",),
@@ -102,8 +101,3 @@ def declared_text(meaning: Meaning) -> str:
         return markdown(entry)
     parts = [text, *list(_parts(entry, True))[1:]]
     return "\n\n".join(parts)
-
-
-def signature(declaration: s.Declaration) -> str:
-    """Return a signature: ``LIF(tau = 2.0)``."""
-    return call(declaration.name, [param.span.text for param in declaration.params])

@@ -60,10 +60,6 @@ class Span:
     def column(self) -> int:
         return self.source.position(self.start)[1]
 
-    def to(self, other: Span) -> Span:
-        """Return the span from the start of this one to the end of the other."""
-        return Span(self.source, self.start, max(self.end, other.end))
-
     def __str__(self) -> str:
         return f"{visible(self.source.name)}:{self.line}:{self.column}"
 

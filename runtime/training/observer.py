@@ -222,10 +222,6 @@ class Clock:
         self._seconds[source] -= moved
         self._seconds[target] += moved
 
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        return dict(self._seconds)
-
     def shares(self) -> dict[str, float]:
         """Return the shares of the parts, with sum 1 (or all 0)."""
         total = sum(self._seconds.values())

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import HTML
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
@@ -165,6 +166,26 @@ def test_the_progress_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
         assert shown[-1].count("warning: &lt;slow&gt;") == 1
     assert "<progress" not in shown[-1]
     assert "<td>75.00%</td>" in shown[-1]
+
+
+def test_an_output_is_displayed_once_and_then_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+
+    class Handle:
+        def update(self, html: HTML) -> None:
+            calls.append(("update", html.data))
+
+    def display(html: HTML, display_id: bool) -> Handle:
+        assert display_id
+        calls.append(("display", html.data))
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    shown = output.CellOutput()
+    shown.show("<b>one</b>")
+    shown.show("<b>two</b>", now=False)  # too soon
+    shown.show("<b>three</b>")
+    assert calls == [("display", "<b>one</b>"), ("update", "<b>three</b>")]
 
 
 def test_a_bar_over_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,18 @@ def test_precisions_that_have_not_every_sum_multiply_queries_first() -> None:
             assert torch.equal(one(x), other(x))
 
 
+def test_gradients_where_queries_are_multiplied_first() -> None:
+    layer = KeysFirst(2, 10**9)
+    assert not layer.is_exact(torch.float32)
+    inputs = [torch.rand(2, 3, 4, 2, 2, requires_grad=True) for _ in range(3)]
+    weights = torch.rand(2, 3, 4, 2, 2)
+    found = torch.autograd.grad((layer(*inputs, inputs[2]) * weights).sum(), inputs)
+    product = layer.product(*inputs, like=inputs[2])
+    expected = torch.autograd.grad((product * weights).sum(), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_kinds_and_operations() -> None:
     """Scores of spikes are 0 .. d, what they mix 0 .. d N; spikes are added."""
     graph = network(

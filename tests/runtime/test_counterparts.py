@@ -19,6 +19,7 @@ from danetc.tasks.counterparts import (
     Counterpart,
     NoCounterpart,
     spikingjelly_counterpart,
+    timm_counterpart,
     torchvision_counterpart,
 )
 
@@ -55,6 +56,13 @@ def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
     found = torchvision_counterpart(shipped(spec, classes=10))
     assert isinstance(found, Counterpart)
     assert (found.library, found.name) == ("torchvision", name)
+
+
+def test_timm_has_the_networks_of_torchvision() -> None:
+    found = timm_counterpart(shipped("sew_r34", classes=10))
+    assert str(found) == "timm resnet34"
+    none = timm_counterpart(shipped("ms_resnet18"))
+    assert str(none).startswith("no counterpart in timm: ")
 
 
 def test_torchvisions_network_has_the_classes_of_the_spec() -> None:

@@ -201,6 +201,17 @@ def test_statistics_so_far_are_those_of_a_norm_of_all_steps_so_far() -> None:
     assert_are(ours, SoFar(), norms, 1e-10, 1e-11)
 
 
+def test_statistics_so_far_are_differentiated_twice() -> None:
+    norm = shaken(CumulativeBatchNorm2d(3, STEPS))
+
+    def run(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        parameters = {"weight": weight, "bias": bias}
+        return torch.func.functional_call(norm, parameters, (x,))  # type: ignore[no-any-return]
+
+    inputs = values(STEPS, 3, 3, 2, 2), norm.weight.detach(), norm.bias.detach()
+    assert torch.autograd.gradgradcheck(run, [x.requires_grad_() for x in inputs], fast_mode=True)
+
+
 def test_statistics_so_far_step_by_step() -> None:
     """In training too, where a step knows those before it; gradients go through all of them."""
     whole = shaken(CumulativeBatchNorm2d(3, STEPS))

@@ -100,6 +100,18 @@ def test_numbers_by_their_names() -> None:
     assert phase(BODY + text).loss == (change,)
 
 
+def test_a_loss_of_potentials() -> None:
+    model = danetc.build(text=NETWORK, seed=1, backend="eager")
+    x, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    found = []
+    for text in ("membrane(target = 0.5)", 'python_membrane("mine.py:level", target = 0.5)'):
+        loss = objective(f"cross_entropy + {text}", model)
+        value = loss(model(x), labels, x)
+        found.append((value, *torch.autograd.grad(value, list(model.parameters()))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
