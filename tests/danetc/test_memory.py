@@ -276,6 +276,10 @@ def test_any_backend_is_computed(small: Path) -> None:
     chosen = choose(graph, HUGE, batch=8, backend="spikingjelly")
     assert chosen.step is not None
     assert chosen.step.backend == "spikingjelly"
+    assert str(chosen) == (
+        f"none: {show_size(chosen.step.peak)} at the peak of a step (batch of 8, spikingjelly, "
+        f"float32); the budget is {show_size(HUGE)}"
+    )
 
 
 def test_the_advice_counts_what_does_not_depend_on_the_batch(small: Path) -> None:

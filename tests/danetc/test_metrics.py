@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from danetc.commands.trainings import print_conversion
 from danetc.errors import UserError
-from danetc.requests import TrainingRequest
+from danetc.requests import ConversionRequest, TrainingRequest
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
+from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated
 from danetc.tasks.evaluator import Figures
 from danetc.tasks.training.directory import metrics_csv
@@ -192,6 +194,22 @@ def test_a_table_of_trials(capsys: pytest.CaptureFixture[str]) -> None:
     ]  # fmt: skip
     print_training({**record, "deviation": None, "trials": trials[:1]})
     assert "deviation" not in capsys.readouterr().out
+
+
+def test_a_conversion_prints_the_ann_and_each_t(capsys: pytest.CaptureFixture[str]) -> None:
+    at = [Figures(steps, 10, 0.5 / steps, 0.25 * steps, 1.0, 0, 1.0) for steps in (1, 2)]
+    print_conversion(
+        Converted(
+            Path("out"), "ann", ConversionRequest(Path("ann")), "net", "digits",
+            Figures(1, 1234, 0.125, 0.75, 1.0, 0, 1.0), tuple(at), {},
+        )
+    )  # fmt: skip
+    first, *rows, last = capsys.readouterr().out.splitlines()
+    assert first == "net: 1,234 images of digits (test)"
+    assert [row.split() for row in rows if "%" in row] == [
+        ["ReLU", "75.00%", "0.1250"], ["1", "25.00%", "0.5000"], ["2", "50.00%", "0.2500"],
+    ]  # fmt: skip
+    assert last == "written to out"
 
 
 def test_evaluations_have_tables_and_figures() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.pretrained import PREFIX, directory_of, pretrained_names, weights_of
+from danetc.pretrained import PREFIX, directory_of, pretrained_names, pretrained_sources, weights_of
 from danetc.reference import topic
 from danetc.runtime.data import DataError, open_data
 from danetc.runtime.system.files import digest
@@ -131,6 +131,7 @@ def test_they_are_the_folders_and_listed(danetc: Run) -> None:
         assert entry.name == PREFIX + name
         assert f"{stated['test_accuracy']:.2%}" in entry.summary
         assert entry.summary in listed
+    assert pretrained_sources() == tuple(entry.name for entry in topic("pretrained"))
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_copy_is_equal_and_its_own(neuron: str) -> None:
     x = randn(4, 3, 8, 8)
     clone = copy.deepcopy(model)
     assert type(clone).__mro__[1] is Model
-    assert repr(clone) == repr(model)
+    assert repr(clone) == str(clone) == repr(model)
     assert clone.topology is model.topology
     assert clone.stages[1].blocks[2].code == model.stages[1].blocks[2].code
     result = run(model, x)

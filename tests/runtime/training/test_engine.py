@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 import danetc
 from danetc.runtime.data import DataError, DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.training.checkpoints import Checkpoints, Position
 from danetc.runtime.training.observer import PARTS
 from tests.runtime.training.common import ADAM, NETWORK, phase, run, small
 
@@ -50,6 +52,25 @@ def test_figures_are_those_of_a_plain_evaluation(few: DataSet) -> None:
     assert figures.test_loss == pytest.approx(loss.item(), rel=1e-5)
     assert figures.test_accuracy == pytest.approx(right[:, 0].float().mean().item())
     assert figures.test_top5 == pytest.approx(right.any(1).float().mean().item())
+
+
+def test_it_resumes_at_the_same_share_of_an_epoch_of_more_steps(
+    few: DataSet, tmp_path: Path
+) -> None:
+    body = "epochs = 2; batch = %d; optimizer = sgd(lr = 0.1); schedule = cosine"
+    checkpoints = Checkpoints(tmp_path, lambda text: None, lambda path: None)
+    run(small(), few, phase(body % 50), checkpoints=checkpoints)
+    found = checkpoints.latest()
+    assert found is not None
+    halfway = replace(found, position=Position(0, 1, 2))
+    resumed = run(small(), few, phase(body % 25), resume=halfway).watcher
+    assert resumed.notices == [
+        "an epoch has 8 steps now, not 4; it resumes at step 4",
+    ]
+    whole = run(small(), few, phase(body % 25)).watcher.steps[12:]
+    for one, other in zip(resumed.steps, whole, strict=True):
+        assert (one.step, one.global_step) == (other.step, other.global_step)
+        assert one.learning_rate == pytest.approx(other.learning_rate)
 
 
 def test_shares_of_the_time_are_shares(few: DataSet) -> None:
