@@ -241,5 +241,5 @@ network n {{
 
 def test_it_says_what_becomes_of_them() -> None:
     source = "use std\nnetwork n { input = inputs(a = image(1, 8, 8), b = image(1, 8, 8)); neuron = IF; head = linear(2) }"
-    with pytest.raises(SpecError, match=r"add `out = \.\.\.`, made of `a`, `b`"):
+    with pytest.raises(SpecError, match=r"add `out = \.\.\.` that reads `a`, `b`"):
         check_text(source)
