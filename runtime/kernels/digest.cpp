@@ -19,11 +19,18 @@ inline void absorb(Line& state, const uint32_t* from) {
 
 }  // namespace
 
-// Whether the numbers x [count] have the digest `table` [16, 16]. Writes the digest there if `store`.
-PUBLIC int digest(const uint32_t* x, int64_t count, uint32_t* table, int store) {
+// Whether the numbers x [count] have the digest `table` [16, 16]. Writes the digest there if `store`. One line of each
+// `page` lines is read, all of them for the places 0 .. page - 1 together.
+PUBLIC int digest(const uint32_t* x, int64_t count, int page, int place, uint32_t* table, int store) {
     Line found[CHAINS] = {};
     const int64_t lines = count / LANES, rest = count % LANES;
-    for (int64_t line = 0; line < lines; ++line) absorb(found[line % CHAINS], x + line * LANES);
+    for (int64_t at = 0; at * page < lines; ++at) {
+        // Multiples of the golden ratio, so that changes at equal distances do not fall between the lines.
+        const uint32_t turn = static_cast<uint32_t>(at) * 0x9e3779b1u;
+        const int64_t spread = (static_cast<uint64_t>(turn) * page) >> 32;
+        const int64_t line = at * page + (place + spread) % page;
+        if (line < lines) absorb(found[at % CHAINS], x + line * LANES);
+    }
     uint32_t last[LANES] = {};
     std::memcpy(last, x + lines * LANES, rest * sizeof(uint32_t));
     absorb(found[lines % CHAINS], last);

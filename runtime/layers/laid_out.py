@@ -5,11 +5,12 @@ weight's bytes finds such a change before a layout is used again. Reading all we
 time of one image, so a call compares
 
 - weights of at most ``WHOLE`` bytes completely,
-- a 64th of a larger weight, and the next 64th in the next call,
+- of a larger weight one line of 64 bytes on each page, and another line in the next call; a page has at most 64
+  lines and at most half a filter,
 - in a later step of a stream the first ``LATER`` numbers of each weight.
 
-The next call or step finds a change of a whole weight. A change of a part of a large weight that torch does not
-count is found within 64 calls.
+The next call or step finds a change of a whole weight, and the next call that of a filter. Another change of a part
+of a large weight that torch does not count is found within 64 calls.
 """
 
 from __future__ import annotations
@@ -31,50 +32,51 @@ from danetc.runtime.layers.layouts import layout_of
 from danetc.runtime.model.stepping import is_later_step
 
 WHOLE, LATER = 2**14, 2**12
-_PARTS, _DIGEST = 64, 2**8
-"""Parts of a large weight, and numbers of a digest (``digest.cpp``)."""
+_LINE, _PAGE, _DIGEST = 16, 64, 2**8
+"""Numbers of a line, most lines of a page, and numbers of a digest (``digest.cpp``)."""
 
 
 class Layouts:
     """Layouts of a weight, and digests of the bytes that they were made of."""
 
-    __slots__ = ("_count", "_digest", "_head", "_parts", "_place", "_table", "by_name", "of")
+    __slots__ = ("_count", "_digest", "_head", "_page", "_place", "_table", "by_name", "of")
 
     def __init__(self, of: object, weight: Tensor) -> None:
         self.of = of
         self.by_name: dict[str, Any] = {}
         layout = layout_of(weight)
         self._digest = _function() if layout.is_first or layout.is_last else None
-        self._count, self._place = weight.numel(), 0
-        self._parts = 1 if weight.nbytes <= WHOLE else _PARTS
+        self._count, self._page, self._place = weight.numel(), _page_of(weight), 0
         if self._digest is None:
             self._table: Any = _crc(weight)
             return
-        self._table = [(ctypes.c_uint32 * _DIGEST)() for _ in range(self._parts)]
+        self._table = [(ctypes.c_uint32 * _DIGEST)() for _ in range(self._page)]
         self._head = (ctypes.c_uint32 * _DIGEST)()
-        self._digest(weight.data_ptr(), min(self._count, LATER), self._head, 1)
-        for place in range(self._parts):
-            self._is_part(weight.data_ptr(), place, store=1)
+        self._digest(weight.data_ptr(), min(self._count, LATER), 1, 0, self._head, 1)
+        for place, table in enumerate(self._table):
+            self._digest(weight.data_ptr(), self._count, self._page, place, table, 1)
 
     def is_of(self, weight: Tensor) -> bool:
         """True if the bytes of ``weight`` that are read have not changed."""
         if self._digest is None:
             return bool(self._table == _crc(weight))
+        address = weight.data_ptr()
         if is_later_step():
-            return bool(self._digest(weight.data_ptr(), min(self._count, LATER), self._head, 0))
-        self._place = (self._place + 1) % self._parts
-        return self._is_part(weight.data_ptr(), self._place)
-
-    def _is_part(self, address: int, place: int, store: int = 0) -> bool:
-        assert self._digest is not None
-        first, end = (self._count * each // self._parts for each in (place, place + 1))
-        return bool(self._digest(address + 4 * first, end - first, self._table[place], store))
+            return bool(self._digest(address, min(self._count, LATER), 1, 0, self._head, 0))
+        self._place = place = (self._place + 1) % self._page
+        return bool(self._digest(address, self._count, self._page, place, self._table[place], 0))
 
     def form(self, layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
         """Return the result of ``make`` for the layer's weight, computed once."""
         if name not in self.by_name:
             self.by_name[name] = make(layer.weight.detach())
         return self.by_name[name]
+
+
+def _page_of(weight: Tensor) -> int:
+    """Lines of a page, of which a call reads one."""
+    half_a_filter = weight[0].numel() // (2 * _LINE)
+    return 1 if weight.nbytes <= WHOLE else min(max(half_a_filter, 1), _PAGE)
 
 
 _MADE: WeakKeyDictionary[nn.Module, Layouts] = WeakKeyDictionary()
@@ -118,7 +120,9 @@ def _library() -> Callable[..., int] | None:
     if made is None:
         return None
     function = made.digest
-    function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int]
+    function.argtypes = [
+        ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int,
+    ]  # fmt: skip
     function.restype = ctypes.c_int
     return function
 

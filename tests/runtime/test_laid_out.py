@@ -154,6 +154,21 @@ def test_of_a_large_weight_later_steps_read_a_part(monkeypatch: pytest.MonkeyPat
     assert use(True) == 4
 
 
+@pytest.mark.parametrize(("channels", "size"), [(64, 3), (128, 3), (256, 1), (512, 1)])
+def test_a_change_of_a_filter_or_a_channel_of_a_large_weight_is_found_at_once(
+    channels: int, size: int
+) -> None:
+    layer = nn.Conv2d(channels, 160, size)
+    assert layer.weight.nbytes > laid_out.WHOLE
+    made: list[Tensor] = []
+    with torch.no_grad():
+        for index in range(channels):
+            for part in (layer.weight.data[index % 160], layer.weight.data[:, index]):
+                part.add_(1.0)
+                laid_out.layouts(layer).form(layer, "copy", lambda w: made.append(w.clone()))
+                assert torch.equal(made[-1], layer.weight)
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 255 * 16 + 3, 256 * 16, 10_000])
 def test_a_digest_is_of_every_number(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laid_out, "WHOLE", 2**20)
