@@ -83,7 +83,7 @@ def _status(key: str) -> int | None:
 
 
 def _give_back_freed_memory() -> bool:
-    """Let glibc return what is free: else a step would reuse it and seem to need less."""
+    """Make glibc return freed memory, which a step would otherwise reuse without being counted."""
     if sys.platform != "linux":
         return False
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

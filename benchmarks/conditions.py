@@ -77,7 +77,7 @@ def best(samples: Samples, library: str) -> str:
 
 
 def measured(spec: str, at: Options, half: bool, what: str) -> tuple[Row, dict[str, Any]]:
-    torch.compiler.reset()  # which gives up compiling after some shapes of one model
+    torch.compiler.reset()  # torch stops compiling a model after a number of shapes
     graph = network(spec, at)
     found, _ = candidates(graph, Conditions.of(graph, at.batch), ("fused",))
     steps = steps_of(found, half)

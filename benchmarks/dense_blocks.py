@@ -1,6 +1,6 @@
 """Densely connected stages in their number of blocks: what the compiler makes of them, and plainly.
 
-Under a dense rule block i reads all blocks before it. Written plainly that is a sum or a
+Under a dense rule, block i reads the outputs of all previous blocks. Written plainly, that is a sum or a
 concatenation of i values, n (n + 1) / 2 in a stage of n blocks. The compiler keeps running sums,
 and of concatenations the parts, once for all that read them (plainly each of them is kept: that is
 the eager backend). Linear means that the last doubling costs no more for each block than those

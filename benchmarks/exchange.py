@@ -127,7 +127,7 @@ def awake(graph: Graph) -> Model:
 
 
 def measured(name: str, graph: Graph, form: str, model: Model) -> Result:
-    """Compare one network in one form; errors are a result too, so that a long run goes on."""
+    """Compare a network with its file. An error is a result too, so that a long run continues."""
     suffix, options = FORMS[form]
     row, result, start = FORMATS[suffix], Result(name, form), time.process_time()
     content = Content(graph, model, {}, options)

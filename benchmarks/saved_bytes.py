@@ -1,7 +1,7 @@
 """Bytes held from the forward to the backward pass, ours against torchvision's on T x N images.
 
-Everything counts that a forward pass leaves allocated, whatever holds it; parameters and inputs,
-which were there before, do not.
+This counts everything that a forward pass leaves allocated. Parameters and inputs, which existed
+before, do not count.
 
     python benchmarks/saved_bytes.py [--quick] [--batch N] [--image S]
 """

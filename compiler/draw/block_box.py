@@ -13,7 +13,7 @@ from danetc.compiler.ir.ops import OPS
 
 _ARROW, _SUM, _PRODUCT, _ATOM = range(4)  # precedence, lowest first
 _BINDS = {"+": _SUM, "−": _SUM, "×": _PRODUCT, "/": _PRODUCT}
-_LONGEST = 200  # characters of a part: values read twice would double the text at each step
+_LONGEST = 200  # most characters of a part; a value that is read twice is written twice
 
 Text = tuple[str, int]
 
@@ -75,7 +75,7 @@ class BlockEquations:
         if node.scope == scope:
             return self.made[id]
         if _within(scope, node.scope):
-            return "in", _ATOM  # of a block inside this one
+            return "in", _ATOM  # the input of a nested block
         common = next(i for i, name in enumerate(node.scope) if scope[i : i + 1] != (name,))
         name = node.scope[common]
         inner = node.scope[: common + 1]

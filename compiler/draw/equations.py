@@ -66,7 +66,7 @@ class Equation:
 def equations(program: NeuronProgram) -> list[Equation]:
     """Return the named values of one time step in order; states have their own names.
 
-    Scalars of a layer are left out; see ``scalars``.
+    Values that are one number per layer are omitted; see ``scalars``.
     """
     reader = _Reader.of_neuron(program)
     found = [

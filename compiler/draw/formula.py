@@ -54,7 +54,7 @@ class Formula:
 
 
 def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
-    """Return a formula of one piece; spaces at its ends become space."""
+    """Return a formula of one piece. Leading and trailing spaces become a gap."""
     inner = text.strip()
     before = len(text) - len(text.lstrip())
     room = _SPACE * size

@@ -1,8 +1,8 @@
 """A stage as a lane: blocks from left to right, and above them the wires that feed each.
 
 A value that later blocks read has a line of its own above the boxes, with a tap to each reader, so
-dense additions stay legible. Outputs of later blocks at earlier steps lead back below the boxes
-through their delays.
+dense additions stay legible. Below the boxes, the outputs of later blocks lead back to earlier blocks
+through delays.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class DrawnWire:
 
 @record
 class Sheet:
-    """Boxes and wires; later boxes cover earlier ones."""
+    """Boxes and wires, in drawing order."""
 
     width: float
     height: float

@@ -24,7 +24,7 @@ def program_form(program: NeuronProgram) -> str:
     """
     order, starts, colours = _ordered(program)
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
-    for position, name in enumerate(order):  # like ones are still distinct
+    for position, name in enumerate(order):  # distinguish states that look the same
         colours[name] = _digest(str(position), starts[name])
     values = _values(program.ops, colours)
     parts = [_of(values, program.output)]
