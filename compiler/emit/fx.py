@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from danetc.compiler.analysis.validate import validate
 from danetc.compiler.emit.bodies import resolve
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.at_node import operands, same_kinds, weights
@@ -162,7 +161,6 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
         raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")
     if memory not in POLICIES:
         raise ValueError(f"no memory policy {memory!r}: there are {', '.join(POLICIES)}")
-    validate(graph)
     plan = plan_fusion(graph) if backend == "fused" else None
     segments = NO_SEGMENTS
     if memory == "recompute":

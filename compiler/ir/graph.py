@@ -97,8 +97,7 @@ class Block:
 class Stage:
     """A stage and its blocks. ``result_form`` is the rule's form of the stage's result.
 
-    ``connection``, ``rule`` and ``block`` are names of declarations. ``delayed`` has the values of
-    earlier steps that the rule reads, with the form of each.
+    ``connection``, ``rule`` and ``block`` are names of declarations.
     """
 
     scope: tuple[str, ...]
@@ -110,13 +109,12 @@ class Stage:
     result_form: Form
     origin: Span = field(default=NOWHERE, compare=False, repr=False)
     block: str = ""
-    delayed: tuple[tuple[int, Delayed], ...] = ()
 
     def nodes(self) -> set[int]:
         """Return all nodes that the stage names."""
         ends = {id for block in self.blocks for id in (block.output, block.join)}
         ends |= {id for block in self.blocks for id, _ in block.feeds}
-        return ends | {id for id, _ in self.delayed} | {self.entry, self.result}
+        return ends | {self.entry, self.result}
 
     def terms(self, form: Form) -> Mapping[Source, float] | None:
         """Return the factors of a form that is a sum of the stage's input and of outputs, else None.

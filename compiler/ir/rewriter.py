@@ -81,7 +81,6 @@ class Rewriter:
                     )
                     for b in stage.blocks
                 ),
-                delayed=tuple((to[id], form) for id, form in stage.delayed),
             )
             for stage in self.graph.stages
             if all(i in to for i in stage.nodes())

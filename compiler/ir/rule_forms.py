@@ -125,8 +125,12 @@ def spread(form: Form, steps: int = 0) -> Form:
     assert_never(form)
 
 
-def shown(form: Form) -> str:
-    """Return the text of a form for messages; long joins are cut."""
+def shown(form: Form, *, cut: bool = True) -> str:
+    """Return the text of a form: for messages, where long joins are ``cut``, or complete."""
+
+    def text(part: Form) -> str:
+        return shown(part, cut=cut)
+
     match form:
         case StageInput():
             return "in"
@@ -135,12 +139,12 @@ def shown(form: Form) -> str:
         case OutputOf(block):
             return f"out[{block}]"
         case Delayed(steps, value):
-            return f"({shown(value)} -> delay({steps}))"
+            return f"({text(value)} -> delay({steps}))"
         case Scaled(factor, value):
-            return f"{factor:g} * {shown(value)}"
-        case ScaledByLearnt(_, value):
-            return f"learn(...) * {shown(value)}"
+            return f"{f'{factor:g}' if cut else repr(factor)} * {text(value)}"
+        case ScaledByLearnt(name, value):
+            return f"learn({'...' if cut else name}) * {text(value)}"
         case Join(name, parts):
-            inner = ", ".join(map(shown, parts[:3]))
-            return f"{name}({inner}{', ...' if len(parts) > 3 else ''})"
+            left_out = ", ..." if cut and len(parts) > 3 else ""
+            return f"{name}({', '.join(map(text, parts[:3] if cut else parts))}{left_out})"
     assert_never(form)

@@ -1,6 +1,6 @@
 """Rules: the indexed equations between the blocks of a stage, as forms.
 
-Lowering builds nodes from forms (``ir.rule_forms``); ``verify`` compares the lowered graph with them.
+Lowering builds nodes from forms (``ir.rule_forms``).
 """
 
 from __future__ import annotations

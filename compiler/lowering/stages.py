@@ -198,7 +198,6 @@ class StageBuilder:
         self.inputs: list[v.Wire] = []
         self.outputs: list[v.Wire] = []
         self.blocks: list[Block] = []
-        self.delayed: dict[Delayed, v.Wire] = {}  # values of earlier steps
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
         self._parts: tuple[object, ...] | None = None
         if not any(map(self._varies, used)):
@@ -229,7 +228,6 @@ class StageBuilder:
             self._result(),
             stage.span,
             self.lowering.follow_alias(stage.block).name,
-            tuple((wire.id, form) for form, wire in self.delayed.items()),
         )
 
     def _result(self) -> Form:
@@ -341,8 +339,7 @@ class StageBuilder:
                 earlier = EarlierValue(
                     source, steps, lambda: self._emit(value), self.place, _UNTOLD
                 )
-                self.delayed[source] = self.lowering.carry(self.loops, earlier)
-                return self.delayed[source]
+                return self.lowering.carry(self.loops, earlier)
         assert_never(source)
 
     def _made_of(self, form: Made, parts: list[v.Wire]) -> v.Wire:
@@ -367,8 +364,6 @@ class StageBuilder:
 
     def _check_delayed(self, form: Join, parts: list[v.Wire]) -> None:
         """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
-        if not self.delayed:
-            return
         late = (i for i, part in enumerate(form.parts) if _is_late(part))
         place = next(late, None)
         if place is None:

@@ -7,7 +7,7 @@ import pytest
 from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.analysis.summary import summarise
-from danetc.compiler.analysis.validate import validate
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.segment import resized
@@ -76,7 +76,7 @@ def value(graph: Graph, path: str) -> str:
 def test_what_a_loop_carries(lines: str, expected: str) -> None:
     graph = lowered(f"{lines}\n  out = h -> {'linear(3)' if 'linear' in lines else END}")
     assert value(graph, "h.delay") == expected
-    validate(graph)
+    verify(graph)
 
 
 def test_a_network_of_several_lines_is_one_loop() -> None:
@@ -105,7 +105,7 @@ def test_a_delay_that_closes_no_loop_is_one_as_any_other() -> None:
     assert (found.op, [graph[i].path for i in found.inputs]) == ("delay", ["b.conv"])
     order = list(graph.nodes)
     assert all(order.index(i) < order.index(n.id) for n in graph.nodes.values() for i in n.inputs)
-    validate(graph)
+    verify(graph)
 
 
 def test_blocks_of_a_stage_have_loops_of_their_own() -> None:

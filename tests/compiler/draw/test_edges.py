@@ -18,6 +18,7 @@ from danetc.compiler.draw.stage import network_level, stage_level
 from danetc.compiler.draw.units import parts
 from danetc.compiler.draw.words import layer
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import SPIKE
 from tests.differential.networks import VARIETY
 
@@ -95,7 +96,7 @@ def true_feeds(graph: Graph, number: int) -> dict[str, set[str]]:
     whole = graph.to_networkx()
     ends = {block.output: f"out{index}" for index, block in enumerate(stage.blocks)}
     ends[stage.entry] = "in"
-    ends |= {id: "earlier" for id, _ in stage.delayed}
+    ends |= {node.id: "earlier" for node in graph.nodes.values() if OPS[node.op].cuts}
 
     def sources(id: int) -> set[str]:
         if id in ends:
