@@ -13,6 +13,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
+from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.habits import answer
@@ -191,7 +192,7 @@ class _Checker:
         """Return the errors of a rule in a stage of so many blocks."""
         found = Reporter()
         try:
-            reader = Lowering(found).rule_reader(rule, env, blocks)
+            reader = RuleReader(Lowering(found), rule.declaration, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
                 reader.shortcut_of(i)

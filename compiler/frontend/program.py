@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.builder import PlacedValue, Trace
+from danetc.compiler.lowering.builder import Trace
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.lowering.values import Constant
@@ -31,7 +31,7 @@ from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk
+from danetc.dsl.syntax.tree import Declaration, Expr
 from danetc.dsl.work import Exhausted, bounded, of_a_check
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ class Checking:
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
         self.traces: dict[str, Trace] | None = None  # if requested by an editor
-        self.earlier: Survey | None = None
         self.syntax = 0  # number of errors when all files were read
         self.work = of_a_check()
         self.cut: Diagnostic | None = None  # error of the bound that was reached
@@ -162,13 +161,10 @@ class Checking:
             _drop_follow_ups(self.module, self.reporter, self.syntax)
         return _errors(self.reporter, self.cut)
 
-    def survey(self, earlier: Survey | None = None) -> Survey:
-        """Check for an editor; networks that read as in an ``earlier`` check are taken from it."""
+    def survey(self) -> Survey:
+        """Check for an editor, and record the values at the places of the text."""
         self.traces = {}
-        if earlier is not None and earlier.module is not None:
-            self.earlier = earlier
         errors = tuple(self.errors())
-        self.earlier = None  # which has an earlier one, and so on
         module = self.module
         checked = None if module is None or errors else Checked(module, self.networks)
         return Survey(errors, module, checked, self.networks, self.traces)
@@ -181,16 +177,11 @@ class Checking:
         module, shared = self.module, Shared()
         assert module is not None
         check_declarations(module, self.reporter)
-        reuse = None if self.earlier is None else _Reuse(self.earlier, module)
         for declaration in module.program.declarations:
             name = declaration.name
             if declaration.kind != "network" or module.own.get(name) is not declaration:
                 continue
             self.place = declaration.name_span
-            known = None if reuse is None else reuse.network(name)
-            if known is not None and self.traces is not None:
-                self.networks[name], self.traces[name] = known
-                continue
             traced = None if self.traces is None else partial(self.traces.__setitem__, name)
             lowered = _lowered(declaration, module, {}, self.reporter, shared, traced)
             if lowered is not None:
@@ -301,105 +292,6 @@ def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
 
     later = reporter.diagnostics[syntax:]
     reporter.diagnostics[syntax:] = [item for item in later if not follows(item)]
-
-
-class _Reuse:
-    """Networks of an earlier check that an edit left alone.
-
-    A network depends on its declaration and on all declarations that it refers to. If their text is
-    unchanged, only the places of the network have changed.
-    """
-
-    def __init__(self, earlier: Survey, module: Module) -> None:
-        assert earlier.module is not None
-        self.earlier = earlier
-        self.before = earlier.module
-        self.module = module
-        self._names: dict[int, frozenset[str]] = {}  # in declarations, by their identity
-
-    def network(self, name: str) -> tuple[Lowered, Trace] | None:
-        """Return a network and its trace with updated places; None if it may have changed."""
-        before, lowered = self.before, self.earlier.lowered.get(name)
-        trace = self.earlier.traces.get(name)
-        if lowered is None or trace is None:
-            return None
-        old, outside = self._reached(before, name)
-        new, outside_now = self._reached(self.module, name)
-        if old.keys() != new.keys() or outside != outside_now:
-            return None
-        pairs = [(item, new[key]) for key, item in old.items()]
-        if not all(a.span.text == b.span.text and a == b for a, b in pairs):
-            return None
-        if not all(map(self._same, outside)):
-            return None
-        errors = [it.span.start for it in self.earlier.errors if it.span.source is before.source]
-        if any(item.span.start <= start < item.span.end for start in errors for item, _ in pairs):
-            return None  # the error may have been reported for another network
-        return self._moved(lowered, trace, pairs)
-
-    def _reached(
-        self, module: Module, name: str
-    ) -> tuple[Mapping[str, Declaration], frozenset[str]]:
-        """Return the declarations of a file that one leads to, and the names of other files."""
-        found: dict[str, Declaration] = {}
-        outside: set[str] = set()
-        waiting = [name]
-        while waiting:
-            name = waiting.pop()
-            declaration = module.own.get(name)
-            if declaration is None:
-                outside.add(name)
-            elif name not in found:
-                found[name] = declaration
-                known = self._names.get(id(declaration))
-                if known is None:
-                    nodes = walk(declaration)
-                    known = frozenset(node.id for node in nodes if isinstance(node, Name))
-                    self._names[id(declaration)] = known
-                waiting += known
-        return found, frozenset(outside)
-
-    def _same(self, name: str) -> bool:
-        """True if a name of another file has the same meaning: none, or one of the library."""
-        before, now = self.before.names.get(name), self.module.names.get(name)
-        if before is None or now is None:
-            return before is now
-        return before.declaration is now.declaration and is_library(before.module.source)
-
-    def _moved(
-        self, lowered: Lowered, trace: Trace, pairs: list[tuple[Declaration, Declaration]]
-    ) -> tuple[Lowered, Trace]:
-        """Return a network whose places are those where its declarations are now."""
-        pairs.sort(key=lambda pair: pair[0].span.start)
-        starts = [old.span.start for old, _ in pairs]
-        shifts = [new.span.start - old.span.start for old, new in pairs]
-
-        def move(span: Span) -> Span:
-            if span.source is not self.before.source:
-                return span
-            number = max(bisect_right(starts, span.start) - 1, 0)
-            return Span(self.module.source, span.start + shifts[number], span.end + shifts[number])
-
-        graph = lowered.graph
-        nodes = {  # faster than ``replace``
-            id: Node(id, it.op, it.inputs, it.attrs, it.value, it.scope, it.name, move(it.origin))
-            for id, it in graph.nodes.items()
-        }
-        stages = tuple(replace(stage, origin=move(stage.origin)) for stage in graph.stages)
-        resets = {
-            id: tuple(replace(given, span=move(given.span)) for given in found)
-            for id, found in lowered.resets.items()
-        }
-        again = replace(
-            lowered,
-            graph=replace(graph, nodes=nodes, stages=stages),
-            used={id: move(span) for id, span in lowered.used.items()},
-            stands={id: move(span) for id, span in lowered.stands.items()},
-            resets=resets,
-            says={name: move(span) for name, span in lowered.says.items()},
-        )
-        notes = [PlacedValue(move(note.span), note.id, note.before) for note in trace.notes]
-        return again, Trace(trace.nodes, trace.carries, notes, trace.copies)
 
 
 def graph_of(

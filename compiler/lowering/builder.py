@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
 from math import prod
-from operator import add, sub
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
@@ -19,7 +18,7 @@ from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
-from danetc.dsl.syntax.source import NOWHERE, Span
+from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import current
 
 MAX_NODES = 200_000
@@ -29,8 +28,8 @@ MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
 _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # a mapping proxy cannot be pickled
-NODE, COPY, LAYER, FINISHED = 22, 8, 2, 2
-"""Steps of work for an operation, a copied one, a layer, and an operation of a finished network."""
+NODE, LAYER, FINISHED = 22, 2, 2
+"""Steps of work for an operation, a layer, and an operation of a finished network."""
 
 
 @record
@@ -45,26 +44,6 @@ class PlacedValue:
     before: int | None = None
 
 
-@record
-class CopiedNotes:
-    """Notes repeated for copied ``nodes``: ``feed`` became ``new_feed``, ids grew by ``shift``."""
-
-    notes: range
-    nodes: range
-    shift: int
-    feed: int
-    new_feed: int
-
-    def moved(self, id: int) -> int:
-        """Node of this copy that corresponds to one of the first block."""
-        return self.new_feed if id == self.feed else id + self.shift if id in self.nodes else id
-
-    def moved_value(self, note: PlacedValue) -> PlacedValue:
-        """Note of this copy that corresponds to one of the first block."""
-        before = None if note.before is None else self.moved(note.before)
-        return PlacedValue(note.span, self.moved(note.id), before)
-
-
 @record(frozen=False)
 class Trace:
     """Values at the places of one network's text, including those made before an error."""
@@ -72,21 +51,11 @@ class Trace:
     nodes: Mapping[int, Node]
     carries: Mapping[int, int]
     notes: list[PlacedValue] = field(default_factory=list)
-    copies: list[CopiedNotes] = field(default_factory=list)
 
     def note(self, span: Span, id: int, before: int | None = None) -> None:
         """Record the value at a place of the user's own text."""
         if not is_library(span.source):
             self.notes.append(PlacedValue(span, id, before))
-
-
-@record(frozen=False)
-class CopyableRange:
-    """Consecutive nodes of one scope, and what they add to the totals."""
-
-    scope: tuple[str, ...]
-    nodes: range = range(0)
-    totals: tuple[int, ...] = ()
 
 
 class Builder:
@@ -225,66 +194,19 @@ class Builder:
             numbers + sum(map(prod, weights.values())),
             activations + prod(value.shape) * (self.steps if value.varies else 1),
         )
-        self._check_bounds(span)
+        self.check_bounds(span)
         node = Node(len(self.nodes), op, ids, attrs, value, self.scope, role or op, span)
         self.nodes[node.id] = node
         if self.use_sites and is_library(span.source) and (site := self.own_site()) is not None:
             self.used[node.id] = site
         return Wire(node.id)
 
-    @contextmanager
-    def building(self) -> Iterator[CopyableRange]:
-        """Record the nodes that are made inside, for ``copy``."""
-        built = CopyableRange(self.scope)
-        first, before = len(self.nodes), self.totals
-        yield built
-        built.nodes = range(first, len(self.nodes))
-        built.totals = tuple(map(sub, self.totals, before))
-
-    def copy(
-        self, built: CopyableRange, feed: Wire, new_feed: Wire, use_sites: Mapping[Span, Span]
-    ) -> int:
-        """Copy nodes into this scope, with ``new_feed``, of the same shape, in place of ``feed``.
-
-        ``use_sites`` maps the uses that led to the first nodes to those that lead here. Return the
-        difference of the ids.
-        """
-        nodes, infer = self.nodes, self.inference
-        first, depth = built.nodes.start, len(built.scope)
-        span = nodes[first].origin if built.nodes else NOWHERE
-        self.work.spend(COPY * len(built.nodes), span)
-        shift = len(nodes) - first
-        scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        for id in built.nodes:
-            old = nodes[id]
-            inputs = tuple(
-                [
-                    i + shift if i >= first else new_feed.id if i == feed.id else i
-                    for i in old.inputs
-                ]
-            )
-            value = infer.value(old.op, old.attrs, inputs) if old.inputs else old.value
-            if id in self.carries:  # of the same kind, as its input is (see ``StageBuilder``)
-                self.carries[id + shift] = self.carries[id] + shift
-            scope = scopes.get(old.scope)
-            if scope is None:
-                scope = scopes[old.scope] = (*self.scope, *old.scope[depth:])
-            nodes[id + shift] = Node(
-                id + shift, old.op, inputs, old.attrs, value, scope, old.name, old.origin
-            )
-            if (site := self.used.get(id)) is not None:
-                self.used[id + shift] = use_sites.get(site, site)
-        operands, weights, activations = map(add, self.totals, built.totals)
-        self.totals = operands, weights, activations
-        self._check_bounds(span)
-        return shift
-
     def own_site(self) -> Span | None:
         """Innermost of the uses that led here which is in the user's own text."""
         own = (site for site in reversed(self.use_sites) if not is_library(site.source))
         return next(own, None)
 
-    def _check_bounds(self, span: Span) -> None:
+    def check_bounds(self, span: Span) -> None:
         operands, weights, activations = self.totals
         for number, limit, code, what in (
             (len(self.nodes), MAX_NODES, "E0903", "operations"),

@@ -11,7 +11,7 @@ from typing import Any
 from danetc.compiler.ir.graph import Node, Stage
 from danetc.compiler.ir.ops import OPS, REQUIRED, norm_names
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.builder import Builder, CopyableRange, Trace
+from danetc.compiler.lowering.builder import Builder, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     DEFAULT_LAYERS,
@@ -26,7 +26,6 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, mea
 from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.kinds import Kind
 from danetc.dsl.loading import std_names
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
@@ -62,23 +61,6 @@ class Shared:
     delays: dict[int, tuple[s.Expr, bool]] = field(default_factory=dict)
 
 
-@record
-class LoweredBlock:
-    """A block that was lowered: its nodes, its input, and the uses that led to it.
-
-    ``settings`` are those it was built with, whose ids are part of its key. ``kind`` is that
-    of its input, if another could change what its loops carry; ``notes`` are its range of the trace.
-    """
-
-    built: CopyableRange
-    feed: v.Wire
-    joined: v.Joined
-    use_sites: tuple[Span, ...]
-    settings: tuple[object, ...]
-    kind: Kind | None = None
-    notes: range = range(0)
-
-
 MAX_DEPTH = 60
 """Limit of the depth to which declarations may be made of each other."""
 
@@ -110,7 +92,7 @@ class Evaluator(Builder):
         self.programs: dict[object, str] = {}  # keys of the neurons needed so far
         self.block_layers: list[v.OpLayer] = []  # meaning of `conv` in a connection, innermost last
         self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
-        self.known_blocks: dict[object, LoweredBlock] = {}  # see ``StageBuilder``
+        self.known_blocks: dict[object, v.LoweredBlock] = {}  # see ``StageBuilder``
         self.made_once: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
         self.stands: dict[int, Span] = {}  # places of `spike` and `norm`, by node
         self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
@@ -128,7 +110,7 @@ class Evaluator(Builder):
         first, names, stages = len(self.nodes), len(self.fresh_names), len(self.stages)
         totals = self.totals
         numbers, trace = dict(self.stage_numbers), self.trace
-        notes, copies = (0, 0) if trace is None else (len(trace.notes), len(trace.copies))
+        notes = 0 if trace is None else len(trace.notes)
 
         def take_back() -> None:
             tables: tuple[dict[int, Any], ...]
@@ -140,13 +122,13 @@ class Evaluator(Builder):
             self.forget_names(names)
             self.totals, self.stage_numbers = totals, numbers
             if trace is not None:
-                del trace.notes[notes:], trace.copies[copies:]
+                del trace.notes[notes:]
             del self.stages[stages:]
             for part, made in list(self.made_once.items()):
                 if max(made, default=-1) >= first:
                     del self.made_once[part]
             for key, item in list(self.known_blocks.items()):
-                if item.built.nodes.stop > first:
+                if item.nodes.stop > first:
                     del self.known_blocks[key]
 
         return take_back

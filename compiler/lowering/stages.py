@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import add, sub
 from typing import assert_never
 
-from danetc.compiler.ir.graph import Block, Stage
-from danetc.compiler.ir.ops import OPS, OpError, text
+from danetc.compiler.ir.graph import Block, Node, Stage
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
     Delayed,
     Form,
@@ -25,26 +26,16 @@ from danetc.compiler.ir.rule_forms import (
     Source,
     StageInput,
     folded,
-    shown,
-    sources,
 )
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
-from danetc.compiler.lowering.builder import CopiedNotes
-from danetc.compiler.lowering.environment import EarlierValue, Env, Loops
-from danetc.compiler.lowering.evaluator import LoweredBlock
+from danetc.compiler.lowering.environment import EarlierValue, Loops
 from danetc.compiler.lowering.rules import RuleReader
-from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
-from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 _UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
-_OPENING = (
-    "in a stage that changes the shape, feed it back to the second block, as "
-    "`feedback_after_opening` does; or keep the shape: no stride, and the width of the input"
-)
-_ALIKE = "both must have the same shape: make widths and strides equal"
+COPY = 8  # steps of work for a copied operation
 
 
 class Stages(Connections):
@@ -90,10 +81,9 @@ class Stages(Connections):
                 return
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
-                hint = Hint(
+                hint = (
                     "`via` applies only to the expression before it: put the whole flow in "
-                    "parentheses, `(stage(...) -> stage(...)) via CONNECTION`",
-                    *_in_parentheses(backbone),
+                    "parentheses, `(stage(...) -> stage(...)) via CONNECTION`"
                 )
             raise self.error(
                 "E0605",
@@ -122,7 +112,7 @@ class Stages(Connections):
             rule = self.follow_alias(stage.rule)
             env = self.complete(rule)
             with self.site(place):
-                reader = self.rule_reader(rule, env, stage.blocks)
+                reader = RuleReader(self, rule.declaration, env, stage.blocks)
 
             def read() -> v.Value:
                 nonlocal builder
@@ -133,15 +123,6 @@ class Stages(Connections):
         assert isinstance(result, v.Wire)
         self.stages.append(builder.finish(result))
         return result
-
-    def rule_reader(self, rule: v.Bound, env: Env, blocks: int) -> RuleReader:
-        """Return a reader of a rule's equations, with the rule's parameters in ``env``."""
-
-        def constant(expr: s.Expr, values: dict[str, int]) -> v.Value:
-            inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
-            return self.evaluate(expr, inner)
-
-        return RuleReader(rule.declaration, blocks, constant, self.error)
 
     def build_block(
         self, stage: v.StageOf, wire: v.Wire, i: int, shortcut: v.Wire | None
@@ -176,7 +157,8 @@ class StageBuilder:
 
     A block is a copy of an earlier one of the network if its declaration, its connection, their
     arguments, the settings, its stride and the shape of its input are the same; kinds are inferred
-    anew. Blocks that read their index, or that take more than numbers, are lowered each time.
+    anew. Blocks that read their index or take more than numbers, and those of a traced network, are
+    lowered each time.
     """
 
     def __init__(
@@ -200,7 +182,7 @@ class StageBuilder:
         self.blocks: list[Block] = []
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
         self._parts: tuple[object, ...] | None = None
-        if not any(map(self._varies, used)):
+        if lowering.trace is None and not any(map(self._varies, used)):
             self._parts = (stage.blocks, *map(_part, used))
 
     def build(self) -> v.Wire:
@@ -275,50 +257,57 @@ class StageBuilder:
         value = lowering.value(feed)
         key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
         known = lowering.known_blocks.get(key)
-        if (
-            known is not None
-            and known.kind in (None, value.kind)
-            and len(known.use_sites) == len(lowering.use_sites)
-        ):
+        if known is not None and len(known.use_sites) == len(lowering.use_sites):
             return self._copied(known, feed)
-        # only a block without stages, shared layers and errors can be copied
-        before = self._made()
-        noted = len(lowering.trace.notes) if lowering.trace is not None else 0
-        with lowering.building() as built:
-            joined = lowering.build_block(self.stage, feed, i, None)
+        before, first, totals = self._made(), len(lowering.nodes), lowering.totals
+        joined = lowering.build_block(self.stage, feed, i, None)
         if before == self._made():
-            kind = None if lowering.carries.keys().isdisjoint(built.nodes) else value.kind
-            notes = range(noted, len(lowering.trace.notes) if lowering.trace is not None else 0)
-            lowering.known_blocks[key] = LoweredBlock(
-                built, feed, joined, tuple(lowering.use_sites), settings, kind, notes
+            lowering.known_blocks[key] = v.LoweredBlock(
+                lowering.scope,
+                range(first, len(lowering.nodes)),
+                tuple(map(sub, lowering.totals, totals)),
+                feed,
+                joined,
+                tuple(lowering.use_sites),
+                settings,
             )
         return joined
 
     def _made(self) -> tuple[int, ...]:
+        """Counts that change if a block cannot be copied: it has stages, loops, shared layers, errors."""
         it = self.lowering
-        return len(it.stages), len(it.made_once), len(it.shares), it.reporter.met
+        return len(it.stages), len(it.carries), len(it.made_once), len(it.shares), it.reporter.met
 
-    def _copied(self, known: LoweredBlock, feed: v.Wire) -> v.Joined:
-        lowering, nodes = self.lowering, known.built.nodes
+    def _copied(self, known: v.LoweredBlock, feed: v.Wire) -> v.Joined:
+        """Copy the nodes of a block into this scope, with another input of the same shape."""
+        lowering, nodes = self.lowering, self.lowering.nodes
         use_sites = dict(zip(known.use_sites, lowering.use_sites, strict=True))
-        shift = lowering.copy(known.built, known.feed, feed, use_sites)
-        if lowering.trace is not None and known.notes:
-            copy = CopiedNotes(known.notes, nodes, shift, known.feed.id, feed.id)
-            lowering.trace.copies.append(copy)
-        for id in nodes:
-            if id in lowering.stands:
-                place = lowering.stands[id]
-                lowering.stands[id + shift] = use_sites.get(place, place)
+        first, depth = known.nodes.start, len(known.scope)
+        shift = len(nodes) - first
+        lowering.work.spend(COPY * len(known.nodes), self.stage.span)
+        scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+        def moved(id: int) -> int:
+            return id + shift if id in known.nodes else feed.id if id == known.feed.id else id
+
+        for id in known.nodes:
+            old = nodes[id]
+            inputs = tuple(map(moved, old.inputs))
+            value = lowering.inference.value(old.op, old.attrs, inputs) if inputs else old.value
+            scope = scopes.setdefault(old.scope, (*lowering.scope, *old.scope[depth:]))
+            nodes[id + shift] = Node(
+                id + shift, old.op, inputs, old.attrs, value, scope, old.name, old.origin
+            )
+            for places in (lowering.used, lowering.stands):
+                if (place := places.get(id)) is not None:
+                    places[id + shift] = use_sites.get(place, place)
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
-
-        def moved(wire: v.Wire) -> v.Wire:
-            if wire == known.feed:
-                return feed
-            return v.Wire(wire.id + shift) if wire.id in nodes else wire
-
-        joined = known.joined
-        return v.Joined(moved(joined.output), moved(joined.join), joined.after)
+        operands, weights, activations = map(add, lowering.totals, known.totals)
+        lowering.totals = operands, weights, activations
+        lowering.check_bounds(self.stage.span)
+        output, join = (v.Wire(moved(wire.id)) for wire in (known.joined.output, known.joined.join))
+        return v.Joined(output, join, known.joined.after)
 
     # -- forms of the rule ------------------------------------------------------------------------
 
@@ -346,7 +335,6 @@ class StageBuilder:
         lowering = self.lowering
         match form:
             case Join(name):
-                self._check_delayed(form, parts)
                 return lowering.add(_JOINS[name], tuple(parts), {}, self.place)
             case Scaled(factor):
                 attrs = {"factor": factor, "offset": 0.0}
@@ -362,55 +350,11 @@ class StageBuilder:
                 return lowering.add("mul", (numbers, wire), {}, self.place)
         assert_never(form)
 
-    def _check_delayed(self, form: Join, parts: list[v.Wire]) -> None:
-        """Report values of earlier steps whose shapes do not fit what they join (E0507)."""
-        late = (i for i, part in enumerate(form.parts) if _is_late(part))
-        place = next(late, None)
-        if place is None:
-            return
-        wires = [part.id for part in parts]
-        lowering = self.lowering
-        try:
-            lowering.inference.value(_JOINS[form.name], {}, tuple(wires))
-        except OpError:
-            other = next((i for i, part in enumerate(form.parts) if i != place), place)
-            built = len(self.outputs)
-            at = f"block {len(self.inputs)}" if built < self.stage.blocks else "the result"
-            raise lowering.error(
-                "E0507",
-                " and ".join(
-                    f"`{shown(form.parts[i])}` is {text(lowering.nodes[wires[i]].value.shape)}"
-                    for i in (place, other)
-                )
-                + f": they cannot be joined for {at}",
-                self.place,
-                label="by this rule",
-                hint=_ALIKE if self.inputs else _OPENING,
-            ) from None
-
-
-def _in_parentheses(backbone: v.Backbone) -> tuple[Fix, ...]:
-    """Fix for a flow of which the last stage alone has a connection: parentheses around it."""
-    first, last = backbone.stages[0].span, backbone.stages[-1]
-    if last.connection is None or any(each.connection for each in backbone.stages[:-1]):
-        return ()
-    start, end, source = first.start, last.span.end, first.source
-    via = last.connection.span
-    written = via.source is source is last.span.source
-    if not written or source.text[end : via.start].strip() != "via":
-        return ()
-    edits = Edit(Span(source, start, start), "("), Edit(Span(source, end, end), ")")
-    return (Fix("put the whole flow in parentheses", edits),)
-
 
 def _part(bound: v.Bound) -> tuple[object, ...]:
     """Key of a block or connection with its arguments (`1` is not `true`)."""
     args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
     return id(bound.declaration), *args
-
-
-def _is_late(form: Form) -> bool:
-    return any(isinstance(source, Delayed) for source in sources(form))
 
 
 def _of(wires: list[v.Wire], block: int) -> v.Wire:

@@ -240,6 +240,23 @@ class Joined:
 
 
 @record
+class LoweredBlock:
+    """A block that was lowered in ``scope``: its nodes, what they add to the totals, its input.
+
+    ``use_sites`` are the uses that led to it. ``settings`` are those it was built with, whose ids are
+    part of its key.
+    """
+
+    scope: tuple[str, ...]
+    nodes: range
+    totals: tuple[int, ...]
+    feed: Wire
+    joined: Joined
+    use_sites: tuple[Span, ...]
+    settings: tuple[object, ...]
+
+
+@record
 class Inputs:
     """``inputs(a = image(...), b = ...)``: inputs of a network by name, and their places."""
 

@@ -47,7 +47,7 @@ class Analysis:
     @cached_property
     def survey(self) -> Survey:
         """Errors, and the values of the networks."""
-        return self._checking.survey(self.earlier)
+        return self._checking.survey()
 
     @property
     def known(self) -> Survey | None:

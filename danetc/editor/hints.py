@@ -70,18 +70,20 @@ class PlaceValues:
         self._analyses = (analysis, *(other for other in others if other is not analysis))
 
     @cached_property
-    def _found(self) -> Mapping[tuple[int, int], list[tuple[str, Trace, int]]]:
+    def _found(self) -> Mapping[tuple[int, int], list[tuple[str, Trace, PlacedValue]]]:
         """Notes of traces by place, from the first analysis that has any."""
-        found: defaultdict[tuple[int, int], list[tuple[str, Trace, int]]] = defaultdict(list)
+        found: defaultdict[tuple[int, int], list[tuple[str, Trace, PlacedValue]]] = defaultdict(
+            list
+        )
         for analysis in self._analyses:
             same: dict[SourceFile, bool] = {}
             for network, trace in analysis.survey.traces.items():
-                for number, note in enumerate(trace.notes):
+                for note in trace.notes:
                     source = note.span.source
                     if source not in same:
                         same[source] = _is_same(source, self.source)
                     if same[source]:
-                        found[note.span.start, note.span.end].append((network, trace, number))
+                        found[note.span.start, note.span.end].append((network, trace, note))
             if found:
                 break
         return found
@@ -91,18 +93,10 @@ class PlaceValues:
         found: list[Reached] = []
         seen: set[tuple[int, int]] = set()
 
-        def add(network: str, trace: Trace, note: PlacedValue) -> None:
+        for network, trace, note in self._found.get((span.start, span.end), ()):
             if (id(trace), note.id) not in seen:
                 seen.add((id(trace), note.id))
                 found.append(Reached(network, trace, note.id, note.before))
-
-        for network, trace, number in self._found.get((span.start, span.end), ()):
-            add(network, trace, trace.notes[number])
-            for copy in trace.copies:
-                if len(found) >= MOST:
-                    break
-                if number in copy.notes:
-                    add(network, trace, copy.moved_value(trace.notes[number]))
         return tuple(found[:MOST])
 
 

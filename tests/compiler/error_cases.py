@@ -653,10 +653,10 @@ LARGE = {
     "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
     "width": net("stage(basic(16), 2)", "«stage(basic(100000), 2)»", "E0904", "parameters"),
     "length": net("stage(basic(16), 2)", "«stage(basic(16), 99999)»", "E0903", "operations"),
-    "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0903", "terms"),
+    "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0906", "steps"),
     "dense": Case(
         NET.replace(STAGES, "stage(basic(16), 9000)").replace("by chain", "by «densely_additive»"),
-        "E0903", "terms in a stage of 9000 blocks",
+        "E0906", "steps",
     ),
     "upsampling": flow("out = b -> upsample(64) -> upsample(64) -> «upsample(64)»", "E0905", ""),
     "nesting": net(

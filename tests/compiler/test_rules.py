@@ -18,7 +18,6 @@ from danetc.compiler.ir.rule_forms import (
     Scaled,
     StageInput,
 )
-from danetc.compiler.lowering.rules import MAX_TERMS
 from danetc.compiler.passes import run
 from danetc.dsl.diagnostics.diagnostic import SpecError
 
@@ -280,14 +279,14 @@ def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
         (
             "in[0] = in + (out[n-1] -> delay(1)); in[i] = out[i-1]",
             "single(6)",
-            "E0507",
-            "`(out[2] -> delay(1))` is 6 x 8 x 8 and `in` is 4 x 8 x 8",
+            "E0501",
+            "4 x 8 x 8 and 6 x 8 x 8",
         ),
         (
             "in[i] = sum(0.5 * (in[0] -> delay(1)), out[i-1])",
             "single(6)",
-            "E0507",
-            "`0.5 * (in[0] -> delay(1))` is 4 x 8 x 8 and `out[0]` is 6 x 8 x 8",
+            "E0501",
+            "4 x 8 x 8 and 6 x 8 x 8",
         ),
         ("in[i] = out[n-1] -> delay(1)", "single(4)", "E0507", "is unknown"),
         (
@@ -319,17 +318,17 @@ def test_a_norm_of_all_steps_stands_in_no_loop() -> None:
 # -- what a rule cannot say ------------------------------------------------------------------------
 
 WRONG = {
-    "in[i] = out[«i»]; result = out[n - 1]": ("E0603", "its own output"),
-    "in[i] = out[«i + 1»]; result = out[n - 1]": ("E0603", "`out[2]` of a later block feeds block 1"),
-    "in[i] = in[«i»]; result = out[n - 1]": ("E0603", "depends on itself"),
-    "in[i] = sum(out[0 .. «i»]); result = out[n - 1]": ("E0603", "its own output"),
-    "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": ("E0603", "of a later block"),
-    "in[i] = out[«i - 2»]; result = out[n - 1]": ("E0609", "`out[-1]` does not exist for block 1"),
+    "in[i] = out[«i»]; result = out[n - 1]": ("E0603", "computed later"),
+    "in[i] = out[«i + 1»]; result = out[n - 1]": ("E0603", "block 1 reads `out[2]`"),
+    "in[i] = in[«i»]; result = out[n - 1]": ("E0603", "computed later"),
+    "in[i] = sum(out[0 .. «i»]); result = out[n - 1]": ("E0603", "computed later"),
+    "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": ("E0603", "computed later"),
+    "in[i] = out[«i - 2»]; result = out[n - 1]": ("E0609", "`out[-1]` does not exist"),
     "in[i] = out[i - 1]; result = out[«n»]": ("E0609", "`out[5]` does not exist"),
     "in[i] = out[i - 1]; result = in[«n»]": ("E0609", "`in[5]` does not exist"),
-    "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0609", "whole number, not 0.5"),
-    'in[i] = out[«"a"»]; result = out[n - 1]': ("E0609", "whole number"),
-    "in[i] = out[«IF»]; result = out[n - 1]": ("E0609", "not the neuron `IF`"),
+    "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0304", "whole number, not 0.5"),
+    'in[i] = out[«"a"»]; result = out[n - 1]': ("E0304", "an index must be a number"),
+    "in[i] = out[«IF»]; result = out[n - 1]": ("E0304", "not the neuron `IF`"),
     "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values, but expected one"),
     "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]": (
         "E0608", "`sum` has no operands for block 1",
@@ -338,20 +337,20 @@ WRONG = {
     "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "unsupported expression"),
     "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": ("E0608", "only layer"),
     "in[i] = out[i] -> delay(«0»); result = out[n - 1]": ("E0305", "between 1 and 4,096, not 0"),
-    "in[i] = out[i] -> delay(1, «like = in»); result = out[n - 1]": ("E0608", "has the shape of"),
-    "in[i] = «average»(out[0 .. i - 1]); result = out[n - 1]": ("E0608", "no join `average`"),
+    "in[i] = out[i] -> delay(1, like = «in»); result = out[n - 1]": ("E0210", "`in`"),
+    "in[i] = «average(out[0 .. i - 1])»; result = out[n - 1]": ("E0608", "no join `average`"),
     "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": ("E0608", "have an index"),
-    "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` needs an index"),
-    "in[i] = «3»; result = out[n - 1]": ("E0608", "a number is not a value"),
+    "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` is not a value"),
+    "in[i] = «3»; result = out[n - 1]": ("E0608", "unsupported expression"),
     "in[i] = out[i - 1] / («i - i»); result = out[n - 1]": ("E0306", "division by zero"),
     "in[i] = sum(out[0 .. «k» - 1]); result = out[n - 1]": ("E0210", "`k`"),
     "in[i] = sum(out[j] for j in 0 .. i - 1 if «IF»); result = out[n - 1]": ("E0304", "condition"),
     "in[i] = sum(«x = out[0]»); result = out[n - 1]": ("E0301", "no parameter `x`"),
     "in[i] = out[i - 1]; result = out[n - 1]; «rest» = 3": ("E0607", "not an equation of a rule"),
     "in[i] = out[i - 1]; result = out[n - 1]; «out»[i] = 3": ("E0607", "not an equation"),
-    "in[i] = out[i - 1]; «result»[i] = out[n - 1]": ("E0607", "no index"),
-    "«in» = out[0]; result = out[n - 1]": ("E0607", "needs its index"),
-    "«state in = 3»; result = out[n - 1]": ("E0607", "only equations"),
+    "in[i] = out[i - 1]; «result»[i] = out[n - 1]": ("E0607", "takes no index"),
+    "«in» = out[0]; result = out[n - 1]": ("E0607", "takes the index"),
+    "«state in = 3»; result = out[n - 1]": ("E0607", "not an equation"),
 }  # fmt: skip
 
 
@@ -383,15 +382,9 @@ def test_both_equations_are_needed() -> None:
         assert f"does not define `{missing}`" in error.message
 
 
-@pytest.mark.thorough
 def test_terms_are_counted_before_they_are_made() -> None:
     nested = "sum(" * 4 + "out[0]" + "".join(f" for {v} in 0 .. 300)" for v in "abcd")
-    for feed, code in (
-        ("sum(out[0] for j in 0 .. 1000000000 if j < 1)", "E0903"),
-        (nested, "E0906"),
-    ):
+    for feed in ("sum(out[0] for j in 0 .. 1000000000 if j < 1)", nested):
         with pytest.raises(SpecError) as caught:
             check_text(f"rule mine {{ in[i] = {feed}; result = out[n - 1] }}")
-        (error,) = caught.value.diagnostics
-        assert error.code == code
-        assert code != "E0903" or f"{MAX_TERMS:,}" in error.message
+        assert [error.code for error in caught.value.diagnostics] == ["E0906"]

@@ -107,16 +107,6 @@ def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:
     assert wanted in [edited(text, fix.edits) for fix in all_fixes(text)]
 
 
-def test_a_flow_of_which_the_last_stage_alone_is_wired_gets_parentheses() -> None:
-    lines = ("stem = conv(8) -> norm -> spike", "head = linear(3)")
-    flow = "stage(basic(8), 2) -> stage(basic(16), 2)"
-    text = network(*lines, f"stages = {flow} via sew")
-    fixes = [fix for fix in all_fixes(text) if fix.problem.code == "E0605"]
-    assert [edited(text, fix.edits) for fix in fixes] == [
-        network(*lines, f"stages = ({flow}) via sew")
-    ]
-
-
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
