@@ -9,8 +9,6 @@ Positional parameters are arguments on the command line, keyword-only ones are o
 here. Importing this module loads neither click nor torch.
 
 Args:
-    allow_changed: Accept this file of a directory, as in spec.danet, even if it was changed after danetc
-        wrote it. Can be repeated.
     backend: Backend that runs the network.
     batch: Images per batch.
     checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]
@@ -206,7 +204,6 @@ Place: TypeAlias = str | os.PathLike[str]
 Precision: TypeAlias = Literal["float32", "mixed", "bf16"]
 Split: TypeAlias = Literal["test", "train"]
 
-AllowChanged: TypeAlias = Annotated[Collection[str], Option("FILE")]
 Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
 Classes: TypeAlias = Annotated[int, Option(least=2)]
 Count: TypeAlias = Annotated[int, Option(least=1)]

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
-class UserError(Exception):
-    """An error outside the program: in a path, an argument, the contents of a file.
-
-    ``str()`` is one or more lines that say what is wrong and how to fix it.
-    """
-
-    def _render_traceback_(self) -> list[str]:
-        """Return the lines that a notebook shows."""
-        return str(self).splitlines()
+from danetc.dsl.errors import UserError as UserError
 
 
 class SaidElsewhere(UserError):

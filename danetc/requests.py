@@ -58,14 +58,12 @@ class TrainingOptions:
     backend: arg.BackendName | None = None
     memory: arg.Memory = "none"
     channels_last: bool = False
-    allow_changed: arg.AllowChanged = ()
     progress: Annotated[bool | None, arg.PYTHON] = None
 
     def __post_init__(self) -> None:
         for name in ("init", "output"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else os.fspath(value))
-        object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
 
 
 @dataclass(frozen=True)
@@ -325,7 +323,6 @@ class EvaluationRequest:
     backend: arg.BackendName | None = None
     precision: arg.Precision | None = None
     seed: arg.Seed | None = None
-    allow_changed: arg.AllowChanged = ()
     progress: Annotated[bool | None, arg.PYTHON] = None
 
 
@@ -357,7 +354,6 @@ class ConversionRequest:
     channels: bool = False
     batches: arg.Count = 10
     batch: arg.Count = 64
-    allow_changed: arg.AllowChanged = ()
     progress: Annotated[bool | None, arg.PYTHON] = None
 
 
@@ -393,7 +389,6 @@ class ExportRequest:
     seed: arg.Seed = 0
     init: arg.Init | None = None
     force: bool = False
-    allow_changed: arg.AllowChanged = ()
 
 
 @dataclass(frozen=True, kw_only=True)

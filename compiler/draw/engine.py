@@ -20,9 +20,10 @@ from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean, tooltip_lines
+from danetc.dsl.errors import UserError
 
 
-class DrawError(RuntimeError):
+class DrawError(UserError):
     """A picture cannot be drawn: Graphviz is missing or failed, or a level has nothing to show."""
 
 

@@ -106,7 +106,7 @@ def _report_grid(
     from danetc.tasks.grid.plot import FIGURES, across
     from danetc.tasks.grid.results import as_csv, read_results, table
 
-    results = read_results(request.folder, request.accuracy, request.allow_changed)
+    results = read_results(request.folder, request.accuracy)
     made = table(results, columns)
     across(results, x)
     if form == "json":
@@ -197,7 +197,6 @@ def report_command(
     output: Annotated[Path, arg.Option("FILE.html")] = Path("report.html"),
     measures: Annotated[tuple[Path, ...], arg.Option("FILE|DIR")] = (),
     data: arg.Data | None = None,
-    allow_changed: arg.AllowChanged = (),
 ) -> Answer:
     """Show runs side by side on one HTML page.
 
@@ -224,12 +223,12 @@ def report_command(
         raise UserError(f"{output} is a folder; name the page in it")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}")
-    runs = open_runs(paths, measures, allow_changed)
+    runs = open_runs(paths, measures)
     if data is not None:
         from danetc.tasks.reporting.runs import measured
 
-        runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
-    page = make_page(runs, note, grid_figures(paths, allow_changed, note))
+        runs = [run if run.measures else measured(run, data) for run in runs]
+    page = make_page(runs, note, grid_figures(paths, note))
     replace_text(output, page)
 
     def show() -> None:

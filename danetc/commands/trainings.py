@@ -195,7 +195,7 @@ def _check_accuracy(found: float | None, least: float | None) -> None:
 
 
 WITH_FROM = (
-    "again", "data", "output", "fresh", "allow_changed", "no_code", "allow_code", "dry_run",
+    "again", "data", "output", "fresh", "no_code", "allow_code", "dry_run",
     "min_accuracy", "quiet", "json",
 )  # fmt: skip
 """Arguments that change nothing of a run that is repeated."""
@@ -278,8 +278,8 @@ def eval_command(
         raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
     from danetc.tasks.trained import data_of, open_trained, trials_in
 
-    places = trials_in(str(request.directory), request.allow_changed)
-    opened = [open_trained(place, request.allow_changed) for place in places]
+    places = trials_in(str(request.directory))
+    opened = [open_trained(place) for place in places]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.output.console import image_bar
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
@@ -376,7 +376,6 @@ def measure_command(
     seed: arg.Seed = 0,
     output: Annotated[Path | None, arg.Option("DIR")] = None,
     deny_warnings: arg.DenyWarnings = False,
-    allow_changed: arg.AllowChanged = (),
     form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
 ) -> None:
     """Measure networks on a data set.
@@ -425,7 +424,7 @@ def measure_command(
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
-    opened = [open_subject(each, network, set, seed, allow_changed) for each in subjects]
+    opened = [open_subject(each, network, set, seed) for each in subjects]
     for subject in opened:
         for notice in subject.notices:
             note(notice)

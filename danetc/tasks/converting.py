@@ -160,11 +160,11 @@ def convert_trained(
 ) -> Converted:
     """Convert a network; ``bar`` shows the progress of its tests. Raises as ``convert``."""
     source, steps = how.source, how.steps
-    opened = open_directory(source, how.allow_changed)
+    opened = open_directory(source)
     output = how.output or f"build/{opened.network}-converted"
     place = Path(output)
     refuse_unless_replaceable(place)
-    trained = open_trained(os.fspath(source), how.allow_changed)
+    trained = open_trained(os.fspath(source))
     if place.resolve() == opened.path.resolve():
         raise UserError(
             f"{output} is the network to convert, which would be replaced; name another"

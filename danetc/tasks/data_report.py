@@ -14,7 +14,6 @@ from torch import Tensor
 from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
-from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
@@ -99,11 +98,8 @@ def data(
     compiled, phase = (None, None) if recipe is None else _recipe(recipe, data)
     if steps is None and compiled is not None and phase is not None:
         steps = phase.steps or compiled.graph.steps
-    try:
-        found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
-        return _report(found, compiled, phase, seed)
-    except DataError as error:
-        raise UserError(str(error)) from error
+    found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
+    return _report(found, compiled, phase, seed)
 
 
 def _recipe(text: str, data: str) -> tuple[CompiledNetwork, Phase]:

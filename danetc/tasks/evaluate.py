@@ -127,7 +127,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
         raise UserError(
             f"{request.directory} holds trials; choose one of {request.directory}/seed-..."
         )
-    trained = open_trained(os.fspath(request.directory), request.allow_changed)
+    trained = open_trained(os.fspath(request.directory))
     if in_notebook() if request.progress is None else request.progress:
         return evaluate_trained(trained, request, bar=image_bar, say=note)
     with announced_by(Silent()):

@@ -80,9 +80,7 @@ class DirectoryEvaluator:
             self.trained = trained = replace(trained, evaluation=checkpoint.tested)
         self.recorded = before = trained.evaluation
         backend = asked.backend or (default_backend(note) if before is None else before.backend)
-        self.model = load(
-            trained.path, backend=backend, memory="none", allow_changed=trained.allow_changed
-        )
+        self.model = load(trained.path, backend=backend, memory="none")
         if checkpoint is not None:
             self.model = checkpoint.of(self.model, backend)
         self.conditions = self._conditions(backend)

@@ -80,7 +80,7 @@ def export_network(request: ExportRequest) -> Exported:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
         if (place / TRIALS).is_file():
             raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
-        model = load(place, memory="none", allow_changed=request.allow_changed)
+        model = load(place, memory="none")
         if request.checkpoint is not None:
             model = open_checkpoint(place, request.checkpoint).of(model, "eager")
     elif request.checkpoint is not None:

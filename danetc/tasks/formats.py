@@ -213,23 +213,20 @@ def _run_source(data: bytes, content: Content) -> Run:
 
 
 def _onnx(content: Content) -> bytes:
-    from danetc.compiler.emit.onnx import NotInOnnx, emit_onnx
+    from danetc.compiler.emit.onnx import emit_onnx
     from danetc.version import version
 
     graph, model, options = content.graph, content.model, content.options
     if options.time == "step" and model.signature.whole:
         raise UserError(f"{graph.name} cannot run step by step: {model.signature.whole}")
-    try:
-        made = emit_onnx(
-            graph,
-            content.arrays(),
-            options.time,
-            fixed=bool(model.signature.fixed),
-            half=options.half,
-            about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
-        )
-    except NotInOnnx as error:
-        raise UserError(str(error)) from error
+    made = emit_onnx(
+        graph,
+        content.arrays(),
+        options.time,
+        fixed=bool(model.signature.fixed),
+        half=options.half,
+        about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
+    )
     data: bytes = made.SerializeToString()
     return data
 

@@ -21,7 +21,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ from danetc.runtime.system.files import (
     write_flushed,
 )
 from danetc.runtime.system.locks import OWNER
-from danetc.tasks.records import damaged, record_in
+from danetc.tasks.records import record_in
 from danetc.version import version
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _move_in_place(new: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Directory:
-    """A model directory whose files are as they were written, or changed on purpose."""
+    """A model directory whose files are as they were written."""
 
     path: Path
     network: str
@@ -205,13 +205,9 @@ class Directory:
     """The policy that it was built for."""
     files: Mapping[str, str]
     """The SHA-256 of each, as hexadecimal digits."""
-    allow_changed: Collection[str]
 
     def compiled(self) -> CompiledNetwork:
-        """The network as spec.danet says it. Never imports torch.
-
-        Raises SpecError, which a file that was changed on purpose may lead to.
-        """
+        """Return the network of spec.danet. Never imports torch."""
         from danetc.compiler import check_file
         from danetc.tasks.networks import network_of
 
@@ -219,50 +215,41 @@ class Directory:
 
     def model(self, backend: str, memory: str | None) -> Model:
         """The network with the weights. Raises SpecError, UserError."""
-        from danetc.runtime.model.weight_files import WeightsError, load_weights
+        from danetc.runtime.model.weight_files import load_weights
         from danetc.tasks.networks import emit_model
 
         graph = self.compiled().graph
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
-        try:
-            load_weights(model, within(self.path, WEIGHTS), changed=WEIGHTS in self.allow_changed)
-        except DamagedError as error:
-            raise damaged(error, needed=True) from error
-        except WeightsError as error:
-            raise UserError(str(error)) from error
+        load_weights(model, within(self.path, WEIGHTS))
         return model
 
 
-def open_directory(
-    directory: str | os.PathLike[str], allow_changed: Collection[str] = ()
-) -> Directory:
-    """A model directory, all of it checked but for the weights, which are checked as they are read.
+def open_directory(directory: str | os.PathLike[str]) -> Directory:
+    """Open a model directory and check its files; weights are checked when they are loaded.
 
-    Files that ``allow_changed`` names may be other than they were written. Never imports torch.
-    Raises UserError where there is no such directory, where a newer danetc has written it, and
-    where a file is missing or damaged.
+    Never imports torch. Raises UserError if there is no such directory, if a newer danetc wrote it,
+    if spec.danet is missing, and if a file is not as danetc wrote it.
     """
     path = directory_of(directory)
-    found = _summary(path, allow_changed)
+    found = _summary(path)
     for name, known in found.files.items():
-        if name in allow_changed and name != SPEC:
-            continue
-        try:
-            found_digest = file_digest(within(path, name))
-            if name not in allow_changed and found_digest != known:
-                raise DamagedError(path / name, "it is not as it was written (SHA-256)")
-        except DamagedError as error:
-            raise damaged(error, needed=name == SPEC) from error
+        place = within(path, name)
+        if (name == SPEC or place.exists()) and file_digest(place) != known:
+            raise DamagedError(
+                place,
+                "it is not as it was written (SHA-256); a spec or weights that you changed are used as "
+                "they are in a new network: danetc build SPEC --init WEIGHTS",
+            )
     return found
 
 
-def _summary(path: Path, allow_changed: Collection[str]) -> Directory:
+def _summary(path: Path) -> Directory:
     """The directory that a summary.json speaks of."""
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
     if not (path / SUMMARY).exists():
         raise UserError(f"{path} is no model directory: there is no {SUMMARY} in it")
-    record = record_in(path / SUMMARY, allow_changed)
+    record = record_in(path / SUMMARY)
     if type(record.get("format")) is not int:
         raise UserError(f"{path / SUMMARY} is not the summary of a model directory")
     if record["format"] > FORMAT:
@@ -275,7 +262,7 @@ def _summary(path: Path, allow_changed: Collection[str]) -> Directory:
     policy = "none" if memory is None else _policy(memory)
     if policy is None:
         raise UserError(f"{path / SUMMARY} has a memory policy that is not there")
-    return Directory(path, name, policy, files, frozenset(allow_changed))
+    return Directory(path, name, policy, files)
 
 
 def _is_plain(entry: tuple[str, Any]) -> bool:
@@ -296,7 +283,6 @@ def load(
     *,
     backend: str = "fused",
     memory: str | None = None,
-    allow_changed: str | Collection[str] = (),
 ) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
@@ -304,12 +290,8 @@ def load(
 
     It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
     ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
-    executed. Each file must be as danetc wrote it, to the bit; ``allow_changed`` names those that
-    were changed on purpose, as in ``{"spec.danet", "weights.safetensors"}``.
+    executed. Each file that is there must be as danetc wrote it, to the bit.
 
-    Raises UserError where something is missing, damaged or does not fit together, SpecError for
-    what is wrong in a spec.danet that was changed.
+    Raises UserError if something is missing, damaged or does not fit together.
     """
-    if isinstance(allow_changed, str):
-        allow_changed = (allow_changed,)
-    return open_directory(directory, allow_changed).model(backend, memory)
+    return open_directory(directory).model(backend, memory)

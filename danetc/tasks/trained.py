@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.arguments import look_at_data
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
-from danetc.runtime.system.files import file_digest
+from danetc.runtime.system.files import file_digest, within
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.code import refuse_recorded_data
 from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
-from danetc.tasks.records import inside, record_if_any
+from danetc.tasks.records import record_if_any
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,6 @@ class Trained:
 
     path: Path
     evaluation: Evaluation | None
-    allow_changed: Collection[str] = ()
-    """Files of the directory that were changed on purpose."""
 
     @property
     def data(self) -> str | None:
@@ -40,7 +37,7 @@ class Trained:
         return None if own is None else (len(own["indices"]), int(own["seed"]))
 
 
-def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> Trained:
+def open_trained(directory: str | Path) -> Trained:
     """What a directory of ``danetc train``, ``convert`` or ``build``, or the one of ``pretrained:NAME``,
     says of itself. Raises UserError."""
     path = directory_of(directory)
@@ -52,22 +49,17 @@ def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> 
         raise UserError(f"{path} holds a training of which no epoch is finished")
     if not place.exists():
         place = path / CONVERSION
-    record = record_if_any(place, allow_changed)
+    record = record_if_any(place)
     if record is None:
-        return Trained(path, None, allow_changed)
-    found = Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
-    weights = inside(path, WEIGHTS)
-    known = WEIGHTS in allow_changed or not weights.is_file()
-    if not known and file_digest(weights) != record.get("weights"):
+        return Trained(path, None)
+    found = Trained(path, evaluation_in(record.get("evaluation"), place))
+    weights = within(path, WEIGHTS)
+    if weights.is_file() and file_digest(weights) != record.get("weights"):
         if place.name == CONVERSION:
-            raise UserError(
-                f"{weights} is not what {place} is of; convert again, or take the weights as they are: "
-                f"--allow-changed {WEIGHTS}"
-            )
+            raise UserError(f"{weights} does not belong to {place}; convert again")
         raise UserError(
-            f"{weights} is not of the epoch whose figures stand in {place.name}: the training was "
-            "killed between the two. Start it again, which resumes it, or take the weights as they "
-            f"are: --allow-changed {WEIGHTS}"
+            f"{weights} is not of the last epoch in {place.name}: the training was killed between the "
+            "two. Start it again, which resumes it"
         )
     return found
 
@@ -94,13 +86,13 @@ def evaluation_in(record: object, place: Path) -> Evaluation:
     return found
 
 
-def trials_in(directory: str | Path, allow_changed: Collection[str] = ()) -> list[Path]:
+def trials_in(directory: str | Path) -> list[Path]:
     """The directories of the trials in one; itself where it holds a single run. Raises UserError."""
     path = directory_of(directory)
-    record = record_if_any(path / TRIALS, allow_changed)
+    record = record_if_any(path / TRIALS)
     if record is None:
         return [path]
     try:
-        return [inside(path, str(trial["directory"])) for trial in record["trials"]]
+        return [within(path, str(trial["directory"])) for trial in record["trials"]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path / TRIALS} is damaged: it lists no trials") from error

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.errors import UserError
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.attention import Attention
 from danetc.runtime.layers.neuron import Neuron
@@ -18,7 +19,7 @@ from danetc.runtime.measure.layout import Layout, NeuronLayer, ProductLayer, Wei
 from danetc.runtime.measure.membrane import Instant, instrument
 
 
-class MeasureError(ValueError):
+class MeasureError(UserError):
     """A network or its data cannot be measured. ``str()`` says why and what to do."""
 
 

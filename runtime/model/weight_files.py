@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.errors import UserError
 from danetc.runtime.system.files import (
     DamagedError,
     check_tensors,
@@ -25,7 +26,7 @@ NUMBERS: Mapping[torch.dtype, str] = {
 """Names of the types in safetensors."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """A file of weights cannot be read, is damaged, or is not of this model."""
 
 
@@ -53,17 +54,16 @@ def tensor_file(
     return seal_tensors(entries, values, metadata)
 
 
-def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     """Load a model's parameters and buffers from a file of the same model.
 
-    ``changed`` skips the check of the digest. Before anything is loaded, raises DamagedError if the file is not as it
-    was written, and WeightsError if a name, shape or type differs.
+    Before anything is loaded, raises DamagedError if the file is not as it was written, and
+    WeightsError if a name, shape or type differs.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not changed:
-        check_tensors(path)
+    check_tensors(path)
     try:
         with opened(path):  # for better errors than the library's
             state = load_file(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.dsl.errors import UserError
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data set does not exist or does not fit the network. Control characters in the message are escaped."""
 
     def __init__(self, message: str) -> None:
@@ -16,7 +17,7 @@ class UnreadableError(DataError):
     """A sample cannot be read; the message names its file. A policy decides whether that is fatal."""
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError):
     """A training cannot start, or cannot continue."""
 
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
+from danetc.dsl.errors import UserError
 from danetc.dsl.reading import open_regular
 
 BLANK = "0" * 64
@@ -36,7 +37,7 @@ _WAITS = (0.01, 0.1, 1.0) if os.name == "nt" else ()
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DamagedError(ValueError):
+class DamagedError(UserError):
     """The file ``path`` is not as danetc wrote it; ``why`` says what is wrong."""
 
     def __init__(self, path: Path, why: str) -> None:
@@ -263,11 +264,10 @@ def save_record(record: Mapping[str, Any], path: Path) -> None:
     replace_file(path, seal_record(record))
 
 
-def read_record(path: Path, *, changed: bool = False) -> dict[str, Any]:
-    """Return the record of a JSON file of ``save_record``; ``changed`` skips the digest. Raises DamagedError."""
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record of a JSON file of ``save_record``. Raises DamagedError."""
     data = read_file(path)
-    if not changed:
-        _check(path, data, io.BytesIO(), 0, RECORD_HEAD)
+    _check(path, data, io.BytesIO(), 0, RECORD_HEAD)
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:  # deep nesting

@@ -353,7 +353,7 @@ def test_the_interface_is_what_the_documentation_says() -> None:
     names = ["path", "network", "set", "text", "seed", "init", "backend", "memory", "batch"]
     assert list(signature.parameters) == names
     assert list(inspect.signature(package.check).parameters) == ["path"]
-    names = ["directory", "backend", "memory", "allow_changed"]
+    names = ["directory", "backend", "memory"]
     assert list(inspect.signature(package.load).parameters) == names
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -194,12 +194,11 @@ def test_a_request_is_the_same_as_json_and_as_a_command(tmp_path: Path) -> None:
     request = TrainingRequest(
         spec="a b.danet", data="digits", set={"steps": 2, "neuron": "LIF(tau = 4.0)", "on": True},
         output=tmp_path / "x", seed=3, memory=10**9, channels_last=True, deterministic=False,
-        allow_changed=("run.json", "grid.json"), override=True,
+        override=True,
     )  # fmt: skip
     assert TrainingRequest.from_json(request.to_json()) == request
     assert request.command() == [
-        "danetc", "train", "--seed", "3", "--memory", "1000000000", "--channels-last", "--allow-changed",
-        "run.json", "--allow-changed", "grid.json", "--data", "digits", "--output", str(tmp_path / "x"),
+        "danetc", "train", "--seed", "3", "--memory", "1000000000", "--channels-last", "--data", "digits", "--output", str(tmp_path / "x"),
         "--override", "--set", "steps=2", "--set", "neuron=LIF(tau = 4.0)", "--set",
         "on=true", "--fastest", "--", "a b.danet",
     ]  # fmt: skip

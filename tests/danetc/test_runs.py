@@ -241,21 +241,6 @@ def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) 
 
 
 @pytest.mark.thorough
-def test_a_record_that_was_changed_on_purpose_is_taken(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    """As for a publication that shall name no folders."""
-    danetc("train", quick, *QUIET, "-o", "run")
-    place = tmp_path / "run" / "run.json"
-    for command in (("train", "--from", "run", "-o", "x"), ("train", quick, *QUIET, "-o", "run")):
-        place.write_text(place.read_text().replace(str(tmp_path), "here"))
-        result = danetc(*command)
-        assert result.status == 1
-        assert "--allow-changed run.json" in result.err
-        assert danetc(*command, "--allow-changed", "run.json").status == 0
-
-
-@pytest.mark.thorough
 def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = (

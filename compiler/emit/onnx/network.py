@@ -21,6 +21,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, Context
 from danetc.compiler.ir.ops.onnx.general import Site
+from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
@@ -32,7 +33,7 @@ OPSET = 21
 IR_VERSION = 10
 
 
-class NotInOnnx(ValueError):
+class NotInOnnx(UserError):
     """Raised if an operation has no form in ONNX. The message names its node."""
 
 

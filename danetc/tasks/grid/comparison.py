@@ -178,7 +178,7 @@ def compare(request: ComparisonRequest) -> Comparison:
     runs = checked_runs(request, quiet=quiet)
     if train_grid(runs, request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {request.folder}")
-    found = read_results(request.folder, request.accuracy, request.allow_changed)
+    found = read_results(request.folder, request.accuracy)
     refuse_failed(found, len(runs), request.folder)
     return Comparison(**vars(found), directory=request.folder)
 

@@ -16,13 +16,14 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.system.errors import DataError, TrainingError
+from danetc.runtime.system.files import within
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING
 from danetc.tasks.networks import initialise
-from danetc.tasks.records import epochs_in, inside
+from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.request import TrainingPlan
@@ -64,7 +65,7 @@ class GridRun:
     @property
     def epochs(self) -> int:
         """Number of epochs on disk. Raises UserError if their record is damaged."""
-        return len(epochs_in(self.path / TRAINING, self.cell.request.allow_changed))
+        return len(epochs_in(self.path / TRAINING))
 
 
 class CellChecker:
@@ -96,7 +97,7 @@ class CellChecker:
         facts = _facts(plan)
         found = []
         for seed in plan.seeds:
-            path = inside(plan.directory.parent, plan.directory.name, f"seed-{seed}")
+            path = within(plan.directory.parent, plan.directory.name, f"seed-{seed}")
             found.append(_run(cell, facts, seed, path, plan.settings(seed)))
         if any(run.state != "done" for run in found):
             _check_model(plan)
@@ -143,9 +144,8 @@ def _run(
     cell: GridCell, facts: Mapping[str, Any], seed: int, path: Path, settings: dict[str, Any]
 ) -> GridRun:
     """Return the run in this directory. Raises UserError if it could not begin, or is damaged."""
-    allowed = cell.request.allow_changed
-    state_of(path, settings, allowed)
-    known = read_run(path, allowed)
+    state_of(path, settings)
+    known = read_run(path)
     if known is None:
         return GridRun(cell, facts, seed, path, "new")
     if changes := compare(known["settings"], settings):

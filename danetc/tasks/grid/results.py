@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,8 +12,9 @@ from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
 from danetc.requests import Accuracy
+from danetc.runtime.system.files import within
 from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.records import epochs_in, inside, record_if_any
+from danetc.tasks.records import epochs_in, record_if_any
 
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
@@ -211,11 +212,9 @@ class GridResults:
         return len(found) == len(self.rows)
 
 
-def read_results(
-    folder: Path, accuracy: Accuracy = "last", allow_changed: Collection[str] = ()
-) -> GridResults:
+def read_results(folder: Path, accuracy: Accuracy = "last") -> GridResults:
     """Read the folder of a grid. Raises UserError if it is none, or is damaged."""
-    record = record_if_any(folder / GRID, allow_changed)
+    record = record_if_any(folder / GRID)
     if record is None:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
     if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
@@ -224,7 +223,7 @@ def read_results(
         raise UserError(f"{folder / GRID} was written by a newer danetc")
     try:
         trained = {
-            run["directory"]: epochs_in(inside(folder, run["directory"]) / TRAINING, allow_changed)
+            run["directory"]: epochs_in(within(folder, run["directory"]) / TRAINING)
             for cell in record["cells"]
             for run in cell["runs"]
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,7 +78,6 @@ def open_subject(
     network: str | None,
     settings: Mapping[str, Setting],
     seed: int,
-    allow_changed: Collection[str] = (),
 ) -> Subject:
     """Open the trained model of a run's directory, or build that of a spec; on a GPU if there is one.
 
@@ -96,8 +95,8 @@ def open_subject(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
             "for spec files"
         )
-    model = load(source, backend="eager", memory="none", allow_changed=allow_changed)
-    trained = open_trained(source, allow_changed)
+    model = load(source, backend="eager", memory="none")
+    trained = open_trained(source)
     notices: tuple[str, ...] = ()
     if trained.evaluation is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)

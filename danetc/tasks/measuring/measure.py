@@ -50,7 +50,6 @@ def measure(
     only: Collection[str] = (),
     options: MeasureOptions | None = None,
     loss: Loss | None = None,
-    allow_changed: Collection[str] = (),
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measurement:
     """Measure a network: firing rates, gradients, membrane potentials, operations and energy.
@@ -70,7 +69,6 @@ def measure(
         options: statistics of norms, the way gradient stability is taken, the model of energy.
         loss: function of the output and the labels that gradients are of. The default is the cross
             entropy, for numbers the squared distance.
-        allow_changed: files of a directory that were changed on purpose.
         on_progress: called with the number of images of each batch when it is done.
 
     The model is left as it was. The result has tables and figures: ``frame("firing-rate")``,
@@ -79,7 +77,7 @@ def measure(
     """
     subject = None
     if isinstance(model, str | os.PathLike):
-        subject = open_subject(os.fspath(model), None, {}, 0, allow_changed)
+        subject = open_subject(os.fspath(model), None, {}, 0)
         model = subject.model
         if options is None:
             options = MeasureOptions(subject.statistics, output=subject.output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,9 +114,7 @@ def short_names(names: Sequence[Sequence[str]], places: Sequence[int]) -> dict[i
     return found
 
 
-def grid_figures(
-    paths: Sequence[Path], allow_changed: Collection[str] = (), note: Note = lambda text: None
-) -> list[PageFigure]:
+def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[PageFigure]:
     """Draw the figures of `danetc compare` and `danetc search` for each folder of a grid.
 
     ``note`` is told why there are none.
@@ -135,7 +133,7 @@ def grid_figures(
     found = []
     for folder in folders:
         try:
-            results = read_results(folder, "last", allow_changed)
+            results = read_results(folder, "last")
         except UserError as error:
             note(f"the page has no figures of {folder}: {error}")
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from danetc.errors import UserError
 from danetc.output.echo import note
 from danetc.output.figures import percent
 from danetc.output.table import unique_labels
-from danetc.runtime.system.files import save_record
+from danetc.runtime.system.files import save_record, within
 from danetc.tasks.measuring.tables import FORMAT
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -23,7 +23,7 @@ from danetc.tasks.model_directory import (
     WEIGHTS,
     open_directory,
 )
-from danetc.tasks.records import epochs_in, inside, record_if_any, record_in
+from danetc.tasks.records import epochs_in, record_if_any, record_in
 from danetc.tasks.trained import trials_in
 
 
@@ -54,19 +54,17 @@ Entry = tuple[Path, Mapping[str, Any], str]
 """A file of measures, the entry of a network in it, and the data that it was measured on."""
 
 
-def open_runs(
-    paths: Sequence[Path], measures: Sequence[Path] = (), allow_changed: Collection[str] = ()
-) -> list[ShownRun]:
+def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[ShownRun]:
     """Return the runs in these directories; that of trials or of a grid stands for each run in it.
 
     ``measures`` are more files or directories of ``danetc measure``, which are used first. Raises
     UserError.
     """
-    found = [run for path in paths for run in _trials(path, allow_changed)]
+    found = [run for path in paths for run in _trials(path)]
     if len({path.resolve() for path in found}) < len(found):
         raise UserError("the same run is given twice")
-    given = [entry for path in measures for entry in _entries(_file(path), allow_changed)]
-    runs = [_open(path, given, allow_changed) for path in found]
+    given = [entry for path in measures for entry in _entries(_file(path))]
+    runs = [_open(path, given) for path in found]
     for _, entry, _ in given:
         if not any(_same(entry, run.path) for run in runs):
             raise UserError(
@@ -76,14 +74,14 @@ def open_runs(
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
-def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
+def _trials(path: Path) -> list[Path]:
     """Return the runs in a directory; of a grid those that have begun."""
     if not (path / GRID).is_file():
-        return trials_in(path, allow_changed)
-    record = record_in(path / GRID, allow_changed)
+        return trials_in(path)
+    record = record_in(path / GRID)
     try:
         places = [
-            inside(path, run["directory"]) for cell in record["cells"] for run in cell["runs"]
+            within(path, run["directory"]) for cell in record["cells"] for run in cell["runs"]
         ]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path / GRID} is damaged: it names no runs") from error
@@ -93,22 +91,22 @@ def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
     return found
 
 
-def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> ShownRun:
-    compiled = open_directory(path, allow_changed).compiled()
+def _open(path: Path, given: Sequence[Entry]) -> ShownRun:
+    compiled = open_directory(path).compiled()
     graph, text = compiled.graph, compiled.checked.module.source.text
-    epochs = epochs_in(path / TRAINING, allow_changed)
-    record = record_if_any(path / RUN, allow_changed)
+    epochs = epochs_in(path / TRAINING)
+    record = record_if_any(path / RUN)
     run = ShownRun(graph.name, path, graph, text, record, tuple(epochs))
     if not epochs:
-        run = replace(run, notes=(f"There are no curves: {_why_no_curves(run, allow_changed)}.",))
+        run = replace(run, notes=(f"There are no curves: {_why_no_curves(run)}.",))
     own = [entry for entry in given if _same(entry[1], path)]
-    return _with_measures(run, own, allow_changed)
+    return _with_measures(run, own)
 
 
-def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
+def _why_no_curves(run: ShownRun) -> str:
     if run.record is not None:
         return "no epoch is finished"
-    made = record_if_any(run.path / CONVERSION, allow_changed)
+    made = record_if_any(run.path / CONVERSION)
     if made is None:
         return "built, not trained"
     try:
@@ -121,7 +119,7 @@ def _why_no_curves(run: ShownRun, allow_changed: Collection[str]) -> str:
         raise UserError(f"{run.path / CONVERSION} is damaged: {error}") from error
 
 
-def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> ShownRun:
+def measured(run: ShownRun, data: str) -> ShownRun:
     """Measure a run as ``danetc measure`` does by default, and save the measures in its directory.
 
     The measures of a built model are not saved, since ``danetc build`` would refuse to replace the
@@ -134,7 +132,7 @@ def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> S
     from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)
-    subject = open_subject(str(run.path), None, {}, 0, allow_changed)
+    subject = open_subject(str(run.path), None, {}, 0)
     for notice in subject.notices:
         note(f"{run.label}: {notice}")
     options = MeasureOptions(subject.statistics, output=subject.output)
@@ -146,12 +144,10 @@ def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> S
     return _with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({asked.split})")])
 
 
-def _with_measures(
-    run: ShownRun, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
-) -> ShownRun:
+def _with_measures(run: ShownRun, given: Sequence[Entry] = ()) -> ShownRun:
     """Return the run with the ``given`` measures, or else those in its directory."""
     file = run.path / MEASURES
-    entries = list(given) or (_entries(file, allow_changed) if file.is_file() else [])
+    entries = list(given) or (_entries(file) if file.is_file() else [])
     if not entries:
         return run
     source, entry, data = entries[-1]
@@ -176,9 +172,9 @@ def _file(path: Path) -> Path:
     return found
 
 
-def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
+def _entries(path: Path) -> list[Entry]:
     """Return the entry of each network in a file of measures. Raises UserError."""
-    record = record_in(path, allow_changed)
+    record = record_in(path)
     entries = record.get("measured")
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise UserError(f"{path} is damaged, or not written by `danetc measure`")

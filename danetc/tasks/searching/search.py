@@ -92,7 +92,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
 
 def _cells(request: SearchRequest) -> GridRecord:
     """Return the record of the folder, with the cells of earlier trials."""
-    known = record_if_any(request.folder / GRID, request.allow_changed) or {}
+    known = record_if_any(request.folder / GRID) or {}
     axes = ["network", *(each.name for each in request.axes)]
     same = (known.get("data"), known.get("axes")) == (request.data, axes)
     found = GridRecord(request, known.get("cells", ()) if same else ())
@@ -226,7 +226,7 @@ class _Search:
 
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
         """Return the measure of a run and its value after each epoch."""
-        epochs = epochs_in(run.path / TRAINING, self.request.allow_changed)
+        epochs = epochs_in(run.path / TRAINING)
         measure = measure_of(epochs)
         return measure, [measure.of(epoch) for epoch in epochs]
 

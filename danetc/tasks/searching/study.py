@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.arguments import Setting, parse_setting
 from danetc.errors import UserError
+from danetc.runtime.system.files import within
 from danetc.tasks.grid.cells import CLASSES, RECIPES, Axis, parse_axis
-from danetc.tasks.records import inside
 
 if TYPE_CHECKING:
     import optuna
@@ -167,7 +167,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
     if directions is None and not path.exists():
         raise UserError(f"{path} does not exist, so there is no search to report")
     for ending in ("", "-journal", "-wal", "-shm"):  # the files that SQLite creates
-        found = inside(folder, STORAGE + ending)
+        found = within(folder, STORAGE + ending)
         if found.exists() and not found.is_file():
             raise UserError(f"{found} is no file")
     place = path.resolve().as_posix().replace("{", "{{").replace("}", "}}")

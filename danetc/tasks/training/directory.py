@@ -19,7 +19,7 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system import locks
-from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
@@ -50,7 +49,7 @@ from danetc.tasks.model_directory import (
     model_files,
     refuse_unless_replaceable,
 )
-from danetc.tasks.records import inside, record_if_any
+from danetc.tasks.records import record_if_any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +80,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        return inside(self.path, CHECKPOINTS)
+        return within(self.path, CHECKPOINTS)
 
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
@@ -156,15 +155,12 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
 
 def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
     """Return a run's checkpoint by its name. Raises UserError."""
-    folder = inside(path, CHECKPOINTS)
+    folder = within(path, CHECKPOINTS)
     there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
     if checkpoint not in there:
         listed = f"there are {', '.join(there)}" if there else "there are none"
         raise UserError(f"{path} has no checkpoint `{checkpoint}`; {listed}")
-    try:
-        return read_checkpoint(folder / checkpoint)
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
+    return read_checkpoint(folder / checkpoint)
 
 
 def weights_of(snapshot: Snapshot) -> Mapping[str, Tensor]:
@@ -182,7 +178,7 @@ def opened(
     resumed if its settings are the same, or if the request overrides them, and moved aside if it
     starts over. Raises UserError in all other cases, and if another process trains there.
     """
-    known = None if request.fresh else read_run(path, request.allow_changed)
+    known = None if request.fresh else read_run(path)
     if not (path / RUN).is_file():
         _refuse_trials(path)
         refuse_unless_replaceable(path)
@@ -195,7 +191,7 @@ def opened(
         for left in path.glob(".*"):  # temporary files of a killed process
             if left.is_file() and left.name not in LOCKS:
                 left.unlink()
-        folder = inside(path, CHECKPOINTS)
+        folder = within(path, CHECKPOINTS)
         if not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir()):
             known = None  # nothing was trained yet, so there is nothing to resume or to lose
         differences = [] if known is None else compare(known["settings"], settings)
@@ -209,12 +205,12 @@ def opened(
         yield RunDirectory(path, known), differences
 
 
-def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[str] = ()) -> str:
+def state_of(path: Path, settings: Mapping[str, Any]) -> str:
     """Return a description of the existing run, if any. Nothing is written.
 
     Raises UserError if it could not begin, whatever its settings.
     """
-    known = read_run(path, allow_changed)
+    known = read_run(path)
     if known is None:
         _refuse_trials(path)
         refuse_unless_replaceable(path)
@@ -262,11 +258,11 @@ def _text_difference(before: str, now: str) -> str:
     return "".join(f"\n    {line}" for line in shown)
 
 
-def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, Any] | None:
+def read_run(path: Path) -> Mapping[str, Any] | None:
     """Return the run.json of a directory, or None. Raises UserError if it is damaged."""
     place = path / RUN
     try:
-        record = record_if_any(place, allow_changed)
+        record = record_if_any(place)
     except UserError as error:
         raise UserError(
             f"{error}\nuntil then the settings of the run are unknown; start over with -o DIR or "

@@ -103,7 +103,7 @@ def _state(plan: TrainingPlan) -> str:
         paths = [plan.directory / f"seed-{seed}" for seed in plan.seeds]
     messages = []
     for path, seed in zip(paths, plan.seeds, strict=True):
-        found = state_of(path, plan.settings(seed), plan.request.allow_changed)
+        found = state_of(path, plan.settings(seed))
         messages.append(f"{path.name}: {found}" if plan.several else found)
     return "; ".join(messages)
 

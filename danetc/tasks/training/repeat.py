@@ -38,7 +38,7 @@ def request_of(
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-.../{RUN}")
-    record = read_run(directory, given.allow_changed) if directory.is_dir() else None
+    record = read_run(directory) if directory.is_dir() else None
     if record is None:
         raise UserError(f"there is no {RUN} in {directory}; `danetc train` writes one")
     try:
@@ -65,7 +65,6 @@ def request_of(
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
             fresh=given.fresh,
-            allow_changed=given.allow_changed,
             no_code=given.no_code,
             allow_code=allow_code,
             repeated={**record, "settings": moved},

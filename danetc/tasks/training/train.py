@@ -127,8 +127,8 @@ def train(request: TrainingRequest) -> Training:
             if stopped.signum != BY_CODE or stopped.directory is None:
                 raise
             directory = stopped.directory
-            found = record_if_any(directory / TRAINING, request.allow_changed)
-            found = found or record_if_any(directory / TRIALS, request.allow_changed)
+            found = record_if_any(directory / TRAINING)
+            found = found or record_if_any(directory / TRIALS)
             record = found or {"epochs": [], "test_accuracy": None}
             return Training(directory, record, tuple(notes.found), stopped=True)
     return Training(directory, record, tuple(notes.found))

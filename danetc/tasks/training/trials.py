@@ -18,8 +18,8 @@ from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
-from danetc.runtime.system.errors import DataError, TrainingError
-from danetc.runtime.system.files import explain_os_error, save_record
+from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.system.files import explain_os_error, save_record, within
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
@@ -29,7 +29,6 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.networks import initialise
-from danetc.tasks.records import inside
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, teachers_of, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
@@ -74,17 +73,14 @@ def with_plan(
     """
     if request.deterministic:  # must be set before CUDA is initialized
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        with joined(SpecError, UserError, DataError, TrainingError, Stopped) as world:
-            try:
-                say = note if world.first else _silent
-                return work(make_plan(request, world, say), world, say)
-            except (SpecError, UserError, DataError, TrainingError) as error:
-                if not world.first and not is_own(error):
-                    raise FailedElsewhere from error
-                raise
-    except (DataError, TrainingError) as error:
-        raise UserError(str(error)) from error
+    with joined(SpecError, UserError, Stopped) as world:
+        try:
+            say = note if world.first else _silent
+            return work(make_plan(request, world, say), world, say)
+        except (SpecError, UserError) as error:
+            if not world.first and not is_own(error):
+                raise FailedElsewhere from error
+            raise
 
 
 def _silent(text: str) -> None:
@@ -130,7 +126,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.seed = self.plan.seeds[self.number]
         folder = self.plan.directory
-        self.path = inside(folder, f"seed-{self.seed}") if self.plan.several else folder
+        self.path = within(folder, f"seed-{self.seed}") if self.plan.several else folder
 
     def run(self) -> dict[str, Any]:
         """Train from the newest checkpoint to the end. Return the record in training.json."""

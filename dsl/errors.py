@@ -1,0 +1,14 @@
+"""Errors for the user to fix, apart from those of a spec (``SpecError``)."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """An error outside the program: in a path, an argument, the contents of a file.
+
+    ``str()`` is one or more lines that say what is wrong and how to fix it.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows."""
+        return str(self).splitlines()
