@@ -18,7 +18,7 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.ops import OPS, REQUIRED
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.opcodes import functions
-from danetc.dsl.recipe.items.losses import LOSSES
+from danetc.dsl.recipe.items import LOSSES
 from danetc.reference import topic
 from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim

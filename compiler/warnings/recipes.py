@@ -9,7 +9,7 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.loading import is_library
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
+from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span

@@ -12,7 +12,7 @@ import click
 from danetc import arguments as arg
 from danetc.commands.parser import Answer, json_wanted
 from danetc.dsl.diagnostics.visible import visible
-from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
+from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.output.echo import echo
 
 if TYPE_CHECKING:

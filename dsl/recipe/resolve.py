@@ -1,8 +1,6 @@
 """Resolution of recipes: a declaration with its overrides, checked against the schema, as data.
 
-A setting is looked up in levels: the command line, the recipe, the recipe that it varies, and so on;
-the first level that has it wins. Within a level the setting of a phase takes precedence over that of the recipe. If
-`--set` changes the epochs of a phase, its warm-up and its schedule's milestones are scaled along,
+If `--set` changes the epochs of a phase, its warm-up and its schedule's milestones are scaled along,
 unless they are given too or are written in terms of `epochs`: a short run keeps the shape of its
 schedule.
 """
@@ -15,12 +13,12 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Reporter
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.levels import LevelReader, RecipeLevel, SettingValue, find
+from danetc.dsl.recipe.levels import RecipeReader, SettingValue, merged
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk
+from danetc.dsl.syntax.tree import Call, Declaration, Name, walk
 
 IMPLICIT_PHASE = "train"
 
@@ -37,16 +35,13 @@ def resolve_recipe(
     ``optimizer.lr`` for an argument, each with or without ``recipe.`` before it. ``module`` is the
     module of the declaration, where the base of a variant is looked up.
     """
-    found = Reporter()
-    reader = LevelReader(found)
-    stack = reader.levels(declaration, module)
+    reader = RecipeReader(Reporter())
     recipe = None
-    if stack is not None:
-        recipe = _resolve(declaration, overrides, reader, stack)
-    complete = all(level.complete for level in stack or ()) and (module is None or module.complete)
+    if reader.read(declaration, module):
+        recipe = _resolve(declaration, overrides, reader)
     known = [item.span for item in reporter.diagnostics]
-    for error in found.diagnostics:
-        if complete or not _follows(error, known):
+    for error in reader.reporter.diagnostics:
+        if reader.complete or not _follows(error, known):
             reporter.add(error)
     return recipe
 
@@ -62,38 +57,28 @@ def _follows(error: Diagnostic, known: Sequence[Span]) -> bool:
 
 
 def _resolve(
-    declaration: Declaration,
-    overrides: Mapping[str, OverrideValue],
-    reader: LevelReader,
-    stack: list[RecipeLevel],
+    declaration: Declaration, overrides: Mapping[str, OverrideValue], reader: RecipeReader
 ) -> Recipe | None:
-    reporter = reader.reporter
-    recipe = f"recipe `{declaration.name}`"
-    places: dict[str, Span] = {}
-    for level in reversed(stack):  # phases of the recipe that is varied go first
-        places.update(level.phase_places)
-    owners = {name: f"phase `{name}`" for name in places}
-    if not places:
-        places = {IMPLICIT_PHASE: declaration.name_span}
+    reporter, recipe = reader.reporter, f"recipe `{declaration.name}`"
+    owners = {name: f"phase `{name}`" for name in reader.phases}
+    if not owners:
         owners = {IMPLICIT_PHASE: recipe}
-    names = tuple(places)
-    written = list(stack)
-    stack = [reader.overridden(overrides, names, stack), *stack]
+        reader.phases = {IMPLICIT_PHASE: declaration.name_span}
+    written = reader.levels
+    reader.override(overrides)
 
-    lost = frozenset(key for level in stack for key in level.lost)
-    whole = Scope(recipe, declaration.name_span, _gather(stack, None), reporter)
-    settings = _evaluate(whole, keys_of("recipe"))
+    whole = Scope(recipe, declaration.name_span, merged(reader.levels, None), reporter)
+    settings = whole.values(keys_of("recipe"))
+    keys = keys_of("phase", "phase only")
+    names = tuple(owners)
     phases = []
-    for number, name in enumerate(names):
-        entries = _gather(stack, name)
-        earlier = names[:number]
-        scope = Scope(owners[name], places[name], entries, reporter, earlier, names, lost)
-        keys = keys_of("phase", "phase only")
-        values = _evaluate(scope, keys)
-        if values is None:
-            continue
-        scaled = _scale(name, scope, written, values)
-        if _fits(scope, values):
+    for number, (name, owner) in enumerate(owners.items()):
+        entries, earlier = merged(reader.levels, name), names[:number]
+        scope = Scope(owner, reader.phases[name], entries, reporter, earlier, names, reader.lost)
+        values = scope.values(keys)
+        if values is not None:
+            scaled = _scale(scope, merged(written, name), values)
+            _check(scope, values)
             phases.append(Phase(name, origins=_origins(scope, keys, scaled), **values))
     if settings is None or reporter.diagnostics:
         return None
@@ -101,99 +86,68 @@ def _resolve(
     return Recipe(declaration.name, tuple(phases), origins=origins, **settings)
 
 
-def _gather(stack: Sequence[RecipeLevel], phase: str | None) -> dict[str, SettingValue]:
-    """Return the settings of a phase (None: of the recipe) that a level has."""
-    keys = keys_of("recipe") if phase is None else keys_of("phase", "phase only")
-    found = {key: find(stack, phase, key) for key in keys}
-    return {key: entry for key, entry in found.items() if entry is not None}
-
-
-def _evaluate(scope: Scope, keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return all values; None if one is wrong. Every wrong one is reported."""
-    values: dict[str, Any] = {}
-    for key in keys:
-        try:
-            values[key] = scope.value(key)
-        except Reported:
-            continue
-    return values if len(values) == len(keys) else None
-
-
 def _scale(
-    name: str, scope: Scope, written: Sequence[RecipeLevel], values: dict[str, Any]
+    scope: Scope, written: Mapping[str, SettingValue], values: dict[str, Any]
 ) -> dict[str, float]:
-    """Scale warm-up and milestones if the command line sets epochs; return the factors."""
-    entry = scope.entries["epochs"]
-    if entry.kind == "file" or find(written, name, "epochs") is None:
+    """Scale warm-up and milestones if the command line sets epochs; return the factors.
+
+    ``written`` are the settings without the command line.
+    """
+    if scope.entries["epochs"].kind == "file" or "epochs" not in written:
         return {}
-    before = Scope(scope.owner, scope.place, _gather(written, name), Reporter())
     try:
-        epochs = before.value("epochs")
+        epochs = Scope(scope.owner, scope.place, written, Reporter()).value("epochs")
     except Reported:
         return {}  # the overridden value may be wrong
     assert isinstance(epochs, int)
     factor = values["epochs"] / epochs
     scaled = {}
     for key in ("warmup", "schedule"):
-        found = scope.entries.get(key)
-        if found is None or found.kind == "--set" or factor == 1 or _names_epochs(found.value):
+        entry, value = scope.entries.get(key), values[key]
+        if entry is None or entry.kind == "--set" or factor == 1:
+            continue
+        if any(isinstance(node, Name) and node.id == "epochs" for node in walk(entry.value)):
             continue
         if key == "warmup":
-            values[key] *= factor
-        elif values[key].name == "step":
-            moved = tuple(item * factor for item in values[key].numbers("epochs"))
-            values[key] = Item("step", (("epochs", moved), ("factor", values[key]["factor"])))
+            values[key] = value * factor
+        elif value.name == "step":
+            moved = tuple(item * factor for item in value.numbers("epochs"))
+            values[key] = Item("step", (("epochs", moved), ("factor", value["factor"])))
         else:
             continue
         scaled[key] = factor
     return scaled
 
 
-def _names_epochs(expr: Expr) -> bool:
-    return any(isinstance(node, Name) and node.id == "epochs" for node in walk(expr))
-
-
-def _fits(scope: Scope, values: Mapping[str, Any]) -> bool:
-    """True if the settings of a phase are consistent; what is not is reported."""
-    before = len(scope.reporter.diagnostics)
+def _check(scope: Scope, values: Mapping[str, Any]) -> None:
+    """Report settings of a phase that are not consistent."""
     epochs, warmup, schedule = values["epochs"], values["warmup"], values["schedule"]
     batch, parts, optimizer = values["batch"], values["accumulate"], values["optimizer"]
-
-    def place(key: str) -> Span:
-        return scope.entries[key].value.span
-
+    written = {key: entry.value for key, entry in scope.entries.items()}
     if warmup >= epochs:
         message = f"a warm-up of {warmup:g} epochs takes all of {epochs}"
-        labels = [Label(place("epochs"), "of these epochs")]
-        scope.error("E0808", message, place("warmup"), f"must be below {epochs}", labels=labels)
+        labels = [Label(written["epochs"].span, "of these epochs")]
+        label = f"must be below {epochs}"
+        scope.error("E0808", message, written["warmup"].span, label, labels=labels)
     if schedule.name == "step":
-        _check_milestones(scope, schedule.numbers("epochs"), epochs)
+        milestones, call = schedule.numbers("epochs"), written["schedule"]
+        assert isinstance(call, Call)
+        places = [arg.value.span for arg in call.args if arg.name is None]
+        for last, milestone, place in zip((0.0, *milestones), milestones, places, strict=False):
+            if not last < milestone < epochs:
+                message = f"epoch {milestone:g} of the schedule is never reached in {epochs} epochs"
+                if milestone <= last:
+                    message = f"the schedule goes back from epoch {last:g} to {milestone:g}"
+                label = f"must be above {last:g} and below {epochs}"
+                scope.error("E0807", message, place, label)
+                break
     if batch % parts:
         message = f"a batch of {batch} cannot be split into {parts} equal parts"
-        scope.error("E0811", message, place("accumulate"), "does not divide the batch")
+        scope.error("E0811", message, written["accumulate"].span, "does not divide the batch")
     if optimizer.name == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
         message = "Nesterov momentum needs a momentum"
         hint = "set `momentum = 0.9`, or leave out `nesterov`"
-        scope.error("E0811", message, place("optimizer"), "has a momentum of 0", hint)
-    return len(scope.reporter.diagnostics) == before
-
-
-def _check_milestones(scope: Scope, milestones: Sequence[float], epochs: int) -> None:
-    """Report the first milestone that is out of order, or after the last epoch."""
-    last = 0.0
-    for number, (milestone, place) in enumerate(zip(milestones, scope.milestones, strict=True)):
-        if milestone <= last:
-            message = f"the schedule goes back from epoch {last:g} to {milestone:g}"
-            labels = [Label(scope.milestones[number - 1], "the one before")]
-            label = "must be later than the one before"
-            scope.error("E0807", message, place, label, labels=labels)
-            return
-        if milestone >= epochs:
-            message = f"epoch {milestone:g} of the schedule is never reached in {epochs} epochs"
-            labels = [Label(scope.entries["epochs"].value.span, "the epochs")]
-            scope.error("E0807", message, place, f"must be below {epochs}", labels=labels)
-            return
-        last = milestone
+        scope.error("E0811", message, written["optimizer"].span, "has a momentum of 0", hint)
 
 
 def _origins(

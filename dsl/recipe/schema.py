@@ -7,10 +7,8 @@ row in ``items``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import inf
-from types import MappingProxyType
-from typing import Literal, TypeVar, Union
+from typing import Literal, Union
 
 from danetc.dsl.record import record
 
@@ -234,41 +232,3 @@ class LossSpec(ItemSpec):
     reads: Literal["output", "neurons", "potentials", "teacher"] = "output"
     training: bool = False
     targets: tuple[str, ...] = TARGETS
-
-
-Spec = TypeVar("Spec", bound=ItemSpec)
-
-
-def family(*items: Spec) -> Mapping[str, Spec]:
-    """Return items by name."""
-    return MappingProxyType({item.name: item for item in items})
-
-
-# -- shared rows --------------------------------------------------------------------------------------
-
-PROBABILITY = FloatType(0.0, 1.0)
-FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
-POSITIVE = FloatType(0.0, open_low=True)
-SIZE = IntType(1, 10_000)  # of an image, in pixels
-RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
-DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
-DECAYED = Argument(
-    "decay",
-    ChoiceType(("all", "weights")),
-    "all",
-    "parameters that decay: all, or only the weights of convolutions and linear layers",
-)
-SMOOTHING = Argument(
-    "label_smoothing", FRACTION, 0.0, "share of the target distributed over all classes"
-)
-ANY = FloatType(-1e6, 1e6)
-UNTIL = Argument(
-    "epochs",
-    FloatType(0.0, 100_000.0),
-    0.0,
-    "duration of the change in epochs, after which the value stays; 0 is the whole phase",
-)
-OUTPUT = Argument(
-    "output", NameType(), "", "output that the loss reads; by default the trained output"
-)
-NEURON = Argument("neuron", NameType(), "", "neuron whose layers are included; by default all")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 from math import inf, isfinite, sqrt
+from typing import Any, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Change, Item, Summand, Value
-from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import (
-    ANY,
-    POSITIVE,
     Argument,
     BoolType,
     ChangeType,
@@ -22,7 +23,6 @@ from danetc.dsl.recipe.schema import (
     FlowType,
     FunctionType,
     IntType,
-    ItemSpec,
     ItemType,
     NameType,
     PathType,
@@ -52,14 +52,12 @@ from danetc.dsl.work import current
 
 Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
 
-MAX_DEPTH = 100
-MAX_OPERATIONS = 10_000
 OPERATION = 3  # steps of work
 _OPERATORS: Mapping[str, Callable[[float, float], float]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
 }
 FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
     "min": ((2, inf), min),
@@ -68,13 +66,30 @@ FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
 }
 """Functions of expressions, with the fewest and the most values that each takes."""
 
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def _all(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Apply a function to all items. If it raises Reported for some, raise that at the end."""
+    values: list[T] = []
+    failed = False
+    for item in items:
+        try:
+            values.append(function(item))
+        except Reported:
+            failed = True
+    if failed:
+        raise Reported
+    return values
+
 
 @record(frozen=False)
 class Scope:
     """Settings of one phase, or of the whole recipe, each evaluated when first read.
 
     ``owner`` is the name of the phase in errors, ``earlier`` are the phases before it, ``lost`` the
-    settings whose absence a reported error explains, ``milestones`` the places of the schedule's.
+    settings whose absence a reported error explains.
     """
 
     owner: str
@@ -83,13 +98,10 @@ class Scope:
     reporter: Reporter
     earlier: Sequence[str] = ()
     phases: Sequence[str] = ()
-    lost: frozenset[str] = frozenset()
-    milestones: list[Span] = field(default_factory=list)
+    lost: AbstractSet[str] = frozenset()
     _values: dict[str, Setting] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _running: list[str] = field(default_factory=list)
-    _operations: int = 0
-    _exhausted: bool = False
 
     def error(
         self,
@@ -103,6 +115,13 @@ class Scope:
         """Report an error and return the exception that ends the evaluation of its setting."""
         self.reporter.error(code, message, span, label=label, hint=hint, labels=labels)
         return Reported()
+
+    def values(self, keys: Sequence[str]) -> dict[str, Any] | None:
+        """Return the values of settings; None if one is wrong. Every wrong one is reported."""
+        try:
+            return dict(zip(keys, _all(self.value, keys), strict=True))
+        except Reported:
+            return None
 
     def value(self, key: str) -> Setting:
         """Return the value of a setting, by default that of the schema. Raises Reported."""
@@ -131,11 +150,11 @@ class Scope:
 
     def _evaluate(self, key: str) -> Setting:
         row = SETTINGS[key]
-        entry = self.entries.get(key)
-        if entry is not None:
-            if row.default is None and not row.required and _is_none(entry.value):
+        if key in self.entries:
+            expr = self.entries[key].value
+            if row.default is None and not row.required and _is_none(expr):
                 return None
-            return self._convert(entry.value, row.type, f"`{key}`")
+            return self._convert(expr, row.type, f"`{key}`")
         if row.required:
             if key in self.lost:
                 raise Reported
@@ -163,7 +182,9 @@ class Scope:
             case FlowType(family), _:
                 return self._sequence(expr, family, kind, what)
             case SumType(family), _:
-                return self._sum(expr, family, kind, what)
+                return tuple(
+                    _all(lambda term: self._term(term, family, kind, what), _addends(expr))
+                )
             case ChangeType(), _:
                 return self._changes(expr, kind, what)
             case PhaseType(), Name():
@@ -188,27 +209,20 @@ class Scope:
             return expr.id
         if "phase" in self.lost:
             raise Reported  # it may be the phase that has no name
+        message = f"the recipe has no phase `{expr.id}`"
         if expr.id in self.phases:
             message = f"phase `{expr.id}` does not come before this one"
-            label = "a phase starts from one that is already trained"
-            raise self.error("E0806", message, expr.span, label)
-        message, hint = f"the recipe has no phase `{expr.id}`", did_you_mean(expr.id, self.earlier)
-        raise self.error("E0806", message, expr.span, "unknown phase", hint)
+        hint = did_you_mean(expr.id, self.earlier)
+        raise self.error("E0806", message, expr.span, "must be an earlier phase", hint)
 
     # -- items ------------------------------------------------------------------------------------
 
     def _sequence(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Item, ...]:
         """Return the items of a flow."""
-        items: list[Item] = []
+        steps = expr.steps if isinstance(expr, Flow) else (expr,)
+        items = _all(lambda step: self._item(step, family, kind, what), steps)
         mixed: Span | None = None
-        failed = False
-        for step in expr.steps if isinstance(expr, Flow) else (expr,):
-            try:
-                item = self._item(step, family, kind, what)
-            except Reported:
-                failed = True
-                continue
-            items.append(item)
+        for step, item in zip(steps, items, strict=True):
             if ITEMS[family][item.name].whole_batch:
                 mixed = step.span
             elif mixed is not None:
@@ -216,68 +230,49 @@ class Scope:
                     f"`{item.name}` changes single images and follows an item that mixes images"
                 )
                 labels = [Label(mixed, "images are mixed here")]
-                self.error("E0811", message, step.span, "move this before it", labels=labels)
-                failed = True
-        if failed:
-            raise Reported
+                raise self.error("E0811", message, step.span, "move this before it", labels=labels)
         return tuple(items)
 
-    def _sum(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Summand, ...]:
-        """Return the terms of a sum, each an item or a number times one."""
-        terms, failed = list[Summand](), False
-        for term in _addends(expr):
-            factor: Expr | None = None
-            match term:
-                case Binary("*", Call() | Name() as item, factor) if _names(item, family):
-                    pass
-                case Binary("*", factor, item):
-                    pass
-                case item:
-                    pass
-            try:
-                number = 1.0
-                if factor is not None:
-                    number = float(self._ranged(factor, POSITIVE, f"a factor of {what}"))
-                terms.append(Summand(self._item(item, family, kind, what), number))
-            except Reported:
-                failed = True
-        if failed:
-            raise Reported
-        return tuple(terms)
+    def _term(self, term: Expr, family: str, kind: Type, what: str) -> Summand:
+        """Return a term of a sum: an item, or a number times one."""
+        item, factor = term, 1.0
+        if isinstance(term, Binary) and term.op == "*":
+            item, number = term.right, term.left
+            name = called(number)
+            if name is not None and name.id in ITEMS[family]:
+                item, number = number, item
+            factor = float(self._ranged(number, POSITIVE, f"a factor of {what}"))
+        return Summand(self._item(item, family, kind, what), factor)
 
     def _changes(self, expr: Expr, kind: ChangeType, what: str) -> tuple[Change, ...]:
         """Return parameters of the network by name, each with how it changes."""
-        found: dict[str, Change] = {}
         places: dict[str, Span] = {}
-        failed = False
+
+        def change(item: tuple[str, Arg]) -> Change:
+            part, arg = item
+            if arg.name is None:
+                hint = f"write `{part}(NAME = linear(1.0, 2.0))`"
+                raise self._wrong_type(arg.value, kind, what, hint)
+            path = f"{part}.{arg.name}"
+            if path in places:
+                labels = [Label(places[path], "first here")]
+                message = f"`{path}` changes twice"
+                raise self.error("E0809", message, arg.span, "again here", labels=labels)
+            places[path] = arg.span
+            family = kind.family
+            return Change(path, self._item(arg.value, family, ItemType(family), f"`{path}`"))
+
+        args: list[tuple[str, Arg]] = []
         for part in _addends(expr):
             match part:
-                case Call(Name(id), args) if id in kind.parts:
-                    pass
+                case Call(Name(id), given) if id in kind.parts:
+                    args += [(id, arg) for arg in given]
                 case _:
                     raise self._wrong_type(part, kind, what)
-            for arg in args:
-                if arg.name is None:
-                    hint = f"write `{id}(NAME = linear(1.0, 2.0))`"
-                    raise self._wrong_type(arg.value, kind, what, hint)
-                path = f"{id}.{arg.name}"
-                if path in found:
-                    labels = [Label(places[path], "first here")]
-                    message = f"`{path}` changes twice"
-                    self.error("E0809", message, arg.span, "again here", labels=labels)
-                    failed = True
-                    continue
-                try:
-                    item = self._item(arg.value, kind.family, ItemType(kind.family), f"`{path}`")
-                except Reported:
-                    failed = True
-                    continue
-                found[path], places[path] = Change(path, item), arg.span
-        if failed:
-            raise Reported
-        return tuple(found.values())
+        return tuple(_all(change, args))
 
     def _item(self, expr: Expr, family: str, kind: Type, what: str) -> Item:
+        """Return an item with its arguments; report every wrong one."""
         name = called(expr)
         if name is None:
             raise self._wrong_type(expr, kind, what)
@@ -287,87 +282,57 @@ class Scope:
             hint = hint or f"known names: {', '.join(known)}"
             message = f"{what} cannot be `{name.id}`"
             raise self.error("E0804", message, name.span, "unknown name", hint)
-        return self._arguments(known[name.id], name, expr.args if isinstance(expr, Call) else ())
-
-    def _arguments(self, spec: ItemSpec, name: Name, args: Sequence[Arg]) -> Item:
-        """Return an item with the arguments of a call; report every wrong one."""
+        spec = known[name.id]
         rows = {row.name: row for row in spec.arguments}
+        names = [*rows]
         given: dict[str, Expr] = {}
         many: list[Expr] = []
-        failed = False
-        for number, arg in enumerate(args):
-            key, hint = arg.name, None
-            if key is None and spec.many is not None:
+
+        def bad(code: str, span: Span, says: str, hint: str | None = None) -> Reported:
+            return self.error(code, f"`{spec.name}` {says}", span, says, hint)
+
+        def take(number: int, arg: Arg) -> Reported | None:
+            if arg.name is None and spec.many is not None:
                 many.append(arg.value)
-                continue
+                return None
+            key = arg.name or (names[number] if number < len(names) else None)
             if key is None:
-                key = spec.arguments[number].name if number < len(spec.arguments) else ""
+                return bad("E0801", arg.span, "takes fewer arguments")
             if key in given:
-                code, says = "E0809", f"is given `{key}` twice"
-            elif key in rows or (key and spec.others):
-                given[key] = arg.value
-                continue
-            elif not key:
-                code, says = "E0801", "takes fewer arguments"
-            else:
-                code, says = "E0801", f"has no argument `{key}`"
+                return bad("E0809", arg.span, f"is given `{key}` twice")
+            if key not in rows and not spec.others:
                 hint = answer("argument", key, spec.name) or did_you_mean(key, rows)
                 hint = hint or (f"its arguments: {', '.join(rows)}" if rows else None)
-            self._bad_argument(spec, code, arg.span, says, hint)
-            failed = True
-        values: dict[str, Value | None] = {}
-        if spec.many is not None:
-            values[spec.many.name] = self._many(spec, spec.many, name, many)
-        for row in spec.arguments:
-            values[row.name] = self._argument(spec, row, name, given.get(row.name))
-        for key in given:
-            if key not in rows:
-                found = self._argument(spec, Argument(key, ANY, None, ""), name, given[key])
-                values[key] = None if found is None else float(found)
-        if failed or None in values.values():
-            raise Reported
-        return Item(spec.name, tuple((key, it) for key, it in values.items() if it is not None))
-
-    def _many(
-        self, spec: ItemSpec, row: Argument, name: Name, written: Sequence[Expr]
-    ) -> tuple[float, ...] | None:
-        """Return the arguments without names; None if one is wrong (reported)."""
-        if not written:
-            self._bad_argument(spec, "E0805", name.span, f"needs its {row.name}: {row.meaning}")
+                return bad("E0801", arg.span, f"has no argument `{key}`", hint)
+            given[key] = arg.value
             return None
-        numbers = []
-        for expr in written:
-            value = self._argument(spec, row, name, expr)
-            if isinstance(value, int | float):
-                numbers.append(float(value))
-                self.milestones.append(expr.span)
-        return tuple(numbers) if len(numbers) == len(written) else None
 
-    def _argument(
-        self, spec: ItemSpec, row: Argument, name: Name, expr: Expr | None
-    ) -> int | float | str | None:
-        """Return the value of an argument; None if it is wrong (reported)."""
-        if expr is None:
+        def value(row: Argument) -> Any:
+            what = f"`{row.name}` of `{spec.name}`"
+            if row is spec.many and many:
+                return tuple(_all(lambda it: float(self._ranged(it, row.type, what)), many))
+            if row.name in given:
+                return self._convert(given[row.name], row.type, what)
             if row.default is None:
-                self._bad_argument(spec, "E0805", name.span, f"needs `{row.name}`: {row.meaning}")
+                raise bad("E0805", name.span, f"needs `{row.name}`: {row.meaning}")
             return row.default
-        try:
-            value = self._convert(expr, row.type, f"`{row.name}` of `{spec.name}`")
-        except Reported:
-            return None
-        assert isinstance(value, int | float | str)
-        return value
 
-    def _bad_argument(
-        self, spec: ItemSpec, code: str, span: Span, says: str, hint: str | None = None
-    ) -> None:
-        self.error(code, f"`{spec.name}` {says}", span, says, hint)
+        args = expr.args if isinstance(expr, Call) else ()
+        wrong = [take(number, arg) for number, arg in enumerate(args)]
+        others = (Argument(key, ANY, None, "") for key in given if key not in rows)
+        wanted = [*filter(None, [spec.many]), *spec.arguments, *others]
+        values = _all(value, wanted)
+        if any(wrong):
+            raise Reported
+        return Item(
+            spec.name, tuple((row.name, it) for row, it in zip(wanted, values, strict=True))
+        )
 
     # -- numbers ----------------------------------------------------------------------------------
 
     def _ranged(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
         """Return the value of a numeric expression, which may name other settings."""
-        value = self._number(expr, kind, what, expr, 0)
+        value = self._number(expr, kind, what)
         if not contains(kind, value):
             limits = f"must be {describe_range(kind)}"
             raise self.error("E0803", f"{what} is {value:.10g}, but {limits}", expr.span, limits)
@@ -378,41 +343,28 @@ class Scope:
             raise self.error("E0802", message, expr.span, "not a whole number")
         return int(value)
 
-    def _number(
-        self, expr: Expr, kind: IntType | FloatType, what: str, whole: Expr, depth: int
-    ) -> int | float:
-        self._operations += 1
+    def _number(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
         current().spend(OPERATION, expr.span)
-        if depth > MAX_DEPTH or self._operations > MAX_OPERATIONS:
-            if not self._exhausted:
-                message = f"the number for {what} takes too many operations"
-                self.error("E0901", message, whole.span, "too much to compute")
-            self._exhausted = True
-            raise Reported
-
-        def number(operand: Expr) -> int | float:
-            return self._number(operand, kind, what, whole, depth + 1)
-
+        function: Callable[..., float]
         match expr:
-            case Number():
-                return self._finite(lambda: expr.value, expr)
             case Name():
                 return self._of_setting(expr, kind, what)
+            case Number():
+                function, operands = lambda: expr.value, []
             case Unary("-", operand):
-                return -number(operand)
+                function, operands = operator.neg, [operand]
             case Binary(op, left, right) if op in _OPERATORS:
-                a, b = number(left), number(right)
-                return self._finite(lambda: _OPERATORS[op](a, b), expr)
-            case Call(Name(name), args) if name in FUNCTIONS and args:
+                function, operands = _OPERATORS[op], [left, right]
+            case Call(Name(name), args) if name in FUNCTIONS:
                 (fewest, most), function = FUNCTIONS[name]
-                if fewest <= len(args) <= most and all(arg.name is None for arg in args):
-                    parts = [number(arg.value) for arg in args]
-                    return self._finite(lambda: function(*parts), expr)
-        raise self._wrong_type(expr, kind, what)
-
-    def _finite(self, compute: Callable[[], int | float], expr: Expr) -> int | float:
+                operands = [arg.value for arg in args if arg.name is None]
+                if not fewest <= len(operands) <= most or len(operands) < len(args):
+                    raise self._wrong_type(expr, kind, what)
+            case _:
+                raise self._wrong_type(expr, kind, what)
+        values = [self._number(operand, kind, what) for operand in operands]
         try:
-            value = compute()
+            value = function(*values)
             if isfinite(value):
                 return value
             problem = "the number is too large"
@@ -442,20 +394,11 @@ class Scope:
 
 def _addends(expr: Expr) -> Iterator[Expr]:
     """Iterate over the terms of a sum, from left to right."""
-    waiting = [expr]
-    while waiting:
-        match waiting.pop():
-            case Binary("+", left, right):
-                waiting += [right, left]
-            case term:
-                yield term
+    if isinstance(expr, Binary) and expr.op == "+":
+        yield from _addends(expr.left)
+        expr = expr.right
+    yield expr
 
 
 def _is_none(expr: Expr) -> bool:
     return isinstance(expr, Name) and expr.id == "none"
-
-
-def _names(expr: Call | Name, family: str) -> bool:
-    """True if an expression is an item of a family, and no number."""
-    name = called(expr)
-    return name is not None and name.id in ITEMS[family]

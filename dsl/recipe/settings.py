@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from danetc.dsl.recipe.item import Change, Item, Summand, plain
+from danetc.dsl.recipe.items import POSITIVE
 from danetc.dsl.recipe.schema import (
-    POSITIVE,
     SCHEDULED_OPERATIONS,
     BoolType,
     ChangeType,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.item import Item, Summand
-from danetc.dsl.recipe.items.losses import LOSSES as ROWS
+from danetc.dsl.recipe.items import LOSSES as ROWS
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel

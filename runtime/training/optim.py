@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
+from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.dsl.recipe.settings import Phase
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 import danetc
-from danetc.dsl.recipe.items.losses import LOSSES as ROWS
+from danetc.dsl.recipe.items import LOSSES as ROWS
 from danetc.dsl.recipe.schema import TARGETS
 from danetc.dsl.recipe.text import read_setting
 from danetc.runtime.data import open_data

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.items.losses import LOSSES
+from danetc.dsl.recipe.items import ITEMS, LOSSES
 from danetc.dsl.recipe.schema import (
     Argument,
     BoolType,

@@ -12,8 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.items.optimizers import OPTIMIZERS
+from danetc.dsl.recipe.items import ITEMS, OPTIMIZERS
 from danetc.dsl.recipe.schema import NameType, PathType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.system.errors import TrainingError
