@@ -36,7 +36,7 @@ class Written:
 def _rate(written: Written) -> Iterator[Finding]:
     for phase in written.recipe.phases:
         optimizer = phase.optimizer
-        rate, largest = optimizer.number("lr"), OPTIMIZERS[optimizer.name].largest_rate
+        rate, largest = optimizer["lr"], OPTIMIZERS[optimizer.name].largest_rate
         if rate > largest:
             yield Finding(
                 written.place(phase, "optimizer.lr", "optimizer"),

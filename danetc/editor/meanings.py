@@ -35,16 +35,14 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import (
     SCHEDULED_OPERATIONS,
     Argument,
-    BoolType,
     ChangeType,
     ChoiceType,
     FlowType,
     ItemSpec,
     ItemType,
-    NameType,
-    PhaseType,
     SumType,
     Type,
+    WordType,
 )
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
@@ -375,12 +373,12 @@ class MeaningReader:
     ) -> Iterator[Occurrence]:
         """Yield the names in a value of a setting or of an item's argument."""
         match kind, expr:
-            case (PhaseType(), s.Name(id)):
+            case (WordType.PHASE, s.Name(id)):
                 if id in phases:
                     yield Occurrence(expr.span, phases[id])
-            case ((ChoiceType() | BoolType()), s.Name(id)):
+            case ((ChoiceType() | WordType.BOOL), s.Name(id)):
                 yield Occurrence(expr.span, Meaning("choice", id))
-            case (NameType(), s.Name(id)):
+            case (WordType.NAME, s.Name(id)):
                 resolved = self.module.names.get(id)
                 if resolved is not None:
                     yield Occurrence(expr.span, declared(resolved))

@@ -12,16 +12,15 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.reading import SUFFIX, Unreadable, read_text
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import (
-    BoolType,
     ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
     IntType,
     ItemType,
-    PhaseType,
     SumType,
     Type,
+    WordType,
 )
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -126,7 +125,7 @@ def setting_values(cursor: Cursor, line: str) -> Iterator[Proposal]:
 def _of_type(cursor: Cursor, kind: Type) -> Iterator[Proposal]:
     """Yield the names that are values of a type."""
     match kind:
-        case BoolType():
+        case WordType.BOOL:
             for name in ("true", "false"):
                 yield named(cursor, Meaning("word", name))
         case ChoiceType(words):
@@ -137,7 +136,7 @@ def _of_type(cursor: Cursor, kind: Type) -> Iterator[Proposal]:
         case ChangeType(_, parts):
             for name in parts:
                 yield named(cursor, changed_part(name))
-        case PhaseType():
+        case WordType.PHASE:
             for name in phases_before(cursor):
                 yield named(cursor, Meaning("phase", name))
         case IntType() | FloatType():

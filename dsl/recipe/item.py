@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any
 
 from danetc.dsl.record import record
 
-T = TypeVar("T")
 Value = int | float | bool | str | tuple[float, ...]
 
 
@@ -17,32 +16,12 @@ class Item:
     name: str
     arguments: tuple[tuple[str, Value], ...] = ()
 
-    def __getitem__(self, name: str) -> Value:
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of an argument, whose type is that of its row in ``items``."""
         return dict(self.arguments)[name]
 
     def __contains__(self, name: str) -> bool:
         return name in dict(self.arguments)
-
-    def number(self, name: str) -> float:
-        """Return an argument that is a number."""
-        return float(self._typed(name, int, float))
-
-    def integer(self, name: str) -> int:
-        """Return an argument that is an integer."""
-        return self._typed(name, int)
-
-    def choice(self, name: str) -> str:
-        """Return an argument that is a word."""
-        return self._typed(name, str)
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """Return an argument that is a sequence of numbers."""
-        return self._typed(name, tuple)
-
-    def _typed(self, name: str, *kinds: type[T]) -> T:
-        value = self[name]
-        assert isinstance(value, kinds), f"{name} of {self.name} is no {kinds[0].__name__}"
-        return value
 
     def __str__(self) -> str:
         if not self.arguments:
@@ -82,12 +61,15 @@ def _shown(value: Value) -> str:
     return f"{value:g}" if isinstance(value, int | float) else value
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """Return the value of a setting as JSON data."""
-    if isinstance(value, Item):
-        return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
-    if isinstance(value, Change):
-        return {"path": value.path, **cast(dict[str, object], plain(value.item))}
-    if isinstance(value, Summand):
-        return {"factor": value.factor, **cast(dict[str, object], plain(value.item))}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+    match value:
+        case Item(name, arguments):
+            return {"name": name, **{key: plain(item) for key, item in arguments}}
+        case Change(path, item):
+            return {"path": path, **plain(item)}
+        case Summand(item, factor):
+            return {"factor": factor, **plain(item)}
+        case tuple():
+            return [plain(item) for item in value]
+    return value

@@ -11,16 +11,13 @@ from typing import TypeVar
 
 from danetc.dsl.recipe.schema import (
     Argument,
-    BoolType,
     ChoiceType,
     FloatType,
-    FunctionType,
     IntType,
     ItemSpec,
     LossSpec,
-    NameType,
     OptimizerSpec,
-    PathType,
+    WordType,
 )
 
 Spec = TypeVar("Spec", bound=ItemSpec)
@@ -54,10 +51,10 @@ UNTIL = Argument(
     "duration of the change in epochs, after which the value stays; 0 is the whole phase",
 )
 OUTPUT = Argument(
-    "output", NameType(), "", "output that the loss reads; by default the trained output"
+    "output", WordType.NAME, "", "output that the loss reads; by default the trained output"
 )
-FUNCTION = Argument("function", FunctionType(), None, "Python file and name of the function")
-NEURON = Argument("neuron", NameType(), "", "neuron whose layers are included; by default all")
+FUNCTION = Argument("function", WordType.FUNCTION, None, "Python file and name of the function")
+NEURON = Argument("neuron", WordType.NAME, "", "neuron whose layers are included; by default all")
 
 OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
     OptimizerSpec(
@@ -67,7 +64,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
             RATE,
             Argument("momentum", FRACTION, 0.0, "momentum factor"),
             DECAY,
-            Argument("nesterov", BoolType(), False, "if true, use Nesterov momentum"),
+            Argument("nesterov", WordType.BOOL, False, "if true, use Nesterov momentum"),
             DECAYED,
         ),
         torch="SGD",
@@ -196,7 +193,7 @@ LOSSES: Mapping[str, LossSpec] = family(
         "distillation: temperature^2 times the Kullback-Leibler divergence between the predictions of a "
         "teacher and of the network, both softened by the temperature (Hinton et al., 2015)",
         (
-            Argument("teacher", PathType(), None, "directory of a built or trained network"),
+            Argument("teacher", WordType.PATH, None, "directory of a built or trained network"),
             Argument("temperature", POSITIVE, 4.0, "divisor of the outputs before the softmax"),
             OUTPUT,
         ),

@@ -111,7 +111,7 @@ def _scale(
         if key == "warmup":
             values[key] = value * factor
         elif value.name == "step":
-            moved = tuple(item * factor for item in value.numbers("epochs"))
+            moved = tuple(item * factor for item in value["epochs"])
             values[key] = Item("step", (("epochs", moved), ("factor", value["factor"])))
         else:
             continue
@@ -130,7 +130,7 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
         label = f"must be below {epochs}"
         scope.error("E0808", message, written["warmup"].span, label, labels=labels)
     if schedule.name == "step":
-        milestones, call = schedule.numbers("epochs"), written["schedule"]
+        milestones, call = schedule["epochs"], written["schedule"]
         assert isinstance(call, Call)
         places = [arg.value.span for arg in call.args if arg.name is None]
         for last, milestone, place in zip((0.0, *milestones), milestones, places, strict=False):

@@ -7,6 +7,7 @@ row in ``items``.
 
 from __future__ import annotations
 
+from enum import Enum
 from math import inf
 from typing import Literal, Union
 
@@ -17,8 +18,6 @@ from danetc.dsl.record import record
 class IntType:
     """Integer in low .. high."""
 
-    said = "a whole number"
-
     low: int = 0
     high: int = 1_000_000_000
 
@@ -27,19 +26,20 @@ class IntType:
 class FloatType:
     """Real number from low to high; ``open_low`` and ``open_high`` exclude the ends."""
 
-    said = "a number"
-
     low: float = 0.0
     high: float = inf
     open_low: bool = False
     open_high: bool = False
 
 
-@record
-class BoolType:
-    """``true`` or ``false``."""
+class WordType(Enum):
+    """A word or a string, by the words of an error for something else."""
 
-    said = "`true` or `false`"
+    BOOL = "`true` or `false`"
+    PHASE = "the name of an earlier phase"
+    NAME = "a name"  # of an output or a neuron of the network
+    PATH = "a path in quotes"
+    FUNCTION = 'a function of a Python file in quotes, "FILE.py:NAME"'
 
 
 @record
@@ -59,8 +59,6 @@ class ItemType:
 @record
 class FlowType:
     """Items of a family in sequence, or ``none``."""
-
-    said = "steps joined by `->`, or `none`"
 
     family: str
 
@@ -85,43 +83,20 @@ class ChangeType:
     parts: tuple[str, ...]
 
 
-@record
-class PhaseType:
-    """The name of an earlier phase."""
-
-    said = "the name of an earlier phase"
-
-
-@record
-class NameType:
-    """The name of something of the network: an output, a neuron."""
-
-    said = "a name"
-
-
-@record
-class PathType:
-    """A file or directory, in quotes."""
-
-    said = "a path in quotes"
-
-
-@record
-class FunctionType:
-    """A function of a Python file, in quotes: ``"my_loss.py:focal"``."""
-
-    said = 'a function of a Python file in quotes, "FILE.py:NAME"'
-
-
 Type = Union[
-    IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, ChangeType, PhaseType,
-    NameType, PathType, FunctionType,
+    IntType, FloatType, WordType, ChoiceType, ItemType, FlowType, SumType, ChangeType
 ]  # fmt: skip
 
 
 def describe(kind: Type) -> str:
     """Return the words of an error for a value of a type."""
     match kind:
+        case IntType():
+            return "a whole number"
+        case FloatType():
+            return "a number"
+        case FlowType():
+            return "steps joined by `->`, or `none`"
         case ChoiceType(words):
             *some, last = (f"`{word}`" for word in words)
             return f"{', '.join(some)} or {last}"
@@ -136,7 +111,7 @@ def describe(kind: Type) -> str:
         case ChangeType(_, parts):
             example = " or ".join(f"`{part}(NAME = linear(1.0, 2.0))`" for part in parts)
             return f"{example}, several added up, or `none`"
-    return kind.said
+    return kind.value
 
 
 def describe_range(kind: IntType | FloatType) -> str:

@@ -16,19 +16,15 @@ from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import (
     Argument,
-    BoolType,
     ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
-    FunctionType,
     IntType,
     ItemType,
-    NameType,
-    PathType,
-    PhaseType,
     SumType,
     Type,
+    WordType,
     contains,
     describe,
     describe_range,
@@ -169,7 +165,7 @@ class Scope:
         match kind, expr:
             case ((IntType() | FloatType()), _):
                 return self._ranged(expr, kind, what)
-            case BoolType(), Name("true" | "false" as word):
+            case WordType.BOOL, Name("true" | "false" as word):
                 return word == "true"
             case ChoiceType(words), Name(word):
                 if word in words:
@@ -187,13 +183,13 @@ class Scope:
                 )
             case ChangeType(), _:
                 return self._changes(expr, kind, what)
-            case PhaseType(), Name():
+            case WordType.PHASE, Name():
                 return self._phase(expr)
-            case NameType(), Name(word):
+            case WordType.NAME, Name(word):
                 return word
-            case PathType(), String(text):
+            case WordType.PATH, String(text):
                 return text
-            case FunctionType(), String(text):
+            case WordType.FUNCTION, String(text):
                 file, _, name = text.rpartition(":")
                 if file.endswith(".py") and name.isidentifier():
                     return text

@@ -16,17 +16,16 @@ from danetc.dsl.recipe.item import Change, Item, Summand, plain
 from danetc.dsl.recipe.items import POSITIVE
 from danetc.dsl.recipe.schema import (
     SCHEDULED_OPERATIONS,
-    BoolType,
     ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
     IntType,
     ItemType,
-    PhaseType,
     Setting,
     SumType,
     Type,
+    WordType,
 )
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
@@ -148,7 +147,7 @@ class Phase:
         example="0.999",
     )
     start: str | None = row(
-        PhaseType(),
+        WordType.PHASE,
         None,
         "phase whose final weights initialise this phase; by default new weights",
         example="first",
@@ -170,7 +169,7 @@ class Recipe:
     name: str
     phases: tuple[Phase, ...]
     sync_norm: bool = whole_row(
-        BoolType(), "false", "if true, norms compute their statistics over all processes"
+        WordType.BOOL, "false", "if true, norms compute their statistics over all processes"
     )
     seed: int = whole_row(
         IntType(0, 2**32 - 1),

@@ -12,11 +12,10 @@ from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import (
     ChangeType,
     FlowType,
-    FunctionType,
     ItemType,
-    PathType,
     SumType,
     Type,
+    WordType,
 )
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
@@ -81,7 +80,7 @@ def _item(item: Mapping[str, Any], family: str) -> str:
         elif key not in types and (not spec.others or key in ("name", "factor", "path")):
             continue  # the factor of a term, or the path of a change
         elif value != "":
-            quoted = isinstance(types.get(key), PathType | FunctionType)
+            quoted = types.get(key) in (WordType.PATH, WordType.FUNCTION)
             named.append(f"{key} = " + (f'"{value}"' if quoted else _written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

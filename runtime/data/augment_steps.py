@@ -149,38 +149,34 @@ class StepRow:
 _JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
     "random_resized_crop": StepRow(
-        lambda item: v2.RandomResizedCrop(
-            item.integer("size"), scale=(item.number("smallest"), 1.0)
-        )
+        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0))
     ),
     "random_crop": StepRow(
-        lambda item: v2.RandomCrop(item.integer("size"), item.integer("padding") or None),
-        lambda item: VectorizedCrop(item.integer("size"), item.integer("padding")),
+        lambda item: v2.RandomCrop(item["size"], item["padding"] or None),
+        lambda item: VectorizedCrop(item["size"], item["padding"]),
     ),
     "horizontal_flip": StepRow(
-        lambda item: v2.RandomHorizontalFlip(item.number("p")),
-        lambda item: VectorizedFlip(item.number("p")),
+        lambda item: v2.RandomHorizontalFlip(item["p"]),
+        lambda item: VectorizedFlip(item["p"]),
     ),
     "auto_augment": StepRow(
-        lambda item: v2.AutoAugment(AutoAugmentPolicy(item.choice("policy"))), colours=True
+        lambda item: v2.AutoAugment(AutoAugmentPolicy(item["policy"])), colours=True
     ),
     "trivial_augment": StepRow(lambda item: v2.TrivialAugmentWide(), colours=True),
-    "rand_augment": StepRow(
-        lambda item: v2.RandAugment(item.integer("n"), item.integer("m")), colours=True
-    ),
+    "rand_augment": StepRow(lambda item: v2.RandAugment(item["n"], item["m"]), colours=True),
     "color_jitter": StepRow(
         lambda item: v2.ColorJitter(*map(item.number, _JITTERED)), colours=True
     ),
-    "random_erasing": StepRow(lambda item: v2.RandomErasing(item.number("p"))),
-    "resize": StepRow(lambda item: v2.Resize(item.integer("size")), draws=False),
+    "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
+    "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),
     "center_crop": StepRow(
-        lambda item: v2.CenterCrop(item.integer("size")),
-        lambda item: Vectorized(v2.CenterCrop(item.integer("size")), item.integer("size")),
+        lambda item: v2.CenterCrop(item["size"]),
+        lambda item: Vectorized(v2.CenterCrop(item["size"]), item["size"]),
         draws=False,
     ),
     "normalize": StepRow(
-        lambda item: _Normalize(item.choice("statistics")),
-        lambda item: Vectorized(_Normalize(item.choice("statistics"))),
+        lambda item: _Normalize(item["statistics"]),
+        lambda item: Vectorized(_Normalize(item["statistics"])),
         draws=False,
         colours=True,
         by_value=True,
@@ -188,7 +184,7 @@ STEPS: Mapping[str, StepRow] = {
 }
 
 MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
-    "mixup": lambda item, classes: v2.MixUp(alpha=item.number("alpha"), num_classes=classes),
-    "cutmix": lambda item, classes: v2.CutMix(alpha=item.number("alpha"), num_classes=classes),
+    "mixup": lambda item, classes: v2.MixUp(alpha=item["alpha"], num_classes=classes),
+    "cutmix": lambda item, classes: v2.CutMix(alpha=item["alpha"], num_classes=classes),
 }
 """Steps that mix the images of a batch, and their labels of that many classes."""

@@ -134,7 +134,7 @@ class Way:
 
 BACKWARD: Mapping[str, Way] = {
     "bptt": Way(_bptt, lambda item: None),
-    "truncated": Way(_truncated, lambda item: item.integer("steps")),
+    "truncated": Way(_truncated, lambda item: item["steps"]),
     "online": Way(_online, lambda item: 1),
 }
 

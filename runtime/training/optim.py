@@ -139,8 +139,8 @@ def value_at(phase: Phase, item: Item, done: int, steps: int) -> float:
 
     It reaches its end with the last step of its ``epochs``, by default those of the phase.
     """
-    start, end = item.number("start"), item.number("end")
-    last = (item.number("epochs") or phase.epochs) * steps - 1
+    start, end = item["start"], item["end"]
+    last = (item["epochs"] or phase.epochs) * steps - 1
     share = min(1.0, done / last) if last > 0 else 1.0
     return end if share == 1 else CHANGES[item.name](start, end, share)
 

@@ -7,7 +7,6 @@ from math import inf
 from danetc.dsl.recipe.items import ITEMS, LOSSES
 from danetc.dsl.recipe.schema import (
     Argument,
-    BoolType,
     ChangeType,
     ChoiceType,
     FloatType,
@@ -15,11 +14,10 @@ from danetc.dsl.recipe.schema import (
     IntType,
     ItemSpec,
     ItemType,
-    NameType,
-    PhaseType,
     Setting,
     SumType,
     Type,
+    WordType,
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
@@ -92,7 +90,7 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             if low >= 1:
                 return f"{dice.uniform(low, min(high, low + 1)):.3f}"
             return f"{dice.uniform(max(low, 0.001), top) * 0.98:.3f}"
-        case BoolType():
+        case WordType.BOOL:
             return dice.choice(["true", "false"])
         case ChoiceType(words):
             return dice.choice(words)
@@ -112,9 +110,9 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             steps = dice.some([*ITEMS[family].values()], 5)
             steps.sort(key=lambda item: item.whole_batch)
             return " -> ".join(_item(dice, step) for step in steps) or "none"
-        case NameType():
+        case WordType.NAME:
             return "IF" if name == "neuron" else "out"
-        case PhaseType():
+        case WordType.PHASE:
             return "none"
 
 

@@ -31,7 +31,7 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
     changes = [change for phase in recipe.phases for change in phase.change]
     if not changes:
         return compiled
-    starts = {change.path: change.item.number("start") for change in changes}
+    starts = {change.path: change.item["start"] for change in changes}
     of_operations = {path for path in starts if path.partition(".")[0] in SCHEDULED_OPERATIONS}
     for change in changes:
         if change.path in of_operations:
@@ -46,7 +46,7 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
             )
         starts[path] = _start(compiled, path, starts[path])
     for change in changes:
-        ends = change.item.number("start"), change.item.number("end")
+        ends = change.item["start"], change.item["end"]
         between = (0.0,) if min(ends) < 0 < max(ends) else ()
         for value in (*ends, *between):
             _try(compiled, change.path, value)
@@ -68,9 +68,9 @@ def _check_operation(graph: Graph, change: Change) -> None:
     if not found:
         raise UserError(
             f"the recipe changes `{change.path}`, and no layer of network `{graph.name}` has it to "
-            f"change; write `{operation}(..., {name} = scheduled({change.item.number('start'):g}))`"
+            f"change; write `{operation}(..., {name} = scheduled({change.item['start']:g}))`"
         )
-    for value in (change.item.number("start"), change.item.number("end")):
+    for value in (change.item["start"], change.item["end"]):
         low, high = found[0].low, found[0].high
         if (low is not None and value < low) or (high is not None and value > high):
             raise UserError(

@@ -115,7 +115,7 @@ def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
         plan.data.train, augment, batch=part, seed=0, rank=world.rank, world=world.size, train=True
     )
     steps = len(batches)
-    rate = phase.optimizer.number("lr")
+    rate = phase.optimizer["lr"]
     times = [phase.epochs * sample / SAMPLES for sample in range(SAMPLES)]
     chosen = plan.policies[phase.name]
     step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)

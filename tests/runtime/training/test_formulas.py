@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import ITEMS, OPTIMIZERS
-from danetc.dsl.recipe.schema import NameType, PathType
+from danetc.dsl.recipe.schema import WordType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import LOSSES, Seen, of_term
@@ -118,8 +118,8 @@ def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
 ) -> None:
     assert functions.keys() == ITEMS[family].keys()
     for name, row in ITEMS[family].items():
-        places = (NameType, PathType)
-        names = [item.name for item in row.arguments if not isinstance(item.type, places)]
+        places = (WordType.NAME, WordType.PATH)
+        names = [item.name for item in row.arguments if item.type not in places]
         names += [row.many.name] if row.many is not None else []
         taken = inspect.signature(functions[name]).parameters
         others = [key for key, item in taken.items() if item.kind is inspect.Parameter.VAR_KEYWORD]
