@@ -16,14 +16,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from allocated import peak_bytes
 from candidates import Conditions, candidates
+from steps import TrainingStep
+from timing import timed
 
 from danetc.compiler import check_file, graph_of
-from danetc.runtime.bench.memory import peak_bytes
-from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import timed
 from danetc.runtime.kernels.cache import VARIABLE
-from danetc.runtime.kernels.torch_internals import MissingInternal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,7 @@ def alone(step: TrainingStep) -> Alone:
     step.optimizer.zero_grad()
     resident = resident_peak(step) if step.device.type == "cpu" else None
     step.optimizer.zero_grad()
-    peak: int | None
-    try:
-        peak = peak_bytes(step)
-    except MissingInternal:
-        peak = None
-    return Alone(first, later, peak, resident)
+    return Alone(first, later, peak_bytes(step), resident)
 
 
 def resident_peak(step: Callable[[], object]) -> int | None:

@@ -8,18 +8,18 @@ from functools import partial
 from importlib import import_module
 
 import torch
+from counterparts import (
+    Counterpart,
+    spikingjelly_counterpart,
+    torchvision_counterpart,
+)
+from steps import TrainingStep, mean_over_steps
 from torch import Tensor
 
 from danetc.compiler.emit import fx
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
 from danetc.runtime.layers.spikingjelly import require
-from danetc.tasks.counterparts import (
-    Counterpart,
-    spikingjelly_counterpart,
-    torchvision_counterpart,
-)
 from danetc.tasks.inputs import taken
 
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from candidates import Candidate, Conditions, candidates
+from steps import TrainingStep
+from timing import Sample, medians
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import Sample, medians
 
 RESULTS = Path(__file__).parent / "results"
 ANN = "torchvision"

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from candidates import Candidate, Conditions, candidates
 from common import Options, Row, network, options, progress, report, seconds
+from steps import TrainingStep
+from timing import Samples, medians, ratio, time_interleaved
 from torch import Tensor
 
-from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import Samples, medians, ratio, time_interleaved
 from danetc.runtime.model.built import to_channels_last
 
 NETWORKS = ("sew_r18", "danet_c_r18")

@@ -17,15 +17,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from allocated import saved_bytes
 from candidates import Candidate, Conditions, candidates
 from common import Options, Row, each_step, marginal, options, progress, report, seconds
+from timing import medians, time_interleaved
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.running_sums import RunningSums
-from danetc.runtime.bench.memory import saved_bytes
-from danetc.runtime.bench.timing import medians, time_interleaved
 
 SPEC = """use std
 network probe(steps = 4) {{

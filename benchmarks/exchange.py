@@ -33,25 +33,21 @@ from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
 from danetc.tasks.comparing import VARIED, FileComparison, compare_file, make_vary
-from danetc.tasks.formats import FORMATS, Content, ExportOptions
+from danetc.tasks.formats import FORMATS, Content
 from danetc.tasks.networks import emit_model, network_of
 from tests.zoo.harness import case_of
 
-FORMS: Mapping[str, tuple[str, ExportOptions]] = {
-    "onnx": (".onnx", ExportOptions()),
-    "onnx loop": (".onnx", ExportOptions(time="loop")),
-    "onnx step": (".onnx", ExportOptions(time="step")),
-    "onnx half": (".onnx", ExportOptions(half=True)),
-    "onnx half loop": (".onnx", ExportOptions(time="loop", half=True)),
-    "onnx half step": (".onnx", ExportOptions(time="step", half=True)),
-    "nir": (".nir", ExportOptions()),
-    "source": (".py", ExportOptions()),
-    "pt2": (".pt2", ExportOptions()),
-    "compiled": (".pt2", ExportOptions(compiled=True)),
+FORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "onnx": (".onnx", {}),
+    "onnx loop": (".onnx", {"time": "loop"}),
+    "onnx step": (".onnx", {"time": "step"}),
+    "onnx half": (".onnx", {"half": True}),
+    "onnx half loop": (".onnx", {"time": "loop", "half": True}),
+    "onnx half step": (".onnx", {"time": "step", "half": True}),
+    "nir": (".nir", {}),
+    "source": (".py", {}),
+    "pt2": (".pt2", {}),
 }
-USUAL = [
-    form for form in FORMS if form != "compiled"
-]  # which takes a C++ compiler a minute a network
 SMALL = {"width": 8, "image": 32, "steps": 2, "classes": 10}
 OF_THE_ZOO = (
     "spikformer", "qkformer", "spikingresformer", "sew_gesture", "plif_net", "psn", "tebn",
@@ -130,7 +126,7 @@ def measured(name: str, graph: Graph, form: str, model: Model) -> Result:
     """Compare a network with its file. An error is a result too, so that a long run continues."""
     suffix, options = FORMS[form]
     row, result, start = FORMATS[suffix], Result(name, form), time.process_time()
-    content = Content(graph, model, {}, options)
+    content = Content(graph, model, **options)
     try:
         data = row.write(content)
     except UserError as error:
@@ -167,7 +163,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="five networks")
     parser.add_argument("--all", action="store_true", help="all of the zoo")
-    parser.add_argument("--forms", nargs="+", choices=[*FORMS], default=USUAL, metavar="FORM")
+    parser.add_argument("--forms", nargs="+", choices=[*FORMS], default=[*FORMS], metavar="FORM")
     parser.add_argument(
         "--only", default="", metavar="PART", help="networks with this in their name"
     )

@@ -40,13 +40,13 @@ from common import (  # before torch
 # isort: split
 import torch
 from candidates import Conditions, backend_missing, candidates
+from steps import TrainingStep, mean_over_steps
+from timing import medians, ratio, time_interleaved
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.emit import fx
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
-from danetc.runtime.bench.timing import medians, ratio, time_interleaved
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.model.built import to_channels_last
 

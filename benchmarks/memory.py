@@ -11,15 +11,15 @@ from __future__ import annotations
 import sys
 
 import torch
+from allocated import peak_bytes, saved_bytes
 from candidates import Conditions
 from common import ANN, Row, entries, named, network, options, progress, report, seconds
+from steps import TrainingStep
+from timing import ratio, time_interleaved
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import POLICIES
-from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import ratio, time_interleaved
 from danetc.tasks.memory import plain_step, step_memory
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")

@@ -24,10 +24,10 @@ import onnxruntime
 import torch
 import torchvision
 from inference import settle
+from timing import ratio, time_interleaved
 from torch import Tensor, nn
 
 import danetc
-from danetc.runtime.bench.timing import ratio, time_interleaved
 
 ONNX, STREAM = 1.1, 1.3
 FOLDED = 0.9

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import sys
 
+from allocated import saved_bytes
 from candidates import Candidate
 from common import ANN, SPIKINGJELLY, Row, each_step, entries, named, network, options, ours, report
-
-from danetc.runtime.bench.memory import saved_bytes
 
 MOST = {"sew": 0.60, "danet_c": 0.60, "danet_a": 0.80, "danet_b": 0.80, "origin": None}
 """The bound for each connection: an analog stream (PA-A, PA-B) keeps more."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from allocated import peak_bytes, saved_bytes
 from candidates import Candidate
 from common import (
     ANN,
@@ -29,11 +30,10 @@ from common import (
     report,
     seconds,
 )
+from steps import TrainingStep
+from timing import medians, time_interleaved
 
 from danetc.output.plots import LinePanel, line_figure
-from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.bench.steps import TrainingStep
-from danetc.runtime.bench.timing import medians, time_interleaved
 from danetc.runtime.system.figures import WITHOUT, can_plot
 
 TIMES = (1, 2, 4, 8)

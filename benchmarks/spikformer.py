@@ -21,11 +21,11 @@ from common import Row, options, progress, report  # before torch
 
 # isort: split
 import torch
+from allocated import saved_bytes
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
-from danetc.runtime.bench.memory import saved_bytes
 from tests.zoo.harness import graph
 
 TIME, BYTES = 0.95, 0.6

@@ -26,8 +26,7 @@ from common import (
     report,
     seconds,
 )
-
-from danetc.runtime.bench.timing import ratio, time_interleaved
+from timing import ratio, time_interleaved
 
 MOST = 1.05
 ALONE, ALONE_MOST = "convolutions of {}", 1.31

@@ -367,22 +367,16 @@ class ExportRequest:
         output: File to write. Its ending selects the format: .safetensors: weights; .pth or .pt: weights
             as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
             network in Python, of SpikingJelly's layers and neurons, without weights.
-        names: Library whose names the weights get, if it has a network of the same layers.
         time: ONNX: ``unrolled`` for T steps in sequence, ``loop`` for a loop over any number of steps,
             ``step`` for one step, whose states are inputs and outputs.
         half: ONNX: float16 numbers; membrane potentials stay float32.
-        compiled: pt2: compiled by AOTInductor, for processors like this machine's; needs a C++ compiler.
     """
 
     source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME", complete=arg.SPECS, files=True)]
     output: Annotated[arg.Place, arg.Option("FILE")]
-    names: Annotated[
-        Literal["danetc", "torchvision", "timm", "spikingjelly"], arg.Option(flag="--names")
-    ] = "danetc"
     _: KW_ONLY
     time: Annotated[Literal["unrolled", "loop", "step"], arg.PYTHON] = "unrolled"
     half: bool = False
-    compiled: bool = False
     checkpoint: arg.Checkpoint | None = None
     network: arg.Network | None = None
     set: arg.Settings = field(default_factory=dict)

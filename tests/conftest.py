@@ -133,7 +133,8 @@ def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a time is one step."""
-    monkeypatch.setattr("danetc.runtime.bench.timing.SAMPLE", 0.0)
+    monkeypatch.setattr("benchmarks.timing.SAMPLE", 0.0)
+    monkeypatch.setattr("danetc.tasks.benchmark.SAMPLE", 0.0)
 
 
 @pytest.fixture(scope="module")

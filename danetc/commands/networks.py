@@ -394,8 +394,9 @@ def bench_command(
 ) -> Answer:
     """Measure time and memory of a network: a training step and a forward pass, eager and fused.
 
-    Both backends are timed in interleaved rounds (in CPU seconds, or the GPU's); medians are
-    reported. benchmarks/ in the repository compares with SpikingJelly and torchvision.
+    Both backends are timed in interleaved rounds; medians of wall-clock time are reported. The peak
+    memory is that of the tensors of a training step, computed as in `summary --batch` (measured on a
+    GPU). benchmarks/ in the repository compares with SpikingJelly and torchvision.
 
     Args:
         rounds: Number of times that each is timed.
@@ -414,24 +415,23 @@ def print_benchmark(found: Benchmark) -> None:
     from danetc.output.table import print_table
 
     size = " x ".join(map(str, found.size))
-    clock = "GPU" if found.device == "cuda" else "CPU"
     threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
     echo(
         f"{found.network}, T = {found.steps}, N = {found.batch}, {size}, float32, {found.device}, "
         f"{threads}"
     )
     echo()
-    heads = ("", "step s", "forward s", "step wall s", "forward wall s", "peak MB", "first step s")
+    heads = ("", "step s", "forward s", "first step s", "peak MB")
     rows = [
         (
             f"{each.backend}{'' if each.memory == 'none' else f', {each.memory}'}",
-            *(f"{sample.seconds:.4f}" for sample in (each.step, each.forward)),
-            *(f"{sample.wall:.4f}" for sample in (each.step, each.forward)),
-            "-" if each.peak is None else f"{each.peak / 1e6:.1f}",
+            f"{each.step:.4f}",
+            f"{each.forward:.4f}",
             f"{each.first:.2f}",
+            f"{each.peak / 1e6:.1f}",
         )
         for each in found.backends
     ]
     print_table(heads, rows, right=range(1, len(heads)))
-    eager, fused = (each.step.seconds for each in found.backends)
-    echo(f"medians of interleaved rounds, in {clock} seconds; fused / eager: {fused / eager:.2f}")
+    eager, fused = (each.step for each in found.backends)
+    echo(f"medians of interleaved rounds; fused / eager: {fused / eager:.2f}")

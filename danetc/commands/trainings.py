@@ -544,19 +544,11 @@ def export_command(
 
 def export_text(exported: Exported, source: str) -> str:
     """Return what an export printed: what was written, its use, and how it compares."""
-    use = f"for {exported.counterpart}"
-    if exported.counterpart is None:
-        place = Path(source) / "model.py"
-        model = place if place.is_file() else "the model.py that `danetc build` writes"
-        row = FORMATS[Path(exported.path).suffix]
-        text = row.compiled_use if exported.options.compiled else row.use
-        use = text.format(file=exported.path, model=model)
-    left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
-    without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
+    place = Path(source) / "model.py"
+    model = place if place.is_file() else "the model.py that `danetc build` writes"
     lines = [
-        f"{exported.network}: {exported.tensors} tensors{without}, {exported.bytes:,} bytes, in "
-        f"{exported.path}",
-        use,
+        f"{exported.network}: {exported.tensors} tensors, {exported.bytes:,} bytes, in {exported.path}",
+        FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model),
     ]
     found = exported.compared
     if found is not None:

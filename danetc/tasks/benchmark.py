@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a waiting thread uses no CPU
@@ -14,35 +17,34 @@ from torch import Tensor
 
 from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
-from danetc.errors import UserError
 from danetc.output.console import terminal_bar
-from danetc.runtime.bench.memory import peak_bytes
-from danetc.runtime.bench.timing import Sample, medians, time_interleaved, timed
 from danetc.runtime.kernels.announcing import announced_on
-from danetc.runtime.kernels.torch_internals import MissingInternal
+from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.tasks.inputs import taken
-from danetc.tasks.memory import choose
+from danetc.tasks.memory import choose, plain_step, step_memory
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
 
 BACKENDS = ("eager", "fused")
+SAMPLE = 0.3
+"""Smallest duration of a sample in seconds, which holds as many calls as fit."""
 
 
 @dataclass(frozen=True)
 class BackendTiming:
-    """Times of a backend: medians over the rounds, in seconds of the CPU, or of the GPU.
+    """Figures of a backend: median times in seconds, and the peak memory of a training step in bytes.
 
-    ``first`` is the wall time of the first training step, which compiles the kernels that are not
-    cached. ``peak`` is the largest number of bytes that a step allocates at a time, None if unknown.
+    ``first`` is the time of the first training step, which compiles the kernels that are not cached.
+    ``peak`` is computed as in ``danetc.tasks.memory``, and measured on a GPU.
     """
 
     backend: str
     memory: str
-    step: Sample
-    forward: Sample
+    step: float
+    forward: float
     first: float
-    peak: int | None
+    peak: int
 
 
 @dataclass(frozen=True)
@@ -61,84 +63,82 @@ class Benchmark:
         return {**asdict(self), "torch": torch.__version__}
 
 
-class _Step:
-    """A training step of SGD with momentum on random input, and the forward pass of another model."""
-
-    def __init__(self, graph: Graph, backend: str, memory: str, x: Tensor) -> None:
-        self.x = x
-        self.model, self.fixed = (
-            emit(graph, 0, backend=backend, memory=memory).to(x.device) for _ in range(2)
-        )
-        self.fixed.eval()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9, fused=True)
-
-    def train(self) -> None:
-        self.optimizer.zero_grad()
-        self.model(self.x).square().mean().backward()
-        self.optimizer.step()
-
-    def forward(self) -> None:
-        with torch.inference_mode():
-            self.fixed(self.x)
-
-
 def bench(
     graph: Graph, batch: int, memory: Memory, rounds: int, threads: int | None, *, silent: bool
 ) -> Benchmark:
-    """Time both backends in interleaved rounds. Raises UserError if the network has several outputs."""
-    if len(graph.outputs) != 1:
-        raise UserError(f"{graph.name} has {len(graph.outputs)} outputs; bench takes one")
+    """Time both backends in interleaved rounds. Raises UserError."""
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     value = taken(graph)
-    x = torch.randn(*(graph.steps,) * value.varies, batch, *value.shape, device=device)
-    x = (x > 1).float() if value.kind.is_integer else x
+    size = (*(graph.steps,) * value.varies, batch, *value.shape)
+    x = random_input(value.kind, size, torch.Generator().manual_seed(0)).to(device)
     policies = {name: choose(graph, memory, batch=batch, backend=name).policy for name in BACKENDS}
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
-    with (
-        terminal_bar(*columns, stream=sys.stderr) as bar,
-        announced_on(bar, silent=silent),
-    ):
-        task = bar.add_task("", total=len(BACKENDS) * (3 + 2 * rounds))
+    with terminal_bar(*columns, stream=sys.stderr) as bar, announced_on(bar, silent=silent):
+        task = bar.add_task("", total=len(BACKENDS) * (1 + 2 * rounds))
 
-        def report(what: str) -> None:
+        def timed(call: Callable[[], object], what: str, number: int = 1) -> float:
             bar.update(task, advance=1, description=what)
+            return _seconds(call, device, number)
 
-        steps, first = {}, {}
-        for name in BACKENDS:
-            report(f"{name}, first step")
-            steps[name] = _Step(graph, name, policies[name], x)
-            first[name] = timed(steps[name].train, device).wall
-        timings = time_interleaved(
-            {
-                f"{name}, {what}": call
-                for name, step in steps.items()
-                for what, call in (("step", step.train), ("forward", step.forward))
-            },
-            device,
-            rounds,
-            on_progress=report,
-        )
-        found = tuple(
-            BackendTiming(
-                name,
-                policies[name],
-                medians(timings[f"{name}, step"]),
-                medians(timings[f"{name}, forward"]),
-                first[name],
-                _peak(step),
-            )
-            for name, step in steps.items()
-        )
+        calls, first = {}, {}
+        for name, policy in policies.items():
+            step, forward = _calls(graph, name, policy, x)
+            calls |= {(name, "step"): step, (name, "forward"): forward}
+            first[name] = timed(step, f"{name}, first step")
+        numbers = {}
+        for key, call in calls.items():
+            call()
+            numbers[key] = 1 + int(SAMPLE / _seconds(call, device))
+        samples = [
+            {key: timed(call, ", ".join(key), numbers[key]) for key, call in calls.items()}
+            for _ in range(rounds)
+        ]
+    times = {key: median(each[key] for each in samples) for key in calls}
+    found = []
+    for name, policy in policies.items():
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            calls[name, "step"]()
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = step_memory(plain_step(graph, name, batch), policy).peak
+        own = times[name, "step"], times[name, "forward"], first[name]
+        found.append(BackendTiming(name, policy, *own, peak))
+    threads = torch.get_num_threads()
     return Benchmark(
-        graph.name, graph.steps, batch, value.shape, device.type, torch.get_num_threads(), found
+        graph.name, graph.steps, batch, value.shape, device.type, threads, tuple(found)
     )
 
 
-def _peak(step: _Step) -> int | None:
-    step.optimizer.zero_grad()
-    try:
-        return peak_bytes(step.train)
-    except MissingInternal:
-        return None
+def _calls(
+    graph: Graph, backend: str, memory: str, x: Tensor
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return a training step of SGD with momentum, and the forward pass of another model."""
+    model, fixed = (emit(graph, 0, backend=backend, memory=memory).to(x.device) for _ in range(2))
+    fixed.eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.stack([y.square().mean() for y in outputs_of(model(x))]).sum().backward()
+        optimizer.step()
+
+    def forward() -> None:
+        with torch.inference_mode():
+            fixed(x)
+
+    return step, forward
+
+
+def _seconds(call: Callable[[], object], device: torch.device, number: int = 1) -> float:
+    """Return the mean time of ``number`` calls, from an idle device to an idle device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / number

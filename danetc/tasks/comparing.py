@@ -7,9 +7,9 @@ estimated by the model itself with its weights changed by about as much as round
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,44 +57,43 @@ class FileComparison:
 
 
 @torch.no_grad()
-def compare_file(content: Content, row: Format, data: bytes, seed: int = 0) -> FileComparison | str:
+def compare_file(content: Content, row: Format, data: bytes) -> FileComparison | str:
     """Compare a file's bytes with the model; a string says why that is not possible.
 
     If the model's outputs do not vary, a file of the network with warmed norms is written and
     compared instead. Raises UserError if the differences are not due to rounding.
     """
-    graph, half = content.graph, content.options.half
+    graph, half = content.graph, content.half
     drawn = (n.path for n in graph.nodes.values() if OPS[n.op].random and not OPS[n.op].training)
     if (path := next(drawn, None)) is not None:
         return f"{path} draws random numbers"
     macs = graph.steps * sum(macs_of(graph, node) for node in graph.nodes.values())
     samples = max(4, min(SAMPLES, int(_MACS // max(macs, 1))))
+    batches = [_inputs(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
     model = emit_model(graph, 0, "eager").eval()
     model.load_state_dict(content.model.state_dict())
-    seeds = range(seed * SAMPLES, seed * SAMPLES + samples, BATCH)
-    batches = [_inputs(graph, min(BATCH, seeds.stop - start), start) for start in seeds]
-    expected = [_outputs(model, content, inputs) for inputs in batches]
+    run = _stepwise(model, graph) if content.time == "step" else lambda *x: outputs_of(model(*x))
+    expected = _outputs(graph, run, batches)
     warmed = _deviation(expected) < VARIED
     if warmed:
         make_vary(model, graph, min(samples, BATCH))
     if half:
         model.half().float()
-    if warmed or half:
-        expected = [_outputs(model, content, inputs) for inputs in batches]
     if warmed:
         content = replace(content, model=model)
         data = row.write(content)
+    if warmed or half:
+        expected = _outputs(graph, run, batches)
     assert row.run is not None
-    run = row.run(data, content)
-    gap = _gaps(expected, [_by_sample(graph, run(inputs)) for inputs in batches])
-    room = TOLERANCE[half] * (1 + max(float(y.abs().max()) for each in expected for y in each))
+    gap = _gaps(expected, _outputs(graph, row.run(data, content), batches))
+    room = TOLERANCE[half] * (1 + max(float(y.abs().max()) for y in expected))
     agrees = gap <= room
     agreeing = int(agrees.sum())
     if agreeing < samples:
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value.mul_(1 + ROUNDING * TOLERANCE[half])
-        control = _gaps(expected, [_outputs(model, content, inputs) for inputs in batches])
+        control = _gaps(expected, _outputs(graph, run, batches))
         if agreeing < (int((control <= room).sum()) - 1) / 2:
             raise UserError(
                 "read back, the file gives other numbers than the model: the outputs of "
@@ -106,22 +105,14 @@ def compare_file(content: Content, row: Format, data: bytes, seed: int = 0) -> F
     return FileComparison(samples, agreeing, float(gap[agrees].max()), _deviation(expected), warmed)
 
 
-Batches: TypeAlias = Sequence[Sequence[Tensor]]
-"""Outputs [N, ...] of each batch."""
-
-
-def _gaps(mine: Batches, theirs: Batches) -> Tensor:
+def _gaps(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
     """Return the largest difference of each sample, [N]."""
-    batches = []
-    for a, b in zip(mine, theirs, strict=True):
-        each = [(x - y).flatten(1).abs().amax(1) for x, y in zip(a, b, strict=True)]
-        batches.append(torch.stack(each).amax(0))
-    return torch.cat(batches)
+    each = [(x - y).flatten(1).abs().amax(1) for x, y in zip(mine, theirs, strict=True)]
+    return torch.stack(each).amax(0)
 
 
-def _deviation(batches: Batches) -> float:
+def _deviation(outputs: Iterable[Tensor]) -> float:
     """Return the standard deviation over samples, of the output where it is largest."""
-    outputs = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return max(float(y.float().std(0).mean()) for y in outputs)
 
 
@@ -139,25 +130,35 @@ def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _outputs(model: Model, content: Content, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Return the model's outputs, [N, ...]; step by step if the file holds one step."""
-    graph = content.graph
-    if content.options.time != "step":
-        return _by_sample(graph, outputs_of(model(*inputs)))
-    states, steps = None, []
-    for t in range(graph.steps):
-        frames = tuple(
-            x[t] if node.value.varies else x for x, node in zip(inputs, graph.inputs, strict=True)
-        )
-        given, states = model.stream(frames if len(frames) > 1 else frames[0], states)
-        steps.append(outputs_of(given))
-    return [torch.stack(values, 1) for values in zip(*steps, strict=True)]
+def _outputs(
+    graph: Graph,
+    run: Callable[..., Sequence[Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
+) -> list[Tensor]:
+    """Return the outputs for all samples, [N, ...]; those over time as [N, T, ...]."""
+    found = zip(*(run(*inputs) for inputs in batches), strict=True)
+    ranks = [len(graph[id].value.shape) for id in graph.outputs.values()]
+    return [
+        torch.cat([y.movedim(y.dim() - rank - 1, 0) for y in parts])
+        for rank, parts in zip(ranks, found, strict=True)
+    ]
 
 
-def _by_sample(graph: Graph, outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Return outputs as [N, ...], those over time as [N, T, ...]."""
-    ranks = (len(graph[id].value.shape) for id in graph.outputs.values())
-    return [y.movedim(y.dim() - rank - 1, 0) for y, rank in zip(outputs, ranks, strict=True)]
+def _stepwise(model: Model, graph: Graph) -> Callable[..., Sequence[Tensor]]:
+    """Return a function that runs a model step by step; its outputs are those of all steps."""
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        states, steps = None, []
+        for t in range(graph.steps):
+            frames = tuple(
+                x[t] if node.value.varies else x
+                for x, node in zip(inputs, graph.inputs, strict=True)
+            )
+            given, states = model.stream(frames if len(frames) > 1 else frames[0], states)
+            steps.append(outputs_of(given))
+        return [torch.stack(values) for values in zip(*steps, strict=True)]
+
+    return run
 
 
 def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
@@ -174,6 +175,7 @@ def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
                 parameter.mul_(2.0)
         for seed in range(3):
             model.train()(*_inputs(graph, samples, 1000 + seed))
-        outputs = outputs_of(model.eval()(*_inputs(graph, samples, 0)))
-        if _deviation([_by_sample(graph, outputs)]) >= 2 * VARIED:
+        model.eval()
+        outputs = _outputs(graph, lambda *x: outputs_of(model(*x)), [_inputs(graph, samples, 0)])
+        if _deviation(outputs) >= 2 * VARIED:
             return

@@ -1,12 +1,10 @@
-"""Export of networks: weights under the names of a library, or whole networks in other formats."""
+"""Export of networks: weights, or whole networks in other formats."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from danetc.arguments import takes
 from danetc.compiler import check_file, graph_of
@@ -17,7 +15,7 @@ from danetc.requests import ExportRequest
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.comparing import FileComparison, compare_file
-from danetc.tasks.formats import FORMATS, Content, ExportOptions
+from danetc.tasks.formats import FORMATS, Content
 from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in
@@ -33,25 +31,21 @@ class Exported:
     """A written file.
 
     Attributes:
-        left_out: entries that the other library has no place for.
         compared: comparison of the file with the model; None for weights alone.
         uncompared: why a whole network was not compared.
     """
 
     path: str
     network: str
-    names: str
-    counterpart: str | None
     tensors: int
     bytes: int
-    left_out: tuple[str, ...]
-    options: ExportOptions = ExportOptions()
+    time: str
+    half: bool
     compared: FileComparison | None = None
     uncompared: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        record = asdict(self)
-        return {**record, **record.pop("options"), "left_out": list(self.left_out)}
+        return asdict(self)
 
 
 @takes(ExportRequest)
@@ -61,19 +55,17 @@ def export(request: ExportRequest) -> Exported:
     A file that holds a whole network is read back and compared with the model before it is kept. Whole
     networks take [N, C, H, W] (or [T, N, C, H, W]) for any N.
 
-    Returns a description of the file: tensors, bytes, entries without a place in the other library,
-    and the comparison with the model. Raises UserError if the source or the file is wrong, if the
-    network has no such form, if the other library has no such network, and if the file does not
-    compute what the model does; SpecError for a spec.
+    Returns a description of the file: tensors, bytes, and the comparison with the model. Raises
+    UserError if the source or the file is wrong, if the network has no such form, and if the file does
+    not compute what the model does; SpecError for a spec.
     """
     return export_network(request)
 
 
 def export_network(request: ExportRequest) -> Exported:
     """Write a network to a file. Raises as ``export``."""
-    source, output, names = request.source, Path(request.output), request.names
-    options = ExportOptions(request.time, request.half, request.compiled)
-    check_output(output, names, options, force=request.force)
+    source, output = request.source, Path(request.output)
+    _check_output(request, output)
     place = directory_of(source)
     if place.is_dir():
         if strange := [name for name in ("network", "set", "init") if getattr(request, name)]:
@@ -88,70 +80,38 @@ def export_network(request: ExportRequest) -> Exported:
     else:
         found = compile_spec(source, network=request.network, settings=request.set)
         model, _ = initialise(found.graph, request.seed, request.init)
-    model.eval()
     graph = model.topology
     assert isinstance(graph, Graph)
-    weights, counterpart, left_out = _named(graph, model, names)
     row = FORMATS[output.suffix]
-    content = Content(graph, model, weights, options)
+    content = Content(graph, model.eval(), request.time, request.half)
     data = row.write(content)
     compared = None if row.run is None else compare_file(content, row, data)
     replace_file(output, data, follow=True)
     return Exported(
-        str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out),
-        options,
+        str(output), graph.name, len(content.weights), len(data), request.time, request.half,
         compared if isinstance(compared, FileComparison) else None,
         compared if isinstance(compared, str) else None,
     )  # fmt: skip
 
 
-def check_output(output: Path, names: str, options: ExportOptions, *, force: bool) -> None:
+def _check_output(request: ExportRequest, output: Path) -> None:
     """Raise UserError if the file cannot be written, before anything is read."""
-    if output.suffix not in FORMATS:
+    row = FORMATS.get(output.suffix)
+    if row is None:
         endings = ", ".join(FORMATS)
         raise UserError(f"the ending of the file selects the format; it is one of {endings}")
-    row = FORMATS[output.suffix]
-    what = f"a {output.suffix} file ({row.meaning})"
-    if row.run is not None and names != "danetc":
-        raise UserError(f"{what} has danetc's names; leave out --names")
-    for name, flag in options.flags().items():
-        if name not in row.options:
-            raise UserError(f"{what} has only one form; leave out {flag}")
+    if output.suffix != ".onnx" and (request.half or request.time != "unrolled"):
+        flag = "--half" if request.half else {"loop": "--loop", "step": "--streaming"}[request.time]
+        raise UserError(
+            f"a {output.suffix} file ({row.meaning}) has only one form; leave out {flag}"
+        )
     check_installed(f"a {output.suffix} file", row.needs, row.extra)
     if output.is_dir():
         raise UserError(f"{output} is a directory")
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output}: there is no such folder")
-    if output.exists() and not force:
+    if output.exists() and not request.force:
         raise UserError(f"{output} exists already; --force replaces it")
-
-
-def _named(
-    graph: Graph, model: Model, names: str
-) -> tuple[dict[str, Tensor], str | None, list[str]]:
-    """Return the weights under a library's names, its network, and our entries it has no place for."""
-    own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if names == "danetc":
-        return own, None, []
-    from danetc.runtime.model.weights import match
-    from danetc.tasks.counterparts import COUNTERPARTS, NoCounterpart
-
-    found = COUNTERPARTS[names](graph)
-    if isinstance(found, NoCounterpart):
-        raise UserError(f"{graph.name} has {found}")
-    other = found.make()
-    report = match(model, other.state_dict())
-    state = {theirs: own[mine] for mine, theirs in report.matched.items()}
-    state |= {  # counters of norms that danetc counts in another way
-        name: value
-        for name, value in other.state_dict().items()
-        if name not in state and name.endswith("num_batches_tracked")
-    }
-    try:
-        other.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"{found} does not take these weights: {error}") from error
-    return state, str(found), sorted(own.keys() - report.matched.keys())
 
 
 # -- checkpoints -----------------------------------------------------------------------------------

@@ -1,18 +1,15 @@
 """File formats of ``danetc export``, by the ending of the file.
 
-A new format is a row of ``FORMATS`` and its functions. One that holds a whole network can also be run,
-so that each file is compared with its model before it is kept.
+A new format is a row of ``FORMATS`` and its functions. A format of whole networks can also be run, so
+that each file is compared with its model before it is kept.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
 import types
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,42 +22,28 @@ if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
     from danetc.runtime.model.built import Model
 
-    Run: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-    """Runs a file: inputs to outputs, as the model takes and gives them."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """Choices that some formats have: how ONNX runs time steps, whether its numbers are float16, and
-    whether a program is compiled for this machine."""
-
-    time: OnnxTime = "unrolled"
-    half: bool = False
-    compiled: bool = False
-
-    def flags(self) -> dict[str, str]:
-        """Return the command's flags of options that are not their defaults."""
-        times = {"loop": "--loop", "step": "--streaming"}
-        given = {
-            "time": times.get(self.time, ""),
-            "half": "--half" if self.half else "",
-            "compiled": "--compiled" if self.compiled else "",
-        }
-        return {name: flag for name, flag in given.items() if flag}
+    Run: TypeAlias = Callable[..., Sequence[Tensor]]
+    """Runs a file: inputs to outputs, as the model takes and returns them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A network to export, in evaluation mode, and its weights under the chosen names."""
+    """A network to export, in evaluation mode; ``time`` and ``half`` as in ``ExportRequest``."""
 
     graph: Graph
     model: Model
-    weights: Mapping[str, Tensor]
-    options: ExportOptions = ExportOptions()
+    time: OnnxTime = "unrolled"
+    half: bool = False
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The model's parameters and buffers."""
+        state = self.model.state_dict()
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
     def arrays(self) -> dict[str, Any]:
-        """Return the model's own weights as arrays."""
-        return {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
+        """Return the weights as arrays."""
+        return {name: value.numpy() for name, value in self.weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +53,8 @@ class Format:
     Attributes:
         meaning: what such a file holds.
         write: returns the bytes of a file. Raises UserError if the network has no such form.
-        use: how to load a file under danetc's names, with the fields ``{file}`` and ``{model}``
-            (its model.py); ``compiled_use`` applies to compiled files.
-        run: returns a function that runs a file's bytes, for formats of whole networks. Others hold
-            weights, under names that may be another library's.
-        options: fields of ``ExportOptions`` that the format supports.
+        use: how to load a file, with the fields ``{file}`` and ``{model}`` (its model.py).
+        run: returns a function that runs a file's bytes; None for formats that hold weights alone.
         needs: required packages, which the extra ``extra`` installs.
     """
 
@@ -82,10 +62,8 @@ class Format:
     write: Callable[[Content], bytes]
     use: str
     run: Callable[[bytes, Content], Run] | None = None
-    options: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ()
     extra: str = ""
-    compiled_use: str = ""
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -103,7 +81,7 @@ def _state_dict(content: Content) -> bytes:
     import torch
 
     stream = io.BytesIO()
-    torch.save(dict(content.weights), stream)
+    torch.save(content.weights, stream)
     return stream.getvalue()
 
 
@@ -138,34 +116,9 @@ def _program(content: Content) -> bytes:
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
-    if content.options.compiled:
-        return _compiled(program)
     stream = io.BytesIO()
     torch.export.save(program, stream)
     return stream.getvalue()
-
-
-def _compiled(program: Any) -> bytes:
-    """Compile a program with AOTInductor, for processors like that of this machine."""
-    from danetc.runtime.kernels.compiled import missing_compiler
-
-    if missing := missing_compiler("cpu"):
-        raise UserError(f"--compiled needs a compiler: {missing}")
-    from torch._inductor import aoti_compile_and_package
-
-    from danetc.runtime.kernels.cache import making_kernels
-
-    with (
-        making_kernels(),  # in a private folder
-        tempfile.TemporaryDirectory(prefix="danetc-") as folder,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore", FutureWarning)  # raised inside torch
-        settings = {"cpp_cache_precompile_headers": False}  # which would be in /tmp all the same
-        path = aoti_compile_and_package(
-            program, package_path=f"{folder}/network.pt2", inductor_configs=settings
-        )
-        return Path(path).read_bytes()
 
 
 def _run_program(data: bytes, content: Content) -> Run:
@@ -173,16 +126,8 @@ def _run_program(data: bytes, content: Content) -> Run:
 
     from danetc.runtime.model.signature import outputs_of
 
-    if content.options.compiled:
-        from torch._inductor import aoti_load_package
-
-        with tempfile.TemporaryDirectory(prefix="danetc-") as folder:
-            path = Path(folder, "network.pt2")
-            path.write_bytes(data)
-            loaded: Any = aoti_load_package(str(path))
-    else:
-        loaded = torch.export.load(io.BytesIO(data)).module()
-    return lambda inputs: outputs_of(loaded(*inputs))
+    loaded: Any = torch.export.load(io.BytesIO(data)).module()
+    return lambda *inputs: outputs_of(loaded(*inputs))
 
 
 def _source(content: Content) -> bytes:
@@ -202,7 +147,7 @@ def _run_source(data: bytes, content: Content) -> Run:
     made = standalone(data.decode(), content.graph.name)
     made.load_state_dict(content.model.state_dict())
 
-    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    def run(*inputs: Tensor) -> Sequence[Tensor]:
         functional.reset_net(made)
         return outputs_of(made(*inputs))
 
@@ -216,15 +161,15 @@ def _onnx(content: Content) -> bytes:
     from danetc.compiler.emit.onnx import emit_onnx
     from danetc.version import version
 
-    graph, model, options = content.graph, content.model, content.options
-    if options.time == "step" and model.signature.whole:
-        raise UserError(f"{graph.name} cannot run step by step: {model.signature.whole}")
+    graph, signature = content.graph, content.model.signature
+    if content.time == "step" and signature.whole:
+        raise UserError(f"{graph.name} cannot run step by step: {signature.whole}")
     made = emit_onnx(
         graph,
         content.arrays(),
-        options.time,
-        fixed=bool(model.signature.fixed),
-        half=options.half,
+        content.time,
+        fixed=bool(signature.fixed),
+        half=content.half,
         about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
     )
     data: bytes = made.SerializeToString()
@@ -241,19 +186,19 @@ def _run_onnx(data: bytes, content: Content) -> Run:
     quiet.log_severity_level = 3
     quiet.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, quiet)
-    graph, options = content.graph, content.options
+    graph = content.graph
     takes = session.get_inputs()
     names = [item.name for item in session.get_outputs()]
     starts = session.get_modelmeta().custom_metadata_map
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
-    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    def run(*inputs: Tensor) -> Sequence[Tensor]:
         given = {
-            item.name: (x.half() if options.half else x).numpy()
+            item.name: (x.half() if content.half else x).numpy()
             for item, x in zip(takes, inputs, strict=False)
         }
         others = takes[len(inputs) :]
-        if options.time != "step":
+        if content.time != "step":
             given |= {item.name: np.array([graph.steps]) for item in others}
             found = dict(zip(names, session.run(None, given), strict=True))
             return [torch.from_numpy(found[name]).float() for name in graph.outputs]
@@ -297,18 +242,14 @@ def _nir(content: Content) -> bytes:
 
 
 def _run_nir(data: bytes, content: Content) -> Run:
-    """Run a graph in forward Euler steps, averaged over time where the model's output is."""
-    from danetc.tasks.nir_graphs import read_graph
+    """Run a graph as ``danetc import`` reads it, averaged over time where the model's output is."""
+    from danetc.tasks.importing.acceptance import model_of
+    from danetc.tasks.importing.nir_file import read_nir
 
-    read, graph = read_graph(io.BytesIO(data)), content.graph
+    graph = content.graph
     (end,) = graph.outputs.values()
-
-    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        (x,) = inputs
-        y = read.run(x if graph.input.value.varies else [x] * graph.steps)
-        return [y if graph[end].value.varies else y.mean(0)]
-
-    return run
+    read = model_of(read_nir(io.BytesIO(data), "read", graph.steps, graph.input.value.varies))
+    return lambda x: [read(x) if graph[end].value.varies else read(x).mean(0)]
 
 
 _STATE_DICT = Format(
@@ -324,19 +265,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ".pth": _STATE_DICT,
         ".pt": _STATE_DICT,
         ".pt2": Format(
-            "the whole network as a program of torch.export, or compiled",
+            "the whole network as a program of torch.export",
             _program,
             "torch.export.load({file!r}).module()(images)",
             _run_program,
-            options=frozenset({"compiled"}),
-            compiled_use="torch._inductor.aoti_load_package({file!r})(images)",
         ),
         ".onnx": Format(
             "the whole network as ONNX",
             _onnx,
             "onnxruntime.InferenceSession({file!r})",
             _run_onnx,
-            options=frozenset({"time", "half"}),
             needs=("onnx", "onnxruntime"),
             extra="onnx",
         ),

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import profile
 
 _PLAIN = (Tensor, nn.Parameter)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -35,7 +34,7 @@ class InternalUse(Enum):
     DIRECT = "kernels are called through wrappers of torch, which takes some microseconds"
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions again in each call"
     INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
-    ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
+    ALLOCATIONS = "the memory of a training step cannot be computed"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
     PASSES = "autograd adds up the gradients of concatenated values, which takes longer"
     COMMUNICATION = "the time that processes wait for each other in the backward pass is not known"
@@ -105,10 +104,8 @@ TABLE = _table(
             "ops.onednn.qconv2d_pointwise",
         ),
     ),
-    (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
     (InternalUse.ALLOCATIONS, "torch.utils._python_dispatch", ("TorchDispatchMode",)),
     (InternalUse.ALLOCATIONS, "torch.utils._pytree", ("tree_leaves",)),
-    (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
     (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
     (InternalUse.PASSES, "torch", ("_C._current_graph_task_id",)),
     (
@@ -355,28 +352,6 @@ def global_hooks() -> tuple[Mapping[int, Any], ...]:
 
 
 # -- measuring -------------------------------------------------------------------------------------
-
-
-def allocations(recorder: profile) -> list[tuple[int, int, int]]:
-    """Return what a profiler recorded of the CPU's allocator: (nanoseconds, address, bytes), with negative bytes
-    for freed memory. Raises MissingInternal."""
-    results = getattr(recorder.profiler, "kineto_results", None)
-    if (message := missing(InternalUse.ALLOCATIONS)) is not None or results is None:
-        raise MissingInternal(
-            message or f"torch {torch.__version__}: {InternalUse.ALLOCATIONS.value}"
-        )
-    kind = find("_EventType.Allocation")
-    found: list[tuple[int, int, int]] = []
-    waiting = list(results.experimental_event_tree())
-    waiting.reverse()
-    while waiting:  # depth first: those of one moment stay in their order
-        event = waiting.pop()
-        waiting.extend(reversed(event.children))
-        if event.tag == kind:
-            fields: Any = event.extra_fields
-            if fields.device.type == "cpu" and fields.ptr is not None:
-                found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
-    return found
 
 
 def watching(see: Callable[[Tensor], None]) -> AbstractContextManager[object]:

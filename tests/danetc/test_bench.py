@@ -21,7 +21,7 @@ def test_both_backends_are_measured(danetc: Run, small: Path) -> None:
     assert (record["size"], record["threads"]) == ([1, 8, 8], 1)
     assert [row["backend"] for row in record["backends"]] == ["eager", "fused"]
     for row in record["backends"]:
-        assert 0 < row["forward"]["cpu"] < row["step"]["cpu"]
+        assert 0 < row["forward"] < row["step"]
         assert row["peak"] > 0
         assert row["first"] > 0
     events = danetc("bench", small, *QUICK, "--set", "input=events(2, 12, 12)")
@@ -30,10 +30,8 @@ def test_both_backends_are_measured(danetc: Run, small: Path) -> None:
     assert head == "small, T = 2, N = 2, 2 x 12 x 12, float32, cpu, 1 thread"
     assert "forward s" in heads
     assert (eager.split()[0], fused.split()[0]) == ("eager", "fused")
-    assert last.startswith("medians of interleaved rounds, in CPU seconds; fused / eager: ")
+    assert last.startswith("medians of interleaved rounds; fused / eager: ")
 
 
 def test_what_cannot_be_measured(danetc: Run, small: Path) -> None:
     assert danetc("bench", small, "--rounds", "0").status == 2
-    small.write_text(small.read_text().replace("head =", "out = outputs(a = stages) head ="))
-    assert danetc("bench", small).status == 1

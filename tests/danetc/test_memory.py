@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import danetc as package
+from benchmarks.allocated import peak_bytes
 from danetc.arguments import parse_memory
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.output.figures import show_size
 from danetc.requests import TrainingRequest
-from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.data import open_data
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints

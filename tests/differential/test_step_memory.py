@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_file, check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import POLICIES
-from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
-from danetc.runtime.bench.timing import WARM_UP, Sample, medians, ratio, time_interleaved, timed
+from benchmarks.steps import TrainingStep, mean_over_steps
+from benchmarks.timing import WARM_UP, Sample, medians, ratio, time_interleaved, timed
 
 CPU = torch.device("cpu")
 
@@ -91,7 +91,7 @@ def test_a_sample_of_short_steps_is_long_enough(monkeypatch: pytest.MonkeyPatch)
     clock = SimpleNamespace(
         process_time=lambda: 0.001 * len(calls), perf_counter=lambda: 0.001 * len(calls)
     )
-    monkeypatch.setattr("danetc.runtime.bench.timing.time", clock)
+    monkeypatch.setattr("benchmarks.timing.time", clock)
     time_interleaved({"short": lambda: calls.append(None)}, CPU, 1, sample=0.0495)
     assert len(calls) == WARM_UP + 1 + 50
 

@@ -6,22 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor
 
+from benchmarks.counterparts import (
+    Counterpart,
+    NoCounterpart,
+    spikingjelly_counterpart,
+    torchvision_counterpart,
+)
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.weights import match
-from danetc.tasks.counterparts import (
-    TORCHVISION,
-    Counterpart,
-    NoCounterpart,
-    spikingjelly_counterpart,
-    timm_counterpart,
-    torchvision_counterpart,
-)
 
 STEM = "conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)"
 HEAD = "avgpool -> mean_over_time -> linear(10)"
@@ -56,13 +53,6 @@ def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
     found = torchvision_counterpart(shipped(spec, classes=10))
     assert isinstance(found, Counterpart)
     assert (found.library, found.name) == ("torchvision", name)
-
-
-def test_timm_has_the_networks_of_torchvision() -> None:
-    found = timm_counterpart(shipped("sew_r34", classes=10))
-    assert str(found) == "timm resnet34"
-    none = timm_counterpart(shipped("ms_resnet18"))
-    assert str(none).startswith("no counterpart in timm: ")
 
 
 def test_torchvisions_network_has_the_classes_of_the_spec() -> None:
@@ -181,15 +171,3 @@ def run(layer: torch.nn.Module, x: Tensor) -> list[Tensor]:
     weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
     inputs = [x, *layer.parameters()]
     return [y.detach(), *torch.autograd.grad((y * weights).sum(), inputs)]
-
-
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_timms_networks_have_torchvisions_names(name: str) -> None:
-    """Names, their order and shapes, so that one set of weights fits both."""
-    timm = pytest.importorskip("timm")
-    if name not in timm.list_models():
-        pytest.skip(f"timm has no {name}")
-    with torch.device("meta"):
-        models = timm.create_model(name), getattr(torchvision.models, name)(weights=None)
-    mine, theirs = ([(k, v.shape) for k, v in model.state_dict().items()] for model in models)
-    assert mine == theirs

@@ -18,10 +18,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed
 from danetc.runtime.model.built import Model

@@ -170,6 +170,26 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
         raise UserError(f"the source has no weight for {', '.join(sorted(left)[:3])}")
 
 
+def model_of(source: ReadNetwork) -> Model:
+    """Return the network that was read as a model, before its structure is recognised."""
+    graph = source.graph
+    model = emit(graph, 0).eval()
+    own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
+    load_weights(model, own, graph, source.weights)
+    return model
+
+
+def graph_runner(source: ReadNetwork) -> Runner:
+    """Return the runner of a network that was read from a file, in float64."""
+    model, shape = model_of(source).double(), source.graph.input.value.shape
+
+    def run(inputs: Tensor) -> Tensor:
+        lead = inputs.shape[: inputs.ndim - len(source.shape)]
+        return _tensor(model(inputs.reshape(*lead, *shape)))
+
+    return Runner(run, source.weights)
+
+
 # -- models of torch -------------------------------------------------------------------------------
 
 

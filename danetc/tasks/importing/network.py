@@ -26,6 +26,7 @@ from danetc.tasks.importing.acceptance import (
     OutputAgreement,
     Runner,
     agreement,
+    graph_runner,
     load_weights,
     torch_runner,
 )
@@ -144,7 +145,8 @@ def _read(
         called, model = name or type(source).__name__, source
     elif (path := Path(source)).suffix == ".nir":
         called = plain_name(name or path.stem)
-        return (called, *read_nir(path, called, steps, events))
+        read = read_nir(path, called, steps, events)
+        return called, read, graph_runner(read)
     elif path.suffix == ".onnx":
         raise UserError(
             f"{path}: ONNX is not imported; give the PyTorch model that it was exported from "

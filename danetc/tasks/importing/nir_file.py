@@ -1,17 +1,23 @@
-"""A file of NIR as danetc's operations."""
+"""A file of NIR (Pedersen et al., Nature Communications 2024) as danetc's operations.
+
+Several edges into a node are a sum. Time steps are ``dt`` seconds, and neurons are integrated by forward
+Euler steps of that length.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from danetc.arguments import MOST_STEPS
 from danetc.errors import UserError, check_installed
-from danetc.tasks.importing.acceptance import Runner
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
     CallSite,
@@ -23,43 +29,170 @@ from danetc.tasks.importing.operations import (
     vector,
 )
 from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
-from danetc.tasks.nir_graphs import NirNode, read_graph
+
+FIELDS: Mapping[str, Sequence[str]] = {
+    "Input": ["shape"],
+    "Output": [],
+    "Conv2d": ["weight", "bias", "stride", "padding", "dilation", "groups"],
+    "Affine": ["weight", "bias"],
+    "Linear": ["weight"],
+    "AvgPool2d": ["kernel_size", "stride", "padding"],
+    "Flatten": [],
+    "IF": ["r", "v_threshold"],
+    "LIF": ["tau", "r", "v_leak", "v_threshold"],
+    "LI": ["tau", "r", "v_leak"],
+}
+"""Required fields of each kind of node that is read."""
+MOST_SIZE = 65_536
+"""Largest size of a map or a layer that a spec can have."""
+RANGES = {
+    **dict.fromkeys(("groups", "stride", "dilation", "kernel_size", "shape"), (1, MOST_SIZE)),
+    "padding": (0, MOST_SIZE),
+    "steps": (1, MOST_STEPS),
+}
+"""Fields of whole numbers, and their ranges. All others are real."""
 
 
-def read_nir(path: Path, name: str, steps: int | None, events: bool) -> tuple[ReadNetwork, Runner]:
-    """Return the network of a file of NIR, and its runner. Raises UserError."""
+def read_nir(
+    file: Path | IO[bytes], name: str, steps: int | None = None, events: bool = False
+) -> ReadNetwork:
+    """Return the network of a file of NIR. Raises UserError with the node and the field that is wrong."""
     check_installed("a .nir file", ["nir"], "nir")
     try:
-        graph = read_graph(str(path))
+        nodes, edges, dt, known = _contents(file)
     except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
+        raise UserError(f"there is no file {file}") from error
     except Exception as error:  # HDF5 may raise anything for a damaged file
-        raise UserError(f"{path} cannot be read as NIR: {error}") from error
-    shape = graph.nodes[graph.entry].fields["shape"]
+        raise UserError(f"{file} cannot be read as NIR: {error}") from error
+    order = _order(nodes, edges)
+    shape = nodes[order[0]].fields["shape"]
     if len(shape) not in (1, 3):
         raise UserError(
-            f"{graph.entry}: its shape is {[*shape]}; (channels, height, width) and (features,) are read"
+            f"{order[0]}: its shape is {[*shape]}; (channels, height, width) and (features,) are read"
         )
-    build = SourceBuilder(steps or graph.steps or STEPS, shape, events)
-    values = {graph.entry: ReadValue(build.entry)}
-    readers = Counter(item for taken in graph.sources.values() for item in taken)
-    for node in graph.order:
-        sources = graph.sources[node]
-        if node == graph.entry:
-            continue
+    build = SourceBuilder(steps or known or STEPS, shape, events)
+    values = {order[0]: ReadValue(build.entry)}
+    readers = Counter(source for source, _ in edges)
+    for node in order[1:]:
+        sources = [source for source, target in edges if target == node]
         if not sources:
             raise UserError(f"{node}: nothing is connected to it")
         x, alone = values[sources[0]], len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
             x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
-        values[node] = _Node(CallSite(build, node), graph.nodes[node], graph.dt, alone).read(x)
-    source = build.finished(name, values[graph.exit].node)
-    frames = source.graph.input.value.varies
+        values[node] = _Node(CallSite(build, node), nodes[node], dt, alone).read(x)
+    (end,) = (node for node in order if nodes[node].kind == "Output")
+    return build.finished(name, values[end].node)
 
-    def run(inputs: Tensor) -> Tensor:
-        return graph.run(inputs if frames else [inputs] * source.graph.steps)
 
-    return source, Runner(run, source.weights)
+@dataclass(frozen=True)
+class NirNode:
+    """A node of NIR; fields are arrays, sizes a number or a tuple."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+
+def _contents(
+    file: Path | IO[bytes],
+) -> tuple[dict[str, NirNode], list[tuple[str, str]], float, int | None]:
+    """Return the nodes, the edges, the length of a time step and, if the file has it, their number."""
+    import h5py
+
+    from danetc.compiler.emit.nir import DT  # late: it needs nir
+
+    with h5py.File(file, "r") as opened:
+        _refuse_elsewhere(opened)
+        graph = opened["node"]
+        nodes = {name: _node(name, node) for name, node in graph["nodes"].items()}
+        if "edges" not in graph:
+            raise UserError("it has no edges")
+        edges = graph["edges"][()]
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise UserError(f"edges: an array of {edges.shape}, where pairs of nodes are read")
+        metadata = graph.get("metadata", {})
+        dt = _field(metadata["dt"][()], "metadata", "dt") if "dt" in metadata else np.array(DT)
+        steps = _field(metadata["steps"][()], "metadata", "steps") if "steps" in metadata else None
+    if dt.size != 1 or not dt > 0:
+        raise UserError(
+            f"metadata: its dt is {dt.tolist()}; the seconds of a time step are above 0"
+        )
+    return nodes, [(a, b) for a, b in edges.astype(str).tolist()], float(dt.item()), steps
+
+
+def _order(nodes: Mapping[str, NirNode], edges: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the names of the nodes in an order in which they can run; the input is first."""
+    sources: dict[str, list[str]] = {name: [] for name in nodes}
+    for source, target in edges:
+        if source not in nodes or target not in nodes:
+            raise UserError(f"edges: {source} -> {target} connects a node that is not there")
+        sources[target].append(source)
+    inputs, outputs = (
+        [name for name in nodes if nodes[name].kind == kind] for kind in ("Input", "Output")
+    )
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
+    try:
+        order = [*TopologicalSorter(sources).static_order()]
+    except CycleError as error:
+        raise UserError(
+            f"{' -> '.join(error.args[1])} is a loop over time, which is not imported"
+        ) from error
+    order.remove(inputs[0])
+    return [inputs[0], *order]
+
+
+def _node(name: str, node: Any) -> NirNode:
+    kind = node["type"][()] if "type" in node else None
+    if not isinstance(kind, bytes):
+        raise UserError(f"{name}: it has no type")
+    kind = kind.decode()
+    if kind not in FIELDS:
+        raise UserError(f"{name}: a {kind} of NIR is not read; these are: {', '.join(FIELDS)}")
+    if missing := [field for field in FIELDS[kind] if field not in node]:
+        raise UserError(f"{name}: it has no {missing[0]}")
+    fields = [field for field in (*FIELDS[kind], "v_reset") if field in node]
+    return NirNode(kind, {field: _field(node[field][()], name, field) for field in fields})
+
+
+def _field(value: Any, name: str, field: str) -> Any:
+    """Return a field as a finite array, or as a size or tuple of sizes. Raises UserError."""
+    if field == "padding" and isinstance(value, bytes) and value in (b"same", b"valid"):
+        return value.decode()
+    array = np.asarray(value)
+    if array.dtype.kind not in "buif" or not array.size or not np.isfinite(array).all():
+        raise UserError(
+            f"{name}: its {field} is an array of {array.dtype} of the shape {array.shape}, where "
+            "finite numbers are read"
+        )
+    if field not in RANGES:
+        single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        return array.astype(np.float32 if single else np.float64)
+    least, most = RANGES[field]
+    if (array != array.round()).any() or array.min() < least or array.max() > most:
+        raise UserError(
+            f"{name}: its {field} is {array.tolist()}; whole numbers {least} to {most} are read"
+        )
+    sizes = tuple(map(int, array.flat))
+    if field == "shape":
+        return sizes
+    scalar = field in ("groups", "steps")
+    if array.shape not in ((), () if scalar else (2,)):
+        raise UserError(f"{name}: its {field} has the shape {array.shape}")
+    return sizes[0] if scalar else sizes * (2 // len(sizes))
+
+
+def _refuse_elsewhere(file: Any) -> None:
+    """Raise UserError if HDF5 would read part of the file from another file."""
+    import h5py
+
+    def outside(name: str, link: Any) -> str | None:
+        item = file[name] if isinstance(link, h5py.HardLink) else None
+        data = isinstance(item, h5py.Dataset)
+        return name if item is None or (data and (item.external or item.is_virtual)) else None
+
+    if (name := file.visititems_links(outside)) is not None:
+        raise UserError(f"{name} lies elsewhere (a link), which is not followed")
 
 
 @dataclass(frozen=True)

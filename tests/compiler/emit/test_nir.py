@@ -53,7 +53,8 @@ class Euler(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         n = {key: torch.from_numpy(value).to(x) for key, value in vars(self.node).items()
              if isinstance(value, np.ndarray)}  # fmt: skip
-        v = torch.zeros_like(x) if state is None else state
+        start = n.get("v_reset", torch.zeros(()).to(x))  # as SpikingJelly's; NIR says nothing of it
+        v = start.expand_as(x) if state is None else state
         leak = (n["v_leak"] - v + n["r"] * x) / n["tau"] if "tau" in n else n["r"] * x
         v = v + DT * leak
         if "v_threshold" not in n:
@@ -63,20 +64,23 @@ class Euler(nn.Module):
 
 
 def _conv(node: nir.Conv2d) -> nn.Module:
+    pairs = (node.stride, node.padding, node.dilation)
     layer = nn.Conv2d(
-        node.weight.shape[1] * node.groups, node.weight.shape[0], node.weight.shape[2:],
-        tuple(node.stride), tuple(node.padding), tuple(node.dilation), node.groups,
+        node.weight.shape[1] * int(node.groups), node.weight.shape[0], node.weight.shape[2:],
+        *(pair if isinstance(pair, str) else np.broadcast_to(pair, 2).tolist() for pair in pairs),
+        int(node.groups),
     )  # fmt: skip
     return _filled(layer, node)
 
 
-def _linear(node: nir.Affine) -> nn.Module:
-    return _filled(nn.Linear(*reversed(node.weight.shape)), node)
+def _linear(node: Any) -> nn.Module:
+    return _filled(nn.Linear(*reversed(node.weight.shape), bias=hasattr(node, "bias")), node)
 
 
 def _filled(layer: Any, node: Any) -> nn.Module:
-    layer.weight.data = torch.from_numpy(node.weight)
-    layer.bias.data = torch.from_numpy(node.bias)
+    layer.weight.data = torch.from_numpy(node.weight).float()
+    if layer.bias is not None:
+        layer.bias.data = torch.from_numpy(node.bias).float()
     made: nn.Module = layer
     return made
 
@@ -87,6 +91,7 @@ def _pooled(node: nir.AvgPool2d) -> nn.Module:
 
 PLAIN = {
     nir.IF: Euler, nir.LIF: Euler, nir.LI: Euler, nir.Conv2d: _conv, nir.Affine: _linear,
+    nir.Linear: _linear,
     nir.AvgPool2d: _pooled, nir.Flatten: lambda node: nn.Flatten(),
 }  # fmt: skip
 

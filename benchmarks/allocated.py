@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
-
-from danetc.runtime.kernels.torch_internals import allocations
 
 
 def saved_bytes(step: Callable[[], Tensor]) -> int:
@@ -98,8 +98,18 @@ def _recording() -> Iterator[_Record]:
 
 
 def _allocations(recorder: profile) -> list[tuple[int, int]]:
-    """What the profiler saw of the CPU's allocator, in order of time."""
-    found = sorted(allocations(recorder), key=lambda item: item[0])
+    """Return (address, bytes) of the CPU's allocations in order of time, with 0 bytes for freed memory."""
+    found: list[tuple[int, int, int]] = []
+    waiting = list(recorder.profiler.kineto_results.experimental_event_tree())  # type: ignore[union-attr]
+    waiting.reverse()
+    while waiting:  # depth first: those of one moment stay in their order
+        event = waiting.pop()
+        waiting.extend(reversed(event.children))
+        if event.tag == _EventType.Allocation:
+            fields: Any = event.extra_fields
+            if fields.device.type == "cpu" and fields.ptr is not None:
+                found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
+    found.sort(key=lambda item: item[0])
     return [(address, max(size, 0)) for _, address, size in found]
 
 

@@ -1,16 +1,15 @@
-"""Networks of torchvision, timm and SpikingJelly that correspond to a graph.
+"""Networks of torchvision and SpikingJelly that correspond to a graph.
 
 torchvision's has the same weighted layers in the same order (weights, strides, paddings, groups),
 ReLU for neurons and no time: the ANN that a spiking network is compared with, whatever its connection
-and rule. timm's has the same name and names of weights as torchvision's. SpikingJelly's is the same
-network: the same layers, connection, rule and neuron.
+and rule. SpikingJelly's is the same network: the same layers, connection, rule and neuron.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -80,12 +79,6 @@ def torchvision_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
         return name
     classes = _layers(graph)[-1].weight[0]
     return Counterpart("torchvision", name, lambda: _torchvision(name, classes))
-
-
-def timm_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
-    """Return timm's network of the same name. timm need not be installed."""
-    found = torchvision_counterpart(graph)
-    return replace(found, library="timm")
 
 
 def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
@@ -268,11 +261,3 @@ def _join(graph: Graph, join: int, after: tuple[str, ...]) -> str:
     if row.absorbing == 0:  # a product
         return "IAND" if ways[0].attrs.get("factor") == -1 else "AND"
     return ""
-
-
-COUNTERPARTS: Mapping[str, Callable[[Graph], Counterpart | NoCounterpart]] = {
-    "torchvision": torchvision_counterpart,
-    "timm": timm_counterpart,
-    "spikingjelly": spikingjelly_counterpart,
-}
-"""Functions by the library whose names weights get."""
