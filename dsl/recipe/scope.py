@@ -306,7 +306,7 @@ class Scope:
         def value(row: Argument) -> Any:
             what = f"`{row.name}` of `{spec.name}`"
             if row is spec.many and many:
-                return tuple(_all(lambda it: float(self._ranged(it, row.type, what)), many))
+                return tuple(_all(lambda it: self._convert(it, row.type, what), many))
             if row.name in given:
                 return self._convert(given[row.name], row.type, what)
             if row.default is None:

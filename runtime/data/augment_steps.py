@@ -165,7 +165,7 @@ STEPS: Mapping[str, StepRow] = {
     "trivial_augment": StepRow(lambda item: v2.TrivialAugmentWide(), colours=True),
     "rand_augment": StepRow(lambda item: v2.RandAugment(item["n"], item["m"]), colours=True),
     "color_jitter": StepRow(
-        lambda item: v2.ColorJitter(*map(item.number, _JITTERED)), colours=True
+        lambda item: v2.ColorJitter(*(item[name] for name in _JITTERED)), colours=True
     ),
     "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
     "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),

@@ -159,7 +159,7 @@ def of_term(item: Item) -> Callable[[Seen], Tensor]:
 def numbers_of(item: Item) -> dict[str, float]:
     """Return the numbers that a function from a user's file is called with."""
     known = {row.name for row in ROWS[item.name].arguments}
-    return {key: item.number(key) for key, _ in item.arguments if key not in known}
+    return {key: item[key] for key, _ in item.arguments if key not in known}
 
 
 class Objective:
