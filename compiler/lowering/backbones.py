@@ -140,18 +140,18 @@ class Backbones(LoopsOverTime):
                 hint = "`with` changes neuron, surrogate, norm, init or zero_init"
                 raise self.error("E0301", message, arg.span, hint=hint)
             value = self.evaluate(arg.value, env, arg.name)
-            changes[arg.name] = self.check_setting(arg.name, value, arg.value.span)
+            changes[arg.name] = self.check_setting(arg.name, value, env, arg.value.span)
         self.work.spend(ITEM * len(backbone.items), expr.subject.span)
         return backbone.with_stages(
             [replace(stage, settings={**stage.settings, **changes}) for stage in backbone.stages]
         )
 
-    def check_setting(self, name: str, value: v.Value, span: Span) -> v.Value:
+    def check_setting(self, name: str, value: v.Value, env: Env, span: Span) -> v.Value:
         """Check a value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``."""
         if isinstance(value, v.Named):
             value = value.layer
         if name == "init" and isinstance(value, v.Choice):
-            value = self.drawn(value.id, span)
+            value = self.drawn(value.id, env, span)
         code, message = "E0403", f"{v.describe(value)} is not a {name}"
         hint: str | None = None
         match name:

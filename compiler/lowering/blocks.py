@@ -14,7 +14,6 @@ from danetc.compiler.lowering.layers import LayerCalls, operations
 from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, meant
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -84,53 +83,39 @@ class Connections(LayerCalls):
     ) -> None:
         """Report the definitions of a body that nothing reads.
 
-        The text tells what is read, so that an earlier error causes no false ones.
+        The text tells what is read, so that an earlier error causes no false ones. If the body reads
+        an unknown name, that may have been meant to be one of these definitions.
         """
-        values = {name: definition.value for name, definition in env.definitions.items()}
-        written = [(item.name, item.value) for item in _defines(declaration)]
-        read = {
-            id
-            for name, value in [*values.items(), *written]  # the second of two of a name, too
-            for id in self.names_in(value)
-            if id != name  # a loop that it alone reads is not read
-        }
-        ports = PORTS.get(declaration.kind, ())
-        reads_unknown: bool | None = None
-        for item in declaration.body or ():
-            id = item.name or "" if isinstance(item, s.Group) else item.name
-            if id in (*env.used, *read, "out", *ports) or id not in env.definitions:
-                continue
-            if id not in settings and not nearest(id, settings):
-                if reads_unknown is None:
-                    wanted = {"out", *env.used, *read, *settings} if settings else {*values}
-                    reads_unknown = self._reads_unknown(env, declaration, wanted)
-                if reads_unknown:
-                    continue  # a name that is reported as unknown may have been meant to be this one
-            hint: str | None = None
+        ports = PORTS.get(declaration.kind, ("in",))
+        values = [(id, each.value) for id, each in env.definitions.items()]
+        values += [(item.name, item.value) for item in _defines(declaration)]  # doubles, too
+        read = {name for id, value in values for name in self.names_in(value) if name != id}
+        known = {*env.used, *read, "out", *ports}
+        unused = [item for item in _defines(declaration) if item.name not in known]
+        others = {item.name for item in unused} if settings else ()
+        complete = not unused or all(
+            name in ports or is_known(name, each.env)
+            for id, each in env.definitions.items()
+            if id not in others
+            for name in self.names_in(each.value)
+        )
+        for item in unused:
+            id, hint = item.name, None
             what = f"nothing uses `{id}` of {declaration.kind} `{declaration.name}`"
+            near = closest(id, [each for each in settings if each not in env.definitions])
             if id in settings:
                 if "out" not in env.definitions:
                     continue
                 what = f"`{id}` has no effect, because the network defines `out`"
                 hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
+            elif not complete and not near:
+                continue
             elif settings:
-                what = f"`{id}` is not a setting of a {declaration.kind}, and nothing uses it"
-                near = closest(id, [other for other in settings if other not in env.definitions])
-                hint = meant(id, (near,)) if near else did_you_mean(id, settings)
-                hint = answer("setting", id) or hint or f"settings are: {', '.join(settings)}"
-                if near:
-                    self.misspelt.add(near)
+                what = f"`{id}` is not a setting of a network, and nothing uses it"
+                hint = answer("setting", id) or meant(id, (near,) if near else ())
+                hint = hint or f"settings are: {', '.join(settings)}"
+                self.misspelt |= {near} if near else set()
             self.error("E0308", what, item.name_span, hint=hint)
-
-    def _reads_unknown(self, env: Env, declaration: s.Declaration, wanted: set[str]) -> bool:
-        """True if a ``wanted`` definition reads an unknown name, which is an error of its own."""
-        ports = PORTS.get(declaration.kind, ("in",))
-        return not all(
-            name in ports or is_known(name, definition.env)
-            for id, definition in env.definitions.items()
-            if id in wanted
-            for name in self.names_in(definition.value)
-        )
 
     # -- connections ----------------------------------------------------------------------------------
 
@@ -227,20 +212,16 @@ class Connections(LayerCalls):
                 hint=add(declaration, "out = branch + shortcut"),
             )
         used = {name for part in parts.values() for name in self.names_in(part.value)}
+        ports = PORTS["connection"]
+        local = (*parts, *ports, *(param.name for param in declaration.params))
+        env = Env(connection.module, "connection", dict.fromkeys(local, 0))
         for name, part in parts.items():
-            if name in (*PORTS["connection"], *CONNECTION_PARTS, *used):
-                continue  # a definition of a port was reported
-            local = (*parts, *PORTS["connection"], *(param.name for param in declaration.params))
-            env = Env(connection.module, "connection", dict.fromkeys(local, 0))
-            if not all(is_known(other, env) for other in used):
-                continue  # it may be what a name, reported as unknown, was meant to be
-            hint = answer("part", name) or did_you_mean(name, CONNECTION_PARTS)
-            raise self.error(
-                "E0308",
-                f"nothing uses `{name}` of connection `{connection.name}`",
-                part.name_span,
-                hint=hint or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
-            )
+            known = name in (*ports, *CONNECTION_PARTS, *used)
+            if not known and all(is_known(other, env) for other in used):
+                what = f"nothing uses `{name}` of connection `{connection.name}`"
+                hint = answer("part", name) or did_you_mean(name, CONNECTION_PARTS)
+                hint = hint or f"a connection's parts are {', '.join(CONNECTION_PARTS)}"
+                raise self.error("E0308", what, part.name_span, hint=hint)
         return parts
 
     def _block_layers(self, block: v.Bound) -> list[v.Layer]:

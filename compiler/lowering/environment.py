@@ -8,15 +8,14 @@ from dataclasses import field
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
-from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
-from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
 from danetc.dsl.modules import Module
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.words import OF_PARAMETER
+from danetc.dsl.syntax.words import LEARNT_PER, OF_PARAMETER
 
 Want = str
 """Expected value: ``layer``, ``number``, ``norm``, a kind of declaration, the parameter of a word
@@ -156,14 +155,14 @@ MATH: Mapping[str, Callable[..., int | float]] = {
 class SpecFunction:
     """Function that every spec knows.
 
-    ``parameters`` is None if it takes any number of values, without names. ``says`` are the meanings
-    of the arguments of ``usage``, ``example`` is a line of a network with ``input`` and spikes `a` and
-    `b`: a value if it ``starts``, else a layer after `a`.
+    ``parameters`` is None for a function of values without names, whose meanings ``says`` gives.
+    ``example`` is a line of a network with ``input`` and spikes `a` and `b`: a value if it ``starts``,
+    else a layer after `a`. A parameter of type ``object`` takes what its name says: a block, a layer.
     """
 
     usage: str
     meaning: str
-    parameters: tuple[str, ...] | None = None
+    parameters: tuple[Parameter, ...] | None = None
     says: Mapping[str, str] = field(default_factory=dict)
     example: str = ""
     of_number: bool = False
@@ -171,7 +170,11 @@ class SpecFunction:
     starts: bool = True
 
 
-_MAP = {"C": "channels", "H": "rows", "W": "columns"}
+_MAP = (
+    Parameter("channels", int, "channels", low=1, high=2**16),
+    Parameter("height", int, "rows", low=1, high=2**16),
+    Parameter("width", int, "columns", low=1, high=2**16),
+)
 _VALUES = {"a, b, ...": "values, or one for each j of a range: `out[j] for j in 0 .. 3`"}
 _OF_NUMBER = {
     "exp": "e to the power of x",
@@ -187,23 +190,30 @@ SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
         "stage(BLOCK, N, stride = 1)",
         "N blocks in sequence, the first with the stride",
-        ("block", "blocks", "stride"),
-        {"BLOCK": "block", "N": "number of blocks", "stride": "stride of the first block; by default 1"},
-        "a -> (stage(basic(16), 2, stride = 2) via sew)",
+        (
+            Parameter("block", object, "block"),
+            Parameter("blocks", int, "number of blocks", low=1, high=100_000),
+            Parameter("stride", int, "stride of the first block", 1, low=1, high=4096),
+        ),
+        example="a -> (stage(basic(16), 2, stride = 2) via sew)",
     ),
     "image": SpecFunction(
         "image(C, H, W)",
         "static image as input",
-        ("channels", "height", "width"),
         _MAP,
-        "in -> conv(4) -> norm -> spike",
+        example="in -> conv(4) -> norm -> spike",
     ),
     "events": SpecFunction(
         "events(C, H, W, bound = ...)",
         "frames of events as input, optionally with counts of at most `bound`",
-        ("channels", "height", "width", "bound"),
-        {**_MAP, "bound": "largest count in a frame; a model rejects larger counts"},
-        "in -> conv(4) -> norm -> spike",
+        (
+            *_MAP,
+            Parameter(
+                "bound", int, "largest count in a frame; a model rejects larger counts", None,
+                low=1, high=2**24,
+            ),
+        ),
+        example="in -> conv(4) -> norm -> spike",
         input="events(2, 16, 16, bound = 15)",
     ),
     "concat": SpecFunction(
@@ -232,9 +242,9 @@ SPECIAL: Mapping[str, SpecFunction] = {
     ),
     "shared": SpecFunction(
         "shared(LAYER)",
-        "layer that shares its weights between all uses", ("layer",),
-        {"LAYER": "layer or flow of layers; neurons keep separate states for each use"},
-        "shared(conv(8) -> norm -> spike)",
+        "layer that shares its weights between all uses",
+        (Parameter("layer", object, "layer or flow; neurons keep separate states for each use"),),
+        example="shared(conv(8) -> norm -> spike)",
         starts=False,
     ),
     "inputs": SpecFunction(
@@ -248,21 +258,24 @@ SPECIAL: Mapping[str, SpecFunction] = {
         "learn(1.0, above = ..., below = ..., per = channel)",
         "learnable parameters, optionally with bounds: one for the layer, or one for each `channel`, "
         "`neuron` or `step`; with `per_step = true`, separate ones for each time step",
-        ("init", "above", "below", "per", "per_step"),
-        {"init": "initial value",
-         "above": "lower bound, excluded; by default none",
-         "below": "upper bound, excluded; by default none",
-         "per": "unit with a separate parameter: `layer`, `channel`, `neuron` or `step`",
-         "per_step": "if true, each time step has separate parameters; by default false"},
-        "learn(1.0, per = channel) * a + b",
+        (
+            Parameter("init", float, "initial value"),
+            Parameter("above", float, "lower bound, excluded; by default none", None),
+            Parameter("below", float, "upper bound, excluded; by default none", None),
+            Parameter(
+                "per", str, "unit with a separate parameter: `layer`, `channel`, `neuron` or `step`",
+                "layer", words=LEARNT_PER,
+            ),
+            Parameter("per_step", bool, "if true, each time step has separate parameters", False),
+        ),
+        example="learn(1.0, per = channel) * a + b",
     ),
     "scheduled": SpecFunction(
         "scheduled(1.0)",
         "parameter of a neuron, surrogate or operation that a recipe changes during training "
         "(`change`); its value is stored with the weights",
-        ("start",),
-        {"start": "initial value"},
-        "a -> conv(8) -> LIF(tau = scheduled(2.0))",
+        (Parameter("start", float, "initial value"),),
+        example="a -> conv(8) -> LIF(tau = scheduled(2.0))",
     ),
     **{
         name: SpecFunction(
@@ -275,7 +288,16 @@ SPECIAL: Mapping[str, SpecFunction] = {
         name: SpecFunction(
             f"init = {name}" + f"({', '.join(row.arguments)})" * bool(row.arguments),
             f"initial weights: {row.meaning}",
-            tuple(row.arguments),
+            tuple(
+                Parameter(
+                    key,
+                    str if isinstance(default, str) else float,
+                    ARGUMENTS[key],
+                    REQUIRED if default is None else default,
+                    words=MODES if isinstance(default, str) else (),
+                )
+                for key, default in row.arguments.items()
+            ),
         )
         for name, row in FIRST_WEIGHTS.items()
     },
@@ -336,15 +358,3 @@ def _argument_wants(call: s.Call) -> list[Want]:
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     other = "number" if numbers else "any"
     return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]
-
-
-def rounded(expr: s.Expr) -> str | None:
-    """Hint for a quotient that is not an integer."""
-    if "/" not in expr.span.text:
-        return None
-    start, end = (Span(expr.span.source, at, at) for at in (expr.span.start, expr.span.end))
-    fixes = (
-        Fix(f"write `{name}(...)`", (Edit(start, f"{name}("), Edit(end, ")")))
-        for name in ("floor", "round")
-    )
-    return Hint("round it: `floor(...)`, `round(...)`", *fixes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
 from danetc.compiler.ir.graph import Node, Stage
-from danetc.compiler.ir.ops import OPS, REQUIRED, norm_names
+from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.builder import Builder, Trace
 from danetc.compiler.lowering.environment import (
@@ -20,10 +20,9 @@ from danetc.compiler.lowering.environment import (
     Env,
     Loops,
     Want,
-    rounded,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
-from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
+from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.loading import std_names
@@ -37,6 +36,7 @@ from danetc.dsl.syntax.source import Span, shorten
 from danetc.dsl.syntax.words import OF_PARAMETER
 
 MAX_CONSTANT = 1e15
+ROUND = "round a quotient: `floor(...)`, `round(...)`"
 MAX_BLAMED = 8
 _DECLARED: Mapping[Want, frozenset[str]] = {
     "number": frozenset(),
@@ -44,7 +44,8 @@ _DECLARED: Mapping[Want, frozenset[str]] = {
     "layer": frozenset({"neuron", "block", "backbone"}),
 }
 """Kinds of declarations allowed for what is wanted, if not that kind alone."""
-_LISTED = 8  # maximum number of names in a hint
+_VALUES = ("in", "x", "branch", "shortcut", "spike", "norm")
+LISTED = 8  # maximum number of names in a hint
 
 
 @record(slots=False)
@@ -153,7 +154,7 @@ class Evaluator(Builder):
         if isinstance(value, float):
             if not value.is_integer():
                 message = f"{what} must be a whole number, not {value:g}"
-                raise self.reject("E0304", message, expr, env, rounded(expr))
+                raise self.reject("E0304", message, expr, env, ROUND)
             value = int(value)
         if not low <= value <= high:
             message = f"{what} must be between {low} and {high:,}, not {value:,}"
@@ -239,21 +240,21 @@ class Evaluator(Builder):
             return v.Failed()
         reporter.note_unknown(declaration, id)
         hint = env.elsewhere.get(id)
-        labels: tuple[Label, ...] = ()
         if hint is None and id in env.places:
             hint = "a default can read only the parameters before it"
         elif hint is None and not env.module.program.uses and id in std_names():
             fix = using_std(env.module.source)
             hint = Hint(f"`{id}` is in the standard library: add `use std`", fix)
         elif hint is None:
-            own = nearest(id, [*env.places, *env.definitions], words=True)
-            hint = meant(id, own) or answer("name", id)
-            if hint is None:
-                own = near
-                hint = meant(id, near) or _what_there_is(env, want)
-            places = ((name, _place(name, env)) for name in own)
-            labels = tuple(Label(at, f"`{name}` is declared here") for name, at in places if at)
-        return self.error("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+            hint = answer("name", id) or meant(id, near)
+        if hint is None and want in ("any", "layer", "number"):
+            hint = "`danetc list operations` and `danetc list std` list what there is"
+        elif hint is None:
+            names = OF_PARAMETER.get(want) or likely
+            listed = ", ".join(f"`{name}`" for name in names[:LISTED])
+            hint = f"expected one of {listed}" + ", ..." * (len(names) > LISTED)
+            hint = hint if names else f"this file has no {want}: declare one, or add `use std`"
+        return self.error("E0210", f"unknown name `{id}`", span, hint=hint)
 
     def _misspelt(self, id: str, near: tuple[str, ...], module: Module) -> bool:
         """True if a name is surely misspelt, though a syntax error hides other names."""
@@ -318,9 +319,9 @@ class Evaluator(Builder):
 
     def assign_special(self, id: str, call: s.Call) -> dict[str, s.Arg]:
         """Call ``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
-        names = SPECIAL[id].parameters
-        if names is not None:
-            return self.assign(call, list(names), f"`{id}`", id)
+        parameters = SPECIAL[id].parameters
+        if parameters is not None:
+            return self.assign(call, [item.name for item in parameters], f"`{id}`", id)
         for arg in call.args:
             self._no_each(arg)
             if arg.name is not None:
@@ -453,7 +454,8 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     if want == "any":
         return [*local, *rest], []
     names = env.module.names
-    may = _declared(env, want)
+    kinds = _DECLARED.get(want, frozenset({want}))
+    may = [name for name in names if names[name].declaration.kind in kinds]
     match want:
         case "number":
             may += [*CONSTANTS, *MATH, "channels", "rows", "columns", "learn", "steps"]
@@ -469,76 +471,23 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     return [*own, *may], rest
 
 
-def _declared(env: Env, want: Want) -> list[str]:
-    """Return the declarations that are allowed where ``want`` is."""
-    kinds = _DECLARED.get(want, frozenset({want}))
-    names = env.module.names
-    return [name for name in names if names[name].declaration.kind in kinds]
-
-
-def _what_there_is(env: Env, want: Want) -> str:
-    """Hint for an unknown name that resembles no other: what there is, or how to list it."""
-    match want:
-        case "any" | "layer":
-            return (
-                "there is no operation, neuron or block of this name: `danetc list operations` "
-                "lists operations, and `danetc list std` the names imported by `use std`"
-            )
-        case "number":
-            numbers = [name for name in env.places if name in env.values]
-            return f"numbers here are {_list(numbers)}" if numbers else "write a number"
-        case "norm":
-            return f"norms are {_list([*norm_names(), 'none'])}"
-        case _ if want in OF_PARAMETER:
-            return f"words for `{want}` are {_list(OF_PARAMETER[want])}"
-    known = _declared(env, want)
-    if not known:
-        return f"this file has no {want}: declare one, or add `use std`"
-    more = "; `danetc list std` lists all" if len(known) > _LISTED else ""
-    return f"expected a {want}: {_list(known)}{more}"
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:_LISTED])
-    return f"{shown}, ..." if len(names) > _LISTED else shown
-
-
-def _place(id: str, env: Env) -> Span | None:
-    """Place where a name of this file is declared or defined."""
-    if id in env.places:
-        return env.places[id]
-    if id in env.definitions:
-        return env.definitions[id].span
-    declaration = env.module.own.get(id)
-    return None if declaration is None or id in env.values else declaration.name_span
-
-
 def flows_in(arg: s.Arg, call: s.Call) -> str | None:
     """Hint for a layer that is called with a value, as in ``spike(shortcut)``."""
     if arg.name is not None:
         return None
-    name = call.span.text.partition("(")[0].strip()
+    layer = call.span.text.partition("(")[0].strip()
     others = ", ".join(other.span.text for other in call.args if other is not arg)
-    if not others and name in OPS:
-        others = "..." if any(row.default is REQUIRED for row in OPS[name].parameters) else ""
-    in_parentheses = not isinstance(arg.value, s.Name | s.Call | s.Flow)
-    text, value = shorten(arg.value.span.text), arg.value.span.text
-    if in_parentheses:
-        text, value = f"({text})", f"({value})"
-    layer = f"{name}({others})" if others else name
-    hint = f"connect a value to a layer with `->`: write `{text} -> {shorten(layer)}`"
-    return hint if others == "..." else Hint(hint, replacing(call.span, f"({value} -> {layer})"))
+    value = arg.value.span.text
+    value = value if isinstance(arg.value, s.Name | s.Call | s.Flow) else f"({value})"
+    text = f"{shorten(value)} -> {shorten(f'{layer}({others})' if others else layer)}"
+    return f"connect a value to a layer with `->`: write `{text}`"
 
 
 def _called(call: s.Call) -> str | None:
     """``flows_in`` by the text alone, for the first argument of a call."""
-    match call.args[0].value:
-        case s.Name(id):
-            is_value = id in ("in", "x", "branch", "shortcut")
-        case s.Call(s.Name(id)):
-            is_value = id not in (*MATH, "channels")
-        case value:
-            is_value = isinstance(value, s.Flow)
+    first = call.args[0].value
+    name = s.called(first)
+    is_value = isinstance(first, s.Flow) or (name is not None and name.id in _VALUES)
     return flows_in(call.args[0], call) if is_value else None
 
 

@@ -12,7 +12,7 @@ from danetc.compiler.lowering.backbones import Backbones
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, WANTED, Env, Want, is_op
 from danetc.compiler.lowering.loops import is_flow
 from danetc.compiler.lowering.operations import named
-from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, meant
+from danetc.dsl.diagnostics.diagnostic import Label, closest, meant
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import ANALOG, count
@@ -20,7 +20,6 @@ from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.words import LEARNT_PER
 
 
 class NamedValues(Backbones):
@@ -54,7 +53,7 @@ class NamedValues(Backbones):
         if id in OPS and OPS[id].public:
             return self.operation(id, s.Call(s.Name(id), (), span=span), env)
         if want == "init" and id in FIRST_WEIGHTS:
-            return self.drawn(id, span)
+            return self.drawn(id, env, span)
         if id in SPECIAL:
             what = "a function of numbers" if id in MATH else "called with arguments"
             near, labels = _meant_parameter(id, env)
@@ -232,12 +231,9 @@ class NamedValues(Backbones):
             case "learn":
                 return self._learn(call, env)
             case "scheduled":
-                given = self.assign_special(id, call)
-                if "start" not in given:
-                    raise self.error("E0307", "`scheduled` needs the value to start from", span)
-                return Learn(float(self.number(given["start"].value, env)), trained=False)
+                return Learn(self.arguments(id, call, env)["start"], trained=False)
         if id in FIRST_WEIGHTS:
-            return self.drawn(id, span, self.assign_special(id, call), env)
+            return self.drawn(id, env, span, call)
         if id in OPS and OPS[id].public:
             if want in ("neuron", "surrogate") and not self.complete_names:
                 raise v.Failed  # a syntax error hides the declaration of this name
@@ -333,34 +329,22 @@ class NamedValues(Backbones):
         return shape[axis]
 
     def _stage(self, call: s.Call, env: Env) -> v.Backbone:
-        given = self.assign_special("stage", call)
-        hint = "write `stage(BLOCK, N, stride = S)`"
-        for name, what in (("block", "its block"), ("blocks", "a number of blocks")):
-            if name not in given:
-                raise self.error("E0307", f"`stage` needs {what}", call.span, hint=hint)
-        expr = given["block"].value
-        block = self.evaluate(expr, env, "block")
+        given = self.arguments("stage", call, env)
+        block = given["block"]
         if not isinstance(block, v.Bound) or block.kind != "block":
+            named = (arg.value for arg in call.args if arg.name == "block")
+            expr = next(named, call.args[0].value)
             message = f"a stage is made of blocks, not of {v.describe(block)}"
-            raise self.reject("E0403", message, expr, env, hint)
-        number = self.whole(given["blocks"].value, env, "the number of blocks", 1, 100_000)
-        stride = 1
-        if "stride" in given:
-            stride = self.whole(given["stride"].value, env, "stride", 1, 4096)
-        return v.Backbone((v.StageOf(block, number, stride, call.span),), call.span)
+            raise self.reject("E0403", message, expr, env, f"write `{SPECIAL['stage'].usage}`")
+        stage = v.StageOf(block, given["blocks"], given["stride"], call.span)
+        return v.Backbone((stage,), call.span)
 
     def _input(self, name: str, call: s.Call, env: Env) -> v.Wire:
         """Add an input of the network: ``image`` or ``events`` with counts up to a bound."""
-        given = self.assign_special(name, call)
-        sizes = ("channels", "height", "width")
-        missing = ", ".join(size for size in sizes if size not in given)
-        if missing:
-            hint = f"write `{name}(C, H, W)`"
-            raise self.error("E0307", f"`{name}` needs {missing}", call.span, hint=hint)
-        shape = tuple(self.whole(given[size].value, env, size, 1, 2**16) for size in sizes)
-        kind, events, own = ANALOG, name == "events", self.input_name
-        if "bound" in given:
-            kind = count(self.whole(given["bound"].value, env, "bound", 1, 2**24))
+        given = self.arguments(name, call, env)
+        shape = given["channels"], given["height"], given["width"]
+        events, own = name == "events", self.input_name
+        kind = count(given["bound"]) if given.get("bound") else ANALOG
         known = (node for node in self.nodes.values() if node.op == "input")
         if any(node.attrs.get("name", "") == own for node in known):
             message = f"`{own}` contains two inputs" if own else "a network has one input"
@@ -381,15 +365,11 @@ class NamedValues(Backbones):
         return self.add("repeat", (wire,), {}, span)
 
     def _shared(self, call: s.Call, env: Env) -> v.SharedLayer:
-        given = self.assign_special("shared", call)
-        if "layer" not in given:
-            hint = "write `f = shared(conv(8) -> norm)`"
-            raise self.error("E0307", "`shared` needs a layer", call.span, hint=hint)
-        value = self.evaluate(given["layer"].value, env, "layer")
+        value = self.arguments("shared", call, env)["layer"]
         if not v.is_layer(value):
             message = f"`shared` takes a layer, not {v.describe(value)}"
             hint = "a flow that starts with a layer: `f = shared(conv(8) -> norm)`, then `a -> f`"
-            raise self.error("E0401", message, given["layer"].span, hint=hint)
+            raise self.error("E0401", message, call.args[0].span, hint=hint)
         return v.SharedLayer(value, call.span)
 
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
@@ -431,26 +411,12 @@ class NamedValues(Backbones):
         return v.Outputs(wires)
 
     def _learn(self, call: s.Call, env: Env) -> Learn:
-        given = self.assign_special("learn", call)
-        if "init" not in given:
-            raise self.error("E0307", "`learn` needs the value to start from", call.span)
-        per = "layer"
-        if "per" in given:
-            arg = given.pop("per")
-            value = self.evaluate(arg.value, env, "per")
-            if not (isinstance(value, v.Choice) and value.id in LEARNT_PER):
-                words = ", ".join(f"`{word}`" for word in LEARNT_PER)
-                hint = did_you_mean(arg.value.span.text, LEARNT_PER)
-                message = f"`per` of `learn` must be one of {words}, not {v.describe(value)}"
-                raise self.error("E0304", message, arg.span, hint=hint)
-            per = value.id
-        by_step = given.pop("per_step", None)
-        steps = per == "step" or (by_step is not None and self.condition(by_step.value, env))
-        numbers = {name: float(self.number(arg.value, env)) for name, arg in given.items()}
-        init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
+        given = self.arguments("learn", call, env)
+        init, above, below, per = (given[name] for name in ("init", "above", "below", "per"))
         if (above is not None and init <= above) or (below is not None and init >= below):
             message = f"learn starts at {init:g}, outside of its bounds"
             raise self.error("E0305", message, call.span)
+        steps = given["per_step"] or per == "step"
         return Learn(init, above, below, "layer" if per == "step" else per, steps)
 
 

@@ -290,7 +290,7 @@ class Lowering(Stages):
                 definition = env.definitions[setting]
                 try:
                     value = self.defined(setting, env, definition.span)
-                    value = self.check_setting(setting, value, definition.value.span)
+                    value = self.check_setting(setting, value, env, definition.value.span)
                 except v.Failed:
                     value = v.INVALID
                 self.settings[setting] = value

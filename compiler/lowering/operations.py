@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Node, Shape
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter, text
 from danetc.compiler.ir.ops.row import scheduled
 from danetc.compiler.ir.ops.unknown import AnyShape
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import SPECIAL, Env, Want, rounded
-from danetc.compiler.lowering.evaluator import Evaluator, flows_in
+from danetc.compiler.lowering.environment import SPECIAL, Env, Want
+from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -281,39 +281,54 @@ class OperationValues(Evaluator):
         self, id: str, call: s.Call, env: Env, *, partial: bool = False
     ) -> dict[str, Attribute]:
         """Return the attributes of an operation; with ``partial`` only those that are given."""
-        names = [parameter.name for parameter in OPS[id].parameters]
-        places = sum(not parameter.sugar for parameter in OPS[id].parameters)
+        parameters = OPS[id].parameters
+        names = [parameter.name for parameter in parameters]
+        places = sum(not parameter.sugar for parameter in parameters)
         given = self.assign(call, names, f"`{id}`", id, unnamed=places)
-        return self._attributes(id, given, call, env, partial)
+        return self._values(id, parameters, given, call, env, partial)
 
-    def _attributes(
-        self, id: str, given: Mapping[str, s.Arg], call: s.Call, env: Env, partial: bool = False
-    ) -> dict[str, Attribute]:
-        """Return the attributes of an operation by the arguments of its parameters."""
-        attrs: dict[str, Attribute] = {}
-        for parameter in OPS[id].parameters:
+    def arguments(self, id: str, call: s.Call, env: Env) -> dict[str, Any]:
+        """Return the arguments of a function of ``SPECIAL`` with parameters."""
+        given = self.assign_special(id, call)
+        return self._values(id, SPECIAL[id].parameters or (), given, call, env)
+
+    def _values(
+        self,
+        id: str,
+        parameters: Sequence[Parameter],
+        given: Mapping[str, s.Arg],
+        call: s.Call,
+        env: Env,
+        partial: bool = False,
+    ) -> dict[str, Any]:
+        """Return the checked values of parameters: given, or by default (E0304, E0305, E0307)."""
+        values: dict[str, Any] = {}
+        for parameter in parameters:
             name = parameter.name
             if name in given:
-                attrs[name] = self._attribute(id, parameter, given[name], call, env)
+                values[name] = self._value(id, parameter, given[name], call, env)
             elif partial or parameter.shape_of:
                 continue
             elif parameter.default is not REQUIRED:
-                attrs[name] = parameter.default
+                values[name] = parameter.default
             elif parameter.unless in given:
-                attrs[name] = None
+                values[name] = None
             else:
                 shown = (
                     f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
                 )
-                hint = f"write `{id}({shown})`"
-                raise self.error("E0307", f"`{id}` needs `{name}`", call.span, hint=hint)
-        return attrs
+                usage = SPECIAL[id].usage if id in SPECIAL else f"{id}({shown})"
+                message, hint = f"`{id}` needs `{name}`", f"write `{usage}`"
+                raise self.error("E0307", message, call.span, hint=hint)
+        return values
 
-    def _attribute(
+    def _value(
         self, id: str, parameter: Parameter, arg: s.Arg, call: s.Call, env: Env
-    ) -> Attribute:
-        """Return the attribute of an argument, checked against its parameter."""
+    ) -> v.Value | Attribute:
+        """Return the value of an argument, checked against its parameter."""
         name = parameter.name
+        if parameter.type is object:
+            return self.evaluate(arg.value, env, name)
         if parameter.shape_of:
             value = self.evaluate(arg.value, env)
             if isinstance(value, v.Wire):
@@ -343,7 +358,7 @@ class OperationValues(Evaluator):
                 shown = ", ".join(row.arguments[: row.operands[0]])
                 hint = f"write `{id}({shown})`"
                 raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
-        attrs: Mapping[str, Attribute] = self._attributes(id, given, call, env)
+        attrs: Mapping[str, Attribute] = self._values(id, row.parameters, given, call, env)
         way = row.regrouped
         if way is not None and way.asked(attrs):
             first, *others = wires
@@ -381,7 +396,9 @@ class OperationValues(Evaluator):
         """Check an argument against the type, the bounds and the words of its parameter."""
         words = parameter.words
         if isinstance(value, v.Choice) and value.id in words:
-            return self.drawn(value.id, expr.span).text if value.id in FIRST_WEIGHTS else value.id
+            return (
+                self.drawn(value.id, env, expr.span).text if value.id in FIRST_WEIGHTS else value.id
+            )
         if isinstance(value, v.Drawn) and value.id in words:
             return value.text
         start = _start_of(value) if parameter.schedule else None
@@ -399,7 +416,7 @@ class OperationValues(Evaluator):
         if type(value) is not parameter.type or not isinstance(value, (bool, int, float)):
             code, shown = "E0304", v.describe(value)
             if isinstance(value, float):
-                shown, hint = f"{value:g}", rounded(expr)
+                shown, hint = f"{value:g}", ROUND
             elif isinstance(value, str) and value in words:
                 hint = f"`{value}` is a word, without quotes"
             elif words and hint is None:
@@ -417,33 +434,10 @@ class OperationValues(Evaluator):
         message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
         raise self.reject(code, message, expr, env, hint)
 
-    def drawn(
-        self,
-        id: str,
-        span: Span,
-        given: Mapping[str, s.Arg] = MappingProxyType({}),
-        env: Env | None = None,
-    ) -> v.Drawn:
-        """Return the initial weights of a row's name and arguments."""
-        row = FIRST_WEIGHTS[id]
-        numbers: dict[str, float | str] = {}
-        for name, default in row.arguments.items():
-            what = f"`{name}` of `{id}`"
-            if name not in given or env is None:
-                if default is None:
-                    hint = f"write `{SPECIAL[id].usage}`"
-                    raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
-                numbers[name] = default
-            elif isinstance(default, str):
-                value = self.evaluate(given[name].value, env, name)
-                if not (isinstance(value, v.Choice) and value.id in MODES):
-                    wanted = f"one of `{'`, `'.join(MODES)}`"
-                    message = f"{what} must be {wanted}, not {v.describe(value)}"
-                    raise self.error("E0304", message, given[name].span)
-                numbers[name] = value.id
-            else:
-                numbers[name] = float(self.number(given[name].value, env, what))
-        return v.Drawn(id, row.text(numbers))
+    def drawn(self, id: str, env: Env, span: Span, call: s.Call | None = None) -> v.Drawn:
+        """Return the initial weights of a row, by its name alone or its call."""
+        numbers = self.arguments(id, call or s.Call(s.Name(id), (), span=span), env)
+        return v.Drawn(id, FIRST_WEIGHTS[id].text(numbers))
 
 
 def _hint(value: v.Value) -> str | None:

@@ -373,7 +373,7 @@ def _parameters(cursor: Cursor, target: Meaning, opening: int) -> Iterator[Propo
         return
     rows = [row.name for row in OPS[target.name].parameters] if target.name in OPS else []
     if not rows and target.name in SPECIAL:
-        rows = list(SPECIAL[target.name].parameters or ())
+        rows = [row.name for row in SPECIAL[target.name].parameters or ()]
     for name in rows:
         if name not in given:
             yield argument(cursor, name, target.name)

@@ -87,7 +87,8 @@ def spec_functions() -> Iterator[Entry]:
     for name, row in SPECIAL.items():
         if name in FIRST_WEIGHTS:
             continue
-        arguments = tuple(EntryParameter(key, "", None, says) for key, says in row.says.items())
+        meanings = {**row.says, **{item.name: item.meaning for item in row.parameters or ()}}
+        arguments = tuple(EntryParameter(key, "", None, says) for key, says in meanings.items())
         example = examples.flow(row.example, starts=row.starts, image=row.input)
         yield Entry(name, "function", row.usage, sentence(row.meaning), arguments, "", example)
 

@@ -97,7 +97,7 @@ NAMES = {
         "stage(basic(16), 2)",
         "E0210",
         "`depth`",
-        "words for `over` are `channels`, `rows`",
+        "expected one of `channels`, `rows`",
         after="block mine { out = in -> softmax(over = «depth») }\n",
     ),
     "later parameter": net(
@@ -441,9 +441,9 @@ KINDS = {
     "many arguments": net("via origin", "via baa(«LIF»)", "E0303", "takes no arguments"),
     "missing arguments": net("linear(classes)", "«linear»", "E0307", "needs `width`"),
     "missing width": net("conv(16)", "«conv(kernel = 3)»", "E0307", "needs `width`"),
-    "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs width"),
+    "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs `width`"),
     "missing number of blocks": net(
-        "stage(basic(16), 2)", "«stage(basic(16))»", "E0307", "number of blocks"
+        "stage(basic(16), 2)", "«stage(basic(16))»", "E0307", "needs `blocks`"
     ),
     "block's missing width": net(
         "stage(basic(16), 2)", "stage(«basic», 2)", "E0307", "needs `width`"

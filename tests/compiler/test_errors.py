@@ -71,11 +71,6 @@ def test_circles_and_doubles_show_both_places() -> None:
     ]
 
 
-def test_a_misspelt_declaration_is_labelled() -> None:
-    text = "use std\nblock mine(widht) = conv(width)\n"
-    assert labels(text) == [("widht", "`widht` is declared here")]
-
-
 def test_a_block_that_wires_itself_shows_both_sides() -> None:
     case = CONNECTIONS["each on a block that wires itself"]
     (error,) = errors(unmarked(case.text)[0])

@@ -29,7 +29,7 @@ FLOW = {*PUBLIC, *SPECIAL, *CONSTANTS, *std_names(), "spike", "norm", "identity"
 PARAMETERS: Mapping[str, set[str]] = {
     **{item.name: {param.name for param in item.params} for item in STANDARD},
     **{name: set(OPS[name].names) for name in PUBLIC},
-    **{name: set(row.parameters or ()) for name, row in SPECIAL.items()},
+    **{name: {item.name for item in row.parameters or ()} for name, row in SPECIAL.items()},
     "norm": {"init"},
 }
 ARGUMENTS = {
