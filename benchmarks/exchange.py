@@ -39,11 +39,7 @@ from tests.zoo.harness import case_of
 
 FORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "onnx": (".onnx", {}),
-    "onnx loop": (".onnx", {"time": "loop"}),
-    "onnx step": (".onnx", {"time": "step"}),
-    "onnx half": (".onnx", {"half": True}),
-    "onnx half loop": (".onnx", {"time": "loop", "half": True}),
-    "onnx half step": (".onnx", {"time": "step", "half": True}),
+    "onnx step": (".onnx", {"streaming": True}),
     "nir": (".nir", {}),
     "source": (".py", {}),
     "pt2": (".pt2", {}),

@@ -367,16 +367,13 @@ class ExportRequest:
         output: File to write. Its ending selects the format: .safetensors: weights; .pth or .pt: weights
             as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
             network in Python, of SpikingJelly's layers and neurons, without weights.
-        time: ONNX: ``unrolled`` for T steps in sequence, ``loop`` for a loop over any number of steps,
-            ``step`` for one step, whose states are inputs and outputs.
-        half: ONNX: float16 numbers; membrane potentials stay float32.
+        streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
     """
 
     source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME", complete=arg.SPECS, files=True)]
     output: Annotated[arg.Place, arg.Option("FILE")]
     _: KW_ONLY
-    time: Annotated[Literal["unrolled", "loop", "step"], arg.PYTHON] = "unrolled"
-    half: bool = False
+    streaming: bool = False
     checkpoint: arg.Checkpoint | None = None
     network: arg.Network | None = None
     set: arg.Settings = field(default_factory=dict)

@@ -24,7 +24,7 @@ def test_the_table_is_what_was_measured() -> None:
     for found in json.loads(text)["results"]:
         measured.setdefault(found["network"], []).append(shown(found))
     page = (ROOT / "docs" / "guides" / "exchange.md").read_text(encoding="utf-8")
-    _, _, table = page.partition("| network | onnx | onnx loop |")
+    _, _, table = page.partition("| network | onnx | onnx step |")
     rows = re.findall(r"^\| ([\w/]+) \| (.*) \|$", table, re.MULTILINE)
     assert {name: cells.split(" | ") for name, cells in rows} == measured
     assert len(measured) > 20

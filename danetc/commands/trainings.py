@@ -516,9 +516,7 @@ def print_conversion(found: Converted) -> None:
     echo(f"written to {found.directory}")
 
 
-def export_command(
-    request: ExportRequest, *, loop: bool = False, streaming: bool = False
-) -> Answer:
+def export_command(request: ExportRequest) -> Answer:
     """Write a network for use elsewhere: its weights, or the whole network.
 
     DIR is a directory of `train` or `build`, or pretrained:NAME; a spec (FILE or NAME) is written with
@@ -526,19 +524,10 @@ def export_command(
     which needs only torch: `model.load("FILE.safetensors")`. A file of a whole network does not need
     danetc. Before the file is kept, it is read back and compared with the model on random samples;
     the result is printed.
-
-    Args:
-        loop: ONNX: time steps in a loop, for any number of them, in place of T unrolled steps.
-        streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
     """
     from danetc.tasks.exporting import export_network
 
-    if loop and streaming:
-        raise click.UsageError("--loop and --streaming exclude each other")
-    time: Literal["unrolled", "loop", "step"] = (
-        "loop" if loop else "step" if streaming else "unrolled"
-    )
-    exported = export_network(replace(request, time=time))
+    exported = export_network(request)
     return Answer(exported.as_dict(), lambda: echo(export_text(exported, str(request.source))))
 
 

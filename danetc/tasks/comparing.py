@@ -7,7 +7,7 @@ estimated by the model itself with its weights changed by about as much as round
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,8 +26,8 @@ from danetc.tasks.networks import emit_model
 SAMPLES, BATCH = 100, 20
 VARIED = 0.01
 """Least standard deviation of outputs over samples; otherwise the norms are warmed first."""
-TOLERANCE: Mapping[bool, float] = {False: 1e-5, True: 2e-3}
-"""Largest difference, relative to the largest output plus 1, of float32 and (True) float16 files."""
+TOLERANCE = 1e-5
+"""Largest difference, relative to the largest output plus 1."""
 ROUNDING = 0.25
 """Relative change of the weights that stands for rounding, in units of the tolerance."""
 _MACS = 2e10  # large networks are compared on fewer samples
@@ -63,7 +63,7 @@ def compare_file(content: Content, row: Format, data: bytes) -> FileComparison |
     If the model's outputs do not vary, a file of the network with warmed norms is written and
     compared instead. Raises UserError if the differences are not due to rounding.
     """
-    graph, half = content.graph, content.half
+    graph = content.graph
     drawn = (n.path for n in graph.nodes.values() if OPS[n.op].random and not OPS[n.op].training)
     if (path := next(drawn, None)) is not None:
         return f"{path} draws random numbers"
@@ -72,27 +72,23 @@ def compare_file(content: Content, row: Format, data: bytes) -> FileComparison |
     batches = [_inputs(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
     model = emit_model(graph, 0, "eager").eval()
     model.load_state_dict(content.model.state_dict())
-    run = _stepwise(model, graph) if content.time == "step" else lambda *x: outputs_of(model(*x))
+    run = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
     expected = _outputs(graph, run, batches)
     warmed = _deviation(expected) < VARIED
     if warmed:
         make_vary(model, graph, min(samples, BATCH))
-    if half:
-        model.half().float()
-    if warmed:
         content = replace(content, model=model)
         data = row.write(content)
-    if warmed or half:
         expected = _outputs(graph, run, batches)
     assert row.run is not None
     gap = _gaps(expected, _outputs(graph, row.run(data, content), batches))
-    room = TOLERANCE[half] * (1 + max(float(y.abs().max()) for y in expected))
+    room = TOLERANCE * (1 + max(float(y.abs().max()) for y in expected))
     agrees = gap <= room
     agreeing = int(agrees.sum())
     if agreeing < samples:
         for value in model.state_dict().values():
             if value.is_floating_point():
-                value.mul_(1 + ROUNDING * TOLERANCE[half])
+                value.mul_(1 + ROUNDING * TOLERANCE)
         control = _gaps(expected, _outputs(graph, run, batches))
         if agreeing < (int((control <= room).sum()) - 1) / 2:
             raise UserError(

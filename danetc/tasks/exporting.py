@@ -39,8 +39,7 @@ class Exported:
     network: str
     tensors: int
     bytes: int
-    time: str
-    half: bool
+    streaming: bool
     compared: FileComparison | None = None
     uncompared: str | None = None
 
@@ -83,12 +82,12 @@ def export_network(request: ExportRequest) -> Exported:
     graph = model.topology
     assert isinstance(graph, Graph)
     row = FORMATS[output.suffix]
-    content = Content(graph, model.eval(), request.time, request.half)
+    content = Content(graph, model.eval(), request.streaming)
     data = row.write(content)
     compared = None if row.run is None else compare_file(content, row, data)
     replace_file(output, data, follow=True)
     return Exported(
-        str(output), graph.name, len(content.weights), len(data), request.time, request.half,
+        str(output), graph.name, len(content.weights), len(data), request.streaming,
         compared if isinstance(compared, FileComparison) else None,
         compared if isinstance(compared, str) else None,
     )  # fmt: skip
@@ -100,11 +99,9 @@ def _check_output(request: ExportRequest, output: Path) -> None:
     if row is None:
         endings = ", ".join(FORMATS)
         raise UserError(f"the ending of the file selects the format; it is one of {endings}")
-    if output.suffix != ".onnx" and (request.half or request.time != "unrolled"):
-        flag = "--half" if request.half else {"loop": "--loop", "step": "--streaming"}[request.time]
-        raise UserError(
-            f"a {output.suffix} file ({row.meaning}) has only one form; leave out {flag}"
-        )
+    if output.suffix != ".onnx" and request.streaming:
+        what = f"a {output.suffix} file ({row.meaning})"
+        raise UserError(f"{what} has only one form; leave out --streaming")
     check_installed(f"a {output.suffix} file", row.needs, row.extra)
     if output.is_dir():
         raise UserError(f"{output} is a directory")

@@ -18,7 +18,6 @@ from danetc.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from danetc.compiler.emit.onnx import OnnxTime
     from danetc.compiler.ir.graph import Graph
     from danetc.runtime.model.built import Model
 
@@ -28,12 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A network to export, in evaluation mode; ``time`` and ``half`` as in ``ExportRequest``."""
+    """A network to export, in evaluation mode; ``streaming`` as in ``ExportRequest``."""
 
     graph: Graph
     model: Model
-    time: OnnxTime = "unrolled"
-    half: bool = False
+    streaming: bool = False
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -162,14 +160,12 @@ def _onnx(content: Content) -> bytes:
     from danetc.version import version
 
     graph, signature = content.graph, content.model.signature
-    if content.time == "step" and signature.whole:
+    if content.streaming and signature.whole:
         raise UserError(f"{graph.name} cannot run step by step: {signature.whole}")
     made = emit_onnx(
         graph,
         content.arrays(),
-        content.time,
-        fixed=bool(signature.fixed),
-        half=content.half,
+        streaming=content.streaming,
         about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
     )
     data: bytes = made.SerializeToString()
@@ -190,18 +186,14 @@ def _run_onnx(data: bytes, content: Content) -> Run:
     takes = session.get_inputs()
     names = [item.name for item in session.get_outputs()]
     starts = session.get_modelmeta().custom_metadata_map
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+    kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
     def run(*inputs: Tensor) -> Sequence[Tensor]:
-        given = {
-            item.name: (x.half() if content.half else x).numpy()
-            for item, x in zip(takes, inputs, strict=False)
-        }
+        given = {item.name: x.numpy() for item, x in zip(takes, inputs, strict=False)}
         others = takes[len(inputs) :]
-        if content.time != "step":
-            given |= {item.name: np.array([graph.steps]) for item in others}
+        if not content.streaming:
             found = dict(zip(names, session.run(None, given), strict=True))
-            return [torch.from_numpy(found[name]).float() for name in graph.outputs]
+            return [torch.from_numpy(found[name]) for name in graph.outputs]
         varies = dict(zip(given, (node.value.varies for node in graph.inputs), strict=True))
         samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
         memory = {
@@ -217,7 +209,7 @@ def _run_onnx(data: bytes, content: Content) -> Run:
             frames = {name: x[t] if varies[name] else x for name, x in given.items()}
             found = dict(zip(names, session.run(None, frames | memory), strict=True))
             memory = {name: found[f"{name}_next"] for name in memory}
-            steps.append([torch.from_numpy(found[name]).float() for name in graph.outputs])
+            steps.append([torch.from_numpy(found[name]) for name in graph.outputs])
         return [torch.stack(values) for values in zip(*steps, strict=True)]
 
     return run

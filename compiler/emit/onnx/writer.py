@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -20,15 +19,13 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 class NodeWriter:
     """Writes operators (``compiler.ir.ops.onnx.general.OnnxWriter``).
 
-    ``steps`` is T: a number, or the name of the value that holds it.
+    ``may_differ`` is True if some values are the same for all samples, [1, ...].
     """
 
-    def __init__(self, graph: Graph, weights: Arrays, half: bool) -> None:
+    def __init__(self, graph: Graph, weights: Arrays, may_differ: bool) -> None:
         self.graph = graph
         self.weights = weights
-        self.half = half
-        self.type = np.float16 if half else np.float32
-        self.steps: int | str = graph.steps
+        self.may_differ = may_differ
         self.step = ""
         self.memory: StepStates | None = None
         self.constants: dict[str, TensorProto] = {}
@@ -76,22 +73,13 @@ class NodeWriter:
         made.output[0] = made.name = name
         return name
 
-    @contextmanager
-    def inside(self) -> Iterator[list[NodeProto]]:
-        """Write into a subgraph."""
-        outer, self.nodes = self.nodes, []
-        try:
-            yield self.nodes
-        finally:
-            self.nodes = outer
-
     # -- constants --------------------------------------------------------------------------------
 
     def weight(self, name: str) -> str:
         full = self._full(name)
         if full not in self.constants:
             self.names.add(full)
-            self._constant(full, self._typed(self.weights[full]))
+            self._constant(full, self.weights[full].astype(np.float32))
         return full
 
     def stored(self, name: str) -> np.ndarray[Any, Any]:
@@ -103,15 +91,11 @@ class NodeWriter:
         node = self.graph[self.graph.shares.get(self.at.id, self.at.id)]
         return dotted(*node.scope, node.name, name)
 
-    def array(self, values: Any, single: bool = False) -> str:
-        array = np.asarray(values)
-        return self._shared(array.astype(np.float32) if single else self._typed(array))
+    def array(self, values: Any) -> str:
+        return self._shared(np.asarray(values).astype(np.float32))
 
     def ints(self, *values: int) -> str:
         return self._shared(np.array(values, np.int64))
-
-    def _typed(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return array.astype(self.type)
 
     def _shared(self, array: np.ndarray[Any, Any]) -> str:
         key = (array.dtype.str, array.shape, array.tobytes())
@@ -125,20 +109,17 @@ class NodeWriter:
         return name
 
     def constants_read(self) -> list[TensorProto]:
-        """The constants that operators read, including those in loops."""
-        read = {name for node in _all(self.nodes) for name in node.input}
+        """Return the constants that operators read."""
+        read = {name for node in self.nodes for name in node.input}
         return [value for name, value in self.constants.items() if name in read]
 
     # -- time and batch ---------------------------------------------------------------------------
 
     def length(self) -> str:
-        return self.ints(self.steps) if isinstance(self.steps, int) else self.steps
+        return self.ints(self.graph.steps)
 
     def as_steps(self, x: str, shape: Shape) -> str:
-        if isinstance(self.steps, int):
-            return self.node("Reshape", x, self.ints(self.steps, -1, *shape))
-        size = self.node("Concat", self.steps, self.ints(-1, *shape), axis=0)
-        return self.node("Reshape", x, size)
+        return self.node("Reshape", x, self.ints(self.graph.steps, -1, *shape))
 
     def as_batch(self, x: str, shape: Shape) -> str:
         return self.node("Reshape", x, self.ints(-1, *shape))
@@ -150,68 +131,46 @@ class NodeWriter:
         rest = self.node("Shape", x, start=1)
         return self.node("Expand", x, self.node("Concat", rank, rest, axis=0))
 
-    may_differ = False
-    """True if some values are the same for all samples, [1, ...]."""
-
     def before(self, name: str, shape: Shape, steps: int) -> str:
         assert self.memory is not None
-        return self.memory.before(f"{self.path}.{name}", shape, steps, 0.0, False)
+        return self.memory.before(f"{self.path}.{name}", shape, steps)
 
     def remember(self, name: str, value: str) -> None:
         assert self.memory is not None
         self.memory.next[f"{self.path}.{name}"] = value
 
 
-@record
-class CarriedValue:
-    """A value that a step takes from the step before: its name, its shape and its start."""
-
-    name: str
-    info: ValueInfoProto
-    shape: Shape
-    steps: int
-    start: float
-    single: bool
-
-
 @record(frozen=False)
 class StepStates:
     """Values that a step passes to the next, by name.
 
-    Without ``batch`` a step takes them as inputs and returns them as outputs, as one step alone and
-    the body of a loop do. For steps in sequence ``batch`` is the number of samples, [1].
+    Without ``batch`` a file holds one step, which takes them as inputs and returns them as outputs.
+    For steps in sequence ``batch`` is the number of samples, [1]. ``starts`` are the inputs with the
+    numbers that they start at.
     """
 
     to: NodeWriter
     batch: str | None = None
-    carried: dict[str, CarriedValue] = field(default_factory=dict)
+    starts: dict[str, tuple[ValueInfoProto, float]] = field(default_factory=dict)
     next: dict[str, str] = field(default_factory=dict)
 
-    def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
-        """Return the value from the step before, and ``start`` at the first step.
+    def before(self, name: str, shape: Shape, steps: int, state: float | None = None) -> str:
+        """Return the value from the step before; in the first step 0, or the start of a ``state``.
 
-        A ``single`` value is float32: a state of a neuron, whose equations expand it.
+        The equations of a neuron expand its first state, a single number.
         """
-        if self.batch is not None:
-            if name in self.next:
-                return self.next[name]
-            if single:
-                return self.to.array(start, single)
-            return self.filled(self.batch, shape, steps, start, single)
-        if name not in self.carried:
-            kind = proto_type(np.float32 if single else self.to.type)
-            lead: list[int | str] = [steps, "N"] if steps > 1 else ["N"]
-            label = self.to.claim(name)
-            info = helper.make_tensor_value_info(label, kind, [*lead, *shape])
-            self.carried[name] = CarriedValue(label, info, shape, steps, start, single)
-        return self.carried[name].name
-
-    def filled(self, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
-        """Return a value for ``batch`` samples that is ``start`` everywhere."""
         to = self.to
-        sizes = [*([to.ints(steps)] if steps > 1 else []), batch, to.ints(*shape)]
-        size = to.node("Concat", *sizes, axis=0)
-        return to.node("Expand", to.array(start, single), size)
+        if self.batch is None:
+            if name not in self.starts:
+                lead: list[int | str] = [steps, "N"] if steps > 1 else ["N"]
+                self.starts[name] = tensor(to.claim(name), [*lead, *shape]), state or 0.0
+            return self.starts[name][0].name
+        if name in self.next:
+            return self.next[name]
+        if state is not None:
+            return to.array(state)
+        sizes = [*([to.ints(steps)] if steps > 1 else []), self.batch, to.ints(*shape)]
+        return to.node("Expand", to.array(0.0), to.node("Concat", *sizes, axis=0))
 
     def renamed(self, value: str, name: str) -> None:
         self.next = {key: name if known == value else known for key, known in self.next.items()}
@@ -219,22 +178,14 @@ class StepStates:
     def results(self) -> list[ValueInfoProto]:
         """Write the values for the next step as outputs."""
         found = []
-        for name, item in self.carried.items():
-            given = self.to.claim(f"{item.name}_next")
+        for name, (info, _) in self.starts.items():
+            given = self.to.claim(f"{info.name}_next")
             self.to.nodes.append(helper.make_node("Identity", [self.next[name]], [given], given))
-            info = ValueInfoProto()
-            info.CopyFrom(item.info)
-            info.name = given
-            found.append(info)
+            after = ValueInfoProto()
+            after.CopyFrom(info)
+            after.name = given
+            found.append(after)
         return found
-
-
-def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Nodes, and the nodes of their subgraphs."""
-    for node in nodes:
-        yield node
-        for part in node.attribute:
-            yield from _all(part.g.node)
 
 
 def _label(array: np.ndarray[Any, Any]) -> str:
@@ -244,6 +195,6 @@ def _label(array: np.ndarray[Any, Any]) -> str:
     return f"{kind}/{numbers}" + ("" if array.ndim else "/scalar")
 
 
-def proto_type(array_type: Any) -> int:
-    """Return the number of a type of numpy in ONNX."""
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(array_type)))
+def tensor(name: str, size: Sequence[int | str]) -> ValueInfoProto:
+    """Return the description of a float32 input or output."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, size)

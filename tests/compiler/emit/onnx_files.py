@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -11,39 +10,37 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from danetc.compiler.emit.onnx import OnnxTime, emit_onnx
+from danetc.compiler.emit.onnx import emit_onnx
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model
 
-_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
-
-def written(model: Model, time: OnnxTime = "unrolled", **options: Any) -> onnx.ModelProto:
+def written(model: Model, streaming: bool = False) -> onnx.ModelProto:
     """The file of a model, of valid ONNX."""
     graph = model.topology
     assert isinstance(graph, Graph)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    made = emit_onnx(graph, weights, time, fixed=bool(model.signature.fixed), **options)
+    made = emit_onnx(graph, weights, streaming=streaming)
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
-def ran(made: onnx.ModelProto, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+def ran(
+    made: onnx.ModelProto, graph: Graph, inputs: Sequence[Tensor], streaming: bool = False
+) -> list[Tensor]:
     """Its outputs for inputs [N, ...] or [T, N, ...]; of a file of one step those of T steps."""
     session = onnxruntime.InferenceSession(made.SerializeToString())
     takes = {item.name: item for item in session.get_inputs()}
     notes = {item.key: item.value for item in made.metadata_props}
     names = [item.name for item in session.get_outputs()]
     given = dict(zip(takes, (x.numpy() for x in inputs), strict=False))
-    if notes["time"] != "step":
-        if "steps" in takes:
-            given["steps"] = np.array([graph.steps])
+    if not streaming:
         return [torch.from_numpy(y) for y in session.run(None, given)]
     samples = inputs[0].shape[int(graph.input.value.varies)]
     memory = {}
     for name in list(takes)[len(inputs) :]:
         size = [samples if part == "N" else part for part in takes[name].shape]
-        kind = np.int64 if name == "step" else _TYPES[takes[name].type]
+        kind = np.int64 if name == "step" else np.float32
         memory[name] = np.full(size, float(notes[f"start of {name}"]), kind)
     found = []
     for t in range(graph.steps):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.onnx import TIMES, NotInOnnx, OnnxTime, emit_onnx
+from danetc.compiler.emit.onnx import NotInOnnx, emit_onnx
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.neuron.opcodes import OPCODES
@@ -43,9 +43,9 @@ def warmed(graph: Graph) -> Model:
 
 
 @torch.no_grad()
-def expected(model: Model, inputs: tuple[Tensor, ...], time: OnnxTime) -> list[Tensor]:
+def expected(model: Model, inputs: tuple[Tensor, ...], streaming: bool) -> list[Tensor]:
     """What the model gives; one step after the other what it streams."""
-    if time != "step":
+    if not streaming:
         y = model(*inputs)
         return [*y] if isinstance(y, tuple) else [y]
     graph, states, found = model.topology, None, []
@@ -57,11 +57,11 @@ def expected(model: Model, inputs: tuple[Tensor, ...], time: OnnxTime) -> list[T
     return [torch.stack(values) for values in zip(*found, strict=True)]
 
 
-def assert_same(model: Model, inputs: tuple[Tensor, ...], time: OnnxTime) -> list[Tensor]:
+def assert_same(model: Model, inputs: tuple[Tensor, ...], streaming: bool) -> list[Tensor]:
     graph = model.topology
     assert isinstance(graph, Graph)
-    theirs = ran(written(model, time), graph, inputs)
-    mine = expected(model, inputs, time)
+    theirs = ran(written(model, streaming), graph, inputs, streaming)
+    mine = expected(model, inputs, streaming)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     return mine
@@ -79,14 +79,12 @@ def test_every_operation_has_a_form(name: str, varies: bool) -> None:
             written(model)
         return
     inputs = tuple(x.abs() + 0.1 for x in inputs_of(graph, 2))
-    for time in TIMES:
-        if time == "step" and model.signature.whole:
-            continue
+    for streaming in (False,) if model.signature.whole else (False, True):
         if OPS[name].random and not OPS[name].training:
-            (drawn,) = ran(written(model, time), graph, inputs)
+            (drawn,) = ran(written(model, streaming), graph, inputs, streaming)
             assert set(drawn.unique().tolist()) == {0.0, 1.0}
         else:
-            assert_same(model, inputs, time)
+            assert_same(model, inputs, streaming)
 
 
 @pytest.mark.parametrize("name", alternating(VARIETY))
@@ -94,34 +92,13 @@ def test_every_kind_of_network(name: str) -> None:
     model = warmed(text(VARIETY[name]))
     assert isinstance(model.topology, Graph)
     inputs = inputs_of(model.topology, 5)
-    other: OnnxTime = "step" if [*VARIETY].index(name) % 2 else "loop"  # in turn, to be quick
-    for time in ("unrolled", "loop" if model.signature.whole else other):
-        assert max(output.std() for output in assert_same(model, inputs, time)) > 0.01
+    for streaming in (False,) if model.signature.whole else (False, True):
+        assert max(output.std() for output in assert_same(model, inputs, streaming)) > 0.01
 
 
 @pytest.mark.parametrize("opcode", OPCODES)
 def test_every_function_of_neurons_has_a_form(opcode: str) -> None:
     assert OPCODES[opcode].onnx is not None
-
-
-@pytest.mark.thorough
-def test_any_batch_and_any_number_of_steps() -> None:
-    model = warmed(text(VARIETY["own_neurons"]))
-    graph = model.topology
-    assert isinstance(graph, Graph)
-    made = written(model, "loop")
-    for samples, steps in ((1, 1), (3, 7)):
-        x = inputs_of(graph, samples)[0]
-        with torch.no_grad():
-            wanted = model(x.expand(steps, *x.shape))
-        (found,) = ran(made, replace(graph, steps=steps), (x,))
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-    events = warmed(text(VARIETY["events"]))
-    x = torch.randn(5, 2, 3, 8, 8)
-    assert isinstance(events.topology, Graph)
-    with torch.no_grad():
-        (found,) = ran(written(events, "loop"), events.topology, (x,))
-        torch.testing.assert_close(found, events(x), rtol=1e-5, atol=1e-5)
 
 
 def test_names_are_those_of_the_spec_and_of_the_weights() -> None:
@@ -133,21 +110,6 @@ def test_names_are_those_of_the_spec_and_of_the_weights() -> None:
     stored = {item.name for item in made.graph.initializer}
     wanted = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
     assert wanted <= stored
-    loop = next(node for node in written(model, "loop").graph.node if node.op_type == "Loop")
-    assert loop.attribute[0].g.name == "LIF"
-
-
-def test_half_precision() -> None:
-    model = warmed(text(VARIETY["sew_chain"]))
-    assert isinstance(model.topology, Graph)
-    inputs = inputs_of(model.topology, 4)
-    made = written(model, half=True)
-    assert {item.type.tensor_type.elem_type for item in made.graph.input} == {10}
-    (found,) = ran(made, model.topology, [x.half() for x in inputs])
-    with torch.no_grad():
-        wanted = model(*inputs)
-    assert wanted.std() > 0.01
-    assert (found.float() - wanted).abs().mean() < 0.05 * wanted.std()
 
 
 def test_what_has_no_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

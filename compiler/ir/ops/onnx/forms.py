@@ -305,22 +305,22 @@ def delay(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 def poisson(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     rate = repeat(to, at, x)
     drawn = to.node("RandomUniformLike", rate, high=1.0, low=0.0)
-    return to.node("Cast", to.node("Less", drawn, rate), to=10 if to.half else 1)
+    return to.node("Cast", to.node("Less", drawn, rate), to=1)
 
 
 def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Return a spike at the step that the input encodes."""
     within = to.node("Clip", x[0], to.array(0.0), to.array(1.0))
     delayed = to.node("Mul", to.node("Log", within), to.array(-number(at.attrs, "tau")))
-    when, kind = to.node("Floor", delayed), 10 if to.half else 1
+    when = to.node("Floor", delayed)
     if to.step:
-        return to.node("Cast", to.node("Equal", when, to.node("Cast", to.step, to=kind)), to=kind)
+        return to.node("Cast", to.node("Equal", when, to.node("Cast", to.step, to=1)), to=1)
     if at.values[0].varies:
         when = to.as_steps(when, at.shape)
     ends = [to.node("Squeeze", each, to.ints(0)) for each in (to.ints(0), to.length(), to.ints(1))]
-    steps = to.node("Cast", to.node("Range", *ends), to=kind)
+    steps = to.node("Cast", to.node("Range", *ends), to=1)
     steps = to.node("Reshape", steps, to.ints(-1, *[1] * (at.rank + 1)))
-    y = to.node("Cast", to.node("Equal", when, steps), to=kind)
+    y = to.node("Cast", to.node("Equal", when, steps), to=1)
     return to.as_batch(y, at.value.shape)
 
 

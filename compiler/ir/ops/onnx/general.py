@@ -31,8 +31,6 @@ class OnnxWriter(Protocol):
 
     step: str
     """Number of the time step [1] if the network runs one step at a time; else empty."""
-    half: bool
-    """True if numbers are float16."""
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str: ...
     def weight(self, name: str) -> str:
