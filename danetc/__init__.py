@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "load_ipython_extension": "danetc.notebook",  # of `%load_ext danetc`
     "Callback": "danetc.tasks.training.callbacks",
     "StopTraining": "danetc.tasks.training.callbacks",
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
@@ -71,7 +70,7 @@ _HOMES = {
 }
 
 
-__all__ = sorted({"__version__", *_HOMES} - {"load_ipython_extension"})
+__all__ = sorted({"__version__", *_HOMES})
 
 
 def __getattr__(name: str) -> Any:
@@ -82,7 +81,7 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module("danetc.version").version()
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-        if name in __all__ and not isinstance(value, type):
+        if not isinstance(value, type):
             from danetc.arguments import check_arguments
 
             value = check_arguments(value)

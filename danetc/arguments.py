@@ -74,8 +74,6 @@ class Option:
         choices: Texts that the argument takes. The choices of a Literal need not be listed.
         parse: Converts the text; raises ValueError or UserError.
         separator: Splits one text into several values.
-        complete: Returns the names that a shell completes.
-        files: True if a shell completes file names, too.
         missing: Returns what to add to the error if the argument is missing. The command line then does
             not use the default of the parameter.
         apply: Called with the value before the command runs.
@@ -89,8 +87,6 @@ class Option:
     choices: Collection[str] = ()
     parse: Callable[[str], Any] | None = None
     separator: str | None = None
-    complete: Callable[[], Iterable[str]] | None = None
-    files: bool = False
     missing: Callable[[], str] | None = None
     apply: Callable[[Any], None] | None = None
     python: bool = False
@@ -185,18 +181,17 @@ def _deny(value: bool) -> None:
 
 # -- arguments that several commands take ----------------------------------------------------------
 
-SPECS = late("danetc.dsl.reading", "shipped_specs")
-PRETRAINED = late("danetc.pretrained", "pretrained_sources")
-SOURCES = "danetc.runtime.data.sources"
 
 PYTHON = Option(python=True)
-SPEC = Option("FILE|NAME", complete=SPECS, files=True)
-DIRECTORY = Option("DIR", complete=PRETRAINED, files=True)
-RUN = Option("RUN", complete=PRETRAINED, files=True)
+SPEC = Option("FILE|NAME")
+DIRECTORY = Option("DIR")
+RUN = Option("RUN")
 DATA = Option(
-    "NAME[:DIR]", "--data", parse=look_at_data, complete=late(SOURCES, "SOURCES"),
-    missing=late(SOURCES, "KNOWN"),
-)  # fmt: skip
+    "NAME[:DIR]",
+    "--data",
+    parse=look_at_data,
+    missing=late("danetc.runtime.data.sources", "KNOWN"),
+)
 
 BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]
 Form: TypeAlias = Literal["table", "markdown", "latex", "csv", "json"]

@@ -8,10 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-    from types import FrameType, ModuleType
-    from typing import Any
+    from types import FrameType
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -20,8 +17,7 @@ def run() -> int:
     """Run the command line and return its exit status.
 
     Before the first imports are done, and after the command has ended, Ctrl-C ends the process at
-    once. In between it raises KeyboardInterrupt, except while torch is imported, whose native code may
-    lose the exception or abort.
+    once; in between as ``_interrupt`` does.
     """
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in a background job of a shell
     if not ignored:
@@ -30,8 +26,7 @@ def run() -> int:
         from danetc.main import process
 
         if not ignored:
-            sys.meta_path.insert(0, HoldInterrupts())
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _interrupt)
         return process()
     except KeyboardInterrupt:  # outside of what `process` handles
         _end()
@@ -46,35 +41,10 @@ def _end(signum: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     os._exit(INTERRUPTED)
 
 
-class HoldInterrupts:
-    """Find torch as Python does, and defer Ctrl-C until its import is done."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "torch":
-            return None
-        from importlib.util import find_spec
-
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: _held(execute, module)  # type: ignore[method-assign]
-        return spec
-
-
-def _held(execute: Any, module: ModuleType) -> None:
-    """Execute a module, and handle SIGINT afterwards."""
-    held: list[int] = []
-    try:
-        before = signal.signal(signal.SIGINT, lambda signum, frame: held.append(signum))
-    except ValueError:  # in another thread, which gets no KeyboardInterrupt
-        execute(module)
-        return
-    try:
-        execute(module)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held and callable(before):
-        before(signal.SIGINT, None)
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt. While torch is imported, whose native code may lose an exception or
+    abort, end the process instead."""
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        _end()
+    raise KeyboardInterrupt

@@ -165,7 +165,7 @@ class GridRequest(TrainingOptions):
 
     specs: Annotated[
         arg.Place | Sequence[arg.Place],
-        arg.Option("FILE|NAME|PATTERN", complete=arg.SPEC.complete, files=True),
+        arg.Option("FILE|NAME|PATTERN"),
     ] = ()
     data: arg.Data = "digits"
     _: KW_ONLY
@@ -370,7 +370,7 @@ class ExportRequest:
         streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
     """
 
-    source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME", complete=arg.SPECS, files=True)]
+    source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME")]
     output: Annotated[arg.Place, arg.Option("FILE")]
     _: KW_ONLY
     streaming: bool = False

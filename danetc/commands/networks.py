@@ -112,16 +112,6 @@ def _print_memory(plans: Collection[StepMemory], optimizer: str) -> None:
     )
 
 
-def _pass(text: str) -> str:
-    """Return the name of a pass of the compiler, or ``all``. Raises ValueError."""
-    from danetc.compiler.passes import LOWERING, PIPELINE  # late: `--help` needs no passes
-
-    steps = (LOWERING, *(item.name for item in PIPELINE))
-    if text not in (*steps, "all"):
-        raise ValueError(f"there is no pass {text}; there are {', '.join(steps)}, and all")
-    return text
-
-
 def build_command(
     spec: arg.Spec,
     *,
@@ -133,7 +123,6 @@ def build_command(
     memory: arg.Memory = "none",
     batch: arg.Count | None = None,
     backend: Literal["eager", "fused"] = "eager",
-    print_after: Annotated[tuple[str, ...], arg.Option("PASS|all", parse=_pass)] = (),
     deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Compile a network into a model directory and print its summary.
@@ -147,8 +136,6 @@ def build_command(
         output: Directory to write to. [default: build/NETWORK]
         batch: Images in a training step, for --memory SIZE.
         backend: Backend for which --memory SIZE selects a policy.
-        print_after: Print the graph as text after a pass of the compiler (or `lowering`), or after
-            all passes. Can be repeated.
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
@@ -160,11 +147,6 @@ def build_command(
     compiled = compile_spec(spec, network=network, settings=set)
     directory = output if output is not None else Path("build") / compiled.lowered.graph.name
     refuse_unless_replaceable(directory)
-    printed: dict[str, str] = {}
-    for name, text in compiled.texts(print_after):  # one at a time: the next pass may fail
-        printed[name] = text
-        if not json_wanted():
-            echo(f"after {name}\n\n{text}")
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init)
     policy = None if memory == "none" else chosen.as_dict()
@@ -180,7 +162,7 @@ def build_command(
             echo(f"memory      {chosen}")
         echo(f"written to  {directory}")
 
-    return Answer({**record, "after": printed} if printed else record, show)
+    return Answer(record, show)
 
 
 def draw_command(

@@ -9,16 +9,13 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
 from danetc.arguments import Option, described, help_of, hints_of, split_hint
 from danetc.errors import UserError
 from danetc.output.echo import echo, json_text
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,6 @@ def _parameter(
         "callback": partial(_finished, option, container),
         "required": default is parameter.empty,
     }
-    if option.complete is not None:
-        settings["shell_complete"] = partial(_completed, option)
     if kind is not bool:
         settings["type"] = _click_type(option, element)
     positional = parameter.kind is not parameter.KEYWORD_ONLY and name not in SHORT
@@ -205,14 +200,3 @@ def _finished(
             raise click.BadParameter(f"{key} is set twice", context, parameter)
         found[key] = item
     return found
-
-
-def _completed(
-    option: Option, context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem  # late: only a shell asks
-
-    assert option.complete is not None
-    names = [name for name in option.complete() if name.startswith(incomplete)]
-    found = [CompletionItem(name) for name in names]
-    return [*found, CompletionItem(incomplete, type="file")] if option.files else found

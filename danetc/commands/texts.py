@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 import click
 
-from danetc.arguments import SPEC, Option, late
+from danetc.arguments import SPEC, Option
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, did_you_mean
 from danetc.errors import UserError
-from danetc.output.echo import echo, json_text, read_standard_input, replace_text
+from danetc.output.echo import echo, read_standard_input, replace_text
 
 WITHOUT_PYGLS = "the language server needs pygls: pip install 'danetc[lsp]'"
 AROUND = 6
@@ -38,7 +38,7 @@ def check_command(
     Args:
         deny_warnings: Exit with 1 if there is a warning, too.
     """
-    from danetc.output.spec_messages import DENIED, counted, fitting, show
+    from danetc.output.spec_messages import DENIED, counted, show
 
     by_place: dict[tuple[str, str, int, int], Diagnostic] = {}
     for spec in specs:
@@ -60,8 +60,7 @@ def check_command(
             warnings = f", {counted(found)}" if found else ""
             echo(f"{len(specs)} spec{'s' * (len(specs) != 1)} checked, no errors{warnings}")
 
-    shown = fitting(found, lambda item: len(json_text([item.as_dict()])))
-    return Answer([item.as_dict() for item in shown], print_all, int(failed or denied))
+    return Answer([item.as_dict() for item in found], print_all, int(failed or denied))
 
 
 def _diagnostics(spec: str) -> Iterable[Diagnostic]:
@@ -128,7 +127,7 @@ def fmt_command(
 
 
 def explain_command(
-    name: Annotated[str, Option(complete=late("danetc.reference", "names"))],
+    name: str,
 ) -> Answer:
     """Explain a name or a code, with an example.
 
@@ -158,7 +157,7 @@ def explain_command(
 
 
 def list_command(
-    topic: Annotated[str | None, Option(complete=late("danetc.reference", "TOPICS"))] = None,
+    topic: str | None = None,
 ) -> Answer:
     """List the names of a TOPIC, each with its meaning.
 
@@ -195,15 +194,8 @@ def new_command(name: str) -> Answer:
     )
 
 
-def _text_names() -> Iterable[str]:
-    from danetc.dsl.loading import std_files, std_names
-    from danetc.dsl.reading import shipped_specs
-
-    return [*shipped_specs(), *(source.name for source in std_files()), *sorted(std_names())]
-
-
 def show_command(
-    place: Annotated[str, Option("FILE|NAME[:LINE]", complete=_text_names, files=True)],
+    place: Annotated[str, Option("FILE|NAME[:LINE]")],
 ) -> Answer:
     """Print a spec, or some lines of it.
 
@@ -228,7 +220,7 @@ def show_command(
 
 
 def completion_command(shell: Literal["bash", "zsh", "fish"]) -> None:
-    """Print the script that makes a shell complete commands, options and names.
+    """Print the script that makes a shell complete commands and options.
 
     \b
     bash:  eval "$(danetc completion bash)"            in ~/.bashrc

@@ -48,19 +48,17 @@ def data_command(
     subset_seed: arg.SubsetSeed = 0,
     seed: arg.Seed = 0,
     output: Annotated[Path | None, arg.Option("OUT.png")] = None,
-    quiet: bool = False,
 ) -> Answer:
     """Describe a data set, and show samples of it.
 
     DATA is what `train --data` takes: a name, a file, a folder, or your own code. Prints shapes and
-    values, and the number of samples of each class; on a terminal, samples as a network will see
-    them, after the augmentation of --recipe.
+    values, and the number of samples of each class.
 
     Args:
-        recipe: Show samples as the recipe of this spec augments them, and check whether its network
-            can learn them.
+        recipe: Check whether the network of this spec can learn the data; the picture shows samples as
+            its recipe augments them.
         steps: Number of frames that recordings of events are cut into. [default: the recipe's]
-        output: Write the picture of the samples to this file.
+        output: Write a picture of samples, as a network will see them, to this file.
     """
     from danetc.tasks.data_report import data
 
@@ -72,18 +70,12 @@ def data_command(
         source, recipe=recipe, steps=steps, classes=classes, subset_seed=subset_seed, seed=seed
     )
 
-    def show() -> None:
-        print_data(report)
-        if sys.stdout.isatty() and not quiet:
-            _show_samples(report)
-
     def save() -> None:
         if output is not None:
             report.picture().save(output, "PNG")
-            if not quiet:
-                echo(f"wrote {output}", err=True)
+            echo(f"wrote {output}", err=True)
 
-    return Answer(report.record, show, then=save)
+    return Answer(report.record, lambda: print_data(report), then=save)
 
 
 def print_data(report: DataReport) -> None:
@@ -107,22 +99,6 @@ def print_data(report: DataReport) -> None:
     print_table(("", what[report.record["target"]], "train", "test"), rows, right={0, 2, 3})
     if len(labels) > CLASSES:
         echo(f"... and {len(labels) - CLASSES} more")
-
-
-def _show_samples(report: DataReport) -> None:
-    """Print the picture of the samples if the terminal shows colours."""
-    from rich.text import Text
-
-    from danetc.output.console import VisibleConsole
-    from danetc.output.samples import in_terminal
-    from danetc.output.table import terminal_width
-
-    console = VisibleConsole(sys.stdout)
-    if console.color_system not in ("truecolor", "256"):
-        return
-    echo()
-    for line in in_terminal(report.picture(), min(160, terminal_width() or 80)):
-        console.print(Text.assemble(*line), soft_wrap=True)
 
 
 def train_command(

@@ -19,7 +19,6 @@ from rich.progress import (
 from rich.segment import Segment
 
 from danetc.dsl.diagnostics.visible import visible_lines
-from danetc.output.notebook import image_bar_of_notebook, in_notebook
 from danetc.runtime.kernels.announcing import announced_on
 
 
@@ -57,15 +56,11 @@ def terminal_bar(
 
 @contextmanager
 def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a bar over images on a terminal's standard error, or in a notebook.
+    """Show a bar over images on a terminal's standard error.
 
     Yield the function to call with the size of each batch. Kernels that are compiled meanwhile are
     announced on the bar, or in a line without a bar, unless ``silent``.
     """
-    if in_notebook() and not silent:
-        with image_bar_of_notebook(label, images) as advance:
-            yield advance
-        return
     with (
         terminal_bar(
             TextColumn("{task.description}", markup=False),
@@ -79,3 +74,10 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
     ):
         task = progress.add_task(label, total=images, unit="images")
         yield lambda count: progress.advance(task, count)
+
+
+def in_notebook() -> bool:
+    """Return True if this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")

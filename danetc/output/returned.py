@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import UserError
-from danetc.output.figures import percent
 from danetc.output.plots import LinePanel, line_figure
 
 if TYPE_CHECKING:
@@ -26,6 +23,17 @@ class Returned:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._line()}>"
 
+    def _repr_html_(self) -> str | None:
+        """Return the table for a notebook, None without pandas."""
+        try:
+            return cast(str, self.frame().to_html(index=False))
+        except UserError:
+            return None
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the result as a table."""
+        raise NotImplementedError
+
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
     """Return a table of pandas; the entries of a mapping in a row have columns like ``distribution.mean``.
@@ -37,30 +45,6 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
     except ImportError as error:
         raise UserError("tables of results need pandas: pip install 'danetc[notebook]'") from error
     return pandas.json_normalize([dict(row) for row in rows])
-
-
-def html_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table for a notebook."""
-
-    def text(value: object) -> str:
-        return escape(f"{value:.4f}" if isinstance(value, float) else visible(str(value)))
-
-    head = "".join(f"<th>{text(name)}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def epochs_html(epochs: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table for a notebook with a row for each epoch."""
-    heads = ("phase", "epoch", "train loss", "train top-1", "test loss", "test top-1")
-    rows = [
-        (
-            each["phase"], each["epoch"], each["train_loss"], percent(each["train_accuracy"]),
-            each["test_loss"], percent(each["test_accuracy"]),
-        )
-        for each in epochs
-    ]  # fmt: skip
-    return html_table(heads, rows)
 
 
 def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:

@@ -119,15 +119,3 @@ def _pixels(image: Tensor, low: float, high: float, *, events: bool) -> np.ndarr
         values = np.stack([on, nothing, off] if events else [on, off, nothing])
     rgb: np.ndarray = (values[:3].transpose(1, 2, 0) * 255).round().astype(np.uint8)
     return rgb
-
-
-def in_terminal(image: Image.Image, width: int) -> Iterator[list[tuple[str, str]]]:
-    """Yield a picture as lines of half blocks, each with its two colours: ``#RRGGBB on #RRGGBB``."""
-    share = min(1.0, width / image.width)
-    size = (max(1, int(image.width * share)), max(2, int(image.height * share) // 2 * 2))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BOX))
-    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
-        yield [
-            ("▀", f"#{bytes(a).hex()} on #{bytes(b).hex()}")
-            for a, b in zip(upper, lower, strict=True)
-        ]

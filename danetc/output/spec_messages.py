@@ -97,39 +97,18 @@ def deny_warnings() -> None:
         handler.deny = True
 
 
-MAX_OUTPUT = 90_000
-"""Largest number of characters of printed diagnostics; the rest are counted."""
-
-
-def fitting(
-    diagnostics: Sequence[Diagnostic], length: Callable[[Diagnostic], int]
-) -> tuple[Diagnostic, ...]:
-    """Return as many diagnostics as fit into MAX_OUTPUT, and one that counts those left out.
-
-    ``length`` returns the number of characters of a diagnostic.
-    """
-    total = 0
-    for place, item in enumerate(diagnostics):
-        total += length(item)
-        if total > MAX_OUTPUT:
-            rest = diagnostics[place:]
-            severity = max((each.severity for each in rest), key=["warning", "error"].index)
-            message = f"{counted(rest)} more, not shown: the output ends here"
-            return (
-                *diagnostics[:place],
-                Diagnostic("E0907", message, item.span, severity=severity),
-            )
-    return tuple(diagnostics)
+MOST_SHOWN = 50
+"""Largest number of diagnostics that are printed; all of them are counted."""
 
 
 def show(diagnostics: Sequence[Diagnostic]) -> None:
     """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    shown = fitting(diagnostics, lambda item: len(render(item, colour)) + 2)
-    echo_diagnostics(shown, colour=colour)
+    echo_diagnostics(diagnostics[:MOST_SHOWN], colour=colour)
     code = next((item.code for item in diagnostics if item.severity == "error"), None)
     code = code or diagnostics[0].code
-    echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)
+    more = f" (the first {MOST_SHOWN} are shown)" if len(diagnostics) > MOST_SHOWN else ""
+    echo(f"{counted(diagnostics)}{more}; `danetc explain {code}` tells more", err=True)
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:

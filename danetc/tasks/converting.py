@@ -18,12 +18,10 @@ from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.output.console import image_bar
+from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
-from danetc.output.figures import percent
-from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
-from danetc.output.returned import Returned, frame, html_table
+from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
@@ -130,11 +128,6 @@ class Converted(Returned):
         last = self.over_time[-1]
         where = f"{self.network} in {self.directory} on {self.data}"
         return f"{where}: ReLU {self.ann.text}, T = {last.steps}: {last.text}"
-
-    def _repr_html_(self) -> str:
-        rows = [("ReLU", percent(self.ann.top1), self.ann.loss)]
-        rows += [(str(at.steps), percent(at.top1), at.loss) for at in self.over_time]
-        return html_table(("T", "top-1", "loss"), rows)
 
 
 @takes(ConversionRequest)

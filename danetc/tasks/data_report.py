@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -62,13 +61,6 @@ class DataReport(Returned):
             f"{self.record['name']}: {_targets(self.record)}, {sizes['train']:,} samples to train on, "
             f"{sizes['test']:,} to test on"
         )
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
-            for name, value in facts(self.record)
-        )
-        return f"<table>{rows}</table>"
 
 
 def data(

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.arguments import takes
 from danetc.errors import UserError
-from danetc.output.console import image_bar
+from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
-from danetc.output.figures import percent, scores
-from danetc.output.notebook import in_notebook
 from danetc.output.plots import LinePanel, line_figure
-from danetc.output.returned import Returned, frame, html_table
+from danetc.output.returned import Returned, frame
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
@@ -85,13 +83,6 @@ class Evaluated(Returned):
             f"T = {each.steps}: {each.text}" for each in self.results or self.over_time
         )
         return f"{self.network} on {self.data}: {listed}"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (each.steps, percent(each.top1), percent(each.top5), each.loss, scores(each.scores))
-            for each in self.results or self.over_time
-        ]
-        return html_table(("T", "top-1", "top-5", "loss", ""), rows)
 
 
 def evaluations_figure(found: Sequence[Evaluated]) -> Any:

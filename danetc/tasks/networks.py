@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc import compiler
 from danetc.arguments import BackendName, Count, Seed, Setting, parse_memory
-from danetc.compiler.passes import run, steps
+from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
@@ -99,16 +99,6 @@ class CompiledNetwork:
     @cached_property
     def graph(self) -> Graph:
         return run(self.lowered.graph)
-
-    def texts(self, wanted: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Yield the graph as text after the passes of these names, or ``all``, without places."""
-        if not wanted:
-            return
-        from danetc.compiler.ir.text import write  # late: seldom asked for
-
-        for name, graph in steps(self.lowered.graph):
-            if name in wanted or "all" in wanted:
-                yield name, write(graph, origins=False)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:
         """Return the network with other settings. Raises SpecError."""

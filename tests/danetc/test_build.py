@@ -8,8 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
-from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes import PIPELINE
-from danetc.compiler.passes.duplicates import MergeDuplicates
-from danetc.main import main
 from danetc.runtime.system.files import read_record, save_record
 from tests.written import save_tensors
 
@@ -89,49 +83,6 @@ def test_the_summary_says_what_blocks_read_and_give_and_what_the_stage_gives(dan
 def test_json_prints_what_summary_json_holds(danetc: Run, small: Path, tmp_path: Path) -> None:
     result = danetc("build", small, "-o", "out", "--json", "--seed", "7")
     assert json.loads(result.out) == json.loads((tmp_path / "out" / "summary.json").read_text())
-
-
-def test_print_after_shows_the_graph_after_each_pass_before_the_summary(
-    danetc: Run, small: Path
-) -> None:
-    names = ["lowering", *(item.name for item in PIPELINE)]
-    everything = danetc("build", small, "--print-after", "all")
-    heads = [f"after {name}" for name in names]
-    assert [line for line in everything.out.splitlines() if line[:5] == "after"] == heads
-    assert everything.out.index(heads[-1]) < everything.out.index("small, T = 2\n")
-    texts = json.loads(danetc("build", small, "--print-after", "all", "--json").out)["after"]
-    assert list(texts) == names
-    assert all(f"after {name}\n\n{text}" in everything.out for name, text in texts.items())
-    assert "repeat(" in texts["lowering"]
-    assert "repeat(" not in texts["hoist-static"]
-    some = danetc("build", small, "--print-after", names[2], "--print-after", names[0], "--json")
-    assert json.loads(some.out)["after"] == {name: texts[name] for name in (names[0], names[2])}
-
-
-def test_print_after_shows_what_a_pass_that_fails_was_given(
-    small: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def broken(self: MergeDuplicates, graph: Graph) -> Graph:
-        nodes = {id: node for id, node in graph.nodes.items() if node.op != "neuron"}
-        return replace(graph, nodes=nodes)
-
-    monkeypatch.setattr(MergeDuplicates, "apply", broken)
-    assert main(["build", str(small), "-o", str(tmp_path / "out"), "--print-after", "all"]) == 1
-    out, err = capsys.readouterr()
-    assert "merge-duplicates" in err
-    heads = [line for line in out.splitlines() if line[:5] == "after"]
-    before = takewhile(lambda item: not isinstance(item, MergeDuplicates), PIPELINE)
-    assert heads == ["after lowering", *(f"after {item.name}" for item in before)]
-
-
-def test_print_after_of_no_pass_lists_them(danetc: Run, small: Path, tmp_path: Path) -> None:
-    result = danetc("build", small, "--print-after", "remove_dead")
-    assert result.status == 2
-    assert all(item.name in result.err for item in PIPELINE)
-    assert not (tmp_path / "build").exists()
 
 
 def test_what_is_loaded_is_what_was_built(danetc: Run, small: Path, tmp_path: Path) -> None:

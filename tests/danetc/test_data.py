@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ import torch
 from PIL import Image
 
 import danetc
-from danetc.main import main
-from danetc.output.samples import in_terminal
 from danetc.runtime.data import open_data
 from danetc.runtime.data.sources import SOURCES
 
@@ -55,32 +51,6 @@ def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
         assert picture.size == danetc_picture("digits").size
     assert danetc("data", "digits", "-o", "digits.jpg").status == 1
     assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_with_colours_shows_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = SMALL_DATA["synthetic"].make(Path())
-    wanted = list(in_terminal(danetc_picture(text), 80))
-    monkeypatch.setenv("COLORTERM", "truecolor")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    for name, options in (("xterm-256color", ()), ("xterm-256color", ("-q",)), ("dumb", ())):
-        monkeypatch.setenv("TERM", name)
-        monkeypatch.setattr(sys, "stdout", screen := Terminal())
-        assert main(["data", text, *options]) == 0
-        lines = [line for line in screen.getvalue().splitlines() if "\u2580" in line]
-        assert "fingerprint" in screen.getvalue()
-        if name == "dumb" or options:
-            assert lines == []
-            continue
-        assert [line.count("\u2580") for line in lines] == [len(line) for line in wanted]
-        middle = wanted[len(wanted) // 2][4][1].removeprefix("#")[:6]
-        red, green, blue = (int(middle[place : place + 2], 16) for place in (0, 2, 4))
-        assert f"38;2;{red};{green};{blue}" in lines[len(wanted) // 2]
 
 
 def test_values_are_those_of_the_samples_that_can_be_read(danetc: Run, tmp_path: Path) -> None:
@@ -171,11 +141,7 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         report = danetc.data(f"{tmp_path / name}.npz,test=0.4")
         pixels = np.asarray(report.picture())
         assert pixels.std() > 20
-        lines = list(in_terminal(report.picture(), 40))
-        assert all(len(line) <= 40 for line in lines)
-        assert re.fullmatch(r"#[0-9a-f]{6} on #[0-9a-f]{6}", lines[0][0][1])
         assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
-        assert "<table>" in report._repr_html_()
         assert repr(report).startswith(f"<DataReport: {name}.npz: {report.record['classes']} ")
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C during imports: held while torch is imported, one line and status 130 otherwise."""
+"""Ctrl-C during imports: one line and status 130."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
 
-from danetc.entry import HoldInterrupts, _held
+from danetc import entry
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes of Windows have no SIGINT")
 
 
-def test_an_interrupt_is_held_until_an_import_is_over() -> None:
-    done = []
-
-    def execute(module: ModuleType) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append(module)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            _held(execute, ModuleType("torch"))
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert len(done) == 1
-
-
-def test_only_the_import_of_torch_is_held() -> None:
-    assert HoldInterrupts().find_spec("click", None) is None
+def test_an_interrupt_is_an_exception_except_while_torch_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = ModuleType("torch")
+    torch.__spec__ = ModuleSpec("torch", None)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(entry, "_end", lambda: pytest.exit("ended"))
+    with pytest.raises(KeyboardInterrupt):
+        entry._interrupt(signal.SIGINT, None)
+    torch.__spec__._initializing = True  # type: ignore[attr-defined]
+    with pytest.raises(pytest.exit.Exception, match="ended"):
+        entry._interrupt(signal.SIGINT, None)
 
 
 def test_an_interrupt_during_the_first_imports_is_one_line() -> None:

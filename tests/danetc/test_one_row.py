@@ -174,7 +174,7 @@ def test_commands_that_read_a_spec(danetc: Run, spec: Path, tmp_path: Path) -> N
     done(danetc, "draw", spec, "--level", "neuron", "-o", "neuron.svg")
     assert f"{function_name}(" in (tmp_path / "neuron.svg").read_text()
     done(danetc, "summary", spec, "--batch", "4", "--json")
-    assert f"{first}" in done(danetc, "build", spec, "--print-after", "all", "-o", "shown")
+    done(danetc, "build", spec, "-o", "shown")
     done(danetc, "prove", spec, "--json")
     done(danetc, "equiv", spec, spec)
     other = tmp_path / "other.danet"

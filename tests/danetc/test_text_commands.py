@@ -253,27 +253,11 @@ def test_completion_is_a_script(danetc: Run, shell: str) -> None:
     assert COMPLETE in result.out
 
 
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("danetc dra", "draw"),
-        ("danetc summary danet_c_r5", "danet_c_r50"),
-        ("danetc explain E030", "E0301"),
-        ("danetc explain heavi", "heaviside"),
-        ("danetc list surr", "surrogates"),
-        ("danetc show std/ne", "std/neurons.danet"),
-        ("danetc train x.danet --data dig", "digits"),
-    ],
-)
-def test_names_are_completed(
-    danetc: Run, monkeypatch: pytest.MonkeyPatch, words: str, found: str
-) -> None:
+def test_commands_are_completed(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPLETE, "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    result = danetc()
-    assert result.status == 0
-    assert f"plain,{found}" in result.out.splitlines()
+    monkeypatch.setenv("COMP_WORDS", "danetc dra")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert "plain,draw" in danetc().out.splitlines()
 
 
 # -- summary and draw ------------------------------------------------------------------------------

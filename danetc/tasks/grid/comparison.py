@@ -15,11 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn
 
 from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
-from danetc.output.console import terminal_bar
+from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
-from danetc.output.notebook import in_notebook
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame, html_table
+from danetc.output.returned import Returned, frame
 from danetc.requests import ComparisonRequest
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
@@ -27,7 +26,7 @@ from danetc.tasks.grid.cells import find_networks, make_cells
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import GridResults, read_results, table
+from danetc.tasks.grid.results import GridResults, read_results
 from danetc.tasks.grid.run import (
     GridClock,
     GridProgress,
@@ -157,10 +156,6 @@ class Comparison(Returned, GridResults):
         best = [f"{each.name} ({self.measure.text(each.mean)})" for each in self.rows if each.best]
         told = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
         return f"{self.directory}: {len(self.rows)} cells on {self.data}{told}"
-
-    def _repr_html_(self) -> str:
-        shown = table(self)
-        return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
 
 
 @takes(ComparisonRequest)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame, html_table
+from danetc.output.returned import Returned, frame
 from danetc.output.table import Cell
 from danetc.runtime.measure import Layout, Measures
 from danetc.runtime.measure.plots import FIGURES, PlottedNetwork
@@ -66,10 +66,6 @@ class Measurement(Returned, Measures):
         names = (name for name in FIGURES if getattr(self, name) is not None)
         listed = ", ".join(name.replace("_", "-") for name in names)
         return f"{self.network} on {self.images:,} images: {listed}"
-
-    def _repr_html_(self) -> str:
-        cells = self._overall()
-        return html_table([head for head, _ in cells], [[cell.text for _, cell in cells]])
 
     def _found(self, measure: str) -> Any:
         names = [name for name in FIGURES if getattr(self, name) is not None]

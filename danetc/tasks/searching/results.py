@@ -11,7 +11,7 @@ from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame, html_table
+from danetc.output.returned import Returned, frame
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name
@@ -97,10 +97,6 @@ class SearchResult(Returned):
         shown = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
         told = f"; the best {self.measure.head}: {shown}" if best else ""
         return f"{self.directory}: {len(self.trials)} trials on {self.data}{told}"
-
-    def _repr_html_(self) -> str:
-        shown = table(self)
-        return html_table(shown.heads, [[cell.text for cell in row] for row in shown.rows])
 
 
 def read_search(folder: Path) -> SearchResult:

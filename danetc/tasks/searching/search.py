@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import takes
 from danetc.errors import UserError
+from danetc.output.console import in_notebook
 from danetc.output.echo import note
-from danetc.output.notebook import in_notebook
 from danetc.requests import SearchRequest
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import (

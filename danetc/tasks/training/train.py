@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import parse_memory, takes
 from danetc.errors import UserError
+from danetc.output.console import in_notebook
 from danetc.output.echo import Note
-from danetc.output.figures import percent
-from danetc.output.notebook import NotebookProgress, in_notebook
-from danetc.output.returned import Returned, epochs_html, frame, html_table, training_curves
+from danetc.output.returned import Returned, frame, training_curves
 from danetc.requests import TrainingRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer, Observers
@@ -78,14 +77,6 @@ class Training(Returned):
         stopped = ", stopped" if self.stopped else ""
         return f"{self.directory}: {done}{'no test yet' if epochs == [] else result(self.record)}{stopped}"
 
-    def _repr_html_(self) -> str:
-        if "trials" in self.record:
-            rows = [
-                (each["seed"], percent(each["test_accuracy"])) for each in self.record["trials"]
-            ]
-            return html_table(("seed", "test top-1"), rows)
-        return epochs_html(self._epochs())
-
 
 @takes(TrainingRequest)
 def train(request: TrainingRequest) -> Training:
@@ -115,7 +106,7 @@ def train(request: TrainingRequest) -> Training:
     with ExitStack() as stack:
         shown: Observer = notes
         if in_notebook() if request.progress is None else request.progress:
-            progress = NotebookProgress() if in_notebook() else TrainingProgress(sys.stdout)
+            progress = TrainingProgress(sys.stdout)
             shown = stack.enter_context(progress)
             notes.shown = progress.note
         else:
