@@ -38,10 +38,10 @@ class Work:
     letters: float = inf
 
     def spend(self, steps: int, span: Span | None = None) -> None:
-        """Count steps that follow. Raises Exhausted."""
-        self.steps += steps
-        if self.steps > self.limit:
+        """Count steps that follow. Raises Exhausted if they exceed the limit."""
+        if self.steps + steps > self.limit:
             raise Exhausted(self.limit, span)
+        self.steps += steps
 
     def allow(self, characters: int) -> None:
         """Raise the limit for a text of so many characters."""
