@@ -13,7 +13,7 @@ neuron    a neuron's equations unrolled in time (Fig. 2)
 A level is a function from a graph to a ``Sheet``, a picture with all positions, which ``engine``
 passes to Graphviz. In an SVG the keys of boxes are their ids: an operation on the level ``op`` is
 ``s0b1n17`` (node 17 of the graph, in block 1 of stage 0), or ``g2n3`` outside of the stages.
-``members`` returns the operations that a box stands for.
+``draw_with_members`` returns the operations that each box stands for, too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from danetc.compiler.draw.engine import (
     render,
     use_layout,
 )
-from danetc.compiler.draw.members import members
 from danetc.compiler.draw.neuron import neuron_level
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.stage import network_level, stage_level
@@ -51,7 +50,7 @@ THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
 __all__ = [
     "DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "GraphvizError", "check_engine",
-    "compare", "draw", "members", "to_svg", "use_layout",
+    "compare", "draw", "draw_with_members", "use_layout",
 ]  # fmt: skip
 
 
@@ -71,11 +70,19 @@ def draw(
     return render(LEVELS[level](graph), graph.name, kind, theme)
 
 
+def draw_with_members(
+    graph: Graph, level: str = DEFAULT_LEVEL, theme: Theme = "auto"
+) -> tuple[str, Mapping[str, tuple[int, ...]]]:
+    """Draw a network as SVG, and return the node ids that each box stands for, by the box's key.
+
+    If equal blocks are drawn once, a box stands for the operations of all of them. Boxes without
+    operations (titles, junctions, equations of neurons) are left out. Raises DrawError.
+    """
+    sheet = LEVELS[level](graph)
+    svg = render(sheet, graph.name, "svg", theme).decode("utf-8")
+    return svg, {box.key: box.nodes for box in sheet.boxes if box.nodes}
+
+
 def compare(graphs: Sequence[Graph], kind: str = "svg", theme: Theme = "auto") -> bytes:
     """Draw the connections of several networks side by side, as in Fig. 1. Raises DrawError."""
     return render(comparison(graphs), ", ".join(graph.name for graph in graphs), kind, theme)
-
-
-def to_svg(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
-    """Draw a network as SVG. Raises DrawError."""
-    return draw(graph, level).decode("utf-8")

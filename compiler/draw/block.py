@@ -6,10 +6,11 @@ block with its identity, and any others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from string import ascii_lowercase
 
 from danetc.compiler.draw.engine import DrawError
-from danetc.compiler.draw.flow import FlowChart, op_flow, placed, point
+from danetc.compiler.draw.flow import Direction, FlowChart, op_flow, placed, point
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, frame, grid, sheet_of, stacked
@@ -17,12 +18,11 @@ from danetc.compiler.draw.stage import assembled, chain_box
 from danetc.compiler.draw.stage_lane import StageLane
 from danetc.compiler.draw.units import Parts, parts, runs, wiring_of
 from danetc.compiler.draw.words import clean, size, span_words
-from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.record import record
 
 _MOST_WIRINGS = 8
 _ACROSS = 4  # wirings side by side
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @record
@@ -44,13 +44,12 @@ def block_level(graph: Graph) -> Sheet:
     of = parts(graph)
     wirings = wirings_of(of)
     shown = wirings[:_MOST_WIRINGS]
-    sheets = placed([_flow(of, wiring, f"w{i}") for i, wiring in enumerate(shown)])
+    sheets = placed([_wiring_flow(of, wiring, f"w{i}") for i, wiring in enumerate(shown)])
     cells = [
         _captioned(f"w{i}", sheet, *_words(of, wiring))
         for i, (sheet, wiring) in enumerate(zip(sheets, shown, strict=True))
     ]
-    rows = [cells[i : i + _ACROSS] for i in range(0, len(cells), _ACROSS)]
-    body = grid(rows, 44, 30)
+    body = grid([cells[i : i + _ACROSS] for i in range(0, len(cells), _ACROSS)], 44, 30)
     if len(wirings) > len(shown):
         rest = f"{len(wirings) - len(shown)} more ways of wiring are not drawn"
         body = stacked([body, sheet_of([caption("rest", rest, ink="quiet")])], 12)
@@ -62,79 +61,98 @@ def comparison(graphs: Sequence[Graph]) -> Sheet:
 
     Raises DrawError if a network has no blocks.
     """
-    pieces: list[tuple[int, int, FlowChart]] = []
-    wordings: dict[tuple[int, int], tuple[str, str]] = {}
+    flows: dict[tuple[int, int], tuple[FlowChart, str, str]] = {}
+    names = []
     for column, graph in enumerate(graphs):
         of = parts(graph)
         found = wirings_of(of)
         opening = next((w for w in reversed(found) if w.opening), None)
         repeated = next((w for w in found if not w.opening), None)
-        for row, wiring in enumerate((opening, repeated)):
-            if wiring is None:
-                continue
-            pieces.append((row, column, _flow(of, wiring, f"c{column}r{row}")))
-            _, where = _words(of, wiring)
-            wordings[row, column] = (("opening block", "repeated block")[row], where)
-    sheets = placed([flow for _, _, flow in pieces])
-    cells: dict[tuple[int, int], Sheet] = {}
-    for (row, column, _), sheet in zip(pieces, sheets, strict=True):
-        title, where = wordings[row, column]
-        cells[row, column] = _captioned(f"c{column}r{row}", sheet, title, where)
-    present = [row for row in (0, 1) if any((row, c) in cells for c in range(len(graphs)))]
-    names = []
-    for column, graph in enumerate(graphs):
-        connections = dict.fromkeys(stage.connection for stage in graph.stages)
-        rules = dict.fromkeys(stage.rule for stage in graph.stages)
-        head = caption(
-            f"c{column}name", clean(f"({_letter(column)}) {graph.name}"), bold=True, size=12
+        for row, (wiring, title) in enumerate(
+            ((opening, "opening block"), (repeated, "repeated block"))
+        ):
+            if wiring is not None:
+                flow = _wiring_flow(of, wiring, f"c{column}r{row}")
+                flows[row, column] = flow, title, _words(of, wiring)[1]
+        via, by = (
+            ", ".join(dict.fromkeys(words))
+            for words in zip(
+                *((stage.connection, stage.rule) for stage in graph.stages), strict=True
+            )
         )
-        words = f"via {', '.join(connections)} by {', '.join(rules)}"
-        about = caption(f"c{column}about", clean(words), size=SMALL, ink="quiet")
-        names.append(_centred([sheet_of([head]), sheet_of([about])], 2))
-    empty = Sheet(0, 0)
-    rows = [names] + [[cells.get((r, c), empty) for c in range(len(graphs))] for r in present]
-    return with_header("Connections", "how each wires its blocks", grid(rows, 36, 20))
-
-
-def _letter(column: int) -> str:
-    return _LETTERS[column] if column < len(_LETTERS) else str(column + 1)
+        letter = ascii_lowercase[column] if column < len(ascii_lowercase) else str(column + 1)
+        head = caption(f"c{column}name", clean(f"({letter}) {graph.name}"), bold=True, size=12)
+        about = caption(f"c{column}about", clean(f"via {via} by {by}"), size=SMALL, ink="quiet")
+        names.append(stacked([sheet_of([head]), sheet_of([about])], 2, 0.5))
+    sheets = placed([flow for flow, _, _ in flows.values()])
+    cells = {
+        (row, column): _captioned(f"c{column}r{row}", sheet, title, where)
+        for ((row, column), (_, title, where)), sheet in zip(flows.items(), sheets, strict=True)
+    }
+    rows = [
+        [cells.get((row, column), Sheet(0, 0)) for column in range(len(graphs))]
+        for row in sorted({row for row, _ in cells})
+    ]
+    return with_header("Connections", "how each wires its blocks", grid([names, *rows], 36, 20))
 
 
 def wirings_of(of: Parts) -> list[Wiring]:
-    """Return the distinct wirings of blocks, regardless of sizes. Raises DrawError if none."""
+    """Return the distinct wirings of blocks, regardless of sizes, widths and rates.
+
+    A wiring is drawn as the first of its blocks that follows another, if there is one. Raises
+    DrawError if the network has no blocks.
+    """
     found: dict[object, list[tuple[int, int]]] = {}
     for number, stage in enumerate(of.graph.stages):
         for index, block in enumerate(stage.blocks):
-            kind = (stage.connection, _shape_of(block, of.blocks[number, index]))
-            found.setdefault(kind, []).append((number, index))
+            wiring = wiring_of(
+                block,
+                of.blocks[number, index],
+                lambda node: (node.op, str(node.attrs.get("neuron", ""))),
+            )
+            found.setdefault((stage.connection, wiring), []).append((number, index))
     if not found:
         raise DrawError(f"{of.graph.name} has no stages of blocks; --level op draws its operations")
-    return [Wiring(*_example(places), tuple(places)) for places in found.values()]
+    return [
+        Wiring(*next((place for place in places if place[1] > 0), places[0]), tuple(places))
+        for places in found.values()
+    ]
 
 
-def _example(places: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return the block to draw: the first that follows another, if there is one."""
-    return next((place for place in places if place[1] > 0), places[0])
+def _wiring_flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
+    output = of.graph.stages[wiring.number].blocks[wiring.index].output
+    given = size(of.graph[output].value.shape)
+    drawn = wiring.number, wiring.index
+    return _block_flow(
+        of,
+        [drawn, *(place for place in wiring.places if place != drawn)],
+        key,
+        "TB",
+        lambda source: caption(f"{key}in", f"in  {size(source.value.shape)}", ink="quiet"),
+        caption(f"{key}out", f"out  {given}", ink="quiet"),
+    )
 
 
-def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
-    """Return the wiring of a block without sizes, widths and rates."""
-    return wiring_of(block, nodes, lambda node: (node.op, str(node.attrs.get("neuron", ""))))
-
-
-def _flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
-    graph = of.graph
-    block = graph.stages[wiring.number].blocks[wiring.index]
+def _block_flow(
+    of: Parts,
+    places: Sequence[tuple[int, int]],
+    key: str,
+    direction: Direction,
+    entry: Callable[[Node], Box],
+    end: Box | None = None,
+) -> FlowChart:
+    """Return the flow chart of the first of some equal blocks."""
+    number, index = places[0]
+    block = of.graph.stages[number].blocks[index]
 
     def outside(source: Node) -> Box:
         if source.id == block.input:
-            return caption(f"{key}in", f"in  {size(source.value.shape)}", ink="quiet")
-        return caption(f"{key}from{source.id}", clean(source.path, 24), ink="quiet")
+            return entry(source)
+        text = clean(source.path, 24)
+        return caption(f"{key}from{source.id}", text, size=SMALL, ink="quiet")
 
-    given = size(graph[block.output].value.shape)
-    end = caption(f"{key}out", f"out  {given}", ink="quiet")
-    nodes = of.blocks[wiring.number, wiring.index]
-    return op_flow(graph, nodes, key, "TB", outside, block.output, end)
+    blocks = [of.blocks[place] for place in places]
+    return op_flow(of, blocks, key, direction, outside, block.output, end)
 
 
 def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:
@@ -144,24 +162,17 @@ def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:
         stages.setdefault(number, []).append(index)
     connection = of.graph.stages[wiring.number].connection or "a block of its own wiring"
     what = "opening block" if wiring.opening else "repeated block"
-    numbers = list(stages)
-    first = f"stages.{numbers[0]}"
-    if wiring.number < len(of.graph.stages):
-        first = ".".join(of.graph.stages[wiring.number].scope)
-    where = f"{first} {span_words(stages[numbers[0]])}"
-    if len(numbers) > 1:
-        where += f"; also {span_words(numbers[1:], 'stage')}"
+    first, *others = stages
+    where = f"{'.'.join(of.graph.stages[first].scope)} {span_words(stages[first])}"
+    if others:
+        where += f"; also {span_words(others, 'stage')}"
     return f"{connection}: {what}", where
 
 
 def _captioned(key: str, sheet: Sheet, title: str, where: str) -> Sheet:
     head = sheet_of([caption(f"{key}title", clean(title), bold=True)])
     about = sheet_of([caption(f"{key}where", clean(where, 60), size=SMALL, ink="quiet")])
-    return _centred([head, about, sheet], 3)
-
-
-def _centred(sheets: Sequence[Sheet], gap: float) -> Sheet:
-    return grid([[sheet] for sheet in sheets], 0, gap)
+    return stacked([head, about, sheet], 3, 0.5)
 
 
 def op_level(graph: Graph) -> Sheet:
@@ -169,26 +180,27 @@ def op_level(graph: Graph) -> Sheet:
     of = parts(graph)
     grouped = [runs(stage, number, of) for number, stage in enumerate(graph.stages)]
     flows: dict[str, FlowChart] = {}
+    titles: dict[str, str] = {}
     for name, nodes in of.chains.items():
         if nodes[0].op != "input":
             flows[name] = _chain_flow(of, name, nodes)
+            titles[name] = of.title(name)
     for number, groups in enumerate(grouped):
         for group in groups:
             key = f"s{number}b{group[0]}"
-            flows[key] = _block_flow(of, number, group[0], key)
-    sheets = dict(zip(flows, placed(list(flows.values())), strict=True))
-    units: dict[str, Unit] = {}
-    for name, nodes in of.chains.items():
-        if name in sheets:
-            units[name] = _opened(name, sheets[name], of.title(name), of.graph.reads(nodes[0]))
-        else:
+            places = [(number, index) for index in group]
+            entry = point(f"{key}nin", "the block's input")
+            flows[key] = _block_flow(of, places, f"{key}n", "LR", lambda _, entry=entry: entry)
+            titles[key] = span_words(group) + (f"   ×{len(group)}" if len(group) > 1 else "")
+    units = {
+        key: _opened(key, sheet, titles[key])
+        for key, sheet in zip(flows, placed(list(flows.values())), strict=True)
+    }
+    for name in of.chains:
+        if name not in units:
             units[name] = box_unit(chain_box(of, name))
     for number, groups in enumerate(grouped):
-        shown = {}
-        for group in groups:
-            key = f"s{number}b{group[0]}"
-            count = f"   ×{len(group)}" if len(group) > 1 else ""
-            shown[group[0]] = _opened(key, sheets[key], span_words(group) + count)
+        shown = {group[0]: units[f"s{number}b{group[0]}"] for group in groups}
         units[f"s{number}"] = StageLane(of, number, groups).unit(shown)
     return with_header(graph.name, network_facts(graph), assembled(of, units))
 
@@ -197,37 +209,16 @@ def _chain_flow(of: Parts, name: str, nodes: list[Node]) -> FlowChart:
     def outside(source: Node) -> Box:
         return point(f"{name}nin{source.id}", f"from {source.path}")
 
-    return op_flow(of.graph, nodes, f"{name}n", "LR", outside, nodes[-1].id)
+    return op_flow(of, [nodes], f"{name}n", "LR", outside, nodes[-1].id)
 
 
-def _block_flow(of: Parts, number: int, index: int, key: str) -> FlowChart:
-    block = of.graph.stages[number].blocks[index]
-
-    def outside(source: Node) -> Box:
-        if source.id == block.input:
-            return point(f"{key}nin", "the block's input")
-        return caption(f"{key}nfrom{source.id}", clean(source.path, 24), size=SMALL)
-
-    nodes = of.blocks[number, index]
-    return op_flow(of.graph, nodes, f"{key}n", "LR", outside, block.output)
-
-
-def _opened(key: str, sheet: Sheet, title: str, inputs: Iterable[int] = ()) -> Unit:
-    """Return a sheet in a frame with a title.
-
-    Wires into it end at its point ``KEYnin``, or at that of each of its ``inputs`` (node ids).
-    """
+def _opened(key: str, sheet: Sheet, title: str) -> Unit:
+    """Return a sheet in a frame with a title. Wires enter at a point ``KEYnin...``, if there is one."""
     pad = 8.0
     text = caption(f"{key}title", title, bold=True).from_corner(pad, 4)
     body = sheet.shifted(pad, text.bottom + 2)
     width = max(sheet.width, text.width) + 2 * pad
-    height = text.bottom + 2 + sheet.height + pad
-    around = frame(f"{key}frame", width, height, title, inner=True)
-    boxes = {box.key: box for box in body.boxes}
-    found = ((id, boxes.get(f"{key}nin{id}")) for id in inputs)
-    entries = {id: ((box.left, box.y), box.key) for id, box in found if box is not None}
-    first = boxes.get(f"{key}nin") or min(body.boxes, key=lambda box: box.left)
-    last = boxes[f"{key}nout"]
-    whole = Sheet(width, height, (around, text, *body.boxes), body.wires)
-    ends = (first.left, first.y), (last.right, last.y)
-    return Unit(key, whole, *ends, first.key, last.key, entries)
+    around = frame(f"{key}frame", width, text.bottom + 2 + sheet.height + pad, title, inner=True)
+    first = min(body.boxes, key=lambda box: (box.key != f"{key}nin", box.left))
+    whole = Sheet(width, around.height, (around, text, *body.boxes), body.wires)
+    return Unit(key, whole, first.key, f"{key}nout")

@@ -7,6 +7,7 @@ where there are no processes, as in a browser.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import sysconfig
@@ -19,7 +20,7 @@ from danetc.compiler.draw.formula import FormulaPiece
 from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
-from danetc.compiler.draw.words import clean, tooltip_lines
+from danetc.compiler.draw.words import clean
 from danetc.dsl.errors import UserError
 
 
@@ -80,6 +81,7 @@ _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
 _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
 """Bytes that every valid file of a format contains."""
+_BETWEEN = re.compile(rb"^\}[\s,]*^\{", re.MULTILINE)  # two graphs in Graphviz's JSON
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
@@ -103,21 +105,18 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
     ``theme="auto"`` is light; such an SVG turns dark if its viewer prefers that.
     Raises GraphvizError if Graphviz is missing or fails, DrawError for an unknown format.
     """
-    colours = palette(theme)
+    text = to_gv(sheet, palette(theme), name)
     match kind:
         case "gv":
-            return to_gv(sheet, colours, name).encode()
+            return text.encode()
         case "svg":
-            text = _text(_run([to_gv(sheet, colours, name, tooltips=False)], "nop2", "svg"))
-            return _finished(text, sheet, name, theme).encode()
+            return _finished(_run([text], "nop2", "svg"), sheet, name, theme).encode()
         case "png":
             longest = max(sheet.width, sheet.height, 1.0)
-            dpi = min(_DPI, int(_MOST_PIXELS * 72 / longest))
-            return _run([to_gv(sheet, colours, name)], "nop2", "png", dpi)
+            return _run([text], "nop2", "png", min(_DPI, int(_MOST_PIXELS * 72 / longest)))
         case "pdf":
-            return _run([to_gv(sheet, colours, name)], "nop2", "pdf")
-        case _:
-            raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
+            return _run([text], "nop2", "pdf")
+    raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
 
 
 def check_engine(kind: str) -> None:
@@ -134,18 +133,11 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     texts = list(texts)
     if not texts:
         return []
-    output = _text(_run(texts, "dot", "json0"))
-    decoder = json.JSONDecoder()
-    found: list[dict[str, object]] = []
-    at = 0
-    while at < len(output.rstrip()):
-        try:
-            value, at = decoder.raw_decode(output, at)
-        except ValueError as error:
-            raise GraphvizError(f"what Graphviz gives is no JSON: {error}") from error
-        found.append(value)
-        while at < len(output) and output[at] in " \r\n,":
-            at += 1
+    output = _run(texts, "dot", "json0").strip()
+    try:
+        found: list[dict[str, object]] = json.loads(b"[%s]" % _BETWEEN.sub(b"},{", output))
+    except ValueError as error:
+        raise GraphvizError(f"what Graphviz gives is no JSON: {error}") from error
     if len(found) != len(texts):
         raise GraphvizError(f"Graphviz placed {len(found)} of {len(texts)} graphs")
     return found
@@ -159,13 +151,6 @@ def _run(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -
     return output
 
 
-def _text(output: bytes) -> str:
-    try:
-        return output.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise GraphvizError(f"what Graphviz gives is no text: {error}") from error
-
-
 # -- SVG ------------------------------------------------------------------------------------------
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -173,7 +158,7 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 _DROPPED = ("font-family", "{http://www.w3.org/XML/1998/namespace}space")
 
 
-def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
+def _finished(svg: bytes, sheet: Sheet, name: str, theme: Theme) -> str:
     """Add tooltips for browsers, available fonts, fixed widths of formulas, and a dark theme."""
     name = clean(name, 200)
     tooltips = {box.key: box.tooltip for box in sheet.boxes}
@@ -194,7 +179,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
             element.attrib.pop(attribute, None)
     for group in root.iter(f"{{{_SVG}}}g"):
         key = group.get("id", "")
-        text = name if group.get("class") == "graph" else tooltip_lines(tooltips.get(key, ""))
+        text = name if group.get("class") == "graph" else _cleaned(tooltips.get(key, ""))
         title = group.find(f"{{{_SVG}}}title")
         if title is not None and text:
             title.text = text
@@ -215,6 +200,10 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
         root.insert(0, style)
     ET.register_namespace("", _SVG)
     return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _cleaned(tooltip: str) -> str:
+    return "\n".join(clean(line, 200) for line in tooltip.split("\n"))
 
 
 def _set_piece(group: ET.Element, piece: FormulaPiece, sheet: Sheet) -> None:

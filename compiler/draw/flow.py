@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from typing import Any, Literal
 
 from danetc.compiler.draw.engine import DrawError, layouts
-from danetc.compiler.draw.gv import quoted
 from danetc.compiler.draw.sheet import (
     FONT,
     SMALL,
@@ -22,16 +20,9 @@ from danetc.compiler.draw.sheet import (
     fitted,
     sheet_of,
 )
-from danetc.compiler.draw.words import (
-    interblock,
-    layer_parts,
-    look,
-    neurons,
-    sign,
-    tooltip,
-    wire_tooltip,
-)
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.draw.units import Parts
+from danetc.compiler.draw.words import layer_parts, look, tooltip, wire_tooltip
+from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
@@ -52,7 +43,7 @@ class Line:
 
 @record
 class FlowChart:
-    """Boxes and wires to lay out in one direction."""
+    """Boxes and wires to lay out in one direction. A box follows those that feed it."""
 
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
@@ -72,42 +63,36 @@ def placed(flows: Sequence[FlowChart]) -> list[Sheet]:
 
 def _text(flow: FlowChart) -> str:
     index = {box.key: i for i, box in enumerate(flow.boxes)}
-    head = (
+    found = [
         f"digraph g {{ graph [rankdir={flow.direction} ranksep={flow.gap / 72:.3f} "
         f'nodesep={flow.beside / 72:.3f} pad=0] node [shape=box fixedsize=true label=""] '
         "edge [arrowsize=0.6]"
-    )
-    nodes = [
-        f"{i} [width={box.width / 72:.4f} height={box.height / 72:.4f}"
-        f"{' shape=circle' if box.shape in ('circle', 'point') else ''}]"
-        for box, i in zip(flow.boxes, index.values(), strict=True)
     ]
-    edges = [
-        f"{index[line.tail]} -> {index[line.head]} [id={quoted(str(i))} "
-        f"{'constraint=false' if line.back else f'weight={weight}'}]"
-        for i, (line, weight) in enumerate(zip(flow.lines, _weights(flow), strict=True))
-    ]
-    ranks = []
+    for box, i in zip(flow.boxes, index.values(), strict=True):
+        shape = " shape=circle" if box.shape in ("circle", "point") else ""
+        found.append(f"{i} [width={box.width / 72:.4f} height={box.height / 72:.4f}{shape}]")
     for rank, keys in (("min", flow.first), ("max", flow.last)):
         if keys:
             row = [str(index[key]) for key in keys]
-            ranks.append(f"{{ rank={rank}; {'; '.join(row)} }}")
-            ranks += [f"{' -> '.join(row)} [style=invis]"] if len(row) > 1 else []
-    return "\n".join([head, *nodes, *ranks, *edges, "}"])
+            found.append(f"{{ rank={rank}; {'; '.join(row)} }}")
+            found += [f"{' -> '.join(row)} [style=invis]"] if len(row) > 1 else []
+    for i, (line, weight) in enumerate(zip(flow.lines, _weights(flow), strict=True)):
+        pull = "constraint=false" if line.back else f"weight={weight}"
+        found.append(f'{index[line.tail]} -> {index[line.head]} [id="{i}" {pull}]')
+    return "\n".join([*found, "}"])
 
 
 def _weights(flow: FlowChart) -> list[int]:
     """Return Graphviz's weight of each wire, highest on the longest path (a block's branch)."""
-    lines = [line for line in flow.lines if not line.back]
     into: dict[str, list[str]] = {box.key: [] for box in flow.boxes}
-    out_of: dict[str, int] = dict.fromkeys(into, 0)
-    for line in lines:
-        into[line.head].append(line.tail)
-        out_of[line.tail] += 1
+    out_of = dict.fromkeys(into, 0)
+    for line in flow.lines:
+        if not line.back:
+            into[line.head].append(line.tail)
+            out_of[line.tail] += 1
     length: dict[str, int] = {}
-    order = TopologicalSorter(into).static_order()
-    for key in order:
-        length[key] = 1 + max((length[tail] for tail in into[key]), default=0)
+    for key, tails in into.items():
+        length[key] = 1 + max((length[tail] for tail in tails), default=0)
     longest: set[tuple[str, str]] = set()
     at = max(length, key=length.__getitem__, default="")
     while at and into[at]:
@@ -118,7 +103,7 @@ def _weights(flow: FlowChart) -> list[int]:
         _STRAIGHT
         if (line.tail, line.head) in longest
         else _ALONE
-        if len(into.get(line.head, ())) == 1 == out_of[line.tail]
+        if len(into[line.head]) == 1 == out_of[line.tail]
         else 1
         for line in flow.lines
     ]
@@ -129,14 +114,15 @@ def _read(flow: FlowChart, layout: Mapping[str, Any]) -> Sheet:
         objects: Iterable[Mapping[str, Any]] = layout.get("objects", ())
         named = {str(item["name"]): item for item in objects}
         boxes = [box.at(*_point(str(named[str(i)]["pos"]))) for i, box in enumerate(flow.boxes)]
-        drawn = {
-            int(e["id"]): e for e in layout.get("edges", ()) if "id" in e
-        }  # others are invisible
+        drawn = {e["id"]: str(e["pos"]) for e in layout.get("edges", ()) if "id" in e}
         wires = []
-        for id, line in enumerate(flow.lines):
-            points, tip = _curve(str(drawn[id]["pos"]))
-            wires.append(DrawnWire(line.tail, line.head, line.look, points, tip, line.tooltip))
-    except (KeyError, ValueError, IndexError) as error:
+        for id, line in enumerate(flow.lines):  # edges without an id are invisible
+            tip, *points = drawn[str(id)].removeprefix("e,").split()
+            curve = tuple(map(_point, points))
+            wires.append(
+                DrawnWire(line.tail, line.head, line.look, curve, _point(tip), line.tooltip)
+            )
+    except (KeyError, ValueError) as error:
         raise DrawError(f"Graphviz's layout cannot be read: {error!r}") from error
     return sheet_of(boxes, wires)
 
@@ -146,106 +132,80 @@ def _point(text: str) -> Point:
     return (float(x), -float(y))
 
 
-def _curve(text: str) -> tuple[tuple[Point, ...], Point | None]:
-    tip = None
-    points = []
-    for part in text.split():
-        if part.startswith("e,"):
-            tip = _point(part[2:])
-        else:
-            points.append(_point(part))
-    return tuple(points), tip
-
-
 # -- operations -----------------------------------------------------------------------------------
 
 
-def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = False) -> Box:
+def op_box(of: Parts, key: str, node: Node, *, tall: bool = False) -> Box:
     """Return the box of an operation: circles for joins, rounded for neurons, double if interblock.
 
-    ``fires`` marks layers of neurons, ``between`` interblock ones. ``tall`` puts the size of a
-    layer below its name.
+    ``tall`` puts the size of a layer below its name.
     """
-    joins = sign(node)
-    if joins is not None:
-        text = TextCell(joins, bold=len(joins) == 1, size=FONT + 2 if len(joins) == 1 else FONT - 1)
-        return Box(
-            key, ((text,),), 24, 24, shape="circle", fill="join", pen=1.2, tooltip=tooltip(node)
-        )
+    row, said = OPS[node.op], tooltip(node)
+    if row.sign:
+        single = len(row.sign) == 1
+        text = TextCell(row.sign, bold=single, size=FONT + 2 if single else FONT - 1)
+        return Box(key, ((text,),), 24, 24, shape="circle", fill="join", pen=1.2, tooltip=said)
     parts = [part for part in layer_parts(node) if part]
     lines = parts if tall else [" ".join(parts)]
-    rows = tuple((TextCell(line),) for line in lines)
-    if len(rows) > 1:
-        rows = tuple((replace(row[0], wide=True),) for row in rows)
-    box = Box(key, rows, tooltip=tooltip(node))
+    fires, between = node.id in of.fires, node.id in of.between
+    cells = [TextCell(line, bold=fires, wide=len(lines) > 1) for line in lines]
+    box = Box(key, tuple((cell,) for cell in cells), tooltip=said)
     if fires:
-        box = replace(
-            box,
-            rows=tuple((replace(row[0], bold=True),) for row in rows),
-            shape="round",
-            fill="interblock" if between else "neuron",
-            line="neuron_line",
-            pen=1.6,
-            double=between,
-        )
-    elif OPS[node.op].norm is not None:
+        fill = "interblock" if between else "neuron"
+        box = replace(box, shape="round", fill=fill, line="neuron_line", pen=1.6, double=between)
+    elif row.norm is not None:
         box = replace(box, fill="norm")
-    elif OPS[node.op].products is not None:
+    elif row.products is not None:
         box = replace(box, fill="join", pen=1.2)
     return fitted(box, (34, 20))
 
 
 def op_flow(
-    graph: Graph,
-    nodes: Sequence[Node],
+    of: Parts,
+    blocks: Sequence[Sequence[Node]],
     prefix: str,
     direction: Direction,
     outside: Callable[[Node], Box],
-    output: int | None = None,
+    output: int,
     end: Box | None = None,
 ) -> FlowChart:
-    """Return the flow chart of some nodes of a graph; boxes have the keys ``PREFIXid``.
+    """Return the flow chart of the first of some equal ``blocks``; boxes have the keys ``PREFIXid``.
 
     ``outside`` returns the box for a value of another node. The value ``output`` leads to ``end``,
     or to a point ``PREFIXout``.
     """
+    graph, nodes = of.graph, blocks[0]
     own = {node.id for node in nodes}
-    fires, between = neurons(graph), interblock(graph)
     boxes: dict[str, Box] = {}
     lines: dict[Line, None] = {}
 
-    def source_box(source: Node) -> str:
-        if source.id in own:
-            return f"{prefix}{source.id}"
-        box = outside(source)
-        boxes.setdefault(box.key, box)
-        return box.key
+    def wire(source: Node, head: str, more: str = "", name: str = "", back: bool = False) -> None:
+        box = None if source.id in own else outside(source)
+        if box is not None:
+            boxes.setdefault(box.key, box)
+        tail = f"{prefix}{source.id}" if box is None else box.key
+        style, message = look(source.value), wire_tooltip(source.path, source.value) + more
+        if name:  # on the wire
+            box = caption(f"{head}.{name}", name, size=SMALL, ink="quiet")
+            boxes[box.key] = box
+            lines[Line(box.key, head, style, message)] = None
+            head = box.key
+        lines[Line(tail, head, style, message, back)] = None
 
-    for node in nodes:
+    for place, node in enumerate(nodes):
         key = f"{prefix}{node.id}"
         for position, operand in enumerate(graph.reads(node)):
-            source = graph[operand]
-            tail = source_box(source)
-            twice = f" (operand {position})" if node.inputs.count(operand) > 1 else ""
-            message = wire_tooltip(source.path, source.value) + twice
-            head = key
-            called = OPS[node.op].arguments[position : position + 1]
-            if called:  # the wire carries the name
-                head = f"{key}.{position}"
-                boxes[head] = caption(head, called[0], size=SMALL, ink="quiet")
-                lines[Line(head, key, look(source.value), message)] = None
-            back = node.id in graph.carries and operand in own
-            lines[Line(tail, head, look(source.value), message, back)] = None
-        boxes[key] = op_box(key, node, node.id in fires, node.id in between, tall=direction == "LR")
-    if output is not None:
-        source = graph[output]
-        tail = source_box(source)
-        end = end or point(f"{prefix}out", "the output")
-        boxes[end.key] = end
-        message = wire_tooltip(source.path, source.value)
-        lines[Line(tail, end.key, look(source.value), message)] = None
-    gap = 14.0 if direction == "LR" else 16.0
-    return FlowChart(tuple(boxes.values()), tuple(lines), direction, gap)
+            more = f" (operand {position})" if node.inputs.count(operand) > 1 else ""
+            name = "".join(OPS[node.op].arguments[position : position + 1])
+            wire(graph[operand], key, more, name, node.id in graph.carries and operand in own)
+        alike = tuple(block[place].id for block in blocks)
+        boxes[key] = replace(op_box(of, key, node, tall=direction == "LR"), nodes=alike)
+    end = end or point(f"{prefix}out", "the output")
+    wire(graph[output], end.key)
+    boxes[end.key] = end
+    return FlowChart(
+        tuple(boxes.values()), tuple(lines), direction, 14.0 if direction == "LR" else 16.0
+    )
 
 
 def point(key: str, tooltip: str = "") -> Box:

@@ -5,8 +5,9 @@ Lengths are in points. Positions start at the left end of the baseline, with y d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from danetc.compiler.draw.theme import text_width
 from danetc.dsl.record import record
@@ -52,6 +53,19 @@ class Formula:
     def moved(self, dx: float, dy: float) -> tuple[FormulaPiece, ...]:
         return tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in self.pieces)
 
+    def with_part(self, part: Formula, text: str, x: float, rise: float = 0.0) -> Formula:
+        """Add a part at ``x``, its baseline raised by ``rise``; ``text`` is the plain text of both."""
+        return Formula(
+            text,
+            (*self.pieces, *part.moved(x, -rise)),
+            max(self.width, x + part.width),
+            max(self.ascent, part.ascent + rise),
+            max(self.descent, part.descent - rise),
+        )
+
+
+_NOTHING = Formula("", (), 0.0, 0.0, 0.0)
+
 
 def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
     """Return a formula of one piece. Leading and trailing spaces become a gap."""
@@ -64,21 +78,9 @@ def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
     return Formula(text, pieces, whole, _ASCENT * size, _DESCENT * size)
 
 
-def row(parts: Iterable[Formula], text: str = "", gap: float = 0.0) -> Formula:
+def row(parts: Iterable[Formula]) -> Formula:
     """Join formulas on one baseline."""
-    parts = list(parts)
-    pieces: list[FormulaPiece] = []
-    x = 0.0
-    for part in parts:
-        pieces += part.moved(x, 0.0)
-        x += part.width + gap
-    return Formula(
-        text or "".join(part.text for part in parts),
-        tuple(pieces),
-        max(0.0, x - gap),
-        max((part.ascent for part in parts), default=0.0),
-        max((part.descent for part in parts), default=0.0),
-    )
+    return reduce(lambda a, b: a.with_part(b, a.text + b.text, a.width), parts, _NOTHING)
 
 
 def smaller(size: float) -> float:
@@ -88,45 +90,25 @@ def smaller(size: float) -> float:
 
 def subscript(base: Formula, below: Formula, size: float) -> Formula:
     """Add a subscript to ``base`` in text of ``size``."""
-    drop = 0.22 * size
-    pieces = (*base.pieces, *below.moved(base.width + 0.5, drop))
-    return Formula(
-        f"{base.text}_{below.text}",
-        pieces,
-        base.width + 0.5 + below.width,
-        max(base.ascent, below.ascent - drop),
-        max(base.descent, below.descent + drop),
-    )
+    return base.with_part(below, f"{base.text}_{below.text}", base.width + 0.5, -0.22 * size)
 
 
 def power(base: Formula, exponent: Formula, size: float) -> Formula:
     """Add an exponent to ``base`` in text of ``size``."""
     rise = 0.36 * size + exponent.descent - _DESCENT * smaller(size)
-    pieces = (*base.pieces, *exponent.moved(base.width + 0.5, -rise))
     text = exponent.text if exponent.text.isalnum() else f"({exponent.text})"
-    return Formula(
-        f"{base.text}^{text}",
-        pieces,
-        base.width + 0.5 + exponent.width,
-        max(base.ascent, exponent.ascent + rise),
-        max(base.descent, exponent.descent - rise),
-    )
+    return base.with_part(exponent, f"{base.text}^{text}", base.width + 0.5, rise)
 
 
 def fraction(above: Formula, below: Formula, size: float) -> Formula:
     """Return a fraction in text of ``size``."""
-    width = max(above.width, below.width) + 3.0
-    axis = _AXIS * size
-    up, down = axis + 1.5 + above.descent, below.ascent + 1.5 - axis
-    edge = 1.0
-    bar = FormulaPiece("", edge, -axis, width, 0.8)
-    pieces = (
-        bar,
-        *above.moved(edge + (width - above.width) / 2, -up),
-        *below.moved(edge + (width - below.width) / 2, down),
-    )
+    edge, width, axis = 1.0, max(above.width, below.width) + 3.0, _AXIS * size
     text = " / ".join(f"({p.text})" if " " in p.text else p.text for p in (above, below))
-    return Formula(text, pieces, width + 2 * edge, up + above.ascent, down + below.descent)
+    bar = FormulaPiece("", edge, -axis, width, 0.8)
+    whole = Formula(text, (bar,), width + 2 * edge, 0.0, 0.0)
+    up, down = axis + 1.5 + above.descent, below.ascent + 1.5 - axis
+    whole = whole.with_part(above, text, edge + (width - above.width) / 2, up)
+    return whole.with_part(below, text, edge + (width - below.width) / 2, -down)
 
 
 def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
@@ -143,15 +125,10 @@ def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
     return row([ends[0], inner, ends[1]])
 
 
-def lines(parts: list[Formula], gap: float = 3.0) -> Formula:
+def lines(parts: Sequence[Formula], gap: float = 3.0) -> Formula:
     """Stack formulas, aligned left, on the baseline of the first."""
-    pieces: list[FormulaPiece] = list(parts[0].pieces)
-    at = parts[0].descent
+    whole = parts[0]
     for part in parts[1:]:
-        at += gap + part.ascent
-        pieces += part.moved(0.0, at)
-        at += part.descent
-    width = max(part.width for part in parts)
-    return Formula(
-        " ".join(part.text.strip() for part in parts), tuple(pieces), width, parts[0].ascent, at
-    )
+        drop = whole.descent + gap + part.ascent
+        whole = whole.with_part(part, f"{whole.text} {part.text.strip()}", 0.0, -drop)
+    return whole

@@ -9,18 +9,9 @@ from collections.abc import Iterable
 from html import escape
 
 from danetc.compiler.draw.formula import FormulaPiece
-from danetc.compiler.draw.sheet import (
-    FONT,
-    RIM,
-    Box,
-    DrawnWire,
-    Point,
-    Sheet,
-    TextCell,
-    columns,
-)
+from danetc.compiler.draw.sheet import FONT, RIM, Box, DrawnWire, Point, Sheet, TextCell, columns
 from danetc.compiler.draw.theme import Palette
-from danetc.compiler.draw.words import clean, tooltip_lines
+from danetc.compiler.draw.words import clean
 
 MARGIN = 14.0  # around a picture
 _BOLD = "Helvetica-Bold"  # text in <B> would be higher than its neighbours
@@ -36,13 +27,12 @@ _SHAPES = {
 }
 
 
-def to_gv(sheet: Sheet, colours: Palette, name: str = "topology", *, tooltips: bool = True) -> str:
+def to_gv(sheet: Sheet, colours: Palette, name: str = "topology") -> str:
     """Return the sheet as text, with an invisible node that keeps its size.
 
-    Without ``tooltips``, ``engine`` adds them later in a form that browsers show.
+    Tooltips are left out; ``engine`` adds them to an SVG in a form that browsers show.
     """
-    writer = _Writer(sheet, colours, tooltips)
-    return "\n".join(writer.lines(name)) + "\n"
+    return "\n".join(_Writer(sheet, colours).lines(name)) + "\n"
 
 
 def piece_key(box: Box, place: int) -> str:
@@ -50,71 +40,62 @@ def piece_key(box: Box, place: int) -> str:
     return f"{box.key}.piece{place}"
 
 
-def quoted(text: str) -> str:
+def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class _Writer:
-    def __init__(self, sheet: Sheet, colours: Palette, tooltips: bool) -> None:
+    def __init__(self, sheet: Sheet, colours: Palette) -> None:
         self.sheet = sheet
         self.colours = colours
-        self.tooltips = tooltips
 
     def lines(self, name: str) -> Iterable[str]:
-        width, height = self.sheet.width + 2 * MARGIN, self.sheet.height + 2 * MARGIN
-        middle = (self.sheet.width / 2, self.sheet.height / 2)
-        yield f"digraph {quoted(clean(name, 200))} {{"
+        yield f"digraph {_quoted(clean(name, 200))} {{"
         yield f'  graph [layout=nop2 bgcolor="{self.colours["paper"]}" pad=0 outputorder=nodesfirst]'
         yield (
             f'  node [fontname="Helvetica" fontsize={FONT:g} fontcolor="{self.colours["ink"]}" '
             "fixedsize=true margin=0]"
         )
         yield "  edge [arrowsize=0.6]"
-        yield (
-            f'  _size [shape=box style=invis label="" pos="{self._point(middle)}" '
-            f"width={width / 72:.4f} height={height / 72:.4f}]"
-        )
+        width, height = self.sheet.width, self.sheet.height
+        whole = self._placed((width / 2, height / 2), width + 2 * MARGIN, height + 2 * MARGIN)
+        yield f'  _size [shape=box style=invis label="" {whole}]'
         for box in self.sheet.boxes:
-            yield f"  {quoted(box.key)} [{' '.join(self._box(box))}]"
+            yield f"  {_quoted(box.key)} [{' '.join(self._box(box))}]"
             for place, piece in enumerate(box.set_pieces()):
-                key = quoted(piece_key(box, place))
-                yield f"  {key} [id={key} {' '.join(self._piece(box, piece))}]"
+                key = _quoted(piece_key(box, place))
+                yield f"  {key} [id={key} {self._piece(piece)}]"
         for index, wire in enumerate(self.sheet.wires):
-            yield f"  {quoted(wire.tail)} -> {quoted(wire.head)} [{' '.join(self._wire(index, wire))}]"
+            yield f"  {_quoted(wire.tail)} -> {_quoted(wire.head)} [{self._wire(index, wire)}]"
         yield "}"
 
     def _point(self, point: Point) -> str:
         return f"{point[0] + MARGIN:.2f},{self.sheet.height + MARGIN - point[1]:.2f}"
 
+    def _placed(self, middle: Point, width: float, height: float) -> str:
+        return f'pos="{self._point(middle)}" width={width / 72:.4f} height={height / 72:.4f}'
+
     def _box(self, box: Box) -> Iterable[str]:
         shape, style = _SHAPES[box.shape]
-        yield f'id={quoted(box.key)} shape={shape} pos="{self._point((box.x, box.y))}"'
         rim = 2 * RIM if box.double else 0.0
-        yield f"width={(box.width - rim) / 72:.4f} height={(box.height - rim) / 72:.4f}"
+        yield f"id={_quoted(box.key)} shape={shape}"
+        yield self._placed((box.x, box.y), box.width - rim, box.height - rim)
         if box.shape != "plain":
-            line = self.colours[box.line]
             yield f'style="{style}{",dashed" if box.dashed else ""}"'
-            yield f'fillcolor="{self.colours[box.fill]}" color="{line}" penwidth={box.pen:g}'
+            yield f'fillcolor="{self.colours[box.fill]}" color="{self.colours[box.line]}"'
+            yield f"penwidth={box.pen:g}"
         if box.double:
             yield "peripheries=2"
         yield f"label={self._label(box)}"
-        if box.tooltip and self.tooltips:
-            yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
 
-    def _piece(self, box: Box, piece: FormulaPiece) -> Iterable[str]:
-        ink = self.colours["ink"]
-        middle = piece.x + piece.width / 2
-        if piece.text:
-            middle_of_text = (middle, piece.y - _BASE_LINE * piece.size)
-            yield f'shape=plain pos="{self._point(middle_of_text)}" width={piece.width / 72:.4f}'
-            yield f"height={piece.size / 72:.4f} label={quoted(piece.text)} fontsize={piece.size:g}"
-            if piece.italic:
-                yield f'fontname="{_ITALIC}"'
-        else:
-            yield f'shape=box pos="{self._point((middle, piece.y))}" width={piece.width / 72:.4f}'
-            yield f'height={piece.size / 72:.4f} label="" style=filled fillcolor="{ink}" penwidth=0'
-        if box.tooltip and self.tooltips:
-            yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
+    def _piece(self, piece: FormulaPiece) -> str:
+        x, y = piece.x + piece.width / 2, piece.y - _BASE_LINE * piece.size * bool(piece.text)
+        placed = self._placed((x, y), piece.width, piece.size)
+        if not piece.text:
+            ink = self.colours["ink"]
+            return f'shape=box {placed} label="" style=filled fillcolor="{ink}" penwidth=0'
+        face = f' fontname="{_ITALIC}"' if piece.italic else ""
+        return f"shape=plain {placed} label={_quoted(piece.text)} fontsize={piece.size:g}{face}"
 
     def _label(self, box: Box) -> str:
         if not box.rows:
@@ -122,51 +103,36 @@ class _Writer:
         if len(box.rows) == 1 and len(box.rows[0]) == 1 and not box.rows[0][0].wide:
             cell = box.rows[0][0]  # centred, whatever the width of the font
             face = f' fontname="{_BOLD}"' if cell.bold else ""
-            return (
-                f"{quoted(cell.text)}{face} fontsize={cell.size:g} "
-                f'fontcolor="{self.colours[cell.ink]}"'
-            )
+            ink = self.colours[cell.ink]
+            return f'{_quoted(cell.text)}{face} fontsize={cell.size:g} fontcolor="{ink}"'
         widths = columns(box.rows)
         rows = "".join(f"<TR>{self._cells(row, widths)}</TR>" for row in box.rows)
         return f'<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0">{rows}</TABLE>>'
 
     def _cells(self, row: tuple[TextCell, ...], widths: tuple[float, ...]) -> str:
         if row and row[0].wide:
-            return self._cell(row[0], sum(widths), len(widths))
-        empty = TextCell("")
-        padded = [*row, *[empty] * (len(widths) - len(row))]
-        return "".join(self._cell(c, w, 1) for c, w in zip(padded, widths, strict=True))
+            return self._cell(row[0], sum(widths), f' COLSPAN="{len(widths)}"')
+        padded = [*row, *[TextCell("")] * (len(widths) - len(row))]
+        return "".join(self._cell(cell, width) for cell, width in zip(padded, widths, strict=True))
 
-    def _cell(self, cell: TextCell, width: float, span: int) -> str:
-        fill = f' BGCOLOR="{self.colours[cell.fill]}"' if cell.fill != "none" else ""
-        columns = f' COLSPAN="{span}"' if span > 1 else ""
-        return (
-            f'<TD ALIGN="LEFT" WIDTH="{width:.0f}" HEIGHT="{cell.height():.0f}"{columns}{fill}>'
-            f"{self._text(cell)}</TD>"
-        )
-
-    def _text(self, cell: TextCell) -> str:
+    def _cell(self, cell: TextCell, width: float, more: str = "") -> str:
         # Graphviz expands escapes such as \\N here too.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
-        if not text:
-            return ""
-        if cell.fill != "none":
+        if text and cell.fill != "none":
             text = f"&#160;{text}"  # space at the edge of the filled cell
-        attributes = [f'FACE="{_BOLD}"'] if cell.bold else []
-        if cell.ink != "ink":
-            attributes.append(f'COLOR="{self.colours[cell.ink]}"')
-        if cell.size != FONT:
-            attributes.append(f'POINT-SIZE="{cell.size:g}"')
-        return f"<FONT {' '.join(attributes)}>{text}</FONT>" if attributes else text
+            more += f' BGCOLOR="{self.colours[cell.fill]}"'
+        font = f' FACE="{_BOLD}"' if cell.bold else ""
+        font += f' COLOR="{self.colours[cell.ink]}"' if cell.ink != "ink" else ""
+        font += f' POINT-SIZE="{cell.size:g}"' if cell.size != FONT else ""
+        text = f"<FONT{font}>{text}</FONT>" if text and font else text
+        return (
+            f'<TD ALIGN="LEFT" WIDTH="{width:.0f}" HEIGHT="{cell.height():.0f}"{more}>{text}</TD>'
+        )
 
-    def _wire(self, index: int, wire: DrawnWire) -> Iterable[str]:
-        start = f"e,{self._point(wire.tip)} " if wire.tip is not None else ""
-        yield f'id="wire{index}" pos="{start}{" ".join(map(self._point, wire.points))}"'
-        yield f'color="{self.colours[wire.look.colour]}" style={wire.look.dash}'
-        yield f"penwidth={wire.look.pen:g}"
-        if wire.tip is None:
-            yield "arrowhead=none"
-        elif wire.look.hollow:
-            yield "arrowhead=onormal"
-        if wire.tooltip and self.tooltips:
-            yield f"tooltip={quoted(tooltip_lines(wire.tooltip))}"
+    def _wire(self, index: int, wire: DrawnWire) -> str:
+        points = " ".join(map(self._point, wire.points))
+        return (
+            f'id="wire{index}" pos="e,{self._point(wire.tip)} {points}" '
+            f'color="{self.colours[wire.look.colour]}" style={wire.look.dash} '
+            f"penwidth={wire.look.pen:g}{' arrowhead=onormal' if wire.look.hollow else ''}"
+        )

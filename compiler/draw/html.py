@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from danetc.compiler.analysis.summary import NOTES, lines, stage_table, summarise
-from danetc.compiler.draw import DEFAULT_LEVEL, GraphvizError, to_svg
+from danetc.compiler.draw import DEFAULT_LEVEL, GraphvizError, draw
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.visible import visible
 
@@ -18,7 +18,7 @@ def to_html(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
     Raises DrawError for a level on which the network has nothing to show.
     """
     try:
-        picture = to_svg(graph, level)
+        picture = draw(graph, level).decode("utf-8")
         picture = picture[picture.index("<svg") :]  # without the XML declaration
     except GraphvizError as error:
         warnings.warn(f"there is no picture of {graph.name}: {error}", stacklevel=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
@@ -32,60 +34,44 @@ def network_facts(graph: Graph) -> str:
 
 def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> Sheet:
     """Put a title and a legend of what occurs in the picture above it."""
-    name = caption("title", clean(title), bold=True, size=16.0)
+    name = caption("title", clean(title), bold=True, size=16.0).from_corner(0, 0)
     about = caption("facts", clean(facts, 120), ink="quiet")
-    name = name.from_corner(0, 0)
     about = about.from_corner(name.right + 6, name.bottom - about.height - 3)
-    head = sheet_of([name, about])
-    return stacked([head, _legend(body, max(page, body.width)), body], _GAP)
+    return stacked([sheet_of([name, about]), _legend(body, max(page, body.width)), body], _GAP)
 
 
 def _legend(body: Sheet, page: float) -> Sheet:
     """Return the samples with their meanings, in as many rows as they need."""
-    items: list[tuple[Look | Box, str]] = []
-    drawn = {(wire.look.colour, wire.look.dash) for wire in body.wires}
-    items += [(look, text) for look, text in LOOKS if (look.colour, look.dash) in drawn]
-    if ("quiet", "dotted") in drawn:
-        items.append((Look("quiet", "dotted", 1.6), "detached: no gradient"))
-    if any(wire.look.hollow for wire in body.wires):
+    looks = {wire.look for wire in body.wires}
+    drawn = {(look.colour, look.dash) for look in looks}
+    items = [(look, text) for look, text in LOOKS if (look.colour, look.dash) in drawn]
+    if any(look.hollow for look in looks):
         items.append((Look("quiet", "solid", 1.1, hollow=True), "the same at each step"))
+    samples: list[tuple[Sheet, str]] = []
+    for number, (look, text) in enumerate(items):
+        left = Box(f"legend{number}a", (), 1, 1, 0.5, 0.5, shape="plain")
+        right = Box(f"legend{number}b", (), 1, 1, _LINE - 0.5, 0.5, shape="plain")
+        wire = routed(left.key, right.key, look, [(0, 0.5), (_LINE, 0.5)])
+        samples.append((sheet_of([left, right], [wire]), text))
     fills: set[Role] = {box.fill for box in body.boxes}
     fills |= {cell.fill for box in body.boxes for row in box.rows for cell in row}
-    if "neuron" in fills:
-        items.append((_sample("neuron", double=False), "neuron"))
-    if "interblock" in fills:
-        double = any(box.double for box in body.boxes)
-        items.append((_sample("interblock", double=double), "interblock neuron"))
+    double = any(box.double for box in body.boxes)
+    for fill, text, rim in (("neuron", "neuron", 0), ("interblock", "interblock neuron", double)):
+        if fill in fills:
+            cell = TextCell("", size=SMALL)
+            box = Box(f"sample_{fill}", ((cell,),), shape="round", fill=fill, line="neuron_line")
+            box = fitted(replace(box, pen=1.6, double=bool(rim)), (24, 12))
+            samples.append((sheet_of([box]), text))
     boxes: list[Box] = []
     wires: list[DrawnWire] = []
     x = y = 0.0
-    for number, (sample, text) in enumerate(items):
+    for number, (sample, text) in enumerate(samples):
         words = caption(f"legend{number}", text, size=SMALL)
-        width = (_LINE if isinstance(sample, Look) else sample.width) + words.width + 18
+        width = sample.width + words.width + 18
         if x and x + width > page:
             x, y = 0.0, y + 22
-        middle = y + 10
-        if isinstance(sample, Look):
-            ends = [
-                Box(f"legend{number}{end}", (), 1, 1, at, middle, shape="plain")
-                for end, at in (("a", x + 0.5), ("b", x + _LINE))
-            ]
-            boxes += ends
-            path = [(x, middle), (x + _LINE, middle)]
-            wires.append(routed(ends[0].key, ends[1].key, sample, path))
-            left = x + _LINE + 2
-        else:
-            boxes.append(sample.at(x + sample.width / 2, middle))
-            left = x + sample.width + 2
-        boxes.append(words.from_corner(left, middle - words.height / 2))
+        moved = sample.shifted(x, y + 10 - sample.height / 2)
+        boxes += [*moved.boxes, words.from_corner(x + sample.width + 2, y + 10 - words.height / 2)]
+        wires += moved.wires
         x += width
     return sheet_of(boxes, wires)
-
-
-def _sample(fill: Role, *, double: bool) -> Box:
-    name = f"sample_{fill}"
-    rows = ((TextCell("", size=SMALL),),)
-    return fitted(
-        Box(name, rows, shape="round", fill=fill, line="neuron_line", pen=1.6, double=double),
-        (24, 12),
-    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from danetc.compiler.draw.engine import DrawError
-from danetc.compiler.draw.equations import Equation, Read, equations, output_of
 from danetc.compiler.draw.flow import FlowChart, Line, placed
-from danetc.compiler.draw.formula import row, word
+from danetc.compiler.draw.formula import Formula, row, word
 from danetc.compiler.draw.legend import with_header
-from danetc.compiler.draw.notation import equation, heading, value_at, values
+from danetc.compiler.draw.notation import Read, equations, heading, output_of, value_at, values
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
@@ -25,9 +24,9 @@ from danetc.compiler.draw.sheet import (
     sheet_of,
     stacked,
 )
-from danetc.compiler.draw.words import clean, kind_look
+from danetc.compiler.draw.words import DETACHED, clean, kind_look
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
@@ -36,55 +35,36 @@ _WIDEST = 700.0  # an equation
 _LEAST = (24.0, 20.0)  # the size of a box
 _LANE = 9.0  # distance between the wires of two states
 _PAD = 12.0
-DETACHED = Look("quiet", "dotted", 1.6)
 
 
 def neuron_level(graph: Graph) -> Sheet:
     """Draw each kind of neuron over time. Raises DrawError if the network has none."""
-    used = _used(graph)
+    found = (str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron")
+    used = list(dict.fromkeys(found))
     if not used:
         raise DrawError(f"{graph.name} has no neurons to draw")
-    shown = used[:_MOST_NEURONS]
-    programs = [graph.neurons[name] for name in shown]
-    unrolled = _unrolled(graph)
-    sheets = iter(placed([flow for item in unrolled for flow in item.flows()]))
-    pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]
+    unrolled = [
+        _Unrolled(graph.neurons[name], graph.steps, f"n{i}")
+        for i, name in enumerate(used[:_MOST_NEURONS])
+    ]
+    flows = [item.flow(step) for item in unrolled for step in item.steps]
+    sheets = iter(placed(flows))
     parts = []
-    for i, (name, program, sheet) in enumerate(zip(shown, programs, pictures, strict=True)):
-        call, surrogate = heading(program, name)
-        head = [caption(f"n{i}name", clean(call, 90), bold=True, size=12)]
+    for name, item in zip(used, unrolled, strict=False):
+        call, surrogate = heading(item.program, name)
+        head = [caption(f"{item.prefix}name", clean(call, 90), bold=True, size=12)]
         if surrogate:
-            head.append(caption(f"n{i}surrogate", clean(surrogate, 90), size=SMALL, ink="quiet"))
-        beside = [values(program, f"n{i}"), sheet]
+            text = clean(surrogate, 90)
+            head.append(caption(f"{item.prefix}surrogate", text, size=SMALL, ink="quiet"))
+        picture = item.joined([next(sheets) for _ in item.steps])
+        beside = [values(item.program, item.prefix), picture]
         body = grid([[each for each in beside if each.boxes]], 24, 0)
         parts.append(stacked([*(sheet_of([each]) for each in head), body], 3))
-    if len(used) > len(shown):
-        rest = f"{len(used) - len(shown)} more kinds of neurons are not drawn"
+    if len(used) > len(unrolled):
+        rest = f"{len(used) - len(unrolled)} more kinds of neurons are not drawn"
         parts.append(sheet_of([caption("rest", rest, ink="quiet")]))
     words = f"{'neurons' if len(used) > 1 else 'the neuron'} over T = {graph.steps} steps"
     return with_header(graph.name, words, stacked(parts, 24))
-
-
-def drawn_equations(graph: Graph) -> Mapping[str, tuple[str, str]]:
-    """Return the neuron and the state or equation that each box of this level shows, by its key."""
-    found: dict[str, tuple[str, str]] = {}
-    for neuron, item in zip(_used(graph), _unrolled(graph), strict=False):
-        for step in item.steps:
-            found |= {item.key(each.name, step): (neuron, each.name) for each in item.equations}
-            for name in item.states:
-                found[item.given(name, step)] = found[item.leaving(name, step)] = (neuron, name)
-    return found
-
-
-def _used(graph: Graph) -> list[str]:
-    found = (str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron")
-    return list(dict.fromkeys(found))
-
-
-def _unrolled(graph: Graph) -> list[_Unrolled]:
-    """Return the neurons that are drawn."""
-    programs = [graph.neurons[name] for name in _used(graph)[:_MOST_NEURONS]]
-    return [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
 
 
 class _Unrolled:
@@ -93,96 +73,73 @@ class _Unrolled:
     def __init__(self, program: NeuronProgram, steps: int, prefix: str) -> None:
         self.program = program
         self.prefix = prefix
-        self.equations = equations(program)
-        self.states = [state.name for state in program.states]
+        self.states = {state.name: state for state in program.states}
         self.steps = list(range(1, steps + 1)) if steps <= 3 else [1, 2, steps]
         if not self.states:
             self.steps = self.steps[:1]
-        self.kinds = {equation.name: equation.kind for equation in self.equations}
-        ranges = ranges_of(program)
-        self.kinds |= {name: Kind.of(ranges[name]) for name in self.states}
+        made, ranges = equations(program), ranges_of(program)
+        kinds = {each.name: each.kind for each in made}
+        kinds |= {name: Kind.of(ranges[name]) for name in (*self.states, *program.takes)}
+        self.looks = {name: kind_look(kind) for name, kind in kinds.items()}
+        # states that the step itself reads leave it from a box of their own at the bottom
+        self.own = {r.name for each in made for r in each.reads if not r.before} & {*self.states}
 
-    def flows(self) -> list[FlowChart]:
-        return [self._step(step) for step in self.steps]
-
-    def key(self, name: str, step: int) -> str:
+    def _key(self, name: str, step: int) -> str:
         return f"{self.prefix}{name}at{step}"
 
-    def given(self, name: str, step: int) -> str:
+    def _given(self, name: str, step: int) -> str:
         """Return the key of a state's box at the start of a step."""
         return f"{self.prefix}{name}given{step}"
 
-    def _look(self, name: str) -> Look:
-        return kind_look(self.kinds.get(name, ANALOG))
+    def _leaving(self, name: str, step: int) -> str:
+        return f"{self.prefix}{name}leaves{step}" if name in self.own else self._key(name, step)
 
-    def _step(self, step: int) -> FlowChart:
+    def flow(self, step: int) -> FlowChart:
+        """Return the flow chart of one step."""
         boxes: list[Box] = []
         lines: list[Line] = []
-        first: list[str] = []
-        for state in self.program.states:
-            key = self.given(state.name, step)
-            found = value_at(state.name, str(step - 1))
+        for name, state in self.states.items():
+            formula, message = value_at(name, str(step - 1)), "from the step before"
             if step == 1:
-                found = row([found, word(f" = {state.init:g}".replace("-", "−"))])
-            message = "before the first step" if step == 1 else "from the step before"
-            boxes.append(fitted(Box(key, dashed=True, tooltip=message, formula=found), _LEAST))
-            first.append(key)
+                first = word(f" = {state.init:g}".replace("-", "−"))
+                formula, message = row([formula, first]), "before the first step"
+            boxes.append(_state_box(self._given(name, step), formula, message))
         for name in self.program.takes:
-            key = self.key(name, step)
             message = "the neuron's input" if name == INPUT else "another input of it"
-            given = Box(key, shape="plain", tooltip=message, formula=value_at(name, str(step)))
-            boxes.append(fitted(given))
-            first.append(key)
-        for made in self.equations:
-            key = self.key(made.name, step)
-            boxes.append(self._box(key, made, step))
-            lines += [self._line(read, key, step) for read in made.reads]
+            formula = value_at(name, str(step))
+            key = self._key(name, step)
+            boxes.append(fitted(Box(key, shape="plain", tooltip=message, formula=formula)))
+        start = tuple(box.key for box in boxes)
+        for made in equations(self.program, str(step), str(step - 1)):
+            formula = made.formula
+            if formula.width > _WIDEST:  # the wires show its operands
+                formula = row([value_at(made.name, str(step)), word(" = …")])
+            box = Box(self._key(made.name, step), tooltip=clean(formula.text, 400), formula=formula)
+            if made.fires:
+                box = replace(box, shape="round", fill="neuron", line="neuron_line", pen=1.6)
+            elif made.name in self.states:
+                box = replace(box, fill="norm")
+            boxes.append(fitted(box, (30, 20)))
+            lines += [self._line(read, box.key, step) for read in made.reads]
         result = output_of(self.program)
-        key = f"{self.prefix}-out{step}"  # no name of a value
+        out = f"{self.prefix}-out{step}"  # no name of a value
         message = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
-        boxes.append(replace(caption(key, "out", bold=True), tooltip=message))
-        lines.append(self._line(result, key, step))
-        last = [*self._handed(boxes, lines, step), key]
-        return FlowChart(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
-
-    def _handed(self, boxes: list[Box], lines: list[Line], step: int) -> list[str]:
-        """Return the boxes from which the states leave a step.
-
-        A state that the step itself reads has a box of its own at the bottom.
-        """
-        read = {r.name for equation in self.equations for r in equation.reads if not r.before}
-        keys = []
+        boxes.append(replace(caption(out, "out", bold=True), tooltip=message))
+        lines.append(self._line(result, out, step))
         for name in self.states:
-            key = self.leaving(name, step)
-            if name in read:
-                formula = value_at(name, str(step))
-                given = Box(key, dashed=True, tooltip="to the next step", formula=formula)
-                boxes.append(fitted(given, _LEAST))
-                lines.append(Line(self.key(name, step), key, self._look(name), f"{name}[{step}]"))
-            keys.append(key)
-        return keys
-
-    def leaving(self, name: str, step: int) -> str:
-        read = {r.name for equation in self.equations for r in equation.reads if not r.before}
-        return f"{self.prefix}{name}leaves{step}" if name in read else self.key(name, step)
+            if name in self.own:
+                key = self._leaving(name, step)
+                boxes.append(_state_box(key, value_at(name, str(step)), "to the next step"))
+                lines.append(self._line(Read(name, False, False), key, step))
+        end = (*(self._leaving(name, step) for name in self.states), out)
+        return FlowChart(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, start, end)
 
     def _line(self, read: Read, head: str, step: int) -> Line:
-        tail = self.given(read.name, step) if read.before else self.key(read.name, step)
+        tail = self._given(read.name, step) if read.before else self._key(read.name, step)
         message = f"{read.name}[{step - 1 if read.before else step}]"
         if read.detached:
             return Line(tail, head, DETACHED, f"{message}, detached: no gradient")
-        return Line(tail, head, self._look(read.name), message)
-
-    def _box(self, key: str, made: Equation, step: int) -> Box:
-        formula = equation(value_at(made.name, str(step)), made.term, str(step), str(step - 1))
-        if formula.width > _WIDEST:  # the wires show its operands
-            formula = row([value_at(made.name, str(step)), word(" = …")])
-        box = Box(key, tooltip=clean(formula.text, 400), formula=formula)
-        if made.fires:
-            box = replace(box, shape="round", fill="neuron", line="neuron_line", pen=1.6)
-        elif made.name in self.states:
-            box = replace(box, fill="norm")
-        return fitted(box, (30, 20))
+        return Line(tail, head, self.looks[read.name], message)
 
     def joined(self, panels: Sequence[Sheet]) -> Sheet:
         """Join panels side by side; states leave a panel below and enter the next from above."""
@@ -191,50 +148,37 @@ class _Unrolled:
         wires: list[DrawnWire] = []
         top = 16 + channel
         bottom = top + max(panel.height for panel in panels) + 2 * _PAD
-        x = 0.0
-        for number, (step, panel) in enumerate(zip(self.steps, panels, strict=True)):
-            right = x + panel.width + 2 * _PAD
-            around = frame(
-                f"{self.prefix}frame{step}", right - x, bottom - top, f"time step {step}"
-            ).from_corner(x, top)
+        x = right = 0.0
+        before: int | None = None
+        for step, panel in zip(self.steps, panels, strict=True):
+            if before is not None:
+                x = right + 14 + channel
+            if before is not None and step > before + 1:
+                dots = caption(f"{self.prefix}dots", "…", bold=True, size=16)
+                boxes.append(dots.from_corner(x, (top + bottom) / 2))
+                x += dots.width + 10
+            width = panel.width + 2 * _PAD
+            key = f"{self.prefix}frame{step}"
+            around = frame(key, width, bottom - top, f"time step {step}").from_corner(x, top)
             title = caption(f"{self.prefix}t{step}", f"t = {step}", bold=True)
             moved = panel.shifted(x + _PAD, top + _PAD)
             boxes += [around, title.from_corner(x, 0), *moved.boxes]
             wires += moved.wires
-            if number + 1 == len(panels):
-                break
-            gap = 14 + channel
-            skipped = self.steps[number + 1] > step + 1
-            if skipped:
-                dots = caption(f"{self.prefix}dots", "…", bold=True, size=16)
-                boxes.append(dots.from_corner(right + gap, (top + bottom) / 2))
-                gap += dots.width + 10
-            self._hand_over(
-                wires, moved, panels[number + 1], number, right, right + gap, (top, bottom)
-            )
-            x = right + gap
+            known = {box.key: box for box in boxes}
+            for lane, name in enumerate(self.states if before is not None else ()):
+                assert before is not None
+                source = known[self._leaving(name, before)]
+                target = known[self._given(name, step)]
+                low, high = bottom + 6 + _LANE * lane, top - 6 - _LANE * lane
+                across = right + 10 + _LANE * lane
+                corners = [(source.x, source.bottom), (source.x, low), (across, low)]
+                corners += [(across, high), (target.x, high), (target.x, target.top)]
+                message = f"{name}[{before}]" + ", the steps between" * (step > before + 1)
+                look: Look = self.looks[name]
+                wires.append(routed(source.key, target.key, look, corners, message))
+            before, right = step, x + width
         return sheet_of(boxes, wires)
 
-    def _hand_over(
-        self,
-        wires: list[DrawnWire],
-        panel: Sheet,
-        after: Sheet,
-        number: int,
-        right: float,
-        next_left: float,
-        ends: tuple[float, float],
-    ) -> None:
-        """Add the wires of states from a panel to the next."""
-        step, following = self.steps[number], self.steps[number + 1]
-        top, bottom = ends
-        for lane, name in enumerate(self.states):
-            box = panel.box(self.leaving(name, step))
-            target = after.box(self.given(name, following))
-            goal = (next_left + _PAD + target.x, top + _PAD + target.top)
-            low, high = bottom + 6 + _LANE * lane, top - 6 - _LANE * lane
-            across = right + 10 + _LANE * lane
-            corners = [(box.x, box.bottom), (box.x, low), (across, low), (across, high)]
-            corners += [(goal[0], high), goal]
-            message = f"{name}[{step}]" + (", the steps between" if following > step + 1 else "")
-            wires.append(routed(box.key, target.key, self._look(name), corners, message))
+
+def _state_box(key: str, formula: Formula, tooltip: str) -> Box:
+    return fitted(Box(key, dashed=True, tooltip=tooltip, formula=formula), _LEAST)

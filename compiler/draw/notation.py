@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
+from typing import Any
 
-from danetc.compiler.draw.equations import Operation, Term, Variable, scalars, short_name, slope
 from danetc.compiler.draw.formula import (
     SIZE,
     Formula,
@@ -20,14 +20,22 @@ from danetc.compiler.draw.formula import (
 )
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, fitted
 from danetc.compiler.draw.words import clean
-from danetc.dsl.neuron.opcodes import ATOM, OPCODES, OpInfo
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.inference import ranges_of
+from danetc.dsl.neuron.opcodes import ATOM, NO_GRADIENT, OPCODES, Operand, OpInfo
+from danetc.dsl.neuron.parameters import Origin, ParameterValue
 from danetc.dsl.neuron.program import (
+    INPUT,
+    NEXT,
     Learnable,
     NeuronProgram,
     SurrogateProgram,
     called_with,
     parameters_of,
 )
+from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.ranges import constant
+from danetc.dsl.record import record
 
 _NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau
 upsilon phi chi psi omega"""
@@ -41,6 +49,7 @@ WIDEST = 330.0
 _SUM, _PRODUCT = 2, 3
 _FLAT = 8.5  # smaller fractions are written inline
 _OPENING = ("(", "|", "^")
+_DEEPEST = 60  # nested operations; deeper ones become an ellipsis
 
 
 def symbol(name: str, size: float = SIZE, *, constant: bool = True) -> Formula:
@@ -65,107 +74,244 @@ def value_at(name: str, step: str, size: float = SIZE) -> Formula:
     return row([symbol(name, size, constant=False), word(f"[{step}]", size)])
 
 
-def equation(left: Formula, term: Term, step: str, before: str) -> Formula:
-    """Return ``left = term``, with ``step`` and ``before`` as indices of this and the last step.
+@record
+class Read:
+    """A value that an equation reads: of the step before (``before``), without gradient (``detached``)."""
 
-    Long sums are broken into lines.
+    name: str
+    before: bool
+    detached: bool
+
+
+@record
+class Equation:
+    """The equation of a value at each step; ``fires`` if it is the result of a step function."""
+
+    name: str
+    formula: Formula
+    reads: tuple[Read, ...]
+    kind: Kind
+    fires: bool
+
+
+def equations(program: NeuronProgram, step: str = "t", before: str = "t − 1") -> list[Equation]:
+    """Return the named values of one time step in order; states have their own names.
+
+    ``step`` and ``before`` are the indices of this and the last step. Values that are one number per
+    layer are omitted; see ``values``.
     """
-    writer = _Writer(step, before)
-    parts = [row([left, word(" = ")]), *writer.addends(term)]
-    whole = row(parts)
-    if whole.width <= WIDEST:
-        return whole
-    found: list[list[Formula]] = [parts[:2]]
-    for part in parts[2:]:
-        if sum(p.width for p in found[-1]) + part.width > WIDEST:
-            found.append([word("    ")])
-        found[-1].append(part)
-    return lines([row(line) for line in found])
+    reader = Notation.of(program, step, before)
+    ranges = ranges_of(program)
+    numbers = {
+        name for item in program.learnables if item.per_step for name in (item.name, item.parameter)
+    }
+    named = {
+        reader.shown(op.name): op.name
+        for op in program.ops
+        if not _is_unnamed(op.name) and op.name not in reader.always | numbers
+    }
+    after: dict[str, Operand] = {
+        state.name: value
+        for state, value in zip(program.states, program.next_states, strict=True)
+        if state.name not in named
+    }
+    if isinstance(program.output, str) and _is_unnamed(program.output):
+        after["s"] = program.output
+    found = []
+    for name, value in [*named.items(), *after.items()]:
+        op = reader.ops.get(value)
+        if op is not None and not _is_unnamed(op.name) and reader.shown(op.name) != name:
+            op = None  # a state that takes a named value
+        formula = reader.equation(value_at(name, step), value, top=op is not None)
+        reads = reader.reads(value, numbers, top=op is not None)
+        kind = Kind.of(constant(value) if isinstance(value, float) else ranges[value])
+        fires = op is not None and OPCODES[op.opcode].step
+        found.append(Equation(name, formula, reads, kind, fires))
+    return found
 
 
-class _Writer:
-    def __init__(self, step: str, before: str) -> None:
-        self.steps = {"now": step, "before": before}
+def output_of(program: NeuronProgram) -> Read:
+    """Return the output of the neuron."""
+    name = str(program.output)
+    if name in {state.name for state in program.states}:
+        return Read(name, True, False)
+    return Read("s" if _is_unnamed(name) else Notation.of(program).shown(name), False, False)
 
-    def addends(self, term: Term) -> list[Formula]:
+
+def _is_unnamed(name: str) -> bool:
+    """True for a name that the compiler generated, as ``_12``."""
+    return name[:1] == "_" and name[1:].isdecimal()
+
+
+class _Parameter(str):
+    """Name of a parameter that a constant is computed from."""
+
+
+def _computed(origin: Origin) -> Any:
+    """Return a constant as an operation on the parameters that it was computed from."""
+    match origin:
+        case str():
+            return _Parameter(origin)
+        case tuple():
+            return (origin[0], *map(_computed, origin[1:]))
+        case _:
+            return origin
+
+
+class Notation:
+    """Writes values of a program as formulas.
+
+    ``always`` are the names of values without time, ``states`` those of the step before, and
+    ``next_names`` the states by the names of their next values.
+    """
+
+    def __init__(
+        self,
+        ops: Iterable[Instruction],
+        always: Iterable[str],
+        states: Iterable[str] = (),
+        next_names: Mapping[str, str] | None = None,
+        step: str = "t",
+        before: str = "t − 1",
+    ) -> None:
+        self.ops: dict[Operand, Instruction] = {op.name: op for op in ops}
+        self.always = set(always)
+        self.states = set(states)
+        self.next_names = next_names or {}
+        self.step, self.before = step, before
+
+    @classmethod
+    def of(cls, program: NeuronProgram, step: str = "t", before: str = "t − 1") -> Notation:
+        states = [state.name for state in program.states]
+        names = {
+            f"{state}{NEXT}": state
+            for state, after in zip(states, program.next_states, strict=True)
+            if after == f"{state}{NEXT}"
+        }
+        return cls(program.ops, program.constants(), states, names, step, before)
+
+    def shown(self, name: str) -> str:
+        return self.next_names.get(name, name)
+
+    def reads(self, value: Operand, numbers: set[str], *, top: bool) -> tuple[Read, ...]:
+        """Return the values with time that a value is computed from, without learnt ``numbers``."""
+        found: dict[tuple[str, bool], bool] = {}
+        seen: set[tuple[Operand, bool]] = set()
+        waiting: list[tuple[Operand, bool]] = [(value, False)]
+        while waiting:
+            at = waiting.pop()
+            value, detached = at
+            if at in seen or isinstance(value, float) or value in self.always | numbers:
+                continue
+            seen.add(at)
+            if value in self.ops and (top or _is_unnamed(value)):
+                op = self.ops[value]
+                inside = detached or OPCODES[op.opcode].derivative == NO_GRADIENT
+                waiting += [(arg, inside) for arg in reversed(op.args)]
+            else:
+                key = (self.shown(value), value in self.states)
+                found[key] = found.get(key, True) and detached
+            top = False
+        return tuple(Read(*key, detached) for key, detached in found.items())
+
+    def equation(self, left: Formula, value: Operand, *, top: bool = True) -> Formula:
+        """Return ``left = value``, with long sums broken into lines; see ``_opened`` for ``top``."""
+        parts = [row([left, word(" = ")]), *self._addends(value, top)]
+        whole = row(parts)
+        if whole.width <= WIDEST:
+            return whole
+        found: list[list[Formula]] = [parts[:2]]
+        for part in parts[2:]:
+            if sum(p.width for p in found[-1]) + part.width > WIDEST:
+                found.append([word("    ")])
+            found[-1].append(part)
+        return lines([row(line) for line in found])
+
+    def _opened(self, term: Any, top: bool = False) -> Any:
+        """Return a value as ``(opcode, *operands)`` if it has no name, or with ``top``."""
+        if isinstance(term, ParameterValue):
+            return _computed(term.origin)
+        if type(term) is str and term in self.ops and (top or _is_unnamed(term)):
+            return (self.ops[term].opcode, *self.ops[term].args)
+        return term
+
+    def _addends(self, term: Any, top: bool) -> list[Formula]:
         """Return the terms of a sum with their signs, from the left."""
         found: list[Formula] = []
-        while (
-            isinstance(term, Operation)
-            and OPCODES[term.opcode].infix
-            and OPCODES[term.opcode].binds[0] == _SUM
-        ):
-            info = OPCODES[term.opcode]
-            sign = info.notation.replace("{0}", "").replace("{1}", "")
-            addend = term.args[1]
+        term = self._opened(term, top)
+        while isinstance(term, tuple) and term[0] in ("add", "sub"):
+            opcode, first, addend = term
+            sign = OPCODES[opcode].notation.replace("{0}", "").replace("{1}", "")
+            addend = self._opened(addend)
             below = isinstance(addend, float) and addend < 0
-            found.append(
-                row([word(sign), self.held(addend, ATOM if below else info.binds[2], SIZE)])
-            )
-            term = term.args[0]
-        first = self.held(term, _SUM if found else 0, SIZE)
-        return [first, *reversed(found)]
+            need = ATOM if below else OPCODES[opcode].binds[2]
+            found.append(row([word(sign), self._held(addend, need, SIZE, 0)]))
+            term = self._opened(first)
+        found.append(self._held(term, _SUM if found else 0, SIZE, 0))
+        return found[::-1]
 
-    def held(self, term: Term, binds: int, size: float) -> Formula:
-        """Return a term, in brackets if its precedence is lower than ``least``."""
-        written, own = self.written(term, size)
+    def _held(self, term: Any, binds: int, size: float, depth: int) -> Formula:
+        """Return a term, in brackets if its precedence is lower than ``binds``."""
+        written, own = self._written(term, size, depth)
         return written if own >= binds else bracketed(written, size)
 
-    def written(self, term: Term, size: float) -> tuple[Formula, int]:
+    def _written(self, term: Any, size: float, depth: int) -> tuple[Formula, int]:
         """Return a term and its precedence."""
-        if isinstance(term, float):
-            return word(f"{term:.4g}".replace("-", "−"), size), ATOM if term >= 0 else _PRODUCT
-        if isinstance(term, Variable):
-            if term.when == "always":
-                return symbol(term.name, size), ATOM
-            return value_at(term.name, self.steps[term.when], size), ATOM
-        info = OPCODES[term.opcode]
+        match self._opened(term):
+            case float(number):
+                text = f"{number:.4g}".replace("-", "−")
+                return word(text, size), ATOM if number >= 0 else _PRODUCT
+            case str(name):
+                if isinstance(name, _Parameter) or name in self.always:
+                    return symbol(self.shown(name), size), ATOM
+                step = self.before if name in self.states else self.step
+                return value_at(self.shown(name), step, size), ATOM
+            case opcode, *args:
+                if depth > _DEEPEST:
+                    return word("…", size), ATOM
+                return self._operation(opcode, args, size, depth + 1)
+        raise AssertionError(term)
+
+    def _operation(
+        self, opcode: str, args: list[Any], size: float, depth: int
+    ) -> tuple[Formula, int]:
+        info = OPCODES[opcode]
         if not info.notation:
-            return self._called(term, size), ATOM
+            parts: list[Formula] = []
+            for arg in args:
+                parts += [word(", ", size)] * bool(parts) + [self._written(arg, size, depth)[0]]
+            return row([word(opcode, size), bracketed(row(parts), size)]), ATOM
         if info.notation == "{0}":
-            return self.written(term.args[0], size)
-        if info.notation == "{0}/{1}":
-            if size < _FLAT:
-                over, under = (
-                    self.held(arg, b, size)
-                    for arg, b in zip(term.args, info.binds[1:], strict=True)
-                )
-                return row([over, word("/", size), under]), info.binds[0]
-            over, under = (self.written(arg, size * 0.9)[0] for arg in term.args)
+            return self._written(args[0], size, depth)
+        if info.notation == "{0}/{1}" and size >= _FLAT:
+            over, under = (self._written(arg, size * 0.9, depth)[0] for arg in args)
             return fraction(over, under, size), ATOM
-        return self._template(term, info, size)
+        return self._template(args, info, size, depth)
 
-    def _called(self, term: Operation, size: float) -> Formula:
+    def _template(
+        self, args: list[Any], info: OpInfo, size: float, depth: int
+    ) -> tuple[Formula, int]:
         parts: list[Formula] = []
-        for arg in term.args:
-            parts += [word(", ", size)] * bool(parts) + [self.written(arg, size)[0]]
-        return row([word(term.opcode, size), bracketed(row(parts), size)])
-
-    def _template(self, term: Operation, info: OpInfo, size: float) -> tuple[Formula, int]:
-        parts: list[Formula] = []
-        pieces = [(text, field) for text, field, _, _ in Formatter().parse(info.notation)]
         binds = 0 if " if " in info.notation else info.binds[0]
-        for text, field in pieces:
+        for text, field, _, _ in Formatter().parse(info.notation):
             if field is None:
-                if text not in (")", "|"):
-                    parts.append(word(text, size))
+                parts += [word(text, size)] * (text not in (")", "|"))
                 continue
             place = int(field)
-            arg = term.args[place]
             if text.endswith("^"):
-                exponent = self.written(arg, smaller(size))[0]
+                exponent = self._written(args[place], smaller(size), depth)[0]
                 parts.append(power(word(text[:-1], size, italic=True), exponent, size))
                 binds = ATOM
             elif text.endswith(_OPENING):
                 signs = "||" if text.endswith("|") else "()"
-                name = text[:-1]
-                parts += [word(name, size)] * bool(name)
-                parts.append(bracketed(self.written(arg, size)[0], size, signs))
+                parts += [word(text[:-1], size)] * bool(text[:-1])
+                inner = self._written(args[place], size, depth)[0]
+                parts.append(bracketed(inner, size, signs))
                 binds = ATOM
             else:
                 parts += [word(text, size)] * bool(text)
                 need = info.binds[1 + place] if binds and len(info.binds) > 1 + place else 1
-                parts.append(self.held(arg, need, size))
+                parts.append(self._held(args[place], need, size, depth))
         return row(parts), binds
 
 
@@ -198,66 +344,66 @@ def values(program: NeuronProgram, prefix: str) -> Sheet:
 
 def _lines(program: NeuronProgram) -> Iterator[tuple[Formula, str]]:
     yield from _parameters(program)
-    of_surrogate = () if program.surrogate is None else program.surrogate.scheduled
-    for item in program.learnables:
-        if item not in of_surrogate:
-            yield _number(item)
-    for name, term in scalars(program):
-        yield _constant(symbol(name), term), ""
-    if program.surrogate is not None:
-        left = row([word("H′("), word("x", italic=True), word(")")])
-        named, derivative = slope(program.surrogate)
-        yield _constant(left, derivative), ""
-        for name, term in named:
-            yield _constant(symbol(name), term), ""
-        yield from map(_number, of_surrogate)
-        yield from _parameters(program.surrogate)
+    surrogate = program.surrogate
+    scheduled = () if surrogate is None else surrogate.scheduled
+    yield from (_number(item) for item in program.learnables if item not in scheduled)
+    reader = Notation.of(program)
+    bounded = {item.name for item in program.learnables}
+    for op in program.ops:  # one number per layer or channel
+        if op.name in reader.always and not _is_unnamed(op.name) and op.name not in bounded:
+            yield reader.equation(symbol(op.name), op.name), ""
+    if surrogate is None:
+        return
+    names = [op.name for op in surrogate.ops if not _is_unnamed(op.name)]
+    short = {item.name: _short_name(item) for item in scheduled}
+    reader = Notation(surrogate.ops, (INPUT, *names, *short), next_names=short)
+    slope = row([word("H′("), word("x", italic=True), word(")")])
+    yield reader.equation(slope, surrogate.derivative), ""
+    for name in names:
+        if name != surrogate.derivative:
+            yield reader.equation(symbol(name), name), ""
+    yield from map(_number, scheduled)
+    yield from _parameters(surrogate)
 
 
 def _parameters(program: NeuronProgram | SurrogateProgram) -> Iterator[tuple[Formula, str]]:
-    held = parameters_of(program)
+    occurring = parameters_of(program)
     for name, value in program.parameters:
-        if name in held:
-            shown = _valued(name, str(value).lower() if isinstance(value, bool) else f"{value:.6g}")
-            yield shown, name if symbol(name).text != name else ""
+        if name in occurring:
+            shown = str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+            yield _valued(symbol(name), shown), name if symbol(name).text != name else ""
 
 
-def _constant(left: Formula, term: Term) -> Formula:
-    return equation(left, term, "t", "t − 1")
+def _valued(left: Formula, value: str) -> Formula:
+    return row([left, word(" = "), word(value.replace("-", "−"))])
 
 
-def _valued(name: str, value: str) -> Formula:
-    return row([symbol(name), word(" = "), word(value.replace("-", "−"))])
+def _short_name(item: Learnable) -> str:
+    """Return the name of a learnt number in its declaration."""
+    return item.scheduled.rpartition(".")[2] or item.name
 
 
 def _number(item: Learnable) -> tuple[Formula, str]:
-    name, value = short_name(item), f"{item.start:.4g}".replace("-", "−")
+    """Return a learnt number, and how it is learnt: ``at the start; learnt, above 0, one a channel``."""
+    name = _short_name(item)
     left = value_at(name, "t") if item.per_step else symbol(name)
-    return row([left, word(" = "), word(value)]), _learnt(item)
-
-
-def _learnt(item: Learnable) -> str:
-    """Describe how a number is learnt: ``at the start; learnt, above 0, one a channel``."""
     if item.scheduled:
-        return f"at the start; {item.scheduled} of a recipe"
-    words = ["at the start; learnt"]
-    if item.above is not None and item.below is not None:
-        words.append(f"between {item.above:g} and {item.below:g}")
-    elif item.above is not None:
-        words.append(f"above {item.above:g}")
-    elif item.below is not None:
-        words.append(f"below {item.below:g}")
-    if not item.is_scalar:
-        words.append(f"one a {item.per}")
-    if item.per_step:
-        words.append("others at each step")
-    return ", ".join(words)
+        about = [f"{item.scheduled} of a recipe"]
+    else:
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (("above", item.above), ("below", item.below))
+            if bound is not None
+        ]
+        about = ["learnt", *[" and ".join(bounds)] * bool(bounds)]
+        about += [f"one a {item.per}"] * (not item.is_scalar)
+        about += ["others at each step"] * item.per_step
+    return _valued(left, f"{item.start:.4g}"), f"at the start; {', '.join(about)}"
 
 
 def heading(program: NeuronProgram, name: str) -> tuple[str, str]:
     """Return the calls of the neuron and of its surrogate."""
     if program.surrogate is None:
         return called_with(program, name), ""
-    return called_with(
-        program, name
-    ), f"H′ is that of the surrogate {called_with(program.surrogate)}"
+    surrogate = f"H′ is that of the surrogate {called_with(program.surrogate)}"
+    return called_with(program, name), surrogate

@@ -6,8 +6,7 @@ Wires between units run in the gaps between rows on lines of their own, so they 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 
 from danetc.compiler.draw.sheet import (
     SMALL,
@@ -32,18 +31,25 @@ _PORT = 18.0  # distance between wires into a unit
 
 @record
 class Unit:
-    """A piece of a picture, with the points and boxes where wires enter and leave it.
+    """A piece of a picture: wires enter at the left of box ``first``, and leave at the right of ``last``.
 
-    ``entries`` has the points of values (by node id) that do not enter at ``entry``.
+    A box ``KEYninID``, if there is one, takes the value of node ``ID`` instead of ``first``.
     """
 
     key: str
     sheet: Sheet
-    entry: Point
-    exit: Point
     first: str
     last: str
-    entries: Mapping[int, tuple[Point, str]] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Point:
+        box = self.sheet.box(self.first)
+        return (box.left, box.y)
+
+    @property
+    def exit(self) -> Point:
+        box = self.sheet.box(self.last)
+        return (box.right, box.y)
 
 
 @record
@@ -60,10 +66,7 @@ class Link:
 
 def box_unit(box: Box) -> Unit:
     """Return a unit of one box."""
-    box = box.at(box.width / 2, box.height / 2)
-    sheet = Sheet(box.width, box.height, (box,))
-    middle = box.height / 2
-    return Unit(box.key, sheet, (0.0, middle), (box.width, middle), box.key, box.key)
+    return Unit(box.key, sheet_of([box]), box.key, box.key)
 
 
 def in_rows(units: Sequence[Unit], links: Sequence[Link], page: float = PAGE) -> Sheet:
@@ -76,40 +79,30 @@ class _Rows:
         self.units = {unit.key: unit for unit in units}
         self.links = [link for link in links if link.tail in self.units and link.head in self.units]
         self.into: dict[str, list[Link]] = defaultdict(list)
-        self.out_of: dict[str, list[Link]] = defaultdict(list)
+        self.turning: dict[str, list[Link]] = defaultdict(list)  # links that leave their row
+        order = {key: i for i, key in enumerate(self.units)}
+        self.direct = {link for link in self.links if order[link.head] == order[link.tail] + 1}
+        trail = dict.fromkeys(self.units, 8.0)
         for link in self.links:
             self.into[link.head].append(link)
-            self.out_of[link.tail].append(link)
-        self.order = {key: i for i, key in enumerate(self.units)}
-        self.rows = self._fill(max(page, *map(self._need, self.units), 0.0))
+            trail[link.tail] += _STEP * (link not in self.direct)
+        self.lead = {key: self._lead(self.into[key]) for key in self.units}
+        self.need = {
+            key: self.lead[key] + unit.sheet.width + trail[key] for key, unit in self.units.items()
+        }
+        self.rows = self._fill(max(page, *self.need.values(), 0.0))
         self.row_of = {key: r for r, row in enumerate(self.rows) for key in row}
-        self.x: dict[str, float] = {}
-        self.y: dict[str, float] = {}
-        self.boxes: list[Box] = []
-        self.wires: list[DrawnWire] = []
+        self.place: dict[str, Point] = {}
 
-    def _lead(self, key: str) -> float:
+    def _lead(self, links: Sequence[Link]) -> float:
         """Return the space before a unit for labels and vertical lines."""
-        labels = [
-            caption("", link.label, size=SMALL).width for link in self.into[key] if link.label
-        ]
-        return max(labels, default=0.0) + 16 + _STEP * len(self.into[key])
-
-    def _need(self, key: str) -> float:
-        return self._lead(key) + self.units[key].sheet.width + self._trail(key)
-
-    def _trail(self, key: str) -> float:
-        return 8 + _STEP * sum(not self._straight(link) for link in self.out_of[key])
-
-    def _straight(self, link: Link) -> bool:
-        """True if the head directly follows the tail."""
-        return self.order[link.head] == self.order[link.tail] + 1
+        labels = [caption("", link.label, size=SMALL).width for link in links if link.label]
+        return max(labels, default=0.0) + 16 + _STEP * len(links)
 
     def _fill(self, page: float) -> list[list[str]]:
         rows: list[list[str]] = [[]]
         used = 0.0
-        for key in self.units:
-            need = self._need(key)
+        for key, need in self.need.items():
             over = _OVER if self.units[key].sheet.width < _SMALL_UNIT else 0.0
             if rows[-1] and used + need > page + over:
                 rows.append([])
@@ -118,103 +111,80 @@ class _Rows:
             used += need
         return rows
 
-    def _end(self, link: Link) -> tuple[Point, str]:
-        """Return the point where a wire enters a unit, and the box there."""
-        unit = self.units[link.head]
-        (x, y), box = unit.entries.get(link.value, (unit.entry, unit.first))
-        if link.value not in unit.entries:
-            links = self.into[link.head]
-            y += _PORT * (links.index(link) - (len(links) - 1) / 2)
-        return (self.x[link.head] + x, self.y[link.head] + y), box
-
     def sheet(self) -> Sheet:
-        crossing: dict[int, list[Link]] = defaultdict(list)  # gap above row -> links through it
+        crossing: dict[int, list[Link]] = defaultdict(list)  # links in the gap above each row
         margin: list[Link] = []
         for link in self.links:
             a, b = self.row_of[link.tail], self.row_of[link.head]
-            if a == b and self._straight(link):
+            if a == b and link in self.direct:
                 continue
-            if a == b:
-                crossing[a + 1].append(link)
-                continue
+            self.turning[link.tail].append(link)
             crossing[a + 1].append(link)
-            if b != a + 1:
+            if b not in (a, a + 1):
                 margin.append(link)
                 crossing[b].append(link)
-        track = {
-            (gap, id(link)): i for gap, links in crossing.items() for i, link in enumerate(links)
+        tops = self._placed(crossing)
+        levels = {
+            (gap, link): tops[gap] + _CLEAR + _STEP * i
+            for gap, links in crossing.items()
+            for i, link in enumerate(links)
         }
-        side = {id(link): -_CLEAR - _STEP * (i + 1) for i, link in enumerate(margin)}
+        boxes: list[Box] = []
+        wires: list[DrawnWire] = []
+        for key, unit in self.units.items():
+            moved = unit.sheet.shifted(*self.place[key])
+            boxes += moved.boxes
+            wires += moved.wires
+        for link in self.links:
+            across = -_CLEAR - _STEP * (margin.index(link) + 1) if link in margin else 0.0
+            wire = self._wire(link, levels, across)
+            wires.append(wire)
+            if link.label:
+                text = caption(f"label{len(boxes)}", link.label, size=SMALL, ink="quiet")
+                left, top = self.place[link.head][0] - text.width - 5, wire.tip[1] - text.height - 3
+                boxes.append(text.from_corner(left, top))
+        return sheet_of(boxes, wires)
+
+    def _placed(self, crossing: dict[int, list[Link]]) -> list[float]:
+        """Place all units, and return the top of the gap above each row."""
         y = 0.0
-        tops: dict[int, float] = {}
+        tops = []
         for r, row in enumerate(self.rows):
-            tops[r] = y
-            if crossing[r]:
-                y += 2 * _CLEAR + _STEP * len(crossing[r])
-            elif r:
-                y += 2 * _CLEAR
-            above = max(self.units[key].entry[1] for key in row)
-            below = max(self.units[key].sheet.height - self.units[key].entry[1] for key in row)
-            x = 0.0
+            tops.append(y)
+            y += 2 * _CLEAR * (r > 0 or bool(crossing[r])) + _STEP * len(crossing[r])
+            above = max((self.units[key].entry[1] for key in row), default=0.0)
+            x = below = 0.0
             for key in row:
                 unit = self.units[key]
-                x += self._lead(key)
-                self.x[key], self.y[key] = x, y + above - unit.entry[1]
-                x += unit.sheet.width + self._trail(key)
+                self.place[key] = (x + self.lead[key], y + above - unit.entry[1])
+                below = max(below, unit.sheet.height - unit.entry[1])
+                x += self.need[key]
             y += above + below
-        tops[len(self.rows)] = y
-        for key, unit in self.units.items():
-            moved = unit.sheet.shifted(self.x[key], self.y[key])
-            self.boxes += moved.boxes
-            self.wires += moved.wires
-        turns = {
-            id(link): i
-            for links in self.out_of.values()
-            for i, link in enumerate(item for item in links if not self._beside(item))
-        }
-        for link in self.links:
-            self._draw(link, tops, track, side, turns)
-        return sheet_of(self.boxes, self.wires)
+        return [*tops, y]
 
-    def _beside(self, link: Link) -> bool:
-        return self._straight(link) and self.row_of[link.tail] == self.row_of[link.head]
-
-    def _draw(
-        self,
-        link: Link,
-        tops: dict[int, float],
-        track: dict[tuple[int, int], int],
-        side: dict[int, float],
-        turns: dict[int, int],
-    ) -> None:
-        tail = self.units[link.tail]
+    def _wire(self, link: Link, levels: dict[tuple[int, Link], float], across: float) -> DrawnWire:
+        """Return a wire, which passes the left margin at ``across`` if it skips a row."""
+        tail, head = self.units[link.tail], self.units[link.head]
+        (left, top), (head_left, head_top) = self.place[link.tail], self.place[link.head]
         a, b = self.row_of[link.tail], self.row_of[link.head]
-        start = (self.x[link.tail] + tail.exit[0], self.y[link.tail] + tail.exit[1])
-        end, entered = self._end(link)
-
-        def level(gap: int) -> float:
-            return tops[gap] + _CLEAR + _STEP * track[(gap, id(link))]
-
         place = self.into[link.head].index(link)
-        before = self.x[link.head] - self._lead(link.head) + 4 + _STEP * place
-        corners: list[Point] = [start]
-        if self._beside(link):
+        entered = next(
+            (box.key for box in head.sheet.boxes if box.key == f"{link.head}nin{link.value}"), ""
+        )
+        goal = head.sheet.box(entered or head.first)
+        shift = 0.0 if entered else _PORT * (place - (len(self.into[link.head]) - 1) / 2)
+        start = (left + tail.exit[0], top + tail.exit[1])
+        end = (head_left + goal.left, head_top + goal.y + shift)
+        before = head_left - self.lead[link.head] + 4 + _STEP * place
+        corners = [start]
+        if link not in self.turning[link.tail]:
             if start[1] != end[1]:
                 corners += [(before, start[1]), (before, end[1])]
         else:
-            edge = self.x[link.tail] + tail.sheet.width
-            out = edge + 6 + _STEP * turns[id(link)]
-            corners += [(out, start[1]), (out, level(a + 1))]
+            out = left + tail.sheet.width + 6 + _STEP * self.turning[link.tail].index(link)
+            level = levels[a + 1, link]
+            corners += [(out, start[1]), (out, level)]
             if b not in (a, a + 1):
-                across = side[id(link)]
-                corners += [(across, level(a + 1)), (across, level(b)), (before, level(b))]
-            else:
-                corners.append((before, level(a + 1)))
-            corners.append((before, end[1]))
-        corners.append(end)
-        self.wires.append(routed(tail.last, entered, link.look, corners, link.tooltip))
-        if link.label:
-            text = caption(f"label{len(self.boxes)}", link.label, size=SMALL, ink="quiet")
-            self.boxes.append(
-                text.from_corner(self.x[link.head] - text.width - 5, end[1] - text.height - 3)
-            )
+                corners += [(across, level), (across, levels[b, link])]
+            corners += [(before, corners[-1][1]), (before, end[1])]
+        return routed(tail.last, goal.key, link.look, [*corners, end], link.tooltip)

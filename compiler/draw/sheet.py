@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Literal
 
 from danetc.compiler.draw.formula import Formula, FormulaPiece
@@ -48,7 +49,10 @@ Rows = tuple[tuple[TextCell, ...], ...]
 
 @record
 class Box:
-    """A box with rows of text or a formula, positioned by its centre. ``key`` is unique in a sheet."""
+    """A box with rows of text or a formula, positioned by its centre.
+
+    ``key`` is unique in a sheet; ``nodes`` are the ids of the operations that the box stands for.
+    """
 
     key: str
     rows: Rows = ()
@@ -64,6 +68,7 @@ class Box:
     dashed: bool = False
     tooltip: str = ""
     formula: Formula | None = None
+    nodes: tuple[int, ...] = ()
 
     @property
     def left(self) -> float:
@@ -158,7 +163,7 @@ class DrawnWire:
     head: str
     look: Look
     points: tuple[Point, ...]
-    tip: Point | None = None
+    tip: Point
     tooltip: str = ""
 
 
@@ -179,11 +184,7 @@ class Sheet:
             self,
             boxes=tuple(box.at(box.x + dx, box.y + dy) for box in self.boxes),
             wires=tuple(
-                replace(
-                    wire,
-                    points=tuple(map(moved, wire.points)),
-                    tip=moved(wire.tip) if wire.tip is not None else None,
-                )
+                replace(wire, points=tuple(map(moved, wire.points)), tip=moved(wire.tip))
                 for wire in self.wires
             ),
         )
@@ -196,32 +197,21 @@ def sheet_of(boxes: Iterable[Box], wires: Iterable[DrawnWire] = ()) -> Sheet:
     """Return the smallest sheet with boxes and wires, moved to (0, 0)."""
     boxes, wires = tuple(boxes), tuple(wires)
     ends = [point for wire in wires for point in wire.points]
-    left = min([box.left for box in boxes] + [x for x, _ in ends], default=0.0)
-    top = min([box.top for box in boxes] + [y for _, y in ends], default=0.0)
-    right = max([box.right for box in boxes] + [x for x, _ in ends], default=0.0)
-    bottom = max([box.bottom for box in boxes] + [y for _, y in ends], default=0.0)
-    return Sheet(right - left, bottom - top, boxes, wires).shifted(-left, -top)
+    ends += [(box.left, box.top) for box in boxes] + [(box.right, box.bottom) for box in boxes]
+    xs, ys = [x for x, _ in ends] or [0.0], [y for _, y in ends] or [0.0]
+    whole = Sheet(max(xs) - min(xs), max(ys) - min(ys), boxes, wires)
+    return whole.shifted(-min(xs), -min(ys))
 
 
-def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
-    """Stack sheets, aligned left."""
-    boxes: list[Box] = []
-    wires: list[DrawnWire] = []
-    y = width = 0.0
-    for sheet in sheets:
-        moved = sheet.shifted(0.0, y)
-        boxes += moved.boxes
-        wires += moved.wires
-        y += sheet.height + gap
-        width = max(width, sheet.width)
-    return Sheet(width, max(0.0, y - gap), tuple(boxes), tuple(wires))
+def stacked(sheets: Iterable[Sheet], gap: float, align: float = 0.0) -> Sheet:
+    """Stack sheets, aligned left by default; ``align=0.5`` centres them."""
+    return grid([[sheet] for sheet in sheets], 0.0, gap, align)
 
 
-def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
+def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float, align: float = 0.5) -> Sheet:
     """Arrange sheets in rows and columns, centred in columns and aligned at the top of rows."""
-    columns = max((len(row) for row in cells), default=0)
     widths = [
-        max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
+        max(sheet.width for sheet in column if sheet is not None) for column in zip_longest(*cells)
     ]
     boxes: list[Box] = []
     wires: list[DrawnWire] = []
@@ -229,12 +219,12 @@ def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
     for row in cells:
         x = 0.0
         for sheet, width in zip(row, widths, strict=False):
-            moved = sheet.shifted(x + (width - sheet.width) / 2, y)
+            moved = sheet.shifted(x + (width - sheet.width) * align, y)
             boxes += moved.boxes
             wires += moved.wires
             x += width + across
         y += max((sheet.height for sheet in row), default=0.0) + down
-    width = sum(widths) + across * max(0, columns - 1)
+    width = sum(widths) + across * max(0, len(widths) - 1)
     return Sheet(width, max(0.0, y - down), tuple(boxes), tuple(wires))
 
 
@@ -256,22 +246,14 @@ def _line(a: Point, b: Point) -> list[Point]:
 
 
 def routed(
-    tail: str,
-    head: str,
-    look: Look,
-    corners: Iterable[Point],
-    tooltip: str = "",
-    arrow: bool = True,
+    tail: str, head: str, look: Look, corners: Sequence[Point], tooltip: str = ""
 ) -> DrawnWire:
     """Return a wire along horizontal and vertical lines with rounded corners and an arrow."""
-    given = list(corners)
-    path = [p for i, p in enumerate(given) if i == 0 or p != given[i - 1]]
-    tip = path[-1] if arrow else None
-    if arrow:
-        path[-1] = _toward(path[-1], path[-2], _ARROW)
+    path = [p for i, p in enumerate(corners) if i == 0 or p != corners[i - 1]]
+    tip = path[-1]
+    path[-1] = _toward(tip, path[-2], _ARROW)
     points = [path[0]]
-    for i in range(1, len(path) - 1):
-        before, here, after = path[i - 1], path[i], path[i + 1]
+    for before, here, after in zip(path, path[1:], path[2:], strict=False):
         reach = [abs(here[0] - p[0]) + abs(here[1] - p[1]) for p in (before, after)]
         radius = min(_CORNER, *(r / 2 for r in reach))
         start, end = _toward(here, before, radius), _toward(here, after, radius)

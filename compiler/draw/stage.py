@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 
-from danetc.compiler.analysis.summary import is_neuron
-from danetc.compiler.draw.block_box import BlockBoxes, layer_cell
+from danetc.compiler.draw.block_box import block_box, layer_cell
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit, in_rows
-from danetc.compiler.draw.sheet import SMALL, Box, Rows, Sheet, TextCell, caption, fitted
+from danetc.compiler.draw.sheet import SMALL, Box, Sheet, TextCell, caption, fitted
 from danetc.compiler.draw.stage_lane import StageLane
 from danetc.compiler.draw.units import Parts, parts, runs
-from danetc.compiler.draw.words import (
-    clean,
-    interblock,
-    layer,
-    layers_tooltip,
-    size,
-    tooltip,
-    value_words,
-)
+from danetc.compiler.draw.words import clean, layer, origin, size, tooltip, value_words
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 
@@ -30,12 +22,11 @@ _MOST_SHOWN = 8  # limit of the blocks drawn of a stage
 def stage_level(graph: Graph) -> Sheet:
     """Draw blocks and the wires that feed them."""
     of = parts(graph)
-    boxes = BlockBoxes(of)
     units = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
         groups = groups_of(of, number)
         alone = [group[0] for group in groups if len(group) == 1]
-        shown = {index: box_unit(boxes.box(number, index)) for index in alone}
+        shown = {index: box_unit(block_box(of, number, index)) for index in alone}
         units[f"s{number}"] = StageLane(of, number, groups).unit(shown)
     return with_header(graph.name, network_facts(graph), assembled(of, units))
 
@@ -53,17 +44,13 @@ def chain_box(of: Parts, name: str) -> Box:
     """Return a chain of layers outside of the stages as one box."""
     nodes = of.chains[name]
     if nodes[0].op == "input":
-        value = nodes[0].value
-        rows: Rows = (
-            (TextCell(clean(nodes[0].name), bold=True, wide=True),),
-            (TextCell(size(value.shape), wide=True),),
-        )
-        return fitted(Box(name, rows, tooltip=tooltip(nodes[0])))
-    title = of.title(name)
-    head: Rows = ((TextCell(title, bold=True, wide=True),),) if title else ()
-    rows = tuple((layer_cell(node, is_neuron(of.graph, node), wide=True),) for node in nodes)
-    message = "\n".join(map(tooltip, nodes))
-    return fitted(Box(name, head + rows, tooltip=message))
+        title, cells = clean(nodes[0].name), [TextCell(size(nodes[0].value.shape), wide=True)]
+    else:
+        title, cells = of.title(name), [layer_cell(of, node, wide=True) for node in nodes]
+    head = [TextCell(title, bold=True, wide=True)] if title else []
+    rows = tuple((cell,) for cell in [*head, *cells])
+    ids = tuple(node.id for node in nodes)
+    return fitted(Box(name, rows, tooltip="\n".join(map(tooltip, nodes)), nodes=ids))
 
 
 def groups_of(of: Parts, number: int) -> list[list[int]]:
@@ -77,13 +64,8 @@ def groups_of(of: Parts, number: int) -> list[list[int]]:
         shown |= set(run) if len(run) <= 3 else {run[0], run[-1]}
     if len(shown) > _MOST_SHOWN:
         shown = {0, 1, n - 1}
-    found: list[list[int]] = []
-    for index in range(n):
-        if index in shown or not found or found[-1][-1] in shown:
-            found.append([index])
-        else:
-            found[-1].append(index)
-    return found
+    hidden = groupby(range(n), key=lambda index: index if index in shown else -1)
+    return [[*group] for _, group in hidden]
 
 
 _MOST_KINDS = 5  # kinds of blocks listed in a stage
@@ -100,25 +82,25 @@ def network_level(graph: Graph) -> Sheet:
 
 def _stage_box(of: Parts, number: int) -> Box:
     stage = of.graph.stages[number]
-    rows = [(TextCell(clean(".".join(stage.scope)), bold=True, wide=True),)]
+    name, count = ".".join(stage.scope), len(stage.blocks)
     kinds = _kinds(of, number)
-    for words, count in kinds[:_MOST_KINDS]:
-        text = f"{count} block{'s' * (count > 1)}{words}"
-        rows.append((TextCell(clean(text, 60), wide=True),))
+    lines = [f"{n} block{'s' * (n > 1)}{words}" for words, n in kinds[:_MOST_KINDS]]
     if len(kinds) > _MOST_KINDS:
-        rest = sum(count for _, count in kinds[_MOST_KINDS:])
-        rows.append((TextCell(f"{rest} more block{'s' * (rest > 1)}", wide=True),))
-    about = [
-        f"via {stage.connection}" if stage.connection else "wired by its blocks",
-        f"by {stage.rule}",
-    ]
-    rows += [(TextCell(clean(line), size=SMALL, ink="quiet", wide=True),) for line in about]
-    own = {node.id for (at, _), nodes in of.blocks.items() if at == number for node in nodes}
-    if own & interblock(of.graph):
-        rows.append((TextCell("interblock neurons", bold=True, fill="interblock", wide=True),))
-    result = of.graph[stage.result].value
-    message = f"{'.'.join(stage.scope)} gives {size(result.shape)}, {result.kind}; {layers_tooltip(stage)}"
-    return fitted(Box(f"s{number}", tuple(rows), shape="round", tooltip=message))
+        rest = sum(n for _, n in kinds[_MOST_KINDS:])
+        lines.append(f"{rest} more block{'s' * (rest > 1)}")
+    via = f"via {stage.connection}" if stage.connection else "wired by its blocks"
+    cells = [TextCell(clean(name), bold=True, wide=True)]
+    cells += [TextCell(clean(line, 60), wide=True) for line in lines]
+    for about in (via, f"by {stage.rule}"):
+        cells.append(TextCell(clean(about), size=SMALL, ink="quiet", wide=True))
+    ids = of.ids(number, range(count))
+    if of.between & {*ids}:
+        cells.append(TextCell("interblock neurons", bold=True, fill="interblock", wide=True))
+    result = value_words(of.graph[stage.result].value)
+    place = ", ".join(filter(None, (f"{count} blocks", origin(stage.origin))))
+    message = f"{name} gives {result}; {place}"
+    rows = tuple((cell,) for cell in cells)
+    return fitted(Box(f"s{number}", rows, shape="round", tooltip=message, nodes=ids))
 
 
 def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:

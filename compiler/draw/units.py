@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
+from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
@@ -56,6 +57,28 @@ class Parts:
             found.setdefault(
                 (tail, head, id), Link(tail, head, id, look(source.value), message, label)
             )
+
+    @cached_property
+    def fires(self) -> set[int]:
+        """Ids of layers of neurons, without activation functions."""
+        return {node.id for node in self.graph.nodes.values() if is_neuron(self.graph, node)}
+
+    @cached_property
+    def between(self) -> set[int]:
+        """Ids of interblock neurons: those between a block's addition and its end."""
+        found: set[int] = set()
+        for block in (block for stage in self.graph.stages for block in stage.blocks):
+            at = self.graph[block.output]
+            if not OPS[self.graph[block.join].op].sign:
+                continue  # nothing is joined
+            while at.id != block.join and at.inputs:
+                found |= {at.id} & self.fires
+                at = self.graph[at.inputs[0]]
+        return found
+
+    def ids(self, number: int, indices: Iterable[int]) -> tuple[int, ...]:
+        """Return the ids of all nodes of some blocks of a stage."""
+        return tuple(node.id for index in indices for node in self.blocks[number, index])
 
     def title(self, unit: str) -> str:
         return clean(".".join(self.chains[unit][0].scope))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.draw.sheet import Look
-from danetc.compiler.ir.graph import Graph, Node, Shape, Stage, Value
+from danetc.compiler.ir.graph import Node, Shape, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.kinds import SPIKE, Kind
@@ -16,6 +15,7 @@ _LONGEST = 48
 _LOOKS = {SPIKE: Look("spike", "dashed", 1.3), Kind(-1, 1, 1.0): Look("spike", "dotted", 1.6)}
 _COUNT = Look("count", "solid", 2.8)
 _SCALED = Look("count", "dashed", 2.8)
+DETACHED = Look("quiet", "dotted", 1.6)
 _ANALOG = Look("analog", "solid", 1.1)
 LOOKS = (
     (_LOOKS[SPIKE], "spike (0 or 1)"),
@@ -23,19 +23,15 @@ LOOKS = (
     (_COUNT, "count (whole numbers)"),
     (_SCALED, "count (multiples of 1/2, 1/4, ...)"),
     (_ANALOG, "analog (real numbers)"),
+    (DETACHED, "detached: no gradient"),
 )
-"""Styles and names of kinds."""
+"""Styles of wires with their meanings."""
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
     """Return text without hidden characters, shortened for a picture."""
     text = visible(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def tooltip_lines(tooltip: str) -> str:
-    """Clean the lines of a tooltip."""
-    return "\n".join(clean(line, 200) for line in tooltip.split("\n"))
 
 
 def look(value: Value) -> Look:
@@ -52,11 +48,6 @@ def kind_look(kind: Kind) -> Look:
 
 def size(shape: Shape) -> str:
     return "×".join(map(str, shape))
-
-
-def sign(node: Node) -> str | None:
-    """Return the sign of an operation that joins values, else None."""
-    return OPS[node.op].sign or None
 
 
 def layer(node: Node) -> str:
@@ -106,28 +97,3 @@ def numbers(indices: Sequence[int]) -> str:
     if len(indices) > 2 and list(indices) == list(range(low, high + 1)):
         return f"{low} – {high}"
     return ", ".join(map(str, indices))
-
-
-def neurons(graph: Graph) -> set[int]:
-    """Return the ids of layers of neurons, without activation functions."""
-    return {node.id for node in graph.nodes.values() if is_neuron(graph, node)}
-
-
-def interblock(graph: Graph) -> set[int]:
-    """Return the ids of neurons between a block's addition and its end."""
-    found: set[int] = set()
-    for stage in graph.stages:
-        for block in stage.blocks:
-            at = graph[block.output]
-            if sign(graph[block.join]) is None:
-                continue  # nothing is joined
-            while at.id != block.join and at.inputs:
-                if is_neuron(graph, at):
-                    found.add(at.id)
-                at = graph[at.inputs[0]]
-    return found
-
-
-def layers_tooltip(stage: Stage) -> str:
-    """Return the number of blocks of a stage and its place in the spec."""
-    return f"{len(stage.blocks)} blocks, {origin(stage.origin)}".rstrip(", ")

@@ -141,7 +141,7 @@ TYPES = (
 """Types of tokens, by their names in the Language Server Protocol."""
 MODIFIERS = ("declaration", "defaultLibrary", "readonly")
 
-_OF_MEANING = {
+TOKEN_TYPES = {
     "network": "class", "backbone": "class", "block": "class", "connection": "interface",
     "rule": "interface", "neuron": "struct", "surrogate": "struct", "recipe": "namespace",
     "library": "namespace", "parameter": "parameter", "argument": "parameter", "line": "variable",
@@ -180,7 +180,7 @@ def semantic_tokens(analysis: Analysis) -> tuple[SemanticToken, ...]:
         span = Span(analysis.source, token.start, token.end)
         one = named.get((token.start, token.end))
         if one is not None:
-            found.append(SemanticToken(span, _OF_MEANING[one.meaning.kind], tuple(_modifiers(one))))
+            found.append(SemanticToken(span, TOKEN_TYPES[one.meaning.kind], tuple(_modifiers(one))))
         elif token.type in _OF_TOKEN and span.text == token.text:
             found.append(SemanticToken(span, _OF_TOKEN[token.type]))
     return tuple(sorted(found, key=lambda token: token.span.start))

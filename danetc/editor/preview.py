@@ -1,22 +1,34 @@
-"""Answer to ``danetc/draw``: the picture of the network at the cursor, with the places of its boxes.
+"""The picture of the network at the cursor, with the places of its boxes in the text.
 
-``editors/vscode/src/protocol.ts`` declares the request and the answer; any client may send it.
+``editors/vscode/src/protocol.ts`` declares the request ``danetc/draw`` and its answer; any client may
+send it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS, THEMES, DrawError
-from danetc.compiler.draw import draw as draw_graph
+from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS, DrawError, draw_with_members
 from danetc.compiler.draw.theme import Theme
+from danetc.compiler.frontend.program import Checked
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import run
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import Span
 from danetc.editor.analysis import Analysis
-from danetc.editor.boxes import BoxPlaces, box_places
+
+
+@dataclass(frozen=True)
+class BoxPlaces:
+    """Places of a box, for clicks on it and for highlighting it at the cursor.
+
+    ``place`` is its place in the file itself, ``written`` its place in another file. The box at the
+    cursor is the one with the shortest of its ``spans`` (in the file itself) around the cursor.
+    """
+
+    place: Span | None
+    written: Span | None
+    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -48,72 +60,48 @@ def preview(
     level = level if level in LEVELS else DEFAULT_LEVEL
     checked = analysis.survey.checked
     if checked is None:
-        return Preview(level=level, problem=_errors(analysis))
-    own = checked.module.own
-    networks = {name: own[name].span for name in checked.networks}
+        first, *more = analysis.survey.errors
+        own = first.span.source is analysis.source
+        problem = f"{f'Line {first.span.line}' if own else first.span}: {first.message}"
+        return Preview(level=level, problem=problem + (f" and {len(more)} more" if more else ""))
+    networks = {name: checked.module.own[name].span for name in checked.networks}
     if not networks:
         return Preview(level=level, problem="This file declares no network.")
     around = (name for name, span in networks.items() if span.start <= offset <= span.end)
     chosen = next(around, network if network in networks else next(iter(networks)))
     assert chosen is not None
-    graph = run(checked.lowered[chosen].graph)
     try:
-        svg = draw_graph(graph, level, "svg", theme).decode("utf-8")
-        boxes = box_places(checked, chosen, graph, level)
+        svg, boxes = draw_places(checked, chosen, run(checked.graphs[chosen]), level, theme)
     except DrawError as error:
         return Preview(networks, chosen, level, problem=f"{error}.")
     return Preview(networks, chosen, level, svg, boxes)
 
 
-def _errors(analysis: Analysis) -> str:
-    errors = analysis.survey.errors
-    first = errors[0]
-    more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
-    where = f"Line {first.span.line}" if first.span.source is analysis.source else str(first.span)
-    return f"{where}: {first.message}{more}"
+def draw_places(
+    checked: Checked, network: str, graph: Graph, level: str, theme: Theme
+) -> tuple[str, Mapping[str, BoxPlaces]]:
+    """Draw the graph of a network after the passes, and return the places of its boxes by key.
 
-
-DRAW = "danetc/draw"
-
-
-class Client(Protocol):
-    """Converts places for the client."""
-
-    def range(self, span: Span) -> object: ...
-    def uri(self, source: SourceFile) -> str: ...
-
-
-async def answer(
-    client: Client, analysis: Analysis, offset: int, level: str, theme: str, network: str | None
-) -> Mapping[str, object]:
-    """Draw in a thread, so that typing does not wait."""
-    known: Theme = next((each for each in THEMES if each == theme), "auto")
-    _ = analysis.survey  # computed here, because it is cached and not thread-safe
-    found = await asyncio.to_thread(preview, analysis, offset, level, known, network)
-    networks = [
-        {"name": name, "range": client.range(span)} for name, span in found.networks.items()
-    ]
-    boxes = {key: _box(client, places) for key, places in found.boxes.items()}
-    return {
-        "networks": networks,
-        "network": found.network,
-        "levels": [*LEVELS],
-        "level": found.level,
-        "svg": found.svg,
-        "boxes": boxes,
-        "problem": found.problem,
-    }
-
-
-def _box(client: Client, places: BoxPlaces) -> Mapping[str, object]:
-    """Return the places of a box; the name of a declaration only without another place."""
-    place, written = places.place, places.written
-    if written is not None and places.named:
-        place = None
-    return {
-        "place": None if place is None else client.range(place),
-        "written": None
-        if written is None
-        else {"uri": client.uri(written.source), "range": client.range(written)},
-        "spans": [client.range(span) for span in places.spans],
-    }
+    On the levels ``network`` and ``stage`` a box of a stage leads to the call of the stage. Raises
+    DrawError.
+    """
+    svg, members = draw_with_members(graph, level, theme)
+    lowered, source = checked.lowered[network], checked.module.source
+    boxes = {}
+    for key, ids in members.items():
+        spans: dict[Span, None] = {}
+        for node in (graph[id] for id in ids):
+            found = [lowered.stands.get(node.id), node.origin, lowered.used.get(node.id)]
+            scopes = ((node.scope[: len(stage.scope)], stage) for stage in graph.stages)
+            calls = [stage.origin for scope, stage in scopes if scope == stage.scope]
+            whole = level in ("network", "stage")
+            spans |= dict.fromkeys(
+                span
+                for span in ([*calls, *found] if whole else [*found, *calls])
+                if span is not None and span.start < span.end
+            )
+        own = tuple(span for span in spans if span.source is source)
+        written = next((span for span in spans if span.source is not source), None)
+        if spans:
+            boxes[key] = BoxPlaces(next(iter(own), None), written, own)
+    return svg, boxes

@@ -5,6 +5,7 @@ Each feature calls a service; a session converts positions and paths.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from lsprotocol import types as lsp
 from pygls import uris
 from pygls.exceptions import JsonRpcInvalidParams
 
+from danetc.compiler.draw import LEVELS
 from danetc.editor.analysis import Analysis
 from danetc.editor.completion import complete
 from danetc.editor.hints import inlay_hints
@@ -27,41 +29,23 @@ from danetc.editor.navigation import (
     rename,
     renameable,
 )
-from danetc.editor.outline import MODIFIERS, TYPES, folds, semantic_tokens, symbols
-from danetc.editor.preview import DRAW, answer
+from danetc.editor.outline import MODIFIERS, TOKEN_TYPES, TYPES, folds, semantic_tokens, symbols
+from danetc.editor.preview import preview
 from danetc.editor.problems import code_fixes, format_edits
 from danetc.editor.session import DanetServer, symbol_kind
 
-_COMPLETIONS = {
-    "network": lsp.CompletionItemKind.Class,
-    "backbone": lsp.CompletionItemKind.Class,
-    "block": lsp.CompletionItemKind.Class,
-    "connection": lsp.CompletionItemKind.Interface,
-    "rule": lsp.CompletionItemKind.Interface,
-    "neuron": lsp.CompletionItemKind.Struct,
-    "surrogate": lsp.CompletionItemKind.Struct,
-    "recipe": lsp.CompletionItemKind.Module,
-    "library": lsp.CompletionItemKind.Module,
-    "parameter": lsp.CompletionItemKind.Variable,
-    "line": lsp.CompletionItemKind.Variable,
-    "state": lsp.CompletionItemKind.Field,
-    "argument": lsp.CompletionItemKind.Property,
-    "setting": lsp.CompletionItemKind.Property,
-    "network setting": lsp.CompletionItemKind.Property,
-    "operation": lsp.CompletionItemKind.Function,
-    "function": lsp.CompletionItemKind.Function,
-    "neuron function": lsp.CompletionItemKind.Function,
-    "item": lsp.CompletionItemKind.Function,
-    "first weights": lsp.CompletionItemKind.Function,
-    "choice": lsp.CompletionItemKind.EnumMember,
-    "file": lsp.CompletionItemKind.File,
-}
+_COMPLETIONS = {"namespace": "Module", "parameter": "Variable", "enumMember": "EnumMember"}
+
+
+def _completion_kind(kind: str) -> lsp.CompletionItemKind:
+    type = "file" if kind == "file" else TOKEN_TYPES.get(kind, "keyword")
+    return lsp.CompletionItemKind[_COMPLETIONS.get(type, type.capitalize())]
 
 
 def make_server() -> DanetServer:
     """Return a server with all features, not started."""
     server = DanetServer()
-    for register in (_synchronisation, _reading, _navigating, _writing, _drawing):
+    for register in (_synchronisation, _reading, _navigating, _writing):
         register(server)
     return server
 
@@ -160,11 +144,38 @@ def _reading(server: DanetServer) -> None:
         line = column = 0
         for token in semantic_tokens(analysis):
             (row, start), (_, end) = lines.range(token.span)
+            modifiers = sum(1 << MODIFIERS.index(each) for each in token.modifiers)
             data += [row - line, start - column if row == line else start, end - start]
-            data += [TYPES.index(token.type)]
-            data += [sum(1 << MODIFIERS.index(each) for each in token.modifiers)]
+            data += [TYPES.index(token.type), modifiers]
             line, column = row, start
         return lsp.SemanticTokens(data)
+
+    @server.feature("danetc/draw")
+    async def drawn(params: Any) -> Mapping[str, object]:
+        uri = lsp.TextDocumentIdentifier(params.textDocument.uri)
+        position = lsp.Position(params.position.line, params.position.character)
+        analysis, offset = server.place(lsp.TextDocumentPositionParams(uri, position))
+        _ = analysis.survey  # computed here, because it is cached and not thread-safe
+        request = params.level, params.theme, params.network
+        found = await asyncio.to_thread(preview, analysis, offset, *request)  # typing goes on
+        return {
+            "networks": [
+                {"name": name, "range": server.range(span)} for name, span in found.networks.items()
+            ],
+            "network": found.network,
+            "levels": [*LEVELS],
+            "level": found.level,
+            "svg": found.svg,
+            "boxes": {
+                key: {
+                    "place": box.place and server.range(box.place),
+                    "written": box.written and server.location(box.written),
+                    "spans": [server.range(span) for span in box.spans],
+                }
+                for key, box in found.boxes.items()
+            },
+            "problem": found.problem,
+        }
 
 
 def _navigating(server: DanetServer) -> None:
@@ -180,18 +191,15 @@ def _navigating(server: DanetServer) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_REFERENCES)
     def referred(params: lsp.ReferenceParams) -> list[lsp.Location]:
-        analysis, offset = server.place(params)
-        others = mentioning(analysis, offset)
+        place = server.place(params)
         own = params.context.include_declaration
-        return [
-            server.location(span) for span in references(analysis, offset, others, definitions=own)
-        ]
+        found = references(*place, mentioning(*place), definitions=own)
+        return [server.location(span) for span in found]
 
     @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
     def marked(params: lsp.DocumentHighlightParams) -> list[lsp.DocumentHighlight]:
-        return [
-            lsp.DocumentHighlight(server.range(span)) for span in references(*server.place(params))
-        ]
+        found = references(*server.place(params))
+        return [lsp.DocumentHighlight(server.range(span)) for span in found]
 
     @server.feature(lsp.TEXT_DOCUMENT_PREPARE_RENAME)
     def asked_to_rename(params: lsp.PrepareRenameParams) -> lsp.Range:
@@ -202,12 +210,11 @@ def _navigating(server: DanetServer) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_RENAME, lsp.RenameOptions(prepare_provider=True))
     def renamed(params: lsp.RenameParams) -> lsp.WorkspaceEdit:
-        analysis, offset = server.place(params)
+        place = server.place(params)
         try:
-            edits = rename(analysis, offset, params.new_name, mentioning(analysis, offset))
+            return server.workspace_edit(rename(*place, params.new_name, mentioning(*place)))
         except RenameRefused as refused:
             raise JsonRpcInvalidParams(str(refused)) from None
-        return server.workspace_edit(edits)
 
     @server.feature(lsp.WORKSPACE_SYMBOL)
     def found(params: lsp.WorkspaceSymbolParams) -> list[lsp.WorkspaceSymbol]:
@@ -235,13 +242,10 @@ def _writing(server: DanetServer) -> None:
             items=[
                 lsp.CompletionItem(
                     item.name,
-                    kind=_COMPLETIONS.get(item.kind, lsp.CompletionItemKind.Keyword),
-                    detail=item.detail or None,
-                    documentation=lsp.MarkupContent(lsp.MarkupKind.Markdown, item.markdown)
-                    if item.markdown
-                    else None,
+                    kind=_completion_kind(item.kind),
+                    detail=item.detail,
+                    documentation=lsp.MarkupContent(lsp.MarkupKind.Markdown, item.markdown),
                     sort_text=f"{number:04}",
-                    filter_text=item.name,
                     text_edit=lsp.TextEdit(server.range(item.span), item.text),
                 )
                 for number, item in enumerate(found)
@@ -269,23 +273,6 @@ def _writing(server: DanetServer) -> None:
             )
             for fix in code_fixes(analysis, span.start, span.end)
         ]
-
-
-def _drawing(server: DanetServer) -> None:
-    @server.feature(DRAW)
-    async def drawn(params: Any) -> Mapping[str, object]:
-        try:
-            at = lsp.TextDocumentPositionParams(
-                lsp.TextDocumentIdentifier(params.textDocument.uri),
-                lsp.Position(params.position.line, params.position.character),
-            )
-            level, theme, network = params.level, params.theme, params.network
-        except (AttributeError, TypeError, ValueError) as error:
-            raise JsonRpcInvalidParams(f"the parameters of {DRAW}: {error}") from error
-        for text in (at.text_document.uri, level, theme, network or ""):
-            if not isinstance(text, str):
-                raise JsonRpcInvalidParams(f"the parameters of {DRAW}: {text!r:.60} is no text")
-        return await answer(server, *server.place(at), level, theme, network)
 
 
 def serve() -> int:

@@ -13,7 +13,7 @@ import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.analysis.summary import summarise
-from danetc.compiler.draw import to_svg
+from danetc.compiler.draw import draw
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused(change, error, words: str) -> None:  # typ
 def test_they_are_drawn_summed_up_and_compared() -> None:
     graph = text(SIZES)
     assert summarise(graph).inputs == {"still": (3, 6, 6), "moving": (2, 8, 8)}
-    svg = to_svg(graph, "op")
+    svg = draw(graph, "op").decode()
     assert "still" in svg
     assert "moving" in svg
     assert isinstance(compare_graphs(graph, text(SIZES)), Same)

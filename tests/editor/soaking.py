@@ -30,8 +30,8 @@ from danetc.editor.hover import hover
 from danetc.editor.navigation import RenameRefused, definition, edited, references, rename
 from danetc.editor.open_files import OpenFiles
 from danetc.editor.outline import OutlineSymbol, folds, semantic_tokens, symbols
+from danetc.editor.positions import TextLines
 from danetc.editor.problems import code_fixes, format_edits, problems
-from danetc.editor.protocol import TextLines
 
 WORDS = [
     "network",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from danetc.editor import analyse
 from danetc.editor.outline import OutlineSymbol, folds, symbols
+from danetc.editor.positions import TextLines
 from danetc.editor.problems import problems
-from danetc.editor.protocol import TextLines
 from tests.editor.marked import network
 
 BROKEN = """use std

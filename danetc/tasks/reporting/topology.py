@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw, members
+from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw_with_members
 from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import UserError
@@ -17,7 +17,6 @@ from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_n
 from danetc.tasks.reporting.runs import ShownRun
 
 _SVG = "http://www.w3.org/2000/svg"
-_COLOURED = ("network", "stage", "block", "op")  # a neuron's equations have no layers
 _WIDTH = 0.58  # of a character, as a share of the font size
 _SIZE = 9.0  # of a measure's number
 
@@ -36,7 +35,7 @@ def pictures(run: ShownRun, scales: Sequence[tuple[LayerMeasure, Scale]]) -> lis
     found = []
     for level in LEVELS:
         try:
-            drawn = draw(run.graph, level, theme="light")
+            drawn, boxes = draw_with_members(run.graph, level, theme="light")
         except GraphvizError as error:
             why_not = f"the picture could not be drawn: {error}"
             found.append(Picture(level, Markup(), why_not, failed=True))
@@ -46,12 +45,16 @@ def pictures(run: ShownRun, scales: Sequence[tuple[LayerMeasure, Scale]]) -> lis
                 raise UserError(f"the picture could not be drawn: {error}") from error
             found.append(Picture(level, Markup(), str(error).partition(";")[0]))
         else:
-            found.append(Picture(level, _with_measures(drawn, run, level, scales)))
+            found.append(Picture(level, _with_measures(drawn, boxes, run, level, scales)))
     return found
 
 
 def _with_measures(
-    drawn: bytes, run: ShownRun, level: str, scales: Sequence[tuple[LayerMeasure, Scale]]
+    drawn: str,
+    boxes: Mapping[str, tuple[int, ...]],
+    run: ShownRun,
+    level: str,
+    scales: Sequence[tuple[LayerMeasure, Scale]],
 ) -> Markup:
     """Return a picture without ids, since a page holds several.
 
@@ -65,7 +68,6 @@ def _with_measures(
         parent.text = parent.text if parent.tag in (f"{{{_SVG}}}text", f"{{{_SVG}}}title") else None
         parent.tail = None
     measured = [(measure, scale, measure.of(run.measures)) for measure, scale in scales]
-    boxes = members(run.graph, level) if level in _COLOURED else {}
     for group in root.iter(f"{{{_SVG}}}g"):
         ids = boxes.get(group.attrib.pop("id", ""))
         title = group.find(f"{{{_SVG}}}title")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.draw.flow import op_flow
 from danetc.compiler.draw.sheet import Box
+from danetc.compiler.draw.units import parts
 
 TEXT = """use std
 network n {
@@ -19,7 +20,7 @@ network n {
 def test_factors_are_named() -> None:
     graph = graph_of(check_text(TEXT))
     nodes = list(graph.nodes.values())
-    flow = op_flow(graph, nodes, "n", "LR", outside=lambda source: Box(source.path))
+    flow = op_flow(parts(graph), [nodes], "n", "LR", lambda source: Box(source.path), nodes[-1].id)
     boxes = {box.key: " ".join(cell.text for row in box.rows for cell in row) for box in flow.boxes}
     ways = {(boxes[line.tail], boxes[line.head]) for line in flow.lines}
     named = {(tail, name) for tail, name in ways if name in ("q", "k", "a", "v", "like")}

@@ -218,7 +218,7 @@ def test_a_program_that_gives_something_else_is_reported(
         return subprocess.CompletedProcess(command, 0, output, b"")
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(DrawError, match=r"something else than|no JSON|no text"):
+    with pytest.raises(DrawError, match=r"something else than|no JSON|no SVG"):
         draw(small, level)
 
 

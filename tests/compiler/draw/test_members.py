@@ -7,7 +7,7 @@ import re
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.draw import draw, members
+from danetc.compiler.draw import draw_with_members
 from danetc.compiler.ir.graph import Graph
 
 NAMES = ("danet_c_small", "danet_c_r152", "ms_resnet18")
@@ -21,9 +21,8 @@ def network(name: str) -> Graph:
 @pytest.mark.parametrize("level", ["network", "stage", "block", "op"])
 def test_keys_are_drawn_and_no_block_is_forgotten(name: str, level: str) -> None:
     graph = network(name)
-    found = members(graph, level)
-    drawn = set(re.findall(r'<g id="([^"]*)" class="node"', draw(graph, level).decode()))
-    assert set(found) <= drawn
+    svg, found = draw_with_members(graph, level)
+    assert set(found) <= set(re.findall(r'<g id="([^"]*)" class="node"', svg))
     ids = [id for each in found.values() for id in each]
     assert len(ids) == len(set(ids))  # no operation has two boxes
     scopes = [block.scope for stage in graph.stages for block in stage.blocks]
@@ -34,7 +33,7 @@ def test_keys_are_drawn_and_no_block_is_forgotten(name: str, level: str) -> None
 @pytest.mark.parametrize("level", ["block", "op"])
 def test_equal_blocks_are_matched_operation_by_operation(level: str) -> None:
     graph = network("danet_c_r152")
-    found = members(graph, level)
+    _, found = draw_with_members(graph, level)
     assert max(map(len, found.values())) > 30  # the long stage is drawn once
     for ids in found.values():
         assert len({(graph[id].op, graph[id].name, graph[id].scope[4:]) for id in ids}) == 1
@@ -42,6 +41,6 @@ def test_equal_blocks_are_matched_operation_by_operation(level: str) -> None:
 
 def test_a_block_has_the_operations_of_its_scope() -> None:
     graph = network("danet_c_small")
-    scopes = {graph[id].scope[:4] for id in members(graph, "stage")["s1b2"]}
+    scopes = {graph[id].scope[:4] for id in draw_with_members(graph, "stage")[1]["s1b2"]}
     assert scopes == {("stages", "1", "blocks", "2")}
-    assert members(graph, "neuron") == {}
+    assert draw_with_members(graph, "neuron")[1] == {}

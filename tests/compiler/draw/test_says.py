@@ -10,13 +10,13 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison
-from danetc.compiler.draw.equations import Operation, Term, Variable, equations, scalars
-from danetc.compiler.draw.formula import word
-from danetc.compiler.draw.notation import WIDEST, equation, symbol, value_at
+from danetc.compiler.draw.formula import Formula, word
+from danetc.compiler.draw.notation import WIDEST, Notation, equations, symbol
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.ir.graph import Node
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.ssa import Instruction
 
 
 def said(sheet: Sheet) -> list[str]:
@@ -248,9 +248,7 @@ def test_a_state_goes_from_each_step_to_the_next() -> None:
 
 def written(program: NeuronProgram) -> list[str]:
     """The equations at step 2, in a line each."""
-    return [
-        equation(value_at(made.name, "2"), made.term, "2", "1").text for made in equations(program)
-    ]
+    return [made.formula.text for made in equations(program, "2", "1")]
 
 
 NEURONS = {
@@ -310,34 +308,37 @@ def test_equations_with_brackets_and_conditions() -> None:
     detached = {read.name: read.detached for read in made["u"].reads}
     assert detached == {"a": False, "b": False, "s": True}
     assert [name for name, each in made.items() if each.fires] == ["s"]
-    assert scalars(program) == []
+
+
+def formula_of(ops: Sequence[Instruction], always: Sequence[str] = ()) -> Formula:
+    """``y`` as the last of some operations, whose other results have no names."""
+    return Notation(ops, always).equation(word("y"), ops[-1].name)
 
 
 @pytest.mark.parametrize("opcode", OPCODES)
 def test_every_operation_of_neurons_is_written(opcode: str) -> None:
     """With all its operands, each in brackets where its sign would bind them apart."""
-    row = OPCODES[opcode]
-    operands = tuple(Variable(f"p{i}", "always") for i in range(row.arity))
-    text = equation(word("y"), Operation(opcode, operands), "t", "t").text
-    assert all(f"p_{i}" in text for i in range(row.arity)), text
-    sums = tuple(Operation("sub", (operand, 1.0)) for operand in operands)
-    parts = text.removeprefix("y = ")
-    assert len(equation(word("y"), Operation(opcode, sums), "t", "t").text) > len(parts)
+    names = [f"p{i}" for i in range(OPCODES[opcode].arity)]
+    text = formula_of([Instruction("y", opcode, tuple(names))], names).text
+    assert all(f"p_{i}" in text for i in range(len(names))), text
+    sums = [Instruction(f"_{i}", "sub", (name, 1.0)) for i, name in enumerate(names)]
+    last = Instruction("y", opcode, tuple(op.name for op in sums))
+    assert len(formula_of([*sums, last], names).text) > len(text.removeprefix("y = "))
 
 
 def test_a_long_equation_goes_on_in_further_lines() -> None:
-    terms: Term = Variable("x", "now")
-    for i in range(40):
-        terms = Operation(
-            "add", (terms, Operation("mul", (Variable(f"w{i}", "always"), Variable("x", "before"))))
-        )
-    formula = equation(word("y"), terms, "10", "9")
+    ops = [Instruction("_0", "add", ("x", 0.5))]
+    for i in range(1, 80, 2):
+        ops.append(Instruction(f"_{i}", "mul", (f"w{i}", "x")))
+        ops.append(Instruction(f"_{i + 1}", "add", (f"_{i - 1}", f"_{i}")))
+    formula = formula_of(ops, [f"w{i}" for i in range(80)])
     assert formula.width <= 1.2 * WIDEST
     assert len({piece.y for piece in formula.pieces if piece.text == "x"}) > 3
-    deep: Term = Variable("x", "now")
-    for _ in range(50):
-        deep = Operation("sqrt", (Operation("add", (deep, 1.0)),))
-    assert equation(word("y"), deep, "1", "0").text.count("√") == 50
+    deep = [Instruction("_0", "add", ("x", 1.0))]
+    for i in range(1, 60, 2):
+        deep.append(Instruction(f"_{i}", "sqrt", (f"_{i - 1}",)))
+        deep.append(Instruction(f"_{i + 1}", "add", (f"_{i}", 1.0)))
+    assert formula_of(deep).text.count("√") == 30
 
 
 SYMBOLS = {
