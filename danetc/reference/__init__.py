@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 from danetc.reference import library, operations, recipes, words
-from danetc.reference.entry import Entry, EntryParameter, Place
-from danetc.reference.library import Documentation, documentation, entry_of
+from danetc.reference.entry import Entry, EntryParameter
+from danetc.reference.library import entry_of
 
 SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "words": words.words,
@@ -100,5 +100,5 @@ def names() -> tuple[str, ...]:
 
 
 __all__ = [
-    "SECTIONS", "TOPICS", "Documentation", "Entry", "EntryParameter", "Place", "documentation", "entries", "entry_of", "find", "names", "section", "topic",
+    "SECTIONS", "TOPICS", "Entry", "EntryParameter", "entries", "entry_of", "find", "names", "section", "topic",
 ]  # fmt: skip

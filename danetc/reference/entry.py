@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,22 +30,12 @@ class EntryParameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Place of a declaration: a file of the library, as in ``std/neurons.danet``, and a line from 1."""
-
-    module: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.line}"
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """Documentation of a name.
 
     ``summary`` is one sentence, ``text`` is further Markdown. ``example`` is a spec that checks without
-    warnings. ``paper`` is the source. ``declaration`` is the text of a declaration of the library.
+    warnings. ``paper`` is the source. ``declaration`` is the text of a declaration of the library, and
+    ``place`` its file and line, as in ``std/neurons.danet:12``.
     """
 
     name: str
@@ -55,7 +46,7 @@ class Entry:
     text: str = ""
     example: str | None = None
     paper: str | None = None
-    place: Place | None = None
+    place: str = ""
     declaration: str = ""
 
 
@@ -73,10 +64,8 @@ def value_text(value: object) -> str:
 
 def sentence(text: str) -> str:
     """Return a line of a table as a sentence, with a capital letter and a full stop."""
-    text = text.strip()
-    first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
-    if first.isalpha() and first.islower() and (len(first) > 1 or first == "a"):
-        text = text[0].upper() + text[1:]
+    first = re.match(r"[a-z-]{2,}(?=[\s,:;]|$)|a(?= )", text)
+    text = text[:1].upper() + text[1:] if first else text
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 

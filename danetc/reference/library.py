@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import count
 
 from danetc.dsl.diagnostics import explain
 from danetc.dsl.diagnostics.codes import CODES, severity
@@ -16,90 +18,47 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Define, Flow, Name, Program
 from danetc.pretrained import PREFIX, directory_of, pretrained_names
 from danetc.reference import examples
-from danetc.reference.entry import Entry, EntryParameter, Place, call, sentence
+from danetc.reference.entry import Entry, EntryParameter, call, sentence
 from danetc.runtime.data.sources import SOURCES
 
 
 @dataclass(frozen=True, slots=True)
 class Documentation:
-    """Documentation in the comments of a declaration: a text, and a line for parameters."""
+    """Documentation of a declaration: its first sentence, further text, and a line for parameters."""
 
-    text: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def summary(self) -> str:
-        """First sentence."""
-        end = _end_of_sentence(self.text)
-        return self.text[:end]
-
-    @property
-    def rest(self) -> str:
-        """Text after the first sentence."""
-        return self.text[_end_of_sentence(self.text) :].strip()
-
-    @property
-    def paper(self) -> str | None:
-        """Sources in parentheses, which contain a year."""
-        found = [part for part in _in_parentheses(self.text) if _names_a_year(part)]
-        return "; ".join(found) or None
+    summary: str
+    rest: str
+    parameters: Mapping[str, str]
 
 
-def _end_of_sentence(text: str) -> int:
-    """Return the end of the first sentence: a full stop before a space and a capital letter, outside
-    parentheses."""
-    depth = 0
-    for place, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        follows = text[place + 1 : place + 3]
-        begins = len(follows) == 2 and (follows[1].isupper() or follows[1] in '`"')
-        if letter == "." and begins and follows[0] == " " and depth == 0:
-            return place + 1
-    return len(text)
-
-
-def _in_parentheses(text: str) -> Iterator[str]:
-    for part in text.split("(")[1:]:
-        yield part.partition(")")[0]
-
-
-def _names_a_year(text: str) -> bool:
-    return any(word.isdigit() and len(word) == 4 for word in text.replace(",", " ").split())
+_SENTENCES = re.compile(r"""(.*?\.)\ +(?=[A-Z`"])(.*)""")
 
 
 def documentation(program: Program, declaration: Declaration) -> Documentation:
-    """Return the documentation of a declaration from the comments of its file."""
-    shared = _read(_head_of(program))[1]
-    text, own = _read(_above(program, declaration.span.line))
-    return Documentation(text, {**shared, **own})
+    """Return the documentation of a declaration, from the comment above it and that of its file.
 
-
-def _lines(program: Program) -> Mapping[int, str]:
-    """Return the comments on lines of their own, by line."""
-    return {
+    The comment of a file is at its beginning, before a blank line; its parameters are those of all
+    declarations. The comment of a network that is the last of a file may be that of the file, too.
+    """
+    lines = {
         item.span.line: item.text.removeprefix("#").removeprefix(" ")
         for item in program.comments
         if not item.span.source.line(item.span.line)[: item.span.column - 1].strip()
     }
-
-
-def _above(program: Program, line: int) -> list[str]:
-    """Return the comment that ends right above a line."""
-    lines = _lines(program)
-    first = line
+    first = line = declaration.span.line
     while first - 1 in lines:
         first -= 1
-    return [lines[number] for number in range(first, line)]
-
-
-def _head_of(program: Program) -> list[str]:
-    """Return the comment at the beginning of a file if a blank line follows it."""
-    lines = _lines(program)
-    end = 1
-    while end in lines:
-        end += 1
-    items = {item.span.line for item in program.items}
-    return [] if end in items else [lines[number] for number in range(1, end)]
+    end = next(number for number in count(1) if number not in lines)
+    whole = any(
+        item.span.line == end for item in program.items
+    )  # a comment of the first declaration
+    head, shared = _read([] if whole else [lines[number] for number in range(1, end)])
+    text, own = _read([lines[number] for number in range(first, line)])
+    if declaration.kind == "network":
+        text = head or text
+    found = _SENTENCES.fullmatch(text)
+    summary, rest = found.groups() if found else (text, "")
+    return Documentation(summary, rest, {**shared, **own})
 
 
 def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
@@ -176,8 +135,7 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
         said.summary,
         parameters,
         said.rest,
-        paper=said.paper,
-        place=Place(declaration.span.source.name, declaration.span.line),
+        place=f"{declaration.span.source.name}:{declaration.span.line}",
         declaration=declaration.span.text,
     )
 
@@ -197,7 +155,6 @@ def networks() -> Iterator[Entry]:
         program = parse(read_source(location), Reporter())
         declared = [item for item in program.declarations if item.kind == "network"][-1]
         said = documentation(program, declared)
-        said = Documentation(_read(_head_of(program))[0] or said.text, said.parameters)
         shown = ", ".join(item.span.text for item in declared.params)
         yield Entry(
             name,
@@ -205,8 +162,7 @@ def networks() -> Iterator[Entry]:
             f"{name}({shown})" if shown else name,
             said.summary,
             text=said.rest,
-            paper=said.paper,
-            place=Place(f"{name}.danet", declared.span.line),
+            place=f"{name}.danet:{declared.span.line}",
         )
 
 

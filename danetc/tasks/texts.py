@@ -86,8 +86,8 @@ def find_text(place: str) -> FoundText:
     name, line = found.groups() if found else (place, None)
     library = {source.name: source for source in std_files()}
     declared = next((entry for entry in section("std") if entry.name == name), None)
-    if declared is not None and declared.place is not None and line is None:
-        return FoundText(library[declared.place.module], None, declared.declaration)
+    if declared is not None and line is None:
+        return FoundText(library[declared.place.partition(":")[0]], None, declared.declaration)
     source = library.get(name)
     if source is None and name.startswith("std/"):
         close = did_you_mean(name, library)
