@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations, islice, product
 
-from danetc.compiler.analysis.equivalence.programs import program_form
+from danetc.compiler.analysis.neuron_forms import program_form
 from danetc.compiler.importing.expressions import (
     Unwritten,
     call,

@@ -18,6 +18,7 @@ from danetc.output.echo import echo
 if TYPE_CHECKING:
     from danetc.compiler.analysis.summary import Summary
     from danetc.compiler.ir.graph import Graph, Node
+    from danetc.runtime.checks.agreement import Agreement
     from danetc.tasks.benchmark import Benchmark
     from danetc.tasks.equivalence import Verdict
     from danetc.tasks.memory import StepMemory
@@ -308,30 +309,28 @@ def equiv_command(
 
 def print_verdict(verdict: Verdict) -> None:
     """Print a verdict for people."""
+    from danetc.compiler.analysis.equivalence import Different
+
     echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
-    if verdict.same is not None:
+    if isinstance(verdict.found, Different):
+        echo(verdict.found.reason)
+        sides = (verdict.left, verdict.found.left), (verdict.right, verdict.found.right)
+        for graph, node in sides:
+            if node is None:
+                echo(f"  {graph.name}: everything has a counterpart")
+            else:
+                echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
+    else:
         pairs = verdict.pairs()
-        renamed = [(a.path, b.path) for a, b in pairs if a.path != b.path]
+        renamed = [pair for pair in pairs if pair[0] != pair[1]]
         names = f"{len(renamed)} under other names" if renamed else "all under the same names"
         echo(f"{len(pairs)} layers with weights correspond, {names}")
         for a, b in renamed[:SHOWN]:
             echo(f"  {a} = {b}")
         if len(renamed) > SHOWN:
             echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
-        if verdict.same.to_the_bit:
-            echo("forward results are the same bit for bit, gradients up to rounding")
-        else:
-            echo("additions are in another order: results are the same up to rounding")
-    if verdict.difference is not None:
-        difference = verdict.difference
-        echo(difference.reason)
-        for graph, node in ((verdict.left, difference.left), (verdict.right, difference.right)):
-            if node is None:
-                echo(f"  {graph.name}: everything has a counterpart")
-            else:
-                echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
     if verdict.numbers is not None:
-        _print_numbers(verdict)
+        _print_numbers(verdict, verdict.numbers)
     elif verdict.skipped is not None:
         echo(f"no numbers compared: {verdict.skipped}")
 
@@ -344,12 +343,10 @@ def _stage(graph: Graph, node: Node) -> str:
     return ""
 
 
-def _print_numbers(verdict: Verdict) -> None:
-    assert verdict.numbers is not None
-    seen = verdict.numbers.agreement
+def _print_numbers(verdict: Verdict, seen: Agreement) -> None:
     size = " x ".join(map(str, seen.size))
     echo(
-        f"a training step with the same weights (by {verdict.numbers.by}) in float64, T = "
+        f"a training step with the same weights (by {verdict.by}) in float64, T = "
         f"{verdict.left.steps}, input {size}:"
     )
     echo(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from danetc.compiler.analysis.equivalence import (
-    Different,
-    Same,
-    compare_graphs,
-    weights_by_name_or_order,
-)
+from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
@@ -25,73 +21,57 @@ if TYPE_CHECKING:
 
 SIZES = (16, 32, 64, 96, 128)
 """Image sizes at which numbers are compared if the networks take images smaller than their own."""
-
 SMALLEST_MAP = 9
 """Smallest number of pixels of a map with which agreement proves something: on a single pixel all
 kernels look alike."""
-
 IMAGES = 2
 
-
-@dataclass(frozen=True)
-class Numbers:
-    """A numerical comparison, with weights paired by name or by order."""
-
-    by: Literal["name", "order"]
-    agreement: Agreement
+Pairs = tuple[tuple[Node, Node], ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Result of a comparison. ``difference`` is None if the graphs are equal.
+    """Result of a comparison.
 
-    ``skipped`` says why no numbers were compared although they could decide.
+    Attributes:
+        found: result for the graphs.
+        by: how weights were paired for the comparison in numbers, ``name`` or ``order``.
+        numbers: agreement of a training step, if the graphs differ and numbers were compared.
+        skipped: why no numbers were compared although they could decide.
     """
 
     left: Graph = field(repr=False)
     right: Graph = field(repr=False)
-    same: Same | None = None
-    difference: Different | None = None
-    numbers: Numbers | None = None
+    found: Same | Different
+    by: Literal["name", "order"] | None = None
+    numbers: Agreement | None = None
     skipped: str | None = None
 
     @property
     def word(self) -> Literal["equal", "equal in numbers", "different"]:
-        if self.same is not None:
+        if isinstance(self.found, Same):
             return "equal"
-        proved = self.numbers is not None and self.numbers.agreement.proves
-        return "equal in numbers" if proved else "different"
+        return "equal in numbers" if self.numbers and self.numbers.proves else "different"
 
-    def pairs(self) -> list[tuple[Node, Node]]:
-        """Return the corresponding layers of equal graphs: those with weights or random draws."""
-        return [(self.left[a], self.right[b]) for a, b in self.same.weights] if self.same else []
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the paths of corresponding layers of equal graphs: those with weights or random draws."""
+        found = self.found.weights if isinstance(self.found, Same) else ()
+        return [(self.left[a].path, self.right[b].path) for a, b in found]
 
     def as_dict(self) -> dict[str, object]:
         """Return the record that ``--json`` prints."""
-        record: dict[str, object] = {
-            "verdict": self.word,
-            "left": self.left.name,
-            "right": self.right.name,
-        }
-        if self.same is not None:
-            nodes = [*self.same.weights, *self.same.nodes]
-            record["to_the_bit"] = self.same.to_the_bit
-            record["weights"] = [[a.path, b.path] for a, b in self.pairs()]
-            record["nodes"] = [[self.left[a].path, self.right[b].path] for a, b in nodes]
-        if self.difference is not None:
-            found = self.difference
-            record["reason"] = found.reason
-            record["only_starts"] = found.only_starts
-            record["first"] = {"left": _place(found.left), "right": _place(found.right)}
-        if self.numbers is not None:
-            seen = self.numbers.agreement
-            record["numbers"] = {
-                "weights_by": self.numbers.by,
-                "input": list(seen.size),
-                "outputs": seen.outputs,
-                "gradients": seen.gradients,
-                "unseen": list(seen.silent),
+        names = {"left": self.left.name, "right": self.right.name}
+        record: dict[str, object] = {"verdict": self.word, **names}
+        if isinstance(self.found, Same):
+            record["weights"] = [list(pair) for pair in self.pairs()]
+        else:
+            record["reason"] = self.found.reason
+            record["first"] = {
+                "left": _place(self.found.left),
+                "right": _place(self.found.right),
             }
+        if self.numbers is not None:
+            record["numbers"] = {"weights_by": self.by, **asdict(self.numbers)}
         if self.skipped is not None:
             record["no_numbers"] = self.skipped
         return record
@@ -101,13 +81,8 @@ def _place(node: Node | None) -> dict[str, object] | None:
     if node is None:
         return None
     span = node.origin
-    return {
-        "node": node.path,
-        "op": node.op,
-        "path": span.source.name,
-        "line": span.line,
-        "column": span.column,
-    }
+    place = {"path": span.source.name, "line": span.line, "column": span.column}
+    return {"node": node.path, "op": node.op, **place}
 
 
 def equivalence(
@@ -123,94 +98,84 @@ def equivalence(
     ``on_progress`` gets the next step. Imports torch only if the graphs differ, the weights of one fit
     the other, and ``numbers`` is True; raises UserError if it is not installed then.
     """
-    result = compare_graphs(left, right)
-    if isinstance(result, Same):
-        return Verdict(left, right, same=result)
-    if not result.comparable:
-        return Verdict(left, right, difference=result)
-    why = _no_numbers(left, right, result) if numbers else "not asked for"
-    if why is not None:
-        return Verdict(left, right, difference=result, skipped=why)
+    found = compare_graphs(left, right)
+    if isinstance(found, Same) or not found.comparable:
+        return Verdict(left, right, found)
+    by, pairs = paired_weights(left, right)
+    skipped = _no_numbers(left, right, by) if numbers else "not asked for"
+    if skipped is not None:
+        return Verdict(left, right, found, skipped=skipped)
     if find_spec("torch") is None:
         raise UserError(
-            f"the graphs of {left.name} and {right.name} differ: {result.reason}. Whether a "
+            f"the graphs of {left.name} and {right.name} differ: {found.reason}. Whether a "
             "training step gives the same numbers needs torch, which is not installed; "
             "--no-numbers compares the graphs alone"
         )
-    return Verdict(
-        left, right, difference=result, numbers=_in_numbers(left, right, seed, on_progress)
-    )
+    return Verdict(left, right, found, by, _in_numbers(left, right, pairs, seed, on_progress))
 
 
-def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
-    """Return why a numerical comparison would prove nothing, or None."""
-    if difference.only_starts:
-        return "with the same weights they are equal; they start from others"
+def _no_numbers(left: Graph, right: Graph, by: str | None) -> str | None:
+    """Return why a numerical comparison is not possible, or None."""
     for graph in (left, right):
         node = next((n for n in graph.nodes.values() if OPS[n.op].random), None)
         if node is not None:
             return f"`{node.path}` of {graph.name} draws random numbers"
         if graph.packed is None:
             return f"{graph.name} {why_apart(graph)}"
-    if weights_by_name_or_order(left, right) is None:
-        return "the weights of one do not fit the other"
-    return None
+    return "the weights of one do not fit the other" if by is None else None
+
+
+def paired_weights(left: Graph, right: Graph) -> tuple[Literal["name", "order"] | None, Pairs]:
+    """Return pairs of nodes whose weights have the same shapes and initial values.
+
+    Nodes are paired by name if both graphs have the same names, else by order; None if neither fits.
+    """
+    mine, other = (
+        {node.path: (node, _weights(graph, node)) for node in graph.nodes.values()
+         if weights(graph, node)}
+        for graph in (left, right)
+    )  # fmt: skip
+    if mine.keys() == other.keys() and all(mine[path][1] == other[path][1] for path in mine):
+        return "name", tuple((mine[path][0], other[path][0]) for path in mine)
+    if [item for _, item in mine.values()] == [item for _, item in other.values()]:
+        nodes = ([node for node, _ in side.values()] for side in (mine, other))
+        return "order", tuple(zip(*nodes, strict=True))
+    return None, ()
+
+
+def _weights(graph: Graph, node: Node) -> object:
+    if node.op == "neuron":
+        return [replace(item, name="") for item in graph.program(node).learnables]
+    return node.op, weights(graph, node), node.attrs.get("init"), node.attrs.get("per_step")
 
 
 def _in_numbers(
-    left: Graph, right: Graph, seed: int, on_progress: Callable[[str], object]
-) -> Numbers:
-    """Compare a training step of both with the same weights, first on small images, which show most
-    differences, then on larger ones."""
-    from torch import nn
-
+    left: Graph, right: Graph, pairs: Pairs, seed: int, on_progress: Callable[[str], object]
+) -> Agreement:
+    """Compare a training step of both with the same weights, on images as small as prove something."""
     from danetc.compiler.emit.fx import emit
     from danetc.compiler.emit.names import dotted
     from danetc.runtime.checks.agreement import agreement
 
-    matched = weights_by_name_or_order(left, right)
-    assert matched is not None
-    by, nodes = matched
-
-    def parameters(model: nn.Module, node: Node) -> list[str]:
-        path = dotted(*node.scope, node.name)
-        return [f"{path}.{name}" for name, _ in model.get_submodule(path).named_parameters()]
-
-    numbers: Numbers | None = None
-    for small, other in _sizes(left, right):
-        on_progress(f"a training step of both on {' x '.join(map(str, taken(small).shape))}")
-        mine, twin = emit(small, seed), emit(other, seed)
-        pairs = {
-            name: matching
-            for a, b in nodes
-            for name, matching in zip(
-                parameters(mine, small[a]), parameters(twin, other[b]), strict=True
-            )
-        }
-        value = taken(small)
-        size = (*((small.steps,) if value.varies else ()), IMAGES, *value.shape)
-        kinds = [taken(graph).kind for graph in (small, other)]
-        integers = [kind for kind in kinds if kind.is_integer]
-        narrow = min(integers, key=lambda kind: kind.most, default=ANALOG)
-        numbers = Numbers(by, agreement(mine, twin, pairs, size, seed, narrow))
-        if not numbers.agreement.same:
-            break
-    assert numbers is not None
-    return numbers
-
-
-def _sizes(left: Graph, right: Graph) -> Iterator[tuple[Graph, Graph]]:
-    """Yield the networks at the smallest size they take, and at one at which agreement proves something."""
     shape = taken(left).shape
-    first = True
     for size in (size for size in SIZES if len(shape) == 3 and size < min(shape[1:])):
         small, other = resized(left, size, size), resized(right, size, size)
-        if small is None or other is None:
-            continue
-        enough = min(smallest_map(small), smallest_map(other)) >= SMALLEST_MAP
-        if first or enough:
-            yield small, other
-        first = False
-        if enough:
-            return
-    yield left, right
+        if small and other and min(map(smallest_map, (small, other))) >= SMALLEST_MAP:
+            left, right = small, other
+            break
+    value = taken(left)
+    on_progress(f"a training step of both on {' x '.join(map(str, value.shape))}")
+    models = emit(left, seed), emit(right, seed)
+    names = (
+        [
+            f"{path}.{name}"
+            for node in nodes
+            for path in [dotted(*node.scope, node.name)]
+            for name, _ in model.get_submodule(path).named_parameters()
+        ]
+        for model, nodes in zip(models, zip(*pairs, strict=True), strict=True)
+    )
+    size = (*((left.steps,) if value.varies else ()), IMAGES, *value.shape)
+    integers = [kind for graph in (left, right) if (kind := taken(graph).kind).is_integer]
+    narrow = min(integers, key=lambda kind: kind.most, default=ANALOG)
+    return agreement(*models, dict(zip(*names, strict=True)), size, seed, narrow)

@@ -29,11 +29,9 @@ def test_equal_networks(danetc: Run, small: Path) -> None:
     assert result.status == 0
     assert result.out.startswith("small and small: equal\n")
     assert "11 layers with weights correspond, all under the same names" in result.out
-    assert "bit for bit" in result.out
     record = json.loads(danetc("equiv", small, plain, "--json").out)
     assert record["verdict"] == "equal"
     assert ["stem.conv", "stem.conv"] in record["weights"]
-    assert ["stem.spike", "stem.spike"] in record["nodes"]
 
 
 def test_layers_under_other_names_are_listed(danetc: Run, small: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.analysis.equivalence.programs import learnt_in_order
+from danetc.compiler.analysis.neuron_forms import learnt_in_order
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.importing.program import Imported

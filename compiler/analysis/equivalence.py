@@ -1,0 +1,342 @@
+"""Comparison of graphs by canonical forms, independent of names, the order of nodes and of sums.
+
+Every value has a number. The number of a sum is the sum of its terms' numbers, and that of a multiple
+the multiple, so that ``(a + b) + c``, ``c + (a + b)`` and ``a - (-b) + c`` have one number, in linear
+time: no sum is expanded. The number of any other operation is a hash of its label and operands, a
+residue modulo a prime of 127 bits: different values share one with a probability of about 1e-38.
+
+Layers with weights are told apart by their inputs and their readers, repeatedly: colour refinement
+(Weisfeiler and Leman, 1968). Layers that remain alike get their numbers in the order of the graph.
+Graphs whose outputs have the same numbers then are one network, with weights paired by number; graphs
+that are one network may fail to have them only if such layers are connected in a symmetric way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from math import frexp
+
+from danetc.compiler.analysis.neuron_forms import program_form
+from danetc.compiler.ir.at_node import has_own_state, operands
+from danetc.compiler.ir.graph import Graph, Node, Value
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.dead import RemoveDead
+from danetc.compiler.passes.duplicates import MergeDuplicates
+from danetc.compiler.passes.order import in_the_order_of_the_spec
+from danetc.dsl.record import record
+
+PRIME = 2**127 - 1
+SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
+LINEAR = frozenset({"add", "sub", "affine"})
+FOLDED = frozenset({"maximum", "minimum"})
+"""Operations that commute but are not associative: for equal operands, as spikes often are, each step
+halves the gradient."""
+MAX_TERMS_SHOWN = 4
+
+
+@record
+class Same:
+    """Two graphs are one network, up to the rounding of sums in another order.
+
+    ``weights`` are pairs of nodes with weights or random numbers, by id.
+    """
+
+    weights: tuple[tuple[int, int], ...]
+
+
+@record
+class Different:
+    """Two graphs are not known to be one network.
+
+    Args:
+        left: first node of the left graph without a counterpart, or None.
+        right: first node of the right graph without a counterpart, or None.
+        comparable: False if inputs, outputs or time steps differ, so that a test by numbers is not
+            possible.
+    """
+
+    reason: str
+    left: Node | None = None
+    right: Node | None = None
+    comparable: bool = True
+
+
+def compare_graphs(left: Graph, right: Graph) -> Same | Different:
+    """Compare two networks as graphs, independent of the names and the order of nodes.
+
+    The graphs should be as written (``graph_of(..., passes=())``): an operation that a pass moves over
+    time counts as a difference. Loops over time are equal if their carried values are, by induction
+    over steps.
+    """
+    takes, others = _interface(left), _interface(right)
+    if part := next((part for part in takes if takes[part] != others[part]), None):
+        reason = f"they have other {part}: {takes[part]} and {others[part]}"
+        return Different(reason, left.input, right.input, comparable=False)
+    left, right = (
+        MergeDuplicates().apply(in_the_order_of_the_spec(RemoveDead().apply(graph)))
+        for graph in (left, right)
+    )
+    if len(left.outputs) == 1:  # then its name does not matter
+        right = replace(right, outputs=dict(zip(left.outputs, right.outputs.values(), strict=True)))
+    plain = Forms(left, {}), Forms(right, {})
+    if plain[0].results != plain[1].results or plain[0].carried != plain[1].carried:
+        return _first_difference(*plain)
+    mine, other = _canonical(left), _canonical(right)
+    pairs = {id: other.owners[tag] for tag, id in mine.owners.items() if tag in other.owners}
+    loose = set(mine.owners) ^ set(other.owners)
+    if loose or mine.results != other.results:
+        a, b = (
+            next((graph[id] for tag, id in forms.owners.items() if tag in loose), None)
+            for graph, forms in ((left, mine), (right, other))
+        )
+        if a is None or b is None:
+            return Different(_only(left, a, right, b), a, b)
+        return Different(f"`{a.path}` and `{b.path}` are read by other operations", a, b)
+    return Same(tuple((a, b) for a, b in pairs.items() if a not in left.carries))
+
+
+def _interface(graph: Graph) -> dict[str, str]:
+    """Return the inputs, outputs and time steps of a network in words."""
+
+    def listed(values: Mapping[str, Value]) -> str:
+        return ", ".join(
+            f"{f'{name} ' * (len(values) > 1)}{' x '.join(map(str, value.shape))}"
+            f"{' at each time step' * value.varies}"
+            for name, value in values.items()
+        )
+
+    outputs = {name: graph[id].value for name, id in sorted(graph.outputs.items())}
+    return {
+        "inputs": listed({node.name: node.value for node in graph.inputs}),
+        "time steps": f"T = {graph.steps}",
+        "outputs": listed(outputs),
+    }
+
+
+# -- numbers of values -----------------------------------------------------------------------------
+
+
+def number(*key: Hashable) -> int:
+    """Return the number of a key."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=16).digest()) % PRIME
+
+
+def residue(value: object) -> int:
+    """Return a float as a residue. The map is exact and preserves products and sums."""
+    assert isinstance(value, (int, float))
+    mantissa, exponent = frexp(value)
+    return int(mantissa * 2**53) * pow(2, exponent - 53, PRIME) % PRIME
+
+
+def passes_on(graph: Graph, node: Node) -> bool:
+    """Return True if a node returns its input, like dropout of nothing or pooling of single pixels."""
+    if not node.inputs:
+        return False
+    row, alike = OPS[node.op], graph[node.inputs[0]].value.shape == node.value.shape
+    return alike and (row.same_shape or row.same(node.attrs))
+
+
+def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
+    """Return name, attributes and shapes of an operation."""
+    row, shapes = OPS[node.op], tuple(item.value.shape for item in graph.inputs_of(node))
+    if node.op == "neuron":
+        return "neuron", program_form(graph.program(node)), shapes
+    if alias := row.alias(node.attrs, operands(graph, node)):
+        return alias, shapes
+    attrs = sorted((name, value) for name, value in node.attrs.items() if name not in row.rounds)
+    return node.op, tuple(attrs), shapes if node.inputs else node.value.shape
+
+
+class Forms:
+    """Numbers of all values of a graph.
+
+    Args:
+        tags: numbers of layers with weights, of carried values, and of what draws random numbers.
+        unique: True if layers with the same number each get one of their own.
+
+    ``results`` are the numbers of outputs by name, and of carried values by tag: if they are equal for
+    two graphs at a step, carried values are equal at the next. ``owners`` has the layer of each tag.
+    """
+
+    def __init__(self, graph: Graph, tags: Mapping[int, int], *, unique: bool = False) -> None:
+        self.graph = graph
+        self.tags = dict(tags)
+        self.values: dict[int, int] = {}
+        self.owners: dict[int, int] = {}
+        self.passed: set[int] = set()
+        seen: Counter[int] = Counter()
+        named: set[int] = set()
+        for node in graph.nodes.values():
+            owner = graph.shares.get(node.id, node.id)
+            if unique and owner in tags and owner not in named:
+                named.add(owner)
+                own = number(self._value(node), tags[owner])
+                seen[own] += 1
+                self.tags[owner] = number(own, seen[own])
+                self.owners[self.tags[owner]] = owner
+            self.values[node.id] = self._value(node) % PRIME
+        self.results: dict[str | int, int] = {n: self.values[id] for n, id in graph.outputs.items()}
+        self.carried = sorted(self.values[source] for source in graph.carries.values())
+        for id, source in graph.carries.items():
+            if id in tags:
+                self.results[self.tags[id]] = self.values[source]
+
+    def _value(self, node: Node) -> int:
+        graph, reads = self.graph, [self.values[i] for i in node.inputs]
+        if passes_on(graph, node):
+            self.passed.add(node.id)
+            return reads[0]
+        match node.op:
+            case "add":
+                return sum(reads)
+            case "sub":
+                return reads[0] - reads[1]
+            case "affine":
+                offset = residue(node.attrs["offset"]) * number("one")
+                return residue(node.attrs["factor"]) * reads[0] + offset
+            case "mul":  # products of products are one product
+                total = 1
+                for item, read in zip(graph.inputs_of(node), reads, strict=True):
+                    total = total * (read if item.op == "mul" else number("factor", read)) % PRIME
+                return total
+            case "concat":  # a polynomial over the channels, so that nested ones are one
+                total, channels = 0, 0
+                for item, read in zip(graph.inputs_of(node), reads, strict=True):
+                    width = item.value.shape[0]
+                    part = read if item.op == "concat" else number("part", read, width)
+                    total += part * pow(SIDE, channels, PRIME)
+                    channels += width
+                return total
+            case "maximum" | "minimum":  # pairs from the left; of equal values it is that value
+                total = reads[0]
+                for read in reads[1:]:
+                    if total != read:
+                        total = number(node.op, min(total, read), max(total, read))
+                if total == reads[0]:
+                    self.passed.add(node.id)
+                return total
+        return number(label(graph, node), reads, self.tags.get(graph.shares.get(node.id, node.id)))
+
+    def uses(self) -> Mapping[int, int]:
+        """Return a number for the readers of each node: the dual of ``values``, in linear time too."""
+        graph, values = self.graph, self.values
+        total: dict[int, int] = dict.fromkeys(graph.nodes, 0)
+        within: dict[int, int] = dict.fromkeys(graph.nodes, 0)  # of a join by joins of its kind
+
+        def add(to: dict[int, int], id: int, use: int) -> None:
+            to[id] = (to[id] + use) % PRIME
+
+        for name, id in graph.outputs.items():
+            add(total, id, number("output", name))
+        for id, source in graph.carries.items():
+            add(total, source, number("carried", values[id]))
+        for node in reversed(graph.nodes.values()):
+            own = total[node.id]
+            if node.id in self.passed:
+                add(total, node.inputs[0], own)
+            elif node.op in LINEAR:
+                factors = {"sub": (1, -1), "affine": (residue(node.attrs.get("factor", 1)),)}
+                each = factors.get(node.op, (1,) * len(node.inputs))
+                for factor, operand in zip(each, node.inputs, strict=True):
+                    add(total, operand, factor * own)
+            elif node.op in ("mul", "concat", *FOLDED):
+                flow = within[node.id] + (number(node.op, values[node.id], own) if own else 0)
+                channels = 0
+                operands = {values[i]: graph[i] for i in node.inputs}
+                for item in operands.values() if node.op in FOLDED else graph.inputs_of(node):
+                    at = pow(SIDE, channels, PRIME) if node.op == "concat" else 1
+                    add(within if item.op == node.op else total, item.id, flow * at)
+                    channels += item.value.shape[0]
+            else:
+                for position, operand in enumerate(node.inputs):
+                    add(total, operand, number("use", values[node.id], position, own))
+        return total
+
+
+def _canonical(graph: Graph) -> Forms:
+    """Return the numbers of a graph in which each layer with weights has its own."""
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for node in graph.nodes.values():
+        if node.id in graph.carries or has_own_state(graph, node):
+            places[graph.shares.get(node.id, node.id)].append(node.id)
+    tags, classes = dict.fromkeys(places, 0), 0
+    while len({*tags.values()}) > classes:
+        classes = len({*tags.values()})
+        forms = Forms(graph, tags)
+        uses = forms.uses()
+        tags = {
+            id: number(
+                forms.values.get(graph.carries.get(id, -1)),
+                sorted((forms.values[place], uses[place]) for place in each),
+            )
+            for id, each in places.items()
+        }
+    return Forms(graph, tags, unique=True)
+
+
+# -- where they differ ----------------------------------------------------------------------------
+
+
+def _first_difference(left: Forms, right: Forms) -> Different:
+    """Return the first nodes whose values the other graph does not have."""
+    mine, other = _first_without(left, right), _first_without(right, left)
+    if mine is None and other is None:  # outputs that are exchanged
+        for name, id in left.graph.outputs.items():
+            if left.results[name] != right.results[name]:
+                mine, other = left.graph[id], right.graph[right.graph.outputs[name]]
+    return Different(_tell(left.graph, mine, right.graph, other), mine, other)
+
+
+def _first_without(forms: Forms, than: Forms) -> Node | None:
+    known = set(than.values.values())
+    users, outputs = forms.graph.users(), set(forms.graph.outputs.values())
+    for node in forms.graph.nodes.values():
+        notation = node.op in LINEAR or node.id in forms.passed
+        if notation or forms.values[node.id] in known:
+            continue
+        within = {forms.graph[user].op for user in users[node.id]} == {node.op}
+        if node.op in ("mul", "concat", *FOLDED) and within and node.id not in outputs:
+            continue  # a part of the join that reads it
+        return node
+    return None
+
+
+def _only(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
+    graph, node = (left, a) if a is not None else (right, b)
+    if node is None:
+        return "layers that look alike are connected in another way"
+    return f"only {graph.name} has `{node.path}`, {_a(node.op)}"
+
+
+def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
+    """Return the difference between two nodes."""
+    if a is None or b is None:
+        return _only(left, a, right, b)
+    if a.op != b.op:
+        return f"{_a(a.op)} stands where the other has {_a(b.op)}"
+    if a.op == "neuron" and left.program(a) != right.program(b):
+        return "neurons with other equations, parameters or surrogates"
+    changed = [name for name in a.attrs if a.attrs[name] != b.attrs.get(name)]
+    if changed and a.op != "neuron":
+        parts = (f"{name} {a.attrs[name]} and {b.attrs.get(name)}" for name in changed)
+        return f"{_a(a.op)} with {', '.join(parts)}"
+    if a.op != "add":
+        for x, y in zip(left.reads(a), right.reads(b), strict=False):
+            if (mine := _sum(left, x)) != (other := _sum(right, y)):
+                return f"{_a(a.op)} that reads {mine}, and one that reads {other}"
+    return f"{_a(a.op)} of other values"
+
+
+def _a(op: str) -> str:
+    word = "delay" if OPS[op].carries else op
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def _sum(graph: Graph, id: int) -> str:
+    """Return the path of a value, or those of the terms of a sum."""
+    terms = graph[id].inputs if graph[id].op == "add" else (id,)
+    shown = [f"`{graph[term].path}`" for term in terms[:MAX_TERMS_SHOWN]]
+    return " + ".join([*shown, "..."] if len(terms) > MAX_TERMS_SHOWN else shown)
