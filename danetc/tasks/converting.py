@@ -20,14 +20,12 @@ from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
-from danetc.output.plots import LinePanel, line_figure
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.evaluate import Bar, no_bar
-from danetc.tasks.evaluator import DirectoryEvaluator, Figures
+from danetc.tasks.evaluator import Bar, DirectoryEvaluator, Figures, accuracy_figure, no_bar
 from danetc.tasks.measuring.data import batches_of, open_set
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -112,17 +110,8 @@ class Converted(Returned):
     def figure(self) -> Any:
         """Return a figure of the accuracy over T (or the loss, if numbers are learned), and that of the
         ANN. Raises UserError without matplotlib."""
-        return line_figure([self.panel()])
-
-    def panel(self) -> LinePanel:
-        """Return the content of the figure."""
-        steps = [at.steps for at in self.over_time]
-        whole = [self.ann, *self.over_time]
-        accuracy = all(at.top1 is not None for at in whole)
-        ann, *spiking = [100 * at.top1 if at.top1 is not None else at.loss for at in whole]
-        lines = {"integrate-and-fire": (steps, spiking), "ReLU": (steps, [ann] * len(steps))}
-        what = "top-1 accuracy [%]" if accuracy else "loss"
-        return LinePanel("time steps T", what, lines, self.network, from_zero=True)
+        ann = [replace(self.ann, steps=at.steps) for at in self.over_time]
+        return accuracy_figure({"integrate-and-fire": self.over_time, "ReLU": ann}, self.network)
 
     def _line(self) -> str:
         last = self.over_time[-1]
@@ -184,13 +173,11 @@ def convert_trained(
     named = os.fspath(source)
     write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
     request = EvaluationRequest(place, data=text, backend="eager")
-    of_ann = DirectoryEvaluator(trained, request, note)
-    with bar(f"{graph.name}, ReLU", of_ann.images()) as done:
-        figures = of_ann.at(of_ann.steps, done)
+    of_ann = DirectoryEvaluator(trained, request, note, bar)
+    figures = of_ann.at(of_ann.steps, "ReLU")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
-    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, note)
-    with bar(f"{compiled.graph.name}, T = 1 .. {steps}", of_snn.images()) as done:
-        line = of_snn.up_to(steps, done)
+    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, bar=bar)
+    line = of_snn.up_to(steps)
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
     record = {"format": FORMAT, "danetc": version(), **found.as_dict()}
