@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from danetc.dsl.syntax.source import SourceFile
-from danetc.reference import examples
 from danetc.reference.entry import Entry, sentence
 
 
@@ -111,118 +109,7 @@ _ROWS = (
 )  # fmt: skip
 
 
-_NETWORKS = """\
-use std
-
-network example(classes = 10) {
-  input     = image(3, 32, 32)
-  steps     = 4
-  neuron    = LIF(tau = 2.0)
-  surrogate = atan
-  norm      = batchnorm(eps = 1e-3)
-  init      = he_normal(mode = fan_in)
-  zero_init = true
-
-  stem   = conv(8) -> norm -> spike
-  stages = stage(basic(8), 4) via origin by densely_additive
-    -> stage(basic(16), 2, stride = 2) via sew with (neuron = PLIF)
-  head   = avgpool -> mean_over_time -> linear(classes, bias = false)
-}
-
-network example_sew = example {
-  stages = stage(basic(8), 4) via sew
-}
-"""
-
-_DECLARATIONS = """\
-use std (basic)
-
-neuron own(tau = 2.0, soft = true) {
-  state u = 0.0
-  v = u + (x - u) / tau
-  s = heaviside(v - 1)
-  u = v - s if soft else v * (1 - s)
-}
-
-surrogate cosine {
-  dy = pi / 4 * cos(pi / 2 * x) if x > -1 and not x > 1 or x == 0 else 0
-}
-
-surrogate smooth(alpha = 4.0) {
-  y = 1 / (1 + exp(-alpha * x))
-}
-
-connection own_wiring {
-  each       = conv -> norm -> spike
-  last       = conv -> norm
-  projection = conv -> norm
-  identity   = norm
-  out        = (branch + shortcut) -> spike
-}
-
-rule every_second {
-  in[i]  = sum(out[j] for j in 0 .. i - 1 if i - j == 1 or i - j == 3)
-  result = out[n-1]
-}
-
-block two_ways(width) {
-  a   = in -> conv(width, kernel = 1) -> norm -> spike
-  b   = in -> conv(width, kernel = 3) -> norm -> spike
-  out = a + b
-}
-
-backbone own_backbone(width = 8) =
-  stage(basic(width), 4) via own_wiring by every_second -> stage(two_ways(2 * width), 2)
-
-network example {
-  input     = image(3, 16, 16)
-  steps     = 2
-  neuron    = own(tau = 4.0)
-  surrogate = smooth
-
-  stem   = conv(8) -> norm -> spike
-  stages = own_backbone with (surrogate = cosine)
-  head   = avgpool -> mean_over_time -> linear(10)
-}
-"""
-
-_RECIPE = """\
-recipe example {
-  optimizer = adamw(lr = 0.01)
-  augment   = none
-  phase one_step {
-    steps  = 1
-    epochs = 20
-  }
-  phase full {
-    steps  = 4
-    epochs = 5
-    start  = one_step
-  }
-}
-"""
-
-_AXES = examples.network(
-    [
-        "a = in -> conv(8) -> norm -> spike",
-        "b = a -> sum(over = channels)",
-        "c = a -> mean(over = rows) -> max(over = columns)",
-        "d = a -> linear(over = time) -> mean(over = pixels)",
-        "out = b * c * d",
-    ]
-)
-
-_EXAMPLES = (_NETWORKS, _DECLARATIONS, _RECIPE, _AXES)
-
-
-def _example(name: str) -> str | None:
-    """Return the first example that contains a word."""
-    return next((text for text in _EXAMPLES if name in SourceFile("", text).words), None)
-
-
 def words() -> Iterator[Entry]:
-    """Yield the words of the language."""
+    """Yield the words of the language. Their usage is their example."""
     for row in _ROWS:
-        yield Entry(
-            row.name, row.kind, row.usage, sentence(row.meaning), (), row.text, _example(row.name)
-        )
+        yield Entry(row.name, row.kind, row.usage, sentence(row.meaning), (), row.text)
