@@ -81,10 +81,6 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module("danetc.version").version()
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-        if not isinstance(value, type):
-            from danetc.arguments import check_arguments
-
-            value = check_arguments(value)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

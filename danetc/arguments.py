@@ -293,7 +293,9 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
     def decorate(function: Callable[[Request], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(request(*args, **kwargs))
+            made = request(*args, **kwargs)
+            check_fields(made)
+            return function(made)
 
         hints, signature = hints_of(request), inspect.signature(request)
         fields = [
@@ -318,42 +320,6 @@ class WrongType(UserError, TypeError):
     """An argument of a function of ``danetc`` has a type that the function does not take."""
 
 
-def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function with a check of its arguments against its annotations.
-
-    ``danetc`` exports the result under the function's name, where pickle finds it.
-    """
-    signature = inspect.signature(function)
-    annotated = getattr(function, "request", function)
-    place = f"danetc.{function.__name__}"
-
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:  # the function's own message is better
-            return function(*args, **kwargs)
-        hints = hints_of(annotated)
-        for name, value in bound.arguments.items():
-            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-            for each in value if several else (value,):
-                if not _fits(each, hints[name]):
-                    meaning = re.split(r"[.;](?:\s|$)", help_of(annotated, name))[0]
-                    meaning = f" ({meaning})" if meaning else ""
-                    shown = repr(each) if isinstance(each, str | int | float | None) else "one"
-                    raise WrongType(
-                        f"{place} takes `{name}` as {type_text(hints[name])}{meaning}; not {shown} of "
-                        f"type {type(each).__name__}"
-                    )
-                if isinstance(each, str) and "\0" in each and name != "text":
-                    raise UserError(f"`{name}` of {place} holds a NUL character")
-                _check_value(name, each, hints[name])
-        return function(*args, **kwargs)
-
-    checked.__module__ = "danetc"
-    return checked
-
-
 def check_fields(request: Any) -> None:
     """Raise UserError if a field of a request does not fit its annotation."""
     hints = hints_of(type(request))
@@ -361,6 +327,8 @@ def check_fields(request: Any) -> None:
         value, hint = getattr(request, field.name), hints[field.name]
         if not _fits(value, hint):
             raise WrongType(f"`{field.name}` is {type_text(hint)}, not {value!r}")
+        if isinstance(value, str) and "\0" in value and field.name != "text":
+            raise UserError(f"`{field.name}` holds a NUL character")
         _check_value(field.name, value, hint)
 
 

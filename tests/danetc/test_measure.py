@@ -115,7 +115,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
     for wrong, told in ((model, "on what is it"), (small, "on what is it")):
         with pytest.raises(package.UserError, match=told):
             package.measure(wrong)
-    with pytest.raises(package.UserError, match="takes `model` as Model"):
+    with pytest.raises(package.UserError, match="only a model that danetc built"):
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
 
 

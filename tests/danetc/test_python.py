@@ -167,7 +167,6 @@ def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
         ("evaluate", {"steps": [0]}, "steps is a whole number, 1 to 10000, not 0"),
         ("evaluate", {"precision": "int8"}, "precision is one of"),
         ("evaluate", {"checkpoint": "later"}, "later"),
-        ("export", {"names": "keras"}, "names is one of danetc, torchvision, timm, spikingjelly"),
     ],
 )
 def test_wrong_arguments_say_what_is_taken(
@@ -200,51 +199,24 @@ def test_nothing_is_printed_unless_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("function", "argument", "accepted"),
+    ("function", "argument"),
     [
-        ("train", "spec", "Spec file or name of a shipped spec"),
-        ("train", "data", "Data set, as in digits"),
-        ("evaluate", "directory", "Directory that `danetc.train` or `danetc build` wrote"),
-        ("evaluate", "steps", "Numbers of time steps T"),
-        ("export", "source", "Directory of `train` or `build`"),
-        ("export", "output", "File to write"),
-        ("draw", "output", "file of the picture"),
-        ("draw", "set", "parameters and settings to change"),
-        ("build", "path", "a spec file or the name of a shipped spec"),
-        ("check", "path", "str | os.PathLike[str]"),
-        ("compare", "specs", "os.PathLike"),
-        ("search", "specs", "os.PathLike"),
-        ("convert", "source", "os.PathLike"),
-        ("data", "data", "Data set, as in"),
-        ("load", "directory", "os.PathLike"),
-        ("import_network", "source", "a PyTorch or SpikingJelly model"),
-        ("fold", "model", "Model"),
+        ("train", "data"), ("train", "set"), ("evaluate", "directory"), ("evaluate", "steps"),
+        ("export", "source"), ("compare", "specs"), ("search", "specs"), ("convert", "source"),
     ],
-)
-def test_arguments_of_wrong_types_say_what_is_taken(
-    function: str, argument: str, accepted: str
-) -> None:
+)  # fmt: skip
+def test_arguments_of_wrong_types_say_what_is_taken(function: str, argument: str) -> None:
     called = getattr(danetc, function)
+    parameters = inspect.signature(called).parameters
     needed = [
-        name
-        for name, each in inspect.signature(called).parameters.items()
-        if each.default is each.empty and each.kind is not each.VAR_POSITIONAL and name != argument
+        name for name, each in parameters.items() if each.default is each.empty and name != argument
     ]
     for value in (torch.nn.ReLU6, object(), [b"digits"], b"digits", {1: 2}):
-        with pytest.raises(danetc.UserError) as caught:
+        with pytest.raises(danetc.UserError, match=rf"`{argument}` is .*, not ") as caught:
             called(**dict.fromkeys(needed, "nothing"), **{argument: value})
         assert isinstance(caught.value, TypeError)
-        assert f"danetc.{function} takes `{argument}` as " in str(caught.value)
-        assert accepted in str(caught.value)
-        assert str(caught.value).endswith(f"of type {type(value).__name__}")
-
-
-def test_specs_of_a_drawing_are_checked_each() -> None:
-    for value in (torch.nn.ReLU(), ["danet_c_r50"], None, 3):
-        with pytest.raises(TypeError, match=r"danetc.draw takes `specs` as"):
-            danetc.draw("danet_c_r50", value)  # type: ignore[arg-type]
-    with pytest.raises(danetc.UserError, match=r"`path` of danetc.build holds a NUL character"):
-        danetc.build("a\0b")
+    with pytest.raises(danetc.UserError, match="`recipe` holds a NUL character"):
+        danetc.train("a", recipe="\0")
 
 
 def test_functions_of_the_interface_are_found_by_pickle() -> None:
