@@ -171,15 +171,12 @@ def train(run: Run, folder: Path) -> float:
 def measure(run: Run, folder: Path) -> dict[str, Any]:
     """Return the measures of the trained network on 256 test images, as in measures.json."""
     from danetc.requests import MeasuredOn
-    from danetc.runtime.measure import HOROWITZ_45NM, MeasureOptions
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
 
     subject = open_subject(str(folder), None, {}, run.seed)
-    options = MeasureOptions("running", "sum", "main", HOROWITZ_45NM, run.seed, subject.output)
-    _, found = measure_subject(
-        run.name, subject, MeasuredOn(data=run.request.data, only=MEASURED), options, silent=True
-    )
+    asked = MeasuredOn(data=run.request.data, only=MEASURED)
+    _, found = measure_subject(run.name, subject, asked, "running", run.seed, silent=True)
     return found
 
 

@@ -29,7 +29,7 @@ from danetc.runtime.system.torchrun import is_first, under_torchrun
 from danetc.tasks.formats import FORMATS
 
 if TYPE_CHECKING:
-    from danetc.runtime.measure.plots import PlottedNetwork
+    from danetc.runtime.measure.plots import Entry
     from danetc.tasks.converting import Converted
     from danetc.tasks.data_report import DataReport
     from danetc.tasks.exporting import Exported
@@ -342,11 +342,6 @@ def measure_command(
     request: MeasuredOn,
     *,
     statistics: Literal["running", "batch"] | None = None,
-    time: Literal["sum", "mean"] = "sum",
-    layers: Literal["main", "all"] = "main",
-    addition: Annotated[float, arg.Option("PJ", least=0)] = 0.9,
-    mac: Annotated[float, arg.Option("PJ", least=0)] = 4.6,
-    counts: Literal["macs", "additions"] = "macs",
     network: arg.Network | None = None,
     set: arg.Settings,
     seed: arg.Seed = 0,
@@ -359,27 +354,21 @@ def measure_command(
     A RUN is a directory that `train` or `build` wrote, or pretrained:NAME, and is measured with its
     weights; a FILE (or a shipped NAME) is built untrained. Images are prepared as in the tests of the
     RUN's training, or by the recipe that `train` would use for the FILE. With several, the figures
-    show all of them, and a last table has a row for each, as in the paper's Tables IV and V;
+    show all of them. The last table has a row for each network, as in the paper's Tables IV and V;
     --format prints that table alone in another form.
 
     Measured are firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer
     of neurons; spatial and temporal parts of gradient norms; the outputs of blocks; operations and
-    energy per image. Everything is measured on the eager backend, whatever the network was trained
-    on; hooks change no number.
+    energy per image (0.9 pJ an addition, 4.6 pJ a multiply-accumulate, of 45 nm by Horowitz).
+    Everything is measured in float32 on the eager backend, whatever the network was trained on; hooks
+    change no number.
 
     Args:
         statistics: Statistics that norms use. [default: running; batch for an untrained network]
-        time: How gradient stability combines the time steps.
-        layers: Neuron layers whose gradient stability is multiplied: those of the main path, or all.
-        addition: Energy of an addition.
-        mac: Energy of a multiply-accumulate.
-        counts: How a weight times a sum of spikes is counted: one multiply-accumulate, or one addition
-            per spike.
         output: Write measures.json and figures (these need danetc[plot]) to this directory.
     """
     from danetc.output.table import show, unique_labels
-    from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
-    from danetc.runtime.measure.operations import HOROWITZ_45NM
+    from danetc.runtime.measure import MEASURES
     from danetc.runtime.system.files import seal_record
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject, topology_of
@@ -396,25 +385,24 @@ def measure_command(
         raise click.UsageError(
             f"--format {form} is a table of whole networks, of which {', '.join(WHOLE)} have figures"
         )
-    standard = (addition, mac) == (HOROWITZ_45NM.addition, HOROWITZ_45NM.mac)
-    energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
     opened = [open_subject(each, network, set, seed) for each in subjects]
     for subject in opened:
-        for notice in subject.notices:
-            note(notice)
+        if subject.notice:
+            note(subject.notice)
     names = [topology_of(subject.model).name for subject in opened]
     labels = unique_labels(names, [subject.source for subject in opened])
-    entries: list[PlottedNetwork] = []
+    entries: list[Entry] = []
     records: list[dict[str, Any]] = []
     for label, subject in zip(labels, opened, strict=True):
         chosen = statistics or subject.statistics
         if chosen == "batch" and request.batch < 2:
             raise UserError("norms need more than one image for statistics of the batch")
-        options = MeasureOptions(chosen, time, layers, energy, seed, subject.output)
-        entry, found = measure_subject(label, subject, request, options, silent=form == "json")
-        entries.append(entry)
+        measures, found = measure_subject(
+            label, subject, request, chosen, seed, silent=form == "json"
+        )
+        entries.append((label, measures))
         records.append(found)
     record = whole_record(request, records)
     if form == "json":
@@ -422,22 +410,22 @@ def measure_command(
     elif form != "table":
         show(overall(entries), form, sys.stdout)
     else:
-        for entry, measured in zip(entries, records, strict=True):
-            measures, steps = entry.measures, measured["evaluate"]
+        for (label, measures), measured in zip(entries, records, strict=True):
+            steps = measured["evaluate"]
             echo(
-                f"{entry.label}: {measures.images} images of {request.data} ({request.split}), norms "
-                f"by {measures.statistics} statistics"
+                f"{label}: {measures.images} images of {request.data} ({request.split}), norms by "
+                f"{measures.statistics} statistics"
             )
             echo("images as they are" if steps == "none" else f"images through {steps}")
-            print_measures(measures, entry.layout)
-        if whole and len(entries) > 1:
-            echo("all networks")
+            print_measures(measures)
+        if whole:
+            echo("whole networks")
             show(overall(entries), form, sys.stdout)
     if output is not None:  # what is printed stays even if there is no room for files
         _write_measures(output, record, entries)
 
 
-def _write_measures(output: Path, record: dict[str, object], entries: list[PlottedNetwork]) -> None:
+def _write_measures(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
     """Write measures.json, and the figures if matplotlib is installed."""
     from danetc.runtime.measure.plots import draw_all
     from danetc.runtime.system.figures import WITHOUT, can_plot

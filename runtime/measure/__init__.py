@@ -6,30 +6,11 @@
 
 from __future__ import annotations
 
-from danetc.runtime.measure.layout import (
-    BlockOutput,
-    Layout,
-    NeuronLayer,
-    ProductLayer,
-    StageLayout,
-    WeightLayer,
-)
+from danetc.runtime.measure.layout import Layout, NeuronLayer, StageLayout, WeightLayer
 from danetc.runtime.measure.observe import MeasureError
-from danetc.runtime.measure.operations import HOROWITZ_45NM, EnergyModel
-from danetc.runtime.measure.run import MEASURES, MeasureOptions, Measures, measure
+from danetc.runtime.measure.run import MEASURES, Measures, Statistics, measure
 
 __all__ = [
-    "HOROWITZ_45NM",
-    "MEASURES",
-    "BlockOutput",
-    "EnergyModel",
-    "Layout",
-    "MeasureError",
-    "MeasureOptions",
-    "Measures",
-    "NeuronLayer",
-    "ProductLayer",
-    "StageLayout",
-    "WeightLayer",
-    "measure",
-]
+    "MEASURES", "Layout", "MeasureError", "Measures", "NeuronLayer", "StageLayout", "Statistics",
+    "WeightLayer", "measure",
+]  # fmt: skip

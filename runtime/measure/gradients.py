@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import hypot
 from statistics import fmean
 
 import torch
@@ -28,7 +29,7 @@ from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.kernels.neuron_operators import inputs_over_time, is_timeless
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.measure.layout import Layout, NeuronLayer
+from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.observe import MeasureError, neuron_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -79,7 +80,10 @@ class GradientNorms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Gradients of one batch by the names of parameters, 0 without a gradient."""
+    """Gradients of one batch by the names of parameters, 0 without a gradient.
+
+    ``inputs`` holds the spatial and temporal part of the gradient of each neuron layer's input.
+    """
 
     loss: float
     whole: dict[str, Tensor]
@@ -87,19 +91,15 @@ class Split:
     temporal: dict[str, Tensor]
     direct: dict[str, Tensor]
     inputs: dict[str, tuple[Tensor, Tensor]]
-    """Spatial and temporal part of the gradient of each neuron layer's input."""
 
 
 @dataclass(slots=True)
 class _Passed:
     """Forward pass of a layer: its input, and the gradient of its output."""
 
-    layer: NeuronLayer
     neuron: Neuron
     x: Tensor
     grad: Tensor | None = None
-    spatial: list[Tensor] = field(default_factory=list)  # of x and of each parameter
-    temporal: list[Tensor] = field(default_factory=list)
 
 
 def split_gradients(
@@ -114,15 +114,13 @@ def split_gradients(
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
 
     def grads(
-        roots: Sequence[Tensor], seeds: Sequence[Tensor] | None = None, keep: bool = False
+        roots: Sequence[Tensor], seeds: Sequence[Tensor | None], keep: bool = False
     ) -> dict[str, Tensor]:
-        places = [place for place, root in enumerate(roots) if root.requires_grad]
-        if not places:
+        known = [pair for pair in zip(roots, seeds, strict=True) if pair[0].requires_grad]
+        if not known:
             return {name: torch.zeros_like(value) for name, value in parameters.items()}
         found = torch.autograd.grad(
-            [roots[place] for place in places],
-            [*parameters.values()],
-            None if seeds is None else [seeds[place] for place in places],
+            *([each[0] for each in known], [*parameters.values()], [each[1] for each in known]),
             retain_graph=keep,
             allow_unused=True,
             materialize_grads=True,
@@ -134,31 +132,26 @@ def split_gradients(
         value = loss(model(x), labels)
         if not bool(torch.isfinite(value)):
             raise MeasureError("the loss is not finite: there are no gradients to measure")
-        whole = grads([value])
-    for passed in passes.values():
-        _split_neuron(passed)
+        whole = grads([value], [None])
+    parts = {name: _split_neuron(passed) for name, passed in passes.items()}
     with _hooks(model, layout, cut=True) as again, torch.enable_grad():
         torch.manual_seed(seed)
         same = loss(model(x), labels)
         inputs = [again[name].x for name in passes]
-        spatial = grads(inputs, [each.spatial[0] for each in passes.values()], keep=True)
-        temporal = grads(inputs, [each.temporal[0] for each in passes.values()], keep=True)
-        direct = grads([same])
-    for each in passes.values():
-        of = {id(own): name for name, own in each.neuron.named_parameters()}
-        learnables = [f"{each.layer.name}.{of[id(own)]}" for own in each.neuron.params()]
-        for part, found in ((spatial, each.spatial[1:]), (temporal, each.temporal[1:])):
-            for name, gradient in zip(learnables, found, strict=True):
-                if name in part:
-                    part[name] = part[name] + gradient
-    return Split(
-        float(value.detach()),
-        whole,
-        spatial,
-        temporal,
-        direct,
-        {name: (each.spatial[0], each.temporal[0]) for name, each in passes.items()},
-    )
+        spatial, temporal = (
+            grads(inputs, [part[place][0] for part in parts.values()], keep=True)
+            for place in range(2)
+        )
+        direct = grads([same], [None])
+    for name, passed in passes.items():
+        of = {id(own): each for each, own in passed.neuron.named_parameters()}
+        for place, learnable in enumerate(passed.neuron.params(), 1):
+            learnt = f"{name}.{of[id(learnable)]}"
+            for total, part in zip((spatial, temporal), parts[name], strict=True):
+                if learnt in total:
+                    total[learnt] = total[learnt] + part[place]
+    both = {name: (part[0][0], part[1][0]) for name, part in parts.items()}
+    return Split(float(value.detach()), whole, spatial, temporal, direct, both)
 
 
 @contextmanager
@@ -167,20 +160,21 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
     the gradients of these."""
     passes: dict[str, _Passed] = {}
 
-    def hook_of(layer: NeuronLayer) -> Callable[..., Tensor | None]:
+    def hook_of(name: str) -> Callable[..., Tensor | None]:
         def hook(module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
-            (x,) = args
+            passes[name] = passed = _Passed(module, args[0] if cut else args[0].detach())
             if cut:
-                passes[layer.name] = _Passed(layer, module, x)
                 return out.detach()
-            passes[layer.name] = passed = _Passed(layer, module, x.detach())
             if out.requires_grad:
                 out.register_hook(lambda grad: setattr(passed, "grad", grad))
             return None
 
         return hook
 
-    handles = [neuron_of(model, n).register_forward_hook(hook_of(n)) for n in layout.neurons]
+    handles = [
+        neuron_of(model, each.name).register_forward_hook(hook_of(each.name))
+        for each in layout.neurons
+    ]
     try:
         yield passes
     finally:
@@ -188,18 +182,17 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
             handle.remove()
 
 
-def _split_neuron(passed: _Passed) -> None:
-    """Compute the two parts of the gradients of a layer's input and parameters.
+def _split_neuron(passed: _Passed) -> tuple[list[Tensor], ...]:
+    """Return the two parts of the gradients of a layer's input and parameters.
 
     The gradient of the states is propagated back through time. At each step its contribution is the
     temporal part, and that of the output's gradient the spatial one.
     """
     neuron, x = passed.neuron, passed.x
     params = [value.detach() for value in neuron.params()]
-    passed.spatial = [torch.zeros_like(value) for value in (x, *params)]
-    passed.temporal = [torch.zeros_like(value) for value in (x, *params)]
+    parts = tuple([torch.zeros_like(value) for value in (x, *params)] for _ in range(2))
     if passed.grad is None:
-        return
+        return parts
     run = kernel(neuron.program)
     static = is_static(x, neuron.input_rank)
     inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
@@ -218,23 +211,21 @@ def _split_neuron(passed: _Passed) -> None:
         spatial = run.step_vjp(*before, above, *none)
         temporal = run.step_vjp(*before, torch.zeros_like(above), *incoming)
         count = len(incoming)
-        for parts, found in ((passed.spatial, spatial), (passed.temporal, temporal)):
-            (parts[0] if static else parts[0][t]).add_(found[0])
-            for total, part in zip(run.at(parts[1:], t), found[1 + count :], strict=True):
+        for totals, found in zip(parts, (spatial, temporal), strict=True):
+            (totals[0] if static else totals[0][t]).add_(found[0])
+            for total, part in zip(run.at(totals[1:], t), found[1 + count :], strict=True):
                 total.add_(part)
         incoming = [
             a + b for a, b in zip(spatial[1 : 1 + count], temporal[1 : 1 + count], strict=True)
         ]
+    return parts
 
 
 class GradientMeans:
     """Gathers norms over batches."""
 
     def __init__(self, model: nn.Module, layout: Layout, loss: Loss, seed: int) -> None:
-        self._model = model
-        self._layout = layout
-        self._loss = loss
-        self._seed = seed
+        self._arguments = model, layout, loss, seed
         self._losses: list[float] = []
         self._residuals: list[float] = []
         self._elements: dict[str, int] = {}
@@ -243,18 +234,18 @@ class GradientMeans:
 
     def add(self, x: Tensor, labels: Tensor) -> None:
         """Measure one batch."""
-        split = split_gradients(self._model, self._layout, x, labels, self._loss, self._seed)
+        model, layout, loss, seed = self._arguments
+        split = split_gradients(model, layout, x, labels, loss, seed)
         self._losses.append(split.loss)
-        whole_square = rest_square = 0.0
+        latest = []
         for name, whole in split.whole.items():
             parts = (split.spatial[name], split.temporal[name], split.direct[name])
             rest = whole - parts[0] - parts[1] - parts[2]
-            norms = [_norm(value) for value in (whole, *parts, rest)]
-            whole_square += norms[0] ** 2
-            rest_square += norms[4] ** 2
+            latest.append([_norm(value) for value in (whole, *parts, rest)])
             self._elements[name] = whole.numel()
-            self._norms[name].append(norms)
-        self._residuals.append((rest_square / whole_square) ** 0.5 if whole_square else 0.0)
+            self._norms[name].append(latest[-1])
+        total, rest = (hypot(*(norms[place] for norms in latest)) for place in (0, 4))
+        self._residuals.append(rest / total if total else 0.0)
         for name, (spatial, temporal) in split.inputs.items():
             scale = len(labels) ** 0.5
             parts = (spatial + temporal, spatial, temporal)
@@ -267,7 +258,7 @@ class GradientMeans:
         )
         neurons = tuple(
             NeuronGradientNorm(layer.name, layer.main, *_means(self._inputs[layer.name]))
-            for layer in self._layout.neurons
+            for layer in self._arguments[1].neurons
         )
         loss, residual = fmean(self._losses), fmean(self._residuals)
         return GradientNorms(loss, len(self._losses), residual, parameters, neurons)

@@ -1,7 +1,7 @@
-"""What of a network is measured, by the names of its modules.
+"""Modules of a network that are measured, by name.
 
-The main path, the kinds of values and the outputs of blocks are known from the compiler's graph. The
-runtime does not import the compiler, so that callers pass these facts (``danetc.tasks.measuring.layout.layout_of`` makes them from a graph).
+The main path, the kinds of values and the outputs of blocks are known from the compiler's graph, which
+the runtime does not import; ``danetc.tasks.measuring.layout.layout_of`` returns the layout of a graph.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from danetc.dsl.kinds import Kind
 class NeuronLayer:
     """A layer of neurons, in the order of the forward pass.
 
-    Args:
-        name: qualified name of the module.
-        main: True on the main path (stem, branches, interblock modules, head), False in a shortcut.
-        interblock: True after the addition that joins a block.
-        fires: True for neurons with a state or a step function, False for an activation function.
-        kind: kind of the output.
+    ``main`` is True on the main path (stem, branches, interblock modules, head), False in a shortcut;
+    ``interblock`` is True after the addition that joins a block; ``fires`` is False for an activation
+    function. ``kind`` is that of the output.
     """
 
     name: str
@@ -34,39 +31,26 @@ class NeuronLayer:
 
 @dataclass(frozen=True, slots=True)
 class WeightLayer:
-    """A convolution or linear layer. ``kind`` is that of its input."""
+    """A layer that multiplies. ``kinds`` holds the kind of the input of a convolution or linear layer,
+    or both factors of each product of attention.
+    """
 
     name: str
     main: bool
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class ProductLayer:
-    """A layer that multiplies its operands. ``kinds`` has both factors of each product."""
-
-    name: str
-    main: bool
-    kinds: tuple[tuple[Kind, Kind], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockOutput:
-    """Output of a block: the output of module ``name``, or item ``index`` of it."""
-
-    name: str
-    index: int | None
+    kinds: tuple[tuple[Kind, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StageLayout:
-    """A stage and the outputs of its blocks, with the text of their kind."""
+    """A stage, the text of the kind of its blocks' outputs, and where these are: the output of a
+    module, or an item of it.
+    """
 
     name: str
     connection: str
     rule: str
     kind: str
-    blocks: tuple[BlockOutput, ...]
+    blocks: tuple[tuple[str, int | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +62,11 @@ class Layout:
     neurons: tuple[NeuronLayer, ...]
     weights: tuple[WeightLayer, ...]
     stages: tuple[StageLayout, ...]
-    products: tuple[ProductLayer, ...] = ()
 
     @property
     def depth(self) -> int:
         """Number of convolutions and linear layers on the main path, as in ResNet-20."""
-        return sum(layer.main for layer in self.weights)
+        return sum(layer.main and len(layer.kinds[0]) == 1 for layer in self.weights)
 
     @property
     def connection(self) -> str:

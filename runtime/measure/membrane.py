@@ -90,15 +90,14 @@ def _named(value: Operand) -> bool:
 class Instant:
     """Values of a layer at one time step, [N, ...], in float32 or float64.
 
-    ``potential`` (before the reset), ``threshold``, ``argument`` (their difference) and ``slope``
-    (the surrogate's derivative dO/dV there) are None without a membrane.
+    ``potential`` is that before the reset, ``argument`` the difference to the threshold and ``slope``
+    the surrogate's derivative dO/dV there.
     """
 
-    x: Tensor
-    potential: Tensor | None
-    threshold: Tensor | None
-    argument: Tensor | None
-    slope: Tensor | None
+    potential: Tensor
+    threshold: Tensor
+    argument: Tensor
+    slope: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Instrument:
     """Places of the layer's parameters that ``slope`` reads."""
 
     def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
-        """Yield the time steps of a layer for its input [N, ...] or [T, N, ...].
+        """Yield the time steps of a layer with a membrane for its input [N, ...] or [T, N, ...].
 
         If nothing in the layer varies, one instant stands for all steps.
         """
@@ -127,13 +126,9 @@ class Instrument:
         for t, x_t in enumerate(inputs):
             current, now = to_accumulate_dtype(x_t), self.kernel.at(params, t)
             _, *states = self.kernel.step(current, *states, *now)
-            first = self.kernel.first(current)
-            if isinstance(self.membrane, NoMembrane):
-                yield Instant(first, None, None, None, None)
-                continue
             potential, threshold, argument = states[-3:]
             held = [now[place] for place in self.held]
-            yield Instant(first, potential, threshold, argument, self._slope(argument, held))
+            yield Instant(potential, threshold, argument, self._slope(argument, held))
 
     def _slope(self, argument: Tensor, held: Sequence[Tensor]) -> Tensor:
         match self.slope:

@@ -1,24 +1,100 @@
-"""Observers of forward passes: one class for each measure without a backward pass.
-
-They add up values of all batches; ``result`` returns the measure. Operations are in their own file.
-"""
+"""Measures of forward passes: sums over all batches for each layer, and what they say."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from danetc.dsl.kinds import SPIKE
+from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
-from danetc.runtime.measure.layout import Layout, NeuronLayer
-from danetc.runtime.measure.membrane import Instant, Membrane, NoMembrane, instrument
-from danetc.runtime.measure.observe import LayerObserver
+from danetc.runtime.measure.layout import NeuronLayer, StageLayout
+from danetc.runtime.measure.membrane import Membrane, NoMembrane, instrument
+
+
+class NeuronSums:
+    """Sums over the time steps of a layer of neurons, for the measures that are ``wanted``."""
+
+    def __init__(self, layer: NeuronLayer, neuron: Neuron, wanted: Collection[str]) -> None:
+        self.layer, self.wanted = layer, wanted
+        self.membrane = instrument(neuron.program).membrane
+        self.counts_spikes = "firing-rate" in wanted and layer.fires and layer.kind.is_integer
+        self.spikes = self.count = torch.zeros(0, dtype=torch.float64)  # [T]
+        self.fired: Tensor | None = None  # [C, ...]: True if a neuron ever did
+        self.active = 0
+        self.neurons = 0  # of all images
+        self.slopes = self.thresholds = 0.0
+        self.firing = self.potentials_seen = 0
+        self.potentials: Gathered | None = None
+        self.inputs: Gathered | None = None
+
+    def see(self, neuron: Neuron, args: tuple[Tensor, ...], out: Tensor) -> None:
+        """Hook of the layer."""
+        frames = out.detach()
+        if frames.dim() == neuron.rank + 1:
+            frames = frames.unsqueeze(0)
+        if self.counts_spikes:
+            self._count_spikes(frames)
+        x = kernel(neuron.program).first(args[0])
+        known = self.membrane.threshold if isinstance(self.membrane, Membrane) else None
+        threshold = known if isinstance(known, float) else None
+        if "input" in self.wanted:
+            self.inputs = self.inputs or Gathered(reach_of(x, threshold))
+            self.inputs.add(x)
+        if isinstance(self.membrane, NoMembrane) or not {
+            "gradient-stability", "potential", "input",
+        }.intersection(self.wanted):  # fmt: skip
+            return
+        if "potential" in self.wanted:
+            self.potentials = self.potentials or Gathered(reach_of(x, threshold, len(frames)))
+        self.neurons += frames[0].numel()
+        repeats = neuron.steps if len(frames) == 1 else 1
+        for instant in instrument(neuron.program).instants(neuron, args[0]):
+            self.slopes += float(instant.slope.double().sum()) * repeats
+            self.thresholds += float(instant.threshold.double().sum())
+            self.firing += int(instant.argument.ge(0).sum())
+            self.potentials_seen += instant.threshold.numel()
+            if self.potentials is not None:
+                self.potentials.add(instant.potential)
+
+    def _count_spikes(self, frames: Tensor) -> None:
+        active = frames.ne(0)
+        spikes = frames if self.layer.kind == SPIKE else frames.abs() / self.layer.kind.unit
+        sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
+        self.spikes = _added(self.spikes, sums)
+        self.count = _added(self.count, torch.full_like(sums, frames[0].numel()))
+        self.active += int(active.sum())
+        fired = active.flatten(0, 1).any(0)
+        self.fired = fired if self.fired is None else self.fired | fired
+
+    @property
+    def threshold(self) -> float | None:
+        return self.thresholds / self.potentials_seen if self.potentials_seen else None
+
+    @property
+    def no_membrane(self) -> str | None:
+        """Name of the layer and the reason if it has no membrane potential."""
+        if isinstance(self.membrane, NoMembrane):
+            return f"{self.layer.name}: {self.membrane.reason}"
+        return None
+
+
+def _added(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of two vectors, of which one may be longer."""
+    result = torch.zeros(max(len(a), len(b)), dtype=torch.float64)
+    result[: len(a)] += a
+    result[: len(b)] += b
+    return result
+
+
+def _reasons(layers: Sequence[NeuronSums]) -> tuple[str, ...]:
+    return tuple(each.no_membrane for each in layers if each.no_membrane is not None)
+
 
 # -- firing rates (Figs. 3 and 9) ------------------------------------------------------------------
 
@@ -53,95 +129,41 @@ class FiringRates:
     skipped: tuple[str, ...]
 
 
-class FiringRate(LayerObserver):
-    """Gathers firing rates. For sequences of different lengths, each step has its own count."""
-
-    def __init__(self, layout: Layout) -> None:
-        counted = [layer for layer in layout.neurons if layer.fires and layer.kind.is_integer]
-        self._layers = {layer.name: layer for layer in counted}
-        self._skipped = tuple(
-            f"{layer.name}: "
-            + (
-                "its neurons give real numbers"
-                if layer.fires
-                else "an activation function, whose neurons do not fire"
+def firing_rates(layers: Sequence[NeuronSums]) -> FiringRates:
+    found, skipped = [], []
+    for each in layers:
+        layer = each.layer
+        if each.fired is None:
+            real = "its neurons give real numbers"
+            other = "an activation function, whose neurons do not fire"
+            skipped.append(f"{layer.name}: {real if layer.fires else other}")
+            continue
+        places = float(each.count.sum())
+        found.append(
+            LayerRate(
+                layer.name, layer.main, layer.interblock, str(layer.kind), each.fired.numel(),
+                float(each.spikes.sum()) / places, each.active / places,
+                tuple((each.spikes / each.count).tolist()), 1 - float(each.fired.double().mean()),
             )
-            for layer in layout.neurons
-            if layer.name not in self._layers
-        )
-        self._spikes: dict[str, Tensor] = {}  # [T], by layer
-        self._count: dict[str, Tensor] = {}
-        self._fired: dict[str, Tensor] = {}  # [C, ...]: True if a neuron ever did
-        self._active: dict[str, int] = defaultdict(int)
-
-    def neuron(self, layer: NeuronLayer, neuron: Neuron, x: Tensor, out: Tensor) -> None:
-        name = layer.name
-        if name not in self._layers:
-            return
-        spikes = out.unsqueeze(0) if out.dim() == neuron.rank + 1 else out
-        if layer.kind != SPIKE:
-            spikes = spikes.abs() / layer.kind.unit
-        sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
-        active = spikes.ne(0)
-        self._active[name] += int(active.sum())
-        self._spikes[name] = _added(self._spikes.get(name), sums)
-        counts = torch.full_like(sums, spikes[0].numel())
-        self._count[name] = _added(self._count.get(name), counts)
-        fired = active.flatten(0, 1).any(0)
-        self._fired[name] = fired | self._fired.get(name, fired)
-
-    def result(self) -> FiringRates:
-        layers = []
-        for name, layer in self._layers.items():
-            sums, counts, fired = self._spikes[name], self._count[name], self._fired[name]
-            layers.append(
-                LayerRate(
-                    name,
-                    layer.main,
-                    layer.interblock,
-                    str(layer.kind),
-                    fired.numel(),
-                    float(sums.sum() / counts.sum()),
-                    self._active[name] / float(counts.sum()),
-                    tuple((sums / counts).tolist()),
-                    1 - float(fired.double().mean()),
-                )
-            )
-        main = [layer.rate for layer in layers if layer.main]
-        spikes, places = (
-            sum(float(each.sum()) for each in found.values())
-            for found in (self._spikes, self._count)
-        )
-        return FiringRates(
-            tuple(layers),
-            sum(main) / len(main) if main else 0.0,
-            spikes / places if places else 0.0,
-            self._skipped,
-        )
-
-
-def _added(a: Tensor | None, b: Tensor) -> Tensor:
-    """Return the sum of two vectors, of which one may be longer."""
-    if a is None:
-        return b
-    short, long = sorted((a, b), key=len)
-    result = long.clone()
-    result[: len(short)] += short
-    return result
+        )  # fmt: skip
+    main = [layer.rate for layer in found if layer.main]
+    spikes, places = (
+        sum(float(getattr(each, name).sum()) for each in layers) for name in ("spikes", "count")
+    )
+    return FiringRates(
+        tuple(found), sum(main) / max(1, len(main)), spikes / max(1, places), tuple(skipped)
+    )
 
 
 # -- gradient stability (Sec. V-E, Tables IV and V, Figs. 8 and 10) --------------------------------
 
-Time = Literal["sum", "mean"]
-Layers = Literal["main", "all"]
-
 
 @dataclass(frozen=True, slots=True)
 class LayerStability:
-    """Mean of dO/dV = surrogate'(V - V_th) of a layer over batch and neurons.
+    """Mean of dO/dV = surrogate'(V - V_th) of a layer over batch and neurons, summed over time.
 
-    V is the membrane potential before the reset. Values are summed or averaged over time. The paper
-    states neither T nor which of both; the sum is much closer to its tables.
+    V is the membrane potential before the reset. The paper states neither T nor whether values are
+    summed or averaged over time; the sum is much closer to its tables.
     """
 
     layer: str
@@ -152,13 +174,11 @@ class LayerStability:
 
 @dataclass(frozen=True, slots=True)
 class GradientStability:
-    """``overall`` is the product over ``counted`` layers, those of ``over``, and ``geometric_mean``
+    """``overall`` is the product over the ``counted`` layers of the main path, and ``geometric_mean``
     is per layer, to compare networks of different depth. ``log10_overall`` stands for a product
     that is too small or too large for a number; it is None for a product of 0.
     """
 
-    time: str
-    over: str
     layers: tuple[LayerStability, ...]
     counted: int
     overall: float
@@ -167,60 +187,27 @@ class GradientStability:
     skipped: tuple[str, ...]
 
 
-class Stability(LayerObserver):
-    """Gathers gradient stability."""
-
-    instants = True
-
-    def __init__(self, layout: Layout, time: Time = "sum", over: Layers = "main") -> None:
-        self._layout = layout
-        self._time = time
-        self._over = over
-        self._slopes: dict[str, float] = defaultdict(float)
-        self._neurons: dict[str, float] = defaultdict(float)  # of all images, at one time step
-        self._steps: dict[str, float] = defaultdict(float)  # the same, at all time steps
-        self._reasons: dict[str, str] = {}
-
-    def neuron(self, layer: NeuronLayer, neuron: Neuron, x: Tensor, out: Tensor) -> None:
-        membrane = instrument(neuron.program).membrane
-        if isinstance(membrane, NoMembrane):
-            self._reasons[layer.name] = membrane.reason
-        else:
-            frame = out if out.dim() == neuron.rank + 1 else out[0]
-            self._neurons[layer.name] += frame.numel()
-
-    def instant(self, layer: NeuronLayer, instant: Instant, repeats: int) -> None:
-        if instant.slope is not None:
-            self._slopes[layer.name] += float(instant.slope.double().sum()) * repeats
-            self._steps[layer.name] += instant.slope.numel() * repeats
-
-    def result(self) -> GradientStability:
-        count = self._neurons if self._time == "sum" else self._steps
-        layers = tuple(
-            LayerStability(
-                layer.name,
-                layer.main,
-                layer.interblock,
-                self._slopes[layer.name] / count[layer.name],
-            )
-            for layer in self._layout.neurons
-            if layer.name in self._slopes
+def gradient_stability(layers: Sequence[NeuronSums]) -> GradientStability:
+    found = tuple(
+        LayerStability(
+            each.layer.name, each.layer.main, each.layer.interblock, each.slopes / each.neurons
         )
-        counted = [each.stability for each in layers if each.main or self._over == "all"]
-        exponent = sum(log(value) if value > 0 else -inf for value in counted)
-        return GradientStability(
-            self._time,
-            self._over,
-            layers,
-            len(counted),
-            exp(exponent) if exponent < 700 else inf,
-            None if exponent == -inf else exponent / log(10),
-            exp(exponent / len(counted)) if counted else 1.0,
-            tuple(f"{name}: {reason}" for name, reason in self._reasons.items()),
-        )
+        for each in layers
+        if each.neurons
+    )
+    counted = [each.stability for each in found if each.main]
+    exponent = sum(log(value) if value > 0 else -inf for value in counted)
+    return GradientStability(
+        found,
+        len(counted),
+        exp(exponent) if exponent < 700 else inf,
+        None if exponent == -inf else exponent / log(10),
+        exp(exponent / max(1, len(counted))),
+        _reasons(layers),
+    )
 
 
-# -- membrane potentials before the reset ----------------------------------------------------------
+# -- membrane potentials before the reset, and inputs of neurons (Eq. 1) ---------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,61 +232,23 @@ class MembranePotentials:
     skipped: tuple[str, ...]
 
 
-class Potential(LayerObserver):
-    """Gathers membrane potentials."""
-
-    instants = True
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._values: dict[str, Gathered] = {}
-        self._variables: dict[str, str] = {}
-        self._firing: dict[str, int] = defaultdict(int)
-        self._thresholds: dict[str, float] = defaultdict(float)
-        self._reasons: dict[str, str] = {}
-
-    def neuron(self, layer: NeuronLayer, neuron: Neuron, x: Tensor, out: Tensor) -> None:
-        membrane = instrument(neuron.program).membrane
-        if isinstance(membrane, NoMembrane):
-            self._reasons[layer.name] = membrane.reason
-        elif layer.name not in self._values:
-            steps = 1 if out.dim() == neuron.rank + 1 else len(out)
-            threshold = membrane.threshold if isinstance(membrane.threshold, float) else None
-            self._values[layer.name] = Gathered(reach_of(x, threshold, steps))
-            self._variables[layer.name] = str(membrane.potential)
-
-    def instant(self, layer: NeuronLayer, instant: Instant, repeats: int) -> None:
-        if instant.potential is None or instant.threshold is None or instant.argument is None:
-            return
-        self._values[layer.name].add(instant.potential)
-        self._firing[layer.name] += int(instant.argument.ge(0).sum())
-        self._thresholds[layer.name] += float(instant.threshold.double().sum())
-
-    def result(self) -> MembranePotentials:
-        layers = []
-        for layer in self._layout.neurons:
-            if layer.name in self._values:
-                found = self._values[layer.name].result()
-                layers.append(
-                    LayerPotential(
-                        layer.name,
-                        layer.main,
-                        self._variables[layer.name],
-                        self._thresholds[layer.name] / found.count,
-                        self._firing[layer.name] / found.count,
-                        found,
-                    )
+def membrane_potentials(layers: Sequence[NeuronSums]) -> MembranePotentials:
+    found = []
+    for each in layers:
+        if each.potentials is not None and isinstance(each.membrane, Membrane):
+            seen = each.potentials_seen
+            found.append(
+                LayerPotential(
+                    each.layer.name, each.layer.main, str(each.membrane.potential),
+                    each.thresholds / seen, each.firing / seen, each.potentials.result(),
                 )
-        skipped = tuple(f"{name}: {reason}" for name, reason in self._reasons.items())
-        return MembranePotentials(tuple(layers), skipped)
-
-
-# -- inputs of neurons (Eq. 1) ---------------------------------------------------------------------
+            )  # fmt: skip
+    return MembranePotentials(tuple(found), _reasons(layers))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerInput:
-    """Inputs X of a layer over time, batch and neurons.
+    """Inputs X of a layer over time, batch and neurons. A static input counts once.
 
     With tdBN and BAA they are about N(0, V_th^2) at initialisation, under batch statistics (Sec.
     IV-A): ``threshold`` is the mean V_th and ``distance`` the largest difference between the two
@@ -319,41 +268,15 @@ class NeuronInputs:
     layers: tuple[LayerInput, ...]
 
 
-class Input(LayerObserver):
-    """Gathers the inputs of neurons. A static input counts once, which gives the same shares."""
-
-    instants = True
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._values: dict[str, Gathered] = {}
-        self._thresholds: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
-
-    def neuron(self, layer: NeuronLayer, neuron: Neuron, x: Tensor, out: Tensor) -> None:
-        if layer.name not in self._values:
-            membrane = instrument(neuron.program).membrane
-            known = membrane.threshold if isinstance(membrane, Membrane) else None
-            reach = reach_of(x, known if isinstance(known, float) else None)
-            self._values[layer.name] = Gathered(reach)
-        self._values[layer.name].add(x)
-
-    def instant(self, layer: NeuronLayer, instant: Instant, repeats: int) -> None:
-        if instant.threshold is not None:
-            self._thresholds[layer.name] += float(instant.threshold.double().sum())
-            self._counts[layer.name] += instant.threshold.numel()
-
-    def result(self) -> NeuronInputs:
-        layers = []
-        for layer in self._layout.neurons:
-            found = self._values[layer.name].result()
-            count = self._counts[layer.name]
-            threshold = self._thresholds[layer.name] / count if count else None
-            distance = None
-            if threshold is not None and threshold > 0 and found.histogram is not None:
-                distance = found.histogram.distance_to_normal(threshold)
-            layers.append(LayerInput(layer.name, layer.main, threshold, distance, found))
-        return NeuronInputs(tuple(layers))
+def neuron_inputs(layers: Sequence[NeuronSums]) -> NeuronInputs:
+    found = []
+    for each in layers:
+        assert each.inputs is not None
+        seen, distance = each.inputs.result(), None
+        if each.threshold is not None and each.threshold > 0 and seen.histogram is not None:
+            distance = seen.histogram.distance_to_normal(each.threshold)
+        found.append(LayerInput(each.layer.name, each.layer.main, each.threshold, distance, seen))
+    return NeuronInputs(tuple(found))
 
 
 # -- outputs of blocks (Table I) -------------------------------------------------------------------
@@ -380,24 +303,25 @@ class PropagatedValues:
     stages: tuple[StageOutputs, ...]
 
 
-class Values(LayerObserver):
-    """Gathers the outputs of blocks."""
+class BlockOutputs:
+    """Distribution of a block's output: that of a module, or the item ``index`` of it."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._blocks = [[Gathered() for _ in stage.blocks] for stage in layout.stages]
+    def __init__(self, index: int | None) -> None:
+        self._index, self.values = index, Gathered()
 
-    def block(self, stage: int, block: int, out: Tensor) -> None:
-        self._blocks[stage][block].add(out)
+    def see(self, module: object, args: object, out: Tensor) -> None:
+        """Hook of the module."""
+        self.values.add(out if self._index is None else out[self._index])
 
-    def result(self) -> PropagatedValues:
-        stages = []
-        for stage, gathered in zip(self._layout.stages, self._blocks, strict=True):
-            blocks = tuple(each.result() for each in gathered)
-            least, most = min(each.least for each in blocks), max(each.most for each in blocks)
-            stages.append(
-                StageOutputs(
-                    stage.name, stage.connection, stage.rule, stage.kind, least, most, blocks
-                )
-            )
-        return PropagatedValues(tuple(stages))
+
+def propagated_values(
+    stages: Sequence[StageLayout], outputs: Sequence[Sequence[BlockOutputs]]
+) -> PropagatedValues:
+    found = []
+    for stage, own in zip(stages, outputs, strict=True):
+        blocks = tuple(each.values.result() for each in own)
+        least, most = min(each.least for each in blocks), max(each.most for each in blocks)
+        found.append(
+            StageOutputs(stage.name, stage.connection, stage.rule, stage.kind, least, most, blocks)
+        )
+    return PropagatedValues(tuple(found))

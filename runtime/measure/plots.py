@@ -12,45 +12,27 @@ from importlib import import_module
 from itertools import accumulate, cycle
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from danetc.runtime.measure.distribution import densities
-from danetc.runtime.measure.layout import Layout
+from danetc.runtime.measure.operations import ADDITION
 from danetc.runtime.measure.run import Measures
-from danetc.runtime.system.figures import (
-    STYLES,
-    WITHOUT,
-    can_plot,
-    in_figure,
-    new_figure,
-    save_figure,
-)
+from danetc.runtime.system.figures import STYLES, in_figure, new_figure, save_figure
 
 _PANEL = 5.4, 3.2  # inches
 
-
-class PlottedNetwork(NamedTuple):
-    """A measured network and what the figures call it."""
-
-    label: str
-    layout: Layout
-    measures: Measures
+Entry = tuple[str, Measures]
+"""Label and measures of a network."""
 
 
-def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".svg") -> list[Path]:
-    """Draw the measures that all entries have into files of ``folder``, and return their paths.
-
-    Raises ImportError without matplotlib.
-    """
-    if not can_plot():
-        raise ImportError(WITHOUT, name="matplotlib")
-    entries = [entry._replace(label=in_figure(entry.label)) for entry in entries]
+def draw_all(entries: Sequence[Entry], folder: Path) -> list[Path]:
+    """Draw the measures that all entries have into files of ``folder``, and return their paths."""
+    shown = [(in_figure(label), measures) for label, measures in entries]
     written = []
     for name, draw in FIGURES.items():
-        if all(getattr(entry.measures, name) is not None for entry in entries):
-            path = folder / f"{name}{ending}"
-            save_figure(draw(entries), path)
-            written.append(path)
+        if all(name in measures.taken() for _, measures in entries):
+            written.append(folder / f"{name.replace('-', '_')}.svg")
+            save_figure(draw(shown), written[-1])
     return written
 
 
@@ -58,12 +40,7 @@ def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".sv
 
 
 def _lines(
-    measure: str,
-    value: str,
-    name: str,
-    mean: str,
-    mean_name: str,
-    entries: Sequence[PlottedNetwork],
+    measure: str, value: str, name: str, mean: str, mean_name: str, entries: Sequence[Entry]
 ) -> Any:
     """Draw values by layer of the main path, interblock neurons hollow, and means of networks.
 
@@ -73,19 +50,24 @@ def _lines(
     figure = new_figure((1.75 if compared else 1.25) * _PANEL[0], _PANEL[1])
     ratios = (3, 1.1) if compared else (1,)
     axes, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    found = [getattr(entry.measures, measure) for entry in entries]
+    found = [getattr(measures, measure) for _, measures in entries]
     layers = [[each for each in one.layers if each.main] for one in found]
     longest = max(map(len, layers))
     size = 4.5 if longest < 40 else 3 if longest < 80 else 2
-    for entry, own, (colour, dash, marker) in zip(entries, layers, cycle(STYLES), strict=False):
+    ends = set()
+    for (label, measures), own, (colour, dash, marker) in zip(
+        entries, layers, cycle(STYLES), strict=False
+    ):
         y = [getattr(each, value) for each in own]
         style = {"color": colour, "marker": marker, "ms": size}
         x = range(1, len(y) + 1)
-        axes.plot(x, y, linestyle=dash, linewidth=1.1, label=entry.label, **style)
+        axes.plot(x, y, linestyle=dash, linewidth=1.1, label=label, **style)
         inter = [place for place, each in enumerate(own) if each.interblock]
         hollow = [[each[place] for place in inter] for each in (x, y)]
         axes.plot(*hollow, linestyle="", markerfacecolor="white", **style)
-    ends = {_stage_ends(*each) for each in zip(entries, layers, strict=True)}
+        stages = {layer.name: layer.stage for layer in measures.layout.neurons}
+        of = [stages[each.layer] for each in own]
+        ends.add(tuple(place for place in range(1, len(of)) if of[place] != of[place - 1]))
     if len(ends) == 1:  # networks of one backbone
         for end in ends.pop():
             axes.axvline(end + 0.5, color="0.6", linewidth=0.6, linestyle=":")
@@ -97,70 +79,53 @@ def _lines(
     if measure == "gradient_stability":
         axes.axhline(1, color="0.4", linewidth=0.8, linestyle=":")
     if not compared:
-        axes.set_title(entries[0].label, fontsize="medium")
+        axes.set_title(entries[0][0], fontsize="medium")
         return figure
     figure.legend(loc="outside upper left", ncols=len(entries), fontsize="small")
-    _bars(others[0], [entry.label for entry in entries], [getattr(one, mean) for one in found])
+    bars = others[0].bar(
+        [label for label, _ in entries], [getattr(one, mean) for one in found],
+        color="white", edgecolor=[colour for _, (colour, *_) in zip(entries, cycle(STYLES), strict=False)],
+    )  # fmt: skip
+    others[0].bar_label(bars, fmt="%.3f", padding=2, fontsize="small")
+    others[0].margins(y=0.15)
+    others[0].tick_params("x", labelrotation=30 if len(entries) > 2 else 0)
     others[0].set_ylabel(mean_name)
     return figure
 
 
-def _stage_ends(entry: PlottedNetwork, layers: Sequence[Any]) -> tuple[int, ...]:
-    """Return the numbers of layers on the main path after which stages end."""
-    stages = {layer.name: layer.stage for layer in entry.layout.neurons}
-    of = [stages[each.layer] for each in layers]
-    return tuple(place for place in range(1, len(of)) if of[place] != of[place - 1])
-
-
-def _bars(axes: Any, names: Sequence[str], values: Sequence[float]) -> None:
-    hatches = ("", "///", "---", "xxx", "|||", "+++")  # no dots, which make large files
-    bars = axes.bar(names, values, color="white", edgecolor="black")
-    for bar, (colour, _, _), hatch in zip(bars, cycle(STYLES), cycle(hatches), strict=False):
-        bar.set(hatch=hatch, edgecolor=colour)
-    axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=2, fontsize="small")
-    axes.margins(y=0.15)
-    if len(names) > 2:
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-
-
 # -- a panel for each network ----------------------------------------------------------------------
 
-Draw = Callable[[Any, PlottedNetwork], tuple[str, int]]
+Draw = Callable[[Any, Measures], tuple[str, int]]
 """Draws a network into a panel; returns the name of the y axis and the number of layers or blocks."""
 
 
-def _panels(
-    draw: Draw, across: str, entries: Sequence[PlottedNetwork], *, shared: bool = True
-) -> Any:
+def _panels(draw: Draw, across: str, entries: Sequence[Entry], *, shared: bool = True) -> Any:
     """Draw a panel for each entry, two in a row, with a common y axis if it is ``shared``."""
     columns = min(2, len(entries))
     rows = ceil(len(entries) / columns)
     figure = new_figure(columns * _PANEL[0], rows * _PANEL[1])
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
     legend: dict[str, Any] = {}
-    for axes, entry in zip(panels, entries, strict=False):
-        name, count = draw(axes, entry)
+    for axes, (label, measures) in zip(panels, entries, strict=False):
+        name, count = draw(axes, measures)
         axes.set(xlabel=across, ylabel=name, xlim=(0.4, count + 0.6))
-        axes.set_title(entry.label, fontsize="medium")
+        axes.set_title(label, fontsize="medium")
         axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
         handles, labels = axes.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True))
     for unused in panels[len(entries) :]:
         unused.set_axis_off()
     figure.legend(
-        legend.values(),
-        legend.keys(),
-        loc="outside upper center",
-        ncols=len(legend),
+        legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend),
         fontsize="small",
-    )
+    )  # fmt: skip
     return figure
 
 
-def _potential(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+def _potential(axes: Any, measures: Measures) -> tuple[str, int]:
     """Membrane potentials: densities of each layer as a grey column, and the mean as a line."""
-    assert entry.measures.potential is not None
-    layers = [each for each in entry.measures.potential.layers if each.main]
+    assert measures.potential is not None
+    layers = [each for each in measures.potential.layers if each.main]
     found = [each.distribution for each in layers]
     low, high, rows = densities(found)
     axes.imshow(
@@ -173,10 +138,10 @@ def _potential(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
     return "membrane potential V", len(layers)
 
 
-def _input(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+def _input(axes: Any, measures: Measures) -> tuple[str, int]:
     """Mean and deviation of the inputs of neurons, and those of N(0, V_th^2)."""
-    assert entry.measures.input is not None
-    layers = [each for each in entry.measures.input.layers if each.main]
+    assert measures.input is not None
+    layers = [each for each in measures.input.layers if each.main]
     for name, style in zip(("mean", "std"), STYLES, strict=False):
         _curve(axes, [getattr(each.distribution, name) for each in layers], name, style)
     axes.axhline(0, color="0.6", linewidth=0.8)
@@ -186,11 +151,11 @@ def _input(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
     return "input of the neurons X", len(layers)
 
 
-def _gradients(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+def _gradients(axes: Any, measures: Measures) -> tuple[str, int]:
     """Norms of the weights' gradients, whole and in parts."""
-    assert entry.measures.gradients is not None
-    wanted = {f"{layer.name}.weight" for layer in entry.layout.weights if layer.main}
-    norms = [each for each in entry.measures.gradients.parameters if each.parameter in wanted]
+    assert measures.gradients is not None
+    wanted = {f"{layer.name}.weight" for layer in measures.layout.weights if layer.main}
+    norms = [each for each in measures.gradients.parameters if each.parameter in wanted]
     for name, style in zip(("whole", "spatial", "temporal", "direct"), STYLES, strict=False):
         values = [getattr(each, name) for each in norms]
         if any(values):
@@ -199,22 +164,21 @@ def _gradients(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
     return "norm of dL/dW", len(norms)
 
 
-def _values(axes: Any, entry: PlottedNetwork) -> tuple[str, int]:
+def _values(axes: Any, measures: Measures) -> tuple[str, int]:
     """Outputs of blocks: the range in grey, one deviation around the mean in black."""
-    assert entry.measures.values is not None
+    assert measures.values is not None
     axes.use_sticky_edges = False  # bars may begin below the rest
-    blocks = [block for stage in entry.measures.values.stages for block in stage.blocks]
+    blocks = [block for stage in measures.values.stages for block in stage.blocks]
     x = range(1, len(blocks) + 1)
-    least, most, means = ([getattr(b, n) for b in blocks] for n in ("least", "most", "mean"))
-    heights = [high - low for low, high in zip(least, most, strict=True)]
-    axes.bar(x, heights, 0.7, least, color="0.8", label="least to most")
+    heights = [block.most - block.least for block in blocks]
+    axes.bar(x, heights, 0.7, [b.least for b in blocks], color="0.8", label="least to most")
     axes.vlines(
         x, [max(block.mean - block.std, block.least) for block in blocks],
         [min(block.mean + block.std, block.most) for block in blocks],
         color="black", linewidth=1.5, label="one deviation around the mean",
     )  # fmt: skip
-    axes.plot(x, means, "o", color="black", ms=3, label="mean")
-    for end in accumulate(len(stage.blocks) for stage in entry.measures.values.stages):
+    axes.plot(x, [block.mean for block in blocks], "o", color="black", ms=3, label="mean")
+    for end in accumulate(len(stage.blocks) for stage in measures.values.stages):
         axes.axvline(end + 0.5, color="0.5", linewidth=0.6, linestyle=":")
     axes.axhline(0, color="0.4", linewidth=0.8)
     return "output of the block", len(blocks)
@@ -235,25 +199,26 @@ def _thresholds(axes: Any, heights: Sequence[float]) -> None:
 # -- energy ----------------------------------------------------------------------------------------
 
 
-def operations(entries: Sequence[PlottedNetwork]) -> Any:
+def _operations(entries: Sequence[Entry]) -> Any:
     """Energy of one image by measured rates, and for dense computation."""
     figure = new_figure(7.2, len(entries) * 0.75 + 1.2)
     axes = figure.subplots()
-    names, y = [], 0
-    for entry in entries:
-        found = entry.measures.operations
+    names: list[str] = []
+    for label, measures in entries:
+        found, y = measures.operations, len(names)
         assert found is not None
-        model = found.model
-        spent = [1e6 * model.joules(found.additions, 0), 1e6 * model.joules(0, found.macs)]
-        axes.barh(y, spent[0], color="0.75", edgecolor="black")
-        axes.barh(y, spent[1], left=spent[0], color="white", edgecolor="black", hatch="///")
-        axes.barh(y + 1, 1e6 * found.dense_energy, color="0.35", edgecolor="black")
-        for row, value in ((y, sum(spent)), (y + 1, 1e6 * found.dense_energy)):
+        whole, dense, added = 1e6 * found.energy, 1e6 * found.dense_energy, 1e-6 * ADDITION
+        axes.barh(y, added * found.additions, color="0.75", edgecolor="black")
+        axes.barh(
+            y, whole - added * found.additions, left=added * found.additions, color="white",
+            edgecolor="black", hatch="///",
+        )  # fmt: skip
+        axes.barh(y + 1, dense, color="0.35", edgecolor="black")
+        for row, value in ((y, whole), (y + 1, dense)):
             axes.annotate(
                 f"{value:.3g}", (value, row), (3, 0), textcoords="offset points", va="center"
             )
-        names += [entry.label, f"{entry.label}, dense"]
-        y += 2
+        names += [label, f"{label}, dense"]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -262,11 +227,11 @@ def operations(entries: Sequence[PlottedNetwork]) -> Any:
 
 
 _LAYERS = "neuron layer on the main path"
-FIGURES: Mapping[str, Callable[[Sequence[PlottedNetwork]], Any]] = {
-    "firing_rate": partial(
+FIGURES: Mapping[str, Callable[[Sequence[Entry]], Any]] = {
+    "firing-rate": partial(
         _lines, "firing_rate", "rate", "firing rate", "mean_of_layers", "mean firing rate"
     ),
-    "gradient_stability": partial(
+    "gradient-stability": partial(
         _lines, "gradient_stability", "stability", "gradient stability dO/dV", "geometric_mean",
         "geometric mean per layer",
     ),
@@ -274,7 +239,7 @@ FIGURES: Mapping[str, Callable[[Sequence[PlottedNetwork]], Any]] = {
     "input": partial(_panels, _input, _LAYERS),
     "gradients": partial(_panels, _gradients, "weight layer on the main path"),
     "values": partial(_panels, _values, "block (dotted: end of a stage)", shared=False),
-    "operations": operations,
+    "operations": _operations,
 }  # fmt: skip
-"""The figure of each measure, by its name in ``Measures``: Figs. 3 and 9 for firing rates, 8 and 10 for
-gradient stability. The ranges of values differ too much for a common y axis."""
+"""The figure of each measure: Figs. 3 and 9 for firing rates, 8 and 10 for gradient stability. The
+ranges of values differ too much for a common y axis."""

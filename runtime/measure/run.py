@@ -14,29 +14,25 @@ from torch import Tensor, nn
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.observe import MeasureError, observed
+from danetc.runtime.measure.observe import MeasureError, neuron_of, observed
 from danetc.runtime.measure.observers import (
-    FiringRate,
+    BlockOutputs,
     FiringRates,
     GradientStability,
-    Input,
-    Layers,
     MembranePotentials,
     NeuronInputs,
-    Potential,
+    NeuronSums,
     PropagatedValues,
-    Stability,
-    Time,
-    Values,
+    firing_rates,
+    gradient_stability,
+    membrane_potentials,
+    neuron_inputs,
+    propagated_values,
 )
-from danetc.runtime.measure.operations import (
-    HOROWITZ_45NM,
-    EnergyModel,
-    MeasuredOperations,
-    OperationCount,
-)
+from danetc.runtime.measure.operations import MeasuredOperations, OperationCount, operations_of
 from danetc.runtime.model.built import Model
 
+Statistics = Literal["running", "batch"]
 MEASURES: Mapping[str, str] = {
     "firing-rate": "mean spikes of each neuron layer",
     "gradient-stability": "dO/dV of each neuron layer, and the product over them",
@@ -47,34 +43,19 @@ MEASURES: Mapping[str, str] = {
     "operations": "additions and multiply-accumulates per image, and their energy",
 }
 """Measures and their meaning, in the order of a report."""
+_OF_NEURONS: Mapping[str, Callable[..., Any]] = {
+    "firing-rate": firing_rates,
+    "gradient-stability": gradient_stability,
+    "potential": membrane_potentials,
+    "input": neuron_inputs,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureOptions:
-    """How to measure.
-
-    Args:
-        statistics: of norms, ``running`` or those of the ``batch``, for a network that was never
-            trained. Dropout is off.
-        time: how gradient stability combines time steps.
-        layers: neuron layers whose gradient stability is multiplied.
-        seed: of encoders that draw spikes.
-        output: output whose loss gradients are of, if there are several. None is the first.
-    """
-
-    statistics: Literal["running", "batch"] = "running"
-    time: Time = "sum"
-    layers: Layers = "main"
-    energy: EnergyModel = HOROWITZ_45NM
-    seed: int = 0
-    output: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measures:
     """Measures of a network; None for those not requested."""
 
-    network: str
+    layout: Layout
     images: int
     batches: int
     statistics: str
@@ -86,14 +67,18 @@ class Measures:
     values: PropagatedValues | None = None
     operations: MeasuredOperations | None = None
 
-    def as_dict(self) -> dict[str, object]:
+    def taken(self) -> dict[str, Any]:
+        """Return the measures that were taken by their names, such as ``firing-rate``."""
+        found = {name: getattr(self, name.replace("-", "_")) for name in MEASURES}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def as_dict(self) -> dict[str, Any]:
         """Return JSON data of all measures that were taken."""
         record: dict[str, Any] = {
-            name: getattr(self, name) for name in ("network", "images", "batches", "statistics")
+            "network": self.layout.network,
+            **{name: getattr(self, name) for name in ("images", "batches", "statistics")},
+            **{name.replace("-", "_"): asdict(found) for name, found in self.taken().items()},
         }
-        for name in (measure.replace("-", "_") for measure in MEASURES):
-            if (found := getattr(self, name)) is not None:
-                record[name] = asdict(found)
         stability = record.get("gradient_stability", {"overall": 0.0})
         if not isfinite(stability["overall"]):  # JSON has no infinity; its logarithm is there
             stability["overall"] = None
@@ -119,7 +104,9 @@ def measure(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     only: Collection[str] = (),
-    options: MeasureOptions | None = None,
+    statistics: Statistics = "running",
+    seed: int = 0,
+    output: str | None = None,
     loss: Loss = mean_cross_entropy,
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measures:
@@ -127,6 +114,10 @@ def measure(
 
     Args:
         only: names of measures. The default is all of them.
+        statistics: of norms, ``running`` or those of the ``batch``, for a network that was never
+            trained. Dropout is off.
+        seed: of encoders that draw spikes.
+        output: output whose loss gradients are of, if there are several. None is the first.
         loss: function of the output and the labels that gradients are of.
         on_progress: called with the number of images of each batch when it is done.
 
@@ -134,41 +125,36 @@ def measure(
     another backend, an unknown measure, no data, data that the model does not take, and values that
     are not finite.
     """
-    options = options or MeasureOptions()
     unknown = [name for name in only if name not in MEASURES]
     if unknown:
         raise MeasureError(f"there is no measure {unknown[0]}; there are {', '.join(MEASURES)}")
     wanted = [name for name in MEASURES if not only or name in only]
-    makers: Mapping[str, Callable[[], Any]] = {
-        "firing-rate": lambda: FiringRate(layout),
-        "gradient-stability": lambda: Stability(layout, options.time, options.layers),
-        "potential": lambda: Potential(layout),
-        "input": lambda: Input(layout),
-        "values": lambda: Values(layout),
-        "operations": lambda: OperationCount(layout, options.energy),
-    }
-    gathering = {name: makers[name]() for name in wanted if name in makers}
-    observers = list(gathering.values())
-    gradients = None
-    if "gradients" in wanted:
-        chosen = _of_output(loss, model, options.output)
-        gradients = GradientMeans(model, layout, chosen, options.seed)
+    neurons = [NeuronSums(each, neuron_of(model, each.name), wanted) for each in layout.neurons]
+    outputs = [[BlockOutputs(index) for _, index in stage.blocks] for stage in layout.stages]
+    counts = [OperationCount(each) for each in layout.weights]
+    layers, ends = [], []
+    if not {*_OF_NEURONS}.isdisjoint(wanted):
+        layers += [(each.layer.name, each.see) for each in neurons]
+    if "operations" in wanted:
+        layers += [(each.layer.name, each.see) for each in counts]
+    if "values" in wanted:
+        places = [name for stage in layout.stages for name, _ in stage.blocks]
+        ends = list(zip(places, (each.see for own in outputs for each in own), strict=True))
+    gradients = GradientMeans(model, layout, _of_output(loss, model, output), seed)
     images = count = 0
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     with _as_it_was(model), torch.random.fork_rng(enabled=True):
-        _set_mode(model, options.statistics)
+        _set_mode(model, statistics)
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):
                 raise MeasureError(f"batch {count + 1} is no pair of tensors: images, labels")
             x, labels = x.to(device), labels.to(device)
-            for observer in observers:
-                observer.batch(len(labels))
             try:
-                if observers:
-                    with observed(model, layout, observers), torch.no_grad():
-                        torch.manual_seed(options.seed + count)
+                if layers or ends:
+                    with observed(model, layers, ends), torch.no_grad():
+                        torch.manual_seed(seed + count)
                         model(x)
-                if gradients is not None:
+                if "gradients" in wanted:
                     gradients.add(x, labels)
             except MeasureError:
                 raise
@@ -179,10 +165,16 @@ def measure(
             on_progress(len(labels))
     if not count:
         raise MeasureError("there is no batch to measure")
-    if gradients is not None:
-        gathering["gradients"] = gradients
-    results = {name.replace("-", "_"): each.result() for name, each in gathering.items()}
-    return Measures(layout.network, images, count, options.statistics, **results)
+    results: dict[str, Any] = {
+        name.replace("-", "_"): of(neurons) for name, of in _OF_NEURONS.items() if name in wanted
+    }
+    if "gradients" in wanted:
+        results["gradients"] = gradients.result()
+    if "values" in wanted:
+        results["values"] = propagated_values(layout.stages, outputs)
+    if "operations" in wanted:
+        results["operations"] = operations_of(counts, images)
+    return Measures(layout, images, count, statistics, **results)
 
 
 def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:

@@ -26,8 +26,7 @@ def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     assert "note: small: norms go by the statistics of each batch" in done.err
     assert "images as they are" in done.out
     assert "small: 32 images of digits (test), norms by batch statistics" in done.out
-    assert "product of 5 layers on the main path" in done.out
-    assert "0.9 pJ an addition, 4.6 pJ a multiply-accumulate; counts multiply" in done.out
+    assert re.search(r"firing rate +gradient stability +a layer +additions +MACs +energy", done.out)
     for layer in ("stem.spike", "stages.0.blocks.1.branch.conv2", "head.linear"):
         assert layer in done.out
 
@@ -52,7 +51,6 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert measured["trained"] is False
     assert measured["images"] == 32
     assert next(layer["layer"] for layer in measured["firing_rate"]["layers"]) == "stem.spike"
-    assert measured["operations"]["model"]["addition"] == 0.9
     assert "gradients" not in measured
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"measures.json", "firing_rate.svg", "operations.svg"}
@@ -138,7 +136,7 @@ def test_several_are_told_apart(danetc: Run, small: Path, tmp_path: Path) -> Non
     assert done.status == 0
     assert "small: 32 images" in done.out
     assert "other: 32 images" in done.out
-    assert "all networks" in done.out
+    assert "whole networks" in done.out
     same = danetc("measure", small, small, *QUICK, "--only", "firing-rate")
     assert same.out.count(f"{small}: 32 images") == 2
 
@@ -162,9 +160,6 @@ def test_several_in_one_table_as_in_tables_4_and_5(
         assert float(row["a layer"]) == pytest.approx(product ** (1 / len(layers)), rel=1e-6)
         rates = [each["rate"] for each in found["firing_rate"]["layers"] if each["main"]]
         assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
-    away = [abs(math.log(float(row["gradient stability"]))) for row in rows]
-    lines = danetc(*asked, "--format", "markdown").out.splitlines()[2:]
-    assert ["**" in line for line in lines] == [each == min(away) for each in away]
 
 
 def test_a_table_of_nothing_is_wrong_usage(danetc: Run, small: Path) -> None:
@@ -172,7 +167,7 @@ def test_a_table_of_nothing_is_wrong_usage(danetc: Run, small: Path) -> None:
     told = danetc(*asked, "--format", "latex")
     assert told.status == 2
     assert "firing-rate, gradient-stability, operations have figures" in told.err
-    assert "all networks" not in danetc(*asked).out
+    assert "whole networks" not in danetc(*asked).out
 
 
 def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -> None:
@@ -185,13 +180,6 @@ def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -
         "measure", tmp_path / "built", *QUICK, "--only", "input", "--statistics", "running"
     )
     assert "norms by running statistics" in asked.out
-
-
-def test_the_model_of_energy_can_be_replaced(danetc: Run, small: Path) -> None:
-    options = ("--addition", "1.5", "--mac", "3", "--counts", "additions")
-    done = danetc("measure", small, *QUICK, "--only", "operations", *options)
-    assert "as given: 1.5 pJ an addition, 3 pJ a multiply-accumulate" in done.out
-    assert "counts are added one by one" in done.out
 
 
 def test_fewer_images_than_asked_for_are_said(danetc: Run, small: Path) -> None:

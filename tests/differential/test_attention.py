@@ -161,7 +161,7 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
     found = measure(model, data).operations
     assert found is not None
     assert {layer.layer for layer in found.layers} == {
-        layer.name for layer in layout_of(graph).products
+        layer.name for layer in layout_of(graph).weights
     }
     tokens = heads_of(x).double()  # [3, 5, heads, tokens, d]
     if order == "keys_first":

@@ -94,8 +94,6 @@ def test_the_membrane_is_that_of_the_loop(compiled: Compile) -> None:
     for t, seen in enumerate(instrument(text).instants(neuron, torch.stack([x, gate], -1))):
         v = torch.sigmoid(gate[t]) * v * (1 - s) + 0.7 * x[t] / 2 + 0.1
         s = (v >= 0.5).double()
-        assert torch.equal(seen.x, x[t])
-        assert seen.potential is not None
         torch.testing.assert_close(seen.potential, v, rtol=1e-6, atol=1e-6)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import Setting
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
-from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
+from danetc.runtime.data import DataError, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.data.fit import check_together
+from danetc.runtime.measure import Statistics
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
-from danetc.runtime.training.distributed import alone, device_name
-from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained
@@ -26,18 +27,16 @@ from danetc.tasks.training.plan import find_recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-Statistics = Literal["running", "batch"]
-
 
 @dataclass(frozen=True)
 class Subject:
     """A network to measure: ``trained`` is the record of its directory, ``compiled`` that of its spec,
-    ``notices`` are notes on it."""
+    ``notice`` is a note on it."""
 
     source: str
     model: Model
-    trained: Trained | None
-    notices: tuple[str, ...]
+    trained: Trained | None = None
+    notice: str = ""
     compiled: CompiledNetwork | None = None
 
     def steps(self, data: str) -> tuple[Item, ...] | None:
@@ -65,12 +64,9 @@ class Subject:
     @property
     def statistics(self) -> Statistics:
         """``running`` if its norms have running statistics, else ``batch``."""
-        counts = [
-            value
-            for name, value in self.model.named_buffers()
-            if name.endswith("num_batches_tracked")
-        ]
-        return "batch" if counts and not any(int(count) for count in counts) else "running"
+        buffers = self.model.named_buffers()
+        counts = [int(value) for name, value in buffers if name.endswith("num_batches_tracked")]
+        return "batch" if counts and not any(counts) else "running"
 
 
 def open_subject(
@@ -89,7 +85,7 @@ def open_subject(
         graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
         model = emit_model(graph, seed, "eager").to(device)
-        return Subject(source, model, None, (notice,), compiled)
+        return Subject(source, model, None, notice, compiled)
     if settings or network is not None:
         raise UserError(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
@@ -97,10 +93,9 @@ def open_subject(
         )
     model = load(source, backend="eager", memory="none")
     trained = open_trained(source)
-    notices: tuple[str, ...] = ()
-    if trained.evaluation is None:
-        notices = (f"{source} holds no training: its weights are taken as they are",)
-    return Subject(source, model.to(device), trained, notices)
+    untrained = f"{source} holds no training: its weights are taken as they are"
+    notice = untrained if trained.evaluation is None else ""
+    return Subject(source, model.to(device), trained, notice)
 
 
 def open_set(
@@ -125,6 +120,7 @@ def open_set(
     Raises UserError.
     """
     tested = None if trained is None else trained.evaluation
+    recorded: Mapping[str, Any] = (None if tested is None else tested.data) or {}
     notices: list[str] = []
     if classes is None and trained is not None and trained.subset is not None:
         classes, subset_seed = trained.subset
@@ -138,12 +134,16 @@ def open_set(
             text,
             classes=classes,
             subset_seed=subset_seed,
-            on_unreadable=_policy(tested),
+            on_unreadable="skip" if recorded.get("on_unreadable") == "skip" else "stop",
             frames=signature.steps,
             channels=signature.input[0],
         )
         if steps is None:
-            steps = _usual(signature.input[-1]) if data.shape is None else ()
+            side = signature.input[-1]
+            usual = ("resize", round(side * 256 / 224)), ("center_crop", side)
+            steps = tuple(
+                Item(name, (("size", size),)) for name, size in usual if data.shape is None
+            )
             done = write_setting("evaluate", steps) if steps else "nothing is done to them"
             notices.append(f"no recipe says how images are prepared: {done}")
         found = prepared(replace(data, notices=(*data.notices, *notices)), steps)
@@ -159,36 +159,6 @@ def open_set(
             f"{text}: {error}" if trained is None else f"{trained.path}: {error}"
         ) from error
     return found
-
-
-def _policy(tested: Evaluation | None) -> Policy:
-    data: Mapping[str, Any] = {} if tested is None else tested.data or {}
-    return "skip" if data.get("on_unreadable") == "skip" else "stop"
-
-
-def _usual(size: int) -> tuple[Item, ...]:
-    """Return the default preparation of images of different sizes."""
-    larger = round(size * 256 / 224)
-    return Item("resize", (("size", larger),)), Item("center_crop", (("size", size),))
-
-
-def unlike_training(images: Prepared, subject: Subject) -> list[str]:
-    """Return how the measurement of a subject differs from the tests of its training.
-
-    Measures are taken in float32 by the eager backend, in batches of their own.
-    """
-    tested = subject.evaluation
-    if tested is None:
-        return []
-    now = replace(
-        tested,
-        evaluate=images.steps,
-        backend="eager",
-        precision="float32",
-        device=device_name(next(subject.model.parameters()).device),
-        data=images.data.describe(),
-    )
-    return list(unlike(now, tested))
 
 
 def batches_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import Count, Split
@@ -13,31 +14,77 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.console import image_bar
 from danetc.output.echo import note
+from danetc.output.plots import need_matplotlib
+from danetc.output.returned import Returned, frame
 from danetc.requests import MeasuredOn
+from danetc.runtime.data import Prepared
 from danetc.runtime.layers.inference import InferenceModel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
-from danetc.runtime.measure import MeasureError, MeasureOptions
+from danetc.runtime.measure import MeasureError, Measures, Statistics
 from danetc.runtime.measure import measure as run
-from danetc.runtime.measure.plots import PlottedNetwork
+from danetc.runtime.measure.plots import FIGURES
 from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.data import (
-    Subject,
-    batches_of,
-    open_set,
-    open_subject,
-    unlike_training,
-)
+from danetc.tasks.measuring.data import Subject, batches_of, open_set, open_subject
 from danetc.tasks.measuring.layout import layout_of
-from danetc.tasks.measuring.measurement import Measurement
-from danetc.tasks.measuring.tables import facts
+from danetc.tasks.measuring.tables import facts, overall
 from danetc.tasks.trained import data_of
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
 
     from danetc.runtime.measure.gradients import Loss
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Measurement(Returned, Measures):
+    """Measures of a network, each as a table of pandas and as a figure."""
+
+    def frame(self, measure: str | None = None) -> pandas.DataFrame:
+        """Return the rows of a measure: layers, for ``gradients`` parameters, for ``values`` blocks.
+
+        Args:
+            measure: a name of ``MEASURES``, such as ``"firing-rate"``. The default is a row with the
+                figures of the whole network.
+
+        Raises UserError if it was not measured, and without pandas.
+        """
+        if measure is None:
+            table = overall([(self.layout.network, self)])
+            values = (cell.text if cell.value is None else cell.value for cell in table.rows[0])
+            return frame([dict(zip(table.heads, values, strict=True))])
+        found = asdict(self._found(measure))
+        if "stages" not in found:
+            return frame(found["layers" if "layers" in found else "parameters"])
+        return frame(
+            {"stage": stage["stage"], "block": number, "kind": stage["kind"]}
+            | {name: value for name, value in block.items() if name != "histogram"}
+            for stage in found["stages"]
+            for number, block in enumerate(stage["blocks"])
+        )
+
+    def figure(self, measure: str) -> Any:
+        """Return the figure of a measure (of matplotlib) as ``danetc measure`` draws it.
+
+        Raises UserError if it was not measured, and without matplotlib.
+        """
+        self._found(measure)
+        need_matplotlib()
+        return FIGURES[measure]([(self.layout.network, self)])
+
+    def _line(self) -> str:
+        return f"{self.layout.network} on {self.images:,} images: {', '.join(self.taken())}"
+
+    def _found(self, measure: str) -> Any:
+        taken = self.taken()
+        if measure not in taken:
+            known = ", ".join(taken)
+            raise UserError(
+                f"{measure} was not measured of {self.layout.network}; there is {known}"
+            )
+        return taken[measure]
 
 
 def measure(
@@ -48,7 +95,9 @@ def measure(
     batches: Count = MeasuredOn.batches,
     batch: Count = MeasuredOn.batch,
     only: Collection[str] = (),
-    options: MeasureOptions | None = None,
+    statistics: Statistics | None = None,
+    seed: int = 0,
+    output: str | None = None,
     loss: Loss | None = None,
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measurement:
@@ -66,7 +115,10 @@ def measure(
         batches: number of batches of a data set.
         batch: images per batch.
         only: names of measures (``danetc.runtime.measure.MEASURES``). The default is all of them.
-        options: statistics of norms, the way gradient stability is taken, the model of energy.
+        statistics: statistics that norms use, ``running`` or those of the ``batch``. The default is
+            ``batch`` for a directory or spec that was never trained.
+        seed: seed of what a network draws, such as random spikes.
+        output: output whose loss gradients are of. The default is the trained one, or the first.
         loss: function of the output and the labels that gradients are of. The default is the cross
             entropy, for numbers the squared distance.
         on_progress: called with the number of images of each batch when it is done.
@@ -75,44 +127,55 @@ def measure(
     ``figure("firing-rate")``. Raises UserError if it cannot be measured, SpecError for an error in a
     spec.
     """
-    subject = None
     if isinstance(model, str | os.PathLike):
         subject = open_subject(os.fspath(model), None, {}, 0)
-        model = subject.model
-        if options is None:
-            options = MeasureOptions(subject.statistics, output=subject.output)
+        statistics, output = statistics or subject.statistics, output or subject.output
+    else:
+        topology_of(model)
+        subject = Subject("", model)
     if data is None:
-        if subject is None or subject.trained is None:
+        if subject.trained is None:
             raise UserError('on what is it to be measured? give a data set, as in data="digits"')
         data = data_of(subject.trained)
     if isinstance(data, str):
-        topology_of(model)
-        images = open_set(
-            data,
-            model.signature,
-            None if subject is None else subject.trained,
-            evaluate=None if subject is None else subject.steps(data),
-            output=options.output if options is not None else None,
-            split=split,
-        )
+        asked = MeasuredOn(data=data, batches=batches, batch=batch, split=split)
+        images = _images(subject, asked, output)
         data = batches_of(images, split=split, batch=batch, count=batches)
-        if loss is None and images.data.target == "numbers":
-            loss = mean_squared_distance
-    graph = topology_of(model)
-    twin, layout = eager_twin(model, graph), layout_of(graph)
+        loss = loss or _loss(images)
+    graph = topology_of(subject.model)
+    twin, layout = eager_twin(subject.model, graph), layout_of(graph)
     try:
         found = run(
             twin,
             layout,
             data,
             only=only,
-            options=options,
+            statistics=statistics or "running",
+            seed=seed,
+            output=output,
             loss=loss or mean_cross_entropy,
             on_progress=on_progress,
         )
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error
-    return Measurement.of(found, layout)
+    return Measurement(**vars(found))
+
+
+def _images(subject: Subject, asked: MeasuredOn, output: str | None) -> Prepared:
+    return open_set(
+        asked.data,
+        subject.model.signature,
+        subject.trained,
+        classes=asked.classes,
+        subset_seed=asked.subset_seed,
+        evaluate=subject.steps(asked.data) if asked.evaluate is None else asked.evaluate,
+        output=output,
+        split=asked.split,
+    )
+
+
+def _loss(images: Prepared) -> Loss:
+    return mean_squared_distance if images.data.target == "numbers" else mean_cross_entropy
 
 
 def topology_of(model: object) -> Graph:
@@ -142,31 +205,20 @@ def measure_subject(
     label: str,
     subject: Subject,
     asked: MeasuredOn,
-    options: MeasureOptions,
+    statistics: Statistics,
+    seed: int = 0,
     *,
     silent: bool = False,
-) -> tuple[PlottedNetwork, dict[str, Any]]:
+) -> tuple[Measurement, dict[str, Any]]:
     """Measure a network, with a bar on a terminal and notes on its data.
 
     Returns the measures, and the same as JSON data. Raises SpecError, UserError.
     """
-    images = open_set(
-        asked.data,
-        subject.model.signature,
-        subject.trained,
-        classes=asked.classes,
-        subset_seed=asked.subset_seed,
-        evaluate=subject.steps(asked.data) if asked.evaluate is None else asked.evaluate,
-        output=subject.output,
-        split=asked.split,
-    )
+    images = _images(subject, asked, subject.output)
     for notice in images.data.notices:
         note(f"{label}: {notice}")
-    if options.statistics == "batch":
+    if statistics == "batch":
         note(f"{label}: norms go by the statistics of each batch")
-    unlike = unlike_training(images, subject)
-    if unlike:
-        note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
     most = asked.batch * asked.batches
     available = len(images.data.split(asked.split))
     with image_bar(label, min(most, available), silent=silent) as on_progress:
@@ -174,20 +226,20 @@ def measure_subject(
             subject.model,
             batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
             only=asked.only,
-            options=options,
-            loss=mean_squared_distance if images.data.target == "numbers" else mean_cross_entropy,
+            statistics=statistics,
+            seed=seed,
+            output=subject.output,
+            loss=_loss(images),
             on_progress=on_progress,
         )
     if measures.images < most:
         note(f"{label}: the data set has {measures.images} images in this split, all were measured")
-    entry = PlottedNetwork(label, measures.layout, measures)
-    return entry, {
+    return measures, {
         "label": label,
         "source": subject.source,
         "trained": subject.evaluation is not None,
         "data": images.data.describe(),
         "evaluate": write_setting("evaluate", images.steps),
-        "unlike_training": unlike,
-        **facts(entry),
+        **facts(measures),
         **measures.as_dict(),
     }

@@ -126,17 +126,15 @@ def measured(run: ShownRun, data: str) -> ShownRun:
     directory. Imports torch. Raises UserError.
     """
     from danetc.requests import MeasuredOn
-    from danetc.runtime.measure import MeasureOptions
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)
     subject = open_subject(str(run.path), None, {}, 0)
-    for notice in subject.notices:
-        note(f"{run.label}: {notice}")
-    options = MeasureOptions(subject.statistics, output=subject.output)
-    _, entry = measure_subject(run.label, subject, asked, options)
+    if subject.notice:
+        note(f"{run.label}: {subject.notice}")
+    _, entry = measure_subject(run.label, subject, asked, subject.statistics)
     if (run.path / RUN).is_file():
         save_record(whole_record(asked, [entry]), run.path / MEASURES)
         return _with_measures(run)

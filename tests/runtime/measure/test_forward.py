@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import danetc
-from danetc.runtime.measure import EnergyModel, MeasureOptions, Measures
+from danetc.compiler.analysis.summary import summarise
+from danetc.runtime.measure import Measures
+from danetc.runtime.measure.operations import ADDITION, MAC
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import measure
@@ -60,10 +62,10 @@ def test_values_of_a_block_whose_neuron_another_block_reads_too() -> None:
     """
     model = danetc.build(text=text, seed=0, backend="eager").double()
     (stage,) = layout_of(model.topology).stages
-    assert [block.index for block in stage.blocks] == [1, None]
+    assert [index for _, index in stage.blocks] == [1, None]
     passed: list[Tensor] = []
-    for block in stage.blocks:
-        model.get_submodule(block.name).register_forward_hook(
+    for name, _ in stage.blocks:
+        model.get_submodule(name).register_forward_hook(
             lambda module, args, out: passed.append(out[1] if isinstance(out, tuple) else out)
         )
     ((found,),) = (measure(model, BATCHES[:1], only=["values"]).values.stages,)
@@ -97,17 +99,14 @@ def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
     assert found.mean_of_neurons == pytest.approx(float(everything.mean()))
 
 
-@pytest.mark.parametrize("time", ["sum", "mean"])
-def test_gradient_stability(wiring: str, time: str) -> None:
-    model = build(wiring).double()
-    options = MeasureOptions(time=time)  # type: ignore[arg-type]
-    found = measure(model, BATCHES, only=["gradient-stability"], options=options).gradient_stability
+def test_gradient_stability(both: tuple[Model, Measures, list[Plain]]) -> None:
+    _, measures, passes = both
+    found = measures.gradient_stability
     assert found is not None
-    passes = passes_of(model, wiring == SEW)
     product = 1.0
     for layer in found.layers:
         slopes = slope(joined(passes, layer.layer, "potentials") - THRESHOLD)
-        expected = float(slopes.mean((1, 2, 3, 4)).sum() if time == "sum" else slopes.mean())
+        expected = float(slopes.mean((1, 2, 3, 4)).sum())
         assert layer.stability == pytest.approx(expected, rel=1e-10)
         product *= expected
     assert found.counted == len(found.layers) == 7
@@ -175,15 +174,11 @@ def test_values_from_block_to_block(both: tuple[Model, Measures, list[Plain]], w
     assert stage.most > 1 or wiring == DENSE
 
 
-@pytest.mark.parametrize("counts", ["macs", "additions"])
-def test_operations_and_energy(wiring: str, counts: str) -> None:
-    model = build(wiring).double()
-    energy = EnergyModel("a chip", 2.0, 7.0, counts)  # type: ignore[arg-type]
-    found = measure(
-        model, BATCHES, only=["operations"], options=MeasureOptions(energy=energy)
-    ).operations
+def test_operations_and_energy(both: tuple[Model, Measures, list[Plain]], wiring: str) -> None:
+    """Also against the compiler's count, from shapes alone."""
+    model, measures, passes = both
+    found = measures.operations
     assert found is not None
-    passes = passes_of(model, wiring == SEW)
     additions = macs = dense = 0.0
     kinds = {}
     for layer in found.layers:
@@ -198,10 +193,8 @@ def test_operations_and_energy(wiring: str, counts: str) -> None:
             case "spike":
                 assert set(x.unique().tolist()) <= {0.0, 1.0}
                 additions += whole * float(x.mean())
-            case "count" if counts == "macs":
-                macs += whole * float(x.ne(0).double().mean())
             case "count":
-                additions += whole * float(x.mean())
+                macs += whole * float(x.ne(0).double().mean())
             case "analog":
                 macs += whole
         dense += whole
@@ -210,17 +203,8 @@ def test_operations_and_energy(wiring: str, counts: str) -> None:
     assert found.dense_macs == dense
     assert found.additions == pytest.approx(additions, rel=1e-10)
     assert found.macs == pytest.approx(macs, rel=1e-10)
-    assert found.energy == pytest.approx(1e-12 * (2 * additions + 7 * macs), rel=1e-10)
-    assert found.dense_energy == pytest.approx(1e-12 * 7 * dense)
-
-
-def test_dense_operations_are_those_of_the_summary(wiring: str) -> None:
-    """The compiler's count, from shapes alone, of what the hooks count at work."""
-    from danetc.compiler.analysis.summary import summarise
-
-    model = build(wiring).double()
-    found = measure(model, BATCHES, only=["operations"]).operations
-    assert found is not None
+    assert found.energy == pytest.approx(1e-12 * (ADDITION * additions + MAC * macs), rel=1e-10)
+    assert found.dense_energy == pytest.approx(1e-12 * MAC * dense)
     summary = summarise(model.topology)  # type: ignore[arg-type]
     assert found.dense_macs == summary.macs + summary.additions
 
@@ -252,8 +236,6 @@ def test_only_what_is_asked_for_is_measured() -> None:
 def test_inputs_are_standard_normal_at_initialisation_behind_a_norm() -> None:
     """Sec. IV-A: every neuron of BAA stands behind a norm, so with statistics of the batch its
     input has mean 0 and deviation V_th = 1 (less what eps takes)."""
-    import danetc
-
     text = """
     use std
     network baa_small {
@@ -268,7 +250,7 @@ def test_inputs_are_standard_normal_at_initialisation_behind_a_norm() -> None:
     model = danetc.build(text=text)
     x = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(8, dtype=torch.int64)
-    found = measure(model, [(x, labels)], only=["input"], options=MeasureOptions("batch")).input
+    found = measure(model, [(x, labels)], only=["input"], statistics="batch").input
     assert found is not None
     for layer in found.layers:
         assert layer.distribution.mean == pytest.approx(0, abs=1e-5)

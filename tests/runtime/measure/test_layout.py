@@ -52,7 +52,7 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
     assert sorted(layer.name for layer in layout.weights) == sorted(weighted)
     for stage in layout.stages:
         for block in stage.blocks:
-            model.get_submodule(block.name)
+            model.get_submodule(block[0])
 
 
 def test_what_blocks_pass_on() -> None:

@@ -7,49 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime.measure.plots import FIGURES, PlottedNetwork, draw_all
+from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
 from danetc.tasks.measuring.measure import measure
 
-from .conftest import DENSE, SEW, batch, build, layout
+from .conftest import DENSE, SEW, batch, build
 
 pytest.importorskip("matplotlib")
 
-NOTHING = dict.fromkeys([name for name in FIGURES if name != "firing_rate"])
+NOTHING = dict.fromkeys([name.replace("-", "_") for name in FIGURES if name != "firing-rate"])
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[PlottedNetwork]:
+def entries() -> list[Entry]:
     models = {"danet_c": build(DENSE), "sew": build(SEW)}
-    return [
-        PlottedNetwork(name, layout(model), measure(model, [batch()]))
-        for name, model in models.items()
-    ]
+    return [(name, measure(model, [batch()])) for name, model in models.items()]
 
 
 @pytest.mark.thorough
 def test_every_measure_has_a_figure_and_the_same_one_twice(
-    entries: list[PlottedNetwork], tmp_path: Path
+    entries: list[Entry], tmp_path: Path
 ) -> None:
     written = draw_all(entries, tmp_path)
-    assert [path.name for path in written] == [f"{name}.svg" for name in FIGURES]
+    assert [path.name for path in written] == [f"{name.replace('-', '_')}.svg" for name in FIGURES]
     (tmp_path / "again").mkdir()
-    rates = [each._replace(measures=replace(each.measures, **NOTHING)) for each in entries]
+    rates = [(label, replace(measures, **NOTHING)) for label, measures in entries]  # type: ignore[arg-type]
     (again,) = draw_all(rates, tmp_path / "again")
     assert again.read_bytes() == written[0].read_bytes()
 
 
-def test_lines_are_the_layers_of_the_main_path(entries: list[PlottedNetwork]) -> None:
-    for name, value in (("firing_rate", "rate"), ("gradient_stability", "stability")):
+def test_lines_are_the_layers_of_the_main_path(entries: list[Entry]) -> None:
+    for name, value in (("firing-rate", "rate"), ("gradient-stability", "stability")):
         left, _ = FIGURES[name](entries).axes
         drawn = {line.get_label(): line for line in left.get_lines()}
-        for entry in entries:
-            layers = [each for each in getattr(entry.measures, name).layers if each.main]
-            assert drawn[entry.label].get_ydata() == pytest.approx(
-                [getattr(e, value) for e in layers]
-            )
-            assert list(drawn[entry.label].get_xdata()) == list(range(1, len(layers) + 1))
+        for label, measures in entries:
+            layers = [each for each in measures.taken()[name].layers if each.main]
+            assert drawn[label].get_ydata() == pytest.approx([getattr(e, value) for e in layers])
+            assert list(drawn[label].get_xdata()) == list(range(1, len(layers) + 1))
     # Told apart without colour: by dash and by marker.
-    styles = {(drawn[e.label].get_linestyle(), drawn[e.label].get_marker()) for e in entries}
+    styles = {(drawn[e].get_linestyle(), drawn[e].get_marker()) for e, _ in entries}
     assert len(styles) == len(entries)
     dashes, markers = zip(*styles, strict=True)
     assert len(set(dashes)) == len(set(markers)) == len(entries)
@@ -58,7 +53,7 @@ def test_lines_are_the_layers_of_the_main_path(entries: list[PlottedNetwork]) ->
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", list(FIGURES))
 @pytest.mark.parametrize("count", [1, 2])
-def test_nothing_is_cut_off(entries: list[PlottedNetwork], name: str, count: int) -> None:
+def test_nothing_is_cut_off(entries: list[Entry], name: str, count: int) -> None:
     """All that is drawn lies within the figure, and every bar within its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

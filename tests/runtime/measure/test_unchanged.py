@@ -11,27 +11,15 @@ import torch
 from torch import Tensor
 
 from danetc.errors import UserError
-from danetc.runtime.measure import MeasureError, MeasureOptions
+from danetc.runtime.measure import MEASURES, MeasureError, Measures
 from danetc.runtime.measure import measure as run
-from danetc.runtime.measure.observe import LayerObserver, observed
-from danetc.runtime.measure.observers import (
-    FiringRate,
-    GradientStability,
-    Input,
-    Potential,
-    Stability,
-    Values,
-)
-from danetc.runtime.measure.run import Measures
+from danetc.runtime.measure.observe import neuron_of, observed
+from danetc.runtime.measure.observers import BlockOutputs, GradientStability, NeuronSums
+from danetc.runtime.measure.operations import OperationCount
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import eager_twin, measure
 
 from .conftest import DENSE, SPEC, batch, build, layout
-
-
-def all_observers(model: Model) -> list[LayerObserver]:
-    where = layout(model)
-    return [kind(where) for kind in (FiringRate, Stability, Potential, Input, Values)]
 
 
 def results(model: Model, x: Tensor, labels: Tensor) -> list[Tensor]:
@@ -50,7 +38,11 @@ def test_a_pass_under_observation_is_the_same(wiring: str, training: bool) -> No
     expected = results(model, x, labels)
     buffers = copy.deepcopy(model.state_dict())
     model.load_state_dict(start)
-    with observed(model, layout(model), all_observers(model)):
+    where = layout(model)
+    neurons = [NeuronSums(each, neuron_of(model, each.name), MEASURES) for each in where.neurons]
+    watching = [*neurons, *map(OperationCount, where.weights)]
+    blocks = [(name, BlockOutputs(index).see) for name, index in where.stages[0].blocks]
+    with observed(model, [(each.layer.name, each.see) for each in watching], blocks):
         found = results(model, x, labels)
     assert all(map(torch.equal, found, expected))
     assert all(torch.equal(value, buffers[name]) for name, value in model.state_dict().items())
@@ -67,8 +59,7 @@ def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    options = MeasureOptions(statistics)  # type: ignore[arg-type]
-    measure(model, [(x, labels)], options=options)
+    measure(model, [(x, labels)], statistics=statistics)  # type: ignore[arg-type]
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
@@ -137,9 +128,7 @@ def test_what_cannot_be_measured() -> None:
         measure(build(), [(batch()[0].numpy(), batch()[1])])
     tiny = danetc.build(text=SPEC.format(steps=1, wiring=DENSE).replace("6, 6", "1, 1"))
     with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):
-        measure(
-            tiny, [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=MeasureOptions("batch")
-        )
+        measure(tiny, [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], statistics="batch")
     broken = build()
     with torch.no_grad():
         broken.stem.conv.weight.fill_(float("nan"))
@@ -154,7 +143,7 @@ def test_what_cannot_be_measured() -> None:
 
 def test_a_product_too_large_for_a_number_is_json() -> None:
     """Of hundreds of layers, for instance."""
-    stability = GradientStability("sum", "main", (), 900, inf, 400.0, 2.8, ())
-    measures = Measures("net", 1, 1, "running", gradient_stability=stability)
+    stability = GradientStability((), 900, inf, 400.0, 2.8, ())
+    measures = Measures(layout(build()), 1, 1, "running", gradient_stability=stability)
     found: Any = measures.as_dict()["gradient_stability"]
     assert (found["overall"], found["log10_overall"]) == (None, 400.0)
