@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
-from danetc.compiler.draw.words import interblock
+from danetc.compiler.draw.units import parts
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.at_node import products_of
 from danetc.compiler.ir.graph import Block, Graph
@@ -31,7 +31,7 @@ def layout_of(graph: Graph) -> Layout:
     called = (stage for stage in graph.stages if all(map(is_called, stage.blocks)))
     graph = replace(graph, stages=tuple(called))
     scopes = {stage.scope: index for index, stage in enumerate(graph.stages)}
-    flow, joined = graph.to_networkx(), interblock(graph)
+    flow, joined = graph.to_networkx(), parts(graph).between
     neurons, weights = [], []
     for node in graph.nodes.values():
         if node.op == "neuron":
