@@ -67,9 +67,9 @@ class InferenceEmitter(FusedEmitter):
     kind = InferenceModel
 
     def __init__(self, graph: Graph) -> None:
-        summed = add_epilogues(plan_fusion(graph))
-        super().__init__(graph, plan=summed.plan)
-        self.sums = summed.sums
+        plan = add_epilogues(plan_fusion(graph))
+        super().__init__(graph, plan=plan)
+        self.sums = plan.sums
 
     def initialise(self) -> None:
         """Modules on the device ``meta`` have no weights."""

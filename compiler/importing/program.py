@@ -25,7 +25,7 @@ from danetc.compiler.importing.neurons import Described, describe_neuron, descri
 from danetc.compiler.importing.stages import Piece, StageOfBlocks, stages_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.passes.dead import RemoveDead
+from danetc.compiler.passes.simplify import remove_dead
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
@@ -63,7 +63,7 @@ def import_graph(graph: Graph, name: str) -> Imported:
     The graph has one input, one output and no loops. Raises Unwritten if there is no text for a part
     of it, or if no text is proved to be the same.
     """
-    graph = RemoveDead().apply(replace(graph, name=name))
+    graph = remove_dead(replace(graph, name=name))
     reason = ""
     for form in ("stages", "blocks", "values"):
         writer = _Writer(graph)

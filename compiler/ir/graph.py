@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field
+from itertools import chain
 from typing import TYPE_CHECKING, Union, assert_never
 
 from danetc.compiler.ir.rule_forms import (
@@ -225,6 +226,18 @@ class Graph:
             for operand in self.reads(node):
                 result[operand].append(node.id)
         return result
+
+    def readers(self) -> dict[int, int]:
+        """Return the number of readers of each node, outputs of the network included."""
+        result = {id: len(users) for id, users in self.users().items()}
+        for id in self.outputs.values():
+            result[id] += 1
+        return result
+
+    @property
+    def sharing(self) -> frozenset[int]:
+        """Nodes with weights that stand at several places."""
+        return frozenset(chain.from_iterable(self.shares.items()))
 
     def to_networkx(self) -> networkx.MultiDiGraph[int]:
         """Return the graph for networkx, with node data ``node`` and edges keyed by operand index.

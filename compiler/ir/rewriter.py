@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, shares_among, unique
@@ -94,3 +94,18 @@ class Rewriter:
             carries={to[id]: to[source] for id, source in self.graph.carries.items() if id in to},
             shares=shares_among(self.graph.shares, self.nodes),
         )
+
+
+def rewritten(
+    graph: Graph, change: Callable[[Rewriter, Node, tuple[int, ...]], int | None]
+) -> Graph:
+    """Return the graph in which ``change`` replaces nodes.
+
+    It is called with each node and its new operands, and returns a new node, or None to keep the node.
+    """
+    rewriter = Rewriter(graph)
+    for node in graph.nodes.values():
+        inputs = tuple(rewriter.mapping[i] for i in node.inputs)
+        made = change(rewriter, node, inputs)
+        rewriter.mapping[node.id] = rewriter.keep(node, inputs) if made is None else made
+    return rewriter.finish()

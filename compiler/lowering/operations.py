@@ -359,20 +359,6 @@ class OperationValues(Evaluator):
                 hint = f"write `{id}({shown})`"
                 raise self.error("E0307", f"`{id}` needs `{name}`", span, hint=hint)
         attrs: Mapping[str, Attribute] = self._values(id, row.parameters, given, call, env)
-        way = row.regrouped
-        if way is not None and way.asked(attrs):
-            first, *others = wires
-            made = self.nodes[first.id]
-            if made.op != way.before:
-                raise self.error(
-                    "E0505",
-                    f"`{id}` can be computed in this order for the result of `{way.before}` alone, "
-                    f"not of `{made.path}`",
-                    span,
-                    hint="leave out `order`, or the layers in between",
-                )
-            attrs = way.attrs(made.attrs, attrs)
-            return self.add(way.into, (*map(v.Wire, made.inputs), *others), attrs, span)
         return self.add(id, tuple(wires), attrs, span)
 
     def operand(self, arg: s.Arg, env: Env, needs: str) -> v.Wire:

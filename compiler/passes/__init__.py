@@ -1,46 +1,35 @@
 """Passes: each returns a graph that computes the same as its input.
 
-A pass is a file with ``name``, ``order_kept`` (True if the order of the arithmetic, and so every bit
-of the results, stays the same) and ``apply``. A build runs the passes of ``PIPELINE`` in order, and
-``verify`` after each pass that changes the graph.
+A build runs the passes of ``PIPELINE`` in order, and ``verify`` after each pass that changes the graph.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.dead import RemoveDead
-from danetc.compiler.passes.duplicates import MergeDuplicates
-from danetc.compiler.passes.order import OrderProducts
-from danetc.compiler.passes.running_sums import RunningSums
-from danetc.compiler.passes.static import HoistStatic
+from danetc.compiler.passes.simplify import merge_duplicates, order_products, remove_dead
+from danetc.compiler.passes.static import hoist_static
+from danetc.dsl.record import record
 
 
-class Pass(Protocol):
-    """A rewriting of a graph."""
+@record
+class Pass:
+    """A rewriting of a graph. If ``order_kept``, forward results are bit-identical."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def order_kept(self) -> bool:
-        """True if forward results are bit-identical."""
-        ...
-
-    def apply(self, graph: Graph) -> Graph: ...
+    name: str
+    apply: Callable[[Graph], Graph]
+    order_kept: bool = True
 
 
-PIPELINE: tuple[Pass, ...] = (
-    OrderProducts(),
-    RemoveDead(),
-    MergeDuplicates(),
-    RunningSums(),
-    HoistStatic(),
+PIPELINE = (
+    Pass("order-products", order_products),
+    Pass("remove-dead", remove_dead),
+    Pass("merge-duplicates", merge_duplicates),
+    Pass("hoist-static", hoist_static, order_kept=False),
 )
-
 
 LOWERING = "lowering"
 """Name of the step before the first pass."""

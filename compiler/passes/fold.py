@@ -15,8 +15,9 @@ This module plans the changes; ``danetc.compiler.emit.inference`` applies them t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node, shares_among
@@ -77,39 +78,19 @@ def plan_folding(graph: Graph) -> Folding:
     return _Folder(graph).run()
 
 
-@record
-class _Terms:
-    """Layers of a sum, and the place of its only other term: operand ``other`` of ``way[0]``.
-
-    ``way`` are the additions from there to the whole sum.
-    """
-
-    layers: tuple[int, ...]
-    other: int | None = None
-    way: tuple[int, ...] = ()
-
-
-@record(frozen=False)
 class _Folder:
-    graph: Graph
-    nodes: dict[int, Node] = field(default_factory=dict)
-    to: dict[int, int] = field(default_factory=dict)  # from old nodes to nodes with their values
-    readers: dict[int, int] = field(default_factory=dict)  # of nodes of the new graph
-    scalings: dict[int, list[Scaling]] = field(default_factory=dict)
-    folded: list[int] = field(default_factory=list)
-    moved: list[int] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-    apart: set[int] = field(default_factory=set)  # layers at several places
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[int, Node] = {}
+        self.to: dict[int, int] = {}  # from old nodes to nodes with their values
+        self.inference = Inference.of(graph, self.nodes)
+        self.readers = graph.readers()  # of nodes of the new graph
+        self.scalings: dict[int, list[Scaling]] = defaultdict(list)
+        self.shared = graph.sharing
 
     def run(self) -> Folding:
-        graph = self.graph
-        inference = Inference.of(graph, self.nodes)
-        self.readers = {id: len(users) for id, users in graph.users().items()}
-        for id in graph.outputs.values():
-            self.readers[id] += 1
-        shared = {id for pair in graph.shares.items() for id in pair}
-        self.apart = shared
-        factors = plan_factors(graph)
+        graph, factors = self.graph, plan_factors(self.graph)
+        norms: dict[str, list[int]] = {"folded": [], "moved": [], "kept": []}
         for node in graph.nodes.values():
             if node.id in factors.gone:
                 continue
@@ -120,15 +101,14 @@ class _Folder:
             row = OPS[node.op]
             if row.training:
                 self._pass_on(node, inputs[0])
-            elif not (
-                row.affine(node.attrs)
-                and node.id not in shared
-                and self._fold(node, inputs[0], inference)
-            ):
+            else:
+                affine = row.affine(node.attrs) and node.id not in self.shared
+                how = self._fold(node, inputs[0]) if affine else "kept"
                 if row.norm is not None:
-                    self.kept.append(node.id)
-                self.nodes[node.id] = self._with(node, inputs, inference)
-                self.to[node.id] = node.id
+                    norms[how].append(node.id)
+                if how == "kept":
+                    self.nodes[node.id] = self._with(node, inputs)
+                    self.to[node.id] = node.id
         new = replace(
             graph,
             nodes=self.nodes,
@@ -139,74 +119,64 @@ class _Folder:
             shares=shares_among(graph.shares, self.nodes),
         )
         scalings = {layer: tuple(items) for layer, items in self.scalings.items()}
-        norms = tuple(self.folded), tuple(self.moved), tuple(self.kept)
-        return Folding(new, scalings, factors, *norms)
+        return Folding(new, scalings, factors, *map(tuple, norms.values()))
 
     def _pass_on(self, node: Node, source: int) -> None:
         """Replace a node by its input."""
         self.to[node.id] = source
         self.readers[source] += self.readers[node.id] - 1
 
-    def _with(self, node: Node, inputs: tuple[int, ...], inference: Inference) -> Node:
+    def _with(self, node: Node, inputs: tuple[int, ...]) -> Node:
         """Return a node with new inputs and its value inferred again."""
         if not node.inputs:
             return node
-        value = inference.value(node.op, node.attrs, inputs)
+        value = self.inference.value(node.op, node.attrs, inputs)
         return replace(node, inputs=inputs, value=value)
 
-    def _fold(self, norm: Node, source: int, inference: Inference) -> bool:
-        """Fold a norm into the layers before it. Returns False if there are none."""
-        terms = self._terms(source, norm.value.shape[0])
-        if terms is None or not terms.layers or not self.apart.isdisjoint(terms.layers):
-            return False
-        for index, layer in enumerate(terms.layers):
-            shifts = index == 0 and terms.other is None
-            self.scalings.setdefault(layer, []).append(Scaling(norm.id, shifts))
-            if shifts:
-                node = self.nodes[layer]
-                self.nodes[layer] = replace(node, attrs={**node.attrs, "bias": True})
+    def _fold(self, norm: Node, source: int) -> str:
+        """Fold a norm into the layers before it, or move it beside them, and return which."""
+        layers, others = self._terms(source, norm.value.shape[0])
+        if not layers or len(others) > 1 or not self.shared.isdisjoint(layers):
+            return "kept"
+        for id in layers:
+            self.scalings[id].append(Scaling(norm.id, False))
         self._pass_on(norm, source)
-        if terms.other is None:
-            self.folded.append(norm.id)
-        else:
-            self._move(norm, terms, inference)
-            self.moved.append(norm.id)
-        return True
-
-    def _terms(self, id: int, channels: int) -> _Terms | None:
-        """Return the terms of a sum without other readers: layers, and at most one other value."""
-        node = self.nodes[id]
-        if self.readers[id] != 1 or node.value.shape[0] != channels:
-            return None
-        if OPS[node.op].weighted:
-            return _Terms((id,))
-        if node.op != "add":
-            return None
-        result = _Terms(())
-        for index, operand in enumerate(node.inputs):
-            part = self._terms(operand, channels)
-            if part is None or not part.layers:
-                if self.nodes[operand].value.shape[0] != channels:
-                    return None
-                part = _Terms((), index)
-            if part.other is not None and result.other is not None:
-                return None
-            if part.other is not None:
-                result = replace(result, other=part.other, way=(*part.way, id))
-            result = replace(result, layers=(*result.layers, *part.layers))
-        return result
-
-    def _move(self, norm: Node, terms: _Terms, inference: Inference) -> None:
-        """Move a norm from after a sum to one of its operands."""
-        assert terms.other is not None
-        inner = self.nodes[terms.way[0]]
-        inputs = list(inner.inputs)
-        self.nodes[norm.id] = self._with(norm, (inputs[terms.other],), inference)
+        if not others:
+            node = self.nodes[layers[0]]
+            self.scalings[node.id][-1] = Scaling(norm.id, True)
+            self.nodes[node.id] = replace(node, attrs={**node.attrs, "bias": True})
+            return "folded"
+        ((place, *sums),) = others
+        inner = self.nodes[sums[0]]
+        inputs = [*inner.inputs]
+        self.nodes[norm.id] = self._with(norm, (inputs[place],))
         self.readers[norm.id] = 1
-        inputs[terms.other] = norm.id
+        inputs[place] = norm.id
         self.nodes[inner.id] = replace(inner, inputs=tuple(inputs))
-        for id in terms.way:  # now after the norm
+        for id in sums:  # now after the norm
             self.nodes[id] = self.nodes.pop(id)
+        return "moved"
+
+    def _terms(self, id: int, channels: int) -> tuple[list[int], list[list[int]]]:
+        """Return the layers of a sum without other readers, and the places of its other terms.
+
+        A place is the number of an operand, its addition, and those from there to the whole sum.
+        """
+        layers: list[int] = []
+        others: list[list[int]] = []
+        node = self.nodes[id]
+        alone = self.readers[id] == 1 and node.value.shape[0] == channels
+        if alone and OPS[node.op].weighted:
+            return [id], []
+        if not alone or node.op != "add":
+            return [], []
+        for index, operand in enumerate(node.inputs):
+            if self.nodes[operand].value.shape[0] != channels:
+                return [], []
+            found, beside = self._terms(operand, channels)
+            layers += found
+            others += [[*place, id] for place in beside] if found else [[index, id]]
+        return layers, others
 
 
 # -- learnt factors --------------------------------------------------------------------------------
@@ -252,7 +222,6 @@ def _why_not(
         return "it is made of several learnt numbers"
     if product.id in graph.outputs.values():
         return "the network gives the product"
-    apart = {id for pair in graph.shares.items() for id in pair}
     waiting = list(users[product.id])
     while waiting:
         reader = graph[waiting.pop()]
@@ -262,7 +231,7 @@ def _why_not(
             return f"`{reader.path}` adds other values to the product, which have not this factor"
         elif not OPS[reader.op].weighted:
             return f"`{reader.path}` ({reader.op}) reads the product, and has no weights"
-        elif reader.id in apart:
+        elif reader.id in graph.sharing:
             return f"`{reader.path}` is a layer that stands at several places"
         else:
             layers.append(reader.id)

@@ -35,10 +35,14 @@ class FusionGroup:
 
 @record
 class FusionPlan:
-    """The graph that runs, and its fusion groups by the ids of their neurons."""
+    """The graph that runs, and its fusion groups by the ids of their neurons.
+
+    The first input of the neurons in ``sums`` is a value that is added to their output.
+    """
 
     graph: Graph
     groups: Mapping[int, FusionGroup]
+    sums: frozenset[int] = frozenset()
 
 
 def plan_fusion(graph: Graph) -> FusionPlan:
@@ -46,38 +50,46 @@ def plan_fusion(graph: Graph) -> FusionPlan:
 
     Neurons in loops and those of several inputs run alone.
     """
-    readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
-    for id in graph.outputs.values():
-        readers[id] += 1
-    shared = same_for_all(graph)
-    looped = loop_of(graph)
+    readers, shared, looped = graph.readers(), same_for_all(graph), loop_of(graph)
     groups = {
-        node.id: _region(node, graph, readers, shared)
-        if node.id not in looped
-        else FusionGroup(node.id, node.inputs, (None,), frozenset())
+        node.id: FusionGroup(node.id, node.inputs, (None,), frozenset())
+        if node.id in looped
+        else _group(node, graph, readers, shared)
         for node in graph.nodes.values()
         if node.op == "neuron" and not graph.program(node).inputs
     }
     gone = frozenset().union(*(group.absorbed for group in groups.values()))
-    nodes: dict[int, Node] = {}
-    for node in graph.nodes.values():
-        if node.id in groups:
-            node = replace(node, inputs=groups[node.id].inputs)
-        if node.id not in gone:
-            nodes[node.id] = node
+    nodes = {
+        node.id: replace(node, inputs=groups[node.id].inputs) if node.id in groups else node
+        for node in graph.nodes.values()
+        if node.id not in gone
+    }
     return FusionPlan(replace(graph, nodes=nodes, stages=()), groups)
 
 
-def _region(
+def _group(
     neuron: Node, graph: Graph, readers: Mapping[int, int], shared: frozenset[int]
 ) -> FusionGroup:
+    """Return the group of a neuron.
+
+    Nested sums on the left are part of the same sum. Values repeated for each pixel or sample
+    (``shared``) are added before.
+    """
     absorbed: set[int] = set()
-    (source,) = neuron.inputs
+    (first,) = neuron.inputs
+    terms: list[int] = []
+    while graph[first].op == "add" and readers[first] == 1:
+        operands = graph.inputs_of(graph[first])
+        whole = all(item.value.shape == neuron.value.shape for item in operands)
+        if not whole or not shared.isdisjoint(graph[first].inputs):
+            break
+        absorbed.add(first)
+        first, *rest = graph[first].inputs
+        terms = [*rest, *terms]
     inputs: list[int] = []
     norms: list[int | None] = []
-    for term in _terms(source, graph, readers, neuron, absorbed, shared):
-        node = graph[term]
-        row = OPS[node.op]
+    for term in (first, *terms):
+        node, row = graph[term], OPS[graph[term].op]
         if row.affine(node.attrs) and row.all_steps(node.attrs) and readers[term] == 1:
             absorbed.add(term)
             inputs.append(node.inputs[0])
@@ -88,58 +100,33 @@ def _region(
     return FusionGroup(neuron.id, tuple(inputs), tuple(norms), frozenset(absorbed))
 
 
-def _terms(
-    id: int,
-    graph: Graph,
-    readers: Mapping[int, int],
-    neuron: Node,
-    absorbed: set[int],
-    shared: frozenset[int],
-) -> list[int]:
-    """Return the terms of a sum from the left; nested sums on the left are the same fold.
-
-    Values repeated for each pixel or sample (``shared``) are added before.
-    """
-    node = graph[id]
-    whole = shared.isdisjoint(node.inputs) and all(
-        operand.value.shape == neuron.value.shape for operand in graph.inputs_of(node)
-    )
-    if node.op != "add" or readers[id] != 1 or not whole:
-        return [id]
-    absorbed.add(id)
-    first, *rest = node.inputs
-    return [*_terms(first, graph, readers, neuron, absorbed, shared), *rest]
-
-
-# -- additions after neurons, for inference --------------------------------------------------------
-
-
-@record
-class Summed:
-    """A plan, and its neurons that return a sum: their first input is the other addend."""
-
-    plan: FusionPlan
-    sums: frozenset[int]
-
-
-def add_epilogues(plan: FusionPlan) -> Summed:
+def add_epilogues(plan: FusionPlan) -> FusionPlan:
     """Return the plan in which neurons with an addition as their only reader return its value.
 
     Their kernels add the other operand, as in SEW's addition or the running sum of a rule, so that the
-    spikes are not written to memory.
+    spikes are not written to memory. This is for inference.
     """
-    graph = plan.graph
-    readers = {id: len(users) for id, users in graph.users().items()}
-    for id in graph.outputs.values():
-        readers[id] += 1
+    graph, readers = plan.graph, plan.graph.readers()
     nodes: dict[int, Node] = {}
     to: dict[int, int] = {}
     sums: set[int] = set()
     for node in graph.nodes.values():
         inputs = tuple(to[i] for i in node.inputs)
-        neuron = _absorbing(node, inputs, nodes, readers, plan, sums)
+        neuron = next(
+            (
+                id
+                for id in reversed(inputs if len(set(inputs)) == len(inputs) == 2 else ())
+                if node.op == "add"
+                and id in plan.groups
+                and id not in sums
+                and readers[id] == 1
+                and nodes[id].value.varies
+                and all(nodes[i].value.shape == node.value.shape for i in inputs)
+            ),
+            None,
+        )
         if neuron is None:
-            nodes[node.id] = node if inputs == node.inputs else replace(node, inputs=inputs)
+            nodes[node.id] = replace(node, inputs=inputs)
             to[node.id] = node.id
             continue
         (other,) = (i for i in inputs if i != neuron)
@@ -150,33 +137,9 @@ def add_epilogues(plan: FusionPlan) -> Summed:
         sums.add(neuron)
     outputs = {name: to[id] for name, id in graph.outputs.items()}
     carries = {id: to[source] for id, source in graph.carries.items()}
-    new = replace(graph, nodes=nodes, outputs=outputs, carries=carries)
     groups = {
         id: replace(group, inputs=tuple(to[i] for i in group.inputs))
         for id, group in plan.groups.items()
     }
-    return Summed(FusionPlan(new, groups), frozenset(sums))
-
-
-def _absorbing(
-    node: Node,
-    inputs: tuple[int, ...],
-    nodes: Mapping[int, Node],
-    readers: Mapping[int, int],
-    plan: FusionPlan,
-    sums: set[int],
-) -> int | None:
-    """Return the last neuron that can return an addition's value, or None."""
-    if node.op != "add" or len(set(inputs)) != 2 or len(inputs) != 2:
-        return None
-    for id in reversed(inputs):
-        candidate = nodes[id]
-        if (
-            id in plan.groups
-            and id not in sums
-            and readers[id] == 1
-            and candidate.value.varies
-            and all(nodes[i].value.shape == node.value.shape for i in inputs)
-        ):
-            return id
-    return None
+    new = replace(graph, nodes=nodes, outputs=outputs, carries=carries)
+    return FusionPlan(new, groups, frozenset(sums))

@@ -70,7 +70,6 @@ CODES: Mapping[str, str] = {
     "E0502": "invalid network input",
     "E0503": "zero-initialised norm silences a block",
     "E0504": "weights receive no gradient",
-    "E0505": "order of products not available",
     "E0506": "operation in a loop over time needs all time steps",
     "E0507": "unknown or inconsistent shape of a loop over time",
     # errors: connections and rules

@@ -24,7 +24,6 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "padding": ("same",),
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step", "cumulative"),
-    "order": ("exact", "keys_first", "queries_first"),
 }
 """Words by name of the parameter."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}

@@ -48,15 +48,6 @@ def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Ten
     return as_map(memory @ tokens(q, heads), like)
 
 
-def band(x: Tensor, before: int | None, after: int | None, outside: float) -> Tensor:
-    """Replace entries of x [..., rows, columns] by ``outside``, except in a band from ``before`` columns before the
-    diagonal to ``after`` columns after it; None for all."""
-    rows, columns = x.shape[-2:]
-    ahead = torch.arange(columns, device=x.device) - torch.arange(rows, device=x.device)[:, None]
-    inside = ahead.ge(-rows if before is None else -before)
-    return torch.where(inside & ahead.le(columns if after is None else after), x, outside)
-
-
 Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
 
 
@@ -183,7 +174,7 @@ class KeysFirst(Attention):
     """``mix(scores(q, k), v, like)`` as ``q (k^T v)``; only q, k and v are saved.
 
     ``most`` is the largest integer in the computation: in a precision that does not represent it exactly, queries and
-    keys are multiplied first. 0 means that the spec asks for this order.
+    keys are multiplied first.
     """
 
     factors: ClassVar[int] = 3
@@ -195,7 +186,7 @@ class KeysFirst(Attention):
 
     def is_exact(self, dtype: torch.dtype) -> bool:
         """True if the order does not affect the result in a precision."""
-        if dtype == torch.float64 or not self.most:
+        if dtype == torch.float64:
             return True
         name = str(dtype).removeprefix("torch.")
         if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":

@@ -282,10 +282,6 @@ NUMBERS = {
     "scores behind an arrow": flow("out = b -> «scores(b)»", "E0307", "needs `k`", "scores(q, k)"),
     "scores of a number": flow("out = scores(«3», b)", "E0402", "`q` of `scores` is a value"),
     "heads by a word": flow("out = scores(b, b, heads = «many»)", "E0210", "`many`"),
-    "an unknown order": flow("out = mix(scores(b, b), b, order = «values»)", "E0210", "`values`"),
-    "an order with something between": flow(
-        "out = «mix(scores(b, b) -> spike, b, order = keys_first)»", "E0505", "`spike`"
-    ),
     "groups of a running mean": flow(
         "out = b * (b -> «running_mean(groups = 3)»)", "E0501", "3 groups do not divide the 16"
     ),

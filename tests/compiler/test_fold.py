@@ -7,7 +7,7 @@ import pytest
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fold import Scaling, plan_folding
-from danetc.compiler.passes.fusion_groups import Summed, add_epilogues, plan_fusion
+from danetc.compiler.passes.fusion_groups import FusionPlan, add_epilogues, plan_fusion
 from tests.compiler.emit.graphs import Net
 
 
@@ -209,13 +209,13 @@ def test_a_static_norm_onto_a_varying_shortcut_varies() -> None:
 # -- additions behind neurons ---------------------------------------------------------------------
 
 
-def summed(graph: Graph) -> Summed:
+def summed(graph: Graph) -> FusionPlan:
     result = add_epilogues(plan_fusion(graph))
     seen: set[int] = set()
-    for node in result.plan.graph.nodes.values():
+    for node in result.graph.nodes.values():
         assert seen.issuperset(node.inputs), node.path
         seen.add(node.id)
-    assert seen.issuperset(result.plan.graph.outputs.values())
+    assert seen.issuperset(result.graph.outputs.values())
     return result
 
 
@@ -227,9 +227,9 @@ def test_an_addition_behind_a_neuron_is_part_of_its_region() -> None:
     graph = net.finish(net("flatten", add, name="end"))
     result = summed(graph)
     assert result.sums == {spike}
-    assert new(result.plan.graph, "spike") == ("neuron", ["late", "in"])
-    assert new(result.plan.graph, "end") == ("flatten", ["spike"])
-    assert result.plan.graph[spike].value == graph[add].value
+    assert new(result.graph, "spike") == ("neuron", ["late", "in"])
+    assert new(result.graph, "end") == ("flatten", ["spike"])
+    assert result.graph[spike].value == graph[add].value
 
 
 def test_of_two_neurons_one_adds_the_other() -> None:
@@ -238,9 +238,9 @@ def test_of_two_neurons_one_adds_the_other() -> None:
     graph = net.finish(net("add", net("add", a, b, name="one"), 0, name="two"))
     result = summed(graph)
     assert result.sums == {b}
-    assert new(result.plan.graph, "b") == ("neuron", ["a", "x"])
-    assert new(result.plan.graph, "two") == ("add", ["b", "in"])
-    assert "one" not in {node.path for node in result.plan.graph.nodes.values()}
+    assert new(result.graph, "b") == ("neuron", ["a", "x"])
+    assert new(result.graph, "two") == ("add", ["b", "in"])
+    assert "one" not in {node.path for node in result.graph.nodes.values()}
 
 
 def test_a_chain_of_sums() -> None:
@@ -252,8 +252,8 @@ def test_a_chain_of_sums() -> None:
         names_.append(spike)
     result = summed(net.finish(total))
     assert result.sums == set(names_)
-    assert new(result.plan.graph, "s2") == ("neuron", ["s1", "s1"])
-    assert result.plan.graph.outputs == {"out": names_[-1]}
+    assert new(result.graph, "s2") == ("neuron", ["s1", "s1"])
+    assert result.graph.outputs == {"out": names_[-1]}
 
 
 @pytest.mark.parametrize("why", ["read twice", "an output", "a wider sum", "itself", "of three"])
@@ -271,4 +271,4 @@ def test_an_addition_that_stays(why: str) -> None:
         more = [net("sigmoid", spike)]
     result = summed(net.finish(add, *more))
     assert not result.sums
-    assert new(result.plan.graph, "add")[0] == "add"
+    assert new(result.graph, "add")[0] == "add"

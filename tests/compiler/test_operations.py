@@ -123,11 +123,6 @@ def test_labels_cost_and_zeros_of_rows(
     assert row.start(node.attrs, 0.0) == of_zero
 
 
-def test_the_label_of_a_band() -> None:
-    row = OPS["band"]
-    assert row.label({"before": 8, "after": None, "outside": 0.0}) == ("band", "8 .. all")
-
-
 def test_like_branches_are_paired_by_a_guess_that_is_proved() -> None:
     flow = "(s -> conv(4) -> spike) + (s -> conv(4) -> spike)"
     graph = graph_of(check_text(NETWORK.format(flow=f"({flow})")), passes=())

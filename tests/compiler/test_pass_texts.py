@@ -47,8 +47,8 @@ def _group(graph: Graph, plan: FusionPlan, id: int) -> str:
 
 
 def epilogues(graph: Graph) -> str:
-    summed = add_epilogues(plan_fusion(graph))
-    return f"{nodes(summed.plan.graph)}\nadds: {paths(graph, tuple(sorted(summed.sums)))}"
+    plan = add_epilogues(plan_fusion(graph))
+    return f"{nodes(plan.graph)}\nadds: {paths(graph, tuple(sorted(plan.sums)))}"
 
 
 def fold(graph: Graph) -> str:
@@ -138,7 +138,7 @@ def test_every_module_of_passes_has_its_text() -> None:
     assert files == set(TEXTS)
     folder = Path(__file__).parents[2] / "compiler" / "passes"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    of_pipeline = {type(item).__module__.rpartition(".")[2] for item in PIPELINE}
+    of_pipeline = {item.apply.__module__.rpartition(".")[2] for item in PIPELINE}
     assert modules - of_pipeline <= set(TEXTS)
 
 

@@ -11,10 +11,8 @@ import torch
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass, run
-from danetc.compiler.passes.dead import RemoveDead
-from danetc.compiler.passes.duplicates import MergeDuplicates
-from danetc.compiler.passes.running_sums import RunningSums
-from danetc.compiler.passes.static import HoistStatic
+from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
+from danetc.compiler.passes.static import hoist_static
 from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
@@ -63,7 +61,6 @@ def test_the_passes_that_reorder_nothing_say_so() -> None:
     assert {item.name for item in PIPELINE if item.order_kept} >= {
         "remove-dead",
         "merge-duplicates",
-        "running-sums",
     }
 
 
@@ -77,7 +74,7 @@ def test_running_sums_need_an_addition_a_block(blocks: int) -> None:
     operands = [len(node.inputs) for node in written.nodes.values() if node.op == "add"]
     joins = blocks  # each block's own
     assert sum(operands) - len(operands) == joins + (blocks - 1) * blocks // 2
-    rewritten = run(written, (RunningSums(),))
+    rewritten = merge_duplicates(written)
     assert operations(rewritten)["add"] == joins + blocks - 1
     assert all(len(node.inputs) == 2 for node in rewritten.nodes.values() if node.op == "add")
 
@@ -85,7 +82,7 @@ def test_running_sums_need_an_addition_a_block(blocks: int) -> None:
 def test_running_sums_keep_a_value_that_is_added_to_itself() -> None:
     twice = "connection twice { each = conv -> norm -> spike; out = branch + branch + shortcut }"
     written = text(small("stage(basic(4), 1) via twice", more=twice), ())
-    rewritten = run(written, (RunningSums(),))
+    rewritten = merge_duplicates(written)
     joins = [node for node in rewritten.nodes.values() if node.op == "add"]
     assert any(node.inputs[0] == node.inputs[1] for node in joins)
     x = randn(2, 3, 8, 8)
@@ -98,8 +95,8 @@ def test_dead_nodes_are_removed() -> None:
     id = max(graph.nodes) + 1
     dead = replace(last, id=id, op="sigmoid", attrs={}, inputs=(last.id,), name="dead")
     with_dead = replace(graph, nodes={**graph.nodes, id: dead})
-    assert RemoveDead().apply(with_dead) == graph
-    assert RemoveDead().apply(graph) == graph
+    assert remove_dead(with_dead) == graph
+    assert remove_dead(graph) == graph
 
 
 def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
@@ -111,7 +108,7 @@ def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
       out = (a * branch + b * branch + shortcut) -> spike
     }"""
     written = text(small("stage(basic(4), 1) via gates", more=more), ())
-    before, after = operations(written), operations(run(written, (MergeDuplicates(),)))
+    before, after = operations(written), operations(merge_duplicates(written))
     assert before["global_avgpool"] - after["global_avgpool"] == 1
     for op in ("conv", "dropout"):
         assert before[op] == after[op]
@@ -125,7 +122,7 @@ def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
     for neuron, merged in (("IF", 1), ("PLIF", 0)):
         stage = f"stage(basic(4), 1) via two(kind = {neuron})"
         written = text(small(stage, more=two), ())
-        before, after = operations(written), operations(run(written, (MergeDuplicates(),)))
+        before, after = operations(written), operations(merge_duplicates(written))
         assert before["neuron"] - after["neuron"] == merged, neuron
 
 
@@ -135,12 +132,12 @@ def test_what_draws_random_numbers_is_never_merged(layer: str, left: int) -> Non
       input = image(3, 8, 8); steps = 1; neuron = IF; surrogate = atan
       out = ((in -> {layer}) + (in -> {layer})) -> avgpool -> linear(2)
     }}"""
-    after = operations(run(text(spec, ()), (MergeDuplicates(),)))
+    after = operations(merge_duplicates(text(spec, ())))
     assert after[layer.partition("(")[0]] == left
 
 
 def test_what_does_not_vary_is_computed_once() -> None:
-    graph = run(text(small(), ()), (HoistStatic(),))
+    graph = hoist_static(text(small(), ()))
     assert operations(graph)["repeat"] == 0
     assert _static(graph) == {"input", "stem.conv", "stem.norm", "head.mean_over_time",
                               "head.flatten", "head.linear"}  # fmt: skip
@@ -148,7 +145,7 @@ def test_what_does_not_vary_is_computed_once() -> None:
 
 def test_what_has_weights_for_each_step_gets_its_copies() -> None:
     for norm in ("batchnorm(per_step = true)", "tebn"):
-        graph = run(text(small(settings=f"neuron = IF; norm = {norm}"), ()), (HoistStatic(),))
+        graph = hoist_static(text(small(settings=f"neuron = IF; norm = {norm}"), ()))
         assert {"input", "stem.conv"} <= _static(graph)
         assert "stem.norm" not in _static(graph)
 
@@ -160,7 +157,7 @@ def test_an_image_that_meets_what_varies_is_not_repeated() -> None:
       out = concat(a, a -> spike) -> avgpool -> mean_over_time -> linear(5)
     }"""
     written = text(skip, ())
-    graph = run(written, (HoistStatic(),))
+    graph = hoist_static(written)
     assert operations(graph)["repeat"] == 0
     (joined,) = (node for node in graph.nodes.values() if node.op == "concat")
     assert [node.value.varies for node in graph.inputs_of(joined)] == [False, True]
@@ -216,7 +213,7 @@ def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None
 
 @pytest.mark.parametrize("layer", ["dropout", "droppath"])
 def test_what_draws_anew_at_each_step_is_not_computed_once(layer: str) -> None:
-    graph = run(text(small(stem=f"conv(4) -> {layer}(0.5) -> spike"), ()), (HoistStatic(),))
+    graph = hoist_static(text(small(stem=f"conv(4) -> {layer}(0.5) -> spike"), ()))
     values = {node.path: node.value for node in graph.nodes.values()}
     assert not values["stem.conv"].varies
     assert values[f"stem.{layer}"].varies
@@ -227,5 +224,5 @@ def test_the_last_of_a_sum_that_is_shared_keeps_its_name() -> None:
     stage = "stage(basic(4), 4) via origin by densely_additive_all"
     written = text(small(stage), ())
     sums = {node.path for node in written.nodes.values() if node.op == "add"}
-    graph = run(written, (RunningSums(),))
+    graph = merge_duplicates(written)
     assert sums == {node.path for node in graph.nodes.values() if node.op == "add"}

@@ -72,9 +72,8 @@ block cross(width, heads = 2) {
 block soft(width) {
   q = in -> conv(width, kernel = 1) -> norm
   still = in -> mean_over_time -> conv(width, kernel = 1) -> norm
-  near = (scores(q, still) / sqrt(rows(q))) -> band(before = 3, after = 0, outside = -100)
-  a = (near -> softmax(over = columns)) -> band(after = 1)
-  linear = mix(scores(q, still, heads = 2), q, order = keys_first)
+  a = (scores(q, still) / sqrt(rows(q))) -> softmax(over = columns)
+  linear = mix(scores(q, still, heads = 2), q)
   out = (mix(a, q) + 0.1 * linear) -> norm -> spike
 }"""
 UNET = """

@@ -113,16 +113,13 @@ class Declarations(Layers):
                 "{}",
                 "({} -> softmax(over = columns))",
                 "({} -> spike)",
-                "({} -> band(before = 2, after = 0) -> spike)",
-                "({} -> band(after = 1, outside = -9) -> softmax(over = columns))",
                 *["({} / sqrt(1 + columns({})))"] * 3,
                 *["({} / sqrt(1 + (in -> sigmoid -> running_mean)))"] * 2,
             ]
         )
         across = dice.choice(["rows(in)", "columns(in)"])
         between = between.replace("columns({})", across).format(scores)
-        order = ", order = keys_first" if between == scores and dice.maybe(0.8) else ""
-        mixed = f"mix({between}, {value}{dice.choice(['', ', like = wide'])}{order})"
+        mixed = f"mix({between}, {value}{dice.choice(['', ', like = wide'])})"
         return f"(0.1 * {mixed}) -> {dice.choice(['again', 'norm', 'spike', 'again'])}"
 
     def declare_connection(self) -> str:

@@ -32,7 +32,6 @@ from tests.reference.values import (
 from tests.reference.weights import Weights
 
 EXACT = (
-    "band",
     "maxpool",
     "relu",
     "detach",
@@ -344,13 +343,6 @@ class Layers(Evaluator):
                 )
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
-            case "band":
-                rows, columns = np.indices(x.shape[-2:])
-                before, after = attrs["before"], attrs["after"]
-                far = np.zeros(rows.shape, bool)
-                far |= False if before is None else rows - columns > before
-                far |= False if after is None else columns - rows > after
-                return Wire(f.where(~far, x, attrs["outside"]), varies)
             case "running_mean":
                 return self._running_mean(op, attrs, x)
             case "softmax":

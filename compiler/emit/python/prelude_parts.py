@@ -28,7 +28,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "ChannelLayerNorm check_steps one_value",
     ),
     (LAYERS, "time", "Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
-    (LAYERS, "attention", "tokens band"),
+    (LAYERS, "attention", "tokens"),
     (LAYERS, "axes", ""),
     (
         KERNELS,

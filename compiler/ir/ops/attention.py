@@ -7,33 +7,27 @@ key.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import shapes
-from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,
     Op,
     OpError,
-    Parameter,
     Product,
-    Regrouped,
-    TorchFunction,
     TorchModule,
     integer,
     whole,
-    word,
 )
 from danetc.dsl import ranges
 from danetc.dsl.kinds import PRECISIONS, Kind
 from danetc.dsl.ranges import NumberRange
-
-EXACT, KEYS_FIRST, QUERIES_FIRST = "exact", "keys_first", "queries_first"
-"""Orders of ``q k^T v``: the cheapest of those with the same result, or a given one."""
 
 
 def _pixels(shape: Shape) -> int:
@@ -147,9 +141,7 @@ def is_shorter(heads: int, q: Value, k: Value, v: Value) -> bool:
 
 
 def _most(attrs: Attrs, values: Values) -> int:
-    """Return the largest integer in the computation of either order; 0 if the order is given."""
-    if attrs["order"] == KEYS_FIRST:
-        return 0
+    """Return the largest integer in the computation of either order."""
     kinds = _kinds_at_once(attrs, values)
     half = all(kind.is_exact("float16") for kind in kinds)
     most = max(kind.most for kind in kinds)
@@ -180,107 +172,49 @@ def _products_at_once(attrs: Attrs, values: Values, shape: Shape) -> tuple[Produ
     )
 
 
-def _gains(before: Attrs, attrs: Attrs, values: Values) -> bool:
-    q, k, v = values[:3]
-    heads = whole(before, "heads")
-    wanted = attrs["order"] == EXACT
-    return wanted and is_shorter(heads, q, k, v) and is_exact(heads, q, k, v)
-
-
-_KEYS_FIRST = Regrouped(
-    "scores", "keys_first", lambda before, attrs: {**before, **attrs}, _gains,
-    asked=lambda attrs: attrs["order"] == KEYS_FIRST,
-)  # fmt: skip
-
-
-def _module(name: str, kept: bool) -> Emit:
-    """Return a module of ``runtime.layers.attention``; with ``kept`` it saves operands as bits."""
+def _module(name: str, *, saved: int = 0) -> Emit:
+    """Return a module of ``runtime.layers.attention``, which saves the first operands as bits."""
 
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-        target = f"danetc.runtime.layers.attention.{name}"
-        args = tuple(attrs[item] for item in ("heads",) if item in attrs)
-        if "heads" in attrs and "order" in attrs:
-            args = (*args, _most(attrs, values))
+        args = (*attrs.values(), *([_most(attrs, values)] if name == "KeysFirst" else []))
         kwargs: dict[str, Attribute] = {}
-        for place, operand in enumerate(values[: _FACTORS[name]] if kept else ()):
-            kind = operand.kind
+        for place, kind in enumerate(operand.kind for operand in values[:saved]):
             if kind.bits:
                 kwargs |= {f"low{place}": kind.low, f"high{place}": kind.high}
                 kwargs |= {f"unit{place}": kind.unit}
-        return TorchModule(target, args, kwargs, layout="any")
+        return TorchModule(f"danetc.runtime.layers.attention.{name}", args, kwargs, layout="any")
 
     return emit
 
 
-_FACTORS = {"Scores": 2, "Mix": 2, "KeysFirst": 3}
-"""Number of operands that the modules multiply."""
+def _label(sign: str) -> Callable[[Attrs], tuple[str, str]]:
+    return lambda attrs: (sign, f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}")
 
 
-def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    args = tuple(attrs[name] for name in ("before", "after", "outside"))
-    return TorchFunction("danetc.runtime.layers.attention.band", args, layout="any")
-
-
-def _banded(attrs: Attrs, values: Values) -> Kind:
-    """Numbers of the scores, and ``outside``."""
-    return Kind.of(values[0].kind.range | ranges.constant(number(attrs, "outside")))
-
-
-def _map(attrs: Attrs, values: Values) -> Shape:
-    """Shape of the input, a map."""
-    return shapes.map_of(values, "band")
-
-
-def _end(columns: Attribute) -> str:
-    return "all" if columns is None else str(columns)
-
-
-_ORDER = word(
-    "order",
-    "product of `q k^T v` that is computed first; `exact` chooses the cheaper order if the result is the same",
-    EXACT,
-    (EXACT, KEYS_FIRST, QUERIES_FIRST),
-)
+_HEADS = integer("heads", "number of attention heads, which split the channels", 1)
 
 ROWS = (
     Op(
         "scores", "attention scores q k^T: dot product of each query and key, per head",
-        _scores, _scores_kind, _module("Scores", kept=False),
-        (integer("heads", "number of attention heads, which split the channels", 1),),
-        fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
-        absorbing=0.0, products=_products_of_scores, pixels=False,
-        label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        _scores, _scores_kind, _module("Scores"), (_HEADS,),
+        fused=_module("Scores", saved=2), arguments=("q", "k"), operands=(2, 2),
+        absorbing=0.0, products=_products_of_scores, pixels=False, label=_label("q kᵀ,"),
         onnx=onnx.scores,
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
         "mix", "attention output a v: sum of the values `v` weighted by their scores in `a`",
-        _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
-        fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
-        absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
+        _mixed, _mixed_kind, _module("Mix"),
+        fused=_module("Mix", saved=2), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
+        absorbing=0.0, products=_products_of_mix, label=lambda attrs: ("a v", ""),
         onnx=onnx.mix,
         example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
         "keys_first", "q (k^T v), equal to mix(scores(q, k), v)", _all_at_once,
-        lambda attrs, values: _kinds_at_once(attrs, values)[2], _module("KeysFirst", kept=False),
-        (integer("heads", "number of attention heads, which split the channels", 1), _ORDER),
-        fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
-        size_of=3, public=False, absorbing=0.0, products=_products_at_once,
-        label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        lambda attrs, values: _kinds_at_once(attrs, values)[2], _module("KeysFirst"), (_HEADS,),
+        fused=_module("KeysFirst", saved=3), arguments=("q", "k", "v", "like"), operands=(3, 4),
+        size_of=3, public=False, absorbing=0.0, products=_products_at_once, label=_label("q (kᵀ v),"),
         onnx=onnx.keys_first,
-    ),
-    Op(
-        "band", "band mask of attention scores: keeps entries near the diagonal",
-        _map, _banded, _band,
-        (
-            integer("before", "number of columns kept before the diagonal; by default all", None, 0),
-            integer("after", "number of columns kept after the diagonal; by default all", None, 0),
-            Parameter("outside", float, "value of the masked entries", 0.0, -1e30, 1e30),
-        ),
-        linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
-        label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),
-        onnx=onnx.band,
-        example="scores(a, b) -> band(before = 8, after = 0)",
     ),
 )  # fmt: skip

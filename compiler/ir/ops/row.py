@@ -129,25 +129,6 @@ def _named(attrs: Attrs) -> tuple[str, str]:
 
 
 @record
-class Regrouped:
-    """Two operations that one may replace, in another order.
-
-    Args:
-        before: operation that makes the first operand.
-        into: operation that replaces both; it takes the operands of the first, then the others.
-        attrs: makes its attributes from those of both.
-        gains: True if it is cheaper and exact for some operands.
-        asked: True if the spec asks for it.
-    """
-
-    before: str
-    into: str
-    attrs: Callable[[Attrs, Attrs], Attrs]
-    gains: Callable[[Attrs, Attrs, Values], bool]
-    asked: Callable[[Attrs], bool]
-
-
-@record
 class Op:
     """A row of the table. Defaults fit most operations."""
 
@@ -187,8 +168,6 @@ class Op:
     with a value (`a`, `b` of the same size, `in`, an image of 3 x 16 x 16)."""
     source: str = ""
     """Paper that introduced it."""
-    idle: str = ""
-    """What it does if it is ``same``, read after "it"; empty if that is no mistake."""
 
     # -- time, randomness, gradients
     time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes", "constant"] = (
@@ -264,11 +243,6 @@ class Op:
     commutes: bool = False
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
     """Operation without parameters that it equals up to rounding, or empty."""
-
-    regrouped: Regrouped | None = None
-    """Operation that may replace it and the one before it."""
-    rounds: frozenset[str] = frozenset()
-    """Parameters that only affect rounding."""
 
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None

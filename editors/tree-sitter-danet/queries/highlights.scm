@@ -43,7 +43,7 @@
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
-    "abs" "avgpool" "band" "batchnorm" "ceil" "channels" "columns" "concat" "constant" "conv"
+    "abs" "avgpool" "batchnorm" "ceil" "channels" "columns" "concat" "constant" "conv"
     "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "erf" "events" "exp" "flatten"
     "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "inputs"
     "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
@@ -111,8 +111,3 @@
   (#eq? @_name "statistics")
   (#any-of? @constant
     "cumulative" "step"))
-
-(setting name: (identifier) @_name value: (identifier) @constant
-  (#eq? @_name "order")
-  (#any-of? @constant
-    "exact" "keys_first" "queries_first"))

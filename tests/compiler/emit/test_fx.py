@@ -246,9 +246,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "shuffle": {"groups": 2},
     "reshape": {"channels": 2, "rows": 72, "columns": 1},
     "scores": {"heads": 2},
-    "keys_first": {"heads": 2, "order": "keys_first"},
-    "mix": {"order": "exact"},
-    "band": {"before": 1, "after": None, "outside": 2.0},
+    "keys_first": {"heads": 2},
     "running_mean": {"groups": 2, "momentum": 0.1},
     "parameter": {"init": 0.5, "channels": 4, "height": 1, "width": 1},
 }

@@ -23,7 +23,7 @@ from danetc.compiler.emit.python.prelude import attention, frames, loading
 from danetc.compiler.emit.python.prelude import norms as norm_layers
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS, TorchModule
-from danetc.compiler.passes.running_sums import RunningSums
+from danetc.compiler.passes.simplify import merge_duplicates
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax import tree
@@ -174,7 +174,7 @@ def unrolled() -> Graph:
 NETWORKS = {
     "dense": graphs.resnet(),
     "dense-in-stage": graphs.resnet(rule_scope=()),
-    "running-sums": RunningSums().apply(graphs.resnet(blocks=5)),
+    "running-sums": merge_duplicates(graphs.resnet(blocks=5)),
     "plif": graphs.resnet("PLIF"),
     "relu": graphs.resnet("ReLU"),
     "sequence": graphs.resnet(varies=True),
@@ -275,7 +275,7 @@ def classes(text: str) -> list[str]:
 
 
 def test_stages_and_blocks_that_differ_in_sizes_share_a_class_and_run_in_a_loop() -> None:
-    graph = RunningSums().apply(
+    graph = merge_duplicates(
         small.resnet((3, 8, 36, 3), (64, 128, 256, 512), size=112, bottleneck=True, classes=1000)
     )
     text = emit_python(graph)

@@ -450,13 +450,3 @@ def keys_first(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     q, k, v = (_tokens(to, x[i], at.values[i].shape, heads) for i in range(3))
     memory = to.node("MatMul", v, _turned(to, k))
     return reshaped(to, to.node("MatMul", memory, q), *at.value.shape)
-
-
-def band(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    _, rows, columns = at.shape
-    ahead = np.arange(columns) - np.arange(rows)[:, None]
-    before, after = at.attrs["before"], at.attrs["after"]
-    first = -rows if before is None else -whole(at.attrs, "before")
-    last = columns if after is None else whole(at.attrs, "after")
-    inside = to.node("Cast", to.array((ahead >= first) & (ahead <= last)), to=9)
-    return to.node("Where", inside, x[0], to.array(number(at.attrs, "outside")))
