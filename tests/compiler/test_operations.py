@@ -45,6 +45,7 @@ READERS = (
     "danetc/tasks/importing/",
     "danetc/tasks/converting.py",
     "compiler/passes/fold.py",
+    "compiler/passes/simplify.py",
 )
 """Formats name the operations that they have; conversions and learnt factors ask a few layers for what
 nothing else asks."""

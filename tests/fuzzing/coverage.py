@@ -8,6 +8,7 @@ from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.rule_forms import Delayed, sources
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
@@ -71,7 +72,10 @@ def used(checked: Checked, graphs: list[Graph]) -> set[str]:
     found = {f"operation {node.op}" for graph in graphs for node in graph.nodes.values()}
     if any(len(graph.outputs) > 1 for graph in graphs):
         found.add("several outputs")
-    if any(stage.delayed for graph in graphs for stage in graph.stages):
+    stages = [stage for graph in graphs for stage in graph.stages]
+    forms = [form for stage in stages for block in stage.blocks for _, form in block.feeds]
+    forms += [stage.result_form for stage in stages]
+    if any(isinstance(source, Delayed) for form in forms for source in sources(form)):
         found.add("rule of earlier steps")
     for declaration in checked.module.program.declarations:
         found.update(_declared(declaration))
