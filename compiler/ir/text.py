@@ -25,15 +25,12 @@ from danetc.compiler.ir.rule_forms import shown
 from danetc.dsl.syntax.source import NOWHERE
 
 
-def write(graph: Graph, *, origins: bool = True) -> str:
-    """Return the text of a graph. Without ``origins`` it does not depend on places in the spec."""
-    return "\n".join(_lines(graph, origins)) + "\n"
+def write(graph: Graph) -> str:
+    """Return the text of a graph."""
+    return "\n".join(_lines(graph)) + "\n"
 
 
-def _lines(graph: Graph, origins: bool) -> Iterator[str]:
-    def place(item: Node | Stage) -> str:
-        return f"  @{item.origin}" if origins and item.origin is not NOWHERE else ""
-
+def _lines(graph: Graph) -> Iterator[str]:
     yield f"graph {graph.name}, steps {graph.steps}"
     for key, program in graph.neurons.items():
         yield from ("", f"neuron {key}")
@@ -44,13 +41,13 @@ def _lines(graph: Graph, origins: bool) -> Iterator[str]:
         arguments = [f"%{id}" for id in node.inputs]
         arguments += [f"{name}={_attribute(value)}" for name, value in node.attrs.items()]
         call = f"{node.op}({', '.join(arguments)})"
-        yield f"%{node.id:<5} {node.path:<32} : {node.value!s:<27} = {call}{place(node)}"
+        yield f"%{node.id:<5} {node.path:<32} : {node.value!s:<27} = {call}{_place(node)}"
     for stage in graph.stages:
         ends = f"stage {'.'.join(stage.scope)}, %{stage.entry} -> %{stage.result}"
         parts = f"of {stage.block}, via {stage.connection or 'nothing'}, by {stage.rule}"
         yield from (
             "",
-            f"{ends}, {parts}, gives {shown(stage.result_form, cut=False)}{place(stage)}",
+            f"{ends}, {parts}, gives {shown(stage.result_form, cut=False)}{_place(stage)}",
         )
         yield from map(_block, stage.blocks)
     yield ""
@@ -69,6 +66,10 @@ def _block(block: Block) -> str:
         return text
     id, form = block.shortcut
     return f"{text}, shortcut %{id} by {shown(form, cut=False)}"
+
+
+def _place(item: Node | Stage) -> str:
+    return "" if item.origin is NOWHERE else f"  @{item.origin}"
 
 
 def _attribute(value: Attribute) -> str:

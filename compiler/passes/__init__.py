@@ -5,8 +5,7 @@ A build runs the passes of ``PIPELINE`` in order, and ``verify`` after each pass
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
@@ -31,25 +30,12 @@ PIPELINE = (
     Pass("hoist-static", hoist_static, order_kept=False),
 )
 
-LOWERING = "lowering"
-"""Name of the step before the first pass."""
 
-
-def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str, Graph]]:
-    """Yield the graph after lowering and after each pass, with the name of the step.
-
-    Raises ``SpecError`` and ``InvariantError``, as ``verify`` does.
-    """
+def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
+    """Return the graph after these passes. Raises ``SpecError`` and ``InvariantError``."""
     verify(graph)
-    yield LOWERING, graph
     for item in passes:
         before, graph = graph, item.apply(graph)
         if graph != before:
             verify(graph, after=item.name)
-        yield item.name, graph
-
-
-def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
-    """Return the graph after these passes. Raises ``SpecError`` and ``InvariantError``."""
-    ((_, last),) = deque(steps(graph, passes), maxlen=1)
-    return last
+    return graph

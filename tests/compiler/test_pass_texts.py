@@ -27,7 +27,7 @@ _TITLE, _BEFORE, _AFTER = "=== ", "--- before", "--- after"
 
 def nodes(graph: Graph) -> str:
     """The nodes and outputs of a graph, without its neurons' programs and its stages."""
-    lines = write(graph, origins=False).splitlines()
+    lines = [line.partition("  @")[0] for line in write(graph).splitlines()]
     return "\n".join(
         " ".join(line.split()) for line in lines if line[:1] == "%" or "output" in line
     )

@@ -27,12 +27,6 @@ def test_golden() -> None:
     assert write(resnet((2, 4), (4, 8))) == path.read_text()
 
 
-def test_without_origins_the_text_names_no_source() -> None:
-    text = write(resnet(), origins=False)
-    assert "@" not in text
-    assert "source" not in text
-
-
 def changed(value: Any) -> list[Any]:
     """Other values of a field of a graph, each wrong in one place."""
     match value:
