@@ -23,9 +23,7 @@ from danetc.compiler.analysis.neuron_forms import program_form
 from danetc.compiler.ir.at_node import has_own_state, operands
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.passes.dead import RemoveDead
-from danetc.compiler.passes.duplicates import MergeDuplicates
-from danetc.compiler.passes.order import in_the_order_of_the_spec
+from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
 from danetc.dsl.record import record
 
 PRIME = 2**127 - 1
@@ -75,10 +73,7 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
     if part := next((part for part in takes if takes[part] != others[part]), None):
         reason = f"they have other {part}: {takes[part]} and {others[part]}"
         return Different(reason, left.input, right.input, comparable=False)
-    left, right = (
-        MergeDuplicates().apply(in_the_order_of_the_spec(RemoveDead().apply(graph)))
-        for graph in (left, right)
-    )
+    left, right = (merge_duplicates(remove_dead(graph)) for graph in (left, right))
     if len(left.outputs) == 1:  # then its name does not matter
         right = replace(right, outputs=dict(zip(left.outputs, right.outputs.values(), strict=True)))
     plain = Forms(left, {}), Forms(right, {})
@@ -146,8 +141,7 @@ def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
         return "neuron", program_form(graph.program(node)), shapes
     if alias := row.alias(node.attrs, operands(graph, node)):
         return alias, shapes
-    attrs = sorted((name, value) for name, value in node.attrs.items() if name not in row.rounds)
-    return node.op, tuple(attrs), shapes if node.inputs else node.value.shape
+    return node.op, tuple(sorted(node.attrs.items())), shapes if node.inputs else node.value.shape
 
 
 class Forms:
