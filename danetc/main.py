@@ -145,13 +145,30 @@ def reported(action: Callable[[], int]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = _run(action)
+            status = action()
         sys.stdout.flush()
         return status
+    except click.ClickException as error:
+        echo_usage(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        echo("\ninterrupted", err=True)
+        return INTERRUPTED
+    except SpecError as error:
+        show(error.diagnostics)
+        return 1
+    except SaidElsewhere:
+        return 1
+    except UserError as error:
+        return _fail(str(error))
     except BrokenPipeError:  # the reader (`head`, a pager) has left
         return _no_output()
     except OSError as error:
         return _fail_of_disk(error)
+    except ModuleNotFoundError as error:
+        return _fail_without(error)
+    except (Exception, SystemExit) as error:
+        return _report_bug(error)
 
 
 def process() -> int:
@@ -170,46 +187,11 @@ def process() -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
-    printed = Printed()
-    if asked := os.environ.get("_DANETC_COMPLETE"):  # by a shell: `danetc completion`
-        from click.shell_completion import shell_complete  # late: only a shell asks
-
-        return shell_complete(program, {}, "danetc", "_DANETC_COMPLETE", asked)
     _check_text(arguments)
-    with (
-        handled_by(printed),
-        program.make_context("danetc", arguments, obj=printed) as context,
-    ):
-        program.invoke(context)
-    return 0
-
-
-def _run(action: Callable[[], int]) -> int:
-    try:
-        return action()
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
-        echo_usage(error)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        echo("\ninterrupted", err=True)
-        return INTERRUPTED
-    except SpecError as error:
-        show(error.diagnostics)
-        return 1
-    except SaidElsewhere:
-        return 1
-    except UserError as error:
-        return _fail(str(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        return _fail_of_disk(error)
-    except ModuleNotFoundError as error:
-        return _fail_without(error)
-    except (Exception, SystemExit) as error:
-        return _report_bug(error)
+    printed = Printed()
+    with handled_by(printed):
+        status = program.main(arguments, "danetc", standalone_mode=False, obj=printed)
+    return int(status or 0)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

@@ -87,21 +87,10 @@ def _cell(sample: ShownSample, low: float, high: float) -> Image.Image:
     if sample.mask is not None:
         classes = sample.mask.numpy()
         pixels.append(np.where(classes[..., None] < 0, 255, COLOURS[classes % len(COLOURS)]))
+    image = Image.fromarray(np.concatenate(pixels, axis=1).astype(np.uint8))
     scale = max(1, -(-CELL // max(pixels[0].shape[:2])))
-    found = []
-    for each in pixels:
-        image = Image.fromarray(np.ascontiguousarray(each, np.uint8))
-        size = image.width * scale, image.height * scale
-        if max(size) > LARGEST:
-            share = LARGEST / max(size)
-            found.append(image.resize((max(1, int(size[0] * share)), max(1, int(size[1] * share)))))
-        else:
-            found.append(image.resize(size, Image.Resampling.NEAREST))
-    whole = Image.new("RGB", (sum(each.width + 2 for each in found) - 2, found[0].height), "white")
-    x = 0
-    for image in found:
-        whole.paste(image, (x, 0))
-        x += image.width + 2
+    whole = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    whole.thumbnail((LARGEST * len(pixels), LARGEST))
     return whole
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -55,12 +56,6 @@ def show(table: Table, form: str, stream: TextIO) -> None:
             raise ValueError(f"a table has no form {form}")
 
 
-def terminal_width(stream: TextIO | None = None) -> int | None:
-    """Return the number of columns of a terminal; None for a file or a program, which has any width."""
-    stream = sys.stdout if stream is None else stream
-    return shutil.get_terminal_size().columns if stream.isatty() else None
-
-
 def print_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str | Cell]],
@@ -70,50 +65,32 @@ def print_table(
 ) -> None:
     """Print columns as wide as their widest cell, with the numbers of ``right`` on the right.
 
-    The best cells are bold on a terminal and have a star elsewhere. A table that is wider than the
-    terminal is printed in parts, each with the first column.
+    The best cells have a star.
     """
-    import click
-
-    limit = terminal_width(stream)
     cells = [[each if isinstance(each, Cell) else Cell(each) for each in row] for row in rows]
-    best = any(cell.best for row in cells for cell in row)
     texts = [list(map(visible, heads))]
-    texts += [[visible(c.text) + "*" * (c.best and limit is None) for c in row] for row in cells]
+    texts += [[visible(cell.text) + "*" * cell.best for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     texts.insert(1, ["-" * width for width in widths])
-    for place, part in enumerate(_parts(widths, limit)):
-        if place:
-            echo(file=stream)
-        for number, row in enumerate(texts, -2):
-            words = []
-            for n in part:
-                word = row[n].rjust(widths[n]) if n in right else row[n].ljust(widths[n])
-                bold = number >= 0 and limit is not None and cells[number][n].best
-                words.append(click.style(word, bold=True) if bold else word)
-            echo_styled("  ".join(words).rstrip(), file=stream)
-    if best:
-        echo(f"{'* is' if limit is None else 'in bold:'} {mark}", file=stream)
+    for row in texts:
+        words = [
+            word.rjust(width) if n in right else word.ljust(width)
+            for n, (word, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        echo_styled("  ".join(words).rstrip(), file=stream)
+    if any(cell.best for row in cells for cell in row):
+        echo(f"* is {mark}", file=stream)
 
 
-def _parts(widths: Sequence[int], limit: int | None, between: int = 2) -> Iterator[list[int]]:
-    """Yield the numbers of the columns of each part of a table, the first column in each."""
-    part: list[int] = [0]
-    used = widths[0]
-    for number in range(1, len(widths)):
-        wider = used + between + widths[number]
-        if limit is not None and wider > limit and len(part) > 1:
-            yield part
-            part, wider = [0], widths[0] + between + widths[number]
-        part.append(number)
-        used = wider
-    yield part
+def _terminal_width() -> int | None:
+    """Return the number of columns of a terminal; None for a file or a program, which has any width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_columns(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and their meanings, which are wrapped to the width of a terminal."""
     widest = max((len(name) for name, _ in rows), default=0)
-    limit = terminal_width()
+    limit = _terminal_width()
     for name, text in rows:
         lines = [text]
         if limit is not None:
@@ -124,7 +101,7 @@ def print_columns(rows: Sequence[tuple[str, str]]) -> None:
 
 def print_text(text: str) -> None:
     """Print a text, wrapped to the width of a terminal."""
-    limit = terminal_width()
+    limit = _terminal_width()
     for line in [text] if limit is None else textwrap.wrap(text, max(NARROWEST, limit)):
         echo(line)
 
@@ -184,19 +161,10 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
 
 
 def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:
-    """Return the names of networks if they are distinct, else what tells their places apart.
-
-    That is the path of each file or directory without its common beginning and end:
-    ``origin,depth=20`` and ``origin,depth=56`` for ``grid/origin,depth=20/seed-0`` and
-    ``grid/origin,depth=56/seed-0``. A network that is given twice is called by its whole path.
-    """
+    """Return the names of networks if they are distinct, else their paths without a common beginning."""
     if len(set(names)) == len(names):
         return list(names)
-    paths = [Path(place).resolve() for place in places]
-    parts = [[*path.parent.parts, path.name.removesuffix(".danet")] for path in paths]
-    for end in (0, -1):
-        while len({each[end] for each in parts}) == 1 and all(len(each) > 1 for each in parts):
-            for each in parts:
-                each.pop(end)
-    labels = ["/".join(each) for each in parts]
+    paths = [str(Path(place).resolve()).removesuffix(".danet") for place in places]
+    start = os.path.commonpath([os.path.dirname(path) for path in paths])
+    labels = [os.path.relpath(path, start) for path in paths]
     return labels if len(set(labels)) == len(labels) else [str(place) for place in places]
