@@ -50,7 +50,7 @@ def compare_command(
     Args:
         print_commands: Print the command of each run that is not done, to be run elsewhere; train
             nothing.
-        dry_run: Print the cells and, after some timed steps of each, the time; write nothing.
+        dry_run: Print the cells, their parameters and epochs x T; write nothing.
         only_report: Train nothing: report what is in DIR.
         columns: Comma-separated axes or facts that become columns: network, connection, rule, wiring
             (connection by rule), depth, classes, recipe, T.
@@ -65,13 +65,17 @@ def compare_command(
             raise click.UsageError("--only-report only reads DIR: leave out --dry-run")
         _report_grid(request, columns, x, plots, form)
         return
-    from danetc.tasks.grid.comparison import checked_runs, commands, refuse_failed, train_grid
+    from danetc.tasks.grid.comparison import (
+        checked_runs,
+        commands,
+        print_cells,
+        refuse_failed,
+        train_grid,
+    )
 
     runs = checked_runs(request, quiet=quiet)
     if dry_run:
-        from danetc.tasks.grid.dry_run import dry_run_grid
-
-        dry_run_grid(runs, quiet=quiet, as_json=form == "json")
+        print_cells(runs, as_json=form == "json")
         return
     if print_commands:
         lines = commands(runs, request)
@@ -104,15 +108,13 @@ def _report_grid(
     """Print the table of a grid, and draw its figures if matplotlib is installed."""
     from danetc.output.table import show
     from danetc.tasks.grid.plot import FIGURES, across
-    from danetc.tasks.grid.results import as_csv, read_results, table
+    from danetc.tasks.grid.results import read_results, table
 
     results = read_results(request.folder, request.accuracy)
     made = table(results, columns)
     across(results, x)
     if form == "json":
         echo(json_text(results.as_dict()))
-    elif form == "csv":
-        echo(as_csv(results), nl=False)
     else:
         show(made, form, sys.stdout)
     for draw, place in zip(FIGURES.values(), plots, strict=True):

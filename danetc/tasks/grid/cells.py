@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from danetc.arguments import Setting, parse_setting
 from danetc.compiler import check_file
 from danetc.compiler.frontend.topology import PARTS, TopologyError, restaged, settable
-from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import SpecError, instead
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE
 from danetc.dsl.syntax.overrides import override_text
@@ -108,62 +108,46 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNet
     """Return the networks of all files, or only those called ``names``.
 
     A pattern with ``*``, ``?`` or ``[]`` stands for files or, if no file matches, for shipped specs.
-    Raises UserError with everything that is wrong in any of them.
+    Raises UserError.
     """
-    problems: list[str] = []
-    specs: list[str] = []
-    for pattern in patterns:
-        found = _matching(pattern)
-        specs += found
-        if not found:
-            hint = did_you_mean(pattern.strip("*"), shipped_specs())
-            problems.append(
-                f"no file and no shipped spec matches `{pattern}`" + (f"; {hint}" if hint else "")
-            )
+    specs = [spec for pattern in patterns for spec in _matching(pattern)]
     places = (spec if spec in shipped_specs() else str(Path(spec).resolve()) for spec in specs)
     for spec, count in Counter(places).items():
         if count > 1:
-            problems.append(f"{spec} is given {count} times, but each cell has one folder")
+            raise UserError(f"{spec} is given {count} times, but each cell has one folder")
     networks: list[GridNetwork] = []
-    known: list[str] = []
-    for spec in dict.fromkeys(specs):
+    for spec in specs:
         try:
             checked = check_file(spec)
             if not checked.networks:
                 checked.declaration()  # raise an error if there is no network
         except SpecError as error:
-            problems.append(f"every cell of {spec}:\n{error}")
-            continue
-        known += checked.networks
-        networks += [
-            GridNetwork(spec, name, checked)
-            for name in checked.networks
-            if not names or name in names
-        ]
-    if not problems:  # a file that cannot be read may hold the missing network
-        for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                problems.append(f"no spec has a network `{name}`" + (f"; {hint}" if hint else ""))
+            raise UserError(f"every cell of {spec}:\n{error}") from error
+        networks += [GridNetwork(spec, name, checked) for name in checked.networks]
+    known = [each.name for each in networks]
+    for name in names:
+        if name not in known:
+            raise UserError(f"no spec has a network `{name}`; {instead(name, known)}")
+    networks = [each for each in networks if not names or each.name in names]
     for name, count in Counter(each.name for each in networks).items():
         if count > 1:
             both = " and ".join(each.spec for each in networks if each.name == name)
-            problems.append(f"{both} both have a network `{name}`; rename one of them")
-    if problems:
-        raise UserError("\n".join(problems))
+            raise UserError(f"{both} both have a network `{name}`; rename one of them")
     return networks
 
 
 def _matching(pattern: str) -> list[str]:
+    """Return the specs of a pattern. Raises UserError without any."""
     if not glob.has_magic(pattern):
         return [pattern]
     files = sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
-    if files:
-        return [name for name in files if name.endswith(".danet")]
     depth = pattern.count("/")  # `*` stays within one folder, as it does for files
-    return [
+    found = [name for name in files if name.endswith(".danet")] or [
         name for name in shipped_specs() if name.count("/") == depth and fnmatchcase(name, pattern)
     ]
+    if not found:
+        raise UserError(f"no file and no shipped spec matches `{pattern}`")
+    return found
 
 
 def make_cells(
@@ -215,24 +199,19 @@ def check_axes(
         raise UserError(f"`stages` and `{part}` are both axes, but {part} is a part of the stages")
     if {"backbone", "depth"} <= set(names):
         raise UserError("`backbone` and `depth` are both axes, but a depth is that of a backbone")
-    problems = [_unknown(name, network) for network in networks for name in names]
-    if found := list(dict.fromkeys(filter(None, problems))):
-        raise UserError("\n".join(found))
-
-
-def _unknown(name: str, network: GridNetwork) -> str | None:
-    """Return the error if a network has no such axis."""
     always = (CLASSES, RECIPES, *PARTS)
-    known = settable(network.checked, network.name)
-    setting, dot, argument = name.partition(".")
-    if name in always or name.startswith(PREFIX) or setting in known:
-        return None
-    if setting in RECIPE:
-        hint: str | None = f"did you mean `{PREFIX}{name}`?"
-    else:
-        hint = did_you_mean(name, [f"{each}{dot}{argument}" for each in (*always, *known)])
-    hint = hint or f"the axes are {', '.join(dict.fromkeys([*always, *known]))}"
-    return f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
+    for network, name in product(networks, names):
+        known = settable(network.checked, network.name)
+        setting, dot, argument = name.partition(".")
+        if name in always or name.startswith(PREFIX) or setting in known:
+            continue
+        hint = f"did you mean `{PREFIX}{name}`?"
+        if setting not in RECIPE:
+            axes = [f"{each}{dot}{argument}" for each in dict.fromkeys([*always, *known])]
+            hint = instead(name, axes, "the axes are")
+        raise UserError(
+            f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
+        )
 
 
 def make_cell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
-from danetc.runtime.data import DataSet, check_fit, open_data, prepared
+from danetc.runtime.data import check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within
@@ -72,9 +73,7 @@ class CellChecker:
     """Checks the cells of a grid. Each data set is opened only once, and each note is given only once."""
 
     def __init__(self, note: Note) -> None:
-        self._note = note
-        self._opened: dict[Any, DataSet] = {}
-        self._seen: set[str] = set()
+        self._once, self._open = cache(note), cache(open_data)
 
     def check_all(
         self, cells: Sequence[GridCell], on_progress: Callable[[], object]
@@ -103,22 +102,10 @@ class CellChecker:
             _check_model(plan)
         return found
 
-    def _open(self, text: str, **options: Any) -> DataSet:
-        key = (text, *sorted(options.items()))
-        if key not in self._opened:
-            self._opened[key] = open_data(text, **options)
-        return self._opened[key]
-
-    def _once(self, text: str) -> None:
-        if text not in self._seen:
-            self._seen.add(text)
-            self._note(text)
-
 
 def _facts(plan: TrainingPlan) -> dict[str, Any]:
     """Return the properties of a cell; ``steps`` and ``epochs`` are those of each phase."""
     graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
-    operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
     steps = [graph.graph.steps for graph in graphs]
     epochs = [phase.epochs for phase in plan.recipe.phases]
     layout = layout_of(plan.compiled.graph)
@@ -133,10 +120,8 @@ def _facts(plan: TrainingPlan) -> dict[str, Any]:
         "parameters": plan.compiled.summary.parameters,
         "recipe": plan.recipe.name,
         # The number of MACs and additions for one image, over all time steps.
-        "operations": operations[-1],
+        "operations": graphs[-1].summary.macs + graphs[-1].summary.additions,
         "cost": sum(map(operator.mul, epochs, steps)),
-        # The number of operations of the whole run, which is used to estimate its time.
-        "work": len(plan.data.train) * sum(map(operator.mul, epochs, operations)),
     }
 
 
@@ -174,17 +159,14 @@ def _check_model(plan: TrainingPlan) -> None:
 
 def refuse_changed(runs: Sequence[GridRun]) -> None:
     """Check that existing runs have the same settings. Raises UserError with the differences."""
-    changed = [run for run in runs if run.state == "changed"]
-    if not changed:
-        return
     listed = [
         "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
-        for run in changed[:3]
+        for run in runs
+        if run.state == "changed"
     ]
-    if len(changed) > 3:
-        listed.append(f"and so do {len(changed) - 3} more")
-    raise UserError(
-        "\n".join(listed)
-        + "\nchoose another place with -o DIR, resume under the new settings with "
-        "--override, or start such runs over with --fresh (the old ones are moved aside)"
-    )
+    if listed:
+        listed.append(
+            "choose another place with -o DIR, resume under the new settings with --override, or "
+            "start such runs over with --fresh (the old ones are moved aside)"
+        )
+        raise UserError("\n".join(listed))

@@ -10,7 +10,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
-from danetc.output.table import Cell, Table, csv_text
+from danetc.output.table import Cell, Table
 from danetc.requests import Accuracy
 from danetc.runtime.system.files import within
 from danetc.tasks.model_directory import GRID, TRAINING
@@ -27,13 +27,9 @@ TRAINED = ("train_loss", "train_accuracy")
 class Measure:
     """Metric on the test set by which cells are compared.
 
-    Attributes:
-        curve: Name of the list of values over the epochs.
-        head: Title of a column in a table.
-        label: Label of an axis in a figure. The values are multiplied by ``scale``.
-        higher: True if a higher value is better.
-        of: Function that returns the value from the record of an epoch.
-        trained: Names of the training curves.
+    ``curve`` is the name of its values over the epochs, ``of`` returns it from the record of an
+    epoch, and ``trained`` are the names of the training curves. Shown values are multiplied by
+    ``scale``, under the title ``head`` of a column or the ``label`` of an axis.
     """
 
     name: str
@@ -56,20 +52,15 @@ class Measure:
         """Return ``68.26 ± 0.31`` for an accuracy in per cent, ``0.1234 ± 0.0021`` for a distance."""
         if mean is None:
             return "-"
-        if self.scale == 1:
-            spread = "" if deviation is None else f" ± {deviation:.2g}"
-            return f"{mean:.4g}{spread}"
-        spread = "" if deviation is None else f" ± {self.scale * deviation:.2f}"
-        return f"{self.scale * mean:.2f}{spread}"
-
-
-def _accuracy(epoch: Mapping[str, Any]) -> float:
-    return float(epoch["test_accuracy"])
+        value, spread = ("{:.4g}", " ± {:.2g}") if self.scale == 1 else ("{:.2f}", " ± {:.2f}")
+        shown = value.format(self.scale * mean)
+        return shown if deviation is None else shown + spread.format(self.scale * deviation)
 
 
 ACCURACY = Measure(
-    "accuracy", "test_accuracy", "top-1 %", "test top-1 accuracy (%)", 100, True, _accuracy
-)
+    "accuracy", "test_accuracy", "top-1 %", "test top-1 accuracy (%)", 100, True,
+    lambda epoch: float(epoch["test_accuracy"]),
+)  # fmt: skip
 OF_PIXELS = replace(
     ACCURACY, name="pixel accuracy", head="pixel accuracy %", label="test pixel accuracy (%)"
 )
@@ -90,13 +81,10 @@ def measure_of(epochs: Iterable[Mapping[str, Any]]) -> Measure:
 class CellRow:
     """A cell and its results.
 
-    Attributes:
-        values: Values on the axes, and the ``FACTS``.
-        cost: Sum over the phases of epochs x T.
-        scores: Dictionary of the results of complete runs by seed.
-        curves: Dictionary of the values of complete runs over all epochs, by name and seed.
-        errors: Dictionary of error messages of failed runs by seed.
-        best: True if no other cell with the same number of classes has a better mean.
+    ``values`` are those on the axes and the ``FACTS``, ``cost`` is the sum over the phases of
+    epochs x T. ``scores`` and ``curves`` hold the results of complete runs and their values over all
+    epochs by seed, ``errors`` the messages of failed runs. ``best`` is True if no other cell with the
+    same number of classes has a better mean.
     """
 
     name: str
@@ -150,7 +138,7 @@ class CellRow:
 
 @dataclass(frozen=True)
 class GridResults:
-    """GridResults of all cells. ``axes`` are the names of what was varied."""
+    """Results of all cells. ``axes`` are the names of what was varied."""
 
     data: str
     axes: tuple[str, ...]
@@ -189,15 +177,10 @@ class GridResults:
 
         A network's name is dropped first, since it implies the connection, rule and depth.
         """
-        hidden = {*given}
-        if "wiring" in given:
-            hidden |= {"connection", "rule"}
-        elif hidden & {"connection", "rule"}:
-            hidden.add("wiring")
         kept = [
             name
             for name in dict.fromkeys([*self.axes, "wiring", *FACTS])
-            if name not in hidden and len({str(row.values[name]) for row in self.rows}) > 1
+            if name not in given and len({str(row.values[name]) for row in self.rows}) > 1
         ]
         facts = ("network", "recipe", "T", "connection", "rule", "depth", "classes")
         for name in (*facts, *self.axes, "wiring"):
@@ -219,8 +202,6 @@ def read_results(folder: Path, accuracy: Accuracy = "last") -> GridResults:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
     if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
         raise UserError(f"{folder / GRID} is damaged: it names no runs")
-    if record["format"] > FORMAT:
-        raise UserError(f"{folder / GRID} was written by a newer danetc")
     try:
         trained = {
             run["directory"]: epochs_in(within(folder, run["directory"]) / TRAINING)
@@ -294,11 +275,8 @@ def marked(rows: Sequence[CellRow], measure: Measure = ACCURACY) -> list[CellRow
 
 def is_best(row: CellRow, rows: Iterable[CellRow], measure: Measure) -> bool:
     """True if no row with as many classes has a better mean, and there are several."""
-    means = [
-        each.mean
-        for each in rows
-        if each.values["classes"] == row.values["classes"] and each.mean is not None
-    ]
+    rivals = [each.mean for each in rows if each.values["classes"] == row.values["classes"]]
+    means = [mean for mean in rivals if mean is not None]
     return len(means) > 1 and row.mean == measure.best(means)
 
 
@@ -320,17 +298,15 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
     if columns and not results.are_distinct([*names, *columns]):
         across = ", ".join(columns)
         raise UserError(f"several cells would share a place of a table with {across} across")
-
-    def numeric(name: str) -> bool:
-        return all(isinstance(row.values[name], (int, float)) for row in rows)
+    numeric = {
+        name: all(isinstance(row.values[name], (int, float)) for row in rows)
+        for name in (*names, *columns)
+    }
 
     def place(row: CellRow) -> str:
-        return ", ".join(
-            f"{column} {row.values[column]}" if numeric(column) else str(row.values[column])
-            for column in columns
-        )
+        values = ((each, str(row.values[each])) for each in columns)
+        return ", ".join(f"{each} {text}" if numeric[each] else text for each, text in values)
 
-    places = list(dict.fromkeys(map(place, rows))) if columns else [""]
     groups: dict[object, dict[str, CellRow]] = {}
     for row in rows:
         key = tuple(str(row.values[name]) for name in names) if columns else row.name
@@ -340,47 +316,28 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
         for name in HEADS
         if all(len({getattr(row, name) for row in each.values()}) == 1 for each in groups.values())
     ]
-    several = not columns and any(len(row.seeds) > 1 for row in rows)
-    unfinished = not columns and any(row.state != "done" for row in rows)
+    places = list(dict.fromkeys(map(place, rows)))
+    last: dict[str, Callable[[CellRow], str]] = {}
+    if not columns and any(len(row.seeds) > 1 for row in rows):
+        last["runs"] = lambda row: str(len(row.scores))
+    if not columns and any(row.state != "done" for row in rows):
+        last["state"] = lambda row: row.state
     body = []
     for group in groups.values():
         first = next(iter(group.values()))
         cells = [Cell(str(first.values[name])) for name in names]
         cells += [Cell(f"{getattr(first, name):,}") for name in shared]
-        for each in places:
-            found = group.get(each)
+        for found in map(group.get, places if columns else group):
             if found is None:
                 cells.append(Cell("-"))
                 continue
-            rivals = [
-                rival
-                for rival in group.values()
-                if rival.values["classes"] == found.values["classes"]
-            ]
-            best = found.best if len(rivals) == 1 else is_best(found, rivals, measure)
-            cells.append(Cell(measure.text(found.mean, found.deviation), best))
-        cells += [Cell(str(len(first.scores)))] * several + [Cell(first.state)] * unfinished
-        body.append(tuple(cells))
+            classes = [each.values["classes"] for each in group.values()]
+            alone = classes.count(found.values["classes"]) == 1
+            best = found.best if alone else is_best(found, group.values(), measure)
+            cells.append(Cell(measure.text(found.mean, found.deviation), best, found.mean))
+        body.append((*cells, *(Cell(show(first)) for show in last.values())))
     head = measure.head if results.accuracy == "last" else f"best {measure.head}"
-    heads = [*names, *(HEADS[name] for name in shared), *(places if columns else [head])]
-    heads += ["runs"] * several
-    right = {number for number, name in enumerate(names) if numeric(name)}
-    right |= {*range(len(names), len(heads))}
-    heads += ["state"] * unfinished
-    return Table(tuple(heads), tuple(body), frozenset(right))
-
-
-def as_csv(results: GridResults) -> str:
-    """Return a line for each cell with its mean and deviation, accuracies from 0 to 1, and each seed."""
-    names = list(dict.fromkeys([*results.axes, *FACTS]))
-    seeds = sorted({seed for row in results.rows for seed in row.seeds})
-    heads = ["cell", *names, "parameters", "epochs_x_T", "mean", "deviation", "best", "state"]
-    body = [
-        [
-            row.name, *(row.values[name] for name in names), row.parameters, row.cost,
-            row.mean, row.deviation, int(row.best), row.state,
-            *(row.scores.get(seed) for seed in seeds),
-        ]
-        for row in results.rows
-    ]  # fmt: skip
-    return csv_text([[*heads, *(f"seed_{seed}" for seed in seeds)], *body])
+    heads = (*names, *(HEADS[name] for name in shared), *(places if columns else [head]), *last)
+    right = {number for number, name in enumerate(names) if numeric[name]}
+    right |= {*range(len(names), len(heads) - ("state" in last))}
+    return Table(heads, tuple(body), frozenset(right))

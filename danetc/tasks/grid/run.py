@@ -17,10 +17,15 @@ from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, Literal
 
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
@@ -174,79 +179,45 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
             raise
 
 
-class GridClock:
-    """Estimates the time left from the operations done since it was made."""
-
-    def __init__(self, runs: Sequence[GridRun]) -> None:
-        self._began = time.monotonic()
-        self._work = {run.path: run.facts["work"] / max(1, run.total) for run in runs}
-        self._left = {
-            run.path: run.total - (0 if run.state == "changed" else run.epochs) for run in runs
-        }
-        self._done = 0.0
-
-    def moved(self, run: GridRun, epochs: int) -> float | None:
-        """Update the number of epochs of a run, and return the remaining time in seconds, if known."""
-        left = min(self._left[run.path], run.total - epochs)
-        self._done += self._work[run.path] * (self._left[run.path] - left)
-        self._left[run.path] = left
-        remaining = sum(self._work[path] * count for path, count in self._left.items())
-        return (time.monotonic() - self._began) / self._done * remaining if self._done else None
-
-    def ended(self, run: GridRun) -> None:
-        """Count no further epochs of a run, whether it is complete or failed."""
-        self._left[run.path] = 0
-
-
 class GridProgress:
-    """Shows which runs are trained, each as a number of ``count``, and the time left by a clock.
+    """Shows which runs are trained, each as a number of ``count``, and the time left.
 
     A bar on a terminal, a line for each run elsewhere, all on standard error. A context manager.
     ``done`` runs are over already.
     """
 
-    def __init__(
-        self, count: int, done: int = 0, *, clock: GridClock | None = None, quiet: bool = False
-    ) -> None:
-        self._count, self._clock, self._quiet = count, clock, quiet
+    def __init__(self, count: int, done: int = 0, *, quiet: bool = False) -> None:
+        self._count, self._over, self._quiet = count, done, quiet
         self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
+            TimeRemainingColumn(),
             stream=sys.stderr,
             hidden=quiet,
         )
-        self._whole = self._bar.add_task("runs", total=count, completed=done, status="")
+        self._bar.speed_estimate_period = float("inf")
+        self._whole = self._bar.add_task("runs", total=count, completed=done)
         self._tasks: dict[Path, TaskID] = {}
 
     def __enter__(self) -> GridProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def started(self, run: GridRun, number: int) -> None:
-        name = _name(run)
-        self._tasks[run.path] = self._bar.add_task(name, total=run.total, status="epochs")
-        self._say(f"[{number}/{self._count}] {name}")
+        self._tasks[run.path] = self._bar.add_task(f"{_name(run)}, epochs", total=run.total)
+        self._say(f"[{number}/{self._count}] {_name(run)}")
 
     def moved(self, run: GridRun, epochs: int) -> None:
         self._bar.update(self._tasks[run.path], completed=epochs)
-        left = None if self._clock is None else self._clock.moved(run, epochs)
-        if left is not None:
-            self._bar.update(self._whole, status=f"{show_time(left)} left")
+        shares = (each.percentage / 100 for each in self._bar.tasks if each.id != self._whole)
+        self._bar.update(self._whole, completed=self._over + sum(shares))
 
     def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
         self._bar.remove_task(self._tasks.pop(run.path))
-        if self._clock is not None:
-            self._clock.ended(run)
         match outcome.state:
             case "done":
                 text = f"done in {show_time(outcome.seconds)}"
@@ -258,7 +229,8 @@ class GridProgress:
 
     def passed(self, line: str) -> None:
         """Count a run that is over, and print a line about it."""
-        self._bar.update(self._whole, advance=1)
+        self._over += 1
+        self._bar.update(self._whole, completed=self._over)
         self._say(line)
 
     def _say(self, line: str) -> None:
