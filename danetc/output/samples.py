@@ -1,28 +1,26 @@
-"""Samples of data as a picture: a row for each class. Needs Pillow alone."""
+"""Samples of data as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageDraw
+import torch
+from PIL import ImageDraw
+from torch.nn import functional as F
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
-CELL, LARGEST = 96, 192
-"""Smallest and largest number of pixels of a sample's longer side."""
-COLUMNS, FRAMES = 8, 6
-"""Images in a row, and frames of a recording."""
-CHARACTERS, TEXT, GAP = 16, 14, 6
-"""Length of a label below a sample, the height of its line, and the gap between cells."""
-COLOURS = np.array(
-    [(40, 40, 40), (230, 97, 1), (94, 60, 153), (27, 158, 119), (231, 41, 138), (102, 166, 30),
-     (230, 171, 2), (31, 120, 180), (178, 223, 138), (166, 118, 29)], np.uint8,
-)  # fmt: skip
+SIDE, GAP = 96, 16
+"""Smallest number of pixels of a sample's longer side, and the gap for labels."""
+COLUMNS, FRAMES, RECORDINGS = 8, 6, 2
+"""Images in a row, frames of a recording, and recordings of a class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,75 +34,47 @@ class ShownSample:
     mask: Tensor | None = None
 
 
-def picture(samples: Sequence[ShownSample]) -> Image.Image:
-    """Return all samples, those of one class side by side; frames of events from left to right.
+def picture(samples: Sequence[ShownSample]) -> Image:
+    """Return all samples, each with its label below. A recording has a row, its frames from left to right.
 
     Values from 0 to 1 are shown as they are, others from the smallest (black) to the largest (white).
-    Red counts events of polarity 1, blue those of 0.
+    Red counts events of polarity 1, blue those of 0. Classes of pixels are colours beside the image.
     """
-    low = min(float(each.image.min()) for each in samples)
-    high = max(float(each.image.max()) for each in samples)
-    if low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    cells = [
-        [(_cell(each, low, high if high > low else low + 1), each.label) for each in row]
-        for row in _rows(samples)
-    ]
-    width = max(cell.width for row in cells for cell, _ in row)
-    height = max(cell.height for row in cells for cell, _ in row)
-    across, down = width + GAP, height + TEXT + GAP
-    size = (max(map(len, cells)) * across + GAP, len(cells) * down + GAP)
-    whole = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(whole)
-    fits = max(4, min(CHARACTERS, width // 6))
-    for y, row in enumerate(cells):
-        for x, (cell, label) in enumerate(row):
-            place = GAP + x * across, GAP + y * down
-            whole.paste(cell, place)
-            text = label if len(label) <= fits else f"{label[: fits - 3]}..."
-            below = place[0], place[1] + height + 1
-            draw.text(below, text.encode("ascii", "replace").decode(), fill="black")
-    return whole
+    low = min(0.0, *(float(each.image.min()) for each in samples))
+    high = max(1.0, *(float(each.image.max()) for each in samples))
+    if samples[0].image.dim() == 4:
+        groups = groupby(samples, key=lambda each: each.label)
+        samples = [each for _, group in groups for each in islice(group, RECORDINGS)]
+    parts = [list(_parts(each, low, high)) for each in samples]
+    across = len(parts[0])
+    height, width = parts[0][0].shape[1:]
+    scale = max(1, -(-SIDE // max(height, width)))
+    size = [height * scale, width * scale]
+    cells = [F.interpolate(part[None], size)[0] for each in parts for part in each]
+    columns = across * max(1, COLUMNS // across)
+    grid = make_grid(torch.stack(cells), columns, padding=GAP, pad_value=1)
+    image = to_pil_image((255 * grid).round().byte())
+    draw = ImageDraw.Draw(image)
+    for number, each in enumerate(samples):
+        row, column = divmod(number * across, columns)
+        text = each.label.encode("ascii", "replace").decode()[: across * size[1] // 6]
+        place = GAP + column * (size[1] + GAP), (row + 1) * (size[0] + GAP)
+        draw.text(place, text, fill="black")
+    return image
 
 
-def _rows(samples: Sequence[ShownSample]) -> Iterator[list[ShownSample]]:
-    """Yield the rows of the picture, each of a single class if most classes have several samples."""
-    groups = [list(group) for _, group in groupby(samples, key=lambda each: each.label)]
-    if len(groups) > len(samples) // 2 and len(groups) > 1:  # numbers, mixed classes
-        groups = [list(samples)]
-    recordings = samples[0].image.dim() == 4
-    columns = 2 if recordings else COLUMNS
-    for group in groups:
-        for start in range(0, columns if recordings else len(group), columns):
-            yield group[start : start + columns]
-
-
-def _cell(sample: ShownSample, low: float, high: float) -> Image.Image:
-    """Return the frames of a sample side by side, and the classes of its pixels."""
+def _parts(sample: ShownSample, low: float, high: float) -> Iterator[Tensor]:
+    """Yield the images of a sample, [3, H, W] from 0 to 1."""
     events = sample.image.dim() == 4
-    parts = list(sample.image[:FRAMES]) if events else [sample.image]
-    pixels = [_pixels(each, low, high, events=events) for each in parts]
+    for image in sample.image[:FRAMES] if events else [sample.image]:
+        values = (image.float() - low) / (high - low)
+        if values.shape[1:] == (1, 1):  # features, as a row
+            values = values.reshape(1, 1, -1)
+        if len(values) == 2:
+            off, on = values
+            values = torch.stack([on, torch.zeros_like(on), off])
+        yield values[:3] if len(values) >= 3 else values[:1].expand(3, -1, -1)
     if sample.mask is not None:
-        classes = sample.mask.numpy()
-        pixels.append(np.where(classes[..., None] < 0, 255, COLOURS[classes % len(COLOURS)]))
-    image = Image.fromarray(np.concatenate(pixels, axis=1).astype(np.uint8))
-    scale = max(1, -(-CELL // max(pixels[0].shape[:2])))
-    whole = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-    whole.thumbnail((LARGEST * len(pixels), LARGEST))
-    return whole
-
-
-def _pixels(image: Tensor, low: float, high: float, *, events: bool) -> np.ndarray:
-    """Return [C, H, W] as bytes [H, W, 3]."""
-    values = ((image.double() - low) / (high - low)).clamp(0, 1).numpy()
-    if values.shape[1:] == (1, 1):  # features, as a square
-        side = int(np.ceil(len(values) ** 0.5))
-        values = np.pad(values.ravel(), (0, side * side - len(values))).reshape(1, side, side)
-    if len(values) == 1:
-        values = values.repeat(3, 0)
-    elif len(values) == 2:
-        off, on = values
-        nothing = np.zeros_like(on)
-        values = np.stack([on, nothing, off] if events else [on, off, nothing])
-    rgb: np.ndarray = (values[:3].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    return rgb
+        dice = torch.Generator().manual_seed(0)
+        colours = torch.rand(int(sample.mask.max()) + 2, 3, generator=dice)
+        yield colours[sample.mask + 1].permute(2, 0, 1)

@@ -93,7 +93,7 @@ def test_the_picture_has_the_pixels_of_the_samples() -> None:
     first = [int((train.labels == number).nonzero()[0]) for number in range(10)]
     for number, index in enumerate(first):
         image, _ = train[index]
-        x, y = 6, 6 + number * (96 + 14 + 6)
+        x, y = 16, 16 + number * (96 + 16)
         found = pixels[y + 6 : y + 96 : 12, x + 6 : x + 96 : 12]
         expected = (image[0].double() * 255).round()
         assert np.array_equal(found[..., 0], expected)
