@@ -2,9 +2,8 @@
 
 Nodes of NIR are differential equations and linear maps; several edges into a node are a sum. Time
 steps last ``DT`` seconds, and a forward Euler step of that length computes danetc's neurons:
-tau = ``tau * DT`` of a LIF, and r = 1 / ``DT`` of an IF, as in SpikingJelly. A LIF after a layer of
-weights has r = tau / ``DT`` and the weights are divided by that, as snn-mlir reads it; any other LIF
-has r = 1. Nodes have their names in the spec, multiples of a value those with ``.times_``.
+tau = ``tau * DT`` and r = 1 of a LIF, and r = 1 / ``DT`` of an IF, as in SpikingJelly. Nodes have
+their names in the spec, multiples of a value those with ``.times_``.
 
 A norm is folded into the convolution before it, or becomes a 1x1 convolution. A grouped convolution
 is written as a full one with zero weights between groups, since neither nir 1.0.8 nor SpikingJelly
@@ -42,17 +41,13 @@ class NotInNir(ValueError):
         self.hint = hint
 
 
+_OTHERS = "ONNX has a form of it: write a file that ends in .onnx"
 HINTS: Mapping[str, str] = {
     "maxpool": "pool by `avgpool`, or let the convolution before it have the stride",
     "concat": "a rule of sums (`by densely_additive`) has a form in NIR",
     "tebn": "`norm = batchnorm` has a form in NIR",
-    "groupnorm": "`norm = batchnorm` has a form in NIR",
-    "layernorm": "`norm = batchnorm` has a form in NIR",
-    "latency": "code the image before it goes in: `input = events(...)`",
-    "poisson": "code the image before it goes in: `input = events(...)`",
 }
 """Advice for operations that NIR has no node for."""
-_OTHERS = "ONNX has a form of it: write a file that ends in .onnx"
 
 
 def emit_nir(graph: Graph, weights: Arrays, about: Mapping[str, Any] | None = None) -> nir.NIRGraph:
@@ -81,47 +76,6 @@ class _Emitter:
             and node.inputs[0] in weighted
             and len(users[node.inputs[0]]) == 1
         }
-        driven = {  # neurons that alone read a layer of weights
-            node.id: layer
-            for node in graph.nodes.values()
-            if node.op == "neuron"
-            and len(users[node.inputs[0]]) == 1
-            and (layer := self._layer_of(node.inputs[0])) in weighted
-        }
-        self.gains = {
-            id: float(made.tau.flat[0]) / DT
-            for neuron, layer in driven.items()
-            if isinstance(made := self.neuron(graph[neuron]), nir.LIF)
-            for id in (neuron, layer)
-        }
-        """tau in steps of each LIF after a layer of weights, and of that layer, which it divides."""
-
-    def _layer_of(self, value: int) -> int:
-        """The node of a value, or the layer into which that norm is folded."""
-        source = self.graph[value]
-        folded = source.inputs and self.norms.get(source.inputs[0]) is source
-        return source.inputs[0] if folded else value
-
-    def neuron(self, node: Node) -> nir.NIRNode | None:
-        """The node with the equations of a neuron, if NIR has one."""
-        program = self.graph.program(node)
-
-        def full(value: float) -> Array:
-            return np.full(node.value.shape, value, np.float64)
-
-        found = match_neuron(program)
-        if found is None and is_standard(program, "readout"):
-            tau = float(dict(program.parameters)["tau"])
-            return nir.LI(tau=full(tau * DT), r=full(1.0), v_leak=full(0.0))
-        if found is None or found.v_reset is None:
-            return None
-        ends = {"v_threshold": full(found.v_threshold), "v_reset": full(found.v_reset)}
-        if found.neuron == "IF":
-            return nir.IF(r=full(1 / DT), **ends)
-        tau = found.tau
-        if found.neuron == "PLIF":
-            tau = 1 + float(np.exp(-self.stored(node, program.learnables[0].parameter)))
-        return nir.LIF(tau=full(tau * DT), r=full(1.0), v_leak=full(found.v_reset), **ends)
 
     def graph_of(self, about: dict[str, Any]) -> nir.NIRGraph:
         graph = self.graph
@@ -217,26 +171,35 @@ class _Emitter:
         return tuple(found.items())
 
     def _norm(self, node: Node) -> Sum:
-        for key, what in (
-            ("per_step", "a norm for each time step"),
-            ("pad", "a norm with a border"),
-        ):
-            if node.attrs.get(key):
-                raise NotInNir(f"{node.path}: NIR has no node for {what}", HINTS["tebn"])
+        if node.attrs.get("per_step") or node.attrs.get("pad"):
+            what = "norms of single time steps, or with a border"
+            raise NotInNir(f"{node.path}: NIR has no node for {what}", HINTS["tebn"])
         if node.inputs[0] in self.norms:
             return self.values[node.inputs[0]]
         return self.add(node, diagonal(*self.affine(node), node.value.shape))
 
     def _neuron(self, node: Node) -> Sum:
-        made = self.neuron(node)
-        if made is None:
+        program = self.graph.program(node)
+
+        def full(value: float) -> Array:
+            return np.full(node.value.shape, value, np.float64)
+
+        found = match_neuron(program)
+        if found is None and is_standard(program, "readout"):
+            tau = float(dict(program.parameters)["tau"])
+            return self.add(node, nir.LI(tau=full(tau * DT), r=full(1.0), v_leak=full(0.0)))
+        if found is None or found.v_reset is None:
             raise NotInNir(
-                f"{node.path}: NIR has no node with the equations of "
-                f"`{self.graph.program(node).name}`",
+                f"{node.path}: NIR has no node with the equations of `{program.name}`",
                 "IF, LIF and PLIF have one, with a reset to `v_rest`, and the readout",
             )
-        if node.id in self.gains:
-            made.r = made.tau / DT
+        ends = {"v_threshold": full(found.v_threshold), "v_reset": full(found.v_reset)}
+        if found.neuron == "IF":
+            return self.add(node, nir.IF(r=full(1 / DT), **ends))
+        tau = found.tau
+        if found.neuron == "PLIF":
+            tau = 1 + float(np.exp(-self.stored(node, program.learnables[0].parameter)))
+        made = nir.LIF(tau=full(tau * DT), r=full(1.0), v_leak=full(found.v_reset), **ends)
         return self.add(node, made)
 
     # -- nodes and edges --------------------------------------------------------------------------
@@ -283,8 +246,6 @@ class _Emitter:
             scale, shift = self.affine(self.norms[node.id])
             weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
             bias = bias * scale + shift
-        gain = self.gains.get(node.id, 1.0)
-        weight, bias = weight / gain, bias / gain
         return weight.astype(np.float32), bias.astype(np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from danetc.compiler.emit.names import free, singular, variable
@@ -83,7 +84,7 @@ class ForwardWriter:
             base = "x" if len(inputs) == 1 else variable(self.graph[id].name)
             names[id] = free(base, lambda text: text in self.reserved or text in names.values())
         parameters = [names[id] for id in inputs]
-        statements = [self._statement(step, depth) for step in steps]
+        statements = _accumulated([self._statement(step, depth) for step in steps])
 
         def from_end(block: re.Match[str]) -> str:
             number = int(block[2])
@@ -178,27 +179,15 @@ class ForwardWriter:
         live = {id for id in names if id in last}
         uses = Counter(id for item in statements for id in item.operands)
         within = _inlined(statements, uses, outputs)
-        gathered = _gathered(statements, uses, outputs)
-        features = free("features", {*names.values(), *self.reserved}.__contains__)
         inline: dict[int, str] = {}
         lines: list[str] = []
         for index, item in enumerate(statements):
-            if index in gathered and item.joined is not None:
-                if index - 2 not in gathered:
-                    lines.append(f"{features} = [{sequence(names[id] for id in item.operands)}]")
-                value = f"torch.cat({features}, dim={item.joined})"
-            else:
-                value = item.write([inline.get(id) or names[id] for id in item.operands])
-            if index in gathered and item.joined is None:
-                lines.append(f"{features}.append({value})")
-                continue
-            if index in within or {index, index + 1} <= gathered:
+            value = item.write([inline.get(id) or names[id] for id in item.operands])
+            if index in within:
                 inline[item.targets[0]] = value
                 continue
             live = {id for id in live if last[id] > index}
             used = {names[id] for id in live}.union(self.reserved)
-            if gathered:
-                used.add(features)
             made = [id for id in item.targets if id in last]
             for id in made:
                 alone = len(made) == 1 and not live
@@ -253,29 +242,30 @@ def _inlined(
     return found
 
 
-def _gathered(
-    statements: Sequence[Statement], uses: Mapping[int, int], outputs: Sequence[int]
-) -> set[int]:
-    """The statements that append to a list of features, and the concatenations of that list.
+def _accumulated(statements: Sequence[Statement]) -> list[Statement]:
+    """Write a concatenation that extends an earlier one as a concatenation of that and the rest.
 
     In a dense stage each block reads the concatenation of all values before it.
     """
-    for start, first in enumerate(statements):
-        end, values = start, first.operands
-        while first.joined is not None and end + 2 < len(statements):
-            join, block, after = statements[end : end + 3]
-            (*made,) = block.targets
-            if block.operands != join.targets or uses[join.targets[0]] != 1 or len(made) != 1:
-                break
-            if (after.operands, after.joined) != ((*values, made[0]), first.joined):
-                break
-            end, values = end + 2, after.operands
-        appended = values[len(first.operands) :]
-        joins = [item.operands for item in statements[start : end + 1 : 2]]
-        alone = all(uses[id] == sum(id in operands for operands in joins) for id in appended)
-        if end - start >= 6 and alone and not {*appended} & {*outputs}:
-            return {*range(start, end + 1)}
-    return set()
+    found: list[Statement] = []
+    earlier: dict[object, int] = {}
+    for item in statements:
+        if item.joined is not None:
+            ends = range(len(item.operands) - 1, 1, -1)
+            known = (earlier.get((item.joined, item.operands[:end])) for end in ends)
+            parts = zip(ends, known, strict=True)
+            end, first = next(((e, id) for e, id in parts if id is not None), (0, None))
+            earlier[item.joined, item.operands] = item.targets[0]
+            if first is not None:
+                write = f"torch.cat([{{}}], dim={item.joined})".format
+                item = replace(
+                    item,
+                    operands=(first, *item.operands[end:]),
+                    write=lambda x, write=write: write(sequence(x)),
+                    infix=True,
+                )
+        found.append(item)
+    return found
 
 
 # -- loops over blocks ----------------------------------------------------------------------------

@@ -14,36 +14,22 @@ from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.dsl.first_weights import read
 
 _NEURON = "danetc.runtime.layers.neuron.Neuron"
-_LABELS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("Conv2d", "ConvTranspose2d"), ("in_channels", "channels")),
-    "Linear": ("in_channels", "channels"),
-    "GroupNorm": ("", "channels"),
-    "Dropout": ("p",),
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), ("channels",)),
-    **dict.fromkeys(("MaxPool2d", "AvgPool2d"), ("kernel_size",)),
-    **dict.fromkeys(
-        (
-            "StaticBatchNorm2d",
-            "BorderedBatchNorm2d",
-            "StepBatchNorm2d",
-            "StepwiseBatchNorm2d",
-            "CumulativeBatchNorm2d",
-            "TemporalEffectiveBatchNorm2d",
-        ),
-        ("channels", "steps"),
-    ),
-    "DropPath": ("p", "rank"),
-    "RunningMean": ("groups", "momentum"),
-    "Scores": ("heads",),
-    "KeysFirst": ("heads", "most"),
-    "SampleDropout": ("p", "rank"),
-    "ChannelLayerNorm": ("channels",),
-    "TimeConv": ("in_channels", "channels", "kernel"),
-    "TimeLinear": ("steps",),
-    "MaskedTimeLinear": ("steps", "window"),
-    "Learnt": ("", "channels"),
-    "Delay": ("steps", "rank"),
+_NAMES: Mapping[tuple[str, ...], str] = {
+    ("in_channels", "channels"): "Conv2d ConvTranspose2d Linear",
+    ("in_channels", "channels", "kernel"): "TimeConv",
+    ("", "channels"): "GroupNorm Learnt",
+    ("channels",): "BatchNorm1d BatchNorm2d ChannelLayerNorm",
+    ("channels", "steps"): "StaticBatchNorm2d BorderedBatchNorm2d StepBatchNorm2d "
+    "StepwiseBatchNorm2d CumulativeBatchNorm2d TemporalEffectiveBatchNorm2d",
+    ("p", "rank"): "Dropout DropPath SampleDropout",
+    ("kernel_size",): "MaxPool2d AvgPool2d",
+    ("groups", "momentum"): "RunningMean",
+    ("heads", "most"): "Scores KeysFirst",
+    ("steps", "window"): "TimeLinear MaskedTimeLinear",
+    ("steps", "rank"): "Delay",
 }
+"""Layers by the names of their first arguments; an empty name is not written."""
+_LABELS = {layer: names for names, layers in _NAMES.items() for layer in layers.split()}
 _CONV: Mapping[str, int] = {
     "kernel_size": 0,
     "stride": 1,

@@ -172,20 +172,18 @@ class _Emitter:
         if not draft.tree.path:
             body = [*self._checks(), *body]
             init += self._first_weights()
-        parameters = (f"{key}: {kind}" for key, kind in zip(item.names, item.kinds, strict=True))
+        parameters = (f"{key}: {kind}" for key, kind in item.parameters.items())
         takes = (f"{key}: Tensor" for key in draft.parameters)
         doc = draft.doc or ".".join(map(words, draft.tree.path))
-        if len(item.drafts) > 1 and not draft.doc:
-            doc += f" and {len(item.drafts) - 1} more like it"
-        if len({each.flow for each in item.drafts}) == 1:
-            doc += f": {draft.flow}" if len(doc) + len(draft.flow) < 85 else f".\n\n{draft.flow}"
+        if len({each.flow for each in item.drafts}) == 1 and len(doc) + len(draft.flow) < 85:
+            doc += f": {draft.flow}"
         methods = [
             method(signature("forward", takes, draft.result), body),
             *draft.methods,
         ]
         if init:
             methods.insert(0, method(signature("__init__", parameters, "None"), init))
-        return class_(item.name, draft.base, f"{doc}.\n" if "\n" in doc else f"{doc}.", methods)
+        return class_(item.name, draft.base, f"{doc}.", methods)
 
     def _is_list(self, tree: ScopeTree) -> bool:
         names = list(tree.children)
@@ -210,7 +208,7 @@ class _Emitter:
                 made = self.made[entry.path]
             elif entry.path in lists or self._is_list(entry):
                 items = [part for _, part in self._parts(entry, lists) if isinstance(part, New)]
-                made = New("nn.ModuleList", (("", listed(items, label)),))
+                made = New("nn.ModuleList", (("", listed(items)),))
             else:
                 self.used.add("Group")
                 made = New("Group", tuple(self._parts(entry, lists)))
@@ -287,7 +285,7 @@ class _Emitter:
         """The checks of the inputs."""
         arguments = self._arguments()
         found = [
-            f"check_input(self, {label}, {constant(value.shape)}"
+            f"check_input({label}, {constant(value.shape)}"
             f"{', sequence=True' if value.varies else ''})"
             for label, value in arguments
         ]

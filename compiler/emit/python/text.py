@@ -48,7 +48,7 @@ def method(head: str, body: Iterable[str]) -> list[str]:
 def class_(title: str, base: str, doc: str, methods: Sequence[Sequence[str]]) -> str:
     """Return the text of a class."""
     lines = [f"class {title}({base}):"]
-    lines += [f"    {line}" if line else "" for line in f'"""{doc}"""'.split("\n")]
+    lines.append(f'    """{doc}"""')
     for each in methods:
         lines += ["", *(part for line in indented(each) for part in wrapped(line))]
     return "\n".join(lines)
@@ -65,10 +65,7 @@ def wrapped(line: str) -> Iterator[str]:
         items = _split(content, ", ")
         clauses = _split(content, " for ")
         yield line[:start]
-        if all(re.fullmatch(r"\w+(: [^=,]+( = \S+)?)?", item) for item in items):
-            one = f"{inner}{content}"
-            yield from [one] if len(one) <= WIDTH and ":" in one else _filled(f"{content},", inner)
-        elif len(clauses) > 1:
+        if len(clauses) > 1:
             yield from wrapped(f"{inner}{clauses[0]}")
             yield from wrapped(f"{inner}for {' for '.join(clauses[1:])}")
         elif line[start - 1] == "(" and len(inner) + len(content) <= WIDTH:

@@ -143,7 +143,7 @@ def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> 
     ("settings", "message"),
     [
         ("neuron = IF_soft", "stem.spike: NIR has no node with the equations of `IF_soft`"),
-        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no node for a norm for each time step"),
+        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no node for norms of single time steps, or with a border"),
     ],
 )  # fmt: skip
 def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
@@ -157,46 +157,3 @@ def test_a_mean_over_time_stands_in_the_head_alone() -> None:
     graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
     with pytest.raises(NotInNir, match="NIR has no mean over time"):
         written(warmed(replace(graph)))
-
-
-CHAIN = """
-network net {
-  input = image(2, 8, 8); steps = 4; neuron = LIF(tau = 4.0, v_threshold = 0.7); surrogate = atan
-  out = in -> conv(4, stride = 2) -> norm -> spike -> linear(6) -> spike -> linear(3)
-    -> mean_over_time
-}
-"""
-
-
-def test_snn_mlir_reads_the_same_neurons() -> None:
-    """Its layers, stepped by what its documentation says of them: v = decay v + input, and a reset to
-    v_reset where v reaches the threshold."""
-    snn_mlir = pytest.importorskip("snn_mlir")
-    model = warmed(text(CHAIN))
-    graph = model.topology
-    assert isinstance(graph, Graph)
-    made = written(model)
-    report = snn_mlir.check(made)
-    assert report.ok, report.findings
-    assert "snn.lif" in snn_mlir.to_mlir(made)
-    layers = {layer.name: layer for layer in snn_mlir.parse_graph(made).layers}
-    (x,) = inputs_of(graph, 5)
-    potentials: dict[str, Tensor] = {}
-    steps = []
-    for _ in range(graph.steps):
-        y = x
-        for name, node in made.nodes.items():
-            if name not in layers:
-                continue
-            if not isinstance(node, nir.LIF):
-                y = PLAIN[type(node)](node)(y)
-                continue
-            layer = layers[name]
-            v = layer.decay * potentials.get(name, torch.zeros_like(y)) + y
-            y = (v >= layer.threshold).to(v)
-            potentials[name] = torch.where(y > 0, layer.v_reset, v)
-        steps.append(y)
-    with torch.no_grad():
-        mine = model(x)
-    assert mine.std() > 0.01
-    torch.testing.assert_close(torch.stack(steps).mean(0), mine, rtol=1e-5, atol=1e-5)

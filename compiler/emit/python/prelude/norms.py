@@ -28,26 +28,21 @@ def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
 class StaticBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
 
-    def __init__(
-        self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
-        super().__init__(channels, eps=eps, momentum=momentum)
+    def __init__(self, channels: int, steps: int, rank: int = 3, **given: float) -> None:
+        super().__init__(channels, **given)
         self.steps = steps
         self.rank = rank
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self.steps if x.dim() == self.rank + 1 else 1
-        return self.normalised(x.flatten(0, -self.rank - 1), steps).view(x.shape)
-
-    def normalised(self, x: Tensor, steps: int) -> Tensor:
-        """Normalise x [M, C, ...], which stands for ``steps`` equal values."""
-        count = x.numel() // x.shape[1]
+        frames = x.flatten(0, -self.rank - 1)
+        count = frames.numel() // frames.shape[1]
         if self.training and count * steps == 1:
             raise ValueError("training needs more than one value a channel")
         counted = self.training and steps > 1 and count > 0
         variance = torch.zeros_like(self.running_var) if counted else self.running_var
         stats = (self.running_mean, variance, self.training, self.momentum, self.eps)
-        y = torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        y = torch.batch_norm(frames, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
         if self.training:
             self.num_batches_tracked.add_(1)
         if counted:
@@ -55,7 +50,7 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
         if counted and count > 1:
             share = (count - 1) / count * (count * steps) / (count * steps - 1)
             self.running_var.add_(variance, alpha=share)
-        return y
+        return y.view(x.shape)
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
