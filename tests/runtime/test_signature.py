@@ -198,14 +198,6 @@ def test_model_py_says_so_too(shape: tuple[int, ...], message: str) -> None:
         written(STATIC)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("value", "kind", "message"), VALUES[:-1])  # torch says it of devices
-def test_model_py_wants_tensors_of_its_own_type(
-    value: Any, kind: type[Exception], message: str
-) -> None:
-    with pytest.raises(kind, match="the model takes"):
-        written(STATIC)(value)
-
-
 @pytest.mark.thorough
 def test_model_py_takes_what_the_model_takes() -> None:
     model = written(STATIC).eval()
