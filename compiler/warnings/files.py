@@ -8,7 +8,6 @@ from functools import cache, cached_property
 from itertools import islice
 
 from danetc.compiler.warnings.rule import Finding, Rule
-from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.record import record
@@ -136,24 +135,6 @@ def _repeats(file: File, item: s.Declaration, param: s.Param) -> bool:
     return False
 
 
-def _without_shortcut(file: File) -> Iterator[Finding]:
-    for item in file.module.own.values():
-        if item.kind != "connection" or item.body is None:
-            continue
-        parts = {part.name: part for part in item.body if isinstance(part, s.Define)}
-        if any("shortcut" in _names(part.value) for part in parts.values()):
-            continue
-        for name in ("projection", "identity"):
-            if name in parts:
-                yield Finding(
-                    parts[name].name_span,
-                    f"`{name}` of connection `{item.name}` has no effect: it has no `shortcut`",
-                    label="layer of the shortcut",
-                    labels=(Label(parts["out"].name_span, "`out` does not read `shortcut`"),),
-                    hint="write `out = branch + shortcut`, or remove this",
-                )
-
-
 _RESULTS = {"neuron": ("s",), "surrogate": ("y", "dy")}
 
 
@@ -190,6 +171,5 @@ RULES: tuple[Rule[File], ...] = (
     Rule("W0101", _unused_import),
     Rule("W0102", _unused_declaration),
     Rule("W0103", _unused_parameter),
-    Rule("W0104", _without_shortcut),
     Rule("W0105", _idle_equation),
 )

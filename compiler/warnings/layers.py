@@ -136,22 +136,6 @@ def _last_larger(network: CheckedNetwork, node: Node) -> tuple[Label, ...]:
     return ()
 
 
-def _skipped_pixels(network: CheckedNetwork) -> Iterator[Finding]:
-    """Kernels of 1 are exempt, because strides of shortcuts skip pixels on purpose."""
-    for node in network.of(*_windows()):
-        kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
-        window = OPS[node.op].window
-        assert window is not None
-        reach = window(node.attrs)
-        if kernel > 1 and stride > reach:
-            yield Finding(
-                network.place(node),
-                f"`{node.path}` has a stride of {stride} and a kernel of {kernel}: {stride - reach} of "
-                f"{stride} rows and columns are never read",
-                hint=f"use a stride of at most {reach}, or a kernel of {stride}",
-            )
-
-
 def _bias_before_norm(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
 
@@ -190,19 +174,6 @@ def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
-def _no_time(network: CheckedNetwork) -> Iterator[Finding]:
-    for node in network.wherever(
-        lambda node: not network.source(node).value.varies,
-        *(name for name, row in OPS.items() if row.time == "reduces"),
-    ):
-        yield Finding(
-            network.place(node),
-            f"`{node.path}` takes the mean over time of a value that has no time dimension",
-            label="its output is its input",
-            hint="leave it out",
-        )
-
-
 def _convolutions() -> list[str]:
     return [name for name, row in OPS.items() if row.convolves]
 
@@ -211,16 +182,9 @@ def _weighted() -> list[str]:
     return [name for name, row in OPS.items() if row.weighted]
 
 
-def _windows() -> list[str]:
-    return [name for name, row in OPS.items() if row.window is not None]
-
-
 def _biased(node: Node) -> bool:
     """True if an operation has a bias by default."""
     return any(item.name == "bias" and item.default for item in OPS[node.op].parameters)
-
-
-_PRIME = 2**61 - 1
 
 
 def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
@@ -232,8 +196,6 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0201", _torch_order),
     Rule("W0202", _even_kernel),
     Rule("W0203", _one_pixel),
-    Rule("W0204", _skipped_pixels),
     Rule("W0205", _bias_before_norm),
     Rule("W0206", _norm_behind_norm),
-    Rule("W0207", _no_time),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from danetc.compiler.analysis.initial_values import first_output
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.warnings.linear_forms import Form, Held, bounds, held
 from danetc.compiler.warnings.network import CheckedNetwork
@@ -13,7 +12,6 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.diagnostics.fixes import Hint, add, line_removed
 from danetc.dsl.kinds import SPIKE, count
-from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 MAX_STEPS = 64
@@ -146,23 +144,6 @@ def _always_the_same(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
-def _without_input(network: CheckedNetwork) -> Iterator[Finding]:
-    for node, program in _first_of_each(network):
-        if not program.is_stateful or program.membrane is None:
-            continue
-        try:
-            output = first_output(program, 0.0)
-        except (ConstantError, OverflowError):
-            continue
-        if output != 0:
-            yield Finding(
-                network.place(node),
-                f"`{program.name}` outputs {output:g} at the first step for an input of 0",
-                label="fires without input",
-                hint="its threshold lies above its resting potential",
-            )
-
-
 def _behind_neuron(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.of("neuron"):
         before = network.source(node)
@@ -240,32 +221,11 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
             )
 
 
-def _divides_by_learnt(network: CheckedNetwork) -> Iterator[Finding]:
-    for node, program in _first_of_each(network):
-        free = {
-            i.name
-            for i in program.learnables
-            if i.above is None and i.below is None and not i.scheduled
-        }
-        divisor = next(
-            (op.args[1] for op in program.ops if op.opcode == "div" and op.args[1] in free), None
-        )
-        if divisor is not None:
-            yield Finding(
-                network.place(node),
-                f"`{program.name}` divides by `{divisor}`, which is learnable without a bound",
-                label="training may move it through 0",
-                hint="give it a bound: `learn(2.0, above = 0)`",
-            )
-
-
 RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0301", _leak),
     Rule("W0302", _always_the_same),
-    Rule("W0303", _without_input),
     Rule("W0304", _behind_neuron),
     Rule("W0305", _loses_settings),
     Rule("W0306", _one_step),
     Rule("W0308", _unused_setting),
-    Rule("W0309", _divides_by_learnt),
 )
