@@ -91,28 +91,6 @@ def inserting(source: SourceFile, offset: int, text: str) -> Fix:
     return Fix(f"insert `{text.strip()}`", (Edit(Span(source, offset, offset), text),))
 
 
-def in_braces(colon: Span, indent: int) -> Fix:
-    """Return the fix that puts the lines after a colon, indented more than ``indent``, in braces."""
-    text = colon.source.text
-    last = place = text.find("\n", colon.end) + 1 or len(text)
-    for line in text[place:].splitlines(keepends=True):
-        stands = bool(line.strip())
-        if stands and len(line) - len(line.lstrip()) <= indent:
-            break
-        place += len(line)
-        last = place if stands else last
-    before = text[: colon.start].rpartition("\n")[2]
-    opening = "{" if before.endswith(" ") else " {"
-    closing = "" if text[last - 1 : last] == "\n" else "\n"
-    return Fix(
-        "write it in braces",
-        (
-            Edit(colon, opening),
-            Edit(Span(colon.source, last, last), f"{closing}{' ' * indent}}}\n"),
-        ),
-    )
-
-
 def write(text: str, span: Span) -> Hint:
     """Return the hint to write a text in place of a span."""
     return Hint(f"write `{text}`", replacing(span, text))

@@ -28,7 +28,7 @@ from danetc.dsl.syntax.tokens import (
 )
 
 if TYPE_CHECKING:
-    from danetc.dsl.syntax.errors.case import Found
+    from danetc.dsl.syntax.errors import Found
 
 MAX_CHARACTERS = 1_000_000
 MAX_ERRORS = 100
@@ -208,8 +208,10 @@ class _Run:
 
     def recover(self, i: int) -> int:
         """Report the error at token i, and return the index of the token to continue from."""
-        from danetc.dsl.syntax.errors.case import Situation  # deferred: most texts have no error
-        from danetc.dsl.syntax.errors.messages import diagnose
+        from danetc.dsl.syntax.errors import (  # deferred: most texts have no error
+            Situation,
+            diagnose,
+        )
 
         self.settle()
         base = self.base()
@@ -334,9 +336,7 @@ class _Run:
 
     def close_bodies(self, base: int, at: int) -> int:
         """Report and close the open braces, and return the index of the token to continue from."""
-        from danetc.dsl.syntax.errors.statements import (
-            unclosed,
-        )  # deferred: most texts have no error
+        from danetc.dsl.syntax.errors import unclosed  # deferred: most texts have no error
 
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
         self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)

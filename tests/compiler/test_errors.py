@@ -314,11 +314,6 @@ TEXTS = {
         + "block b { m = in -> conv(8); a = in -> conv(8); a = a + m; out = a }",
         "E0212",
     ),
-    "a body behind a colon on the same line": (
-        "block g(width = 8, stride = 1): out = in -> conv(width, stride = stride)\n"
-        "block h(width): out = in -> g(width)\n  -> spike\n",
-        "E0118 E0118",
-    ),
     "a setting that there is not, of an unknown name": (network(recipe="digts"), "E0308"),
     "an unused line of an unknown name": (
         network(stages="stage(b, 1)") + "block b { m = foo; out = in -> conv(8) }",
@@ -347,8 +342,8 @@ TEXTS = {
     "no name after use": ("use\n" + network().removeprefix("use std\n"), "E0119"),
     "a brace too many": (network(stem="conv(8) -> } norm -> spike"), "E0104"),
     "a brace too many in a call": (network(stem="conv({ 8) -> norm -> spike"), "E0104"),
-    "a parenthesis too few": (network(stem="conv8, kernel = 3) -> norm"), "E0104"),
-    "a parenthesis too many": (network(stem="conv(8), kernel = 3) -> norm"), "E0104"),
+    "a parenthesis too few": (network(stem="conv8, kernel = 3) -> norm"), "E0116"),
+    "a parenthesis too many": (network(stem="conv(8), kernel = 3) -> norm"), "E0116"),
     "a sum in a parenthesis that is not closed": (network(stem="(in + in -> conv(8)"), "E0103"),
     "a foreign sign before a step": (network(stem="conv(8) -> ! norm"), "E0118"),
     "a quote too many": ('use " "lib/x.danet"', "E0106"),

@@ -90,10 +90,6 @@ def test_every_fix_of_every_page_leaves_less_to_fix(code: str) -> None:
         ("steam = conv(8)", "stem = conv(8)"),
         ("stem = conv(8) -> -> norm", "stem = conv(8) -> norm"),
         ("stem stem = conv(8)", "stem = conv(8)"),
-        (
-            "norm = batchnorm if 1 < 2 < 3 else tebn",
-            "norm = batchnorm if 1 < 2 and 2 < 3 else tebn",
-        ),
     ],
 )
 def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:
@@ -102,35 +98,6 @@ def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:
     rest = [line for line in lines if not line.startswith(name)]
     text, wanted = network(*rest, wrong), network(*rest, right)
     assert wanted in [edited(text, fix.edits) for fix in all_fixes(text)]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right"),
-    [
-        ("v = x ** 2 + 1", "v = x * x + 1"),
-        ("v = u + x^3", "v = u + x * x * x"),
-        ("v = (x + u) ** 2", None),
-        ("v = x ** 2.5", None),
-    ],
-)
-def test_a_power_is_multiplied_out(wrong: str, right: str | None) -> None:
-    body = "neuron N {{\n  state u = 0\n  {}\n  s = heaviside(v + u)\n  u = v\n}}\n"
-    found = [
-        edited(body.format(wrong), fix.edits)
-        for fix in all_fixes(body.format(wrong))
-        if fix.problem.code == "E0110"
-    ]
-    assert found == ([] if right is None else [body.format(right)])
-
-
-def test_a_body_behind_a_colon_gets_braces() -> None:
-    text = "connection c:\n  each = conv -> norm\n\n  out = branch\n\nblock b = conv(8)\n"
-    wanted = "connection c {\n  each = conv -> norm\n\n  out = branch\n}\n\nblock b = conv(8)\n"
-    (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0118"]
-    assert edited(text, fix.edits) == wanted
-    last = "connection c:\n  out = branch"
-    (fix,) = [fix for fix in all_fixes(last) if fix.problem.code == "E0118"]
-    assert edited(last, fix.edits) == "connection c {\n  out = branch\n}\n"
 
 
 def test_a_reserved_word_gets_an_underscore() -> None:
@@ -142,10 +109,7 @@ def test_a_reserved_word_gets_an_underscore() -> None:
 def test_a_missing_brace_is_put_where_it_is_missing() -> None:
     text = network("stem = spike").removesuffix("}\n") + "\nblock b = conv(8)\n"
     (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0102"]
-    assert (
-        edited(text, fix.edits)
-        == network("stem = spike").removesuffix("\n") + "\nblock b = conv(8)\n"
-    )
+    assert edited(text, fix.edits) == network("stem = spike") + "\nblock b = conv(8)\n"
     short = "use std\nconnection c { out = branch"
     (fix,) = all_fixes(short)
     assert edited(short, fix.edits) == short + "\n}"

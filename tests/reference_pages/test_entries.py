@@ -18,7 +18,7 @@ from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.syntax.errors.case import RESERVED
+from danetc.dsl.syntax.errors import RESERVED
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.dsl.syntax.words import AXES

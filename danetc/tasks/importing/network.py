@@ -15,7 +15,7 @@ from torch import nn
 from danetc.compiler import check_text
 from danetc.compiler.importing.expressions import Unwritten, standard
 from danetc.compiler.importing.program import Imported, import_graph
-from danetc.dsl.syntax.errors.case import RESERVED
+from danetc.dsl.syntax.errors import RESERVED
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.runtime.model.built import Model

@@ -1,1 +1,0 @@
-"""Messages for unexpected tokens."""
