@@ -15,8 +15,8 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
-from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
-from danetc.runtime.data.augment import batch_transform, image_transform
+from danetc.runtime.data import DataError, DataSet, Source, open_data
+from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.dataset import evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
@@ -109,7 +109,6 @@ def _report(
 ) -> DataReport:
     splits = {"train": _values(data.train, data), "test": _values(data.test, data)}
     shown = tuple(_samples(data, phase, seed))
-    ranges = [each.image.double().aminmax() for each in shown]
     record: dict[str, Any] = {
         **data.describe(),
         "target": data.target,
@@ -124,11 +123,7 @@ def _report(
         ],
         "notices": list(data.notices),
         "augment": None if phase is None else write_setting("augment", phase.augment),
-        "seen": {
-            "shape": list(shown[0].image.shape),
-            "smallest": min(float(each.min) for each in ranges),
-            "largest": max(float(each.max) for each in ranges),
-        },
+        "seen": list(shown[0].image.shape),
         "network": None if compiled is None else compiled.graph.name,
         "misfit": None if compiled is None or phase is None else _misfit(data, compiled, phase),
     }
@@ -157,8 +152,7 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
     [C], or the numbers [N, D] that are learned.
     """
     shapes: Counter[tuple[int, ...]] = Counter()
-    low, high, dtype = float("inf"), float("-inf"), ""
-    sums = torch.zeros(4, dtype=torch.float64)
+    found, dtype = [], ""
     pixels = torch.zeros(data.classes, dtype=torch.int64)
     looked = evenly(len(source), LOOKED)
     for index in looked:
@@ -168,27 +162,26 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
                 sample, label = source[index]
         except UnreadableError:
             continue
-        values = sample.double().flatten()
         shapes[tuple(sample.shape)] += 1
         dtype = str(sample.dtype).removeprefix("torch.")
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-        sums += torch.stack([values**0, values, values**2, values == 0]).sum(1)
+        x = sample.double()
+        found.append(torch.stack([x.min(), x.max(), x.sum(), x.square().sum(), (x**0).sum()]))
         if isinstance(label, Tensor) and data.target == "pixels":
             pixels += label[label != IGNORED].bincount(minlength=data.classes)[: data.classes]
-    if not shapes:
+    if not found:
         raise DataError(f"none of the samples of {data.name} that were looked at can be read")
-    _, mean, squares, zeros = (sums / sums[0]).tolist()
+    low, high, total, squares, count = torch.stack(found).unbind(1)
+    mean = float(total.sum() / count.sum())
     record = {
         "samples": len(source),
         "looked_at": len(looked),
-        "unreadable": len(looked) - shapes.total(),
+        "unreadable": len(looked) - len(found),
         "shapes": [{"shape": list(shape), "samples": n} for shape, n in sorted(shapes.items())],
         "dtype": dtype,
-        "smallest": low,
-        "largest": high,
+        "smallest": float(low.min()),
+        "largest": float(high.max()),
         "mean": mean,
-        "deviation": max(0.0, squares - mean**2) ** 0.5,
-        "share_of_zeros": zeros,
+        "deviation": max(0.0, float(squares.sum() / count.sum()) - mean**2) ** 0.5,
     }
     if data.target == "classes":
         return record, source.labels.bincount(minlength=data.classes)
@@ -199,18 +192,14 @@ def _label(labels: Tensor, number: int, data: DataSet) -> Any:
     """Return the count of a class, or the range of a number."""
     if data.target != "numbers":
         return int(labels[number])
-    values = labels[:, number].double()
-    return {
-        "smallest": float(values.min()),
-        "mean": float(values.mean()),
-        "largest": float(values.max()),
-    }
+    x = labels[:, number].double()
+    return {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
 
 
 def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSample]:
-    """Yield training samples of each of the first classes after augmentation."""
-    source, augment = data.train, () if phase is None else phase.augment
-    transform = image_transform(augment, events=data.events)
+    """Yield training samples of each of the first classes after augmentation, before mixing."""
+    source = data.train
+    transform = image_transform(() if phase is None else phase.augment, events=data.events)
     chosen = list(range(min(len(source), 3 * SHOWN)))
     if data.target == "classes":
         chosen = [
@@ -218,38 +207,27 @@ def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSam
             for number in source.labels.unique()[:CLASSES]
             for index in (source.labels == number).nonzero().flatten()[:SHOWN].tolist()
         ]
-    found: list[tuple[Tensor, Tensor]] = []
+    unreadable = 0
     for index in chosen:
         with drawn_anew() as draw:
             draw(seed, 0, source.number(index))
             try:
                 sample, label = source[index]
             except UnreadableError:
+                unreadable += 1
                 continue
             draw(seed, 0, index)
             image, target = transform.change(sample, torch.as_tensor(label))
-        found.append((transform.finish(image), target))
-    if not found:
+        text, mask = "", None
+        if data.target == "pixels":
+            mask = target
+        elif data.target == "numbers":
+            text = ", ".join(f"{value:.3g}" for value in target.tolist()[:4])
+        else:
+            text = data.class_names[int(target)]
+        yield ShownSample(transform.finish(image), text, mask)
+    if unreadable == len(chosen):
         raise DataError(f"none of the first samples of {data.name} can be read")
-    mix = batch_transform(augment, data.classes)
-    if mix is not None and data.target == "classes" and len({x.shape for x, _ in found}) == 1:
-        images, labels = (torch.stack(each) for each in zip(*found, strict=True))
-        mixed, shares = mix(images, labels, seed=mix_seed(seed, 0, 0, 0))
-        found = list(zip(mixed, shares, strict=True))
-    for image, label in found:
-        yield ShownSample(image, _text(label, data), label if data.target == "pixels" else None)
-
-
-def _text(label: Tensor, data: DataSet) -> str:
-    """Return a label as text: a class, the shares of mixed classes, or numbers."""
-    names = data.class_names
-    if data.target == "numbers":
-        return ", ".join(f"{value:.3g}" for value in label.tolist()[:4])
-    if data.target == "pixels":
-        return ""
-    if label.dim() == 0:
-        return names[int(label)]
-    return ", ".join(f"{names[n]} {label[n]:.0%}" for n in label.nonzero().flatten().tolist())
 
 
 def _targets(record: Mapping[str, Any]) -> str:
@@ -261,31 +239,25 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the facts of a data set as text, each with its name."""
     yield "data", record["text"]
     yield "learns", _targets(record)
+    axes = "T x C x H x W" if record["events"] else "C x H x W"
     for name, split in record["splits"].items():
         shapes = [" x ".join(map(str, each["shape"])) for each in split["shapes"]]
         several = f"{shapes[0]} to {shapes[-1]}" if len(shapes) > 1 else shapes[0]
-        what = "T x C x H x W" if record["events"] else "C x H x W"
-        yield name, f"{split['samples']:,} samples, {what} = {several}, {split['dtype']}"
-        values = (
+        yield name, f"{split['samples']:,} samples, {axes} = {several}, {split['dtype']}"
+        some = f", of {split['looked_at']} samples" * (split["looked_at"] < split["samples"])
+        yield (
+            "",
             f"values from {split['smallest']:.4g} to {split['largest']:.4g}, mean "
-            f"{split['mean']:.4g}, standard deviation {split['deviation']:.4g}"
+            f"{split['mean']:.4g}, standard deviation {split['deviation']:.4g}{some}",
         )
-        if record["events"]:
-            values += f", {split['share_of_zeros']:.1%} are 0"
-        if split["looked_at"] < split["samples"]:
-            values += f", of {split['looked_at']} samples"
-        yield "", values
         if split["unreadable"]:
             yield "", f"{split['unreadable']} samples cannot be read"
-    seen = record["seen"]
     yield (
         "seen as",
-        f"{' x '.join(map(str, seen['shape']))}, values from {seen['smallest']:.4g} to "
-        f"{seen['largest']:.4g}, after {record['augment'] or 'no recipe'}",
+        f"{' x '.join(map(str, record['seen']))}, after {record['augment'] or 'no recipe'}",
     )
     yield "fingerprint", record["fingerprint"]
-    for notice in record["notices"]:
-        yield "note", notice
+    yield from (("note", notice) for notice in record["notices"])
     if record["network"] is not None:
         misfit = record["misfit"]
         can = "can learn them" if misfit is None else f"cannot learn them: {misfit}"

@@ -120,121 +120,96 @@ def prove(
         )
     findings: list[PropositionResult] = []
     for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
-        if not graph.stages:
+        stages = {".".join(stage.scope): stage for stage in graph.stages}
+        if not stages:
             reason = "does not apply, because the network has no stages"
             findings.append(PropositionResult(number, graph.name, "does not apply", reason))
-        for stage in graph.stages:
-            name = ".".join(stage.scope)
+        for name, stage in stages.items():
             on_progress(f"Proposition {number}, {name}")
             try:
-                findings.append(check(graph, stage, name, numbers))
+                found = check(graph, stage, numbers)
             except NotApplicable as why:
-                says = f"does not apply, because {why}"
-                findings.append(PropositionResult(number, name, "does not apply", says))
+                found = "does not apply", f"does not apply, because {why}", {}
+            findings.append(PropositionResult(number, name, *found))
     findings += _factors(graph)
-    findings += _paths(graph)
+    findings += [
+        PropositionResult(
+            "paths",
+            stage.name,
+            "fact",
+            str(stage.fewest_neurons),
+            {"fewest_neurons": stage.fewest_neurons},
+        )
+        for stage in summarise(graph).stages
+    ]
     order = list(TITLES)
     findings.sort(key=lambda finding: order.index(finding.proposition))
     return Proof(graph.name, graph.steps, tuple(findings))
 
 
-def _status(holds: bool) -> Status:
-    return "holds" if holds else "fails"
+Found = tuple[Status, str, dict[str, object]]
+"""Status, text and numbers of a proposition for a stage."""
 
 
 # -- Propositions 1 and 4 --------------------------------------------------------------------------
 
 
-def _chain(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
+def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_chain(graph, stage)
-    if plan.neurons == 0:
-        says = f"no interblock neurons: over {_blocks(stage)} the gradient is 1 everywhere"
-    else:
-        says = (
-            f"the gradient over {_blocks(stage)} is the product of the surrogate derivatives of "
-            f"{_many(plan.neurons, 'interblock neuron')}"
-        )
-    if not numbers:
-        known = {"interblock_neurons": plan.neurons}
-        return PropositionResult("1", name, "fact", says, known)
-    found = _check_gradients(plan)
+    what = "1 everywhere"
     if plan.neurons:
-        says += _where(found)
-    says += _agrees(found)
-    return PropositionResult("1", name, _status(found.holds), says, _gradient_numbers(plan, found))
+        neurons = _many(plan.neurons, "interblock neuron")
+        what = f"the product of the surrogate derivatives of {neurons}"
+    return _gradients(stage, plan, what, numbers)
 
 
-def _dense(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
+def _dense(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_dense(graph, stage)
-    says = f"over {_blocks(stage)} the gradient is g_last * product of (1 + g), never below g_last"
+    return _gradients(stage, plan, "g_last * product of (1 + g), never below g_last", numbers)
+
+
+def _gradients(stage: Stage, plan: GradientPlan, formula: str, numbers: bool) -> Found:
+    """Compare the gradients of blocks with their formula."""
+    says = f"over {_many(len(stage.blocks) - 1, 'block')} the gradient is {formula}"
+    record: dict[str, object] = {"interblock_neurons": plan.neurons}
     if not numbers:
-        known = {"interblock_neurons": plan.neurons}
-        return PropositionResult("4", name, "fact", says, known)
+        return "fact", says, record
     found = _check_gradients(plan)
-    low, high = found.bounds
-    says += f" ({low:.3g} to {high:.3g}): {_beside_chain(found)}"
-    holds = found.holds and found.bounded
-    worse = [place.where for place in found.places if place.less_than_chain]
-    if holds and worse:
-        says += f"; the rule gives less than the chain {' and '.join(worse)}"
-    says += _agrees(found)
-    record = {
-        **_gradient_numbers(plan, found),
-        "bound": [low, high],
-        "least_ratio_to_bound": found.ratio,
-        "vacuous": worse,
-    }
-    for key, place in zip(_place_keys(found), found.places, strict=True):
-        record[f"{key}_in_a_chain"] = place.chain
-    status = "vacuous" if holds and worse else _status(holds)
-    return PropositionResult("4", name, status, says, record)
-
-
-def _beside_chain(found: GradientCheck) -> str:
-    return ", ".join(
-        f"{place.where} {place.gradient:.3g} (in a chain {place.chain:.3g})"
-        for place in found.places
-    )
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _blocks(stage: Stage) -> str:
-    return _many(len(stage.blocks) - 1, "block")
-
-
-def _where(found: GradientCheck) -> str:
-    """Return the mean gradients for a first block that spikes and one that does not, if both occur."""
-    if len(found.places) == 1:
-        return f", {found.least:.3g} to {found.most:.3g}"
-    return ", " + " and ".join(f"{place.gradient:.3g} {place.where}" for place in found.places)
-
-
-def _place_keys(found: GradientCheck) -> list[str]:
-    return [place.where.replace(" ", "_") for place in found.places]
-
-
-def _agrees(found: GradientCheck) -> str:
-    if found.error == 0:
-        return "; autograd agrees exactly"
-    if found.holds:
-        return f"; autograd agrees to {found.error:.0e}"
-    return f"; but autograd is off by {found.error:.1e} of it"
-
-
-def _gradient_numbers(plan: GradientPlan, found: GradientCheck) -> dict[str, object]:
-    return {
-        "interblock_neurons": plan.neurons,
+    holds, worse, places = found.holds, [], []
+    for place in found.places:
+        key = place.where.replace(" ", "_")
+        record[key] = place.gradient
+        places.append(f"{place.where} {place.gradient:.3g}")
+        if plan.dense:
+            record[f"{key}_in_a_chain"] = place.chain
+            places[-1] += f" (in a chain {place.chain:.3g})"
+            worse += [place.where] * place.less_than_chain
+    record |= {
         "pairs_of_blocks": found.pairs,
         "least": found.least,
         "most": found.most,
-        **{
-            key: place.gradient for key, place in zip(_place_keys(found), found.places, strict=True)
-        },
         "error": found.error,
     }
+    if plan.neurons:
+        says += f": {', '.join(places)}"
+    if plan.dense:
+        holds = holds and found.bounded
+        record |= {
+            "bound": list(found.bounds),
+            "least_ratio_to_bound": found.ratio,
+            "vacuous": worse,
+        }
+        if worse:
+            says += f"; the rule gives less than the chain {' and '.join(worse)}"
+    error = f"to {found.error:.0e}" if found.error else "exactly"
+    says += (
+        f"; autograd agrees {error}" if found.holds else f"; autograd is off by {found.error:.1e}"
+    )
+    return "vacuous" if holds and worse else "holds" if holds else "fails", says, record
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _check_gradients(plan: GradientPlan) -> GradientCheck:
@@ -262,31 +237,25 @@ def _smaller(graph: Graph, size: int) -> Graph:
 # -- Proposition 3 ---------------------------------------------------------------------------------
 
 
-def _variance(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
+def _variance(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_variance(graph, stage)
-    start = (
-        "starts again at the opening block"
-        if plan.starts_again
-        else "continues from the stage's input"
-    )
+    start = "starts again at the opening block"
+    if not plan.starts_again:
+        start = "continues from the stage's input"
+    record: dict[str, object] = {"starts_again": plan.starts_again}
     if not numbers:
-        says = f"{start}; squared weights of the norms, added up: {_cut([f'{s:g}' for s in plan.squares])}"
-        known = {"starts_again": plan.starts_again, "squared_weights": list(plan.squares)}
-        return PropositionResult("3", name, "fact", says, known)
+        squares = _cut([f"{square:g}" for square in plan.squares])
+        says = f"{start}; squared weights of the norms, added up: {squares}"
+        return "fact", says, {**record, "squared_weights": list(plan.squares)}
     found = _check_variances(plan)
-    pairs = zip(found.measured, found.predicted, strict=True)
-    series = [f"{measured:.2f} ({predicted:.2f})" for measured, predicted in pairs]
-    grows = found.predicted[-1] > found.predicted[0] if len(found.predicted) > 1 else None
-    still = ", and does not grow" if grows is False else ""
-    says = f"{start}{still}; measured (predicted): {_cut(series)}"
-    record = {
-        "starts_again": plan.starts_again,
-        "grows": grows,
+    series = [f"{m:.2f} ({p:.2f})" for m, p in zip(found.measured, found.predicted, strict=True)]
+    record |= {
         "measured": list(found.measured),
         "predicted": list(found.predicted),
         "error": found.error,
     }
-    return PropositionResult("3", name, _status(found.holds), says, record)
+    says = f"{start}; measured (predicted): {_cut(series)}"
+    return "holds" if found.holds else "fails", says, record
 
 
 def _cut(series: list[str]) -> str:
@@ -348,16 +317,3 @@ def _part(graph: Graph, node: Node) -> str:
 def _range(numbers: list[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _paths(graph: Graph) -> list[PropositionResult]:
-    return [
-        PropositionResult(
-            "paths",
-            stage.name,
-            "fact",
-            str(stage.fewest_neurons),
-            {"fewest_neurons": stage.fewest_neurons},
-        )
-        for stage in summarise(graph).stages
-    ]

@@ -68,7 +68,6 @@ def test_values_are_those_of_the_samples_that_can_be_read(danetc: Run, tmp_path:
     assert (split["smallest"], split["largest"]) == (values.min(), values.max())
     assert split["mean"] == pytest.approx(values.mean())
     assert split["deviation"] == pytest.approx(values.std())
-    assert split["share_of_zeros"] == pytest.approx((values == 0).mean())
     done = danetc("data", text)
     assert "1 samples cannot be read" in done.out
     assert re.search(r"36 samples, C x H x W = 3 x \d+ x \d+ to 3 x \d+ x \d+, uint8", done.out)
@@ -76,7 +75,7 @@ def test_values_are_those_of_the_samples_that_can_be_read(danetc: Run, tmp_path:
 
 def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
     done = danetc("data", "synthetic:size=2,count=300,frames=2,classes=30")
-    assert re.search(r"are 0, of 256 samples", done.out)
+    assert "of 256 samples" in done.out
     assert "300 samples, T x C x H x W = 2 x 3 x 2 x 2, uint8" in done.out
     assert "... and 6 more" in done.out
 
@@ -121,9 +120,6 @@ def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
     assert not all(
         torch.equal(a.image, b.image) for a, b in zip(seen.samples, other.samples, strict=True)
     )
-    mixed = spec(small, "augment = mixup(1.0)")
-    Path("tiny.danet").write_text(mixed)
-    assert "%" in package.data(text, recipe="tiny.danet").samples[0].label
     wrong = danetc("data", "digits", "--recipe", "tiny.danet")
     assert wrong.status == 0
     assert "cannot learn them: digits has 10 classes, but the network has 3 outputs" in wrong.out
