@@ -11,7 +11,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -44,40 +44,30 @@ DTYPES = {"float32": "float32", "mixed": "float16", "bf16": "bfloat16"}
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Bytes of tensors in a training step of ``batch`` samples, computed in ``accumulate`` parts.
+    """Bytes of tensors in a training step of ``batch`` samples under a memory policy.
 
-    ``weights`` (``parameters`` and buffers) and the state of the ``optimizer`` are held all the
-    time, ``gradients`` while the parts after the first run. ``saved`` is held from the forward to
-    the backward pass, without the outputs. ``peak`` is the most at a time, ``fixed`` the share of it
-    that does not depend on the batch.
+    ``weights`` (with buffers) and the state of the ``optimizer`` are held all the time, ``saved`` from
+    the forward to the backward pass, without the outputs. ``peak`` is the most at a time, ``fixed``
+    the share of it that does not depend on the batch.
     """
 
     policy: str
     backend: str
     dtype: str
     batch: int
-    accumulate: int
     weights: int
-    parameters: int
     optimizer: int
-    gradients: int
     saved: int
     fixed: int
     peak: int
 
-    @property
-    def total(self) -> int:
-        """Bytes held when the forward pass ends."""
-        return self.weights + self.optimizer + self.gradients + self.saved
-
     def as_dict(self) -> dict[str, object]:
-        return {**asdict(self), "total": self.total}
+        return asdict(self)
 
     def __str__(self) -> str:
-        parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         return (
-            f"{show_size(self.peak)} at the peak of a step (batch of {self.batch}{parts}, "
-            f"{self.backend}, {self.dtype})"
+            f"{show_size(self.peak)} at the peak of a step (batch of {self.batch}, {self.backend}, "
+            f"{self.dtype})"
         )
 
 
@@ -178,18 +168,17 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         if step.averaged:
             state += [torch.empty_like(x) for x in weights]
             state.append(torch.zeros((), dtype=torch.int64))  # the number of averages
-        held = [*weights, *filter(torch.is_tensor, state)]
-        gathered = step.processes > 1
-        if gathered:  # distributed training keeps the gradients
-            held += [x.grad for x in model.parameters() if x.grad is not None]
-        optimizer.zero_grad(set_to_none=not gathered)
+        state = [x for x in state if torch.is_tensor(x)]
+        gradients = [x.grad for x in model.parameters() if x.grad is not None]
+        held = [*weights, *state]
+        if step.processes > 1:  # distributed training keeps the gradients
+            held += gradients
+        optimizer.zero_grad(set_to_none=step.processes == 1)
         live = _Live([*held, images, labels])
         with watching(live.see):
             saved = _run(step, model, loss, images, labels, live) + _random_states(model)
             optimizer.step()
-        parameters, standing = size_of(model.parameters()), size_of(held)
-        batch = size_of([images, labels])
-        optimizer_bytes = size_of(held) - size_of(weights) - parameters * gathered
+    standing, batch = size_of(held), size_of([images, labels])
     if step.on_cpu:
         batch *= 3  # the one before, and the next
         standing = 2 * standing + size_of(weights)
@@ -199,13 +188,10 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         step.backend,
         DTYPES[step.precision],
         step.batch,
-        step.accumulate,
         size_of(weights),
-        parameters,
-        optimizer_bytes,
-        parameters if gathered or step.accumulate > 1 else 0,
+        size_of(state),
         saved,
-        standing + (0 if gathered else parameters),
+        standing + (size_of(gradients) if step.processes == 1 else 0),
         standing + batch + live.peak,
     )
 
@@ -327,36 +313,21 @@ def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:
             return Chosen(policy, found, memory)
         tried.append(found)
     best = min(tried, key=lambda each: each.peak)
-    parts = f" in {step.accumulate} parts" if step.accumulate > 1 else ""
+    part = -(-step.batch // step.accumulate)
+    fits = min(part - 1, int(part * (room - best.fixed) / max(1, best.peak - best.fixed)))
+    advice = (
+        "a smaller network or image, or fewer steps: not even a batch of 1 fits (the weights, their "
+        f"gradients and the optimizer alone are {show_size(best.fixed)})"
+    )
+    if fits > 0:
+        parts = -(-step.batch // fits)
+        half = " or precision = bf16" if step.precision == "float32" else ""
+        advice = f"a batch of about {fits * step.accumulate}, or accumulate = {parts}{half}"
     raise UserError(
         f"{step.graph.name} does not fit into {show_size(room)}"
-        f"{', all that this machine has free' if room < memory else ''}: for a batch of {step.batch}"
-        f"{parts}, {step.backend}, {best.dtype}, a step takes {show_size(best.peak)} with the policy "
-        f"{best.policy}; take {_advice(step, best, room)}"
+        f"{', all that this machine has free' if room < memory else ''}: a step takes {best} with the "
+        f"policy {best.policy}; take {advice}"
     )
-
-
-def _advice(step: Step, best: StepMemory, room: int) -> str:
-    """Return what might fit."""
-    part = -(-step.batch // step.accumulate)
-    fitting = int(part * (room - best.fixed) / max(1, best.peak - best.fixed))
-    found = []
-    if fitting > 0:
-        found.append(f"a batch of about {min(part - 1, fitting) * step.accumulate}")
-        if fitting < part:
-            found.append(
-                f"accumulate = {-(-step.batch // fitting)}, the same batch in smaller parts"
-            )
-    if step.precision == "float32" and best.fixed < room:
-        half = step_memory(replace(step, precision="bf16"), best.policy)
-        if half.peak < best.peak:
-            found.append(f"precision = bf16, which takes {show_size(half.peak)}")
-    if not found:
-        found.append(
-            "a smaller network or image, or fewer steps: not even a batch of 1 fits (the weights, "
-            f"their gradients and the optimizer alone are {show_size(best.fixed)})"
-        )
-    return ", or ".join(found)
 
 
 def free_for(device: torch.device, processes: int = 1) -> int | None:

@@ -102,20 +102,20 @@ def test_what_a_step_holds() -> None:
     graph = graph_of(TINY)
     small, large = (step_memory(plain_step(graph, "fused", n, optimizer="sgd")) for n in (8, 16))
     assert large.saved == pytest.approx(2 * small.saved, rel=0.1)
-    assert large.weights == small.weights > small.parameters
-    assert (small.optimizer, small.gradients) == (0, 0)
-    assert small.total == small.weights + small.saved < small.peak
-    assert large.fixed == small.fixed == small.weights + small.parameters
+    parameters = sum(x.nbytes for x in emit_model(graph, 0, "eager").parameters())
+    assert large.weights == small.weights > parameters
+    assert small.optimizer == 0
+    assert large.fixed == small.fixed == small.weights + parameters
     momentum = step_memory(plain_step(graph, "fused", 8))
-    assert momentum.optimizer == small.parameters
+    assert momentum.optimizer == parameters
     adam = step_memory(plain_step(graph, "fused", 8, optimizer="adamw"))
-    assert 2 * small.parameters < adam.optimizer < 2.1 * small.parameters  # and counts of steps
+    assert 2 * parameters < adam.optimizer < 2.1 * parameters  # and counts of steps
     mean = step_memory(replace(plain_step(graph, "fused", 8, optimizer="sgd"), averaged=True))
     assert mean.optimizer == mean.weights + 8  # and the number of averages
     parts = step_memory(replace(plain_step(graph, "fused", 16, optimizer="sgd"), accumulate=2))
-    assert (parts.saved, parts.gradients) == (small.saved, small.parameters)
+    assert parts.saved == small.saved
     gathered = step_memory(replace(plain_step(graph, "fused", 8, optimizer="sgd"), processes=2))
-    assert (gathered.optimizer, gathered.gradients) == (0, small.parameters)
+    assert gathered.optimizer == 0
     assert gathered.fixed == small.fixed
     assert small.saved < step_memory(plain_step(graph, "eager", 8)).saved
 
@@ -136,7 +136,7 @@ def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> Non
     request = TrainingRequest("")
     step = phase_step(request, compiled, recipe.phases[0], backend, alone())
     found = step_memory(step)
-    assert found.peak > found.total > found.weights + found.optimizer
+    assert found.peak > found.weights + found.optimizer + found.saved
 
 
 @pytest.mark.parametrize("command", ["train", "build", "bench"])
@@ -183,8 +183,8 @@ def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) 
     assert not (quick.parent / "not").exists()
     assert "phase `train`: small does not fit into" in result.err
     size = show_size(lean["step"]["peak"])
-    assert f"a step takes {size} with the policy recompute" in result.err
-    found = re.search(r"a batch of about (\d+), or accumulate = (\d+), ", result.err)
+    assert f"a step takes {size} at the peak of a step" in result.err
+    found = re.search(r"a batch of about (\d+), or accumulate = (\d+)", result.err)
     assert found is not None, result.err
     for change in (f"batch={found[1]}", f"accumulate={found[2]}"):
         memory_of(danetc, quick, budget, "--set", f"recipe.{change}")
