@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
@@ -56,11 +55,11 @@ SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
 LOCKS = frozenset({LOCK, LOCK + OWNER})
 CONVERSION = "conversion.json"
-"""From what `danetc convert` has made a network, and how it was tested."""
+"""Record of `danetc convert`: the source of the network, and how it was tested."""
 MEASURES = "measures.json"
-"""What `danetc measure` found, of one or several networks."""
+"""Results of `danetc measure`, of one or several networks."""
 GRID = "grid.json"
-"""The cells of the last `danetc compare` in a folder, and what became of their runs."""
+"""Cells of the last `danetc compare` in a folder, and the states of their runs."""
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, CONVERSION, "__pycache__"}
 
 
@@ -71,26 +70,20 @@ def refuse_unless_replaceable(directory: Path) -> None:
         raise UserError(f"{directory} is where you stand; choose a directory of its own")
     if not os.path.lexists(target):
         return
-    if not target.is_dir():
-        raise UserError(f"{directory} is a file; choose another place with -o DIR")
-    entries = {entry.name for entry in target.iterdir()} - LOCKS
-    if RUN in entries:
-        raise UserError(
-            f"{directory} holds a training run, which is not replaced; choose another place with "
-            "-o DIR"
-        )
-    if entries and SUMMARY not in entries:
-        raise UserError(
-            f"{directory} is no model directory (there is no {SUMMARY} in it) and not empty, so "
-            "it is not replaced; choose another place with -o DIR"
-        )
+    entries = {entry.name for entry in target.iterdir()} - LOCKS if target.is_dir() else set()
     foreign = sorted(name for name in entries - _OURS if not name.endswith(".graph"))
-    if foreign:
-        raise UserError(
-            f"{directory} also holds {', '.join(foreign[:3])}{', ...' if foreign[3:] else ''}, "
-            "which danetc has not written, so it is not replaced; move that, or choose another "
-            "place with -o DIR"
-        )
+    if not target.is_dir():
+        why = "is a file"
+    elif RUN in entries:
+        why = "holds a training run"
+    elif entries and SUMMARY not in entries:
+        why = f"is no model directory (there is no {SUMMARY} in it) and not empty"
+    elif foreign:
+        more = ", ..." if foreign[3:] else ""
+        why = f"also holds {', '.join(foreign[:3])}{more}, which danetc has not written"
+    else:
+        return
+    raise UserError(f"{directory} {why}, so it is not replaced; choose another place with -o DIR")
 
 
 def model_files(
@@ -101,10 +94,10 @@ def model_files(
     memory: Mapping[str, object] | None = None,
     note: Note,
 ) -> dict[str, bytes]:
-    """The files of a model directory but for the weights, by name; the summary is the last.
+    """Return the files of a model directory except the weights, by name; the summary is the last.
 
-    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` says
-    where there is no picture, and why.
+    ``memory`` is the default policy of ``Directory.model``, and how it was chosen. ``note`` gets the
+    reason if there is no picture.
     """
     from danetc.compiler import check_text
     from danetc.compiler.emit.python import emit_python
@@ -178,7 +171,7 @@ def write_model_directory(
 
 
 def _move_in_place(new: Path, target: Path) -> None:
-    """Rename ``new`` to ``target``. What stood there is put back if that fails."""
+    """Rename ``new`` to ``target``; restore the old directory if that fails."""
     if not target.exists():
         new.rename(target)
         return
@@ -214,7 +207,7 @@ class Directory:
         return network_of(check_file(str(self.path / SPEC)), self.network)
 
     def model(self, backend: str, memory: str | None) -> Model:
-        """The network with the weights. Raises SpecError, UserError."""
+        """Return the network with the weights. Raises SpecError, UserError."""
         from danetc.runtime.model.weight_files import load_weights
         from danetc.tasks.networks import emit_model
 
@@ -244,38 +237,22 @@ def open_directory(directory: str | os.PathLike[str]) -> Directory:
 
 
 def _summary(path: Path) -> Directory:
-    """The directory that a summary.json speaks of."""
+    """Return the directory that a summary.json describes."""
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
     if not (path / SUMMARY).exists():
         raise UserError(f"{path} is no model directory: there is no {SUMMARY} in it")
     record = record_in(path / SUMMARY)
-    if type(record.get("format")) is not int:
-        raise UserError(f"{path / SUMMARY} is not the summary of a model directory")
-    if record["format"] > FORMAT:
-        raise UserError(f"{path} was written by a newer danetc ({record.get('danetc')})")
-    name, files, memory = record.get("network"), record.get("files"), record.get("memory")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise UserError(f"{path / SUMMARY} does not name its network")
-    if not isinstance(files, dict) or SPEC not in files or not all(map(_is_plain, files.items())):
-        raise UserError(f"{path / SUMMARY} does not say which files belong together")
-    policy = "none" if memory is None else _policy(memory)
-    if policy is None:
-        raise UserError(f"{path / SUMMARY} has a memory policy that is not there")
-    return Directory(path, name, policy, files)
-
-
-def _is_plain(entry: tuple[str, Any]) -> bool:
-    """Whether a file of a summary is one of its own folder, with a digest."""
-    name, known = entry
-    return Path(name).name == name and isinstance(known, str)
-
-
-def _policy(noted: object) -> str | None:
-    from danetc.compiler.passes.recompute import POLICIES
-
-    policy = noted.get("policy") if isinstance(noted, dict) else None
-    return policy if policy in POLICIES else None
+    try:
+        if record["format"] > FORMAT:
+            raise UserError(f"{path} was written by a newer danetc ({record.get('danetc')})")
+        files = {str(name): str(known) for name, known in record["files"].items()}
+        memory = record.get("memory", {"policy": "none"})
+        found = Directory(path, str(record["network"]), str(memory["policy"]), files)
+        found.files[SPEC]  # raises KeyError
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path / SUMMARY} is not the summary of a model directory") from error
+    return found
 
 
 def load(
@@ -284,13 +261,11 @@ def load(
     backend: str = "fused",
     memory: str | None = None,
 ) -> Model:
-    """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
+    """Return the model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
-    ``pretrained:NAME`` is one of those that come with danetc.
-
-    It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
-    ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
-    executed. Each file that is there must be as danetc wrote it, to the bit.
+    ``pretrained:NAME`` is a network that comes with danetc. The model is compiled from spec.danet, for
+    any ``backend`` and ``memory`` policy (see ``build``; None selects that of ``danetc build``);
+    nothing in the directory is executed. Each file must be as danetc wrote it, to the bit.
 
     Raises UserError if something is missing, damaged or does not fit together.
     """

@@ -251,10 +251,6 @@ def with_summary(directory: Path, **changes: object) -> None:
     save_record({**read_record(path), **changes}, path)
 
 
-def damage_name(directory: Path) -> None:
-    with_summary(directory, network="../small")
-
-
 def damage_version(directory: Path) -> None:
     with_summary(directory, format=99)
 
@@ -274,7 +270,6 @@ def damage_names(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_name, "does not name its network"),
         (damage_version, "newer danetc"),
         (damage_shapes, "but the model's is"),
         (damage_names, "lacks"),
