@@ -22,6 +22,7 @@ from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.kinds import number
+from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.spikingjelly import is_standard, match_neuron
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -33,11 +34,11 @@ Sum: TypeAlias = "tuple[tuple[str, float], ...]"
 """A value: nodes of NIR, each with a factor."""
 
 
-class NotInNir(ValueError):
+class NotInNir(UserError):
     """Raised if NIR has no node for an operation. The message names it; ``hint`` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}; {hint}")
         self.hint = hint
 
 

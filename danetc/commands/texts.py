@@ -205,18 +205,17 @@ def show_command(
     """
     from danetc.tasks.texts import find_text
 
-    found = find_text(place)
-    text = found.text.rstrip("\n")
-    if found.line is not None:
-        lines = found.source.text.splitlines()
-        first, last = max(1, found.line - AROUND), min(len(lines), found.line + AROUND)
-        text = "\n".join(
-            f"{'>' if number == found.line else ' '} {number:>{len(str(last))}} | "
+    source, line, text = find_text(place)
+    shown = text.rstrip("\n")
+    if line is not None:
+        lines = source.text.splitlines()
+        first, last = max(1, line - AROUND), min(len(lines), line + AROUND)
+        shown = "\n".join(
+            f"{'>' if number == line else ' '} {number:>{len(str(last))}} | "
             f"{lines[number - 1]}".rstrip()
             for number in range(first, last + 1)
         )
-    record = {"path": found.source.name, "line": found.line, "text": found.text}
-    return Answer(record, lambda: echo(text))
+    return Answer({"path": source.name, "line": line, "text": text}, lambda: echo(shown))
 
 
 def completion_command(shell: Literal["bash", "zsh", "fish"]) -> None:

@@ -25,7 +25,7 @@ from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.evaluator import Bar, DirectoryEvaluator, Figures, accuracy_figure, no_bar
+from danetc.tasks.evaluator import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.measuring.data import batches_of, open_set
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -138,7 +138,7 @@ def convert(request: ConversionRequest) -> Converted:
 
 
 def convert_trained(
-    how: ConversionRequest, *, bar: Bar = no_bar, note: Note = lambda text: None
+    how: ConversionRequest, *, bar: Bar = NO_BAR, note: Note = lambda text: None
 ) -> Converted:
     """Convert a network; ``bar`` shows the progress of its tests. Raises as ``convert``."""
     source, steps = how.source, how.steps

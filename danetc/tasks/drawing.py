@@ -55,17 +55,11 @@ def draw(
         raise UserError(f"several specs are shown side by side on the level block, not {level}")
     place = None if output is None else Path(output)
     kind = format or ("svg" if place is None else place.suffix.lower().removeprefix("."))
-    if place is not None and place.is_dir():
-        raise UserError(f"{place} is a folder; name the picture in it")
+    if kind not in FORMATS:
+        raise UserError(f"there is no format {kind or '...'}; there are {', '.join(FORMATS)}")
     if place is not None and not place.parent.is_dir():
         raise UserError(f"{place}: there is no folder {place.parent}")
-    if kind not in FORMATS:
-        name = kind or "without a name"
-        raise UserError(f"there is no format {name}; there are {', '.join(FORMATS)}")
-    try:
-        pictures.check_engine(kind)  # before anything is built for it
-    except pictures.DrawError as error:
-        raise UserError(f"the picture could not be drawn: {error}") from error
+    pictures.check_engine(kind)  # before anything is built for it
     graphs = [
         compile_spec(each, text=text, network=network, settings=set).graph
         for each in specs or (None,)
@@ -96,9 +90,6 @@ def picture(
 
     if theme not in pictures.THEMES:
         raise UserError(f"there is no theme {theme}; there are {', '.join(pictures.THEMES)}")
-    try:
-        if len(graphs) > 1:
-            return pictures.compare(graphs, kind, theme)
-        return pictures.draw(graphs[0], level, kind, theme)
-    except pictures.DrawError as error:
-        raise UserError(f"the picture could not be drawn: {error}") from error
+    if len(graphs) > 1:
+        return pictures.compare(graphs, kind, theme)
+    return pictures.draw(graphs[0], level, kind, theme)

@@ -17,7 +17,7 @@ from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.evaluator import Bar, DirectoryEvaluator, Figures, accuracy_figure, no_bar
+from danetc.tasks.evaluator import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
 
@@ -103,7 +103,7 @@ def evaluate_trained(
     trained: Trained,
     asked: EvaluationRequest,
     *,
-    bar: Bar = no_bar,
+    bar: Bar = NO_BAR,
     say: Note = lambda text: None,
 ) -> Evaluated:
     """Return the figures at each of the requested T, else at the network's own, and over time.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
-from danetc.tasks.exporting import open_checkpoint, with_steps
+from danetc.tasks.exporting import at_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
 from danetc.tasks.model_directory import load
 from danetc.tasks.trained import Trained, data_of
@@ -38,12 +38,7 @@ from danetc.tasks.training.plan import default_backend
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows progress over so many images under a label; yields the function to call with each batch's size."""
-
-
-@contextmanager
-def no_bar(label: str, images: int) -> Iterator[Callable[[int], None]]:
-    """Show no progress."""
-    yield lambda count: None
+NO_BAR: Bar = lambda label, images: nullcontext(lambda count: None)  # noqa: E731
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +99,15 @@ class DirectoryEvaluator:
         trained: Trained,
         asked: EvaluationRequest,
         note: Note = lambda text: None,
-        bar: Bar = no_bar,
+        bar: Bar = NO_BAR,
     ) -> None:
         self.asked, self.note, self.bar = asked, note, bar
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        before, checkpoint = trained.evaluation, None
-        if asked.checkpoint is not None:
-            checkpoint = open_checkpoint(trained.path, asked.checkpoint)
-            before = checkpoint.tested
+        before = trained.evaluation
         backend = asked.backend or (default_backend(note) if before is None else before.backend)
-        model = load(trained.path, backend=backend, memory="none")
-        self.model = model if checkpoint is None else checkpoint.of(model, backend)
+        self.model = load(trained.path, backend=backend, memory="none")
+        if asked.checkpoint is not None:
+            self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
         self.recorded, self.trained = before, replace(trained, evaluation=before)
         now = before or Evaluation(steps=self.model.signature.steps)
         if asked.batch is not None:

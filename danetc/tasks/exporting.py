@@ -23,7 +23,6 @@ from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_
 
 if TYPE_CHECKING:
     from danetc.runtime.model.built import Model
-    from danetc.runtime.training.checkpoints import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def export_network(request: ExportRequest) -> Exported:
             raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
         model = load(place, memory="none")
         if request.checkpoint is not None:
-            model = open_checkpoint(place, request.checkpoint).of(model, "eager")
+            model, _ = at_checkpoint(model, place, request.checkpoint, "eager")
     elif request.checkpoint is not None:
         raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
     else:
@@ -114,37 +113,26 @@ def _check_output(request: ExportRequest, output: Path) -> None:
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint of a run; ``tested`` are the conditions of its evaluation."""
+def at_checkpoint(
+    model: Model, directory: Path, name: str, backend: str
+) -> tuple[Model, Evaluation]:
+    """Return the network of a run, ``model``, with the weights of a checkpoint and the T of their phase,
+    and the conditions of their evaluation.
 
-    directory: Path
-    name: str
-    snapshot: Snapshot
-    tested: Evaluation
-
-    def of(self, model: Model, backend: str) -> Model:
-        """Return the run's network, ``model``, with these weights and the T of their phase.
-
-        Raises UserError for a checkpoint of another network.
-        """
-        if self.tested.steps != model.signature.steps:
-            model = with_steps(model, self.directory, self.tested.steps, backend)
-        try:
-            model.load_state_dict(dict(weights_of(self.snapshot)))
-        except RuntimeError as error:
-            raise UserError(
-                f"the checkpoint `{self.name}` in {self.directory} is of another network: "
-                f"{str(error).splitlines()[-1].strip()}"
-            ) from error
-        return model
-
-
-def open_checkpoint(directory: Path, name: str) -> Checkpoint:
-    """Open a run's checkpoint by its name. Raises UserError."""
+    Raises UserError if there is no such checkpoint, and if it is one of another network.
+    """
     found = checkpoint_in(directory, name)
     tested = evaluation_in(found.state.get("tested"), directory / CHECKPOINTS / name)
-    return Checkpoint(directory, name, found, tested)
+    if tested.steps != model.signature.steps:
+        model = with_steps(model, directory, tested.steps, backend)
+    try:
+        model.load_state_dict(dict(weights_of(found)))
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint `{name}` in {directory} is of another network: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
+    return model, tested
 
 
 def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:

@@ -131,10 +131,7 @@ def _run_program(data: bytes, content: Content) -> Run:
 def _source(content: Content) -> bytes:
     from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
 
-    try:
-        return emit_spikingjelly(content.graph).encode()
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return emit_spikingjelly(content.graph).encode()
 
 
 def _run_source(data: bytes, content: Content) -> Run:
@@ -182,32 +179,28 @@ def _run_onnx(data: bytes, content: Content) -> Run:
     quiet.log_severity_level = 3
     quiet.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, quiet)
-    graph = content.graph
-    takes = session.get_inputs()
+    graph, takes = content.graph, session.get_inputs()
     names = [item.name for item in session.get_outputs()]
     starts = session.get_modelmeta().custom_metadata_map
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
+    def called(values: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, values), strict=True))
+
     def run(*inputs: Tensor) -> Sequence[Tensor]:
         given = {item.name: x.numpy() for item, x in zip(takes, inputs, strict=False)}
-        others = takes[len(inputs) :]
         if not content.streaming:
-            found = dict(zip(names, session.run(None, given), strict=True))
+            found = called(given)
             return [torch.from_numpy(found[name]) for name in graph.outputs]
         varies = dict(zip(given, (node.value.varies for node in graph.inputs), strict=True))
         samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
-        memory = {
-            item.name: np.full(
-                [part if isinstance(part, int) else samples for part in item.shape],
-                float(starts.get(f"start of {item.name}", "0")),
-                kinds[item.type],
-            )
-            for item in others
-        }
-        steps = []
+        memory, steps = {}, []
+        for item in takes[len(inputs) :]:
+            size = [part if isinstance(part, int) else samples for part in item.shape]
+            start = float(starts.get(f"start of {item.name}", "0"))
+            memory[item.name] = np.full(size, start, kinds[item.type])
         for t in range(graph.steps):
-            frames = {name: x[t] if varies[name] else x for name, x in given.items()}
-            found = dict(zip(names, session.run(None, frames | memory), strict=True))
+            found = called({key: x[t] if varies[key] else x for key, x in given.items()} | memory)
             memory = {name: found[f"{name}_next"] for name in memory}
             steps.append([torch.from_numpy(found[name]) for name in graph.outputs])
         return [torch.stack(values) for values in zip(*steps, strict=True)]
@@ -221,13 +214,10 @@ def _run_onnx(data: bytes, content: Content) -> Run:
 def _nir(content: Content) -> bytes:
     import nir
 
-    from danetc.compiler.emit.nir import NotInNir, emit_nir
+    from danetc.compiler.emit.nir import emit_nir
     from danetc.version import version
 
-    try:
-        made = emit_nir(content.graph, content.arrays(), {"danetc": version()})
-    except NotInNir as error:
-        raise UserError(f"{error}; {error.hint}") from error
+    made = emit_nir(content.graph, content.arrays(), {"danetc": version()})
     stream = io.BytesIO()
     nir.write(stream, made)
     return stream.getvalue()

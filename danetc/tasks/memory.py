@@ -76,10 +76,9 @@ class Step:
     """Training step of a network in one of ``processes``.
 
     Args:
-        batch: samples of this process.
+        batch: samples of this process, computed in ``accumulate`` parts.
         loss: makes the loss function of a model and its teachers.
         gradient: way of gradients through time, as in a recipe.
-        accumulate: number of parts that the batch is computed in.
         averaged: True if a running mean of the weights is kept.
         on_cpu: True if the step is one of a training on a CPU, where the batches read meanwhile,
             copies of the weights and the checkpoint being written lie in the same memory.
@@ -109,14 +108,12 @@ def plain_step(
 ) -> Step:
     """Return a step on the cross entropy if the only output is a vector of classes, else on the
     squares of all outputs. ``optimizer`` is a name in recipes, or ``sgd_momentum``."""
-    name = optimizer.removesuffix("_momentum")
-    momentum = () if name == optimizer else (("momentum", 0.9),)
-    item = Item(name, (("lr", 0.1), *momentum))
     values = [graph[id].value for id in graph.outputs.values()]
-    classes = len(values) == 1 and len(values[0].shape) == 1
+    momentum = (("momentum", 0.9),) if optimizer == "sgd_momentum" else ()
+    item = Item(optimizer.removesuffix("_momentum"), (("lr", 0.1), *momentum))
 
     def loss(output: Any, labels: Tensor, images: Tensor) -> Tensor:
-        if classes:
+        if len(values) == len(values[0].shape) == 1:
             return F.cross_entropy(over_time(output), labels)
         return torch.stack([each.float().square().mean() for each in outputs_of(output)]).sum()
 
@@ -254,15 +251,12 @@ def _without_values() -> Iterator[None]:
             yield
     except (ImportError, ValueError) as error:  # a library or a backend that is missing
         raise UserError(str(error)) from error
-    except MissingInternal as error:
-        raise UserError(f"{error}; name a policy: {', '.join(POLICIES)}") from error
     except RuntimeError as error:
-        if type(error).__module__ != "torch._subclasses.fake_tensor":
+        values = type(error).__module__ == "torch._subclasses.fake_tensor"
+        if not values and not isinstance(error, MissingInternal):
             raise
-        raise UserError(
-            f"the memory of a step is not known, as its loss reads values of tensors ({error}); name "
-            f"a policy: {', '.join(POLICIES)}"
-        ) from error
+        why = f"the loss of the step reads values of tensors ({error})" if values else str(error)
+        raise UserError(f"{why}; name a policy: {', '.join(POLICIES)}") from error
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

@@ -102,8 +102,7 @@ class CompiledNetwork:
 
     def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:
         """Return the network with other settings. Raises SpecError."""
-        lowered = compiler.lowered_network(self.checked, self.network, dict(settings))
-        return CompiledNetwork(self.checked, self.network, settings, lowered)
+        return network_of(self.checked, self.network, settings)
 
     @cached_property
     def summary(self) -> Summary:
@@ -130,13 +129,12 @@ def compile_spec(
 
     Raises SpecError; never imports torch.
     """
-    if (path is None) == (text is None):
-        raise TypeError("give either a path or text=...")
-    if text is not None:
+    if text is not None and path is None:
         checked = compiler.check_text(text)
-    else:
-        assert path is not None
+    elif path is not None and text is None:
         checked = compiler.check_file(os.fspath(path))
+    else:
+        raise TypeError("give either a path or text=...")
     compiled = network_of(checked, network, settings)
     warn(warnings_of_network(checked, compiled.lowered))
     return compiled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
@@ -67,35 +66,26 @@ def write_first_spec(path: Path) -> None:
     replace_text(path, FIRST_SPEC.replace("NAME", name))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundText:
-    """A source, the requested line (None for all), and the text."""
-
-    source: SourceFile
-    line: int | None
-    text: str
-
-
-def find_text(place: str) -> FoundText:
+def find_text(place: str) -> tuple[SourceFile, int | None, str]:
     """Find the text at ``FILE``, ``NAME``, ``std/FILE.danet`` or a declaration of std, or a line of it.
 
-    A line is given as ``:LINE``; a column after it, as in errors, is ignored. Raises SpecError if there
-    is no such file, UserError if the file has no such line.
+    A line is given as ``:LINE``; a column after it, as in errors, is ignored. Return the source, the
+    line (None for all), and the text. Raises SpecError if there is no such file, UserError if the file
+    has no such line.
     """
     found = re.fullmatch(r"(.+?)(?::(\d+))?(?::\d+)?", place, re.DOTALL)
     name, line = found.groups() if found else (place, None)
     library = {source.name: source for source in std_files()}
     declared = next((entry for entry in section("std") if entry.name == name), None)
     if declared is not None and line is None:
-        return FoundText(library[declared.place.partition(":")[0]], None, declared.declaration)
-    source = library.get(name)
-    if source is None and name.startswith("std/"):
+        return library[declared.place.partition(":")[0]], None, declared.declaration
+    if name.startswith("std/") and name not in library:
         close = did_you_mean(name, library)
         raise UserError(f"std has no file {name}; {close or 'it has ' + ', '.join(library)}")
-    source = source or read_source(find_spec(name))
+    source = library.get(name) or read_source(find_spec(name))
     if line is None:
-        return FoundText(source, None, source.text)
+        return source, None, source.text
     count = len(source.text.splitlines())
     if not 1 <= int(line) <= count:
         raise UserError(f"{name} has lines 1 to {count}, not {line}")
-    return FoundText(source, int(line), source.line(int(line)))
+    return source, int(line), source.line(int(line))

@@ -81,7 +81,7 @@ def test_what_cannot_be_drawn_or_written(danetc: Run, two: Path, tmp_path: Path)
     (tmp_path / "folder.svg").mkdir()
     for arguments, message in (
         (("-n", "bare", "--level", "block", "-o", "a.svg"), "bare has no stages of blocks"),
-        (("-n", "one", "-o", "folder.svg"), "folder.svg is a folder"),
+        (("-n", "one", "-o", "folder.svg"), "folder.svg: Is a directory"),
         (("-n", "one", "-o", "no/a.svg"), "there is no folder no"),
         (("-n", "one", "-o", "/proc/a.svg"), "/proc/a.svg: "),
     ):

@@ -16,6 +16,7 @@ from danetc.compiler.emit.python.module import emit_python
 from danetc.compiler.emit.python.text import constant
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchModule
+from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import CLASSES, match_neuron
 
@@ -33,7 +34,7 @@ _STATIC_NORM = "danetc.runtime.layers.norm.StaticBatchNorm2d"
 
 
 def emit_spikingjelly(graph: Graph) -> str:
-    """Return the text of the file. Raises ValueError for a node that SpikingJelly cannot run."""
+    """Return the text of the file. Raises UserError for a node that SpikingJelly cannot run."""
     return emit_python(graph, SpikingJellyLayers)
 
 
@@ -55,7 +56,7 @@ class SpikingJellyLayers(Layers):
     def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
         if node.op == "neuron":
             if stepping:
-                raise ValueError(
+                raise UserError(
                     f"{words(node.path)}: SpikingJelly's neurons run all time steps at once, and "
                     "this one is in a loop over time"
                 )
@@ -91,7 +92,7 @@ def _with_mode(made: New, mode: str) -> New:
 def _neuron(node: Node, program: NeuronProgram) -> New:
     found = match_neuron(program)
     if found is None or found.v_start != (found.v_reset or 0.0):
-        raise ValueError(
+        raise UserError(
             f"{words(node.path)}: SpikingJelly has no neuron with the equations and surrogate of "
             f"`{words(program.name)}`"
         )

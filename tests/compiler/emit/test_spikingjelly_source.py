@@ -10,6 +10,7 @@ from spikingjelly.activation_based import functional, neuron
 
 from danetc.compiler.emit.python.spikingjelly import _DEFAULTS, emit_spikingjelly
 from danetc.compiler.ir.graph import Graph
+from danetc.dsl.errors import UserError
 from danetc.tasks.formats import standalone
 from tests.compiler.emit.test_onnx import inputs_of, warmed
 from tests.differential.helpers import text
@@ -59,7 +60,7 @@ def test_the_file_computes_the_same(name: str) -> None:
     ],
 )
 def test_what_spikingjelly_has_not_is_named(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         emit_spikingjelly(text(VARIETY[name]))
 
 
