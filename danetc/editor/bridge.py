@@ -60,7 +60,7 @@ def answer(request: str) -> str:
     except SpecError as error:
         first = error.diagnostics[0]
         return json.dumps({"error": "\n".join(filter(None, (first.message, first.hint)))})
-    except (UserError, pictures.DrawError) as error:
+    except UserError as error:
         return json.dumps({"error": str(error)})
     return json.dumps({"result": result}, default=_plain)
 

@@ -167,32 +167,47 @@ class MeaningReader:
     def declaration(self, item: s.Declaration) -> Iterator[Occurrence]:
         if item.name_span.text:
             yield Occurrence(item.name_span, declared(Resolved(item, self.module)), True)
-        local: dict[str, Meaning] = {}
-        ports = PORTS.get(item.kind, EQUATION_PORTS.get(item.kind, ()))
-        if item.kind == "network":
-            ports = ("in",)
-        elif item.kind == "rule":
-            ports = RULE_PORTS
-        for port in ports:
-            local[port] = Meaning("word", port, owner=item.kind)
+        names = self.scope(item)
         for param in item.params:
-            meaning = Meaning("parameter", param.name, param.name_span, item.name)
-            yield Occurrence(param.name_span, meaning, True)
-            if param.default is not None:
-                yield from self.value(param.default, Names("", local), "any")
-            local = {**local, param.name: meaning}
+            yield Occurrence(param.name_span, names.local[param.name], True)
+        for _, value, want in self.expressions(item):
+            yield from self.value(value, names, want)
         if item.kind == "recipe":
-            yield from self.recipe(item, local)
+            yield from self.recipe(item)
             return
+        for line in item.body or ():
+            meaning = names.local.get(line.name or "") if item.kind in EQUATION_PORTS else None
+            if meaning is None or meaning.kind == "parameter":
+                meaning = names.lines.get(line.name or "")
+            if meaning is not None and not isinstance(line, s.Group):
+                yield Occurrence(line.name_span, meaning, True)
+
+    def scope(self, item: s.Declaration) -> Names:
+        """Return the names in scope of the body of a declaration."""
+        ports = {**PORTS, **EQUATION_PORTS, "network": ("in",), "rule": RULE_PORTS}
+        local = {port: Meaning("word", port, owner=item.kind) for port in ports.get(item.kind, ())}
+        for param in item.params:
+            local[param.name] = Meaning("parameter", param.name, param.name_span, item.name)
+        if item.kind == "recipe":
+            return Names("", local)
         own, based = dict(self.lines(item)), self.base_lines(item)
         # a line of a variant overrides that of its base
         kept = {name: one for name, one in based.items() if one.kind == "line" or name not in own}
-        names = Names(item.kind, local, {**own, **kept})
+        return Names(item.kind, local, {**own, **kept})
+
+    def expressions(self, item: s.Declaration) -> Iterator[tuple[str, s.Expr, Want]]:
+        """Yield the expressions of a declaration with the names of their lines; none of recipes."""
+        yield from (
+            ("", param.default, "any") for param in item.params if param.default is not None
+        )
         if item.value is not None:
-            want = item.kind if item.kind != "block" else "layer"
-            yield from self.value(item.value, Names("", local), want)
-        for line in item.body or ():
-            yield from self.line(line, item, names)
+            yield "", item.value, "layer" if item.kind == "block" else item.kind
+        for line in item.body or () if item.kind != "recipe" else ():
+            if isinstance(line, s.Group):
+                continue
+            if isinstance(line, s.Define) and line.index is not None:
+                yield line.name, line.index, "number"
+            yield line.name, line.value, WANTED.get(item.kind, {}).get(line.name, "any")
 
     def lines(self, item: s.Declaration) -> Iterator[tuple[str, Meaning]]:
         """Yield the names that the lines of a body define."""
@@ -237,21 +252,6 @@ class MeaningReader:
             found = {**dict(self.lines(base.declaration)), **found}
         return found
 
-    def line(self, line: s.Stmt, item: s.Declaration, names: Names) -> Iterator[Occurrence]:
-        if isinstance(line, s.Group):
-            return
-        meaning = names.local.get(line.name) if item.kind in EQUATION_PORTS else None
-        if meaning is None or meaning.kind == "parameter":
-            meaning = names.lines.get(line.name)
-        if item.kind == "rule" and line.name in RULE_PORTS:
-            meaning = Meaning("word", line.name, owner="rule")
-        if meaning is not None:
-            yield Occurrence(line.name_span, meaning, True)
-        if isinstance(line, s.Define) and line.index is not None:
-            yield from self.value(line.index, names, "number")
-        want = WANTED.get(item.kind, {}).get(line.name, "any")
-        yield from self.value(line.value, names, want)
-
     # -- expressions --------------------------------------------------------------------------------
 
     def value(self, root: s.Expr, names: Names, want: Want) -> Iterator[Occurrence]:
@@ -262,19 +262,15 @@ class MeaningReader:
         ]
         for each, meaning in variables:
             yield Occurrence(each.name_span, meaning, True)
-
-        def around(span: Span) -> Names:
-            """Add the variables of the loops around a place."""
-            inner = {
+        for node, wanted in wants(root, want):
+            at = node.span.start
+            inner = {  # variables of the loops around
                 each.variable: meaning
                 for each, meaning in variables
-                if each.span.start <= span.start < each.span.end
-                and not each.low.span.start <= span.start < each.high.span.end
+                if each.span.start <= at < each.span.end
+                and not each.low.span.start <= at < each.high.span.end
             }
-            return replace(names, local={**names.local, **inner}) if inner else names
-
-        for node, wanted in wants(root, want):
-            here = around(node.span) if variables else names
+            here = replace(names, local={**names.local, **inner}) if inner else names
             if isinstance(node, s.Name):
                 known = self.name(node.id, here, wanted)
                 if known is not None:
@@ -287,8 +283,12 @@ class MeaningReader:
             elif isinstance(item, s.With):
                 for arg in item.settings:
                     if arg.name is not None:
-                        span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
-                        yield Occurrence(span, Meaning("network setting", arg.name))
+                        meaning = Meaning("network setting", arg.name)
+                        yield Occurrence(self.argument_name(arg), meaning)
+
+    def argument_name(self, arg: s.Arg) -> Span:
+        start = arg.span.start
+        return Span(self.source, start, start + len(arg.name or ""))
 
     def name(self, id: str, names: Names, want: Want) -> Meaning | None:
         """Return the meaning of a name where ``want`` is expected."""
@@ -329,7 +329,7 @@ class MeaningReader:
         for arg in call.args:
             if arg.name is None or target is None:
                 continue
-            span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
+            span = self.argument_name(arg)
             meaning: Meaning | None = Meaning("argument", arg.name, owner=target.name)
             if target.name == "inputs" and arg.name in names.lines:
                 yield Occurrence(span, names.lines[arg.name], True)
@@ -347,75 +347,75 @@ class MeaningReader:
 
     # -- recipes ------------------------------------------------------------------------------------
 
-    def recipe(self, item: s.Declaration, local: Mapping[str, Meaning]) -> Iterator[Occurrence]:
-        if item.value is not None:
-            yield from self.value(item.value, Names("recipe", local), "recipe")
+    def recipe(self, item: s.Declaration) -> Iterator[Occurrence]:
+        groups = [line for line in item.body or () if isinstance(line, s.Group) and line.name]
         phases = {
-            line.name: Meaning("phase", line.name, line.name_span, item.name)
-            for line in item.body or ()
-            if isinstance(line, s.Group) and line.name is not None
+            str(line.name): Meaning("phase", str(line.name), line.name_span, item.name)
+            for line in groups
         }
-        for line in item.body or ():
-            if isinstance(line, s.Group):
-                if line.name is not None:
-                    yield Occurrence(line.name_span, phases[line.name], True)
-                inner: tuple[s.Stmt, ...] = line.body
-            else:
-                inner = (line,)
-            for each in inner:
-                if isinstance(each, s.Define) and each.name in RECIPE_SETTINGS:
-                    yield Occurrence(each.name_span, Meaning("setting", each.name), True)
-                    kind = RECIPE_SETTINGS[each.name].type
-                    yield from self.setting(each.value, kind, phases)
+        yield from (Occurrence(line.name_span, phases[str(line.name)], True) for line in groups)
+        for line in settings_of(item):
+            yield Occurrence(line.name_span, Meaning("setting", line.name), True)
+            for expr, kind, _ in typed(line.value, RECIPE_SETTINGS[line.name].type):
+                yield from self.setting(expr, kind, phases)
 
     def setting(
         self, expr: s.Expr, kind: Type, phases: Mapping[str, Meaning]
     ) -> Iterator[Occurrence]:
         """Yield the names in a value of a setting or of an item's argument."""
         match kind, expr:
-            case (WordType.PHASE, s.Name(id)):
-                if id in phases:
-                    yield Occurrence(expr.span, phases[id])
+            case (WordType.PHASE, s.Name(id)) if id in phases:
+                yield Occurrence(expr.span, phases[id])
             case ((ChoiceType() | WordType.BOOL), s.Name(id)):
                 yield Occurrence(expr.span, Meaning("choice", id))
-            case (WordType.NAME, s.Name(id)):
-                resolved = self.module.names.get(id)
-                if resolved is not None:
-                    yield Occurrence(expr.span, declared(resolved))
-            case (ChangeType(family, parts), _):
-                for node in s.walk(expr):
-                    match node:
-                        case s.Call(s.Name(id), args) if id in parts:
-                            yield Occurrence(node.function.span, changed_part(id))
-                            for arg in args:
-                                yield from self.items(arg.value, family, phases)
+            case (WordType.NAME, s.Name(id)) if id in self.module.names:
+                yield Occurrence(expr.span, declared(self.module.names[id]))
+            case (ChangeType(_, parts), s.Call(s.Name(id))) if id in parts:
+                yield Occurrence(expr.function.span, changed_part(id))
             case ((ItemType(family) | FlowType(family) | SumType(family)), _):
-                yield from self.items(expr, family, phases)
+                name = expr.function if isinstance(expr, s.Call) else expr
+                if isinstance(name, s.Name) and name.id in ITEMS[family]:
+                    yield Occurrence(name.span, Meaning("item", name.id, owner=family))
+                    for arg in expr.args if isinstance(expr, s.Call) else ():
+                        if arg.name and argument_of(ITEMS[family][name.id], arg.name) is not None:
+                            meaning = Meaning("argument", arg.name, owner=name.id)
+                            yield Occurrence(self.argument_name(arg), meaning)
+                elif isinstance(name, s.Name) and name.id == "none":
+                    yield Occurrence(name.span, Meaning("word", "none"))
             case _:
                 for node in s.walk(expr):
                     if isinstance(node, s.Name) and node.id in RECIPE_SETTINGS:
                         yield Occurrence(node.span, Meaning("setting", node.id))
 
-    def items(
-        self, expr: s.Expr, family: str, phases: Mapping[str, Meaning]
-    ) -> Iterator[Occurrence]:
-        match expr:
-            case s.Name("none"):
-                yield Occurrence(expr.span, Meaning("word", "none"))
-            case s.Name(id) if id in ITEMS[family]:
-                yield Occurrence(expr.span, Meaning("item", id, owner=family))
-            case s.Call(s.Name(id), args) if id in ITEMS[family]:
-                yield Occurrence(expr.function.span, Meaning("item", id, owner=family))
-                for arg in args:
-                    row = argument_of(ITEMS[family][id], arg.name)
-                    if arg.name is not None and row is not None:
-                        span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
-                        yield Occurrence(span, Meaning("argument", arg.name, owner=id))
-                    if row is not None:
-                        yield from self.setting(arg.value, row.type, phases)
-            case s.Flow() | s.Binary():
-                for part in s.children(expr):
-                    yield from self.items(part, family, phases)  # type: ignore[arg-type]
+
+def settings_of(item: s.Declaration) -> Iterator[s.Define]:
+    """Yield the lines of a recipe and of its phases."""
+    for line in item.body or ():
+        for each in line.body if isinstance(line, s.Group) else (line,):
+            if isinstance(each, s.Define) and each.name in RECIPE_SETTINGS:
+                yield each
+
+
+def typed(
+    expr: s.Expr, kind: Type, call: tuple[str, str] | None = None
+) -> Iterator[tuple[s.Expr, Type, tuple[str, str] | None]]:
+    """Yield a value of a setting and the values inside of it, each with its type.
+
+    For an argument of an item, family and name of the item follow.
+    """
+    yield expr, kind, call
+    match kind, expr:
+        case (ChangeType(family), s.Call(_, args)):
+            for arg in args:
+                yield from typed(arg.value, ItemType(family))
+        case ((ItemType(family) | FlowType(family) | SumType(family)), s.Call(s.Name(id), args)):
+            for arg in args:
+                row = argument_of(ITEMS[family][id], arg.name) if id in ITEMS[family] else None
+                if row is not None:
+                    yield from typed(arg.value, row.type, (family, id))
+        case ((ItemType() | FlowType() | SumType() | ChangeType()), (s.Flow() | s.Binary())):
+            for part in s.children(expr):
+                yield from typed(part, kind, call)  # type: ignore[arg-type]
 
 
 def argument_of(item: ItemSpec, name: str | None) -> Argument | None:

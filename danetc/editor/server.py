@@ -232,11 +232,10 @@ def _navigating(server: DanetServer) -> None:
 def _writing(server: DanetServer) -> None:
     @server.feature(
         lsp.TEXT_DOCUMENT_COMPLETION,
-        lsp.CompletionOptions(trigger_characters=["(", ",", "=", ">", " ", '"', "/"]),
+        lsp.CompletionOptions(trigger_characters=["(", ",", "=", ">", '"', "/"]),
     )
     def completed(params: lsp.CompletionParams) -> lsp.CompletionList:
-        space = params.context is not None and params.context.trigger_character == " "
-        found = complete(*server.place(params), unasked=space)
+        found = complete(*server.place(params))
         return lsp.CompletionList(
             is_incomplete=False,
             items=[

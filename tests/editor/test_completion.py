@@ -130,17 +130,6 @@ def test_every_row_of_the_tables_is_proposed_with_what_it_is() -> None:
             assert {name for name in ITEMS[family] if not found[name].markdown} == set()
 
 
-def test_a_space_proposes_only_where_something_has_to_follow() -> None:
-    for text, proposes in (
-        ("stem = ", True),
-        ("stem = conv(8) -> ", True),
-        ("stem = conv(8) ", False),
-    ):
-        analysis, offset = at_cursor(f"{HEAD}  {text}|\n}}\n")
-        assert bool(complete(analysis, offset, unasked=True)) == proposes
-        assert complete(analysis, offset)
-
-
 def test_files_are_proposed_in_a_use(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "blocks.danet").write_text("")
