@@ -7,23 +7,17 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import pytest
 
 from danetc.errors import UserError
-from results import beyond, drawing, findings, predictions, run
+from results import beyond, drawing, findings, run
 from results.data import (
-    AFTER,
-    ALL,
     CHAIN,
-    DIGITS,
     EQ_11,
     OF_PAPER,
-    Cell,
     hand_model,
     older_accuracies,
     pick,
@@ -34,7 +28,7 @@ from results.data import (
 )
 from results.make import PAGES, page
 from results.older import OLDER
-from results.predictions import BORNE_OUT, PREDICTIONS, REFUTED, UNDECIDED, WAITS
+from results.predictions import PREDICTIONS, WAITS
 from results.tables import planned
 
 ROOT = Path(__file__).parents[1]
@@ -205,277 +199,32 @@ def test_the_hand_model_is_what_drawn_neurons_do(dense: bool) -> None:
     assert hand_model(blocks, dense=dense) == pytest.approx(slopes, abs=0.012)
 
 
-# -- a small sample --------------------------------------------------------------------------------
-
-
-def cell(
-    accuracy: float, seed: int = 0, dodv: float = 0.2, recipe: str = "one_step", **axes: Any
-) -> Cell:
-    axes = {"connection": "origin", "rule": CHAIN, "zero_init": False, **axes}
-    network = "blocks" if "n" in axes else "densenet" if "k" in axes else "resnet"
-    if network == "densenet":
-        del axes["connection"], axes["rule"], axes["zero_init"]
-    names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    epochs = [
-        {"phase": "train", "epoch": e, **dict.fromkeys(names, accuracy / 100)} for e in (1, 2, 3)
-    ]
-    blocks = axes.get("n", 2)
-    return Cell(
-        "sample",
-        {
-            "network": network,
-            "axes": axes,
-            "recipe": recipe,
-            "seed": seed,
-            "depth": axes.get("depth", 6 * blocks + 2),
-            "connection": axes.get("connection", "dense_layer"),
-            "rule": axes.get("rule", "densely_concatenated"),
-            "T": 4 if recipe == "two_phase" else 1,
-            "made": {"cpu_seconds": 60.0},
-            "firing_rate": 0.2,
-            "dodv_a_layer": dodv,
-            "log10_product": math.log10(dodv) * blocks,
-            "epochs": epochs,
-            "layers": [
-                {
-                    "layer": f"stages.{s}.blocks.{b}.spike",
-                    "main": True,
-                    "interblock": True,
-                    "rate": 0.2,
-                    "dodv": dodv,
-                    "v": [0.0, 1.0],
-                }
-                for s in range(3)
-                for b in range(blocks)
-            ],
-        },
-    )
-
-
-def three(accuracy: float, **axes: Any) -> Iterator[Cell]:
-    for seed in range(3):
-        yield cell(accuracy + seed - 1, seed, **axes)
-
-
-def test_pick_takes_what_is_asked_for() -> None:
-    cells = [
-        *three(80, depth=34),
-        *three(85, depth=34, zero_init=True),
-        cell(90, depth=18),
-        cell(7, depth=34, classes=5),
-    ]
-    assert [c.accuracy for c in pick(cells, connection="origin", depth=34)] == [79, 80, 81]
-    assert (
-        mean(c.accuracy for c in pick(cells, connection="origin", depth=34, zero_init=True)) == 85
-    )
-    assert [c.accuracy for c in pick(cells, connection="origin", rule=EQ_11, depth=18)] == [90]
-    assert not pick(cells, connection="origin", rule=EQ_11, depth=34)
-    assert not pick(cells, connection="origin", rule=ALL, depth=18)
-
-
-def hand_cells(factor: float) -> list[Cell]:
-    slope = {
-        (n, dense): mean(hand_model(n, dense=dense)) for n in (3, 9) for dense in (True, False)
-    }
-    return [
-        cell(
-            80,
-            n=n,
-            rule=EQ_11 if dense else CHAIN,
-            dodv=value * (factor if dense and n == 9 else 1),
-        )
-        for (n, dense), value in slope.items()
-    ]
-
-
-def at_four(*over: float) -> list[Cell]:
-    return [
-        c
-        for n, factor in zip((3, 6, 9), over, strict=True)
-        for c in (
-            cell(80, n=n, recipe="two_phase", dodv=0.5),
-            cell(80, n=n, recipe="two_phase", dodv=0.5 * factor, rule=EQ_11),
-        )
-    ]
-
-
-def zero_cells(with_zero: float) -> list[Cell]:
-    return [
-        *three(80, n=3, rule=EQ_11),
-        *three(60, n=9, rule=EQ_11),
-        *three(80, n=3, rule=EQ_11, zero_init=True),
-        *three(with_zero, n=9, rule=EQ_11, zero_init=True),
-    ]
-
-
-def pairs(*accuracies: float) -> list[Cell]:
-    return [
-        cell(value, depth=depth, connection=connection, rule=rule)
-        for value, (depth, connection, rule) in zip(
-            accuracies,
-            [(34, "tdbn", CHAIN), (50, "tdbn", CHAIN), (34, "baa", EQ_11), (50, "baa", EQ_11)],
-            strict=True,
-        )
-    ]
-
-
-def dense_cells(first: float, last: float, concate: float) -> list[Cell]:
-    return [
-        cell(first, depth=18, classes=5, rule=EQ_11),
-        cell(last, depth=50, classes=5, rule=EQ_11),
-        cell(concate, depth=161, k=6, classes=5),
-    ]
-
-
-def digits_cells(first: float, last: float, concate: float) -> list[Cell]:
-    return [
-        *three(first, depth=18, rule=EQ_11, recipe=DIGITS),
-        *three(last, depth=50, rule=EQ_11, recipe=DIGITS),
-        *three(concate, depth=161, k=6, recipe=DIGITS),
-    ]
-
-
-def ranked(sign: int) -> list[Cell]:
-    return [cell(40 + i, seed=i, depth=34, dodv=0.5 + sign * i / 100) for i in range(20)]
-
-
-NINE: Callable[..., list[Cell]] = lambda *values: [  # noqa: E731
-    cell(value, n=9, rule=rule) for value, rule in zip(values, (EQ_11, ALL, AFTER), strict=True)
-]
-SAMPLES: dict[str, list[tuple[list[Cell], str]]] = {
-    "a": [
-        ([cell(70, n=2), cell(70, n=2, rule=EQ_11)], BORNE_OUT),
-        ([cell(70, n=2), cell(70.01, n=2, rule=EQ_11)], REFUTED),
-    ],
-    "b": [(hand_cells(1), BORNE_OUT), (hand_cells(0.4), REFUTED), (hand_cells(0.6), UNDECIDED)],
-    "c": [(at_four(1.1, 1.1, 0.9), BORNE_OUT), (at_four(0.9, 1.1, 1.1), REFUTED), (at_four(1.1, 0.9, 0.9), UNDECIDED)],
-    "d": [(zero_cells(71), BORNE_OUT), (zero_cells(69), REFUTED)],
-    "e": [
-        ([*three(70, depth=34), *three(72.5, depth=34, rule=EQ_11)], BORNE_OUT),
-        ([*three(70, depth=34), *three(69, depth=34, rule=EQ_11)], REFUTED),
-        ([*three(70, depth=34), *three(71, depth=34, rule=EQ_11)], UNDECIDED),
-    ],
-    "f": [
-        ([*three(70, depth=34, rule=EQ_11), *three(70, depth=50, rule=EQ_11)], BORNE_OUT),
-        ([*three(70, depth=34, rule=EQ_11), *three(72, depth=50, rule=EQ_11)], REFUTED),
-        ([*three(70, depth=34, rule=EQ_11), *three(71, depth=50, rule=EQ_11)], UNDECIDED),
-    ],
-    "g": [
-        ([cell(20, n=9, zero_init=True)], BORNE_OUT),
-        ([cell(60, n=9, zero_init=True)], REFUTED),
-        ([cell(40, n=9, zero_init=True)], UNDECIDED),
-    ],
-    "h": [(NINE(70, 75, 76), BORNE_OUT), (NINE(70, 69, 80), REFUTED), (NINE(70, 73, 80), UNDECIDED)],
-    "i": [(pairs(70, 70, 72, 72), BORNE_OUT), (pairs(70, 70, 72, 69), REFUTED), (pairs(70, 70, 72, 70.5), UNDECIDED)],
-    "j": [(dense_cells(90, 88, 91), BORNE_OUT), (dense_cells(88, 90, 91), REFUTED), (dense_cells(90, 89.8, 91), UNDECIDED)],
-    "k": [(ranked(1), REFUTED), (ranked(-1), UNDECIDED)],
-    "q": [(digits_cells(90, 88, 91), BORNE_OUT), (digits_cells(90, 88, 87), REFUTED), (digits_cells(90, 89.8, 91), UNDECIDED)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("letter", PREDICTIONS)
-def test_a_prediction_is_held_against_numbers(letter: str) -> None:
-    _, compute = PREDICTIONS[letter]
-    assert compute([]).verdict == WAITS
-    assert [compute(cells).verdict for cells, _ in SAMPLES[letter]] == [
-        verdict for _, verdict in SAMPLES[letter]
-    ]
+# -- predictions and figures -----------------------------------------------------------------------
 
 
 def test_predictions_are_those_that_were_written() -> None:
-    text = "".join(
-        (RESULTS / each / "predictions.md").read_text(encoding="utf-8") for each in OF_PAPER
-    )
-    assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(PREDICTIONS) == list(SAMPLES)
-    assert (
-        predictions.stability_and_accuracy([*ranked(1)[:10], *ranked(-1)[:10]]).verdict == BORNE_OUT
-    )
-
-
-def tried(accuracies: tuple[float, float], rule: str, connection: str = "origin") -> list[Cell]:
-    """A kind of results/beyond in both its networks."""
-    return [
-        Cell(
-            "sample",
-            {
-                **cell(accuracy, rule=rule, connection=connection).record,
-                "network": network,
-            },
+    for folders, known in ((OF_PAPER, PREDICTIONS), (["beyond"], beyond.PREDICTIONS)):
+        text = "".join(
+            (RESULTS / each / "predictions.md").read_text(encoding="utf-8") for each in folders
         )
-        for accuracy, network in zip(accuracies, beyond.SHAPES, strict=True)
-    ]
+        assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(known)
+    assert all(compute([]).verdict == WAITS for _, compute in PREDICTIONS.values())
+    assert all(compute([], []).verdict == WAITS for _, compute in beyond.PREDICTIONS.values())
 
 
-PAPER = [
-    cell(value, rule=rule, **place)
-    for rule, values in ((EQ_11, (79, 70)), (ALL, (84, 80)))
-    for value, place in zip(values, ({"depth": 34}, {"n": 9}), strict=True)
-]
-"""Eq. 11 and Listing 1 in the networks of results/beyond."""
-BEYOND_SAMPLES: dict[str, list[tuple[list[Cell], str]]] = {
-    "l": [
-        (tried((83, 81), "chain_all"), BORNE_OUT),
-        (tried((83, 75.5), "chain_all"), REFUTED),
-        (tried((83, 77), "chain_all"), UNDECIDED),
-        (tried((83, 84), "chain_all"), UNDECIDED),
-    ],
-    "m": [
-        (tried((83.5, 90), "dense_shortcut"), BORNE_OUT),
-        (tried((80, 90), "dense_shortcut"), REFUTED),
-        (tried((82, 90), "dense_shortcut"), UNDECIDED),
-    ],
-    "n": [
-        (tried((78, 60), "any_before"), BORNE_OUT),
-        (tried((80, 71), "any_before"), REFUTED),
-        (tried((80, 60), "any_before"), UNDECIDED),
-    ],
-    "o": [
-        ([*tried((80, 78), "averaged"), *tried((70, 70), "window")], BORNE_OUT),
-        ([*tried((80, 70), "averaged"), *tried((70, 60), "window")], REFUTED),
-        ([*tried((80, 78), "averaged"), *tried((70, 60), "window")], UNDECIDED),
-    ],
-    "p": [
-        (tried((50, 72), EQ_11, "rising"), BORNE_OUT),
-        (tried((50, 69), EQ_11, "rising"), REFUTED),
-        (tried((50, 71), EQ_11, "rising"), UNDECIDED),
-    ],
-}
-
-
-@pytest.mark.parametrize("letter", beyond.PREDICTIONS)
-def test_a_prediction_beyond_the_paper_is_held_against_numbers(letter: str) -> None:
-    _, compute = beyond.PREDICTIONS[letter]
-    assert compute(PAPER, []).verdict == compute([], BEYOND_SAMPLES[letter][0][0]).verdict == WAITS
-    for cells, verdict in BEYOND_SAMPLES[letter]:
-        assert compute(PAPER, cells).verdict == verdict
-
-
-def test_predictions_beyond_the_paper_are_those_that_were_written() -> None:
-    text = (RESULTS / "beyond" / "predictions.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(beyond.PREDICTIONS)
-    made = beyond.candidates(PAPER, tried((83, 81), "chain_all"))
-    assert "| Listing 1 | 84.0 (1) | 80.0 (1) | 82.0 | " in made
-    assert "| `chain_all` | 83.0 (1) | 81.0 (1) | 82.0 | " in made
+def test_pick_takes_what_is_asked_for() -> None:
+    found = pick(CELLS, connection="origin", rule=EQ_11, depth=34, zero_init=False)
+    assert len(found) == 3
+    for each in found:
+        axes = each.record["axes"]
+        assert (axes["connection"], axes["rule"], axes["depth"]) == ("origin", EQ_11, 34)
 
 
 @pytest.mark.thorough
-def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
-    cells = [
-        *three(70, depth=34),
-        *three(72.5, depth=34, rule=EQ_11),
-        *hand_cells(1),
-        *at_four(1.1, 1.1, 0.9),
-        *dense_cells(90, 88, 91),
-    ]
-    made = page(
-        "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES), TABLES, cells
-    )
-    assert "| Origin | – | 70.0 ± 1.0 (3) | – |" in made
-    assert made != page(made, TABLES, [])
-    first = drawing.draw(cells, tmp_path / "first")
-    again = drawing.draw(cells, tmp_path / "again")
+def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
+    first = drawing.draw(CELLS, tmp_path / "first")
+    again = drawing.draw(CELLS, tmp_path / "again")
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in again]
-    assert (tmp_path / "first" / "blocks.svg").read_bytes().count(b"hand model") == 2
 
 
 def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
