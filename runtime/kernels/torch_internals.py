@@ -91,8 +91,6 @@ TABLE = _table(
         (
             "ops.mkldnn._reorder_convolution_weight",
             "ops.mkldnn._convolution_pointwise",
-            "ops.mkldnn._reorder_linear_weight",
-            "ops.mkldnn._linear_pointwise",
         ),
     ),
     (

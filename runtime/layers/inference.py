@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import sparse
-from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
+from danetc.runtime.layers.laid_out import form, is_laid_out
 from danetc.runtime.layers.leaf import Leaf
-from danetc.runtime.layers.small_maps import Window, as_matrix, convolved, is_forward_faster
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.stepping import States
 
@@ -31,32 +30,17 @@ class InferenceConv2d(Leaf, nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.padding, str) or not _has_packing(x, self):
             return super().forward(x)
-        weight = self.weight
         if not internals.has_values(x):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
-        laid = layouts(self)
-        out = sparse.convolved(self, x, laid)
-        if out is not None:
-            return out
-        window = Window.of(weight, self.stride, self.padding, self.dilation)
-        return self.convolve(x, window, laid)
+        by_spike = sparse.convolved(self, x)
+        return self.convolve(x) if by_spike is None else by_spike
 
-    def convolve(self, x: Tensor, window: Window, laid: Layouts) -> Tensor:
-        """As ``forward``, with the layouts of the weight."""
-        if is_forward_faster(x, self.weight, window):
-            return convolved(x, lambda rows: self._multiply(rows, laid), window)
-        out: Tensor = _packing().convolve(
-            x, laid.form(self, "convolution", self._packed), self.bias, self.padding, self.stride,
-            self.dilation, self.groups, "none", [], "",
-        )  # fmt: skip
-        return out
-
-    def _packed(self, weight: Tensor) -> Any:
-        return _packing().kernel(weight, self.padding, self.stride, self.dilation, self.groups)
-
-    def _multiply(self, rows: Tensor, laid: Layouts) -> Tensor:
-        matrix = laid.form(self, "product", lambda weight: _packing().matrix(as_matrix(weight)))
-        return _packing().multiply(rows, matrix, self.bias, "none", [], "")
+    def convolve(self, x: Tensor) -> Tensor:
+        """As ``forward``, of real tensors with all weights."""
+        lay_out, run = _operators()
+        options = self.stride, self.dilation, self.groups
+        packed = form(self, "convolution", lambda weight: lay_out(weight, self.padding, *options))
+        return run(x, packed, self.bias, self.padding, *options, "none", [], "")
 
 
 def _has_packing(x: Tensor, layer: nn.Conv2d) -> bool:
@@ -71,23 +55,13 @@ def _can_pack() -> bool:
     return internals.has(InternalUse.PACKED_WEIGHTS) and torch.backends.mkldnn.is_available()
 
 
-class _Packing(NamedTuple):
-    """Operators that lay out the weights of a convolution and convolve, and the same for a product."""
-
-    kernel: Callable[..., Tensor]
-    convolve: Callable[..., Tensor]
-    matrix: Callable[..., Tensor]
-    multiply: Callable[..., Tensor]
-
-
 @lru_cache(maxsize=1)
-def _packing() -> _Packing:
+def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """The operators that lay out weights and convolve with them."""
     find = internals.find
-    return _Packing(
+    return (
         find("ops.mkldnn._reorder_convolution_weight").default,
         find("ops.mkldnn._convolution_pointwise").default,
-        find("ops.mkldnn._reorder_linear_weight").default,
-        find("ops.mkldnn._linear_pointwise").default,
     )
 
 

@@ -1,13 +1,12 @@
 """Convolutions on maps of a few pixels as one matrix product.
 
-On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights, and up to 3 times as long for
-a forward pass; products save 10 to 20 % of a training step of a ResNet-18 on small images (docs/decisions.md has the
+On a CPU, oneDNN takes up to 20 times as long for the gradient of a wide layer's weights (docs/decisions.md has the
 figures). Results differ by the order of sums alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -55,9 +54,6 @@ FEW, FEW_WEIGHTS, FEW_OUTPUTS = 4, 2**15, 1024
 """The same for maps of at most ``FEW`` pixels."""
 INPUT_WEIGHTS, INPUT_OUTPUTS = 2**17, 128
 """Input's gradient, for maps of at most ``FEW`` pixels in float32."""
-FORWARD_WEIGHTS, FORWARD_PIXELS, FORWARD_OUTPUTS = 2**19, 16, 1024
-"""Forward pass: also the most pixels of a map. For one pixel, a convolution skips the rest of the kernel, and for one
-image it is as fast."""
 
 
 def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
@@ -90,30 +86,12 @@ def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
     )
 
 
-def is_forward_faster(x: Tensor, weight: Tensor, window: Window) -> bool:
-    """True if a product is faster for a forward pass with weights laid out once, in float32 on a CPU."""
-    if weight.numel() < FORWARD_WEIGHTS or weight.shape[1] != x.shape[1] or x.shape[0] < 2:
-        return False
-    height, width = window.outputs(x.shape)
-    return 1 < height * width <= FORWARD_PIXELS and x.shape[0] * height * width <= FORWARD_OUTPUTS
-
-
 # -- products --------------------------------------------------------------------------------------
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """Reshape a weight [O, C, KH, KW] for the product of a forward pass, [O, KH * KW * C]."""
+    """Reshape a weight [O, C, KH, KW] to [O, KH * KW * C]."""
     return weight.movedim(1, -1).reshape(weight.shape[0], -1)
-
-
-def convolved(x: Tensor, multiply: Callable[[Tensor], Tensor], window: Window) -> Tensor:
-    """Return the convolution of images [N, C, H, W], with channels last in memory.
-
-    ``multiply`` maps the inputs of each output, [N * HO * WO, KH * KW * C], to the outputs.
-    """
-    height, width = window.outputs(x.shape)
-    out = multiply(_rows(x, window))
-    return out.view(x.shape[0], height, width, -1).movedim(-1, 1)
 
 
 def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.native import library, source
 from danetc.runtime.kernels.torch_internals import has_values, is_known
-from danetc.runtime.layers.laid_out import Layouts, is_laid_out, layouts
+from danetc.runtime.layers.laid_out import form, is_laid_out
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
 CHANNELS = 16
@@ -32,18 +32,17 @@ PER_READING, ONCE = 0.18, 0.8
 thread adds."""
 
 
-def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tensor | None:
-    """Return a layer's output for images [N, C, H, W], with channels last in memory; None if torch is as fast. ``laid``
-    are the layouts of the weight, if they are known."""
-    if laid is None and not (has_values(x) and is_laid_out(x, layer)):
+def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
+    """Return a layer's output for images [N, C, H, W], with channels last in memory; None if torch is as fast."""
+    if not (has_values(x) and is_laid_out(x, layer)):
         return None
     weight, bias = layer.weight, layer.bias
+    if bias is not None and not (
+        is_known(bias) and bias.dtype is torch.float32 and bias.is_contiguous()
+    ):
+        return None
     if (
-        (
-            bias is not None
-            and not (is_known(bias) and bias.dtype is torch.float32 and bias.is_contiguous())
-        )
-        or x.dim() != 4
+        x.dim() != 4
         or not CHANNELS <= x.shape[1] == weight.shape[1]
         or x.numel() > VALUES
         or not compiled.COMPILE
@@ -59,7 +58,7 @@ def convolved(layer: nn.Conv2d, x: Tensor, laid: Layouts | None = None) -> Tenso
         return None
     outputs, pixels = weight.shape[0], images * height * width
     x = x.contiguous(memory_format=torch.channels_last)
-    rows: Tensor = (laid or layouts(layer)).form(layer, "rows", _rows)
+    rows: Tensor = form(layer, "rows", _rows)
     out = x.new_empty(images, *plan.size, outputs)
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize

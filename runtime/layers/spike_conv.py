@@ -13,8 +13,8 @@ from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers.inference import InferenceConv2d
-from danetc.runtime.layers.laid_out import Layouts
-from danetc.runtime.layers.small_maps import FEW, Window, is_forward_faster
+from danetc.runtime.layers.laid_out import form
+from danetc.runtime.layers.small_maps import Window
 
 DIGITS = (65536, 256, 1)
 """Weights of the three digits of a weight: -128 to 127 each, -127 to 127 for the first."""
@@ -46,25 +46,24 @@ class SpikeConv2d(InferenceConv2d):
         super().__init__(*args, **kwargs)
         self.high, self.unit = high, unit
 
-    def convolve(self, x: Tensor, window: Window, laid: Layouts) -> Tensor:
-        if not (multiplies_integers() and self._pays(x, window)):
-            return super().convolve(x, window, laid)
+    def convolve(self, x: Tensor) -> Tensor:
+        if not (multiplies_integers() and self._pays(x)):
+            return super().convolve(x)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
         if not torch.allclose(numbers.float(), x / self.unit, atol=1e-5):  # a hook has changed it
-            return super().convolve(x, window, laid)
-        first, *others = laid.form(self, "digits", partial(self._digits, x.shape))
+            return super().convolve(x)
+        first, *others = form(self, "digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)
         for digits in others:
             out += self._convolved(numbers, digits, None)
         return out
 
-    def _pays(self, x: Tensor, window: Window) -> bool:
-        """True if integers are faster: not for few products, nor if a matrix product is (for a few pixels)."""
+    def _pays(self, x: Tensor) -> bool:
+        """True if integers are faster."""
+        window = Window.of(self.weight, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
         height, width = window.outputs(x.shape)
         pixels = height * width
-        if pixels <= FEW and is_forward_faster(x, self.weight, window):
-            return False
         return pixels > 1 and x.shape[0] * pixels * self.weight.numel() >= LEAST_PRODUCTS
 
     def _convolved(self, numbers: Tensor, digits: _Digits, bias: Tensor | None) -> Tensor:

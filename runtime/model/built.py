@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.fx.graph import PythonCode
 
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.prefetch import call_of
+from danetc.runtime.layers.laid_out import forget_layouts
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.model.stepping import STEP, States, frame, step_code, step_under_way
@@ -240,6 +241,11 @@ class Model(ScopeModule):
         for shared in (self.topology, self.signature):
             memo[id(shared)] = shared
         return super().__deepcopy__(memo)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch. Weights that inference has laid out are laid out again."""
+        forget_layouts(self)
+        return super().train(mode)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = (*args, *kwargs.values())

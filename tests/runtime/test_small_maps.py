@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.layers import inference, pointwise, small_maps
-from danetc.runtime.layers.inference import InferenceConv2d
+from danetc.runtime.layers import pointwise, small_maps
 from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.layers.small_maps import Window
 
@@ -31,7 +30,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of few weights, and in place of products of pixels."""
     monkeypatch.setattr(pointwise, "is_product", lambda *_: False)
-    for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "FORWARD_WEIGHTS", "INPUT_WEIGHTS"):
+    for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "INPUT_WEIGHTS"):
         monkeypatch.setattr(small_maps, name, 1)
 
 
@@ -42,14 +41,6 @@ def spikes(*shape: int) -> Tensor:
 def window_of(layer: nn.Conv2d) -> Window:
     assert not isinstance(layer.padding, str)
     return Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
-
-
-def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """As a product of torch's."""
-    matrix = small_maps.as_matrix(layer.weight)
-    return small_maps.convolved(
-        x, lambda rows: nn.functional.linear(rows, matrix, layer.bias), window_of(layer)
-    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -66,7 +57,6 @@ def test_products_are_the_convolution_and_its_gradient(
     wanted_gradient, wanted_dx = torch.autograd.grad(wanted, [layer.weight, x], grad)
     window = window_of(layer)
     assert window.outputs(x.shape) == wanted.shape[-2:]
-    torch.testing.assert_close(convolved(layer, x), wanted)
     gradient = small_maps.weight_gradient(x, grad, layer.weight, window)
     torch.testing.assert_close(gradient, wanted_gradient)
     assert gradient.stride() == wanted_gradient.stride()
@@ -147,49 +137,6 @@ def test_frozen_weights_and_inputs() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("options", OPTIONS)
-def test_a_model_for_inference_takes_it(
-    options: dict[str, Any], layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer = InferenceConv2d(16, 24, **options)
-    x = torch.randn(3, 16, 4, 4).to(memory_format=layout)
-    with torch.no_grad():
-        multiplied: list[tuple[int, ...]] = []
-        multiply = inference._packing().multiply
-
-        def noted(rows: Tensor, *rest: Any) -> Tensor:
-            multiplied.append(tuple(rows.shape))
-            return multiply(rows, *rest)
-
-        packing = inference._packing()._replace(multiply=noted)
-        monkeypatch.setattr(inference, "_packing", lambda: packing)
-        found = layer(x)
-        assert multiplied == [(found[:, 0].numel(), layer.weight[0].numel())]
-        torch.testing.assert_close(found, convolved(layer, x))
-        assert found.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(layer(x[:2]), found[:2])
-        torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
-        monkeypatch.setattr(small_maps, "FORWARD_WEIGHTS", 2**19)
-        torch.testing.assert_close(layer(x), found)  # with a weight that is laid out otherwise
-        assert len(multiplied) == 2
-        layer.weight.zero_()
-        assert torch.equal(layer(x), layer(torch.zeros_like(x)))
-
-
-def test_what_inference_remembers_serves_training() -> None:
-    """(That nothing is remembered of tensors without values: `test_prefetch.py`.)"""
-    small_maps.reads.cache_clear()
-    training, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2)
-    evaluated = InferenceConv2d(4, 4, 3, padding=1)
-    with torch.inference_mode():
-        evaluated(x.float())
-    assert small_maps.reads.cache_info().currsize == 1
-    training(x.float()).sum().backward()
-    assert small_maps.reads.cache_info().hits == 1
-    assert not small_maps.reads((2, 2, 2), window_of(training)).is_inference()
-
-
 def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     wide = torch.empty(512, 512, 3, 3)
@@ -216,13 +163,3 @@ def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         assert small_maps.is_input_gradient_faster(grad, weight, 1) is wanted
     assert not small_maps.is_input_gradient_faster(single, wide, 2)
-    window = Window.of(wide, (1, 1), (1, 1), (1, 1))
-    for x, wanted in (
-        (single, True),
-        (more, False),
-        (single[:1], False),
-        (single[..., :1, :1], False),
-    ):
-        assert small_maps.is_forward_faster(x, wide, window) is wanted
-    grouped = torch.empty(1024, 512, 3, 3)
-    assert not small_maps.is_forward_faster(torch.empty(4, 1024, 2, 2), grouped, window)

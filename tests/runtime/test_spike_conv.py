@@ -14,8 +14,6 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
-from danetc.runtime.layers.laid_out import layouts
-from danetc.runtime.layers.small_maps import Window
 from danetc.runtime.layers.spike_conv import DIGITS, SpikeConv2d, suits
 from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
 
@@ -36,12 +34,6 @@ def _always(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers(high: int, unit: float, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, high + 1, shape, generator=generator) * unit
-
-
-def of_floats(layer: SpikeConv2d, x: Tensor) -> Tensor:
-    assert not isinstance(layer.padding, str)
-    window = Window.of(layer.weight, layer.stride, layer.padding, layer.dilation)
-    return InferenceConv2d.convolve(layer, x, window, layouts(layer))
 
 
 def exact(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -67,7 +59,7 @@ def test_it_is_as_exact_as_float32(high: int, unit: float, options: dict[str, An
     for count in (1, 6):
         x = numbers(high, unit, count, 32, 9, 7)
         with torch.no_grad():
-            found, plain, wanted = layer(x), of_floats(layer, x), exact(layer, x)
+            found, plain, wanted = layer(x), InferenceConv2d.convolve(layer, x), exact(layer, x)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert not torch.equal(found, plain)
         error, theirs = ((y - wanted).abs().max() for y in (found, plain))
@@ -115,10 +107,7 @@ def test_of_few_products_or_one_pixel_it_is_its_parent(monkeypatch: pytest.Monke
     layer = SpikeConv2d(8, 4, 3, padding=1, stride=2, high=1, unit=1.0)
     x = numbers(1, 1.0, 3, 8, 6, 6)
     with torch.no_grad():
-        plain, one = (
-            of_floats(layer, x),
-            of_floats(layer, x[..., :2, :2]),
-        )
+        plain, one = (InferenceConv2d.convolve(layer, y) for y in (x, x[..., :2, :2]))
         assert torch.equal(layer(x[..., :2, :2]), one)
         monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel())
         assert not torch.equal(layer(x), plain)
