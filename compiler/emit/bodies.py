@@ -19,7 +19,6 @@ import danetc.runtime.kernels.neuron_operators  # noqa: F401  (both register tor
 from danetc.compiler.emit.names import attribute, dotted, free, variable
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
-from danetc.runtime.layers.concatenation import shared_slice
 from danetc.runtime.layers.segments import SEGMENT, Segment
 
 _NAMESPACES = frozenset(
@@ -60,8 +59,7 @@ class ScopeBody:
     """The graph of one scope, and the layouts in which each value exists so far.
 
     ``source`` maps each value to the value whose leading dimensions it has; a flat value gets its
-    T and N back from there. ``parts`` are sequences for ``runtime.layers.concatenation``. ``shared`` are
-    values that are the same for all samples.
+    T and N back from there. ``shared`` are values that are the same for all samples.
     """
 
     def __init__(self, nodes: Mapping[int, Node], shared: Collection[int], depth: int) -> None:
@@ -71,7 +69,6 @@ class ScopeBody:
         self.graph = fx.Graph()
         self.seq: dict[int, fx.Node] = {}
         self.flat: dict[int, fx.Node] = {}
-        self.parts: dict[int, fx.Node] = {}
         self.source: dict[int, int] = {}
         self.leads: dict[int, fx.Node] = {}
         self.segment: Segment | None = None  # of new nodes
@@ -98,7 +95,7 @@ class ScopeBody:
         """Call an operation."""
         self.source[node.id] = self._source(node)
         layout = self._layout(node, call)
-        take = {"flat": self.as_flat, "beside": self.as_part}.get(layout, self.as_seq)
+        take = self.as_flat if layout == "flat" else self.as_seq
         operands = [take(id) for id in node.inputs]
         name = self.local(node.id)
         match call:
@@ -129,14 +126,6 @@ class ScopeBody:
             args = (self.seq[id], 0, last)
             self.flat[id] = self._create("call_method", "flatten", args, f"{self.local(id)}_flat")
         return self.flat[id]
-
-    def as_part(self, id: int) -> fx.Node:
-        """The value as a sequence that readers may join with others later."""
-        if id not in self.parts:
-            args = (self.as_seq(id), -len(self.nodes[id].value.shape))
-            name = f"{self.local(id)}_part"
-            self.parts[id] = self._create("call_function", shared_slice, args, name)
-        return self.parts[id]
 
     def target(self, path: tuple[str, ...]) -> str:
         """Dotted name of a module relative to this scope."""

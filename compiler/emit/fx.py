@@ -30,7 +30,7 @@ class FusedEmitter(Emitter):
         if self._is_joined_later(node):
             assert isinstance(call, TorchFunction)
             target = "danetc.runtime.layers.concatenation.lazy_concat"
-            return replace(call, target=target, layout="beside")
+            return replace(call, target=target, layout="seq")
         if saves_parts(self.graph, node, self.users.get(node.id, ())):
             return replace(call, target="danetc.runtime.layers.concatenation.concat")
         row = OPS[node.op]

@@ -190,15 +190,10 @@ struct RowsOf {
 };
 typedef RowsOf<Value> Rows;
 
-// Mean and variance [2, C] of a part: not shared with other groups, to be stored for them, or known from them.
-enum Share { ALONE = 0, NOTED = 1, KNOWN = 2 };
-
 // A value [T, N, C, L], or [T, N, L, C] with channels last: a lazy concatenation of parts along C.
 struct Joined {
     Value* const* parts;
     const int64_t* widths;
-    float* const* statistics;  // of each part
-    const int64_t* shares;
 
     // The part that has channel c; c becomes its place there.
     int64_t find(int64_t& c) const {
@@ -353,31 +348,8 @@ struct Norm {
         finish(block, mean, variance);
     }
 
-    // By the values `x` has of each block, or by what is known of them.
-    void take(const Unit& unit, const Joined& term, const Rows* x, int64_t stride, int64_t steps) const {
-        const double count = static_cast<double>(steps * unit.shape.values());
-        for (int b = 0, end; b < unit.count; b = end) {
-            int64_t place = unit.blocks[b].c;
-            const int64_t part = term.find(place);
-            end = b + 1;
-            if (term.shares[part] == KNOWN) {
-                const Block there = {place, unit.blocks[b].lanes};
-                const float* known = term.statistics[part];
-                move(unit.blocks[b], there.numbers(known), there.numbers(known + term.widths[part]), count);
-                continue;
-            }
-            while (end < unit.count && !is_known(term, unit.blocks[end])) ++end;
-            const Unit unknown(unit.shape, unit.blocks + b, end - b, unit.room);
-            take_anew(unknown, term, x + b * stride, stride, steps);
-        }
-    }
-
-private:
-    static bool is_known(const Joined& term, const Block& block) {
-        int64_t place = block.c;
-        return term.shares[term.find(place)] == KNOWN;
-    }
-    void take_anew(const Unit& unit, const Joined& term, const Rows* x, int64_t stride, int64_t steps) const {
+    // By the values that each block of `x` has.
+    void take(const Unit& unit, const Rows* x, int64_t stride, int64_t steps) const {
         // Sums of distances from a value among them, and of their squares. It lies no farther from the mean
         // than the variance allows, so that in double precision they are as good as distances from the mean.
         wide start[MOST] = {}, sums[MOST][2] = {}, squares[MOST][2] = {};
@@ -400,14 +372,7 @@ private:
             const wide distance = block.together(sums[b][0] + sums[b][1]) / count;
             wide square = block.together(squares[b][0] + squares[b][1]) - distance * distance * count;
             square = square < 0 ? wide{} : square;  // not-a-number stays
-            const vec mean = narrowed(start[b] + distance), variance = narrowed(square / count);
-            move(block, mean, variance, count);
-            int64_t place = block.c;
-            const int64_t part = term.find(place);
-            if (term.shares[part] != NOTED) continue;
-            const Block there = {place, block.lanes};
-            there.put(term.statistics[part], mean);
-            there.put(term.statistics[part] + term.widths[part], variance);
+            move(block, narrowed(start[b] + distance), narrowed(square / count), count);
         }
     }
 };
@@ -485,14 +450,8 @@ struct Terms {
     int64_t parts = 0;
     Terms(Value* const* tensors, const int64_t* counts, const int64_t* widths) {
         for (int i = 0; i < TERMS; ++i) {
-            at[i] = {tensors + parts, widths + parts, nullptr, nullptr};
+            at[i] = {tensors + parts, widths + parts};
             parts += counts[i];
-        }
-    }
-    void share(float* const* statistics, const int64_t* shares) {
-        for (Joined& x : at) {
-            x.statistics = statistics + (x.parts - at[0].parts);
-            x.shares = shares + (x.parts - at[0].parts);
         }
     }
 };
@@ -534,19 +493,17 @@ int64_t steps_of_all() {
 
 }  // namespace
 
-// sizes: N, C, L, threads; the mode of each norm; the number of parts of each term; the channels of each part, and
-// whether its statistics are shared (`Share`).
+// sizes: N, C, L, threads; the mode of each norm; the number of parts of each term; the channels of each part.
 //
-// tensors: the output; the parts of all terms; their statistics; weight, bias, running mean, running variance,
-// table and number of batches of each norm; the learnables; where the group `CARRIES`, the states before (null at
-// the first step of a stream) and after. The output may be one of the parts. numbers: momentum, eps and repeats
+// tensors: the output; the parts of all terms; weight, bias, running mean, running variance, table and number of
+// batches of each norm; the learnables; where the group `CARRIES`, the states before (null at the first step of a
+// stream) and after. The output may be one of the parts. numbers: momentum, eps and repeats
 // of each norm.
 PUBLIC void forward(void* const* tensors, const int64_t* sizes, const double* numbers) {
     const Shape shape(sizes);
     const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS;
-    Terms terms(values(tensors + 1), counts, widths);
-    terms.share(numbers_of(tensors + 1 + terms.parts), widths + terms.parts);
-    float* const* parts = numbers_of(tensors + 1 + 2 * terms.parts);
+    const Terms terms(values(tensors + 1), counts, widths);
+    float* const* parts = numbers_of(tensors + 1 + terms.parts);
     Norm norms[M];
     for (int j = 0; j < NORMS; ++j, parts += 6) {
         norms[j] = {parts[0], parts[1], parts[2], parts[3], parts[4], shape.channels,
@@ -555,7 +512,7 @@ PUBLIC void forward(void* const* tensors, const int64_t* sizes, const double* nu
         if (sizes[4 + j] == BATCH) ++*reinterpret_cast<int64_t*>(parts[5]);
     }
     float* const* carried = parts + POINTERS;
-    const Joined out = {values(tensors), &shape.channels, nullptr, nullptr};
+    const Joined out = {values(tensors), &shape.channels};
     const Blocks blocks(shape, terms, MOST);
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
@@ -571,7 +528,7 @@ PUBLIC void forward(void* const* tensors, const int64_t* sizes, const double* nu
                 for (int b = 0; b < unit.count; ++b) x[b][i] = unit.read(terms.at[i], b, steps_of(i));
                 const int j = NORM_OF[i];
                 if (j < 0) continue;
-                if (sizes[4 + j] == BATCH) norms[j].take(unit, terms.at[i], &x[0][i], TERMS, steps_of(i));
+                if (sizes[4 + j] == BATCH) norms[j].take(unit, &x[0][i], TERMS, steps_of(i));
                 for (int b = 0; b < unit.count; ++b) {
                     const Block& block = unit.blocks[b];
                     if (sizes[4 + j] == RUNNING) norms[j].run(block);
@@ -614,7 +571,6 @@ PUBLIC void forward(void* const* tensors, const int64_t* sizes, const double* nu
 // What a block of a backward pass reads, writes and sums up.
 struct Gradients {
     Rows g, x[TERMS], to[TERMS];
-    bool adds[TERMS];  // to what is there
     Rows sum, sum_of_steps;  // the gradient of the sum, until norms take it
     int where, where_of_steps;  // in whose `to` these are, or -1
     Affine affine[TERMS];
@@ -625,8 +581,7 @@ struct Gradients {
 
 // tensors: the gradient of the output, the parts of terms, the gradients of all parts, of each norm its table
 // and the gradients of weight and bias, the learnables, their gradients [C] each. Terms without a norm share
-// one gradient where they vary and another where they do not. sizes: as above, but of each part whether its
-// gradient is added to what is there.
+// one gradient where they vary and another where they do not. sizes: as above.
 PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
     const Shape shape(sizes);
     const int64_t *counts = sizes + 4 + NORMS, *widths = counts + TERMS, channels = shape.channels;
@@ -635,18 +590,11 @@ PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
     float* const* of_norms = numbers_of(tensors + 1 + 2 * terms.parts);
     float* const* params = of_norms + 3 * NORMS;
     float* const* of_params = params + POINTERS;
-    const Joined grad = {values(tensors), &channels, nullptr, nullptr};
+    const Joined grad = {values(tensors), &channels};
     const Blocks blocks(shape, terms, terms.parts > TERMS ? MOST_OF_PARTS : MOST);
-    const int64_t* added = widths + terms.parts;
-    bool adds = false;
-    for (int64_t part = 0; part < terms.parts; ++part) adds |= added[part] != 0;
-    // Of the sum's gradient, where nothing that is there may be written over.
-    const int64_t width = LAST ? blocks.together * V : 1, of_step = shape.values() * width;
-    const int64_t between = LAST ? width : shape.length;
 #pragma omp parallel num_threads(shape.threads) if (shape.threads > 1)
     {
         const Array<Value> room((2 * steps_of_all() + T) * shape.room() + 1);
-        const Array<Value> sums(adds ? (T + 1) * of_step : 1);
         const Array<Gradients> each(MOST);
         Gradients* const of = each.at;
 #pragma omp for
@@ -659,10 +607,7 @@ PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
                 its.g = unit.read(grad, b, T);
                 for (int i = 0; i < TERMS; ++i) {
                     its.x[i] = unit.read(terms.at[i], b, steps_of(i));
-                    int64_t place = block.c;
-                    its.adds[i] = added[terms.at[i].parts - terms.at[0].parts + terms.at[i].find(place)];
-                    its.to[i] = its.adds[i] ? unit.read(outputs.at[i], b, steps_of(i))
-                                            : unit.written(outputs.at[i], b, steps_of(i));
+                    its.to[i] = unit.written(outputs.at[i], b, steps_of(i));
                     if (NORM_OF[i] < 0) continue;
                     const float* table = of_norms[3 * NORM_OF[i]];
                     its.mean[i] = block.numbers(table);
@@ -670,11 +615,9 @@ PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
                 }
                 its.where = its.where_of_steps = -1;
                 for (int i = TERMS - 1; i >= 0; --i)
-                    if (!its.adds[i]) (VARIES[i] ? its.where : its.where_of_steps) = i;
-                const Rows spare = {sums.at + (LAST ? b * V : 0), of_step, between};
-                its.sum = its.where < 0 ? spare : its.to[its.where];
-                its.sum_of_steps = {spare.at + T * of_step, of_step, between};
-                if (its.where_of_steps >= 0) its.sum_of_steps = its.to[its.where_of_steps];
+                    (VARIES[i] ? its.where : its.where_of_steps) = i;
+                if (VARYING) its.sum = its.to[its.where];
+                if (STATIC) its.sum_of_steps = its.to[its.where_of_steps];
                 its.neurons = Neurons(params, block);
             }
             unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
@@ -746,7 +689,7 @@ PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
                     its.slope[i] = narrowed(with * inverse * inverse / count);
                 }
             }
-            if (NORMS || terms.parts > TERMS || adds)
+            if (NORMS || terms.parts > TERMS)
                 for (int t = 0; t < T; ++t)
                     unit.everywhere([&](int b, int64_t r, int64_t k, int64_t n) {
                         const Gradients& its = of[b];
@@ -762,8 +705,7 @@ PUBLIC void backward(void* const* tensors, const int64_t* sizes) {
                             } else if (i == (VARIES[i] ? its.where : its.where_of_steps)) {
                                 continue;  // it is there already
                             }
-                            Value* to = its.to[i].of(t, r) + k;
-                            store(to, its.adds[i] ? d + load(to, n) : d, n);
+                            store(its.to[i].of(t, r) + k, d, n);
                         }
                     });
             for (int b = 0; b < unit.count; ++b)

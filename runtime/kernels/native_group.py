@@ -27,9 +27,6 @@ from danetc.runtime.system.torchrun import processes_here
 GIVEN, RUNNING, BATCH = range(3)
 """Where a norm takes its statistics from: enum ``Mode`` in ``group.hpp``."""
 
-ALONE, NOTED, KNOWN = range(3)
-"""How the statistics of a part are shared: enum ``Share`` in ``group.hpp``."""
-
 _OPTION = "-ffp-contract=off"  # each operation is rounded, as torch's are
 
 

@@ -36,7 +36,6 @@ class InternalUse(Enum):
     INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
     ALLOCATIONS = "the memory of a training step cannot be computed"
     SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
-    PASSES = "autograd adds up the gradients of concatenated values, which takes longer"
     COMMUNICATION = "the time that processes wait for each other in the backward pass is not known"
     GLOBAL_HOOKS = "hooks on all modules do not run for norms that are part of a fused layer"
     TRANSFORMS = "torch.func and forward-mode differentiation do not work on models"
@@ -105,7 +104,6 @@ TABLE = _table(
     (InternalUse.ALLOCATIONS, "torch.utils._python_dispatch", ("TorchDispatchMode",)),
     (InternalUse.ALLOCATIONS, "torch.utils._pytree", ("tree_leaves",)),
     (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
-    (InternalUse.PASSES, "torch", ("_C._current_graph_task_id",)),
     (
         InternalUse.COMMUNICATION,
         "torch.nn.parallel",
@@ -296,20 +294,6 @@ def is_known(x: Tensor) -> bool:
 def has_values(x: Tensor) -> bool:
     """True if native code may access the memory of ``x``: no subclass, and no mode that observes operations."""
     return type(x) in _PLAIN and not has_modes()
-
-
-# -- backward passes -------------------------------------------------------------------------------
-
-
-def tells_passes() -> bool:
-    """True if torch numbers backward passes."""
-    return has(InternalUse.PASSES)
-
-
-def backward_pass() -> int:
-    """Return the number of the backward pass under way."""
-    number: int = torch._C._current_graph_task_id()
-    return number
 
 
 HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"

@@ -24,7 +24,6 @@ from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced,
 from danetc.runtime.layers.concatenation import (
     LazyConcatenation,
     Value,
-    distinct,
     slices_of,
     whole,
 )
@@ -159,7 +158,7 @@ class FusedNeuron(Neuron):
         """
         for built, norm, value in zip(self._built, norms, values, strict=True):
             if isinstance(value, LazyConcatenation):
-                slices = [each.original for each in value.slices]
+                slices = [each.tensor for each in value.slices]
             else:
                 slices = [value]
             x = slices[0]
@@ -222,10 +221,8 @@ class FusedNeuron(Neuron):
     ) -> NativeCall | None:
         """The call by a library; None if a kernel has to run it. A single step carries states."""
         terms = [slices_of(x) for x in values]
-        if any([isinstance(x, LazyConcatenation) for x in values]):  # noqa: C419
-            terms = distinct(terms)
         slices = [each for term in terms for each in term]
-        x = slices[0].original
+        x = slices[0].tensor
         if not compiled.COMPILE or not x.is_cpu or "cpu" in compiled.DEVICES:
             return None
         modes = tuple([mode_of(norm) for norm in norms])
@@ -234,7 +231,7 @@ class FusedNeuron(Neuron):
         key = counts, layouts, modes, torch.get_num_threads(), is_fake(x), is_step
         known = self._plans.get(key, _UNKNOWN)
         if isinstance(known, NativePlan) and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
-            return NativeCall(known, slices, norms, entry)
+            return NativeCall(known, [each.tensor for each in slices], norms, entry)
         if known is None:
             return None
         dtypes = {each.dtype for each in slices}
@@ -251,8 +248,8 @@ class FusedNeuron(Neuron):
             dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
             plain = [laid_out(whole(x).to(dtype), last) for x in values]
             return self._native_call(plain, norms, others, entry, is_step)
-        plan = self._plans[key] = self._plan(terms, norms, modes, last, is_step)
-        return None if plan is None else NativeCall(plan, slices, norms, entry)
+        self._plans[key] = self._plan(terms, norms, modes, last, is_step)
+        return self._native_call(values, norms, others, entry, is_step)
 
     def _plan(
         self,
@@ -262,13 +259,13 @@ class FusedNeuron(Neuron):
         last: bool,
         is_step: bool,
     ) -> NativePlan | None:
-        first = terms[0][0].original
+        first = terms[0][0].tensor
         if not first.numel():
             return None
         if is_step:
             forms, steps, timeless = tuple(Term(n, True) for n in self._normed), 1, True
         else:
-            forms, steps, timeless = self._form([term[0].original for term in terms])
+            forms, steps, timeless = self._form([term[0].tensor for term in terms])
         half = terms[0][0].dtype is torch.bfloat16
         key = GroupKey(self.program, forms, steps, last, half, self._added, is_step)
         if is_fake(first):

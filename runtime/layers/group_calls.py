@@ -18,7 +18,7 @@ from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
 from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
-from danetc.runtime.layers.concatenation import Slice, SummedGradient
+from danetc.runtime.layers.concatenation import Slice
 from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
 from danetc.runtime.layers.leaf import refuse_second_order
 from danetc.runtime.layers.replay import ReplayEntry, replay_log
@@ -28,7 +28,7 @@ _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
 
 Slices = tuple[Slice, ...]
 """The slices of a term, along the channels."""
-Gradients = tuple[Sequence[Tensor | None], Sequence[Tensor], Sequence[Tensor]]
+Gradients = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]
 """Those of all inputs, of the weights and then the biases of norms, and of the learnables."""
 
 
@@ -45,10 +45,6 @@ class GroupFunction(torch.autograd.Function):
         norms, count = len(plan.modes), sum(plan.counts)
         inputs, params = tensors[:count], tensors[count + 2 * norms :]
         out = call.run(inputs, params)
-        ctx.sums = call.sums
-        for gradient in ctx.sums:
-            if gradient is not None:
-                gradient.readers += 1
         is_segment = replay_log() is not None  # which saves its own inputs, not their slices
         saved: list[Tensor] = []
         ctx.saved = []
@@ -80,7 +76,7 @@ class GroupFunction(torch.autograd.Function):
             place += count
         params = tensors[place + ctx.known :]
         known = tensors[place : place + ctx.known]
-        dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, ctx.sums, known, params)
+        dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, known, params)
         results = [
             (dp if p.dim() else dp.sum()).view(p.shape)
             for p, dp in zip(params, of_params, strict=True)
@@ -115,7 +111,6 @@ class KernelPlan:
         self,
         grad: Tensor,
         inputs: Sequence[Tensor],
-        sums: object,
         known: Sequence[Tensor],
         params: Sequence[Tensor],
     ) -> Gradients:
@@ -150,8 +145,6 @@ class KernelCall:
     """One call of a group by a kernel; ``entry`` is the record of a first run."""
 
     __slots__ = ("affines", "entry", "flats", "inputs", "plan")
-
-    sums: Sequence[SummedGradient | None] = ()
 
     def __init__(
         self,
@@ -220,8 +213,6 @@ class NativePlan:
     repeats: tuple[int, ...]
     shape: torch.Size
     sizes: tuple[int, ...]
-    learns: tuple[bool, ...]
-    """True for each slice that a norm takes statistics of."""
     is_single: bool
     """True if a norm takes statistics of a single value."""
 
@@ -247,14 +238,12 @@ class NativePlan:
         lead = (*lengths, images) if lengths else (images,) if timeless else (key.steps, images)
         shape = torch.Size((*lead, channels, *size))
         length = torch.Size(size).numel()
-        learns, is_single, norm = [], False, 0
-        for form, count in zip(key.terms, counts, strict=True):
-            takes = form.normed and modes[norm] == BATCH
-            if takes:
+        is_single, norm = False, 0
+        for form in key.terms:
+            if form.normed and modes[norm] == BATCH:
                 times = repeats[norm] if form.static else key.steps
                 is_single |= images * length * times == 1
             norm += form.normed
-            learns += [takes] * count
         threads = torch.get_num_threads()
         if not (modes or group.per_channel or key.channels_last) and len(widths) == len(terms):
             # Channels do not matter: they count as pixels, and images as channels.
@@ -262,20 +251,16 @@ class NativePlan:
         else:
             own = [_MODES[mode] for mode in modes]
             sizes = (images, channels, length, threads, *own, *counts, *widths)
-        return NativePlan(
-            group, key, counts, kinds, modes, repeats, shape, sizes, tuple(learns), is_single
-        )
+        return NativePlan(group, key, counts, kinds, modes, repeats, shape, sizes, is_single)
 
     def gradients(
         self,
         grad: Tensor,
         inputs: Sequence[Tensor],
-        sums: Sequence[SummedGradient | None],
         known: Sequence[Tensor],
         params: Sequence[Tensor],
     ) -> Gradients:
-        """Gradients of learnables are summed over all but the channels. A slice whose gradient another reader
-        has begun has None."""
+        """Gradients of learnables are summed over all but the channels."""
         (table,), last = known, self.key.channels_last
         grad = laid_out(grad.resolve_neg(), last)
         # A concatenation that was saved as its slices has its channels before the pixels.
@@ -290,14 +275,9 @@ class NativePlan:
             t for t, count in zip(self.key.terms, self.counts, strict=True) for _ in range(count)
         ]
         written: list[Tensor] = []
-        adds: list[int] = []
         of_sums: dict[bool, Tensor] = {}  # shared by all terms without a norm
-        for x, total, term in zip(inputs, sums, forms, strict=True):
-            adds.append(total is not None and not total.begin(x))
-            if total is not None:
-                assert total.value is not None
-                written.append(total.value)
-            elif term.normed or len(forms) > len(self.key.terms):
+        for x, term in zip(inputs, forms, strict=True):
+            if term.normed or len(forms) > len(self.key.terms):
                 written.append(torch.empty_like(x))
             else:
                 if term.static not in of_sums:
@@ -313,16 +293,9 @@ class NativePlan:
             self,
             [*tensors, *params, *of_params],
             lambda: [grad, *inputs, *rows, *params],
-            [*self.sizes, *adds],
+            self.sizes,
         )
-        for total in sums:
-            if total is not None:
-                total.end()
-        return (
-            [None if add else x for x, add in zip(written, adds, strict=True)],
-            of_norms,
-            of_params,
-        )
+        return written, of_norms, of_params
 
 
 def _checked(
@@ -349,33 +322,28 @@ class NativeCall:
     ``table`` holds mean, 1/sqrt(var + eps), scale and shift of each norm, [norms, 4, C].
     """
 
-    __slots__ = ("entry", "inputs", "norms", "plan", "slices", "table")
+    __slots__ = ("entry", "inputs", "norms", "plan", "table")
 
     def __init__(
         self,
         plan: NativePlan,
-        slices: Sequence[Slice],
+        inputs: Sequence[Tensor],
         norms: Sequence[Norm],
         entry: ReplayEntry | None,
     ) -> None:
-        self.plan, self.slices, self.norms, self.entry = plan, slices, norms, entry
-        self.inputs: Sequence[Tensor] = [each.tensor for each in slices]
+        self.plan, self.inputs, self.norms, self.entry = plan, inputs, norms, entry
         channels = plan.channels
         for norm in norms:
             if norm.weight.shape[0] != channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {channels}")
         if entry is None or not norms:
-            self.table = slices[0].tensor.new_empty(len(norms), 4, channels, dtype=torch.float32)
+            self.table = inputs[0].new_empty(len(norms), 4, channels, dtype=torch.float32)
         else:
             self.table = torch.stack([torch.stack(known) for known in entry.affines])
 
     @property
     def affines(self) -> list[Affine]:
         return [Affine(*rows.unbind(0)) for rows in self.table.unbind(0)]
-
-    @property
-    def sums(self) -> list[SummedGradient | None]:
-        return [each.sum for each in self.slices]
 
     def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
         return [self.table]
@@ -398,14 +366,13 @@ class NativeCall:
             out = inputs[owned]
         else:
             out = new_value(plan.shape, inputs[0], plan.key.channels_last)
-        statistics, shares = self._shared_statistics()
         numbers: list[float] = []
-        tensors: list[Tensor | None] = [out, *inputs, *statistics]
+        tensors: list[Tensor | None] = [out, *inputs]
         for norm, repeats, row in zip(self.norms, plan.repeats, self.table.unbind(0), strict=True):
             numbers += norm.momentum or 0.0, norm.eps, repeats
             tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
             tensors += row, norm.num_batches_tracked
-        sizes = [*plan.sizes, *shares]
+        sizes = [*plan.sizes]
         if entry is not None:
             sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
         _launch(
@@ -416,22 +383,6 @@ class NativeCall:
             numbers,
         )
         return out
-
-    def _shared_statistics(self) -> tuple[list[Tensor | None], list[int]]:
-        """The statistics of slices with several readers, and whether they are known."""
-        found: list[Tensor | None] = [None] * len(self.slices)
-        shares = [native_group.ALONE] * len(self.slices)
-        if self.entry is None and any(self.plan.learns):
-            widths = self.plan.sizes[-len(self.slices) :]
-            for place, (each, learns) in enumerate(zip(self.slices, self.plan.learns, strict=True)):
-                if not learns or each.sum is None:
-                    continue
-                shares[place] = native_group.KNOWN
-                if each.statistics is None:
-                    each.statistics = self.table.new_empty(2, widths[place])
-                    shares[place] = native_group.NOTED
-                found[place] = each.statistics
-        return found, shares
 
 
 def _launch(

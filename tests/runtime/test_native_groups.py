@@ -27,16 +27,7 @@ from danetc.runtime.kernels.announcing import announced_by
 from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.layers import group_calls
-from danetc.runtime.layers.concatenation import (
-    LazyConcatenation,
-    Slice,
-    SummedGradient,
-    Value,
-    distinct,
-    lazy_concat,
-    shared_slice,
-    slices_of,
-)
+from danetc.runtime.layers.concatenation import LazyConcatenation, Slice, Value, slices_of
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -116,7 +107,7 @@ def laid(x: Tensor, last: bool) -> Tensor:
 
 def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, Tensor]]:
     """The output, and all gradients and buffers by name."""
-    parts = [p.original for x in inputs for p in slices_of(x)]
+    parts = [p.tensor for x in inputs for p in slices_of(x)]
     for x in parts:
         x.requires_grad_()
     y = made(*inputs)
@@ -272,96 +263,6 @@ def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyP
     joined = torch.cat([again[f"input {i}"] for i in range(3)], 2)
     assert torch.equal(joined, found["input 0"])
     assert torch.equal(again["input 3"], found["input 1"])
-
-
-# -- what several read beside others -------------------------------------------------------------------
-
-
-class Readers(nn.Module):
-    """Neurons that read two values beside each other, the second in their other order as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        program = program_of("neuron = LIF")
-        self.layers = nn.ModuleList(layer(program, "norm", channels=2 * CHANNELS) for _ in range(3))
-
-    def forward(self, first: Tensor, second: Tensor, shares: bool) -> tuple[Tensor, ...]:
-        a, b = (shared_slice(x, -3) if shares else x for x in (first, second))
-        pairs = [(a, b), (b, a), (b, b)]
-        return tuple(
-            made(lazy_concat(pair, -3)) for made, pair in zip(self.layers, pairs, strict=True)
-        )
-
-
-def readers() -> tuple[Readers, list[Tensor]]:
-    """With values that others made."""
-    leaves = [x.requires_grad_() for x in values("norm + value", (3, 3), True)]
-    return Readers(), leaves
-
-
-def observed(made: Readers, leaves: list[Tensor], shares: bool) -> list[Tensor]:
-    """Outputs, gradients and statistics."""
-    values = [2.0 * x for x in leaves]
-    outs = made(*values, shares)
-    weights = torch.arange(1.0, 4.0)
-    loss = sum((y * w).sum() for y, w in zip(outs, weights, strict=True))
-    total = loss + sum(x.square().sum() for x in values)  # which others read too
-    parameters = list(made.parameters())
-    grads = torch.autograd.grad(total, [*leaves, *parameters])
-    return [*outs, *grads, *made.buffers()]
-
-
-def test_gradients_are_summed_and_statistics_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they are by autograd, and where each norm takes its own."""
-    found, wanted = (observed(*readers(), shares) for shares in (True, False))
-    for mine, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
-
-
-def test_a_sum_has_no_tensors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All who read a part write to one gradient, which is let go of at the last."""
-    begun: list[bool] = []
-    real = SummedGradient.begin
-
-    def begin(self: SummedGradient, like: Tensor) -> bool:
-        begun.append(real(self, like))
-        return begun[-1]
-
-    monkeypatch.setattr(SummedGradient, "begin", begin)
-    made, leaves = readers()
-    first, second = (shared_slice(x, -3) for x in leaves)
-    assert isinstance(first, LazyConcatenation)
-    assert isinstance(second, LazyConcatenation)
-    outs = [m(lazy_concat([first, second], -3)) for m in made.layers]
-    sum(y.sum() for y in outs).backward()
-    assert sorted(begun) == [False] * 4 + [True] * 2
-    sums = [value.slices[0].sum for value in (first, second)]
-    assert all(each is not None and each.readers == 3 and each.value is None for each in sums)
-
-
-def test_a_graph_is_run_again_and_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = []
-    for shares in (True, False):
-        made, leaves = readers()
-        outs = made(*[2.0 * x for x in leaves], shares)
-        found = []
-        for wanted in (outs, outs[:1], outs[1:], outs):
-            found += torch.autograd.grad(
-                [y.sum() for y in wanted], leaves, retain_graph=True, allow_unused=True
-            )
-        results.append(found)
-    for mine, other in zip(*results, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
-
-
-def test_a_part_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, (first, second) = readers()
-    outs = made(first.detach(), second, True)
-    (found,) = torch.autograd.grad(sum(y.sum() for y in outs), [second])
-    made, _ = readers()
-    outs = made(first.detach(), second, False)
-    (wanted,) = torch.autograd.grad(sum(y.sum() for y in outs), [second])
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,14 +470,3 @@ def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.Monk
     assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
     monkeypatch.undo()
     assert torch.equal(unpack(theirs, x.shape, x.dtype, kind), x)
-
-
-def test_a_value_that_is_read_twice_counts_twice() -> None:
-    """Each reading is an operand of its own, and those that are read once stay as they are."""
-    once, twice = (Slice(torch.randn(2, 3, 4, 4)) for _ in range(2))
-    terms = [(once, twice), (twice,)]
-    (first, second), (third,) = distinct(terms)
-    assert (first, second) == (once, twice)
-    assert third is not twice
-    assert third.original is twice.original
-    assert distinct([(once,), (twice,)]) == [(once,), (twice,)]

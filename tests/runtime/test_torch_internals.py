@@ -24,7 +24,6 @@ from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse
 from danetc.runtime.layers import inference, spike_conv
-from danetc.runtime.layers.concatenation import LazyConcatenation, shared_slice
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.training.distributed import communication
@@ -220,13 +219,6 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert communication(shared) == communication(shared) == 0.0
 
 
-def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = shared_slice(torch.randn(2, 2, 3, 4, 4, requires_grad=True), -3)
-    assert isinstance(value, LazyConcatenation)
-    (part,) = value.slices
-    assert part.sum is None
-
-
 def global_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     internals.global_hooks.cache_clear()
     assert not has_hooks(torch.nn.Identity())
@@ -249,7 +241,6 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.INTEGERS: integers,
     InternalUse.ALLOCATIONS: measured,
     InternalUse.SHARED_BITS: train_step,
-    InternalUse.PASSES: beside,
     InternalUse.COMMUNICATION: waiting,
     InternalUse.GLOBAL_HOOKS: global_hooks,
     InternalUse.TRANSFORMS: train_step,

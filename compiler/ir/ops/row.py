@@ -75,7 +75,7 @@ class TorchFunction:
     """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
 
     Args:
-        layout: as for a module, or ``beside`` for operands that several neurons read beside others.
+        layout: as for a module.
         fold: True to apply it pairwise from the left.
         as_list: True to pass the operands as one list.
         before: constants that precede the operands.
@@ -84,7 +84,7 @@ class TorchFunction:
     target: str
     args: tuple[Attribute, ...] = ()
     kwargs: Mapping[str, Attribute] = field(default_factory=dict)
-    layout: Literal["flat", "seq", "any", "beside"] = "seq"
+    layout: Literal["flat", "seq", "any"] = "seq"
     fold: bool = False
     as_list: bool = False
     before: tuple[Attribute, ...] = ()
