@@ -31,7 +31,7 @@ class FusedEmitter(Emitter):
             assert isinstance(call, TorchFunction)
             target = "danetc.runtime.layers.concatenation.lazy_concat"
             return replace(call, target=target, layout="seq")
-        if saves_parts(self.graph, node, self.users.get(node.id, ())):
+        if not self.segments.of and saves_parts(self.graph, node, self.users.get(node.id, ())):
             return replace(call, target="danetc.runtime.layers.concatenation.concat")
         row = OPS[node.op]
         if row.fused is not None:
@@ -60,9 +60,8 @@ class FusedEmitter(Emitter):
         assert isinstance(call, TorchModule)
         norms = [self.modules[id] if id is not None else None for id in group.norms]
         kinds = [self.whole[id].value.kind for id in group.inputs]
-        output = self.whole[group.neuron].value.kind
         program, steps, rank, *size = call.args
-        return FusedNeuron(program, steps, rank, norms, kinds, output, size)  # type: ignore[arg-type]
+        return FusedNeuron(program, steps, rank, norms, kinds, size)  # type: ignore[arg-type]
 
 
 def saves_parts(graph: Graph, node: Node, readers: Iterable[int]) -> bool:

@@ -317,7 +317,7 @@ private:
 
 // -- norms -------------------------------------------------------------------------------------------
 
-enum Mode { GIVEN = 0, RUNNING = 1, BATCH = 2 };  // where its mean and variance come from
+enum Mode { RUNNING = 0, BATCH = 1 };  // where its mean and variance come from
 
 INLINE vec narrowed(wide x) { return __builtin_convertvector(x, vec); }
 

@@ -24,7 +24,7 @@ from danetc.runtime.kernels.native import compiler, is_compiled, library, source
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.system.torchrun import processes_here
 
-GIVEN, RUNNING, BATCH = range(3)
+RUNNING, BATCH = range(2)
 """Where a norm takes its statistics from: enum ``Mode`` in ``group.hpp``."""
 
 _OPTION = "-ffp-contract=off"  # each operation is rounded, as torch's are

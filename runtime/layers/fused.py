@@ -41,7 +41,6 @@ from danetc.runtime.layers.layouts import columns, flat_view, is_last, laid_out,
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import Registration
-from danetc.runtime.layers.replay import BY_OPERATION, Output, ReplayEntry, replay_log
 from danetc.runtime.layers.statistics import SYNC, Norm, is_standard, mode_of
 from danetc.runtime.model.stepping import is_later_step
 
@@ -53,8 +52,8 @@ class FusedNeuron(Neuron):
 
     Its inputs are the terms of the sum, from the left; ``norms`` has the norm of each term, or None. The norms are
     registered elsewhere in the model; ``_bind`` says where, and each call uses the modules registered there at
-    that moment. ``kinds`` describes the inputs, which may be packed for backward, and ``output_kind`` the output. An
-    input may be a lazy concatenation.
+    that moment. ``kinds`` describes the inputs, which may be packed for backward. An input may be a lazy
+    concatenation.
 
     In a folded model, if ``added``, one more first input is added to the spikes; the output is written over the
     term ``owned``, if any, which no other layer reads.
@@ -70,7 +69,6 @@ class FusedNeuron(Neuron):
         rank: int,
         norms: Sequence[Norm | None],
         kinds: Sequence[Kind] = (),
-        output_kind: Kind = ANALOG,
         size: Sequence[int] = (),
         owned: int | None = None,
         added: bool = False,
@@ -82,7 +80,6 @@ class FusedNeuron(Neuron):
         self._places: tuple[Registration | None, ...] = ()
         self._normed = tuple(norm is not None for norm in self._built)
         self._kinds = tuple(kinds) or (ANALOG,) * len(self._built)
-        self._output_kind = output_kind
         self._owned = None if owned is None else owned + added
         self._added = added
         self._plans: dict[tuple[Any, ...], NativePlan | None] = {}
@@ -127,29 +124,21 @@ class FusedNeuron(Neuron):
         if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
         norms = self._norms
-        log = replay_log()
-        entry = log.read() if log is not None and log.replaying else None
-        # (The second run follows the first one: hooks may be gone by then.)
-        if entry is BY_OPERATION or (entry is None and not self._is_standard(norms, values)):
-            if log is not None and entry is None:
-                log.write(BY_OPERATION)
+        if not self._is_standard(norms, values):
             return self._by_operation(values)
         present = [norm for norm in norms if norm is not None]
         weights = [*[norm.weight for norm in present], *[norm.bias for norm in present]]
         params = self._flat_learnables()
-        native = self._native_call(values, present, [*weights, *params], entry)
-        call = native or self._kernel_call([whole(x) for x in values], present, entry)
+        native = self._native_call(values, present, [*weights, *params])
+        call = native or self._kernel_call([whole(x) for x in values], present)
         inputs = call.inputs
         tensors = [*inputs, *weights, *params]
         if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
             out: Tensor = GroupFunction.apply(call, *tensors)
-        elif native is not None:
-            out = native.run(inputs, params, self._output_place(native))
-        else:
-            out = call.run(inputs, params)
-        if log is not None and entry is None:
-            log.write(ReplayEntry(call.affines, Output.of(out, self._output_kind)))
-        return out
+            return out
+        if native is not None:
+            return native.run(inputs, params, self._output_place(native))
+        return call.run(inputs, params)
 
     def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
         """True if fused code computes what the ``norms`` and this neuron do to ``values``.
@@ -201,22 +190,19 @@ class FusedNeuron(Neuron):
         steps = lengths.pop() if lengths else 1 if timeless else self.steps
         return tuple(map(Term, self._normed, static)), steps, timeless
 
-    def _kernel_call(
-        self, inputs: Sequence[Tensor], norms: Sequence[Norm], entry: ReplayEntry | None
-    ) -> KernelCall:
+    def _kernel_call(self, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> KernelCall:
         terms, steps, timeless = self._form(inputs)
         group = fusion_kernel(self.program, terms, steps, self._added)
         modes = tuple(map(mode_of, norms))
         last = any(is_last(x) for x in inputs)
         plan = KernelPlan(group, terms, steps, self._kinds, modes, last, timeless)
-        return KernelCall(plan, inputs, norms, entry)
+        return KernelCall(plan, inputs, norms)
 
     def _native_call(
         self,
         values: Sequence[Value],
         norms: Sequence[Norm],
         others: Sequence[Tensor],
-        entry: ReplayEntry | None = None,
         is_step: bool = False,
     ) -> NativeCall | None:
         """The call by a library; None if a kernel has to run it. A single step carries states."""
@@ -231,7 +217,7 @@ class FusedNeuron(Neuron):
         key = counts, layouts, modes, torch.get_num_threads(), is_fake(x), is_step
         known = self._plans.get(key, _UNKNOWN)
         if isinstance(known, NativePlan) and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
-            return NativeCall(known, [each.tensor for each in slices], norms, entry)
+            return NativeCall(known, [each.tensor for each in slices], norms)
         if known is None:
             return None
         dtypes = {each.dtype for each in slices}
@@ -247,9 +233,9 @@ class FusedNeuron(Neuron):
         if len(dtypes) > 1 or not same or any(len(each) > 1 for each in ranks):
             dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
             plain = [laid_out(whole(x).to(dtype), last) for x in values]
-            return self._native_call(plain, norms, others, entry, is_step)
+            return self._native_call(plain, norms, others, is_step)
         self._plans[key] = self._plan(terms, norms, modes, last, is_step)
-        return self._native_call(values, norms, others, entry, is_step)
+        return self._native_call(values, norms, others, is_step)
 
     def _plan(
         self,

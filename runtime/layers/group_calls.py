@@ -21,7 +21,6 @@ from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.concatenation import Slice
 from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
 from danetc.runtime.layers.leaf import refuse_second_order
-from danetc.runtime.layers.replay import ReplayEntry, replay_log
 from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm, affine, norm_backward
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
@@ -45,7 +44,6 @@ class GroupFunction(torch.autograd.Function):
         norms, count = len(plan.modes), sum(plan.counts)
         inputs, params = tensors[:count], tensors[count + 2 * norms :]
         out = call.run(inputs, params)
-        is_segment = replay_log() is not None  # which saves its own inputs, not their slices
         saved: list[Tensor] = []
         ctx.saved = []
         place = 0
@@ -56,7 +54,7 @@ class GroupFunction(torch.autograd.Function):
             else:
                 x = inputs[place]
                 each = SavedTensor(x, kind)
-                saved += [each.save(x)] if is_segment else each.split(x)
+                saved += each.split(x)
                 ctx.saved.append(each)
             place += slices
         known = call.norm_state(tensors[count : count + norms])
@@ -142,23 +140,14 @@ class KernelPlan:
 
 
 class KernelCall:
-    """One call of a group by a kernel; ``entry`` is the record of a first run."""
+    """One call of a group by a kernel."""
 
-    __slots__ = ("affines", "entry", "flats", "inputs", "plan")
+    __slots__ = ("affines", "flats", "inputs", "plan")
 
-    def __init__(
-        self,
-        plan: KernelPlan,
-        inputs: Sequence[Tensor],
-        norms: Sequence[Norm],
-        entry: ReplayEntry | None,
-    ) -> None:
-        self.plan, self.inputs, self.entry = plan, inputs, entry
+    def __init__(self, plan: KernelPlan, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> None:
+        self.plan, self.inputs = plan, inputs
         self.flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
-        if entry is not None:
-            self.affines = entry.affines
-        else:
-            self.affines = affines_of(norms, self.flats, plan.terms, plan.last)
+        self.affines = affines_of(norms, self.flats, plan.terms, plan.last)
 
     def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         plan, x = self.plan, inputs[0]
@@ -167,8 +156,6 @@ class KernelCall:
             shape = x.shape if plan.timeless else (plan.steps, *x.shape)
         else:
             shape = next(x.shape for x, t in zip(inputs, plan.terms, strict=True) if not t.static)
-        if self.entry is not None and self.entry.output is not None:
-            return self.entry.output.restore().view(shape)
         scales, shifts = columns(self.affines, plan.last)
         flat = flat_params(params, plan.last)
         (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *flat)
@@ -317,33 +304,20 @@ def _checked(
 
 
 class NativeCall:
-    """One call of a group by a library; ``entry`` is the record of a first run.
+    """One call of a group by a library.
 
     ``table`` holds mean, 1/sqrt(var + eps), scale and shift of each norm, [norms, 4, C].
     """
 
-    __slots__ = ("entry", "inputs", "norms", "plan", "table")
+    __slots__ = ("inputs", "norms", "plan", "table")
 
-    def __init__(
-        self,
-        plan: NativePlan,
-        inputs: Sequence[Tensor],
-        norms: Sequence[Norm],
-        entry: ReplayEntry | None,
-    ) -> None:
-        self.plan, self.inputs, self.norms, self.entry = plan, inputs, norms, entry
+    def __init__(self, plan: NativePlan, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> None:
+        self.plan, self.inputs, self.norms = plan, inputs, norms
         channels = plan.channels
         for norm in norms:
             if norm.weight.shape[0] != channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {channels}")
-        if entry is None or not norms:
-            self.table = inputs[0].new_empty(len(norms), 4, channels, dtype=torch.float32)
-        else:
-            self.table = torch.stack([torch.stack(known) for known in entry.affines])
-
-    @property
-    def affines(self) -> list[Affine]:
-        return [Affine(*rows.unbind(0)) for rows in self.table.unbind(0)]
+        self.table = inputs[0].new_empty(len(norms), 4, channels, dtype=torch.float32)
 
     def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
         return [self.table]
@@ -357,10 +331,8 @@ class NativeCall:
     ) -> Tensor:
         """Return the output, written over the input ``owned`` if given; in training the running statistics are
         updated. ``carried`` are the states before the step, or None, and after it."""
-        plan, entry = self.plan, self.entry
-        if entry is not None and entry.output is not None:
-            return entry.output.restore().view(plan.shape)
-        if plan.is_single and entry is None:
+        plan = self.plan
+        if plan.is_single:
             raise ValueError("training needs more than one value a channel, not 1")
         if owned is not None and has_values(inputs[owned]):
             out = inputs[owned]
@@ -372,14 +344,11 @@ class NativeCall:
             numbers += norm.momentum or 0.0, norm.eps, repeats
             tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
             tensors += row, norm.num_batches_tracked
-        sizes = [*plan.sizes]
-        if entry is not None:
-            sizes[4 : 4 + len(self.norms)] = [native_group.GIVEN] * len(self.norms)
         _launch(
             plan,
             [*tensors, *params, *carried],
             lambda: [*inputs, *params, *[p for norm in self.norms for p in norm.parameters()]],
-            sizes,
+            plan.sizes,
             numbers,
         )
         return out

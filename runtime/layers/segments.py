@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels.torch_internals import constant, is_known, is_traced, notice
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
 from danetc.runtime.model.built import ScopeModule
+from danetc.runtime.model.stepping import compiled_graph
 
 SEGMENT = "segment"
 """Key of a node's ``Segment`` in its meta."""
@@ -33,74 +35,51 @@ class Segment:
     random: bool = False
 
 
-class _Piece:
-    """Consecutive nodes of a scope's graph: a segment, or nodes that belong to none."""
-
-    def __init__(self, nodes: Sequence[fx.Node], segment: Segment | None) -> None:
-        members = set(nodes)
-        self.nodes = tuple(nodes)
-        self.segment = segment
-        reads = {source: None for node in nodes for source in node.all_input_nodes}
-        self.inputs = tuple(source for source in reads if source not in members)
-        self.outputs = tuple(n for n in nodes if any(user not in members for user in n.users))
-        self.kinds: tuple[Kind, ...] = tuple(s.meta.get(KIND, ANALOG) for s in self.inputs)
-        # Values to release after each node.
-        last: dict[fx.Node, fx.Node] = {}
-        for node in nodes:
-            last[node] = node
-            for source in node.all_input_nodes:
-                last[source] = node
-        self.done: dict[fx.Node, list[fx.Node]] = {node: [] for node in nodes}
-        for source, node in last.items():
-            if source not in self.outputs:
-                self.done[node].append(source)
-        self.targets = tuple(str(n.target) for n in nodes if n.op == "call_module")
-
-    def run(self, scope: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the outputs for these inputs."""
-        known: dict[fx.Node, Any] = dict(zip(self.inputs, values, strict=True))
-        del values
-        for node in self.nodes:
-            args = fx.node.map_arg(node.args, known.__getitem__)
-            kwargs = fx.node.map_arg(node.kwargs, known.__getitem__)
-            match node.op:
-                case "call_module":
-                    known[node] = scope.get_submodule(str(node.target))(*args, **kwargs)
-                case "call_function":
-                    assert callable(node.target)
-                    known[node] = node.target(*args, **kwargs)
-                case "get_attr":
-                    known[node] = attrgetter(str(node.target))(scope)
-                case "call_method":
-                    known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-                case op:
-                    raise ValueError(f"unexpected {op} inside a scope")
-            del args, kwargs
-            for source in self.done[node]:
-                del known[source]
-        return tuple(known[node] for node in self.outputs)
+def _by_segments(graph: fx.Graph) -> Callable[..., Any]:
+    """The code of a scope, which takes the scope twice and its inputs, and runs each segment by ``recomputed``."""
+    result = fx.Graph()
+    scope = result.placeholder("scope_")
+    known: dict[fx.Node, Any] = {}
+    for segment, members in groupby(list(graph.nodes), lambda node: node.meta.get(SEGMENT)):
+        nodes = list(members)
+        if segment is None:
+            for node in nodes:
+                known[node] = result.node_copy(node, known.__getitem__)
+            continue
+        reads = dict.fromkeys(source for node in nodes for source in node.all_input_nodes)
+        inputs = [source for source in reads if source not in nodes]
+        outputs = [node for node in nodes if any(user not in nodes for user in node.users)]
+        run = _segment(nodes, inputs, outputs, segment)
+        values = result.call_function(run, (scope, *[known[source] for source in inputs]))
+        for place, node in enumerate(outputs):
+            known[node] = result.call_function(operator.getitem, (values, place))
+    return compiled_graph(result)
 
 
-class _Plan:
-    """A scope's graph, split at the borders of segments."""
+def _segment(
+    nodes: Sequence[fx.Node],
+    inputs: Sequence[fx.Node],
+    outputs: Sequence[fx.Node],
+    segment: Segment,
+) -> Callable[..., tuple[Any, ...]]:
+    """A function of the scope and the inputs of a segment."""
+    graph = fx.Graph()
+    known = {source: graph.placeholder(source.name) for source in inputs}
+    for node in nodes:
+        known[node] = graph.node_copy(node, known.__getitem__)
+    graph.output(tuple(known[node] for node in outputs))
+    code = compiled_graph(graph)
+    kinds = [source.meta.get(KIND, ANALOG) for source in inputs]
+    targets = [str(node.target) for node in nodes if node.op == "call_module"]
 
-    def __init__(self, graph: fx.Graph) -> None:
-        self.graph = graph
-        self.inputs = tuple(node for node in graph.nodes if node.op == "placeholder")
-        self.output = graph.output_node()
-        nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
-        self.pieces = tuple(
-            _Piece(tuple(run), segment)
-            for segment, run in groupby(nodes, lambda node: node.meta.get(SEGMENT))
-        )
-        last = {source: piece for piece in self.pieces for source in piece.inputs}
-        # Values that a piece is the last to read.
-        self.done = {
-            piece: [source for source in piece.inputs if last[source] is piece]
-            for piece in self.pieces
-        }
-        kept = set(self.output.all_input_nodes)
-        self.done = {p: [n for n in done if n not in kept] for p, done in self.done.items()}
+    def segment_run(scope: Recomputed, *values: Any) -> tuple[Any, ...]:
+        called = [scope.get_submodule(target) for target in targets]
+        modules = [each.step if isinstance(each, Loop) else each for each in called]
+        groups = [scope._groups[target] for target in targets if target in scope._groups]
+        modules += [norm for group in groups for norm in group._norms if norm is not None]
+        return recomputed(partial(code, scope), values, kinds, modules, segment.random)
+
+    return segment_run
 
 
 @constant
@@ -148,29 +127,8 @@ class Recomputed(ScopeModule):
 
     def _run(self, inputs: tuple[Any, ...]) -> Any:
         self._regroup()
-        plan: _Plan | None = self.__dict__.get("_plan")
-        if plan is None or plan.graph is not self.graph:
-            plan = self.__dict__["_plan"] = _Plan(self.graph)
-        known: dict[fx.Node, Any] = dict(zip(plan.inputs, inputs, strict=True))
-        del inputs
-        for piece in plan.pieces:
-            values = [known[source] for source in piece.inputs]
-            for source in plan.done[piece]:
-                del known[source]
-            known.update(zip(piece.outputs, self._run_piece(piece, values), strict=True))
-        return fx.node.map_arg(plan.output.args[0], known.__getitem__)
-
-    def _run_piece(self, piece: _Piece, values: list[Any]) -> tuple[Any, ...]:
-        if piece.segment is None:
-            return piece.run(self, values)
-        called = [self.get_submodule(target) for target in piece.targets]
-        modules = [each.step if isinstance(each, Loop) else each for each in called]
-        groups = [self._groups[target] for target in piece.targets if target in self._groups]
-        modules += [norm for group in groups for norm in group._norms if norm is not None]
-        return recomputed(
-            lambda given: piece.run(self, given),
-            values,
-            piece.kinds,
-            modules,
-            piece.segment.random,
-        )
+        graph, code = self.__dict__.get("_plan") or (None, None)
+        if graph is not self.graph:
+            graph, code = self.__dict__["_plan"] = self.graph, _by_segments(self.graph)
+        assert code is not None
+        return code(self, self, *inputs)

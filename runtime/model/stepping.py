@@ -103,11 +103,16 @@ def _written(model: fx.GraphModule) -> StepCode:
     for taken in inputs:  # an input may be called `before`
         taken.target = taken.name
     writer.graph.output(writer.scope(model, "", inputs))
-    code = writer.graph.python_code("self")
+    return compiled_graph(writer.graph)
+
+
+def compiled_graph(graph: fx.Graph) -> Callable[..., Any]:
+    """Return the code of a graph, which takes a module before the inputs."""
+    code = graph.python_code("self")
     namespace: dict[str, Any] = dict(code.globals)
-    exec(compile(code.src, "<one time step>", "exec"), namespace)
-    written: StepCode = namespace["forward"]
-    return written
+    exec(compile(code.src, "<graph>", "exec"), namespace)
+    found: Callable[..., Any] = namespace["forward"]
+    return found
 
 
 def _placeholders(scope: fx.GraphModule) -> list[fx.Node]:
