@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.runtime.checks.reference import first_step, slope
+from danetc.runtime.kernels.neuron import differentiable_step, kernel
 from danetc.runtime.model.signature import outputs_of
 
 GRADIENT_TOLERANCE = 1e-9
@@ -66,6 +66,22 @@ class GradientCheck:
     def bounded(self) -> bool:
         """True if no gradient is below that of the last neuron."""
         return self.ratio >= 1 - GRADIENT_TOLERANCE
+
+
+def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
+    """Return the output of an untrained neuron at its first time step, in operations that torch differentiates."""
+    text = program.text()
+    layer = kernel(text)
+    params = [torch.full((1,) * item.per_step, item.raw).to(x) for item in program.learnables]
+    return differentiable_step(text)(x, *layer.initial_states(x), *layer.at(params, 0))[0]
+
+
+def slope(program: NeuronProgram, x: Tensor) -> Tensor:
+    """Return the derivative of a neuron's output by its input at the first time step, per element."""
+    x = x.detach().requires_grad_()
+    output = first_step(program, x)
+    (grad,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
+    return torch.zeros_like(x) if grad is None else grad
 
 
 def check_gradients(

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import per_step
-from danetc.runtime.kernels.neuron_operators import differentiable_gradients
-from danetc.runtime.kernels.torch_internals import is_backward_transformed, is_transformed
-from danetc.runtime.layers.leaf import refuse_second_order
 from danetc.runtime.layers.norm import StepBatchNorm2d
 
 Reduce = Callable[[Tensor], Tensor]
-"""The sum over processes, or the identity."""
+"""The differentiable sum over processes, or the identity."""
 
 
 def _same(x: Tensor) -> Tensor:
@@ -46,65 +43,6 @@ def accumulated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     return means, (around * past.unsqueeze(2)).sum(1) / counts
 
 
-class _Normalise(torch.autograd.Function):
-    """x [T, N, C, ...] normalised by statistics of steps 0 to t, ``mean`` and ``inverse`` [T, C], with ``count`` values
-    per step and channel."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor,
-        count: float, reduce: Reduce, eps: float,
-    ) -> Tensor:  # fmt: skip
-        # vectors, which recomputed segments save
-        ctx.save_for_backward(x, weight, mean.flatten(), inverse.flatten())
-        ctx.count, ctx.reduce, ctx.eps = count, reduce, eps
-        return normalised(x, weight, bias, mean, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *vectors = ctx.saved_tensors
-        if is_backward_transformed(grads[0]):
-            return _gradients_again(ctx, x, weight, grads[0])
-        mean, inverse = (vector.view(weight.shape) for vector in vectors)
-        axes = [1, *range(3, x.dim())]
-        grad, away = grads[0].to(inverse.dtype), x - over(mean, x)
-        grad_bias, product = grad.sum(axes), (grad * away).sum(axes)
-        total, of_products = ctx.reduce(torch.stack([grad_bias, product])).unbind(0)
-        counts = ctx.count * torch.arange(1, len(x) + 1, dtype=mean.dtype, device=mean.device)
-        slope = -weight * inverse.pow(3) * of_products / counts.unsqueeze(1)
-        level = -weight * inverse * total / counts.unsqueeze(1) - slope * mean
-        level, slope = (each.flip(0).cumsum(0).flip(0) for each in (level, slope))
-        dx = grad * over(inverse * weight, x) + over(level, x) + over(slope, x) * x
-        return (
-            dx.to(x.dtype),
-            (product * inverse).to(weight.dtype),
-            grad_bias.to(weight.dtype),
-            *[None] * 5,
-        )
-
-
-def _gradients_again(
-    ctx: Any, x: Tensor, weight: Tensor, grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The gradients of ``_Normalise``, differentiable again."""
-    if ctx.reduce is not _same:
-        refuse_second_order(grad, "use one process")
-
-    def run(x: Tensor, weight: Tensor) -> list[Tensor]:
-        return [_from_batch(x, weight, torch.zeros_like(weight), ctx.eps)]
-
-    dx, dw = differentiable_gradients(run, (x, weight), [grad])
-    axes = [1, *range(3, x.dim())]
-    return dx, dw, grad.sum(axes).to(weight.dtype), *[None] * 5
-
-
-def _from_batch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The norm of a batch of this process, in operations that torch differentiates."""
-    *moments, _ = step_moments(x.to(torch.promote_types(x.dtype, weight.dtype)))
-    mean, variance = accumulated(*moments)
-    return normalised(x, weight, bias, mean, torch.rsqrt(variance + eps))
-
-
 def over(value: Tensor, x: Tensor) -> Tensor:
     """Reshape [T, C] to broadcast with x [T, N, C, ...]."""
     steps, channels = value.shape
@@ -131,21 +69,15 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
         if not self.training:
             return super().forward(x)
         steps = self.weight.shape[0]
-        x = per_step(x, steps, self.rank).contiguous()  # saved for backward
+        x = per_step(x, steps, self.rank)
         if x.shape[0] != steps or x.numel() == x.shape[2]:
             return super().forward(x)  # raises an error
+        wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        *moments, count = step_moments(wide, self._reduce())
+        mean, variance = accumulated(*moments)
         with torch.no_grad():
-            wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
-            *moments, count = step_moments(wide, self._reduce())
-            mean, variance = accumulated(*moments)
             self._move(slice(None), mean, variance, count)
-            inverse = torch.rsqrt(variance + self.eps)
-        if is_transformed() and self._reduce() is _same:
-            return _from_batch(x, self.weight, self.bias, self.eps)
-        out: Tensor = _Normalise.apply(
-            x, self.weight, self.bias, mean, inverse, count, self._reduce(), self.eps
-        )
-        return out
+        return normalised(x, self.weight, self.bias, mean, torch.rsqrt(variance + self.eps))
 
     def _move(self, steps: slice, mean: Tensor, variance: Tensor, count: float) -> None:
         """Update the running statistics of some steps with ``count`` values each."""

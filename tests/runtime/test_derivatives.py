@@ -26,7 +26,7 @@ from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import NOWHERE
-from danetc.runtime.checks.reference import first_step
+from danetc.runtime.checks.propositions import first_step
 from danetc.runtime.kernels.neuron import kernel
 
 STEP = 1e-6

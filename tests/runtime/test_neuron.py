@@ -17,7 +17,7 @@ from danetc.dsl.neuron.kernel_text import (
     MODULE_ATTRIBUTES,
 )
 from danetc.dsl.neuron.learn import Learn
-from danetc.runtime.checks.reference import first_step, slope
+from danetc.runtime.checks.propositions import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from tests.surrogates import sigmoid, step

@@ -21,7 +21,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
-from tests.differential.helpers import randn, shake, text
+from tests.differential.helpers import shake, text
 from tests.differential.networks import small
 
 NETWORK = small("layers via origin", more="backbone layers = stage(basic(4), 2)")
