@@ -32,7 +32,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
-from danetc.tasks.comparing import VARIED, FileComparison, compare_file, make_vary
+from danetc.tasks.exporting import VARIED, FileComparison, compare_file, make_vary
 from danetc.tasks.formats import FORMATS, Content
 from danetc.tasks.networks import emit_model, network_of
 from tests.zoo.harness import case_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import click
 
 from danetc import arguments as arg
-from danetc.commands.parser import Answer, json_wanted
+from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.output.echo import echo
@@ -385,7 +385,9 @@ def bench_command(
     from danetc.tasks.networks import compile_spec
 
     graph = compile_spec(spec, network=network, settings=set).graph
-    found = bench(graph, batch, memory, rounds, threads, silent=json_wanted())
+    found: Benchmark = _with_status(
+        lambda report: bench(graph, batch, memory, rounds, threads, report)
+    )
     return Answer(found.as_dict(), lambda: print_benchmark(found))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a waiting thread uses no CPU
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from torch import Tensor
 
 from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
-from danetc.output.console import terminal_bar
-from danetc.runtime.kernels.announcing import announced_on
+from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.model.signature import outputs_of, random_input
-from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
+from danetc.tasks.networks import taken
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
@@ -64,9 +61,14 @@ class Benchmark:
 
 
 def bench(
-    graph: Graph, batch: int, memory: Memory, rounds: int, threads: int | None, *, silent: bool
+    graph: Graph,
+    batch: int,
+    memory: Memory,
+    rounds: int,
+    threads: int | None,
+    on_progress: Callable[[str], object] = lambda what: None,
 ) -> Benchmark:
-    """Time both backends in interleaved rounds. Raises UserError."""
+    """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError."""
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,28 +76,21 @@ def bench(
     size = (*(graph.steps,) * value.varies, batch, *value.shape)
     x = random_input(value.kind, size, torch.Generator().manual_seed(0)).to(device)
     policies = {name: choose(graph, memory, batch=batch, backend=name).policy for name in BACKENDS}
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
-    with terminal_bar(*columns, stream=sys.stderr) as bar, announced_on(bar, silent=silent):
-        task = bar.add_task("", total=len(BACKENDS) * (1 + 2 * rounds))
-
-        def timed(call: Callable[[], object], what: str, number: int = 1) -> float:
-            bar.update(task, advance=1, description=what)
-            return _seconds(call, device, number)
-
-        calls, first = {}, {}
-        for name, policy in policies.items():
-            step, forward = _calls(graph, name, policy, x)
-            calls |= {(name, "step"): step, (name, "forward"): forward}
-            first[name] = timed(step, f"{name}, first step")
-        numbers = {}
+    calls, first, numbers = {}, {}, {}
+    for name, policy in policies.items():
+        on_progress(f"{name}, first step")
+        step, forward = _calls(graph, name, policy, x)
+        calls |= {(name, "step"): step, (name, "forward"): forward}
+        with announced_by(Silent()):
+            first[name] = _seconds(step, device)
+    for key, call in calls.items():
+        call()
+        numbers[key] = 1 + int(SAMPLE / _seconds(call, device))
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for number in range(rounds):
+        on_progress(f"round {number + 1} of {rounds}")
         for key, call in calls.items():
-            call()
-            numbers[key] = 1 + int(SAMPLE / _seconds(call, device))
-        samples = [
-            {key: timed(call, ", ".join(key), numbers[key]) for key, call in calls.items()}
-            for _ in range(rounds)
-        ]
-    times = {key: median(each[key] for each in samples) for key in calls}
+            times[key].append(_seconds(call, device, numbers[key]))
     found = []
     for name, policy in policies.items():
         if device.type == "cuda":
@@ -104,7 +99,7 @@ def bench(
             peak = torch.cuda.max_memory_allocated()
         else:
             peak = step_memory(plain_step(graph, name, batch), policy).peak
-        own = times[name, "step"], times[name, "forward"], first[name]
+        own = (median(times[name, "step"]), median(times[name, "forward"]), first[name])
         found.append(BackendTiming(name, policy, *own, peak))
     threads = torch.get_num_threads()
     return Benchmark(

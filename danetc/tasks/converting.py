@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.evaluator import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
+from danetc.tasks.evaluate import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.measuring.data import batches_of, open_set
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -92,16 +92,9 @@ class Converted(Returned):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record that ``danetc convert --json`` prints."""
-        return {
-            "directory": str(self.directory),
-            "source": self.source,
-            "network": self.network,
-            **{name: getattr(self.how, name) for name in HOW},
-            "data": self.data,
-            "ann": self.ann.as_dict(),
-            "over_time": [item.as_dict() for item in self.over_time],
-            "thresholds": {path: list(values) for path, values in self.thresholds.items()},
-        }
+        record = asdict(self)
+        how = record.pop("how")
+        return {**record, "directory": str(self.directory), **{name: how[name] for name in HOW}}
 
     def frame(self) -> pandas.DataFrame:
         """Return a row for each T. Raises UserError without pandas."""

@@ -1,4 +1,4 @@
-"""`danetc.evaluate`: what ``danetc eval`` does, called from Python."""
+"""Evaluation of a trained network on a data set, at its own T, at others, and at all up to one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,285 @@ from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.evaluator import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
 
 if TYPE_CHECKING:
     import pandas
+
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from danetc.compiler.analysis.summary import why_not_stepwise
+from danetc.compiler.ir.at_node import why_fixed
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.recipe.text import read_setting
+from danetc.output.figures import percent, scores
+from danetc.output.plots import LinePanel, line_figure
+from danetc.runtime.data import Prepared
+from danetc.runtime.model.built import Model, to_channels_last
+from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.training.distributed import device_name
+from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.runtime.training.losses import Objective, main_output, over_time
+from danetc.runtime.training.settings import autocast, determinism
+from danetc.runtime.training.state import own_random_state, seed_everything
+from danetc.runtime.training.totals import Totals, added_up
+from danetc.tasks.exporting import at_checkpoint, with_steps
+from danetc.tasks.measuring.data import open_set
+from danetc.tasks.model_directory import load
+from danetc.tasks.training.plan import default_backend
+
+Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Shows progress over so many images under a label; yields the function to call with each batch's size."""
+NO_BAR: Bar = lambda label, images: nullcontext(lambda count: None)  # noqa: E731
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of a split of a data set at T = ``steps``.
+
+    Accuracies are from 0 to 1, and None if numbers are learned; ``scores`` has ``miou`` of pixels and
+    ``rmse`` of numbers.
+    """
+
+    steps: int
+    images: int
+    loss: float
+    top1: float | None
+    top5: float | None
+    skipped: int
+    seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Accuracy and scores, as in ``96.20%`` or, of numbers, ``RMSE 0.125``."""
+        accuracy = [] if self.top1 is None else [percent(self.top1)]
+        return ", ".join([*accuracy, *([scores(self.scores)] if self.scores else [])])
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
+    """Return a figure of matplotlib: accuracy over T, or the loss if numbers are learned.
+
+    Raises UserError without matplotlib.
+    """
+    accuracy = all(each.top1 is not None for items in lines.values() for each in items)
+    drawn = {
+        name: (
+            [each.steps for each in items],
+            [100 * (each.top1 or 0) if accuracy else each.loss for each in items],
+        )
+        for name, items in lines.items()
+        if items
+    }
+    what = "top-1 accuracy [%]" if accuracy else "loss"
+    return line_figure([LinePanel("time steps T", what, drawn, title, from_zero=True)])
+
+
+class DirectoryEvaluator:
+    """Evaluates one directory on one data set.
+
+    Everything is as in the tests of the training in the directory, so that its figures come out
+    again to the last digit, unless ``asked`` says otherwise: ``unlike`` lists the differences.
+    Methods raise UserError and SpecError.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        asked: EvaluationRequest,
+        note: Note = lambda text: None,
+        bar: Bar = NO_BAR,
+    ) -> None:
+        self.asked, self.note, self.bar = asked, note, bar
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        before = trained.evaluation
+        backend = asked.backend or (default_backend(note) if before is None else before.backend)
+        self.model = load(trained.path, backend=backend, memory="none")
+        if asked.checkpoint is not None:
+            self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
+        self.recorded, self.trained = before, replace(trained, evaluation=before)
+        now = before or Evaluation(steps=self.model.signature.steps)
+        if asked.batch is not None:
+            now = replace(now, batch=asked.batch, processes=1)
+        if asked.seed is not None:
+            now = replace(now, seed=asked.seed, phase_index=0, epoch=0)
+        self.conditions = replace(
+            now,
+            backend=backend,
+            precision=asked.precision or now.precision,
+            output=asked.train_output or now.output,
+            device=device_name(self.device),
+            threads=_threads(now.threads),
+        )
+        if now.channels_last:
+            to_channels_last(self.model)
+        self._images: Prepared | None = None
+        graph = self.model.topology
+        assert isinstance(graph, Graph)
+        self.graph, self.steps = graph, now.steps
+
+    @property
+    def unlike(self) -> list[str]:
+        """Differences from the training's own test in words; none without a training."""
+        if self.recorded is None:
+            return []
+        split = ["the training images (was: the test images)"] * (self.asked.split != "test")
+        return [*split, *unlike(self.conditions, self.recorded)]
+
+    def at(self, steps: int, label: str = "") -> Figures:
+        """Return the figures of the network at T = ``steps``, whatever T it was trained with."""
+        model = self._at(steps)
+        images, loss = self._data(model)
+
+        def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
+            outputs = model(x)
+            sums[0].add(over_time(loss.output(outputs)), labels, loss(outputs, labels))
+
+        return self._each(label or f"T = {steps}", model, images, add, [steps])[0]
+
+    def up_to(self, steps: int) -> list[Figures]:
+        """Return the figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
+        first T steps. Raises UserError if that is another value than the output at T.
+        """
+        output = main_output(self.conditions.loss, self.model.signature, self.conditions.output)
+        reason = why_not_stepwise(self.graph, output)
+        if reason is not None:
+            raise UserError(
+                f"the accuracy of {self.graph.name} at each T does not follow from one run: "
+                f"{reason}; --steps 1,2,4 runs it at each"
+            )
+        own = any(why_fixed(self.graph, node) for node in self.graph.nodes.values())
+        model = self._at(self.steps if own and steps <= self.steps else steps)
+        images, loss = self._data(model)
+
+        def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
+            states: Any = None
+            steps: list[Sequence[Tensor]] = []
+            for t, totals in enumerate(sums):
+                found, states = model.stream(x[t] if images.data.events else x, states)
+                steps.append([found] if isinstance(found, Tensor) else found)
+                each = [torch.stack(output) for output in zip(*steps, strict=True)]
+                so_far = each[0] if isinstance(found, Tensor) else each
+                totals.add(over_time(loss.output(so_far)), labels, loss(so_far, labels))
+
+        return self._each(f"T = 1 .. {steps}", model, images, add, range(1, steps + 1))
+
+    def _at(self, steps: int) -> Model:
+        """Return the network with another T and the same weights."""
+        if steps == self.steps:
+            return self.model.to(self.device)
+        timed = next((n for n in self.graph.nodes.values() if why_fixed(self.graph, n)), None)
+        if timed is not None:
+            raise UserError(
+                f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
+                f"has {why_fixed(self.graph, timed)} for each step"
+            )
+        model = with_steps(self.model, self.trained.path, steps, self.conditions.backend)
+        model.load_state_dict(self.model.state_dict())
+        if self.conditions.channels_last:
+            to_channels_last(model)
+        return model.to(self.device)
+
+    def _data(self, model: Model) -> tuple[Prepared, Objective]:
+        """Return the data set and the loss for a model; recordings of events are cut anew for each T."""
+        asked, now = self.asked, self.conditions
+        first, found = self._images is None, self._images
+        if found is None or found.data.events:
+            prepare = asked.prepare
+            found = self._images = open_set(
+                asked.data or data_of(self.trained),
+                model.signature,
+                self.trained,
+                classes=asked.classes,
+                subset_seed=asked.subset_seed,
+                evaluate=prepare and read_setting("evaluate", prepare, "--evaluate"),
+                output=main_output(now.loss, model.signature, now.output),
+                split=asked.split,
+            )
+        if first:
+            for notice in found.data.notices:
+                self.note(notice)
+            described = found.data.describe()
+            self.conditions = replace(now, evaluate=found.steps, data=described)
+        return found, Objective(now.loss, model.signature, now.output, target=found.data.target)
+
+    def _each(
+        self,
+        label: str,
+        model: Model,
+        images: Prepared,
+        add: Callable[[Tensor, Tensor, Sequence[Totals]], None],
+        steps: Sequence[int],
+    ) -> list[Figures]:
+        """Return the figures of totals, one for each T of ``steps``, to which ``add`` adds each batch.
+
+        Each process of the training had its part of the images; they follow one another.
+        """
+        asked, now, data = self.asked, self.conditions, images.data
+        began, parts = time.perf_counter(), []
+        threads = torch.get_num_threads()
+        torch.set_num_threads(now.threads or threads)
+        model.eval()
+        try:
+            with (
+                self.bar(f"{self.graph.name}, {label}", len(data.split(asked.split))) as advance,
+                determinism(self.device, now.deterministic),
+                own_random_state(self.device),
+            ):
+                for rank in range(now.processes):
+                    seed_everything(*now.seeds(rank))
+                    sums = [Totals(self.device, data.target, data.classes) for _ in steps]
+                    batches = images.batches(
+                        split=asked.split, batch=now.batch, rank=rank, world=now.processes,
+                        workers=asked.workers, pin=self.device.type == "cuda",
+                    )  # fmt: skip
+                    try:
+                        for batch in batches.epoch(0, device=self.device):
+                            x = batch.images.transpose(0, 1) if data.events else batch.images
+                            with torch.inference_mode(), autocast(now.precision, self.device):
+                                add(x, batch.labels, sums)
+                            advance(len(batch) + batch.skipped)
+                        for totals in sums:
+                            totals.skip(batches.skipped)
+                    finally:
+                        batches.close()
+                    parts.append([totals.read() for totals in sums])
+        finally:
+            torch.set_num_threads(threads)
+        seconds = time.perf_counter() - began
+        found = [added_up(part) for part in zip(*parts, strict=True)]
+        if not found[0].images:
+            raise UserError("none of the images can be read")
+        return [
+            Figures(
+                t, each.images, each.loss, each.top1, each.top5, each.skipped, seconds, each.scores
+            )
+            for t, each in zip(steps, found, strict=True)
+        ]
+
+
+def _threads(recorded: int | None) -> int:
+    """Return the number of threads of the training, by which sums may round, if there are cores for
+    them and the user has not set another number.
+    """
+    if recorded is None or "OMP_NUM_THREADS" in os.environ or recorded > usable_cores():
+        return torch.get_num_threads()
+    return recorded
+
+
+# -- the command ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
@@ -35,12 +35,12 @@ from danetc.runtime.system.files import (
     digest,
     file_digest,
     naming,
+    read_record,
     seal_record,
     within,
     write_flushed,
 )
 from danetc.runtime.system.locks import OWNER
-from danetc.tasks.records import record_in
 from danetc.version import version
 
 if TYPE_CHECKING:
@@ -183,6 +183,30 @@ def _move_in_place(new: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
+
+
+# -- records ------------------------------------------------------------------------------------
+
+
+def record_in(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file. Raises UserError if it was changed after danetc wrote it."""
+    return read_record(within(path.parent, path.name))
+
+
+def record_if_any(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file, None if it does not exist. Raises as ``record_in`` does."""
+    return record_in(path) if os.path.lexists(path) else None
+
+
+def epochs_in(path: Path) -> list[dict[str, Any]]:
+    """Return the figures of a run's epochs so far, from its training.json if there is one.
+
+    Raises UserError.
+    """
+    epochs = (record_if_any(path) or {"epochs": []}).get("epochs")
+    if not isinstance(epochs, list) or not all(isinstance(each, dict) for each in epochs):
+        raise UserError(f"{path} is damaged: it has no list of epochs")
+    return epochs
 
 
 # -- reading ---------------------------------------------------------------------------------------

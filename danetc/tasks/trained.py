@@ -11,8 +11,15 @@ from danetc.pretrained import directory_of
 from danetc.runtime.system.files import file_digest, within
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.code import refuse_recorded_data
-from danetc.tasks.model_directory import CONVERSION, RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
-from danetc.tasks.records import record_if_any
+from danetc.tasks.model_directory import (
+    CONVERSION,
+    RUN,
+    SUMMARY,
+    TRAINING,
+    TRIALS,
+    WEIGHTS,
+    record_if_any,
+)
 
 
 @dataclass(frozen=True)

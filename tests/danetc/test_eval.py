@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import danetc as package
 from danetc.main import main
 from danetc.runtime.data import open_data
-from danetc.tasks import evaluator
+from danetc.tasks import evaluate as evaluator
 
 from .conftest import SMALL, Run
 from .test_train import QUICK

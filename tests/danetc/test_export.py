@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import danetc as package
 from danetc.compiler.emit.fx import emit
 from danetc.errors import UserError
-from danetc.tasks.comparing import FileComparison, compare_file, make_vary
+from danetc.tasks.exporting import FileComparison, compare_file, make_vary
 from danetc.tasks.formats import FORMATS, Content
 from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
@@ -206,7 +206,7 @@ def test_a_network_that_rounding_changes_in_every_sample_is_not_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing follows from its outputs, so that a file of other weights is not refused either."""
-    monkeypatch.setattr("danetc.tasks.comparing.ROUNDING", 1e4)
+    monkeypatch.setattr("danetc.tasks.exporting.ROUNDING", 1e4)
     graph = text(small_network())
     model, other = emit(graph).eval(), emit(graph, 1).eval()
     with torch.no_grad():

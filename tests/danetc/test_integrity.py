@@ -24,8 +24,7 @@ from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.tasks.grid.results import read_results
-from danetc.tasks.model_directory import open_directory
-from danetc.tasks.records import epochs_in
+from danetc.tasks.model_directory import epochs_in, open_directory
 from danetc.tasks.reporting.runs import MEASURES, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run

@@ -15,8 +15,7 @@ from danetc.errors import UserError
 from danetc.requests import ConversionRequest, TrainingRequest
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.tasks.converting import Converted
-from danetc.tasks.evaluate import Evaluated
-from danetc.tasks.evaluator import Figures
+from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.progress import TrainingProgress, mean_shares, print_training
 from danetc.tasks.training.progress import result as training_result

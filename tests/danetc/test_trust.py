@@ -42,7 +42,7 @@ from danetc.runtime.system.files import (
 from danetc.runtime.system.locks import locked
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.tasks.grid.results import read_results
-from danetc.tasks.records import epochs_in
+from danetc.tasks.model_directory import epochs_in
 from danetc.tasks.reporting import make_page, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.provenance import git_state

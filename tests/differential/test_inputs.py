@@ -22,7 +22,7 @@ from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.equivalence import equivalence
-from danetc.tasks.inputs import taken
+from danetc.tasks.networks import taken
 from tests.differential.helpers import built, randn, text
 from tests.differential.networks import TWO_INPUTS
 from tests.differential.test_forms import executed

@@ -22,9 +22,8 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.layout import layout_of
-from danetc.tasks.model_directory import TRAINING
+from danetc.tasks.model_directory import TRAINING, epochs_in
 from danetc.tasks.networks import initialise
-from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.request import TrainingPlan

@@ -13,8 +13,7 @@ from danetc.errors import UserError
 from danetc.output.table import Cell, Table
 from danetc.requests import Accuracy
 from danetc.runtime.system.files import within
-from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.records import epochs_in, record_if_any
+from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")

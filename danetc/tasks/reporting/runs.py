@@ -21,9 +21,11 @@ from danetc.tasks.model_directory import (
     RUN,
     TRAINING,
     WEIGHTS,
+    epochs_in,
     open_directory,
+    record_if_any,
+    record_in,
 )
-from danetc.tasks.records import epochs_in, record_if_any, record_in
 from danetc.tasks.trained import trials_in
 
 

@@ -31,8 +31,7 @@ from danetc.tasks.grid.engines import Engine, start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
 from danetc.tasks.grid.results import Measure, measure_of
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
-from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.records import epochs_in, record_if_any
+from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 from danetc.tasks.searching.results import SearchResult, read_search
 from danetc.tasks.searching.study import (
     PRUNERS,

@@ -47,9 +47,9 @@ from danetc.tasks.model_directory import (
     TRIALS,
     WEIGHTS,
     model_files,
+    record_if_any,
     refuse_unless_replaceable,
 )
-from danetc.tasks.records import record_if_any
 
 if TYPE_CHECKING:
     from torch import Tensor
