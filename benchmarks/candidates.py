@@ -20,7 +20,7 @@ from danetc.compiler.emit import fx
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.layers.spikingjelly import require
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.model.signature import outputs_of, random_input
+from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
-from danetc.tasks.networks import taken
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph

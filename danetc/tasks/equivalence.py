@@ -14,7 +14,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
-from danetc.tasks.networks import taken, why_apart
+from danetc.tasks.inputs import taken, why_apart
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement

@@ -36,7 +36,7 @@ from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.optim import make_optimizer
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 
 DTYPES = {"float32": "float32", "mixed": "float16", "bf16": "bfloat16"}
 """Type of activations by a recipe's ``precision``."""

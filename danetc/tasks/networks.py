@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered
     from danetc.compiler.analysis.summary import Summary
     from danetc.compiler.emit.fx import Model
-    from danetc.compiler.ir.graph import Graph, Value
+    from danetc.compiler.ir.graph import Graph
     from danetc.dsl.diagnostics.diagnostic import Diagnostic
 
 
@@ -189,26 +189,3 @@ def initialise(
         raise UserError(f"{os.fspath(init)}: {error}") from error
     model.load_state_dict(matched.state)
     return model, str(matched)
-
-
-# -- inputs ----------------------------------------------------------------------------------------
-
-
-def taken(graph: Graph) -> Value:
-    """Return the value that holds all inputs, side by side along their channels. Raises UserError."""
-    if graph.packed is None:
-        raise UserError(f"{graph.name} {why_apart(graph)}")
-    return graph.packed
-
-
-def why_apart(graph: Graph) -> str:
-    """Return why the inputs of a network are no single value."""
-    sizes = ", ".join(
-        f"{node.name} {' x '.join(map(str, node.value.shape))}"
-        f"{' at each step' if node.value.varies else ''}"
-        for node in graph.inputs
-    )
-    return (
-        f"takes inputs that no one image holds ({sizes}); give them one size and kind, or call the "
-        f"model in Python: model({', '.join(node.name for node in graph.inputs)})"
-    )

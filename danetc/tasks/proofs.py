@@ -21,7 +21,7 @@ from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.propositions import GradientCheck, VarianceCheck

@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
 from danetc.compiler.passes.static import hoist_static
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
 from tests.differential.networks import VARIETY, small, variety

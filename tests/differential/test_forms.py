@@ -14,7 +14,7 @@ from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import (
     all_zero,

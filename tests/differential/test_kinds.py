@@ -18,7 +18,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.segment import resized
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import spec, text
 from tests.differential.networks import VARIETY, small
 

@@ -16,7 +16,7 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.runtime.model.built import Model
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.differential.networks import VARIETY, variety
 from tests.differential.test_forms import executed, packed
 from tests.fuzzing.compare import compiling

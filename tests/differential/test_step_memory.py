@@ -18,8 +18,8 @@ from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.training.settings import autocast
+from danetc.tasks.inputs import taken
 from danetc.tasks.memory import plain_step, size_of, step_memory
-from danetc.tasks.networks import taken
 from tests.differential.helpers import text
 from tests.differential.networks import small, variety
 from tests.differential.plain_loops import CASES

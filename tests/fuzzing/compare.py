@@ -21,7 +21,7 @@ from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.built import Model
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 

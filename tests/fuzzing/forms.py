@@ -18,7 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.built import Model
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 

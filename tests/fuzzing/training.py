@@ -25,7 +25,7 @@ from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, modules
 from tests.reference import functions as f
 from tests.reference.network import Network, Weights

@@ -17,7 +17,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import text
 from tests.differential.networks import small, variety
 

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.layers.neuron import Neuron
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.zoo.harness import assert_alive, graph
 
 FOLDER = Path(__file__).with_name("recorded")

@@ -17,7 +17,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.runtime.layers.neuron import Neuron
-from danetc.tasks.networks import taken
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import randn
 
 NAMES = tuple(name.removeprefix(ZOO) for name in shipped_specs() if name.startswith(ZOO))

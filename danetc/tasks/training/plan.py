@@ -26,9 +26,10 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.losses import Objective, main_output
 from danetc.tasks.code import admit_functions
+from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
 from danetc.tasks.model_directory import load
-from danetc.tasks.networks import CompiledNetwork, compile_spec, taken
+from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan
