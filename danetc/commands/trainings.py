@@ -105,7 +105,6 @@ def train_command(
     request: TrainingRequest,
     *,
     again: Annotated[Path | None, arg.Option("RUN.JSON", "--from")] = None,
-    checkpoint_every: Annotated[int | None, arg.Option(least=0)] = None,
     allow_code: Annotated[tuple[str, ...], arg.Option("FILE.py:NAME")] = (),
     min_accuracy: Annotated[float | None, arg.Option("SHARE", least=0, most=1)] = None,
     dry_run: bool = False,
@@ -122,7 +121,6 @@ def train_command(
 
     Args:
         again: Repeat a run bit-identically, in place of FILE and --data (unless the data have moved).
-        checkpoint_every: Save the state every N steps, in addition to every 5 minutes and every epoch.
         allow_code: With --from: run this function of a loss, although only the record names it. Can be
             repeated.
         min_accuracy: Exit with 1 if the last test accuracy is lower, as in 0.9.
@@ -132,8 +130,6 @@ def train_command(
     from danetc.tasks.training.progress import TrainingProgress, print_training, result
     from danetc.tasks.training.trials import run
 
-    if checkpoint_every is not None:
-        request = replace(request, set={**request.set, "recipe.checkpoint_every": checkpoint_every})
     if again is None:
         require("spec", "data")
     else:
@@ -381,10 +377,6 @@ def measure_command(
             hint = instead(name, MEASURES, "there are")
             raise click.UsageError(f"there is no measure {name}; {hint}")
     whole = not request.only or not {*WHOLE}.isdisjoint(request.only)
-    if not whole and form not in ("table", "json"):
-        raise click.UsageError(
-            f"--format {form} is a table of whole networks, of which {', '.join(WHOLE)} have figures"
-        )
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
     opened = [open_subject(each, network, set, seed) for each in subjects]

@@ -162,14 +162,6 @@ def test_several_in_one_table_as_in_tables_4_and_5(
         assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
 
 
-def test_a_table_of_nothing_is_wrong_usage(danetc: Run, small: Path) -> None:
-    asked = ("measure", small, small, *QUICK, "--only", "input,potential")
-    told = danetc(*asked, "--format", "latex")
-    assert told.status == 2
-    assert "firing-rate, gradient-stability, operations have figures" in told.err
-    assert "whole networks" not in danetc(*asked).out
-
-
 def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert danetc("build", small, "-o", tmp_path / "built").status == 0
     done = danetc("measure", tmp_path / "built", *QUICK, "--only", "input")

@@ -90,7 +90,7 @@ def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path
 @pytest.mark.usefixtures("all_digits")
 def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
     many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
-    long = ("--set", "recipe.epochs=5", "--checkpoint-every", "2")
+    long = ("--set", "recipe.epochs=5", "--set", "recipe.checkpoint_every=2")
     command = [sys.executable, "-m", "danetc", "train", quick, *many, "-o", "stopped", *long]
     process = Popen(
         [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE,
@@ -107,7 +107,12 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said
     assert len(figures(tmp_path / "stopped") if _has_figures(tmp_path / "stopped") else []) < 5
-    short = ("--set", "recipe.epochs=5", "--checkpoint-every", "0")  # saving changes no number
+    short = (
+        "--set",
+        "recipe.epochs=5",
+        "--set",
+        "recipe.checkpoint_every=0",
+    )  # saving changes no number
     result = danetc("train", quick, *many, "-o", "stopped", *short)
     assert result.status == 0
     assert "resuming from stopped/checkpoints" in result.err
@@ -143,7 +148,14 @@ def test_other_settings_are_refused_with_the_difference(
 
 def test_what_changes_no_number_is_not_compared(danetc: Run, quick: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
-    options = ("--checkpoint-every", "7", "--set", "recipe.workers=1", "--memory", "recompute")
+    options = (
+        "--set",
+        "recipe.checkpoint_every=7",
+        "--set",
+        "recipe.workers=1",
+        "--memory",
+        "recompute",
+    )
     assert danetc("train", quick, *QUIET, "-o", "run", *options).status == 0
 
 

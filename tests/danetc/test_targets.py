@@ -146,13 +146,13 @@ def test_gradients_are_of_the_loss_of_what_is_learned(danetc: Run, name: str) ->
 
 @pytest.mark.parametrize("name", ["pixels", "numbers"])
 def test_a_run_that_goes_on_is_the_run_in_one(danetc: Run, name: str) -> None:
-    whole = train(danetc, name, "--checkpoint-every", "2")["epochs"]
+    whole = train(danetc, name, "--set", "recipe.checkpoint_every=2")["epochs"]
     for state in ("last", "best", "epoch-0002"):
         folder = Path("run/checkpoints", state)
         if folder.is_dir():
             folder.rename(f"{state}.old")
     Path("run/training.json").unlink()
-    again = train(danetc, name, "--checkpoint-every", "2")["epochs"]
+    again = train(danetc, name, "--set", "recipe.checkpoint_every=2")["epochs"]
     keys = ("train_loss", "test_loss", "test_accuracy", "scores")
     assert [[e[k] for k in keys] for e in again] == [[e[k] for k in keys] for e in whole]
 
