@@ -640,16 +640,15 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         git("config", key, value)
     for name in ("a", "b", "c"):
         (folder / name).write_text(name)
-    (folder / "lines").write_bytes(b"1\n2\n")
     git("add", ".")
     git("commit", "-q", "-m", "a")
-    (folder / ".gitattributes").write_text("* filter=evil diff=evil\n")
+    (folder / ".gitattributes").write_text("* filter=e=vil diff=evil\n")
     git("add", ".")
     git("commit", "-q", "-m", "b")
     program = folder / ".git" / "evil"
     program.write_text(f"#!/bin/sh\necho ran >> '{tmp_path / 'marker'}'\ncat\n")
     program.chmod(0o755)
-    for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.smudge", "filter.evil.process",
+    for key in ("core.fsmonitor", "filter.e=vil.clean", "filter.e=vil.smudge", "filter.e=vil.process",
                 "diff.evil.textconv", "diff.evil.command", "diff.external", "core.pager",
                 "core.sshCommand", "remote.origin.uploadpack"):  # fmt: skip
         git("config", key, str(program))
@@ -699,14 +698,13 @@ def test_a_file_that_was_only_touched_is_not_listed_as_changed(
     git("init", "-q")
     for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
         git("config", key, value)
-    names = ("touched", "lines", "gone", "edited", "same size", "staged")
+    names = ("touched", "gone", "edited", "same size", "staged")
     for name in names:
         (tmp_path / name).write_bytes(b"1\n2\n")
     (tmp_path / "folder").mkdir()
     git("add", ".")
     git("commit", "-q", "-m", "a")
     os.utime(tmp_path / "touched", (1, 1))
-    (tmp_path / "lines").write_bytes(b"1\r\n2\r\n")
     (tmp_path / "gone").unlink()
     (tmp_path / "edited").write_bytes(b"1\n2\n3\n")
     (tmp_path / "same size").write_bytes(b"1\n3\n")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import platform
-import re
-import stat
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from danetc.dsl.reading import LANGUAGE, open_regular
+from danetc.dsl.reading import LANGUAGE
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
@@ -34,8 +30,6 @@ LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
 """Names of the libraries whose versions are recorded."""
-TEXT = 2**24
-"""Maximum size of a file that is also compared without carriage returns, as git may store it."""
 CHANGED = 50
 """Maximum number of changed files that are named."""
 
@@ -76,104 +70,58 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Return commit and changed files of the work tree of the process; None outside of one.
+    """Return the commit and changed files of the current work tree, or None outside of one.
 
-    git compares its index with the commit; the files are compared with the index here, since git
-    would run programs named in the repository's configuration (fsmonitor, filters), also in
-    submodules. A file that a filter or an encoding changes on its way into git is listed once it is
-    newer than the index.
+    Runs no program that the repository's configuration names: its filters are set to nothing, so
+    files that a filter rewrites are compared as they are.
     """
     try:
-        top, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
-        staged = _git("diff-index", "--cached", "--name-only", "--no-renames", "-z", "HEAD")
-        listed = _git("ls-files", "-z", "--stage", "--debug", "--full-name", ":/")
+        commit = _git("rev-parse", "HEAD").strip()
+        changed = _git("status", "--porcelain", "-z", *_STATUS, filters=_filters()).split("\0")
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    entries = (_Entry(*each.groups()) for each in _ENTRY.finditer(listed))
-    edited = (each.path for each in entries if each.is_changed(Path(top)))
-    changed = sorted({*filter(None, staged.split("\0")), *edited})
+    names = sorted(line[3:] for line in changed if line)
     return {
         "commit": commit,
-        "changed": changed[:CHANGED],
-        "more_changed": max(0, len(changed) - CHANGED),
+        "changed": names[:CHANGED],
+        "more_changed": max(0, len(names) - CHANGED),
     }
 
 
-_ENTRY = re.compile(
-    r"(\d{6}) ([0-9a-f]+) (\d)\t([^\0]+)\0"
-    r"\s+ctime: \d+:\d+\s+mtime: (\d+):(\d+)\s+dev: \d+\s+ino: \d+\s+uid: \d+\s+gid: \d+"
-    r"\s+size: (\d+)\s+flags: ([0-9a-f]+)\n"
-)
-"""A line of the index, as ``git ls-files --debug`` writes it."""
-_NOT_LOOKED_AT = 0x4000_8000
-"""Flags of files that are not in the work tree (sparse checkouts), or are assumed unchanged."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A file in the index of git."""
-
-    mode: str
-    name: str
-    stage: str
-    path: str
-    seconds: str
-    nanoseconds: str
-    size: str
-    flags: str
-
-    def is_changed(self, top: Path) -> bool:
-        """True if the file in the work tree has other contents than the index."""
-        if int(self.flags, 16) & _NOT_LOOKED_AT or self.mode == "160000":  # a submodule
-            return False
-        place = top / self.path
-        try:
-            found = place.lstat()
-            if stat.S_ISLNK(found.st_mode):
-                link = os.fsencode(os.readlink(place))
-                return self.mode != "120000" or not self._holds(io.BytesIO(link), len(link))
-            time = int(self.seconds) * 10**9 + int(self.nanoseconds)
-            if time % 10**9 and found.st_mtime_ns == time and found.st_size == int(self.size):
-                return self.stage != "0"
-            with open_regular(place) as stream:
-                if found.st_size == int(self.size) and self._holds(stream, found.st_size):
-                    return False
-                if found.st_size > TEXT:
-                    return True
-                stream.seek(0)
-                text = stream.read().replace(b"\r\n", b"\n")
-                return not self._holds(io.BytesIO(text), len(text))
-        except OSError:
-            return True
-
-    def _holds(self, stream: Any, size: int) -> bool:
-        taken = hashlib.new("sha1" if len(self.name) == 40 else "sha256", usedforsecurity=False)
-        taken.update(b"blob %d\0" % size)
-        return hashlib.file_digest(stream, lambda: taken).hexdigest() == self.name
-
-
-_ENVIRONMENT = {
+_STATUS = ("--no-renames", "--untracked-files=no", "--ignore-submodules=all")
+_SAFE = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""Missing objects are not fetched: that would run programs named in the configuration."""
+"""Environment in which git neither fetches missing objects nor writes its index."""
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
-         *arguments],
+def _filters() -> list[str]:
+    """Return the names of the settings of filters, which could be programs."""
+    try:
+        found = _git("config", "-z", "--name-only", "--get-regexp", r"^filter\.")
+    except subprocess.CalledProcessError:  # there are none
+        return []
+    return found.split("\0")[:-1]
+
+
+def _git(*arguments: str, filters: Sequence[str] = ()) -> str:
+    unset = {"core.fsmonitor": "false", "core.hooksPath": os.devnull, **dict.fromkeys(filters, "")}
+    environment = {**os.environ, **_SAFE, "GIT_CONFIG_COUNT": str(len(unset))}
+    for number, (key, value) in enumerate(unset.items()):
+        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return subprocess.run(
+        ["git", "--no-pager", *arguments],
         capture_output=True,
         stdin=subprocess.DEVNULL,
         encoding="utf-8",
         errors="surrogateescape",
         timeout=20,
         check=True,
-        env={**os.environ, **_ENVIRONMENT},
-    )  # fmt: skip
-    return done.stdout
+        env=environment,
+    ).stdout
 
 
 def _version(library: str) -> str | None:
