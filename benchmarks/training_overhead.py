@@ -27,7 +27,7 @@ from torch import nn
 from danetc.runtime.data import Memory, open_data
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Observer, StepReport
+from danetc.runtime.training.observer import Callback, StepReport
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.networks import compile_spec, initialise
@@ -40,7 +40,7 @@ SPEC = str(Path(__file__).parents[1] / "specs" / "danet_c_small.danet")
 
 
 @dataclass
-class Measured(Observer):
+class Measured(Callback):
     """When each step was done, and what saving cost."""
 
     steps: list[float] = field(default_factory=list)
@@ -49,11 +49,11 @@ class Measured(Observer):
     writing: list[float] = field(default_factory=list)
     shares: list[dict[str, float]] = field(default_factory=list)
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         self.steps.append(time.perf_counter())
         self.cpu.append(time.process_time())
 
-    def epoch(self, epoch: Any) -> None:
+    def on_epoch_end(self, epoch: Any) -> None:
         self.shares.append(dict(epoch.shares))
 
 
@@ -62,9 +62,9 @@ class Timed(Checkpoints):
 
     measured: Measured
 
-    def _attempt(self, snapshot: Any, names: Any) -> None:
+    def _attempt(self, snapshot: Any) -> None:
         before = time.thread_time()
-        super()._attempt(snapshot, names)
+        super()._attempt(snapshot)
         self.measured.writing.append(time.thread_time() - before)
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from danetc.dsl.diagnostics.diagnostic import SpecError as SpecError
     from danetc.errors import UserError as UserError
     from danetc.output.spec_messages import SpecWarning as SpecWarning
+    from danetc.runtime.training.observer import Callback as Callback
+    from danetc.runtime.training.observer import StopTraining as StopTraining
     from danetc.tasks.converting import convert as convert
     from danetc.tasks.data_report import data as data
     from danetc.tasks.drawing import draw as draw
@@ -41,15 +43,13 @@ if TYPE_CHECKING:
     from danetc.tasks.networks import build as build
     from danetc.tasks.networks import check as check
     from danetc.tasks.searching.search import search as search
-    from danetc.tasks.training.callbacks import Callback as Callback
-    from danetc.tasks.training.callbacks import StopTraining as StopTraining
     from danetc.tasks.training.train import train as train
 
     __version__: str
 
 _HOMES = {
-    "Callback": "danetc.tasks.training.callbacks",
-    "StopTraining": "danetc.tasks.training.callbacks",
+    "Callback": "danetc.runtime.training.observer",
+    "StopTraining": "danetc.runtime.training.observer",
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
     "SpecWarning": "danetc.output.spec_messages",
     "UserError": "danetc.errors",

@@ -21,7 +21,7 @@ from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.callbacks import Callback
+    from danetc.runtime.training.observer import Callback
 
 Accuracy: TypeAlias = Literal["last", "best"]
 

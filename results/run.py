@@ -160,7 +160,7 @@ def train(run: Run, folder: Path) -> float:
             training(
                 replace(run.request, output=folder, seed=run.seed),
                 observer=progress,
-                note=progress.note,
+                note=progress.on_notice,
             )
     finally:
         total = before + time.process_time() - began

@@ -142,7 +142,7 @@ def train_command(
         return None
     stream = sys.stderr if json else sys.stdout
     with TrainingProgress(stream, quiet=quiet, silent=json) as progress, _endings():
-        directory, record = run(request, observer=progress, note=progress.note)
+        directory, record = run(request, observer=progress, note=progress.on_notice)
     if not is_first():
         return None
 
@@ -208,24 +208,15 @@ def _endings(message: str | None = None) -> Iterator[None]:
 
 
 def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
-    """Print the plan, then its time; with JSON, both together."""
     from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
-    from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan, print_time
+    from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan
 
-    def planned(record: dict[str, Any]) -> None:
-        if not json:
-            print_plan(record)
-        if not quiet:
-            note(f"timing {TIMED} steps of each phase")
-
+    if not quiet:
+        note(f"timing {TIMED} steps of each phase")
     with announced_by(Silent() if quiet or json else announcer()):
-        record = dry_run(request, note=note, planned=planned)
-    if not is_first():
-        return
-    if json:
-        echo(json_text(record))
-    else:
-        print_time(record)
+        record = dry_run(request, note)
+    if is_first():
+        echo(json_text(record)) if json else print_plan(record)
 
 
 def eval_command(

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -50,8 +50,7 @@ PATIENCE = 60.0
 Notice = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """Progress of a run: the phase (from 0), its complete epochs, and steps of the current one.
 
     Between the last step of an epoch and its evaluation, ``step`` is the number of its steps.
@@ -82,65 +81,75 @@ class Checkpoints:
     """Checkpoints of a run, on rank 0.
 
     A disk that fails does not end a training: the failure goes to ``notice``, and the checkpoints
-    that were there stay.
+    that were there stay. ``written`` is called with the path of each new one.
     """
 
     def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
         self.folder = folder
-        self.failure: str | None = None  # of the last attempt
-        self._failing = False
-        self._kept: Position | None = None
-        self._notice = notice
-        self._written = written
+        self._notice, self._written = notice, written
         self._thread: threading.Thread | None = None
+        self._names: Sequence[str] = ()
+        self._failure: str | None = None  # of the last attempt
+        self._failing = False  # the user has been told
+        self._kept: Position | None = None
 
     def write(self, snapshot: Snapshot, *names: str) -> bool:
         """Write a checkpoint under each name; return True on success."""
+        self.write_later(snapshot, *names)
         self.wait()
-        self._attempt(snapshot, names)
-        self._report(names)
-        return self.failure is None
+        return self._failure is None
 
     def write_later(self, snapshot: Snapshot, *names: str) -> None:
         """Write a checkpoint in the background, after the one that is being written."""
         self.wait()
-        self._thread = threading.Thread(
-            target=self._attempt, args=(snapshot, names), name="checkpoint"
-        )
-        self._thread.names = names  # type: ignore[attr-defined]
+        self._names = names
+        self._thread = threading.Thread(target=self._attempt, args=(snapshot,), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
         """Wait until the checkpoint in progress is on disk."""
-        if self._thread is not None:
-            self._thread.join()
-            names = self._thread.names  # type: ignore[attr-defined]
-            self._thread = None
-            self._report(names)
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        if self._failure is None:
+            for name in self._names:
+                self._written(self.folder / name)
+        elif not self._failing:  # a full disk is reported once
+            there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
+            self._notice(f"no checkpoint was written: {self._failure}; {there}")
+        self._failing = self._failure is not None
 
     def last_written(self) -> Position | None:
         """Return the position of the newest complete checkpoint.
 
-        Waits up to PATIENCE seconds for the one in progress. Safe to call from any thread.
+        Waits up to PATIENCE seconds for the one in progress.
         """
-        thread = self._thread
-        if thread is not None:
-            thread.join(PATIENCE)
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
         return self._kept
 
     def latest(self) -> Snapshot | None:
         """Return the newest intact checkpoint, or None if there are none.
 
-        Damaged ones are skipped with a notice. Raises CheckpointError if all are damaged.
+        Removes those that were incomplete when their process died. Damaged ones are skipped with a
+        notice. Raises CheckpointError if all are damaged.
         """
+        for path in self.folder.glob(".*.old-*"):  # its place is empty if the process died then
+            place = self.folder / path.name[1:].rpartition(".old-")[0]
+            if not place.exists():
+                path.rename(place)
+        for path in [*self.folder.glob(".*.tmp-*"), *self.folder.glob(".*.old-*")]:
+            shutil.rmtree(path, ignore_errors=True)
         damaged: list[str] = []
-        found: list[tuple[Position, Path]] = []
-        for path in self._all():
-            try:
-                found.append((_position(_read_state(path)), path))
-            except CheckpointError as error:
-                damaged.append(str(error))
-        for _, path in sorted(found, key=lambda item: (item[0], item[1].name == LAST))[::-1]:
+        found: list[tuple[Position, bool, Path]] = []
+        for path in sorted(self.folder.glob("[!.]*")):
+            if path.is_dir():
+                try:
+                    found.append((_read_state(path)[0], path.name == LAST, path))
+                except CheckpointError as error:
+                    damaged.append(str(error))
+        for *_, path in sorted(found, reverse=True):
             try:
                 snapshot = read_checkpoint(path)
             except CheckpointError as error:
@@ -163,80 +172,38 @@ class Checkpoints:
         """Read a checkpoint by its name. Raises CheckpointError."""
         return read_checkpoint(self.folder / name)
 
-    def sweep(self) -> None:
-        """Remove checkpoints that were incomplete when their process died."""
-        for path in self.folder.glob(".*.tmp-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.folder.glob(".*.old-*"):
-            place = self.folder / path.name[1:].rpartition(".old-")[0]
-            if place.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.rename(place)
-
-    # ----------------------------------------------------------------------------------------------
-
-    def _all(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            path
-            for path in self.folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".")
-        )
-
-    def _attempt(self, snapshot: Snapshot, names: Sequence[str]) -> None:
-        self.failure = None
+    def _attempt(self, snapshot: Snapshot) -> None:
+        self._failure = None
         try:
-            for name in names:
+            for name in self._names:
                 self._put(snapshot, name)
             self._kept = snapshot.position
         except OSError as error:
-            self.failure = explain_os_error(error, "free some space; the run continues")
+            self._failure = explain_os_error(error, "free some space; the run continues")
         except Exception as error:  # in a thread, where it would be lost
-            self.failure = f"{type(error).__name__}: {error}"
-
-    def _report(self, names: Sequence[str]) -> None:
-        again, self._failing = self._failing, self.failure is not None
-        if self.failure is None:
-            for name in names:
-                self._written(self.folder / name)
-            return
-        if again:  # report a full disk once
-            return
-        there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
-        self._notice(f"no checkpoint was written: {self.failure}; {there}")
+            self._failure = f"{type(error).__name__}: {error}"
 
     def _put(self, snapshot: Snapshot, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / name
-        new = self.folder / f".{name}.tmp-{os.getpid()}"
-        shutil.rmtree(new, ignore_errors=True)
+        place, process = self.folder / name, os.getpid()
+        new, old = self.folder / f".{name}.tmp-{process}", self.folder / f".{name}.old-{process}"
         try:
+            shutil.rmtree(new, ignore_errors=True)
             _write(snapshot, new, place)
-            if name == LAST:
-                self._make_room_for_last(place)
-                new.rename(place)
-            else:
-                old = self.folder / f".{name}.old-{os.getpid()}"
-                if place.exists():
-                    place.rename(old)
-                new.rename(place)
-                shutil.rmtree(old, ignore_errors=True)
+            if name == LAST and place.exists():
+                previous = self.folder / PREVIOUS
+                old = self.folder / f".{PREVIOUS}.tmp-{process}"
+                if previous.exists():  # renamed first: half removed, it would look damaged
+                    previous.rename(old)
+                place.rename(previous)
+            elif place.exists():
+                place.rename(old)
+            new.rename(place)
+            shutil.rmtree(old, ignore_errors=True)
             flush_folder(self.folder)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
-
-    def _make_room_for_last(self, place: Path) -> None:
-        if not place.exists():
-            return
-        previous, gone = self.folder / PREVIOUS, self.folder / f".{PREVIOUS}.tmp-{os.getpid()}"
-        if previous.exists():  # renamed first: half removed, it would look damaged
-            shutil.rmtree(gone, ignore_errors=True)
-            previous.rename(gone)
-        place.rename(previous)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 # -- one checkpoint --------------------------------------------------------------------------------
@@ -248,17 +215,13 @@ def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
         folder.mkdir()
     files = {}
     for stem, tensors in snapshot.tensors.items():
-        data = tensor_file(tensors)
-        files[f"{stem}.safetensors"] = {
-            "bytes": sum(len(piece) for piece in data),
-            "sha256": digest(data),
-        }
-        with naming(place / f"{stem}.safetensors"):
-            write_flushed(folder / f"{stem}.safetensors", data)
-    position = snapshot.position
+        name, data = f"{stem}.safetensors", tensor_file(tensors)
+        files[name] = {"sha256": digest(data)}
+        with naming(place / name):
+            write_flushed(folder / name, data)
     record = {
         "format": FORMAT,
-        "position": {"phase": position.phase, "epoch": position.epoch, "step": position.step},
+        "position": snapshot.position._asdict(),
         "files": files,
         "state": snapshot.state,
     }
@@ -272,13 +235,11 @@ def read_checkpoint(folder: Path) -> Snapshot:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    record = _read_state(folder)
+    position, record = _read_state(folder)
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, known in record["files"].items():
         try:
             data = read_file(within(folder, name))
-            if len(data) != known["bytes"]:
-                raise DamagedError(folder / name, f"it has {len(data)} bytes, not {known['bytes']}")
             if digest(data) != known["sha256"]:
                 raise DamagedError(folder / name, "it is not as it was written (SHA-256)")
             tensors[name.removesuffix(".safetensors")] = load(data)
@@ -286,48 +247,25 @@ def read_checkpoint(folder: Path) -> Snapshot:
             raise CheckpointError(str(error)) from error
         except SafetensorError as error:
             raise CheckpointError(f"{folder / name} is damaged: {error}") from error
-    return Snapshot(_position(record), tensors, record["state"])
+    return Snapshot(position, tensors, record["state"])
 
 
-def position_on_disk(folder: Path) -> Position | None:
-    """Return the position of a checkpoint; None if it is missing or damaged."""
-    try:
-        return _position(_read_state(folder))
-    except CheckpointError:
-        return None
-
-
-def _read_state(folder: Path) -> dict[str, Any]:
+def _read_state(folder: Path) -> tuple[Position, dict[str, Any]]:
     """Read and verify state.json. Raises CheckpointError."""
     try:
         record = read_record(within(folder.parent, folder.name, STATE))
     except DamagedError as error:
         raise CheckpointError(str(error)) from error
-    form, files = record.get("format"), record.get("files")
-    if type(form) is int and form > FORMAT:
+    try:
+        newer = record["format"] > FORMAT
+        position, files = Position(**record["position"]), record["files"]
+        known = all(isinstance(each["sha256"], str) for each in files.values())
+        counted = all(type(each) is int and each >= 0 for each in position)
+        whole = known and counted and "model.safetensors" in files and {**record["state"]}
+    except (KeyError, TypeError, AttributeError):
+        newer = whole = False
+    if newer:
         raise CheckpointError(f"{folder} was written by a newer danetc")
-    described = (
-        type(form) is int
-        and _is_position(record.get("position"))
-        and isinstance(record.get("state"), dict)
-        and isinstance(files, dict)
-        and "model.safetensors" in files
-        and all(
-            isinstance(each, dict) and {"bytes", "sha256"} <= {*each} for each in files.values()
-        )
-    )
-    if not described:
+    if not whole:
         raise CheckpointError(f"{folder / STATE} is damaged: it does not describe a checkpoint")
-    return record
-
-
-def _is_position(record: object) -> bool:
-    return (
-        isinstance(record, dict)
-        and record.keys() == {"phase", "epoch", "step"}
-        and all(type(each) is int and each >= 0 for each in record.values())
-    )
-
-
-def _position(record: Mapping[str, Any]) -> Position:
-    return Position(**record["position"])
+    return position, record

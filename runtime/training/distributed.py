@@ -6,8 +6,9 @@ needs no branches for that case.
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,20 +17,21 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
-from danetc.runtime.system.user_code import failure_of_user
-from danetc.runtime.training.heartbeat import Heartbeat, meet
 
 Result = TypeVar("Result")
 Failure = TypeVar("Failure", bound=Exception)
 OF_ONE = "of_one_process"
 """Attribute of errors that other processes may not have met."""
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT = timedelta(minutes=10)
 """Limit of a collective, long enough for a rank 0 that writes to a slow disk."""
+GRACE = 3.0
+"""Seconds that the other processes leave rank 0 to report an error of all. torchrun ends every
+process as soon as one has ended."""
 
 
 class FailedElsewhere(Exception):
@@ -47,7 +49,6 @@ class World:
     rank: int = 0
     size: int = 1
     control: Any = None
-    heartbeat: Heartbeat | None = None
 
     @property
     def first(self) -> bool:
@@ -83,8 +84,6 @@ class World:
 
         An error is raised on rank 0, and FailedElsewhere in the other processes.
         """
-        if self.size == 1:
-            return work()
         result: Any = None
         failure: Exception | None = None
         if self.first:
@@ -93,24 +92,9 @@ class World:
             except Exception as error:
                 failure = error
         failed, result = self.from_first((failure is not None, result))
-        if failure is not None:
-            raise failure
         if failed:
-            raise FailedElsewhere
+            raise failure or FailedElsewhere()
         found: Result = result
-        return found
-
-    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the CPU tensors of rank 0 in every process."""
-        if self.size == 1:
-            return dict(tensors)
-        forms = self.from_first([(k, tuple(v.shape), v.dtype) for k, v in tensors.items()])
-        found: dict[str, Tensor] = {}
-        for name, shape, dtype in forms:
-            value = tensors[name].contiguous() if self.first else torch.empty(shape, dtype=dtype)
-            if value.numel():
-                dist.broadcast(value.reshape(-1).view(torch.uint8), src=0, group=self.control)
-            found[name] = value
         return found
 
     def own(self, error: Failure) -> Failure:
@@ -149,8 +133,8 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
     """Join the world that torchrun's environment describes, over NCCL on GPUs and gloo on CPUs.
 
     Every process raises errors of the types ``together`` at once, unless they are marked by
-    ``World.own``; any other error ends the other processes too, with its message. Raises
-    TrainingError if the processes do not find each other, or share a GPU.
+    ``World.own``, so rank 0 is left the time to report them. Raises TrainingError if the processes
+    do not find each other or share a GPU, and if one of them ends before this one.
     """
     if not under_torchrun():
         yield alone()
@@ -166,35 +150,28 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
     if cuda:
         torch.cuda.set_device(device)
     try:
-        store, rank, size = meet(timeout)
-        dist.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timeout
-        )
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes do not find each other: {error}") from error
     control = dist.new_group(backend="gloo", timeout=timeout) if cuda else dist.group.WORLD
-    heartbeat = Heartbeat(store, rank, size)
-    dist.barrier(group=control)
-    heartbeat.start()
-    world = World(device, rank, size, control, heartbeat)
+    world = World(device, dist.get_rank(), dist.get_world_size(), control)
     try:
         yield world
-    except BaseException as error:
-        if isinstance(error, (FailedElsewhere, *together)) and not is_own(error):
-            heartbeat.all_fail()
-            raise
-        if _lost_a_partner(error):
-            heartbeat.find_the_dead()
-        message = str(error).removeprefix(f"rank {rank}: ")
-        where = None if is_own(error) else failure_of_user(error)
-        if where is not None:
-            message = where
-        elif not is_own(error):
-            message = f"{type(error).__name__}: {message}"
-        heartbeat.failed(message)
+        dist.barrier(group=control)
+    except (FailedElsewhere, *together) as error:
+        if not world.first and not is_own(error):
+            time.sleep(GRACE)
         raise
-    dist.barrier(group=control)
-    heartbeat.done()
+    except RuntimeError as error:
+        lost = any(word in str(error).lower() for word in ("gloo", "nccl"))
+        if lost or isinstance(error, dist.DistError):
+            raise world.own(
+                TrainingError(
+                    "another process of the training has ended, or does not answer; the same "
+                    "command resumes from the newest checkpoint"
+                )
+            ) from error
+        raise
     dist.destroy_process_group()
 
 
@@ -203,22 +180,11 @@ def is_own(error: BaseException) -> bool:
     return getattr(error, OF_ONE, False)
 
 
-def _lost_a_partner(error: BaseException) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("gloo" in text.lower() or "NCCL" in text)
-
-
 # -- the model on several processes ----------------------------------------------------------------
 
 
 def share(
-    model: nn.Module,
-    world: World,
-    *,
-    synchronised: bool = False,
-    unused: bool = False,
+    model: nn.Module, world: World, *, synchronised: bool = False, unused: bool = False
 ) -> nn.Module:
     """Return the module that the loop calls: the model, or DDP around it.
 
@@ -231,7 +197,7 @@ def share(
     read = any(isinstance(module, ReadsWhatItMoves) for module in model.modules())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return nn.parallel.DistributedDataParallel(
+        return DistributedDataParallel(
             model,
             device_ids=[world.device] if world.device.type == "cuda" else None,
             broadcast_buffers=read and not synchronised,
@@ -247,30 +213,22 @@ def form_buckets(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
     bucket. Without this, the first step after a resume would round differently from the same step
     of an uninterrupted training. Only random states change.
     """
-    if not isinstance(shared, nn.parallel.DistributedDataParallel):
+    if not isinstance(shared, DistributedDataParallel):
         return
     buffers = [buffer.clone() for buffer in shared.module.buffers()]
     shared.train()
     for _ in range(2):  # the buckets change when the second pass begins
         loss().backward()
-    for parameter in shared.parameters():
-        parameter.grad = None
+    shared.zero_grad(set_to_none=True)
     for buffer, before in zip(shared.module.buffers(), buffers, strict=True):
         buffer.copy_(before)
 
 
 def quiet_gradients(shared: nn.Module, last: bool) -> AbstractContextManager[object]:
     """Exchange gradients with the last part of a batch only."""
-    if isinstance(shared, nn.parallel.DistributedDataParallel) and not last:
+    if isinstance(shared, DistributedDataParallel) and not last:
         return shared.no_sync()
     return nullcontext()
-
-
-def communication(shared: nn.Module) -> float:
-    """Seconds that DDP waited for other processes in a backward pass, by its own samples."""
-    if not isinstance(shared, nn.parallel.DistributedDataParallel):
-        return 0.0
-    return waited(shared) or 0.0
 
 
 def split_evenly(total: int, world: World, what: str) -> int:

@@ -1,7 +1,7 @@
 """The training loop: one phase of a recipe, from its start or a checkpoint to its end.
 
-``fit`` reads from top to bottom: set up, restore, then epochs of steps. ``state.TrainingState``
-holds what survives a step, and ``checkpoints`` writes it. The same settings on the same machine
+``fit`` reads from top to bottom: set up, restore, then epochs of steps. ``run.PhaseRun`` holds
+what survives a step, and ``checkpoints`` writes it. The same settings on the same machine
 give the same bits, however often the run is killed and resumed.
 """
 
@@ -24,7 +24,7 @@ from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Sna
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
 from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory, out_of_memory
 from danetc.runtime.training.losses import over_time
-from danetc.runtime.training.observer import Observer
+from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.optim import advance
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings, determinism
@@ -59,7 +59,7 @@ def fit(
     phase: Phase,
     settings: RunSettings | None = None,
     *,
-    observer: Observer | None = None,
+    observer: Callback | None = None,
     world: World | None = None,
     checkpoints: Checkpoints | None = None,
     resume: Snapshot | None = None,
@@ -70,8 +70,8 @@ def fit(
 ) -> Fitted:
     """Train ``model`` by a phase of a recipe, from the snapshot ``resume`` if there is one.
 
-    All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints``,
-    ``resume`` and ``epoch_done`` matter on rank 0 only. ``earlier`` has the figures of the phases
+    All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints`` and
+    ``epoch_done`` matter on rank 0 only. ``earlier`` has the figures of the phases
     before this one. ``teachers`` are the networks that terms of the loss learn from, by their
     directories. The global random states are restored at the end.
 
@@ -82,14 +82,14 @@ def fit(
     together, a loss that is no longer finite and a lack of memory; CheckpointError if ``resume`` is
     of another network; Stopped if ``stop`` was requested.
     """
-    chosen = settings if settings is not None else RunSettings()
-    place = world if world is not None else alone()
-    watcher = observer if observer is not None and place.first else Observer()
-    asked = stop if stop is not None else StopRequest()
+    chosen = settings or RunSettings()
+    place = world or alone()
+    watcher = observer if observer is not None and place.first else Callback()
+    asked = stop or StopRequest()
     with ExitStack() as stack:
         stack.enter_context(own_random_state(place.device))
         stack.enter_context(determinism(place.device, chosen.deterministic))
-        stack.callback(watcher.end)
+        stack.callback(watcher.on_phase_end)
         try:
             run = PhaseRun(
                 model, data, phase, chosen, place, watcher, checkpoints, asked, earlier,
@@ -102,11 +102,10 @@ def fit(
                     run.leave(Position(chosen.phase, epoch, 0))
                 _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
                 figures = run.figures(epoch, *_evaluate(run, epoch))
-                run.state.history.append(figures.as_dict())
-                fitted = _fitted(run)
+                run.history.append(figures.as_dict())
                 if epoch_done is not None and place.first:
-                    epoch_done(fitted)
-                watcher.epoch(figures)
+                    epoch_done(_fitted(run))
+                watcher.on_epoch_end(figures)
                 run.finish_epoch(epoch, figures)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
@@ -120,47 +119,47 @@ def fit(
 
 
 def _fitted(run: PhaseRun) -> Fitted:
-    """Return the result so far. All processes call it together."""
-    state = run.state
-    return Fitted(run.kept, tensors_of(run.kept), list(state.history), dict(state.tested))
+    return Fitted(run.kept, tensors_of(run.kept), list(run.history), dict(run.tested))
 
 
 def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
-    """Run the steps of an epoch from ``start`` on; the state's totals then have its sums."""
-    state, phase, world = run.state, run.phase, run.world
+    """Run the steps of an epoch from ``start`` on; ``run.totals`` then has its sums."""
+    phase, world, optimizer, scaler = run.phase, run.world, run.optimizer, run.scaler
     run.shared.train()
     clock = run.start_epoch(start)
     for batch in run.batches.training(epoch, start):
         parts = run.batches.parts(batch, *run.batches.taken(batch, epoch))
         clock.lap("data")
-        state.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
             # Gradients are averaged over processes; each part counts by its images.
             share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
                 run.learn(images, labels, targets, share, clock)
-        run.gather_gradients()
-        state.totals.skip(batch.skipped)
+        if world.size > 1 and run.shared is run.model:  # otherwise DDP has averaged gradients
+            world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
+        run.totals.skip(batch.skipped)
         step = run.add_step(epoch, batch, [images for images, _, _ in parts])
-        done = run.steps.read(state.totals, run.steps.ahead)
+        done = run.arrived(run.ahead)
         clock.resolve()
         stopping, due, broken = world.any(
             run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in done)
         )
         clock.lap("communication")
         if broken:
-            raise run.not_finite(done)
+            raise run.not_finite(done[-1])
         if phase.clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            step.norm = Coming(nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip))
+            scaler.unscale_(optimizer)
+            norm = nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip)
+            step.norm = Coming(norm, lambda values: values[0])
         run.hold_back_if_broken()
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        if state.average is not None:
-            state.average.update_parameters(run.model)
-        advance(state.scheduler)
-        state.done += 1
-        run.changes.put(state.done)
+        scaler.step(optimizer)
+        scaler.update()
+        if run.average is not None:
+            run.average.update_parameters(run.model)
+        advance(run.scheduler)
+        run.done += 1
+        run.changes.put(run.done)
         clock.lap("optimizer")
         run.report(done)
         position = Position(run.settings.phase, epoch, batch.step + 1)
@@ -182,7 +181,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
     """
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)
-    totals, probe = run.totals(), FiringProbe(kept)
+    totals, probe = run.new_totals(), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
     batches = run.batches.testing(epoch)
@@ -205,7 +204,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
                 outputs = kept(run.as_taken(images))
                 loss = run.test_loss(outputs, labels)
             totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
-            run.observer.testing(number + 1, run.batches.rounds)
+            run.observer.on_test_batch(number + 1, run.batches.rounds)
     if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))
     totals.skip(run.batches.skipped_tests)
@@ -215,5 +214,5 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
             f"the loss of the test images is {whole.loss}: the weights or the running statistics "
             "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
         )
-    run.state.tested = evaluation.as_dict()
+    run.tested = evaluation.as_dict()
     return whole, probe.firing()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.item import Item, Summand, plain
@@ -19,16 +20,7 @@ NUMBERS_LOSS: tuple[Summand, ...] = read_setting("loss", "mse", "the default")
 """Default loss of a network that learns numbers."""
 _RECIPE = ("evaluate", "loss", "precision")
 """Settings of a recipe; a record has them as a recipe writes them."""
-_RANGES = {
-    "batch": (1, 1_000_000),
-    "processes": (1, 100_000),
-    "steps": (1, 10_000),
-    "threads": (1, 100_000),
-    "epoch": (0, 100_000),
-    "phase_index": (0, 100_000),
-    "seed": (0, 2**63 - 1),
-}
-"""Ranges of the integer fields, inclusive."""
+_POSITIVE = {"batch", "processes", "steps", "threads"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,40 +70,51 @@ def read_evaluation(record: object) -> Evaluation:
     """Read the result of ``as_dict``. Raises ValueError with the reason."""
     if not isinstance(record, dict):
         raise ValueError("it does not say how the network was tested")
-    names = [each.name for each in fields(Evaluation)]
-    missing = [name for name in names if name not in record]
-    if missing:
-        raise ValueError(f"it does not say `{missing[0]}` of how the network was tested")
-    values = {name: _read(name, record[name]) for name in names}
-    return Evaluation(**values)
-
-
-def _read(name: str, value: object) -> Any:
-    if name in _RECIPE:
-        if value is None and name == "evaluate":
-            return None
-        if not isinstance(value, str):
-            raise ValueError(f"`{name}` is {value!r}")
+    values = dict(record)
+    for key in _RECIPE:
+        text = values.get(key)
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            raise ValueError(f"`{key}` is {text!r}")
         try:
-            return read_setting(name, value, "the record")
+            values[key] = read_setting(key, text, "the record")
         except SpecError as error:
-            raise ValueError(f"`{name}` is wrong: {error.diagnostics[0].message}") from error
-    match name:
-        case "phase" | "backend" | "device":
-            fits = isinstance(value, str)
-        case "output":
-            fits = value is None or isinstance(value, str)
-        case "ema" | "channels_last" | "deterministic":
-            fits = isinstance(value, bool)
-        case "data":
-            fits = value is None or isinstance(value, dict)
-        case _:
-            low, high = _RANGES[name]
-            fits = type(value) is int and low <= value <= high
-            fits = fits or (name == "threads" and value is None)
-    if not fits:
-        raise ValueError(f"`{name}` is {value!r}")
-    return value
+            raise ValueError(f"`{key}` is wrong: {error.diagnostics[0].message}") from error
+    for name, value in record.items():
+        limit = 2**63 if name == "seed" else 1_000_000
+        if isinstance(value, int) and not (name in _POSITIVE) <= value < limit:
+            raise ValueError(f"`{name}` is {value!r}")
+    return Evaluation(**check_record(Evaluation, values))
+
+
+def check_record(kind: type, record: object) -> dict[str, Any]:
+    """Return the fields of a dataclass that a JSON object has.
+
+    Raises ValueError if one is missing or has a value of another type.
+    """
+    found = record if isinstance(record, dict) else {}
+    hints = get_type_hints(kind)
+    for name, hint in hints.items():
+        if name not in found:
+            raise ValueError(f"it does not have `{name}`")
+        if not _fits(found[name], hint):
+            raise ValueError(f"`{name}` is {found[name]!r}")
+    return {name: found[name] for name in hints}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """True if a value has an annotated type, where a list counts as a tuple."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is float:
+        return type(value) in (int, float)
+    if kind is tuple:
+        return isinstance(value, list | tuple)
+    if kind is Mapping:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    return kind is Any or type(value) is kind
 
 
 # -- printing --------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.recipe.settings import Phase
+from danetc.runtime.training.signals import BY_CODE, StopRequest
 
 if TYPE_CHECKING:
     import torch
@@ -19,28 +20,16 @@ if TYPE_CHECKING:
 class PhasePlan:
     """A phase that starts, or resumes after ``epoch`` complete epochs and ``step`` steps.
 
-    ``steps`` is the number of steps per epoch. ``batch`` and ``images`` are over all processes.
+    ``steps`` is the number of steps per epoch. ``trial`` of ``trials`` counts from 0.
     """
 
     phase: Phase
-    index: int
-    phases: int
-    epochs: int
     steps: int
-    epoch: int
-    step: int
-    batch: int
-    images: int
-    tests: int
-    world: int
-    device: str
+    epoch: int = 0
+    step: int = 0
     trial: int = 0
     trials: int = 1
     seed: int = 0
-
-    @property
-    def resumed(self) -> bool:
-        return (self.epoch, self.step) != (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,74 +93,56 @@ class Epoch:
         return {**record, "warnings": list(self.warnings)}
 
 
-def read_epochs(record: object) -> list[dict[str, Any]]:
-    """Check a list of results of ``Epoch.as_dict``. Raises ValueError for anything else."""
-    if not isinstance(record, list) or not all(map(_is_epoch, record)):
-        raise ValueError("the figures of its epochs are not as they were written")
-    return list(record)
+class StopTraining(Exception):
+    """Raised by a callback to stop the training after the current step or epoch.
+
+    The state is saved, so that the same call of ``danetc.train`` resumes bit-identically.
+    """
 
 
-def _is_epoch(record: object) -> bool:
-    if not isinstance(record, dict):
-        return False
-    for each in fields(Epoch):
-        value, number = record.get(each.name), (int, float)
-        match each.name:
-            case "phase":
-                fits = isinstance(value, str)
-            case "epoch" | "skipped":
-                fits = type(value) is int
-            case "shares" | "firing" | "scores":
-                fits = isinstance(value, dict) and all(
-                    isinstance(x, number) for x in value.values()
-                )
-            case "warnings":
-                fits = isinstance(value, list)
-            case "train_accuracy" | "test_accuracy" | "train_top5" | "test_top5":
-                fits = value is None or isinstance(value, number)
-            case _:
-                fits = isinstance(value, number)
-        if not fits:
-            return False
-    return True
+class Callback:
+    """Base class of callbacks of ``danetc.train``, called on rank 0 only. Every method does nothing.
+
+    An exception ends the training: ``StopTraining`` after the state is saved, any other at once, with
+    the last checkpoint on disk.
+    """
+
+    def on_phase_start(self, plan: PhasePlan) -> None:
+        """Called when a phase begins, or resumes after ``plan.epoch`` epochs and ``plan.step`` steps."""
+
+    def on_step_end(self, report: StepReport) -> None:
+        """Called after each step with its loss, accuracy and learning rate; it should be fast."""
+
+    def on_test_batch(self, done: int, batches: int) -> None:
+        """Called when ``done`` of ``batches`` batches of a test are done."""
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Called after an epoch and its test: ``epoch.test_loss``, ``epoch.test_accuracy``, ``epoch.scores``."""
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Called when a checkpoint is on disk."""
+
+    def on_notice(self, text: str) -> None:
+        """Called with a message for the user."""
+
+    def on_phase_end(self) -> None:
+        """Called at the end of a phase, also after an error."""
 
 
-class Observer:
-    """Is notified of the progress of a training, on rank 0. Methods do nothing by default."""
+class Callbacks(Callback):
+    """Calls several callbacks in order, and requests a stop if one of them raises StopTraining."""
 
-    def begin(self, plan: PhasePlan) -> None:
-        """A phase starts or resumes."""
+    def __init__(self, callbacks: Sequence[Callback], stop: StopRequest) -> None:
+        self._callbacks, self._stop = tuple(callbacks), stop
+        for name in filter(lambda name: name.startswith("on_"), dir(Callback)):
+            setattr(self, name, partial(self._call, name))
 
-    def step(self, report: StepReport) -> None:
-        """A step is done. Called for each step, so it should be fast."""
-
-    def testing(self, done: int, batches: int) -> None:
-        """``done`` of ``batches`` batches of the evaluation are done."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done and evaluated."""
-
-    def notice(self, text: str) -> None:
-        """A message for the user."""
-
-    def saved(self, path: Path, kind: str) -> None:
-        """A checkpoint is on disk; ``kind`` is its name."""
-
-    def end(self) -> None:
-        """The phase has ended, with or without an error."""
-
-
-class Observers(Observer):
-    """Forwards notifications to several observers."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        for name in ("begin", "step", "testing", "epoch", "notice", "saved", "end"):
-            setattr(self, name, partial(self._forward, name, tuple(observers)))
-
-    @staticmethod
-    def _forward(name: str, observers: tuple[Observer, ...], *arguments: object) -> None:
-        for observer in observers:
-            getattr(observer, name)(*arguments)
+    def _call(self, name: str, *arguments: object) -> None:
+        for callback in self._callbacks:
+            try:
+                getattr(callback, name)(*arguments)
+            except StopTraining:
+                self._stop.request(BY_CODE)
 
 
 PARTS = ("data", "forward", "backward", "communication", "optimizer")

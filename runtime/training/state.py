@@ -1,4 +1,4 @@
-"""State of a training that a resumed run needs for bit-equal results: copied and restored."""
+"""Copies of an optimizer, of weights and of random generators, and their restoration."""
 
 from __future__ import annotations
 
@@ -6,175 +6,71 @@ import inspect
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from operator import index
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 from danetc.runtime.system.errors import CheckpointError
-from danetc.runtime.training.checkpoints import Position, Snapshot
-from danetc.runtime.training.distributed import World
-from danetc.runtime.training.evaluation import read_evaluation
-from danetc.runtime.training.observer import read_epochs
-from danetc.runtime.training.optim import put_at
-from danetc.runtime.training.totals import Totals
+
+# -- the optimizer, by the names of parameters -----------------------------------------------------
 
 
-@dataclass
-class TrainingState:
-    """State of a running phase.
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return copies of an optimizer's tensors by ``PARAMETER/KEY``."""
+    return {
+        f"{name}/{key}": _copy(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
-    ``done`` counts its steps over all epochs. ``tested`` describes the last evaluation
-    (``Evaluation.as_dict``), before the first one the next.
-    """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: LambdaLR
-    scaler: torch.amp.GradScaler
-    average: AveragedModel | None
-    totals: Totals
-    world: World
-    tested: dict[str, Any]
-    done: int = 0
-    best: float | None = None
-    seconds: float = 0.0  # of the current epoch, summed over interrupted runs
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def snapshot(self, position: Position, extra: Mapping[str, Any]) -> Snapshot | None:
-        """Copy the state on rank 0; None elsewhere. All processes call it together."""
-        everyone = self.world.gather(
-            (random_state(self.world.device), list(self.totals.read().values))
-        )
-        tensors = {"model": tensors_of(self.model)}
-        moments, numbers = self._optimizer()
-        tensors["optimizer"] = moments
-        if self.average is not None:
-            tensors["ema"] = tensors_of(self.average.module)
-        if not self.world.first:
-            return None
-        for rank, (random_numbers, _) in enumerate(everyone):
-            tensors[f"rank-{rank}"] = random_numbers
-        state = {
-            "world": self.world.size,
-            "done": self.done,
-            "best": self.best,
-            "seconds": self.seconds,
-            "history": list(self.history),
-            "tested": dict(self.tested),
-            "totals": [totals for _, totals in everyone],
-            "optimizer": numbers,
-            "scheduler": {"last_epoch": self.scheduler.last_epoch},
-            "scaler": self.scaler.state_dict(),
-            "averaged": None if self.average is None else int(self.average.n_averaged.item()),
-            **extra,
-        }
-        return Snapshot(position, tensors, state)
-
-    def restore(self, snapshot: Snapshot, *, with_optimizer: bool = True) -> None:
-        """Restore a snapshot, which every process has.
-
-        With another number of processes, the random states are not restored. Raises CheckpointError
-        if the snapshot is of another network.
-        """
-        state = snapshot.state
-        set_tensors(self.model, snapshot.tensors["model"], "the checkpoint")
-        if with_optimizer:
-            self._set_optimizer(snapshot.tensors["optimizer"], state["optimizer"])
-        self.done = index(state["done"])
-        put_at(self.scheduler, state["scheduler"]["last_epoch"])
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None and "ema" in snapshot.tensors:
-            set_tensors(self.average.module, snapshot.tensors["ema"], "the checkpoint's mean")
-            self.average.n_averaged.fill_(state["averaged"])
-        self.best = None if state["best"] is None else float(state["best"])
-        self.seconds = float(state["seconds"])
-        self.history = read_epochs(state["history"])
-        self.tested = read_evaluation(state["tested"]).as_dict()
-        rank = self.world.rank
-        if state["world"] == self.world.size:
-            self.totals.set(state["totals"][rank])
-            set_random_state(snapshot.tensors[f"rank-{rank}"], self.world.device)
-        elif rank == 0:
-            self.totals.set([sum(column) for column in zip(*state["totals"], strict=True)])
-
-    # -- the optimizer, by the names of parameters -------------------------------------------------
-
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                yield names[parameter], parameter
-
-    def _optimizer(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-        """Return the optimizer's tensors by ``PARAMETER/KEY``, and numbers by parameter and key."""
-        tensors: dict[str, Tensor] = {}
-        numbers: dict[str, dict[str, Any]] = {}
-        for name, parameter in self._named():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor):
-                    tensors[f"{name}/{key}"] = _copy(value)
-                else:
-                    numbers.setdefault(name, {})[key] = value
-        return tensors, numbers
-
-    def _set_optimizer(
-        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        found: dict[str, dict[str, Any]] = {name: dict(rest) for name, rest in numbers.items()}
-        for path, value in tensors.items():
-            name, _, key = path.rpartition("/")
-            found.setdefault(name, {})[key] = value
-        needed = _state_keys(self.optimizer)
-        for name, parameter in self._named():
-            entries = found.pop(name, None)
-            if entries is not None:
-                if lacking := needed - entries.keys():
-                    raise CheckpointError(
-                        f"the checkpoint's optimizer has no {min(lacking)} of {name}"
-                    )
-                self.optimizer.state[parameter] = {
-                    key: _placed(value, key, parameter) for key, value in entries.items()
-                }
-        if found:
+def set_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Restore what ``optimizer_state`` returned. Raises CheckpointError if it does not fit."""
+    parameters, needed = dict(model.named_parameters()), _state_keys(optimizer)
+    for path, value in tensors.items():
+        name, _, key = path.rpartition("/")
+        if name not in parameters:
             raise CheckpointError(
-                f"the checkpoint's optimizer knows {next(iter(found))}, which the network has not"
+                f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
+        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name])
+    for name, parameter in parameters.items():
+        if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
+            raise CheckpointError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
 
 
 def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
-    """Return the keys of an optimizer's state of a parameter after a step."""
+    """Return the keys of the tensors of an optimizer's state after a step."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     taken = inspect.signature(type(optimizer)).parameters
     given = {key: value for key, value in optimizer.defaults.items() if key in taken}
     other = type(optimizer)([parameter], **given)
     other.step()
-    return set(other.state[parameter])
+    return {key for key, value in other.state[parameter].items() if isinstance(value, Tensor)}
 
 
-def _placed(value: Any, key: str, parameter: Tensor) -> Any:
-    """Return a value of an optimizer's state on the parameter's device.
+def _placed(value: Tensor, key: str, parameter: Tensor) -> Tensor:
+    """Return a tensor of an optimizer's state on the parameter's device.
 
     Raises CheckpointError if its shape or type does not fit the parameter.
     """
-    if value is None:
-        return None
-    if key == "step" and isinstance(value, Tensor) and value.numel() == 1:
+    if key == "step" and value.numel() == 1:
         return value.clone()  # a count, which torch keeps on the CPU
-    form = (value.shape, value.dtype) if isinstance(value, Tensor) else None
-    if form != (parameter.shape, parameter.dtype):
+    if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise CheckpointError(
             f"the checkpoint's optimizer has a {key} that is not of its parameter"
         )
     # in the memory layout of the parameter, as the optimizer allocated it
     return torch.empty_like(parameter).copy_(value)
+
+
+# -- weights ---------------------------------------------------------------------------------------
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -8,15 +8,15 @@ before, so it reads the metrics of that one when the next is queued. On a CPU it
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.batch import AHEAD, Batch
+from danetc.runtime.data.batch import Batch
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.training.distributed import World
 
@@ -29,7 +29,7 @@ _COMMON = 6
 class Sums:
     """Sums on the host: images, loss, answers (images or pixels), correct ones, unreadable images.
 
-    Accuracies are from 0 to 1.
+    Accuracies are from 0 to 1; None if numbers are learned.
     """
 
     values: tuple[float, ...]
@@ -45,65 +45,63 @@ class Sums:
 
     @property
     def loss(self) -> float:
-        images = self.values[_IMAGES]
-        return self.values[_LOSS] / images if images else 0.0
+        return _ratio(self.values[_LOSS], self.values[_IMAGES])
 
     @property
     def top1(self) -> float | None:
-        """Share of correct answers; None if numbers are learned."""
-        return self._share(_TOP1)
+        return self._accuracy(_TOP1)
 
     @property
     def top5(self) -> float | None:
-        return self._share(_TOP5)
-
-    @property
-    def rmse(self) -> float | None:
-        """Root mean squared error of numbers; None for other targets."""
-        if self.target != "numbers":
-            return None
-        squares, count = self.values[_COMMON:]
-        return (squares / count) ** 0.5 if count else 0.0
-
-    @property
-    def miou(self) -> float | None:
-        """Intersection over union of pixels, averaged over the classes that occur."""
-        if self.target != "pixels":
-            return None
-        values = self.values[_COMMON:]
-        classes = len(values) // 3
-        correct, predicted, labelled = (values[n * classes : (n + 1) * classes] for n in range(3))
-        unions = [a + b - c for a, b, c in zip(predicted, labelled, correct, strict=True)]
-        shares = [c / union for c, union in zip(correct, unions, strict=True) if union]
-        return sum(shares) / len(shares) if shares else 0.0
+        return self._accuracy(_TOP5)
 
     @property
     def scores(self) -> dict[str, float]:
-        """Scores of the target other than accuracies, by name."""
-        found = {"miou": self.miou, "rmse": self.rmse}
-        return {name: value for name, value in found.items() if value is not None}
+        """Scores of the target other than accuracies.
 
-    def _share(self, which: int) -> float | None:
+        ``rmse`` is the root mean squared error of numbers; ``miou`` the intersection over union of
+        pixels, averaged over the classes that occur.
+        """
+        own = self.values[_COMMON:]
+        if self.target == "numbers":
+            return {"rmse": _ratio(*own) ** 0.5}
+        if self.target == "classes":
+            return {}
+        classes = len(own) // 3
+        correct, predicted, labelled = (own[n * classes : (n + 1) * classes] for n in range(3))
+        unions = [a + b - c for a, b, c in zip(predicted, labelled, correct, strict=True)]
+        shares = [c / union for c, union in zip(correct, unions, strict=True) if union]
+        return {"miou": _ratio(sum(shares), len(shares))}
+
+    def _accuracy(self, which: int) -> float | None:
         if self.target == "numbers":
             return None
-        answers = self.values[_ANSWERS]
-        return self.values[which] / answers if answers else 0.0
+        return _ratio(self.values[which], self.values[_ANSWERS])
 
 
-class Coming:
-    """A copy of a tensor on its way to the host. Only ``get`` waits for it."""
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0
 
-    def __init__(self, values: Tensor) -> None:
+
+Result = TypeVar("Result")
+
+
+class Coming(Generic[Result]):
+    """A copy of a tensor on its way to the host; ``value`` waits for it, and is made by ``make``."""
+
+    def __init__(self, values: Tensor, make: Callable[[tuple[float, ...]], Result]) -> None:
         self._values = values.detach().reshape(-1).to("cpu", non_blocking=True, copy=True)
+        self._make = make
         self._arrived: Any = None
         if values.device.type != "cpu":
             self._arrived = torch.get_device_module(values.device).Event()
             self._arrived.record()
 
-    def get(self) -> tuple[float, ...]:
+    @cached_property
+    def value(self) -> Result:
         if self._arrived is not None:
             self._arrived.synchronize()
-        return tuple(self._values.tolist())
+        return self._make(tuple(self._values.tolist()))
 
 
 class Totals:
@@ -122,42 +120,23 @@ class Totals:
         """
         with torch.no_grad():
             count = torch.full((), float(len(labels)), device=self._device)
+            row = [count, loss.detach() * count]
             if self._target == "numbers":
                 distance = (output.double() - labels.double()).square().sum()
-                values = [distance, torch.full_like(distance, labels.numel())]
-                row = [count * 0, count * 0, count * 0, count * 0, *values]
-            elif self._target == "pixels":
-                row = self._of_pixels(output, labels)
+                row += [*[count * 0] * 4, distance, torch.full_like(distance, labels.numel())]
             else:
-                best = output.topk(min(5, output.shape[-1]), dim=-1).indices
-                among = (best == labels.unsqueeze(-1)).sum()
-                correct = (output.argmax(-1) == labels).sum()
-                row = [count, correct, among, count * 0]
-            row = [count, loss.detach() * count, *row]
+                best = output.topk(min(5, output.shape[1]), 1).indices
+                predicted, counted = output.argmax(1), torch.ones_like(labels, dtype=torch.bool)
+                if self._target == "pixels":
+                    counted = labels != IGNORED
+                correct = (predicted == labels) & counted
+                among = (best == labels.unsqueeze(1)) & counted.unsqueeze(1)
+                row += [counted.sum(), correct.sum(), among.sum(), count * 0]
+                if self._target == "pixels":
+                    marked = (labels, correct), (predicted, counted), (labels, counted)
+                    for values, where in marked:
+                        row += _per_class(values, where, output.shape[1])
             self._sums += torch.stack([value.to(torch.float64) for value in row])
-
-    def _of_pixels(self, output: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return the counts of labelled, top-1 and top-5 pixels, then for each class those of its
-        correct, predicted and labelled pixels.
-        """
-        classes = output.shape[1]
-        counted = labels != IGNORED
-        predicted = output.argmax(1)
-        best = output.topk(min(5, classes), 1).indices
-        among = ((best == labels.unsqueeze(1)).any(1) & counted).sum()
-        correct = (predicted == labels) & counted
-
-        def per_class(values: Tensor, where: Tensor) -> Tensor:
-            """Count each class among ``values`` at the places ``where`` marks."""
-            places = values.where(where, classes).flatten()
-            count = torch.zeros(classes + 1, dtype=torch.int64, device=values.device)
-            return count.scatter_add_(0, places, torch.ones_like(places))[:classes]
-
-        counts = [
-            per_class(labels, correct), per_class(predicted, counted), per_class(labels, counted)
-        ]  # fmt: skip
-        total = counted.sum()
-        return [total, correct.sum(), among, total * 0, *torch.cat(counts)]
 
     def skip(self, images: int) -> None:
         if images:
@@ -168,15 +147,12 @@ class Totals:
         """float32 scalar on the device: 1 if the loss is no longer finite, else 0."""
         return self._sums[_LOSS].isfinite().logical_not().to(torch.float32)
 
-    def coming(self) -> Coming:
-        """Start to copy the sums to the host, for ``sums``."""
-        return Coming(self._sums)
-
-    def sums(self, coming: Coming) -> Sums:
-        return Sums(coming.get(), self._target)
+    def coming(self) -> Coming[Sums]:
+        """Start to copy the sums to the host."""
+        return Coming(self._sums, partial(Sums, target=self._target))
 
     def read(self) -> Sums:
-        return self.sums(self.coming())
+        return self.coming().value
 
     def set(self, values: Sequence[float]) -> None:
         found = torch.tensor(list(values), dtype=torch.float64, device=self._device)
@@ -192,6 +168,13 @@ class Totals:
         return added_up(world.gather(self.read()))
 
 
+def _per_class(values: Tensor, where: Tensor, classes: int) -> Tensor:
+    """Count each class among ``values`` at the places that ``where`` marks."""
+    places = values.where(where, classes).flatten()
+    count = torch.zeros(classes + 1, dtype=torch.int64, device=values.device)
+    return count.scatter_add_(0, places, torch.ones_like(places))[:classes]
+
+
 def added_up(parts: Sequence[Sums]) -> Sums:
     """Add up the sums of parts in their order, by which floats round."""
     columns = zip(*(part.values for part in parts), strict=True)
@@ -199,55 +182,21 @@ def added_up(parts: Sequence[Sums]) -> Sums:
 
 
 @dataclass(slots=True)
-class InFlightStep:
-    """A step of an epoch (from 0) with the images of its ``parts``, whose metrics are not read yet.
+class Step:
+    """A step of an epoch (from 0) with the images of its ``parts``, whose metrics may not have arrived.
 
-    ``norm`` is that of the gradient before clipping.
+    ``sums`` are those of the epoch up to it on this process; ``norm`` is that of the gradient before
+    clipping.
     """
 
     epoch: int
     batch: Batch
     parts: Sequence[Tensor]
     rate: float
-    coming: Coming
-    norm: Coming | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepMetrics:
-    """A step, and the sums of its epoch up to it on this process."""
-
-    step: InFlightStep
-    sums: Sums
+    sums: Coming[Sums]
+    norm: Coming[float] | None = None
 
     @property
     def broken(self) -> bool:
         """True if the loss is no longer finite."""
-        return not math.isfinite(self.sums.loss)
-
-    @property
-    def norm(self) -> float | None:
-        return None if self.step.norm is None else self.step.norm.get()[0]
-
-
-class StepQueue:
-    """Steps in flight: metrics not yet read by the host."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.ahead = AHEAD if device.type != "cpu" else 0
-        self._open: deque[InFlightStep] = deque()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, step: InFlightStep) -> InFlightStep:
-        self._open.append(step)
-        return step
-
-    def read(self, totals: Totals, ahead: int) -> list[StepMetrics]:
-        """Wait for the metrics of the oldest steps, all but ``ahead``."""
-        found = []
-        while len(self._open) > ahead:
-            step = self._open.popleft()
-            found.append(StepMetrics(step, totals.sums(step.coming)))
-        return found
+        return not math.isfinite(self.sums.value.loss)

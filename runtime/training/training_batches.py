@@ -38,7 +38,7 @@ class TrainingBatches:
         dtype: torch.dtype,
     ) -> None:
         self.phase, self.world, self.signature, self.dtype = phase, world, signature, dtype
-        self.events, self._target, self._output = data.events, data.target, output
+        self.events = data.events
         augment = image_transform(phase.augment, events=data.events)
         tests = prepared(data, phase.evaluate)
         check_fit(
@@ -132,17 +132,7 @@ class TrainingBatches:
 
     def zeros(self) -> Tensor:
         """Return zeros in the shape of the images of a part, [N, ...]."""
-        signature = self.signature
-        count = self.phase.batch // self.world.size // self.phase.accumulate
-        time_steps = (signature.steps,) if self.events else ()
-        return torch.zeros(
-            count, *time_steps, *signature.input, device=self.world.device, dtype=self.dtype
-        )
-
-    def labels_like(self, images: Tensor) -> Tensor:
-        """Return zeros in the shape of the labels of images [N, ...]."""
-        shape: tuple[int, ...] = {
-            "classes": (), "pixels": self._output[1:], "numbers": self._output,
-        }[self._target]  # fmt: skip
-        dtype = torch.float32 if self._target == "numbers" else torch.int64
-        return torch.zeros(len(images), *shape, dtype=dtype, device=images.device)
+        count = self.part // self.phase.accumulate
+        time_steps = (self.signature.steps,) if self.events else ()
+        shape = (count, *time_steps, *self.signature.input)
+        return torch.zeros(shape, device=self.world.device, dtype=self.dtype)

@@ -77,12 +77,12 @@ def small(tmp_path: Path) -> Path:
 def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of a grid are trained here, as its processes train them (those are tested in test_compare)."""
     from danetc.requests import TrainingRequest
-    from danetc.runtime.training.observer import Observer
+    from danetc.runtime.training.observer import Callback
     from danetc.tasks.training.trials import run
 
     def train(request: str, *rest: Any, **options: Any) -> int:
         asked = TrainingRequest.from_json(request)
-        run(asked, observer=Observer(), note=lambda text: None)
+        run(asked, observer=Callback(), note=lambda text: None)
         return 0
 
     monkeypatch.setattr("danetc.tasks.grid.process.train", train)

@@ -13,7 +13,7 @@ import pytest
 from danetc.commands.trainings import print_conversion
 from danetc.errors import UserError
 from danetc.requests import ConversionRequest, TrainingRequest
-from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
+from danetc.runtime.training.observer import Callback, PhasePlan, StepReport
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
@@ -28,13 +28,13 @@ from .test_train import QUICK, phase
 TIMES = ("seconds", "images_per_second", "share")
 
 
-class Breaks(Observer):
+class Breaks(Callback):
     """The process ends at a step, without a word."""
 
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         if report.global_step == self.at:
             raise KeyboardInterrupt
 
@@ -107,14 +107,11 @@ def test_trials_are_a_table_with_mean_and_deviation(danetc: Run, tmp_path: Path)
 
 
 def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
-    plan = PhasePlan(
-        phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"),
-        0, 1, 2, 3, 0, 0, 256, 768, 10, 1, "cpu",
-    )  # fmt: skip
+    plan = PhasePlan(phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"), 3)
     stream = io.StringIO()
     with TrainingProgress(stream, every=0.0) as progress:
-        progress.begin(plan)
-        progress.step(StepReport("full", 1, 1, 3, 1, 0.5, 0.25, 0.75, 100.0, 0.1, {}))
+        progress.on_phase_start(plan)
+        progress.on_step_end(StepReport("full", 1, 1, 3, 1, 0.5, 0.25, 0.75, 100.0, 0.1, {}))
     assert (
         "full 1/2  step 1/3  loss 0.5000 top-1 25.0% top-5 75.0% 100 images/s" in stream.getvalue()
     )

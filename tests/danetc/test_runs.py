@@ -516,7 +516,7 @@ def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     def run(request: Any, *, observer: Any, note: Any, stop: Any) -> Any:
         note("a note")
-        observer.notice("a notice")
+        observer.on_notice("a notice")
         return tmp_path, {"epochs": [], "test_accuracy": None}
 
     monkeypatch.setattr("danetc.tasks.training.train.run", run)

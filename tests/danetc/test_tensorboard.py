@@ -22,19 +22,19 @@ SHARES = {"data": 0.25, "forward": 0.75}
 
 
 def begin(board: TensorBoard, epoch: int, step: int, steps: int = STEPS) -> None:
-    board.begin(PhasePlan(FULL, 0, 1, 2, steps, epoch, step, 64, 256, 10, 1, "cpu"))
+    board.on_phase_start(PhasePlan(FULL, steps, epoch, step))
 
 
 def step(board: TensorBoard, done: int, loss: float, steps: int = STEPS) -> None:
     epoch, number = divmod(done - 1, steps)
-    board.step(
+    board.on_step_end(
         StepReport("train", epoch + 1, number + 1, steps, done, loss, 0.5, 0.75, 99.0, 0.1, {})
     )
 
 
 def end_epoch(board: TensorBoard, number: int, accuracy: float) -> None:
     figures = Epoch("train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, shares=SHARES)
-    board.epoch(figures)
+    board.on_epoch_end(figures)
 
 
 def curve(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -58,7 +58,7 @@ def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) ->
     for done in range(6, 9):
         step(resumed, done, 20.0 - done)
     end_epoch(resumed, 2, 0.5)
-    resumed.end()
+    resumed.on_phase_end()
     expected = [(n, 10.0 - n) for n in range(1, 6)] + [(n, 20.0 - n) for n in range(6, 9)]
     assert expected == curve(tmp_path, "step/loss")
     assert curve(tmp_path, "epoch/test_top1") == [(4, 0.25), (8, 0.5)]
@@ -71,7 +71,7 @@ def test_long_epochs_are_thinned_to_their_end(tmp_path: Path) -> None:
     begin(board, 0, 0, steps=1001)
     for done in range(1, 1002):
         step(board, done, float(done), steps=1001)
-    board.end()
+    board.on_phase_end()
     points = [n for n, _ in curve(tmp_path, "step/loss")]
     assert len(points) <= POINTS
     assert points[-1] == 1001
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -
     begin(board, 0, 0)
     step(board, 1, 1.0)
     end_epoch(board, 1, 0.5)
-    board.end()
+    board.on_phase_end()
     assert len(notes) == 1
     assert "no more curves" in notes[0]
 
@@ -112,7 +112,7 @@ def test_a_full_disk_ends_the_curves_alone_and_says_where(
     other = threading.Thread(target=lambda: 1 / 0)  # of another thread it is still shown
     other.start()
     other.join()
-    board.end()
+    board.on_phase_end()
     (note,) = notes
     assert note.startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
     assert len(shown) == 1
@@ -132,10 +132,10 @@ def test_curves_that_cannot_be_closed_are_said(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(SummaryWriter, "close", full)
-    board.end()
+    board.on_phase_end()
     assert len(notes) == 1
     assert notes[0].startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
-    board.end()
+    board.on_phase_end()
     assert len(notes) == 1
 
 

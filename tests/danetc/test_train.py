@@ -175,13 +175,13 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
             return True
 
     recipe = "recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"
-    plan = PhasePlan(phase(recipe), 0, 1, 2, 3, 0, 0, 256, 768, 10, 1, "cpu")
+    plan = PhasePlan(phase(recipe), 3)
     report = StepReport("full", 1, 1, 3, 1, 0.5, 0.2, 0.6, 100.0, 0.1, {})
     stream = Terminal()
     with TrainingProgress(stream) as progress:
-        progress.begin(plan)
-        progress.step(report)
-        progress.epoch(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
+        progress.on_phase_start(plan)
+        progress.on_step_end(report)
+        progress.on_epoch_end(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
     text = stream.getvalue()
     assert "full 1/2" in text
     assert "━" in text
@@ -189,6 +189,6 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
     assert "100 images/s" in text
     quiet = Terminal()
     with TrainingProgress(quiet, quiet=True) as progress:
-        progress.begin(plan)
-        progress.step(report)
+        progress.on_phase_start(plan)
+        progress.on_step_end(report)
     assert quiet.getvalue() == ""

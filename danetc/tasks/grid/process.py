@@ -96,7 +96,7 @@ def _run(request: TrainingRequest) -> int:
     keep_freed_memory()
     try:
         with handled_by(Printed()), TrainingProgress(sys.stdout) as progress:
-            directory, record = run(request, observer=progress, note=progress.note)
+            directory, record = run(request, observer=progress, note=progress.on_notice)
     except Stopped as stopped:
         echo(f"danetc: {stopped}", err=True)
         return stopped.status

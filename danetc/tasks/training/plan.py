@@ -1,11 +1,12 @@
-"""The plan of a training, made from its request: network, recipe, data, seeds."""
+"""The plan of a training, made from its request: network, recipe, data, seeds, directory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -13,29 +14,30 @@ from danetc.arguments import Setting
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.modules import Module
+from danetc.dsl.reading import open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.output.spec_messages import warn
+from danetc.pretrained import directory_of, weights_of
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.files import digest, naming, within
 from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective, main_output
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
-from danetc.tasks.model_directory import load
+from danetc.tasks.model_directory import WEIGHTS, load
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
+from danetc.tasks.training.provenance import machine_facts
 from danetc.tasks.training.repeat import check_repetition
-from danetc.tasks.training.request import TrainingPlan
-
-if TYPE_CHECKING:
-    from danetc.runtime.training.distributed import World
 
 PREFIX = "recipe."
 FIRST_RECIPE = """recipe first {
@@ -44,6 +46,98 @@ FIRST_RECIPE = """recipe first {
   optimizer = adamw(lr = 0.01)
 }"""
 """Recipe that is suggested for a file without one."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The plan of a training. It does not depend on random numbers or on the machine.
+
+    ``policies`` are the memory policies of the phases by name; ``directory`` is that of the run, or of
+    all trials.
+    """
+
+    request: TrainingRequest
+    compiled: CompiledNetwork
+    recipe: Recipe
+    data: DataSet
+    directory: Path
+    seeds: tuple[int, ...]
+    backend: str
+    policies: Mapping[str, Chosen]
+
+    def places(self) -> list[tuple[int, Path]]:
+        """Return the seed and the directory of each trial."""
+        if len(self.seeds) == 1:
+            return [(self.seeds[0], self.directory)]
+        return [(seed, within(self.directory, f"seed-{seed}")) for seed in self.seeds]
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Return the settings that determine the numbers of a run, as JSON data.
+
+        Not among them is what only determines where they are computed, how fast, and how often they
+        are saved.
+        """
+        recipe = self.recipe.as_dict()
+        del recipe["origins"]
+        for key in INDIFFERENT:
+            recipe.pop(key, None)
+        phases: Any = recipe.pop("phases")
+        request = self.request
+        return {
+            "network": self.compiled.graph.name,
+            "spec": self.compiled.resolved,
+            "recipe": {**recipe, "phases": {phase.pop("name"): phase for phase in phases}},
+            "data": {
+                "text": self.data.text,
+                "fingerprint": self.data.fingerprint,
+                "subset": None if self.data.subset is None else list(self.data.subset),
+                "on_unreadable": self.data.on_unreadable,
+            },
+            "seed": seed,
+            "init": None if request.init is None else _file(weights_of(request.init)),
+            "backend": self.backend,
+            "channels_last": request.channels_last,
+            "train_output": request.train_output,
+            "deterministic": request.deterministic,
+            "teachers": {
+                name: _file(directory_of(name) / WEIGHTS)
+                for name in named_in_losses(self.recipe.phases, "teacher")
+            },
+            "loss_functions": {
+                name: _file(Path(name.rpartition(":")[0]))
+                for name in named_in_losses(self.recipe.phases, "function")
+            },
+        }
+
+    def facts(self, world: World) -> dict[str, Any]:
+        """Return the facts of a run that do not determine its numbers, as JSON data."""
+        request = self.request
+        return {
+            **machine_facts(world),
+            "request": {
+                "spec": request.spec or "<text>",
+                "init": request.init,
+                "memory": request.memory,
+                "classes": request.classes,
+                "subset_seed": request.subset_seed,
+            },
+            "data": self.data.describe(),
+            "recipe": self.recipe.as_dict(),
+        }
+
+
+INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
+"""Settings of a recipe that change no number of a run. (The seed of the run is recorded.)"""
+
+
+def _file(path: Path) -> str:
+    """Return the name of a file with the digest of its contents."""
+    try:
+        with naming(path), open_regular(path) as stream:
+            data = stream.read()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return f"{path.name} (SHA-256 {digest(data)})"
 
 
 def _tell_of_workers(workers: int, note: Note) -> None:
@@ -110,7 +204,8 @@ def make_plan(
         policies,
     )
     if isinstance(request, RepeatedTraining):
-        check_repetition(request.repeated, plan, world, note)
+        settings = plan.settings(plan.seeds[0])
+        check_repetition(request.repeated, settings, plan.facts(world), note)
     return plan
 
 

@@ -18,7 +18,7 @@ from danetc.output.echo import echo, note
 from danetc.output.figures import NAMES, percent, score, scores
 from danetc.output.table import print_table
 from danetc.runtime.kernels.announcing import announced_on
-from danetc.runtime.training.observer import PARTS, Observer
+from danetc.runtime.training.observer import PARTS, Callback
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -27,7 +27,7 @@ QUIET = 60.0
 """Minimum time in seconds between two lines about the progress of an epoch."""
 
 
-class TrainingProgress(Observer):
+class TrainingProgress(Callback):
     """Prints a line for each epoch; shows a bar over all batches on a terminal, and elsewhere prints a
     line every ``every`` seconds of a long epoch.
 
@@ -77,16 +77,16 @@ class TrainingProgress(Observer):
         self._announced.__exit__(kind, error, trace)
         self._bar.stop()
 
-    def begin(self, plan: PhasePlan) -> None:
+    def on_phase_start(self, plan: PhasePlan) -> None:
         self._plan = plan
         self._first = plan.epoch * plan.steps + plan.step
         self._began = self._said = time.monotonic()
-        total = plan.epochs * plan.steps
+        total = plan.phase.epochs * plan.steps
         self._bar.reset(self._task, total=total, completed=self._first, figures="")
         if plan.trials > 1:
             self._say(f"trial {plan.trial + 1} of {plan.trials}, seed {plan.seed}")
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         figures = (
             f"loss {report.loss:.4f} top-1 {percent(report.top1, 1)} top-5 {percent(report.top5, 1)} "
             f"{report.images_per_second:,.0f} images/s"
@@ -103,11 +103,11 @@ class TrainingProgress(Observer):
                 f"{figures}  {self._left(report, now)}"
             )
 
-    def testing(self, done: int, batches: int) -> None:
+    def on_test_batch(self, done: int, batches: int) -> None:
         if not self._bar.disable:
             self._bar.update(self._task, figures=f"testing: {done}/{batches}")
 
-    def epoch(self, epoch: Epoch) -> None:
+    def on_epoch_end(self, epoch: Epoch) -> None:
         self._said = time.monotonic()
         width = len(str(self._epochs))
         more = f"{scores(epoch.scores)}  " if epoch.scores else ""
@@ -123,10 +123,7 @@ class TrainingProgress(Observer):
             for warning in epoch.warnings:
                 self._say(f"warning: {warning}")
 
-    def notice(self, text: str) -> None:
-        self.note(text)
-
-    def note(self, text: str) -> None:
+    def on_notice(self, text: str) -> None:
         """Print a note on standard error, or above the bar."""
         if self._bar.disable:
             note(text)
@@ -135,14 +132,14 @@ class TrainingProgress(Observer):
 
     @property
     def _epochs(self) -> int:
-        return self._plan.epochs if self._plan is not None else 0
+        return self._plan.phase.epochs if self._plan is not None else 0
 
     def _left(self, report: StepReport, now: float) -> str:
         """Return the time left in the phase at the speed so far."""
         assert self._plan is not None
         assert self._first is not None
         done = report.global_step - self._first
-        rest = self._plan.epochs * self._plan.steps - report.global_step
+        rest = self._plan.phase.epochs * self._plan.steps - report.global_step
         return f"{show_time((now - self._began) / max(1, done) * rest)} left"
 
     def _say(self, line: str) -> None:

@@ -6,19 +6,17 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from danetc.dsl.reading import LANGUAGE
-
-if TYPE_CHECKING:
-    from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.request import TrainingPlan
+from danetc.runtime.training.distributed import World, device_name
+from danetc.version import version as danetc_version
 
 MACHINE = {
     "device": "the device",
@@ -34,15 +32,11 @@ CHANGED = 50
 """Maximum number of changed files that are named."""
 
 
-def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
-    """Return the facts of a run on rank 0, as JSON data."""
-    from danetc.runtime.training.distributed import device_name
-    from danetc.version import version
-
-    device, request = world.device, plan.request
-    on_gpu = device.type == "cuda"
+def machine_facts(world: World) -> dict[str, Any]:
+    """Return versions, machine, command and git state as JSON data."""
+    on_gpu = world.device.type == "cuda"
     return {
-        "danetc": version(),
+        "danetc": danetc_version(),
         "language": LANGUAGE,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -50,23 +44,23 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
         "cuda": torch.version.cuda if on_gpu else None,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "platform": platform.platform(),
-        "device": device_name(device),
+        "device": device_name(world.device),
         "processes": world.size,
         "threads": torch.get_num_threads(),
         "command": sys.argv,
         "folder": str(Path.cwd()),
         "git": git_state(),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        "request": {
-            "spec": request.spec or "<text>",
-            "init": request.init,
-            "memory": request.memory,
-            "classes": request.classes,
-            "subset_seed": request.subset_seed,
-        },
-        "data": plan.data.describe(),
-        "recipe": plan.recipe.as_dict(),
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the facts that may change numbers and differ, with both values."""
+    return [
+        f"{what} is {now[key]} now and was {before[key]}"
+        for key, what in MACHINE.items()
+        if key in before and before[key] != now[key]
+    ]
 
 
 def git_state() -> dict[str, Any] | None:

@@ -13,12 +13,10 @@ from danetc.errors import UserError
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.tasks.model_directory import RUN, TRIALS
 from danetc.tasks.training.directory import compare, read_run
-from danetc.tasks.training.provenance import MACHINE, facts
-from danetc.tasks.training.request import TrainingPlan
+from danetc.tasks.training.provenance import differences
 
 if TYPE_CHECKING:
     from danetc.output.echo import Note
-    from danetc.runtime.training.distributed import World
 
 Record = Mapping[str, Any]
 
@@ -77,14 +75,13 @@ def request_of(
     return request
 
 
-def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:
-    """Check that the plan is the same as that of the recorded run. Raises UserError if not.
+def check_repetition(repeated: Record, settings: Record, facts: Record, note: Note) -> None:
+    """Check that the settings are those of the recorded run. Raises UserError if not.
 
     Changes of versions and of the machine, which may change the numbers, are noted.
     """
-    differences = compare(repeated["settings"], plan.settings(plan.seeds[0]))
-    if differences:
-        listed = "\n  ".join(differences)
+    if changed := compare(repeated["settings"], settings):
+        listed = "\n  ".join(changed)
         raise UserError(f"this would not repeat the run, since the settings differ:\n  {listed}")
     for changes in repeated.get("changes", []):
         note(
@@ -95,13 +92,8 @@ def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: N
         note(
             "the run was resumed under other versions or on another machine; see `earlier` in its run.json"
         )
-    before, now = repeated["facts"], facts(plan, world)
-    for key, what in MACHINE.items():
-        if before.get(key) != now[key]:
-            note(
-                f"{what} is {now[key]} here and was {before.get(key)} there: the numbers may not "
-                "be the same"
-            )
+    for difference in differences(repeated["facts"], facts):
+        note(f"{difference}: the numbers may not be the same")
 
 
 def recipe_text(settings: Record, whole: Record) -> str:

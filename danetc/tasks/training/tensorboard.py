@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.runtime.system.files import OutsideError, explain_os_error, within
-from danetc.runtime.training.observer import Observer
+from danetc.runtime.training.observer import Callback
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -28,7 +28,7 @@ def available() -> bool:
     return find_spec("tensorboard") is not None
 
 
-class TensorBoard(Observer):
+class TensorBoard(Callback):
     """Writes the curves to a folder, which is created when the first phase begins.
 
     Every point is on disk before a checkpoint can include its step, and resuming from a checkpoint
@@ -42,10 +42,10 @@ class TensorBoard(Observer):
         self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
         self._steps = 1
 
-    def begin(self, plan: PhasePlan) -> None:
+    def on_phase_start(self, plan: PhasePlan) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.end()
+        self.on_phase_end()
         self._hook = threading.excepthook
         threading.excepthook = self._thread_failed
         done = plan.epoch * plan.steps + plan.step
@@ -58,7 +58,7 @@ class TensorBoard(Observer):
         except OSError as error:
             self._give_up(error)
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         every = -(-report.steps // POINTS)
         if report.step % every and report.step != report.steps:
             return
@@ -73,7 +73,7 @@ class TensorBoard(Observer):
             values["grad_norm"] = report.grad_norm
         self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
 
-    def epoch(self, epoch: Epoch) -> None:
+    def on_epoch_end(self, epoch: Epoch) -> None:
         values: dict[str, float | None] = {
             "epoch/train_loss": epoch.train_loss,
             "epoch/train_top1": epoch.train_accuracy,
@@ -88,7 +88,7 @@ class TensorBoard(Observer):
         values |= {f"firing_rate/{layer}": rate for layer, rate in epoch.firing.items()}
         self._write(epoch.epoch * self._steps, values)
 
-    def end(self) -> None:
+    def on_phase_end(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             try:

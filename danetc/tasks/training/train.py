@@ -16,7 +16,7 @@ from danetc.output.echo import Note
 from danetc.output.returned import Returned, frame, training_curves
 from danetc.requests import TrainingRequest
 from danetc.runtime.kernels.announcing import Silent, announced_by
-from danetc.runtime.training.observer import Observer, Observers
+from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.tasks.model_directory import TRAINING, TRIALS, record_if_any
 from danetc.tasks.training.callbacks import Callback, Calling
@@ -103,16 +103,16 @@ def train(request: TrainingRequest) -> Training:
     notes = _Notes()
     stop = StopRequest()
     with ExitStack() as stack:
-        shown: Observer = notes
+        shown: Callback = notes
         if in_notebook() if request.progress is None else request.progress:
             progress = TrainingProgress(sys.stdout)
             shown = stack.enter_context(progress)
-            notes.shown = progress.note
+            notes.shown = progress.on_notice
         else:
             stack.enter_context(announced_by(Silent()))
-        observer = Observers([shown, Calling(request.callbacks, stop)])
+        observer = Callbacks([shown, *request.callbacks], stop)
         try:
-            directory, record = run(request, observer=observer, note=notes.notice, stop=stop)
+            directory, record = run(request, observer=observer, note=notes.on_notice, stop=stop)
         except Stopped as stopped:
             if stopped.signum != BY_CODE or stopped.directory is None:
                 raise
@@ -124,13 +124,13 @@ def train(request: TrainingRequest) -> Training:
     return Training(directory, record, tuple(notes.found))
 
 
-class _Notes(Observer):
+class _Notes(Callback):
     """Collects the notes of a training, and passes them on to its progress."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
         self.shown: Note = lambda text: None
 
-    def notice(self, text: str) -> None:
+    def on_notice(self, text: str) -> None:
         self.found.append(text)
         self.shown(text)

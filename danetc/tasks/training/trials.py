@@ -23,23 +23,22 @@ from danetc.runtime.system.files import explain_os_error, save_record, within
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
-from danetc.runtime.training.observer import Observer, Observers
+from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.networks import initialise
-from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
-from danetc.tasks.training.plan import make_plan, teachers_of, with_steps
-from danetc.tasks.training.provenance import MACHINE, facts
-from danetc.tasks.training.request import TrainingPlan
+from danetc.tasks.training.directory import RunDirectory, opened, refuse_run, weights_of
+from danetc.tasks.training.plan import TrainingPlan, make_plan, teachers_of, with_steps
+from danetc.tasks.training.provenance import differences
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 
 Result = TypeVar("Result")
 
 
 def run(
-    request: TrainingRequest, *, observer: Observer, note: Note, stop: StopRequest | None = None
+    request: TrainingRequest, *, observer: Callback, note: Note, stop: StopRequest | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """Train a network through all phases of a recipe, once or in several trials.
 
@@ -54,7 +53,7 @@ def run(
             say(WITHOUT)
         try:
             with stopping:
-                if plan.several:
+                if len(plan.seeds) > 1:
                     return plan.directory, _trials(plan, world, stopping, observer, say)
                 return plan.directory, Trial(plan, world, stopping, observer, say).run()
         except Stopped as stopped:
@@ -88,24 +87,21 @@ def _silent(text: str) -> None:
 
 
 def _trials(
-    plan: TrainingPlan, world: World, stop: StopRequest, observer: Observer, note: Note
+    plan: TrainingPlan, world: World, stop: StopRequest, observer: Callback, note: Note
 ) -> dict[str, Any]:
     """Train each seed in a directory of its own. Return their mean and sample standard deviation."""
     world.on_first(lambda: refuse_run(plan.directory))
-    results: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     record: dict[str, Any] = {}
-    for number, seed in enumerate(plan.seeds):
-        trial = Trial(plan, world, stop, observer, note, number)
-        accuracy = trial.run()["test_accuracy"]
-        results.append({"seed": seed, "directory": trial.path.name, "test_accuracy": accuracy})
-        accuracies = [
-            each["test_accuracy"] for each in results if each["test_accuracy"] is not None
-        ]
+    for number, (seed, place) in enumerate(plan.places()):
+        accuracy = Trial(plan, world, stop, observer, note, number).run()["test_accuracy"]
+        trials.append({"seed": seed, "directory": place.name, "test_accuracy": accuracy})
+        known = [each["test_accuracy"] for each in trials if each["test_accuracy"] is not None]
         record = {
             "seeds": list(plan.seeds),
-            "trials": results,
-            "test_accuracy": statistics.fmean(accuracies) if accuracies else None,
-            "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+            "trials": trials,
+            "test_accuracy": statistics.fmean(known) if known else None,
+            "deviation": statistics.stdev(known) if len(known) > 1 else None,
         }
         if world.first:
             save_record(record, plan.directory / TRIALS)
@@ -119,116 +115,101 @@ class Trial:
     plan: TrainingPlan
     world: World
     stop: StopRequest
-    observer: Observer = field(default_factory=Observer)
+    observer: Callback = field(default_factory=Callback)
     note: Note = _silent
     number: int = 0
 
     def __post_init__(self) -> None:
-        self.seed = self.plan.seeds[self.number]
-        folder = self.plan.directory
-        self.path = within(folder, f"seed-{self.seed}") if self.plan.several else folder
+        self.seed, self.path = self.plan.places()[self.number]
 
     def run(self) -> dict[str, Any]:
         """Train from the newest checkpoint to the end. Return the record in training.json."""
-        plan, world = self.plan, self.world
+        plan, world, phases = self.plan, self.world, self.plan.recipe.phases
         settings = plan.settings(self.seed)
         if available():
             board = TensorBoard(self.path / FOLDER, self.note)
-            self.observer = Observers([self.observer, board])
+            self.observer = Callbacks([self.observer, board], self.stop)
+        finished: dict[str, Mapping[str, Tensor]] = {}
+        record: dict[str, Any] = {"epochs": []}
         with ExitStack() as stack:
             enter = opened(self.path, settings, plan.request, self.note)
-            directory, differences = world.on_first(lambda: stack.enter_context(enter))
-            observer = self.observer
+            directory, changes = world.on_first(lambda: stack.enter_context(enter))
             checkpoints = Checkpoints(
-                directory.checkpoints, observer.notice, lambda path: observer.saved(path, path.name)
+                directory.checkpoints, self.observer.on_notice, self.observer.on_checkpoint
             )
-            found: list[Snapshot] = []  # stays on rank 0, which alone needs to read the disk
-            position = world.on_first(lambda: _newest(checkpoints, found))
-            if position is not None:
-                self.note(f"resuming from {checkpoints.folder}: {self._where(position)}")
+            resume = world.on_first(checkpoints.latest)
+            begun = 0 if resume is None else resume.position.phase
+            if resume is not None:
+                self.note(f"resuming from {checkpoints.folder}: {self._where(resume.position)}")
+                if changes:
+                    model, _ = self.model(phases[begun])
+                    check_tensors(model, resume.tensors["model"], "the checkpoint")
             if world.first:
-                for line in differences:
-                    self.note(f"overridden: {line}")
-                self._tell_changes(directory)
-            world.on_first(lambda: self._refuse_another_network(differences, found))
-            if world.first:
-                directory.write_run(settings, facts(plan, world), differences)
-            return self._phases(directory, checkpoints, position, found)
-
-    def _phases(
-        self,
-        directory: RunDirectory,
-        checkpoints: Checkpoints,
-        position: Position | None,
-        found: list[Snapshot],
-    ) -> dict[str, Any]:
-        finished: dict[str, Mapping[str, Tensor]] = {}
-        history: list[dict[str, Any]] = []
-        record: dict[str, Any] = {}
-        for index, phase in enumerate(self.plan.recipe.phases):
-            if position is not None and index < position.phase:
-                continue
-            resumed = position is not None and index == position.phase
-            start = None
-            if phase.start is not None and not resumed:
-                start = self._end_of(phase.start, finished, checkpoints)
-            resume = found[0] if resumed and found else None
-            fitted = self._train(index, directory, checkpoints, start, resume, history)
-            history, finished[phase.name] = fitted.history, fitted.weights
-            record = self._record(fitted)
+                facts = plan.facts(world)
+                for change in changes:
+                    self.note(f"overridden: {change}")
+                for difference in differences((directory.known or {}).get("facts", {}), facts):
+                    self.note(
+                        f"the run continues, but {difference}: from here on its numbers are not "
+                        "those of an uninterrupted run"
+                    )
+                directory.write_run(settings, facts, changes)
+            for index, phase in enumerate(phases[begun:], begun):
+                model, matched = self.model(phase)
+                snapshot = resume if index == begun else None
+                if phase.start is not None and snapshot is None:
+                    start = finished.get(phase.start) or self._end_of(phase.start, checkpoints)
+                    set_tensors(model, start, f"phase `{phase.start}`")
+                fitted = self._train(
+                    index, model, matched, directory, checkpoints, snapshot, record["epochs"]
+                )
+                finished[phase.name], record = fitted.weights, self._record(fitted)
         return record
 
     def _train(
         self,
         index: int,
+        model: Model,
+        matched: str | None,
         directory: RunDirectory,
         checkpoints: Checkpoints,
-        start: Mapping[str, Tensor] | None,
         resume: Snapshot | None,
-        history: list[dict[str, Any]],
+        earlier: list[dict[str, Any]],
     ) -> Fitted:
-        """Train a phase. It has a T and so a model of its own, which begins with ``start``.
+        """Train a phase, and write its network and results.
 
         The network's files are written with the first weights of the phase, so that those of an
-        earlier phase never are beside the network of this one, which has another T.
+        earlier phase, which may have another T, are never beside the network of this one.
         """
         plan, first, phase = self.plan, self.world.first, self.plan.recipe.phases[index]
-        model, matched = self.model(phase)
-        if start is not None:
-            set_tensors(model, start, f"phase `{phase.start}`")
-        model_written = failed = False
+        network_written = False
 
-        def write_model() -> None:
-            nonlocal model_written
-            chosen = plan.policies[phase.name]
-            memory = None if chosen.policy == "none" else chosen.as_dict()
-            network = with_steps(plan.compiled, phase)
-            directory.write_model(
-                network, seed=self.seed, init=matched, memory=memory, note=self.note
-            )
-            model_written = True
+        def write(fitted: Fitted | None) -> None:
+            nonlocal network_written
+            if not network_written:
+                chosen = plan.policies[phase.name]
+                memory = None if chosen.policy == "none" else chosen.as_dict()
+                network = with_steps(plan.compiled, phase)
+                directory.write_model(
+                    network, seed=self.seed, init=matched, memory=memory, note=self.note
+                )
+                network_written = True
+            if fitted is not None:
+                directory.write_results(fitted.weights, self._record(fitted))
 
-        def write(fitted: Fitted) -> None:
-            if not model_written:
-                write_model()
-            directory.write_results(fitted.weights, self._record(fitted))
-
-        def keep(fitted: Fitted) -> None:
-            nonlocal failed
+        def epoch_done(fitted: Fitted) -> None:
             try:
                 write(fitted)
             except OSError as error:
-                if not failed:  # report a full disk only once
-                    last = fitted.history[-1]
-                    reason = explain_os_error(error, "free some space; the run continues")
-                    self.observer.notice(
-                        f"the weights of {last['phase']} {last['epoch']} were not written: {reason}; "
-                        "the earlier ones stay"
-                    )
-                failed = True
+                last = fitted.history[-1]
+                reason = explain_os_error(error, "free some space; the run continues")
+                self.observer.on_notice(
+                    f"the weights of {last['phase']} {last['epoch']} were not written: {reason}; "
+                    "the earlier ones stay"
+                )
 
         if first and not directory.has_results:
-            write_model()
+            write(None)
         fitted = fit(
             model,
             plan.data,
@@ -238,21 +219,14 @@ class Trial:
             world=self.world,
             checkpoints=checkpoints if first else None,
             resume=resume,
-            earlier=history,
-            epoch_done=keep,
+            earlier=earlier,
+            epoch_done=epoch_done,
             stop=self.stop,
             teachers=teachers_of(phase, plan.backend),
         )
         if first:
             write(fitted)
         return fitted
-
-    def _refuse_another_network(self, differences: list[str], found: list[Snapshot]) -> None:
-        """Raise CheckpointError if an overridden setting changes the network, before it is written."""
-        for snapshot in found:
-            if differences:
-                model, _ = self.model(self.plan.recipe.phases[snapshot.position.phase])
-                check_tensors(model, snapshot.tensors["model"], "the checkpoint")
 
     def model(self, phase: Phase) -> tuple[Model, str | None]:
         """Return the phase's network with its first weights, and what was matched of given ones."""
@@ -268,20 +242,9 @@ class Trial:
             to_channels_last(model)
         return model, matched
 
-    def _end_of(
-        self, phase: str, finished: Mapping[str, Mapping[str, Tensor]], checkpoints: Checkpoints
-    ) -> Mapping[str, Tensor]:
-        """Return the last weights of an earlier phase."""
-        if phase in finished:
-            return finished[phase]
-        read: dict[str, Mapping[str, Tensor]] = {}
-
-        def load() -> None:
-            tensors = checkpoints.read(f"phase-{phase}").tensors
-            read[phase] = tensors.get("ema", tensors["model"])
-
-        self.world.on_first(load)
-        return self.world.tensors_from_first(read.get(phase, {}))
+    def _end_of(self, phase: str, checkpoints: Checkpoints) -> Mapping[str, Tensor]:
+        """Return the last weights of a phase that another process has trained."""
+        return self.world.on_first(lambda: weights_of(checkpoints.read(f"phase-{phase}")))
 
     def settings(self, index: int) -> RunSettings:
         """Return the settings of the phase of this number that are not part of the recipe."""
@@ -329,26 +292,3 @@ class Trial:
         if position.phase == len(phases) - 1 and position.epoch >= phase.epochs:
             return "the run is complete (--fresh trains anew)"
         return f"phase {phase.name}, {position.epoch} whole epochs, {position.step} steps"
-
-    def _tell_changes(self, directory: RunDirectory) -> None:
-        """Note changes of versions or the machine, which may change the numbers and are no settings."""
-        if directory.known is None:
-            return
-        before: Mapping[str, Any] = directory.known.get("facts", {})
-        now = facts(self.plan, self.world)
-        for key, what in MACHINE.items():
-            if key in before and before[key] != now[key]:
-                self.note(
-                    f"the run continues with {what} {now[key]}, and had {before[key]}: from here on "
-                    "its numbers are not those of an uninterrupted run"
-                )
-
-
-def _newest(checkpoints: Checkpoints, found: list[Snapshot]) -> Position | None:
-    """Read the newest checkpoint into ``found`` and return its position."""
-    checkpoints.sweep()
-    snapshot = checkpoints.latest()
-    if snapshot is None:
-        return None
-    found.append(snapshot)
-    return snapshot.position

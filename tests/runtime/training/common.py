@@ -20,7 +20,7 @@ from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import DataSet, Memory, open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
+from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
 from danetc.runtime.training.settings import RunSettings
 
 NETWORK = """
@@ -76,7 +76,7 @@ def few() -> DataSet:
     return digits()
 
 
-class Watcher(Observer):
+class Watcher(Callback):
     """Notes all that it is told."""
 
     def __init__(self) -> None:
@@ -87,22 +87,22 @@ class Watcher(Observer):
         self.kinds: list[str] = []
         self.ended = 0
 
-    def begin(self, plan: PhasePlan) -> None:
+    def on_phase_start(self, plan: PhasePlan) -> None:
         self.plans.append(plan)
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         self.steps.append(report)
 
-    def epoch(self, epoch: Epoch) -> None:
+    def on_epoch_end(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 
-    def notice(self, text: str) -> None:
+    def on_notice(self, text: str) -> None:
         self.notices.append(text)
 
-    def saved(self, path: Path, kind: str) -> None:
-        self.kinds.append(kind)
+    def on_checkpoint(self, path: Path) -> None:
+        self.kinds.append(path.name)
 
-    def end(self) -> None:
+    def on_phase_end(self) -> None:
         self.ended += 1
 
 

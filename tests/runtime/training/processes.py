@@ -17,6 +17,7 @@ from danetc.runtime.data import DataSet, Memory, Source
 from danetc.runtime.data.dataset import Samples
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.system.errors import DataError, TrainingError, UnreadableError
+from danetc.runtime.training import distributed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
@@ -99,7 +100,7 @@ def train(job: Job, rank: int = 0) -> None:
                 observer=watcher,
                 world=world,
                 checkpoints=checkpoints if world.first else None,
-                resume=checkpoints.latest() if world.first else None,
+                resume=world.on_first(checkpoints.latest),
                 stop=stop,
             )
     figures = [{k: v for k, v in row.items() if k not in UNLIKE} for row in fitted.history]
@@ -167,7 +168,7 @@ def together(job: Job, world: int = 1, timeout: float = 120) -> list[int]:
 
 def _main(job: Job, rank: int, world: int, port: int) -> None:
     torch.set_num_threads(1)
-    compiler.COMPILE = job.compiled
+    compiler.COMPILE, distributed.GRACE = job.compiled, 0.1
     mp.set_start_method("fork", force=True)  # of loaders, as in a process that a shell has started
     if world > 1:
         os.environ |= {

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
 from danetc.runtime.training.optim import Average
-from danetc.runtime.training.totals import StepQueue
+from danetc.runtime.training.totals import Coming
 from tests.runtime.training.common import ADAM, NETWORK, digits, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
@@ -29,12 +30,13 @@ READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OneAhead(StepQueue):
-        def __init__(self, device: torch.device) -> None:
-            super().__init__(device)
-            self.ahead = 1
+    begin = running.PhaseRun.begin
 
-    monkeypatch.setattr(running, "StepQueue", OneAhead)
+    def one_ahead(self: running.PhaseRun, *rest: Any) -> Any:
+        self.ahead = 1
+        return begin(self, *rest)
+
+    monkeypatch.setattr(running.PhaseRun, "begin", one_ahead)
 
 
 class Reads(TorchFunctionMode):
@@ -74,7 +76,7 @@ def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads:
         counts.append([by for by in mode.by if not by.startswith(host)])
     more = len(counts[1]) - len(counts[0])
     assert more == 2 * reads, sorted(set(counts[1]))
-    assert counts[1].count("danetc.runtime.training.totals.get") >= 4 * reads
+    assert counts[1].count("danetc.runtime.training.totals.value") >= 4 * reads
 
 
 def test_a_step_is_heard_of_when_the_next_is_queued(
@@ -90,8 +92,10 @@ def test_a_step_is_heard_of_when_the_next_is_queued(
         return wrapped
 
     monkeypatch.setattr(running.PhaseRun, "learn", noted("learn", running.PhaseRun.learn))
-    for name in ("coming", "sums"):
-        monkeypatch.setattr(running.Totals, name, noted(name, getattr(running.Totals, name)))
+    monkeypatch.setattr(running.Totals, "coming", noted("coming", running.Totals.coming))
+    value = cached_property(noted("sums", Coming.value.func))
+    value.__set_name__(Coming, "value")
+    monkeypatch.setattr(Coming, "value", value)
     run(small(), digits(150, 20), replace(phase(ADAM), epochs=1))
     steps = ["learn", "coming", "learn", "coming", "sums", "learn", "coming", "sums", "sums"]
     assert log[: len(steps)] == steps

@@ -131,14 +131,12 @@ def test_a_half_written_one_is_not_looked_at_and_swept(folder: Folder) -> None:
     (half / STATE).unlink()
     assert folder.newest().position.step == 3
     assert folder.notices == []
-    folder.sweep()
     assert {path.name for path in folder.folder.iterdir()} == {LAST}
 
 
 def test_one_moved_out_of_the_way_by_a_process_that_died_comes_back(folder: Folder) -> None:
     folder.write(snapshot(3), BEST)
     (folder.folder / BEST).rename(folder.folder / ".best.old-1")
-    folder.sweep()
     assert folder.newest().position.step == 3
 
 

@@ -36,8 +36,7 @@ def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> N
     assert all(torch.equal(value, done.saved[-1][name]) for name, value in state.items())
     assert any(not torch.equal(done.saved[0][name], done.saved[1][name]) for name in state)
     (plan,) = done.watcher.plans
-    assert (plan.epochs, plan.steps, plan.batch, plan.images, plan.tests) == (12, 4, 50, 200, 60)
-    assert not plan.resumed
+    assert (plan.steps, plan.epoch, plan.step) == (4, 0, 0)
     assert done.watcher.ended == 1
 
 

@@ -103,7 +103,7 @@ class SetNaN(Watcher):
         super().__init__()
         self.model, self.name, self.step_ = model, name, step
 
-    def step(self, report: StepReport) -> None:
+    def on_step_end(self, report: StepReport) -> None:
         if report.global_step == self.step_:
             set_nan(self.model, self.name)
 
