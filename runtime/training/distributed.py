@@ -158,11 +158,11 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
     try:
         yield world
         dist.barrier(group=control)
-    except (FailedElsewhere, *together) as error:
-        if not world.first and not is_own(error):
-            time.sleep(GRACE)
-        raise
-    except RuntimeError as error:
+    except Exception as error:
+        if isinstance(error, (FailedElsewhere, *together)):
+            if not world.first and not is_own(error):
+                time.sleep(GRACE)
+            raise
         lost = any(word in str(error).lower() for word in ("gloo", "nccl"))
         if lost or isinstance(error, dist.DistError):
             raise world.own(

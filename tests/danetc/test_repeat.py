@@ -107,7 +107,7 @@ def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run,
     record = read_record(run / "run.json")
     save_record({**record, "facts": {**record["facts"], "torch": "1.0"}}, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
-    assert f"torch is {torch.__version__} here and was 1.0 there" in result.err
+    assert f"torch is {torch.__version__} now and was 1.0" in result.err
     del record["facts"]["request"]
     save_record(record, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again")
@@ -223,8 +223,8 @@ def test_the_plan_of_a_repetition_is_that_of_the_run(
     assert [note.partition(":")[0] for note in notes] == [
         "the run did not have these settings from the start, so it is not repeated",
         "the run was resumed under other versions or on another machine; see `earlier` in its run.json",
-        f"torch is {torch.__version__} here and was 1.0 there",
-        f"the number of threads is {torch.get_num_threads()} here and was 99 there",
+        f"torch is {torch.__version__} now and was 1.0",
+        f"the number of threads is {torch.get_num_threads()} now and was 99",
     ]
     assert notes[0].endswith("it once had seed: 1 there, 2 now")
 

@@ -499,16 +499,14 @@ def test_trials_do_not_stand_in_the_directory_of_a_run(
 
 
 def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
-    """Of this process, or in its checkpoint: the moving average if it has one."""
-    plan: Any = SimpleNamespace(seeds=(0,), several=False, directory=tmp_path)
+    """Its checkpoint has the moving average if there is one."""
+    plan: Any = SimpleNamespace(places=lambda: [(0, tmp_path)])
     trial = Trial(plan, alone(), StopRequest())
-    trial.note("not printed")
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
-    assert trial._end_of("first", {"first": own}, SimpleNamespace()) is own  # type: ignore[arg-type]
     for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
         read = {"phase-first": SimpleNamespace(tensors=tensors)}
         checkpoints: Any = SimpleNamespace(read=read.__getitem__)
-        assert trial._end_of("first", {}, checkpoints) == expected
+        assert trial._end_of("first", checkpoints) == expected
 
 
 def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

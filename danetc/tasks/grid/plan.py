@@ -25,8 +25,7 @@ from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING, epochs_in
 from danetc.tasks.networks import initialise
 from danetc.tasks.training.directory import compare, read_run, state_of
-from danetc.tasks.training.plan import make_plan, with_steps
-from danetc.tasks.training.request import TrainingPlan
+from danetc.tasks.training.plan import TrainingPlan, make_plan, with_steps
 
 State = Literal["new", "begun", "done", "changed"]
 CHECKED = (SpecError, TopologyError, UserError, DataError, TrainingError)

@@ -68,6 +68,7 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
     """Return the number of steps of a phase, the memory of one, and the time of the phase."""
     phase = plan.recipe.phases[index]
     chosen, network = plan.policies[phase.name], with_steps(plan.compiled, phase)
+    memory: Record
     try:
         step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
         memory = (chosen.step or step_memory(step, chosen.policy)).as_dict()
