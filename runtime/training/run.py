@@ -50,7 +50,7 @@ from danetc.runtime.training.state import (
     set_tensors,
     tensors_of,
 )
-from danetc.runtime.training.totals import Step, Sums, Totals
+from danetc.runtime.training.totals import InFlightStep, Sums, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -135,7 +135,7 @@ class PhaseRun:
         self.seconds = 0.0  # of the current epoch, summed over interrupted runs
         self.clock = Clock(world.device)
         self.ahead = AHEAD if world.device.type != "cpu" else 0
-        self._in_flight: deque[Step] = deque()
+        self._in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._lap = self._epoch_began = time.perf_counter()
         self._epoch_images = 0
@@ -343,13 +343,13 @@ class PhaseRun:
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)
 
-    def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> Step:
+    def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
         self.rate = float(self.optimizer.param_groups[0]["lr"])
-        self._in_flight.append(Step(epoch, batch, parts, self.rate, self.totals.coming()))
+        self._in_flight.append(InFlightStep(epoch, batch, parts, self.rate, self.totals.coming()))
         return self._in_flight[-1]
 
-    def arrived(self, ahead: int) -> list[Step]:
+    def arrived(self, ahead: int) -> list[InFlightStep]:
         """Remove and return the oldest steps in flight, all but ``ahead``."""
         return [self._in_flight.popleft() for _ in range(len(self._in_flight) - ahead)]
 
@@ -359,7 +359,7 @@ class PhaseRun:
             optimizer: Any = self.optimizer
             optimizer.grad_scale, optimizer.found_inf = None, self.totals.broken
 
-    def not_finite(self, step: Step) -> TrainingError:
+    def not_finite(self, step: InFlightStep) -> TrainingError:
         """Return the error of a step whose loss is not finite, with the layer where that begins.
 
         All processes call it, each for its part of the batch.
@@ -406,7 +406,7 @@ class PhaseRun:
                 raise self.not_finite(done[-1])
             self.report(done)
 
-    def report(self, done: Sequence[Step]) -> None:
+    def report(self, done: Sequence[InFlightStep]) -> None:
         for step in done:
             sums, steps = step.sums.value, self.batches.steps
             self._epoch_images += step.batch.total

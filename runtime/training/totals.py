@@ -182,7 +182,7 @@ def added_up(parts: Sequence[Sums]) -> Sums:
 
 
 @dataclass(slots=True)
-class Step:
+class InFlightStep:
     """A step of an epoch (from 0) with the images of its ``parts``, whose metrics may not have arrived.
 
     ``sums`` are those of the epoch up to it on this process; ``norm`` is that of the gradient before

@@ -19,7 +19,7 @@ from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.system.files import explain_os_error, save_record, within
+from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
