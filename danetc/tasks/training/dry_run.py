@@ -68,15 +68,14 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
     """Return the number of steps of a phase, the memory of one, and the time of the phase."""
     phase = plan.recipe.phases[index]
     chosen, network = plan.policies[phase.name], with_steps(plan.compiled, phase)
-    memory: Record
+    found: Record = {"name": phase.name, "time_steps": network.graph.steps}
+    found |= dict.fromkeys(("steps", "seconds_per_step", "seconds"))
     try:
         step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
-        memory = (chosen.step or step_memory(step, chosen.policy)).as_dict()
+        found["memory"] = (chosen.step or step_memory(step, chosen.policy)).as_dict()
     except UserError as error:
-        memory = {"policy": chosen.policy, "peak": None, "not_known": str(error)}
-    found = {"name": phase.name, "time_steps": network.graph.steps, "memory": memory}
-    found |= dict.fromkeys(("steps", "seconds_per_step", "seconds"))
-    free, peak = world.from_first(free_for(world.device, world.size)), memory["peak"]
+        found["memory"] = {"policy": chosen.policy, "peak": None, "not_known": str(error)}
+    free, peak = world.from_first(free_for(world.device, world.size)), found["memory"]["peak"]
     if free is not None and peak is not None and peak > free:
         reason = f"a step takes {show_size(peak)} and this machine has {show_size(free)} free"
         return {**found, "not_timed": reason}
