@@ -19,7 +19,6 @@ from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.tasks.model_directory import TRAINING, TRIALS, record_if_any
-from danetc.tasks.training.callbacks import Callback, Calling
 from danetc.tasks.training.progress import TrainingProgress, result
 from danetc.tasks.training.trials import run
 
