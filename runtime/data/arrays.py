@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.dataset import Source
-from danetc.runtime.data.request import IGNORED, DataRequest, Target
+from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
 
@@ -32,11 +32,11 @@ class Labels:
     names: tuple[str, ...] = ()
 
 
-def images_of(x: np.ndarray, where: str, layout: str | None = None) -> Tensor:
+def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
     """Return images [N, C, H, W], or frames of events [N, T, C, H, W].
 
     ``x`` is [N, F] (features, which become F x 1 x 1), [N, H, W] (grey), or has four (images) or
-    five (events) dimensions, channels first or last (``layout`` is ``chw`` or ``hwc``). Bytes stay
+    five (events) dimensions, channels first or ``last``, which is guessed by default. Bytes stay
     bytes. Other whole numbers from 0 to 255 become bytes in images, and floats in events, which are
     counts.
     """
@@ -51,9 +51,7 @@ def images_of(x: np.ndarray, where: str, layout: str | None = None) -> Tensor:
         x = x[:, :, None, None]
     elif x.ndim == 3:
         x = x[:, None]
-    elif layout == "hwc" or (
-        layout is None and x.shape[-1] in CHANNELS and x.shape[-3] not in CHANNELS
-    ):
+    elif last or (last is None and x.shape[-1] in CHANNELS and x.shape[-3] not in CHANNELS):
         x = np.moveaxis(x, -1, -3)
     if x.dtype.kind in "ui" and x.dtype != np.uint8 and x.ndim == 4:
         low, high = int(x.min()), int(x.max())
@@ -75,36 +73,32 @@ def finite(x: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
-    """Find out what labels say.
+def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:
+    """Find out what labels say; ``classes`` are the names that the user lists.
 
     Names or whole numbers [N] (or [N, 1], or rows [N, K] with a single 1) are classes, whole numbers
-    [N, H, W] are classes of pixels (255: none), and floats [N] or [N, D] are numbers, as are whole
-    numbers with ``targets=numbers``.
+    [N, H, W] are classes of pixels (255: none), and floats [N] or [N, D] are numbers.
     """
     shape, kind = list(y.shape), y.dtype.kind
-    if y.ndim >= 2 and shape[1] == 1 and not (kind == "f" and y.ndim == 2):
+    if y.ndim >= 2 and shape[1] == 1 and kind != "f":
         y = y[:, 0]
-    targets = request.get("targets") or ("numbers" if kind == "f" else "classes")
-    dimensions = {"U": 1, "S": 1}.get(kind, 2 if targets == "numbers" else 3)
+    dimensions = {"U": 1, "S": 1, "f": 2}.get(kind, 3)
     if kind not in "USbuif" or not 1 <= y.ndim <= dimensions or not y.size:
         raise DataError(
             f"{where} has the shape {shape} and the type {y.dtype}; labels are [N] names or whole numbers "
-            "(classes), whole numbers [N, H, W] (classes of pixels), or numbers [N] or [N, D], and N "
-            "is at least 1"
+            "(classes), whole numbers [N, H, W] (classes of pixels), or floats [N] or [N, D], and N is "
+            "at least 1"
         )
     if kind in "US":
-        return _named(texts_of(y, where), where, request.classes)
-    if targets == "numbers":
-        rows = finite(y if kind == "f" else y.astype(np.float32), where).reshape(len(y), -1)
+        return _named(texts_of(y, where), where, classes)
+    if kind == "f":
+        rows = finite(y, where).reshape(len(y), -1)
         return Labels("numbers", rows, rows.shape[1])
-    if kind == "f" and not np.array_equal(y, np.round(y)):
-        raise DataError(f"{where} holds {float(y.flat[0]):g}, ..., which are not classes")
     if y.ndim == 2:
         if not (((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()):
             raise DataError(
-                f"{where} has the shape {shape}; a sample cannot have several classes: "
-                "give one class for each, or floats (or targets=numbers) for a regression"
+                f"{where} has the shape {shape}; a sample cannot have several classes: give one class "
+                "for each, or floats for a regression"
             )
         y = y.argmax(1)
     labels = torch.from_numpy(np.ascontiguousarray(y.astype(np.int64)))
@@ -114,8 +108,8 @@ def labels_of(y: np.ndarray, where: str, request: DataRequest) -> Labels:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= _MOST_CLASSES:
         raise DataError(
-            f"{where} has labels from {low} to {high}; classes count from 0 (for a regression say "
-            "targets=numbers)"
+            f"{where} has labels from {low} to {high}; classes count from 0 (floats are for a "
+            "regression)"
         )
     return Labels("classes", labels, 1 + high)
 
@@ -152,8 +146,8 @@ def class_names(listed: tuple[str, ...], train: Labels, test: Labels, name: str)
     if train.names != test.names:
         raise DataError(
             f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
-            f"{', '.join(test.names) or 'without names'} to test on; name all of them: "
-            ",classes=A;B;C"
+            f"{', '.join(test.names) or 'without names'} to test on; name all of them in "
+            "a file: ,classes=FILE"
         )
     if train.names:
         return train.names

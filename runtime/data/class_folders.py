@@ -36,19 +36,21 @@ def class_folders(request: DataRequest, content: Content) -> ClassFolders:
     there = sorted(each.name for each in root.iterdir() if each.is_dir())
     train = test = root
     if request.share is None or request.get("train") or "train" in there:
-        if root.name in (*TRAIN_NAMES, *TEST_NAMES) and (root.parent / "train").is_dir():
-            raise DataError(
-                f"{root} has no folder `train`; did you mean `{request.name}:{root.parent}`?"
-            )
         train = test = root / request.chosen("train", TRAIN_NAMES, there, "folder", str(root))
     if request.share is None:
         test = root / request.chosen("test", TEST_NAMES, there, "folder", str(root))
-    classes = common_classes(train, test, content, request.classes)
-    for folder in (train / classes[0], test / classes[0]):
-        walk = os.walk(folder, followlinks=True)
-        files = (name.lower() for _, _, names in walk for name in names)
-        if not any(name.endswith(EXTENSIONS[content]) for name in files):
-            raise without_files(folder, content)
+    found = {split: _class_names(split, content) for split in (test, train)}
+    classes = request.classes or tuple(sorted({*found[train], *found[test]}))
+    for split, names in found.items():
+        if missing := [name for name in classes if name not in names]:
+            hint = did_you_mean(missing[0], names) or "both splits must have the same classes"
+            raise DataError(
+                f"{split} has no class folder `{missing[0]}` ({len(missing)} of {len(classes)} are "
+                f"missing); {hint}"
+            )
+        files = (file for *_, own in os.walk(split / classes[0], followlinks=True) for file in own)
+        if not any(name.lower().endswith(EXTENSIONS[content]) for name in files):
+            raise without_files(split / classes[0], content)
     return ClassFolders(train, test, content, classes)
 
 
@@ -58,22 +60,6 @@ def without_files(folder: Path, content: Content) -> DataError:
         f"{folder} holds no {content} ({', '.join(EXTENSIONS[content])}); "
         "fill it, or remove the class from train and val"
     )
-
-
-def common_classes(
-    train: Path, test: Path, content: Content, listed: tuple[str, ...] = ()
-) -> tuple[str, ...]:
-    """Return the class folders, which both splits must have, or those that are listed."""
-    found = {split: _class_names(split, content) for split in (test, train)}
-    classes = listed or tuple(sorted({*found[train], *found[test]}))
-    for split, names in found.items():
-        if missing := [name for name in classes if name not in names]:
-            hint = did_you_mean(missing[0], names) or "both splits must have the same classes"
-            raise DataError(
-                f"{split} has no class folder `{missing[0]}` ({len(missing)} of {len(classes)} are "
-                f"missing); {hint}"
-            )
-    return classes
 
 
 def _class_names(split: Path, content: Content) -> tuple[str, ...]:

@@ -35,7 +35,15 @@ def check_fit(
     state is kept.
     """
     check_together(data.name, signature)
-    _check_kind(data, signature)
+    if data.events != signature.sequence:
+        shape = (data.shape or signature.input)[-3:]
+        holds, takes, kind = "single images", "sequences of frames", "image"
+        if data.events:
+            holds, takes, kind = "frames of events", "single images", "events"
+        raise DataError(
+            f"{data.name} holds {holds}, but the network takes {takes}; set the network's input to "
+            f"{kind}({', '.join(map(str, shape))})"
+        )
     settings = [("evaluate", data.split(split), evaluate)]
     if augment is not None:
         settings.insert(0, ("augment", data.train, augment))
@@ -44,8 +52,7 @@ def check_fit(
         for shape, mask, where in _probes(source, transform):
             image = shape[1:] if data.events else shape
             if image != signature.input:
-                trains = augment is not None
-                raise _wrong_size(data, setting, image, where, signature, trains=trains)
+                raise _wrong_size(data, setting, image, where, signature)
             if data.events and shape[0] != frames:
                 raise DataError(
                     f"the recordings of {data.name} have T = {shape[0]} frames ({where}), but "
@@ -80,20 +87,6 @@ def check_together(data: str, signature: Signature) -> None:
     )
 
 
-def _check_kind(data: DataSet, signature: Signature) -> None:
-    if data.events == signature.sequence:
-        return
-    shape = data.shape or signature.input
-    if data.events:
-        holds, takes, kind, shape = "frames of events", "single images", "events", shape[-3:]
-    else:
-        holds, takes, kind = "single images", "sequences of frames", "image"
-    raise DataError(
-        f"{data.name} holds {holds}, but the network takes {takes}; set the network's input to "
-        f"{kind}({', '.join(map(str, shape))})"
-    )
-
-
 def _probes(source: Source, transform: ImageTransform) -> list[tuple[Shape, Shape, str]]:
     """Return the shapes of some samples and labels after ``transform``, and where they are from."""
     numbers = evenly(len(source), PROBES)
@@ -120,7 +113,7 @@ def _probes(source: Source, transform: ImageTransform) -> list[tuple[Shape, Shap
 
 
 def _wrong_size(
-    data: DataSet, setting: str, image: Shape, where: str, signature: Signature, *, trains: bool
+    data: DataSet, setting: str, image: Shape, where: str, signature: Signature
 ) -> DataError:
     """Return the error for images that do not have the network's size, with what to set."""
     after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
@@ -129,19 +122,13 @@ def _wrong_size(
     what = f"the images of {data.name} are"
     kind = "events" if data.events else "image"
     hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
-    if data.shape is None:
+    if signature.inputs:
+        hint = "a sample holds the channels of all inputs in their order"
+    elif data.shape is None:
         side = signature.input[-1]
         step = f"resize({side}) -> center_crop({side})"
-        if setting == "augment":
-            step = f"random_resized_crop({side})"
         what = f"{where} is"
-        hint = f"bring them to that size, as with --evaluate '{step}'"
-        if trains:
-            hint = f"let the recipe's {setting} end at that size, as {step}"
+        step = f"random_resized_crop({side})" if setting == "augment" else step
+        hint = f"let {setting} end at that size, as {step}"
     takes = size(signature.input)
-    if signature.inputs:  # one behind the other
-        takes += (
-            f" ({', '.join(f'{each.shape[0]} of `{n}`' for n, each in signature.inputs.items())})"
-        )
-        hint = "a sample holds the channels of all inputs in this order"
     return DataError(f"{what} {size(image)}{after}, but the network takes {takes}; {hint}")

@@ -53,7 +53,6 @@ class Own:
     dataset: Any
     name: str
     cutting: Cutting
-    layout: str | None
     pixels: bool = False
 
     def read(self, number: int) -> tuple[Tensor, Tensor | None]:
@@ -94,8 +93,7 @@ class Own:
             )
         if array.ndim == 1:
             array = array[:, None, None]
-        layout = self.layout or ("hwc" if isinstance(sample, Image.Image) else None)
-        return images_of(array[None], where, layout)[0]
+        return images_of(array[None], where, isinstance(sample, Image.Image) or None)[0]
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -221,8 +219,8 @@ def _side(given: Any, request: DataRequest, name: str) -> _Side:
     if not are_arrays(given):
         return _dataset_side(given, request, name)
     x, y = (each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in given)
-    images = images_of(x, f"the image array of {name}", request.get("layout"))
-    labels = labels_of(y, f"the label array of {name}", request)
+    images = images_of(x, f"the image array of {name}")
+    labels = labels_of(y, f"the label array of {name}", request.classes)
     if len(images) != len(labels.values):
         raise DataError(
             f"{name} has {len(images)} images and {len(labels.values)} labels; each image has one"
@@ -241,7 +239,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
-    own = Own(dataset, name, cutting(request, dataset), request.get("layout"))
+    own = Own(dataset, name, cutting(request, dataset))
     shapes, seen = [], {}
     with seeded() as seed:
         for number in evenly(count, PROBES):
@@ -308,7 +306,7 @@ def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
             f"{where} are of several shapes or types; give each sample one whole number, name or map "
             "of classes, or as many floats"
         )
-    return labels_of(np.stack(values), where, request)
+    return labels_of(np.stack(values), where, request.classes)
 
 
 def _digest(side: _Side) -> str:

@@ -5,15 +5,13 @@ Functions of this room raise DataError, whose message is for the user.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from danetc.dsl.diagnostics.diagnostic import closest, did_you_mean, instead
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.system.errors import DataError
 
 Policy = Literal["stop", "skip"]
@@ -26,16 +24,8 @@ IGNORED = -100
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("val", "test", "validation", "valid", "testing")
 """Usual names of splits, in the order in which they are tried."""
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "targets": ("classes", "numbers"),
-    "layout": ("chw", "hwc"),
-    "by": ("number", "time"),
-}
-"""Options with a fixed set of values."""
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _MOST_CLASSES = 100_000
-_MOST_ENTRIES = 10_000
-"""Number of folder entries that are compared with a misspelt name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +124,10 @@ class DataSource:
                 raise DataError(f"`{self.name}` has the option `{key}` twice; leave one out")
             if not value:
                 raise DataError(f"the option `{key}` of `{self.name}` is empty; write {key}=VALUE")
-            if value not in (choices := CHOICES.get(key, (value,))):
-                hint = did_you_mean(value, choices) or f"it is {' or '.join(choices)}"
-                raise DataError(f"the option `{key}` of `{self.name}` is `{value}`; {hint}")
+            if key == "by" and value not in ("number", "time"):
+                raise DataError(
+                    f"the option `by` of `{self.name}` is number or time, not `{value}`"
+                )
             options[key] = value
             parts.pop()
         classes = class_list(options["classes"]) if "classes" in options else ()
@@ -152,22 +143,16 @@ class DataSource:
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Return the class names ``A;B;C``, or the lines of a file."""
-    if ";" in text:
-        names, where = [name.strip() for name in text.split(";")], "the option `classes`"
-    else:
-        path = existing(text, "classes:FILE", "the name of one class in each line")
-        try:
-            lines = path.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise DataError(f"{path} cannot be read: {reason}") from error
-        names, where = [line.strip() for line in lines if line.strip()], str(path)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{where} names the class `{twice}` twice; each has one number")
-    if not 2 <= len(names) <= _MOST_CLASSES or not all(names):
-        raise DataError(f"{where} holds {len(names)} names of classes; give 2 or more")
+    """Return the class names in the lines of a file."""
+    path = existing(text, "classes:FILE", "the name of one class in each line")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"{path} cannot be read: {reason}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if len({*names}) < len(names) or not 2 <= len(names) <= _MOST_CLASSES:
+        raise DataError(f"{path} must name 2 or more different classes, one in each line")
     return tuple(names)
 
 
@@ -184,28 +169,9 @@ def existing(place: str, form: str, holds: str) -> Path:
     path = Path(place).expanduser()
     takes = f"{form} takes one that holds {holds}"
     if not path.exists():
-        raise DataError(f"there is no {kind} {path}; {near(path) or takes}")
+        raise DataError(f"there is no {kind} {path}; {takes}")
     if not (path.is_file() if kind == "file" else path.is_dir()):
         raise DataError(f"{path} is not a {kind}; {takes}")
     if kind == "folder" and not any(path.iterdir()):
         raise DataError(f"the folder {path} is empty; {takes}")
     return path
-
-
-def near(path: Path) -> str | None:
-    """Return ``did you mean ...`` for a missing path: an entry like its first missing part."""
-    missing = path.absolute()
-    while not missing.parent.exists() and missing != missing.parent:
-        missing = missing.parent
-    try:
-        with os.scandir(missing.parent) as entries:
-            names = [each.name for each in islice(entries, _MOST_ENTRIES)]
-    except OSError:
-        return None
-    close = closest(missing.name, names)
-    if close is None:
-        return None
-    there = missing.with_name(close)
-    whole = there / path.absolute().relative_to(missing)
-    found = whole if whole.exists() else there
-    return f"did you mean `{found if path.is_absolute() else os.path.relpath(found)}`?"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from danetc.runtime.data.own import are_arrays
-from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest
-from danetc.runtime.data.sources.npz import roles
+from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError
 
 GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
@@ -48,42 +47,18 @@ def called(code: Callable[..., Any], request: DataRequest) -> Any:
 def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
     """Return the data to train and to test on; None in place of the latter if a share is held out."""
     where = f"`{request.place}`"
-    if isinstance(given, Mapping):
-        given = _named(given, request, f"what {where} gives")
-    elif request.share is not None:
-        given = given, None
-    elif isinstance(given, tuple | list) and len(given) == 4:
-        given = given[:2], given[2:]
-    elif isinstance(given, list) and len(given) == 2 and not are_arrays(given):
-        given = tuple(given)
-    elif are_arrays(given) or (hasattr(given, "__getitem__") and not isinstance(given, tuple)):
+    if request.share is not None:
+        return given, None
+    if are_arrays(given) or (hasattr(given, "__getitem__") and not isinstance(given, tuple | list)):
         raise DataError(
             f"{where} gives data to train on and none to test on; {GIVES}, or hold out a share: "
             ",test=0.2"
         )
-    if not isinstance(given, tuple) or len(given) != 2:
-        several = isinstance(given, tuple | list)
+    several = isinstance(given, tuple | list)
+    if not several or len(given) != 2:
         what = f"{len(given)} values" if several else f"a {type(given).__name__}"
         raise DataError(f"{where} gives {what}; it must {GIVES}")
-    return given
-
-
-def _named(given: Mapping[Any, Any], request: DataRequest, where: str) -> tuple[Any, Any | None]:
-    """Return the splits in a mapping of splits, or of arrays as in an npz file."""
-    names = [str(name) for name in given]
-    train = request.get("train") or next((name for name in TRAIN_NAMES if name in given), None)
-    if train in given:
-        if request.share is not None:
-            return given[train], None
-        return given[train], given[request.chosen("test", TEST_NAMES, names, "split", where)]
-    found = roles(names, request, where)
-    arrays = {
-        name: np.asarray(each) if isinstance(each, list) else each for name, each in given.items()
-    }
-    train_pair, test_pair = (
-        pair and [arrays[name] for name in pair] for pair in (found.train, found.test)
-    )
-    return train_pair, test_pair
+    return given[0], given[1]
 
 
 def class_names(side: Any) -> tuple[str, ...]:

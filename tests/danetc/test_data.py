@@ -139,20 +139,3 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         assert pixels.std() > 20
         assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
         assert repr(report).startswith(f"<DataReport: {name}.npz: {report.record['classes']} ")
-
-
-def test_what_a_file_has_beside_its_data_is_said(danetc: Run, small: Path, tmp_path: Path) -> None:
-    """By the report of the data, and by the plan of a training."""
-    images, labels = np.zeros((20, 1, 8, 8), np.uint8), np.arange(20) % 10
-    parts = ("train", "test", "val")
-    np.savez(tmp_path / "a.npz", **{f"x_{part}": images for part in parts},
-             **{f"y_{part}": labels for part in parts})  # fmt: skip
-    told = "a.npz: the arrays x_test, y_test are not used"
-    import danetc as package
-
-    report = package.data("npz:a.npz")
-    assert report.record["notices"] == [told]
-    assert report.record["augment"] is None
-    planned = danetc("train", small, "--recipe", "digits", "--data", "npz:a.npz", "--dry-run", "-q",
-                     "--set", "recipe.batch=10")  # fmt: skip
-    assert told in planned.err

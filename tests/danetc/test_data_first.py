@@ -55,11 +55,11 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
     names = with_data()
     assert set(names) >= {"train", "eval", "measure", "report", "compare"}
     cases = {
-        "digits.npz": "there is no data set `digits.npz`; did you mean `digits`? Data sets are digit",
+        "digits.npz": "there is no data set `digits.npz`; did you mean `digits`?",
         "digist": "there is no data set `digist`; did you mean `digits`?",
         "folder:missing": "there is no folder missing",
         "folder:~nobody-at-all/x": "`folder:~nobody-at-all/x`: Could not determine home directory",
-        "": "no data set is named. Data sets are digits, fashion-mnist:DIR",
+        "": "there is no data set ``. Data sets are digits, fashion-mnist:DIR",
     }
     # None of these have the file or the run that they are about, which is of no interest yet.
     lines = [[name, "no-such-spec", "--data", text] for name in names for text in cases]

@@ -6,11 +6,10 @@ The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.data.request import DataSource, near
+from danetc.runtime.data.request import DataSource
 from danetc.runtime.data.sources import (
     cifar,
     digits,
@@ -45,13 +44,6 @@ SOURCES: Mapping[str, DataSource] = {
 }
 KNOWN = "Data sets are " + ", ".join(source.usage for source in SOURCES.values())
 _LONGEST = 200
-_ALIASES = {
-    "imagenet": "folder",
-    "imagefolder": "folder",
-    "tar": "webdataset",
-    "wds": "webdataset",
-} | {name: f"events:{name}" for name in events.SETS}
-"""Other names of data sets, for hints."""
 _DATASET = "write a Dataset, python:FILE.py:NAME, whose samples are"
 _NOT_READ = {
     "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE, or "
@@ -81,8 +73,10 @@ def find(text: str) -> tuple[DataSource, str]:
             return source, text
     if python.names_code(text):
         return python.SOURCE, text
-    message = _missing(text, name) if name else "no data set is named"
-    raise DataError(f"{message}{'' if message.endswith('?') else '.'} {KNOWN}")
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    stem = name.partition(".")[0]
+    hint = f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES)
+    raise DataError(f"there is no data set `{shown}`{f'; {hint}' if hint else f'. {KNOWN}'}")
 
 
 def look_at(text: str) -> None:
@@ -96,28 +90,3 @@ def look_at(text: str) -> None:
         # a name that is too long or has a zero byte; no access; `~somebody` who does not exist
         shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise DataError(f"`{shown}`: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _missing(text: str, name: str) -> str:
-    """Return what is wrong with a text that names no data set, with a hint."""
-    place = Path(text).expanduser()
-    stem = name.partition(".")[0]
-    hint = did_you_mean(name, SOURCES) or did_you_mean(stem, SOURCES)
-    if stem in SOURCES and stem != name:
-        hint = f"did you mean `{stem}`?"
-    elif name.lower() in _ALIASES:
-        hint = f"did you mean `{_ALIASES[name.lower()]}:DIR`?"
-    message = f"there is no data set `{name}`"
-    if place.exists():
-        what = "a folder" if place.is_dir() else "a file"
-        kinds = []
-        for source in SOURCES.values():
-            with suppress(DataError, OSError):
-                source.look(source.request(text))
-                kinds.append(f"`{source.name}:{text}`")
-        if kinds:
-            return f"`{text}` is {what} of an unknown kind; write {' or '.join(kinds)}"
-        message = f"`{text}` is {what} that is not a data set"
-    elif hint is None and ("/" in text or "\\" in text or place.suffix):
-        message, hint = f"there is no file or folder `{text}`", near(place)
-    return message if hint is None else f"{message}; {hint}"

@@ -48,16 +48,10 @@ def _open(request: DataRequest, found: list[Path]) -> Any:
 
 def _split(images_file: Path, labels_file: Path) -> tuple[Any, Any]:
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
-    if len(images) != len(labels):
+    if not 0 < len(images) == len(labels) or int(labels.max()) >= len(CLASSES):
         raise DataError(
-            f"{images_file} has {len(images)} images, but {labels_file} has {len(labels)} labels"
-        )
-    if not len(images):
-        raise DataError(f"{images_file} holds no images")
-    if int(labels.max()) >= len(CLASSES):
-        raise DataError(
-            f"{labels_file} has the label {int(labels.max())}, but there are {len(CLASSES)} "
-            "classes; it is not Fashion-MNIST's"
+            f"{images_file} has {len(images)} images, and {labels_file} has {len(labels)} labels: "
+            "they are not those of Fashion-MNIST"
         )
     return images[:, None], labels
 
@@ -74,13 +68,11 @@ def read_idx(path: Path, dimensions: int) -> Any:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     start = 4 + 4 * dimensions
-    if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is not an idx file of bytes in {dimensions} dimensions")
-    sizes = np.frombuffer(data, dtype=">u4", count=dimensions, offset=4).astype(np.int64)
-    if len(data) - start != sizes.prod():
+    sizes = np.frombuffer(data[4:start].ljust(start - 4, b"\0"), dtype=">u4").astype(np.int64)
+    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) - start != sizes.prod():
         raise DataError(
-            f"{path} should hold {sizes.prod()} values and holds {len(data) - start}; "
-            "it is damaged: fetch it again"
+            f"{path} is not an idx file of bytes in {dimensions} dimensions, or it is damaged: fetch "
+            "it again"
         )
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(sizes).copy()
 

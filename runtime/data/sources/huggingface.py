@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, near
+from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource
 from danetc.runtime.system.errors import DataError
 
 _USAGE = (
@@ -42,8 +42,7 @@ def _look(request: DataRequest) -> Path:
                 "(,test=0.2), or name a folder with train.parquet and test.parquet"
             )
     elif file or path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
-        hint = near(path) or _USAGE
-        raise DataError(f"there is no {'file' if file else 'folder'} {path}; {hint}")
+        raise DataError(f"there is no {'file' if file else 'folder'} {path}; {_USAGE}")
     return path
 
 
@@ -109,6 +108,6 @@ SOURCE = DataSource(
     "of the hub; also written FILE.parquet; needs danetc[huggingface]",
     _look,
     _open,
-    ("train", "test", "image", "label", "classes", "targets", "layout", "config"),
+    ("train", "test", "image", "label", "classes", "config"),
     _PARQUET,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,8 @@ Pair = tuple[str, str]
 """Names of the images and the labels of a split."""
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """Names of the arrays to train and to test on (None if a share is held out), of the array of
-    class names, and of the arrays of other splits.
-    """
-
-    train: Pair
-    test: Pair | None
-    classes: str | None
-    unused: tuple[str, ...] = ()
+Roles = tuple[Pair, Pair | None, str | None]
+"""Names of the arrays to train and to test on (None if a share is held out), and of the class names."""
 
 
 def roles(names: Collection[str], request: DataRequest, where: str) -> Roles:
@@ -62,11 +53,7 @@ def roles(names: Collection[str], request: DataRequest, where: str) -> Roles:
         return given[0], given[1]
 
     train = pair("train", (*TRAIN_NAMES, ""))
-    if request.share is not None:
-        return Roles(train, None, classes)
-    test = pair("test", TEST_NAMES)
-    unused = (name for each in pairs.values() for name in each if name not in (*train, *test))
-    return Roles(train, test, classes, tuple(unused))
+    return train, None if request.share is not None else pair("test", TEST_NAMES), classes
 
 
 def _pairs(names: Collection[str]) -> dict[str, Pair]:
@@ -98,22 +85,15 @@ def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
     from danetc.runtime.data.files import read_numpy
     from danetc.runtime.data.own import own_set
 
-    path, named = found
-    wanted = [*named.train, *(named.test or ()), *filter(None, [named.classes])]
-    arrays = read_numpy(str(path), lambda names: wanted)
+    path, (train, test, names) = found
+    arrays = read_numpy(str(path), lambda there: [*train, *(test or ()), *filter(None, [names])])
     if not isinstance(arrays, dict):
         raise DataError(f"{path} cannot be read: it is not a file of numpy.savez")
     classes: tuple[str, ...] = ()
-    if named.classes is not None and not request.classes:
-        texts = arrays[named.classes]
-        if texts.ndim == 1 and texts.dtype.kind in "US":
-            classes = tuple(texts_of(texts, f"`{named.classes}` of {path}"))
-    train, test = (pair and [arrays[each] for each in pair] for pair in (named.train, named.test))
-    data = own_set(request, train, test, path.name, classes=classes)
-    if not named.unused:
-        return data
-    notice = f"{path.name}: the arrays {', '.join(named.unused)} are not used"
-    return replace(data, notices=(notice,))
+    if names is not None and arrays[names].ndim == 1 and arrays[names].dtype.kind in "US":
+        classes = tuple(texts_of(arrays[names], f"`{names}` of {path}"))
+    sides = (pair and [arrays[each] for each in pair] for pair in (train, test))
+    return own_set(request, *sides, path.name, classes=classes)
 
 
 SOURCE = DataSource(
@@ -121,6 +101,6 @@ SOURCE = DataSource(
     "NumPy arrays named x_train, y_train, x_test and y_test; also written FILE.npz",
     _look,
     _open,
-    ("train", "test", "classes", "targets", "layout"),
+    ("train", "test", "classes"),
     ".npz",
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import DataRequest, DataSource, near
+from danetc.runtime.data.request import DataRequest, DataSource
 from danetc.runtime.system.errors import DataError
 
 _PLACE = re.compile(r"(?P<home>[A-Za-z_][\w.]*|.+\.py):(?P<name>[A-Za-z_][\w.]*)")
@@ -28,11 +28,8 @@ def _look(request: DataRequest) -> str:
         )
     home = match["home"]
     if not _exists(home):
-        path = Path(home) if home.endswith(".py") else Path(*home.split(".")).with_suffix(".py")
-        missing = f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
-        if path == Path(home):
-            missing = f"there is no file {home}"
-        raise DataError(f"{missing}; {near(path.expanduser()) or f'it takes {_USAGE}'}")
+        what = "file" if home.endswith(".py") else "module"
+        raise DataError(f"there is no {what} `{home}` in {os.getcwd()}; it takes {_USAGE}")
     return request.place
 
 
@@ -102,5 +99,5 @@ SOURCE = DataSource(
     "MODULE:NAME or FILE.py:NAME",
     _look,
     _open,
-    ("train", "test", "classes", "targets", "layout", "size", "by"),
+    ("train", "test", "classes", "size", "by"),
 )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import DataRequest, DataSource, near
+from danetc.runtime.data.request import DataRequest, DataSource
 from danetc.runtime.system.errors import DataError
 
 _USAGE = "webdataset:DIR or webdataset:'/data/{train,val}-{000..009}.tar'"
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 _TEST = re.compile(r"(?<![a-z])(val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 _MOST = 100_000
 """Largest number of shards that braces may stand for."""
@@ -53,26 +51,23 @@ def _shards(text: str) -> list[Path]:
         if not found:
             raise DataError(f"{folder} holds no shards (*.tar); {_USAGE}")
         return found
-    text = re.sub(r"(^|::)file:(//)?", r"\1", text)
-    for part in text.split("::"):
-        scheme, colon, _ = part.partition(":")
-        if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):
-            raise DataError(
-                f"{part} is not a local file: images are read in random order, which a stream does "
-                "not allow; copy the shards to a disk first"
-            )
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text):
+        raise DataError(
+            f"{text} is not a local file: images are read in random order, which a stream does not "
+            "allow; copy the shards to a disk first"
+        )
     paths = _expanded(text)
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(
             f"there is no shard {missing[0]} ({len(missing)} of the {len(paths)} shards of "
-            f"`{text}` are missing); {near(missing[0]) or _USAGE}"
+            f"`{text}` are missing); {_USAGE}"
         )
     return paths
 
 
 def _expanded(text: str) -> list[Path]:
-    """Expand braces, ``::`` and ``${NAME}`` (the environment's ``WDS_NAME``) as the library does."""
+    """Expand braces as the library does."""
     try:
         import braceexpand
     except ImportError as error:
@@ -80,16 +75,12 @@ def _expanded(text: str) -> list[Path]:
             "`webdataset` with a pattern needs braceexpand, which is not installed; "
             "pip install 'danetc[webdataset]', or name a folder of shards"
         ) from error
-    found: list[str] = []
     # braceexpand writes out a whole range before it returns its first path.
     many = any(abs(int(a) - int(b)) >= _MOST for a, b in _RANGE.findall(text))
     try:
-        for part in () if many else text.split("::"):
-            part = _VARIABLE.sub(lambda match: os.environ[f"WDS_{match[1]}"], part)
-            found += islice(braceexpand.braceexpand(part), _MOST + 1)
-    except (ValueError, KeyError) as error:  # unbalanced braces; variables that are not set
-        reason = f"there is no variable {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"`{text}` cannot be expanded to paths: {reason}") from error
+        found = [] if many else list(islice(braceexpand.braceexpand(text), _MOST + 1))
+    except ValueError as error:
+        raise DataError(f"`{text}` cannot be expanded to paths: {error}") from error
     if many or len(found) > _MOST:
         raise DataError(f"`{text}` stands for more than {_MOST:,} shards")
     return [Path(path).expanduser() for path in found]

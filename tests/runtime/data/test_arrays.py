@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from danetc.runtime.data import DataError, Memory, open_data
-from danetc.runtime.data.arrays import Labels, held_out, images_of, labels_of
+from danetc.runtime.data.arrays import held_out, images_of, labels_of
 from danetc.runtime.data.request import IGNORED
-from danetc.runtime.data.sources import npz
 
 DICE = np.random.default_rng(0)
 
@@ -54,9 +53,9 @@ def test_arrays_of_other_names_and_splits_are_chosen(tmp_path: Path) -> None:
     )  # fmt: skip
     usual = open_data(text)
     assert (len(usual.train), len(usual.test), usual.class_names) == (20, 4, ("even", "odd"))
-    assert "x_test, y_test" in usual.notices[0]
     assert len(open_data(f"{text},test=test").test) == 5
-    own = open_data(f"{text},train=pictures;kinds,test=val,classes=no;yes;maybe")
+    (tmp_path / "names").write_text("no\nyes\nmaybe\n")
+    own = open_data(f"{text},train=pictures;kinds,test=val,classes={tmp_path / 'names'}")
     assert (len(own.train), own.class_names) == (12, ("no", "yes", "maybe"))
     held = open_data(f"{text},test=0.25")
     assert (len(held.train), len(held.test)) == (16, 4)  # of each class: 7.5 and so 8 of 10
@@ -69,7 +68,7 @@ def test_layouts_and_types_become_those_of_images() -> None:
     assert images_of(np.zeros((5, 8, 9)), "x").shape == (5, 1, 8, 9)
     assert images_of(np.zeros((5, 7)), "x").shape == (5, 7, 1, 1)
     assert images_of(np.zeros((5, 3, 8, 3)), "x").shape == (5, 3, 8, 3)  # first, where both can
-    assert images_of(np.zeros((5, 3, 8, 3)), "x", "hwc").shape == (5, 3, 3, 8)
+    assert images_of(np.zeros((5, 3, 8, 3)), "x", True).shape == (5, 3, 3, 8)
     frames = images_of(np.full((2, 4, 2, 8, 8), 700), "x")
     assert frames.dtype == torch.float32
     assert frames.max() == 700
@@ -86,14 +85,9 @@ def test_layouts_and_types_become_those_of_images() -> None:
             images_of(wrong, "x")
 
 
-def labels(y: np.ndarray, **options: str) -> Labels:
-    request = npz.SOURCE.request(",".join(["FILE", *(f"{k}={v}" for k, v in options.items())]))
-    return labels_of(y, "y", request)
-
-
 def test_labels_say_what_is_learned() -> None:
     def target(y: Any, **asked: Any) -> tuple[str, list[int]]:
-        found = labels(np.asarray(y), **asked)
+        found = labels_of(np.asarray(y), "y", **asked)
         return found.target, list(found.values.shape)
 
     assert target([0, 2, 1]) == ("classes", [3])
@@ -101,24 +95,21 @@ def test_labels_say_what_is_learned() -> None:
     assert target([[0, 1], [1, 0]]) == ("classes", [2])
     assert target([0.5, 1.0]) == ("numbers", [2, 1])
     assert target([[0.5, 1.0]]) == ("numbers", [1, 2])
-    assert target([0, 2, 1], targets="numbers") == ("numbers", [3, 1])
-    assert target([0.0, 2.0], targets="classes") == ("classes", [2])
     assert target(np.zeros((2, 4, 4), int)) == ("pixels", [2, 4, 4])
-    named = labels(np.array(["owl", "cat", "owl"]))
+    named = labels_of(np.array(["owl", "cat", "owl"]), "y")
     assert (named.values.tolist(), named.names) == ([1, 0, 1], ("cat", "owl"))
-    mask = labels(np.array([[[0, 255], [1, 2]]])).values
+    mask = labels_of(np.array([[[0, 255], [1, 2]]]), "y").values
     assert mask.tolist() == [[[0, IGNORED], [1, 2]]]
     for wrong, asked, told in (
         ([-1, 2], {}, "labels from -1 to 2"),
-        ([10**6], {}, "targets=numbers"),
+        ([10**6], {}, "floats are for a regression"),
         ([[1, 1], [0, 1]], {}, "a sample cannot have several classes"),
         (
             np.zeros((2, 4, 4)),
             {},
             "has the shape [2, 4, 4] and the type float64; labels are [N] names",
         ),
-        ([0.5], {"targets": "classes"}, "which are not classes"),
-        (["fox"], {"classes": "cat;owl"}, "`fox`, which is not one of cat, owl"),
+        (["fox"], {"classes": ("cat", "owl")}, "`fox`, which is not one of cat, owl"),
         ([np.inf], {}, "not finite"),
     ):
         with pytest.raises(DataError, match=re.escape(told)):
@@ -154,7 +145,6 @@ def test_a_share_is_held_out_of_each_class() -> None:
             "train=IMAGES;LABELS (it holds pictures, kinds)",
         ),
         ({"x_train": 1, "y_train": 1}, ",test=x_train;y_tarin", "did you mean `y_train`?"),
-        ({"x": 1, "y": 1}, ",layout=nchw,test=0.5", "the option `layout` of `npz` is `nchw`"),
         ({"x": 1, "y": 1}, ",test=0.5,classes=nowhere", "there is no file nowhere"),
     ],
 )
@@ -187,10 +177,9 @@ def test_files_that_are_damaged_or_would_run_code(tmp_path: Path) -> None:
 def test_labels_of_no_sample_are_named(labels: object, shown: str, tmp_path: Path) -> None:
     x = np.zeros((4, 2, 2), np.uint8)
     text = save(tmp_path, x_train=x, y_train=labels, x_test=x, y_test=[0, 1, 0, 1])
-    for options in ("", ",targets=numbers", ",targets=classes"):
-        told = f"the label array of a.npz (train) has the shape {shown} and the type "
-        with pytest.raises(DataError, match=re.escape(told)):
-            open_data(text + options)
+    told = f"the label array of a.npz (train) has the shape {shown} and the type "
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_data(text)
 
 
 @pytest.mark.parametrize(

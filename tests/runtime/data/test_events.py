@@ -1,25 +1,16 @@
-"""Frames of events in files, and SpikingJelly's data sets."""
+"""Frames of events in files."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import pickle
 import re
-import shutil
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from danetc.runtime.data import DataError, UnreadableError, open_data
-from danetc.runtime.data.sources.events import SETS
 
 from .conftest import MakeEvents, Trap, pixels, saved
 
@@ -128,132 +119,3 @@ def test_wrong_columns_of_recordings_are_named(
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         data.train[1]
     assert f"`{name}` of {path} " in str(caught.value)
-
-
-# -- SpikingJelly's data sets ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def library() -> Iterator[ModuleType]:
-    """spikingjelly.datasets, also where the torchaudio that its speech sets import is broken."""
-    pytest.importorskip("spikingjelly")
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            import torchaudio  # noqa: F401
-        except (ImportError, OSError):
-            patch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
-        yield importlib.import_module("spikingjelly.datasets")
-
-
-def recordings(root: Path) -> None:
-    """Events of N-MNIST's form, as SpikingJelly keeps them: 2 of each of 3 classes."""
-    for split in ("train", "test"):
-        for label in range(3):
-            folder = root / "events_np" / split / str(label)
-            folder.mkdir(parents=True)
-            for number in range(2):
-                dice = np.random.default_rng(10 * label + number + 100 * (split == "test"))
-                most = {"t": 1000, "x": 34, "y": 34, "p": 2}
-                events = {name: dice.integers(0, high, 50) for name, high in most.items()}
-                np.savez(folder / f"{number}.npz", **events | {"t": np.sort(events["t"])})
-
-
-def test_recordings_are_cut_into_frames_by_spikingjelly(
-    library: ModuleType, tmp_path: Path
-) -> None:
-    recordings(tmp_path / "a")
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    data = open_data(f"events:nmnist:{tmp_path / 'a'}", frames=5)
-    assert (data.shape, data.classes, data.events) == ((5, 2, 34, 34), 3, True)
-    for train, source in ((True, data.train), (False, data.test)):
-        theirs = library.NMNIST(
-            str(tmp_path / "b"), train=train, data_type="frame", frames_number=5, split_by="number"
-        )
-        assert len(source) == len(theirs) == 6
-        for index in range(6):
-            frames, label = theirs[index]
-            ours, our_label = source[index]
-            assert np.array_equal(ours.numpy(), frames)
-            assert our_label == label
-            assert ours.sum() == 50, "every event is counted once"
-    assert open_data(f"events:nmnist:{tmp_path / 'a'}", frames=2).shape == (2, 2, 34, 34)
-
-
-def test_of_two_that_open_a_set_at_once_one_waits(library: ModuleType, tmp_path: Path) -> None:
-    """As the processes of a training do."""
-    recordings(tmp_path)
-    with ThreadPoolExecutor(2) as pool:
-        opened = list(
-            pool.map(lambda _: open_data(f"events:nmnist:{tmp_path}", frames=3), range(2))
-        )
-    assert opened[0].fingerprint == opened[1].fingerprint
-    assert all(torch.equal(opened[0].train[i][0], opened[1].train[i][0]) for i in range(6))
-
-
-def test_every_set_by_name_is_a_class_of_spikingjelly(library: ModuleType) -> None:
-    for row in SETS.values():
-        parameters = inspect.signature(getattr(library, row.kind)).parameters
-        assert {row.split, "data_type", "frames_number", "split_by"} <= set(parameters)
-
-
-def test_wrong_names_places_and_frames_of_recordings(library: ModuleType, tmp_path: Path) -> None:
-    recordings(tmp_path)
-    with pytest.raises(DataError, match="set steps in the recipe or the network"):
-        open_data(f"events:nmnist:{tmp_path}")
-    with pytest.raises(DataError, match="no set of event data `nmist`; did you mean `nmnist`"):
-        open_data(f"events:nmist:{tmp_path}", frames=4)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "file").write_text("")
-    with pytest.raises(DataError, match=r"lacks .*download.*nothing is downloaded here: fetch it"):
-        open_data(f"events:dvs128gesture:{tmp_path / 'other'}", frames=4)
-    assert {path.name for path in (tmp_path / "other").iterdir()} == {"file", ".frames.lock"}
-
-
-def test_a_damaged_download_is_kept_and_named(library: ModuleType, tmp_path: Path) -> None:
-    """(SpikingJelly itself would delete it and fetch it again.)"""
-    (tmp_path / "download").mkdir()
-    for file, _, _ in library.NMNIST.resource_url_md5():
-        (tmp_path / "download" / file).write_text("damaged")
-    with pytest.raises(DataError, match="is damaged"):
-        open_data(f"events:nmnist:{tmp_path}", frames=4)
-    assert {path.read_text() for path in (tmp_path / "download").iterdir()} == {"damaged"}
-
-
-def test_an_intact_download_is_unpacked(
-    library: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An archive with the right MD5 reaches SpikingJelly, which makes the frames."""
-    recordings(tmp_path)
-    (tmp_path / "events_np").rename(tmp_path / "made")
-    (tmp_path / "download").mkdir()
-    (tmp_path / "download" / "all.zip").write_bytes(b"intact")
-    md5 = hashlib.md5(b"intact").hexdigest()
-    files = [("all.zip", "https://example.org/all.zip", md5)]
-    monkeypatch.setattr(library.NMNIST, "resource_url_md5", staticmethod(lambda: files))
-    for name, made in (
-        ("extract_downloaded_files", lambda download, extract: None),
-        ("create_raw_from_extracted",
-         lambda extract, raw: shutil.copytree(tmp_path / "made", raw, dirs_exist_ok=True)),
-    ):  # fmt: skip
-        monkeypatch.setattr(library.NMNIST, name, staticmethod(made))
-    data = open_data(f"events:nmnist:{tmp_path}", frames=4)
-    assert data.shape[0] == 4
-    assert len(data.train) > 0
-
-
-def test_frames_that_another_process_makes_are_not_touched(
-    library: ModuleType, tmp_path: Path
-) -> None:
-    recordings(tmp_path)
-    (tmp_path / "frames_number_4_split_by_number.building").touch()
-    with pytest.raises(DataError, match="cannot be opened: Found unfinished"):
-        open_data(f"events:nmnist:{tmp_path}", frames=4)
-
-
-def test_without_spikingjelly_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setitem(sys.modules, "spikingjelly.datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'danetc\[spikingjelly\]'"):
-        open_data(f"events:nmnist:{tmp_path}", frames=4)

@@ -246,7 +246,6 @@ def test_splits_of_other_names_and_a_list_of_classes(root: Path, tmp_path: Path)
     assert some.class_names == ("cow", "ant")
     folders = [Path(some.train.where(number)).parent.name for number in range(8)]
     assert [("cow", "ant")[label] for label in some.train.labels.tolist()] == folders
-    assert open_data(f"folder:{root},train=learn,test=exam,classes=cow;ant").fingerprint == some.fingerprint  # fmt: skip
 
 
 def test_a_share_of_one_folder_is_held_out(root: Path) -> None:
@@ -267,11 +266,16 @@ def test_a_share_of_one_folder_is_held_out(root: Path) -> None:
         (",train=learn", "no folder `val` or `test`"),
         (",train=laern,test=exam", "has no folder `laern`; did you mean `learn`?"),
         (",train=learn,test=exams", "has no folder `exams`; did you mean `exam`?"),
-        (",train=learn,test=exam,classes=ant;fox", "has no class folder `fox`"),
-        (",train=learn,test=exam,classes=ant;ant", "the class `ant` twice"),
+        (",train=learn,test=exam,classes=FOX", "has no class folder `fox`"),
+        (",train=learn,test=exam,classes=TWICE", "must name 2 or more different classes"),
         (",layout=hwc", "`folder` has no option `layout`"),
     ],
 )
-def test_what_is_not_there_is_said(root: Path, options: str, told: str) -> None:
+def test_what_is_not_there_is_said(
+    root: Path, options: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    Path("FOX").write_text("ant\nfox")
+    Path("TWICE").write_text("ant\nant")
     with pytest.raises(DataError, match=re.escape(told)):
         open_data(f"folder:{root}{options}")

@@ -16,7 +16,6 @@ from PIL import EpsImagePlugin, Image
 
 from danetc.runtime.data import DataError, open_data
 from danetc.runtime.data.images import FORMATS, decode_image
-from danetc.runtime.data.sources.events import SETS, _check_downloads
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -100,17 +99,3 @@ def test_every_format_is_read_whatever_its_file_is_called(name: str) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (255, 255, 255)).save(stream, name)
     assert decode_image(stream.getvalue(), "1.xyz").float().mean() == 255
-
-
-def test_unpacked_pickles_are_not_taken_for_those_of_a_checked_archive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Kind:
-        @staticmethod
-        def resource_url_md5() -> list[tuple[str, str, str]]:
-            return []
-
-    (tmp_path / "extract").mkdir()
-    with pytest.raises(DataError, match="would unpickle"):
-        _check_downloads(Kind, SETS["bullying10k"], tmp_path)
-    _check_downloads(Kind, SETS["nmnist"], tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -29,10 +28,8 @@ def test_a_look_sees_whether_a_file_is_there(
     look_at(text)
     look_at(place)  # its ending, or its form, says what it is
     assert open_data(place).text == text
-    with pytest.raises(DataError, match="did you mean"):
-        look_at(text.replace("data", "daat"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="there is no file nowhere"):
+    with pytest.raises(DataError, match=r"there is no file `?nowhere"):
         look_at(f"{name}:nowhere.py:make" if name == "python" else f"{name}:nowhere")
     with pytest.raises(DataError, match="has no option `tset`; did you mean `test`"):
         look_at(f"{text},tset=0.2")
@@ -51,8 +48,6 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         with pytest.raises(DataError) as caught:
             look_at(f"{name}:{place}")
         assert str(place) in str(caught.value)
-    with pytest.raises(DataError, match=f"did you mean `{re.escape(str(tmp_path))}/data`"):
-        look_at(f"{name}:{tmp_path / 'daat'}")
     for path in sorted((tmp_path / "data").rglob("*"), reverse=True):
         if path.is_file():
             path.rename(path.with_suffix(".old"))
@@ -69,10 +64,8 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
     [
         (
             "digits.npz",
-            "there is no data set `digits.npz`; did you mean `digits`? Data sets are di",
+            "there is no data set `digits.npz`; did you mean `digits`?",
         ),
-        ("imagenet:/data", "did you mean `folder:DIR`?"),
-        ("nmnist:/data", "did you mean `events:nmnist:DIR`?"),
         (
             "csv:t.csv,label=a",
             "`csv:t.csv,label=a`: tables are not read: save their columns as arrays with",
@@ -82,42 +75,28 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
             "masks:data",
             "`masks:data`: folders of masks are not read: write a Dataset, python:",
         ),
-        ("", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
-        (":x", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
-        ("data/imags", "there is no file or folder `data/imags`; did you mean `data/images`?"),
-        (
-            "data/images",
-            "is a folder of an unknown kind; write `folder:data/images` or ",
-        ),
-        ("notes.txt", "`notes.txt` is a file that is not a data set. Data sets are"),
-        ("folder:data/images/val", "has no folder `train`; did you mean `folder:data/images`?"),
-        ("folder:data/images/train", "has no folder `train`; did you mean `folder:data/images`?"),
+        ("", "there is no data set ``. Data sets are digits, fashion-mnist:DIR"),
+        (":x", "there is no data set `:x`. Data sets are digits, fashion-mnist:DIR"),
         (
             "folder:notes.txt",
             "notes.txt is not a folder; folder:DIR takes one that holds train/CLASS/",
         ),
         (
             "cifar10:nowhere",
-            "there is no folder nowhere; cifar10:DIR takes one that holds cifar-10-batches-bin/",
+            "there is no folder nowhere; cifar10:DIR takes one that holds cifar-10-batches-py/",
         ),
-        (
-            "events:nmnist:nowhere",
-            "there is no folder nowhere; events:nmnist:DIR takes one that holds N-MNIST:",
-        ),
-        ("events:nmnist:data,size=3x3", "`events:nmnist` takes no options, but got size"),
-        ("events:data/images", "data/images/train/cat holds no recordings (.npz, .npy)"),
+        ("events:data/images", "data/images/val/cat holds no recordings (.npz, .npy)"),
         ("webdataset:data/t-{0..99999999999}.tar", "stands for more than 100,000 shards"),
         ("webdataset:data/{0..999}{0..999}", "stands for more than 100,000 shards"),
         ("digit", "there is no data set `digit`; did you mean `digits`?"),
         ("fashionmnist:x", "did you mean `fashion-mnist`?"),
-        ("CIFAR10:x", "did you mean `cifar10`?"),
         ("zzz", "there is no data set `zzz`. Data sets are digits, fashion-mnist:DIR, cifar10:DIR"),
         ("digits:x", "`digits` takes no argument"),
         ("folder:data/images,test=", "the option `test` of `folder` is empty; write test=VALUE"),
         ("folder:data/images,test=a,test=b", "`folder` has the option `test` twice; leave one out"),
         (
             "folder:data/images,classes=notes.txt",
-            "notes.txt holds 0 names of classes; give 2 or more",
+            "notes.txt must name 2 or more different classes",
         ),
         (
             "folder:data/images,classes=data/images",

@@ -47,7 +47,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def test_shards_are_read_as_the_library_reads_them(shards: Path) -> None:
-    text = f"{shards}/{{train,val}}-{{00..00}}.tar::{shards}/train-{{01..02}}.tar"
+    text = f"{shards}/{{train-{{00..02}},val-00}}.tar"
     data = open_data(f"webdataset:{text}")
     assert (data.classes, len(data.train), len(data.test)) == (4, 12, 4)
     for split, source in (("train-{00..02}", data.train), ("val-00", data.test)):
@@ -63,7 +63,7 @@ def test_shards_are_read_as_the_library_reads_them(shards: Path) -> None:
 
 
 def test_a_folder_of_shards_needs_no_library(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pattern = open_data(f"webdataset:{shards}/train-{{00..02}}.tar::{shards}/val-00.tar")
+    pattern = open_data(f"webdataset:{shards}/{{train-{{00..02}},val-00}}.tar")
     monkeypatch.setitem(sys.modules, "braceexpand", None)
     data = open_data(f"webdataset:{shards}")
     assert data.fingerprint == pattern.fingerprint
@@ -87,7 +87,7 @@ def test_shards_may_lie_in_folders_that_name_their_split(shards: Path, tmp_path:
         ("{}/val-00.tar", "none of the 1 shards is for training"),
         ("pipe:cat {}/train-00.tar", "is not a local file"),
         ("https://example.org/train-{{00..02}}.tar", "is not a local file"),
-        ("{}/train-${{NOWHERE_SET}}.tar", "cannot be expanded"),
+        ("{}/train-{{00..02.tar", "cannot be expanded"),
         ("{}/missing", "no shard .*missing"),
     ],
 )
