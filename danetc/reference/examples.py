@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-_NETWORK = """\
-use std
-
-{before}network example {{
-  input     = {input}
-  steps     = {steps}
-  neuron    = {neuron}
-  surrogate = {surrogate}
-
-{lines}
-}}
-"""
-
 _SPIKES = "in -> conv(8) -> norm -> spike"
 
 
@@ -23,19 +10,14 @@ def network(
     *,
     before: str = "",
     image: str = "image(3, 16, 16)",
-    steps: int = 4,
     neuron: str = "IF",
     surrogate: str = "atan",
 ) -> str:
     """Return a spec of one network with these lines, after the declarations ``before``."""
-    return _NETWORK.format(
-        before=before and f"{before}\n\n",
-        input=image,
-        steps=steps,
-        neuron=neuron,
-        surrogate=surrogate,
-        lines=_aligned(lines),
-    )
+    lines = [
+        f"input = {image}", "steps = 4", f"neuron = {neuron}", f"surrogate = {surrogate}", *lines
+    ]  # fmt: skip
+    return f"use std\n\n{before}network example {{\n{_aligned(lines)}\n}}\n"
 
 
 def flow(text: str, *, starts: bool, image: str = "image(3, 16, 16)") -> str:
@@ -56,8 +38,7 @@ def tiny(
     image: str = "image(3, 16, 16)",
     fires: bool = True,
 ) -> str:
-    """A network with a stem, stages and a head. Its stem ends in a neuron where it ``fires``, else the
-    head begins with one."""
+    """Return a network with a stem, stages and a head; the neuron between is in the stem or the head."""
     return network(
         [
             "stem = conv(8) -> norm" + " -> spike" * fires,

@@ -15,7 +15,7 @@ from danetc.dsl.loading import standard
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
-from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Define, Flow, Name, Program
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program
 from danetc.pretrained import PREFIX, directory_of, pretrained_names
 from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence
@@ -97,7 +97,8 @@ def example_of(declaration: Declaration, said: Documentation) -> str | None:
     if kind in _STAGES:
         image = "image(3, 64, 64)" if kind == "backbone" else "image(3, 16, 16)"
         stages = in_use or _STAGES[kind].format(name=name)
-        return examples.tiny(stages=stages, image=image, fires=not _fires_first(declaration))
+        preactivation = re.search(r"\beach\s*=\s*spike\b", declaration.span.text)
+        return examples.tiny(stages=stages, image=image, fires=preactivation is None)
     if kind == "neuron":
         return examples.tiny(neuron=name)
     if kind == "surrogate":
@@ -105,15 +106,6 @@ def example_of(declaration: Declaration, said: Documentation) -> str | None:
     if kind == "recipe":
         return f"use std\n\nrecipe example = {name} {{\n  seed = 1\n}}\n"
     return None
-
-
-def _fires_first(declaration: Declaration) -> bool:
-    """Return True if a connection puts a neuron before its norms and weights."""
-    for item in declaration.body or ():
-        if isinstance(item, Define) and item.name == "each" and isinstance(item.value, Flow):
-            first = item.value.steps[0]
-            return isinstance(first, Name) and first.id == "spike"
-    return False
 
 
 def entry_of(module: Module, declaration: Declaration) -> Entry:

@@ -128,7 +128,7 @@ def _neuron_with(name: str, most: int | None) -> str:
         f"  v = 0.5 * u + {called}\n"
         "  s = heaviside(v - 1.0)\n"
         "  u = v * (1 - s)\n"
-        "}"
+        "}\n\n"
     )
     return examples.tiny(before=declared, neuron="own")
 
