@@ -72,7 +72,8 @@ class _Checker:
         """Report definitions of names that are predefined in a declaration."""
         kind = declaration.kind
         ports = ("in",) if kind == "network" else PORTS.get(kind, ())
-        items: list[s.Param | s.Define] = [p for p in declaration.params if p.name == "in"]
+        fixed = ports if kind == "connection" else ("in",)
+        items: list[s.Param | s.Define] = [p for p in declaration.params if p.name in fixed]
         for item in [*items, *defines]:
             if item.name in ports:
                 hint = f"rename it, or remove it to read the predefined `{item.name}`"

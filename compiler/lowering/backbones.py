@@ -152,36 +152,30 @@ class Backbones(LoopsOverTime):
             value = value.layer
         if name == "init" and isinstance(value, v.Choice):
             value = self.drawn(value.id, env, span)
-        code, message = "E0403", f"{v.describe(value)} is not a {name}"
-        hint: str | None = None
-        match name:
-            case "norm":
-                is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
-                if is_norm or isinstance(value, v.Identity):
-                    return value
-                hint = f"norms are {', '.join(norm_names())} and none"
-            case "init":
-                if isinstance(value, v.Drawn):
-                    return value
-                code = "E0304"
-                message = f"init must be an initialisation of weights, not {v.describe(value)}"
-                hint = (
-                    "write `init = xavier_uniform`, `init = normal(0.02)`; `danetc list operations` "
-                    "lists them"
-                )
-            case "zero_init":
-                if isinstance(value, bool):
-                    return value
-                code, message = "E0304", f"zero_init is true or false, not {v.describe(value)}"
-            case _ if isinstance(value, v.Bound) and value.kind == name:
-                return value
-            case "surrogate" if isinstance(value, v.OpLayer):
-                if not self.complete_names:
-                    raise v.Failed
-                hint = Hint("did you forget `use std`?", using_std(span.source))
-            case _ if isinstance(value, str) and value.isidentifier():
-                hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
-        raise self.error(code, message, span, hint=hint)
+        is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
+        fits = {
+            "norm": is_norm or isinstance(value, v.Identity),
+            "init": isinstance(value, v.Drawn),
+            "zero_init": isinstance(value, bool),
+        }
+        if fits.get(name, isinstance(value, v.Bound) and value.kind == name):
+            return value
+        hint: str | None = {
+            "norm": f"norms are {', '.join(norm_names())} and none",
+            "init": "write `init = xavier_uniform`, `init = normal(0.02)`; `danetc list operations` "
+            "lists them",
+            "zero_init": "write `true` or `false`",
+        }.get(name)
+        if name == "surrogate" and isinstance(value, v.OpLayer):
+            if not self.complete_names:
+                raise v.Failed
+            hint = Hint("did you forget `use std`?", using_std(span.source))
+        elif isinstance(value, str) and value.isidentifier():
+            hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
+        if name in ("init", "zero_init"):
+            message = f"`{name}` cannot be {v.describe(value)}"
+            raise self.error("E0304", message, span, hint=hint)
+        raise self.error("E0403", f"{v.describe(value)} is not a {name}", span, hint=hint)
 
     def part_of(self, expr: s.At, env: Env) -> v.Backbone | v.Wire:
         """Evaluate `BACKBONE[i]` or `BACKBONE[i .. j]`, or the channels of a value."""

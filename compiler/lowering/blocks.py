@@ -146,12 +146,6 @@ class Connections(LayerCalls):
                 hint="use a connection without `each`, or write the block as a flow of weighted layers",
             )
         values: dict[str, v.Value] = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
-        for param in connection.declaration.params:
-            name = param.name
-            if name in (*values, "channels", "branch", "shortcut"):
-                message = f"`{name}` is predefined in a connection"
-                hint = "it can be read without a parameter; rename or remove the parameter"
-                raise self.error("E0302", message, param.name_span, hint=hint)
         env = self.complete(connection)
         env.values.update(values)
         env.scope = self.scope

@@ -60,11 +60,12 @@ class Loops:
     delays: tuple[int, bool] = (0, False)
 
 
-@record
-class EarlierValue:
-    """Delayed value: ``read`` evaluates its source.
+@record(frozen=False)
+class RecurrentState:
+    """Delayed value in a loop: ``read`` evaluates its source, ``id`` is its node.
 
-    Values of one ``key`` are the same. ``hint`` is for an unknown shape.
+    Values of one ``key`` are the same. ``hint`` is for an unknown shape. ``scope`` and ``use_sites``
+    are those where it is first read.
     """
 
     key: object
@@ -74,16 +75,9 @@ class EarlierValue:
     hint: str
     role: str = "delay"
     shape: Shape | None = None
-
-
-@record
-class RecurrentState:
-    """Delayed value in a loop: its node, and the scope and uses of it."""
-
-    id: int
-    of: EarlierValue
-    scope: tuple[str, ...]
-    use_sites: tuple[Span, ...]
+    id: int = -1
+    scope: tuple[str, ...] = ()
+    use_sites: tuple[Span, ...] = ()
 
 
 @record(frozen=False)

@@ -52,14 +52,13 @@ LISTED = 8  # maximum number of names in a hint
 class Shared:
     """Cache shared by the networks of a check.
 
-    ``names``, ``certain`` and ``delays`` are keyed by the identity of a piece of the tree, and hold
+    ``names`` and ``certain`` are keyed by the identity of a piece of the tree, and hold
     the piece, so that its id stays unique; ``programs`` by declarations and arguments.
     """
 
     names: dict[int, tuple[s.Node, tuple[str, ...]]] = field(default_factory=dict)
     certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = field(default_factory=dict)
     programs: dict[object, NeuronProgram] = field(default_factory=dict)
-    delays: dict[int, tuple[s.Expr, bool]] = field(default_factory=dict)
 
 
 MAX_DEPTH = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 
 from danetc.compiler.ir.graph import Attribute, Node
 from danetc.compiler.ir.graph import Value as NodeValue
@@ -205,17 +205,11 @@ class LayerCalls(NamedValues):
         owners = self.made_once.setdefault(part, own)
         if owners is own:
             return made
-        pairs = zip(own, owners, strict=False)
-        found = chain.from_iterable(
-            self._differences(self.nodes[id], self.nodes[owner]) for id, owner in pairs
-        )
-        problem = next(found, None)
-        if len(own) != len(owners):
-            problem = "has other layers here than at its first use"
-        if problem is not None:
+        pairs = [(self.nodes[a], self.nodes[b]) for a, b in zip(own, owners, strict=False)]
+        if len(own) != len(owners) or not all(self._alike(*pair) for pair in pairs):
             raise self.error(
                 "E0411",
-                f"a shared layer {problem}",
+                "a shared layer has other layers or weights here than at its first use",
                 span,
                 labels=(Label(part.span, "it is shared here"),),
                 hint="give it values of the same channels, or weights of its own: leave out `shared`",
@@ -224,16 +218,13 @@ class LayerCalls(NamedValues):
             self.shares[id] = self.shares.get(owner, owner)
         return made
 
-    def _differences(self, here: Node, there: Node) -> Iterator[str]:
-        """Yield what keeps a node from computing with the weights of another."""
-        if (here.op, here.attrs) != (there.op, there.attrs):
-            yield f"is a layer `{here.op}` here and a layer `{there.op}` first"
+    def _alike(self, here: Node, there: Node) -> bool:
+        """True if a node can compute with the weights of another."""
         found = self._weights(here)
-        for name, shape in self._weights(there).items():
-            other = found.get(name, ())
-            if other != shape and is_known(other) and is_known(shape):
-                needs = f"a `{name}` of {text(other)} for `{here.op}` here"
-                yield f"needs {needs}, and has one of {text(shape)}"
+        return (here.op, here.attrs) == (there.op, there.attrs) and all(
+            found[name] == shape or not is_known(found[name]) or not is_known(shape)
+            for name, shape in self._weights(there).items()
+        )
 
     def _weights(self, node: Node) -> dict[str, tuple[int, ...]]:
         return OPS[node.op].weights(node.attrs, *self._operands_of(node))

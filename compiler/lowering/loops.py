@@ -16,7 +16,7 @@ from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.kinds import ZERO, or_zero
 from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import EarlierValue, Env, Loops, RecurrentState, is_op
+from danetc.compiler.lowering.environment import Env, Loops, RecurrentState, is_op
 from danetc.compiler.lowering.operations import OperationValues
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.kinds import ANALOG
@@ -30,15 +30,10 @@ class LoopsOverTime(OperationValues):
         """True if a definition of a body contains a delay; searched once per set of definitions."""
         count, found = env.loops.delays
         if count != len(env.definitions):
-            found = any(self._delays(each.value) for each in env.definitions.values())
+            names = (self.names_in(each.value) for each in env.definitions.values())
+            found = any(cuts(name) for each in names for name in each)
             env.loops.delays = len(env.definitions), found
         return found
-
-    def _delays(self, value: s.Expr) -> bool:
-        known = self.shared.delays.get(id(value))
-        if known is None:
-            known = self.shared.delays[id(value)] = value, any(map(cuts, self.names_in(value)))
-        return known[1]
 
     def cut_of(self, flow: s.Flow, env: Env) -> int | None:
         """Index of the delay in a flow that closes a loop through the definition being read."""
@@ -102,21 +97,20 @@ class LoopsOverTime(OperationValues):
 
         hint = "give a value of the same shape: `delay(1, like = a)`"
         shape = None if like is None else tuple(map(int, str(like).split("x")))
-        earlier = EarlierValue(key, steps, read, step.span, hint, layer.role, shape)
+        earlier = RecurrentState(key, steps, read, step.span, hint, layer.role, shape)
         return self.carry(env.loops, earlier)
 
-    def carry(self, loops: Loops, earlier: EarlierValue) -> v.Wire:
+    def carry(self, loops: Loops, state: RecurrentState) -> v.Wire:
         """Return the node of a value of earlier steps, placed in the scope that first reads it."""
         carries = loops.carries
         assert carries is not None
-        if earlier.key not in carries:
-            shape = earlier.shape or ANY_SHAPE
-            value = loops.known.get(earlier.key) or NodeValue(shape, ZERO, varies=True)
-            attrs = {"steps": earlier.steps}
-            wire = self.add("carry", (), attrs, earlier.span, earlier.role, value)
-            sites = tuple(self.use_sites)
-            carries[earlier.key] = RecurrentState(wire.id, earlier, self.scope, sites)
-        return v.Wire(carries[earlier.key].id)
+        if state.key not in carries:
+            shape = state.shape or ANY_SHAPE
+            value = loops.known.get(state.key) or NodeValue(shape, ZERO, varies=True)
+            made = self.add("carry", (), {"steps": state.steps}, state.span, state.role, value)
+            state.id, state.scope, state.use_sites = made.id, self.scope, tuple(self.use_sites)
+            carries[state.key] = state
+        return v.Wire(carries[state.key].id)
 
     def converged(self, env: Env, read: Callable[[], v.Value]) -> v.Value:
         """Read a definition until its loops give the shapes and kinds that they take."""
@@ -146,7 +140,7 @@ class LoopsOverTime(OperationValues):
                     for key, state in carries.items():
                         if not is_known(known[key].shape) and not self._guesses():
                             message = "the shape of the delayed value is unknown"
-                            raise self.error("E0507", message, state.of.span, hint=state.of.hint)
+                            raise self.error("E0507", message, state.span, hint=state.hint)
                         self.carries[state.id] = found[key].id
                     return value
             except v.Failed as failed:  # what was read depends on what does not hold
@@ -170,10 +164,10 @@ class LoopsOverTime(OperationValues):
             outer, outer_sites = self.scope, self.use_sites
             self.scope, self.use_sites = state.scope, [*state.use_sites]
             try:
-                value = state.of.read()
+                value = state.read()
             finally:
                 self.scope, self.use_sites = outer, outer_sites
-            found[state.of.key] = value
+            found[state.key] = value
         return found
 
     def _next(self, state: RecurrentState, source: v.Wire, readings: int) -> NodeValue:
@@ -185,7 +179,7 @@ class LoopsOverTime(OperationValues):
             raise self.error(
                 "E0507",
                 f"the delayed value is {text(found.shape)}, but the output of the delay {gives}",
-                state.of.span,
+                state.span,
                 labels=(Label(self.nodes[source.id].origin, "this is delayed"),),
                 hint="both are the same value at different steps: make widths and strides equal",
             )

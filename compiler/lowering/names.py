@@ -56,10 +56,11 @@ class NamedValues(Backbones):
             return self.drawn(id, env, span)
         if id in SPECIAL:
             what = "a function of numbers" if id in MATH else "called with arguments"
-            near, labels = _meant_parameter(id, env)
-            hint = env.elsewhere.get(id) or near or (of_values(id) if want == "layer" else None)
+            near = closest(id, env.places)
+            hint = env.elsewhere.get(id) or meant(id, (near,) if near else ())
+            hint = hint or (of_values(id) if want == "layer" else None)
             hint = hint or f"write `{SPECIAL[id].usage}`"
-            raise self.error("E0405", f"`{id}` is {what}", span, hint=hint, labels=labels)
+            raise self.error("E0405", f"`{id}` is {what}", span, hint=hint)
         raise self.unknown(id, env, span, want)
 
     def defined(self, id: str, env: Env, span: Span) -> v.Value:
@@ -77,13 +78,11 @@ class NamedValues(Backbones):
         """Report a definition that needs its own value."""
         circle = env.pending[env.pending.index(id) :]
         through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
-        hint, labels = _meant_parameter(id, env.definitions[circle[-1]].env)
-        if hint is None and any(is_flow(env.definitions[name].value) for name in circle):
-            hint = f"to read its value at the previous step, use a delay: `{id} -> delay(1)`"
-        if hint is None and not through and env.what == "network":
+        hint = f"to read its value at the previous step, use a delay: `{id} -> delay(1)`"
+        if not through and env.what == "network" and not is_flow(env.definitions[id].value):
             hint = f"to set it from outside, declare a parameter: `network NAME({id} = ...)`"
         places = ((name, env.definitions[name].span) for name in circle)
-        labels = labels or tuple(Label(at, f"`{name}` is defined here") for name, at in places)
+        labels = tuple(Label(at, f"`{name}` is defined here") for name, at in places)
         message = f"`{id}` is defined in terms of itself{through}"
         return self.error("E0211", message, span, labels=labels, hint=hint)
 
@@ -283,21 +282,16 @@ class NamedValues(Backbones):
         if several and wire is not None:
             op = "minimum" if id == "min" else "maximum"
             values = [self.met(value, wire, call.span) for value in values]
-            wires = []
-            for arg, value in zip(call.args, values, strict=True):
-                if not isinstance(value, v.Wire):
-                    message = f"`{id}` takes values, not {v.describe(value)}"
-                    hint = "a value starts at `in` or at the name of one"
-                    raise self.error("E0402", message, arg.span, hint=hint)
-                wires.append(value)
-            return self.join(op, tuple(wires), call.span)
+            wires = tuple(value for value in values if isinstance(value, v.Wire))
+            if len(wires) < len(values):
+                message = f"`{id}` takes numbers or values, not both"
+                raise self.error("E0402", message, call.span)
+            return self.join(op, wires, call.span)
         for arg, value in zip(call.args, values, strict=True):
             if not v.is_number(value):
                 hint = of_values(id) if isinstance(value, v.Wire) else None
                 message = f"`{id}` takes numbers here, not {v.describe(value)}"
-                raise self.error(
-                    "E0304", message, arg.span, blame=self.blame(arg.value, env), hint=hint
-                )
+                raise self.reject("E0304", message, arg.value, env, hint)
         try:
             return self.bounded(MATH[id](*values), call.span)
         except (ValueError, OverflowError):
@@ -427,12 +421,3 @@ def of_values(id: str) -> str | None:
     if id in functions():
         return f"for a value, write an activation: `neuron NAME {{ s = {id}(x) }}`"
     return f"values have no `{id}`; it is there for numbers, as in `{id}(width / 2)`"
-
-
-def _meant_parameter(id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:
-    """Suggest a parameter for a name that has another meaning."""
-    close = closest(id, env.places)
-    if close is None:
-        return None, ()
-    label = Label(env.places[close], f"`{close}` is declared here")
-    return meant(id, (close,)), (label,)

@@ -48,14 +48,8 @@ SETTINGS = (
 )
 
 
-@record
-class Level:
-    """A network, or one that it is a variant of, and the environment of its parameters."""
-
-    declaration: s.Declaration
-    env: Env
-
-
+Level = tuple[s.Declaration, Env]
+"""A network, or one that it is a variant of, and the environment of its parameters."""
 TOO_NESTED = "this definition is nested too deeply"
 FLATTEN = "reduce the nesting of definitions, blocks and parentheses"
 EVALUATION = 4  # steps of work for an expression, besides those of its parts
@@ -102,7 +96,7 @@ class Lowering(Stages):
         elsewhere: dict[str, str] = {}
         while True:
             name, place = declaration.name, declaration.name_span
-            if any(level.declaration is declaration for level in result):
+            if any(known is declaration for known, _ in result):
                 message = f"network `{name}` is a variant of itself"
                 hint = "the base of a variant must be a network with a body: `network NAME { ... }`"
                 raise self.error("E0211", message, place, hint=hint)
@@ -133,7 +127,7 @@ class Lowering(Stages):
                 own = f"network NAME({param} = ...) = {name}({param}) {{ ... }}"
                 message = f"`{param}` is a parameter of `{name}`; a variant reads its own: `{own}`"
                 elsewhere.setdefault(param, message)
-            result.append(Level(declaration, env))
+            result.append((declaration, env))
             for item in declaration.body or ():
                 if not isinstance(item, s.Define) or item.index is not None:
                     message = "a network contains only definitions `name = value`"
@@ -160,11 +154,7 @@ class Lowering(Stages):
         if name is not None:
             id = name.id
             if resolved is None and id not in SPECIAL and not (id in OPS and OPS[id].public):
-                if module.excuses(id):
-                    raise v.Failed
-                networks = [n for n, r in module.names.items() if r.declaration.kind == "network"]
-                hint = did_you_mean(id, networks)
-                raise self.error("E0210", f"unknown name `{id}`", name.span, hint=hint)
+                raise self.unknown(id, Env(module, "network"), name.span, "network")
             what = f"the {resolved.declaration.kind if resolved else 'layer'} `{id}`"
         raise self.error(
             "E0403",
@@ -185,29 +175,19 @@ class Lowering(Stages):
         place = Span(value.span.source, 0, len(path))
         if name not in known and not (argument and name in parameters):
             near = [f"{each}{dot}{argument}" for each in (*parameters, *known)]
-            raise self.error(
-                "E0309",
-                f"the network has no parameter and no setting `{path}`",
-                place,
-                hint=answer("setting", path)
-                or did_you_mean(path, near)
-                or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
-            )
+            hint = answer("setting", path) or did_you_mean(path, near)
+            hint = hint or f"it has {', '.join(sorted({*parameters, *env.definitions}))}"
+            message = f"the network has no parameter and no setting `{path}`"
+            raise self.error("E0309", message, place, hint=hint)
         if not argument:
             env.definitions[name] = Definition(value, env, value.span)
             return
         written = env.definitions.get(name)
-        changed = None
-        if written is not None:
-            changed = argument_set(written.value, argument, value, written.env.module)
+        changed = written and argument_set(written.value, argument, value, written.env.module)
         if written is None or changed is None:
-            raise self.error(
-                "E0309",
-                f"`{name}` has no arguments, so there is no argument `{argument}`",
-                place,
-                labels=(Label(written.value.span, "what it is"),) if written else (),
-                hint=f"set `{name}` as a whole: --set {name}=...",
-            )
+            message = f"`{name}` has no arguments, so there is no argument `{argument}`"
+            hint = f"set `{name}` as a whole: --set {name}=..."
+            raise self.error("E0309", message, place, hint=hint)
         env.definitions[name] = replace(written, value=changed)
 
     # -- networks -------------------------------------------------------------------------------------
@@ -279,7 +259,7 @@ class Lowering(Stages):
 
     def build(self, chain: list[Level], declaration: s.Declaration) -> Graph:
         """Lower a network; ``chain`` are itself and its bases. Raises Failed."""
-        env = chain[0].env
+        _, env = chain[0]
         name, span = declaration.name, declaration.name_span
         env.used.update(("in", "input", "steps", *LAYER_SETTINGS))
         if "steps" in env.definitions:
@@ -312,8 +292,8 @@ class Lowering(Stages):
         if isinstance(source, v.Inputs):
             self._name_inputs(chain, source)
         else:
-            for level in chain:
-                level.env.values["in"] = source
+            for _, level in chain:
+                level.values["in"] = source
         outputs = self._outputs_of(env, name, span, source)
         ids = {key: wire.id for key, wire in outputs.items()}
         stem = self.stages[0].entry if self.stages else next(iter(self.nodes))
@@ -332,12 +312,12 @@ class Lowering(Stages):
 
     def _name_inputs(self, chain: list[Level], source: v.Inputs) -> None:
         """Make each of several inputs a value by its name, in place of `in`."""
-        env = chain[0].env
+        _, env = chain[0]
         hint = (
             f"the network has several inputs: name one, as in `{next(iter(source.wires))} -> ...`"
         )
-        for level in chain:
-            level.env.elsewhere = {**level.env.elsewhere, "in": hint, "input": hint}
+        for _, level in chain:
+            level.elsewhere = {**level.elsewhere, "in": hint, "input": hint}
         for name, wire in source.wires.items():
             known = (*env.values, *env.definitions, *SETTINGS, *CONSTANTS)
             if name in known or name in ("in", "spike", "identity", "none"):
@@ -349,8 +329,8 @@ class Lowering(Stages):
                     labels=(Label(at, f"`{name}` is defined here"),) if at is not None else (),
                     hint="rename the input",
                 )
-            for level in chain:
-                level.env.values[name] = wire
+            for _, level in chain:
+                level.values[name] = wire
 
     def _outputs_of(
         self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Invalid
@@ -403,8 +383,8 @@ def _names(declaration: s.Declaration) -> set[str]:
 
 def is_parameter(name: str, chain: list[Level]) -> bool:
     """True if the outermost network that has a name has it as a parameter."""
-    owner = next((level for level in chain if name in _names(level.declaration)), None)
-    return owner is not None and any(name == param.name for param in owner.declaration.params)
+    owner = next((declaration for declaration, _ in chain if name in _names(declaration)), None)
+    return owner is not None and any(name == param.name for param in owner.params)
 
 
 def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
@@ -444,8 +424,8 @@ def lower(
     before = reporter.met
     try:
         chain = lowering.levels(declaration, module, settings)
-        env = chain[0].env
-        parameters = {param.name for level in chain for param in level.declaration.params}
+        _, env = chain[0]
+        parameters = {param.name for each, _ in chain for param in each.params}
         for name in sorted(settings, key=lambda name: "." in name):  # arguments of settings last
             if not is_parameter(name, chain):
                 lowering.override(name, settings[name], env, parameters)

@@ -131,21 +131,11 @@ class OperationValues(Evaluator):
         if not v.is_number(number):
             message = f"`{op}` joins values and numbers, not {v.describe(number)}"
             raise self.error("E0406", message, span, hint=_hint(number))
-        match op, wire is left:
-            case ("+", _):
-                factor, offset = 1.0, float(number)
-            case ("-", True):
-                factor, offset = 1.0, -float(number)
-            case ("-", False):
-                factor, offset = -1.0, float(number)
-            case ("*", _):
-                factor, offset = float(number), 0.0
-            case ("/", True) if number != 0:
-                factor, offset = 1 / float(number), 0.0
-            case ("/", True):
-                raise self.error("E0306", "division by zero", span)
-            case _:
-                raise self.error("E0406", "a number cannot be divided by a value", span)
+        if op == "/" and wire is not left:
+            raise self.error("E0406", "a number cannot be divided by a value", span)
+        if op == "/" and number == 0:
+            raise self.error("E0306", "division by zero", span)
+        factor, offset = _affine(op, float(number), wire is left)
         return self.add("affine", (wire,), {"factor": factor, "offset": offset}, span)
 
     def join(self, op: str, operands: tuple[v.Wire, ...], span: Span) -> v.Wire:
@@ -172,14 +162,13 @@ class OperationValues(Evaluator):
             message = f"a {whole} takes one {part} or one range of them"
             raise self.error("E0409", message, expr.span)
         index, last = expr.indices[0], count - 1
-        ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
-        low, high = (
-            self.whole(end, env, f"the number of a {part}", -(2**20), 2**20) for end in ends
-        )
-        for number, end in zip((low, high), ends, strict=True):
+        ends = (index.low, index.high) if isinstance(index, s.Range) else (index,)
+        numbers = [self.whole(end, env, f"the number of a {part}", -(2**20), 2**20) for end in ends]
+        for number, end in zip(numbers, ends, strict=True):
             if not 0 <= number <= last:
                 has = f"the {whole} has {part}s 0 .. {last}"
                 raise self.reject("E0409", f"there is no {part} {number}: {has}", end, env)
+        low, high = numbers[0], numbers[-1]
         if low > high:
             message = f"the range of {part}s {low} .. {high} is empty"
             hint = "a range `a .. b` goes from the lower to the higher number, both included"
@@ -207,15 +196,8 @@ class OperationValues(Evaluator):
                 "`2 * learn(...)` and `learn(...) / 2`",
             )
         found = as_learnt(learnt)
-        match op:
-            case "+":
-                return replace(found, offset=found.offset + number)
-            case "-" if first:
-                return replace(found, offset=found.offset - number)
-            case "-":
-                return replace(found, factor=-found.factor, offset=number - found.offset)
-        scale = number if op == "*" else 1 / number
-        return replace(found, factor=scale * found.factor, offset=scale * found.offset)
+        factor, offset = _affine(op, number, first)
+        return replace(found, factor=factor * found.factor, offset=factor * found.offset + offset)
 
     def met(self, value: v.Value, wire: v.Wire, span: Span) -> v.Value:
         """Return learnt numbers in the size that a value requires; other values unchanged."""
@@ -424,6 +406,18 @@ class OperationValues(Evaluator):
         """Return the initial weights of a row, by its name alone or its call."""
         numbers = self.arguments(id, call or s.Call(s.Name(id), (), span=span), env)
         return v.Drawn(id, FIRST_WEIGHTS[id].text(numbers))
+
+
+def _affine(op: str, number: float, first: bool) -> tuple[float, float]:
+    """Return an operation with a number as a factor and an offset; the value may come ``first``."""
+    match op:
+        case "+":
+            return 1.0, number
+        case "-":
+            return (1.0, -number) if first else (-1.0, number)
+        case "*":
+            return number, 0.0
+    return 1 / number, 0.0
 
 
 def _hint(value: v.Value) -> str | None:

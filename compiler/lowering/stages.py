@@ -29,7 +29,7 @@ from danetc.compiler.ir.rule_forms import (
 )
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
-from danetc.compiler.lowering.environment import EarlierValue, Loops
+from danetc.compiler.lowering.environment import Loops, RecurrentState
 from danetc.compiler.lowering.rules import RuleReader
 from danetc.dsl.syntax.source import Span
 
@@ -325,7 +325,7 @@ class StageBuilder:
                 return self.entry
             case Delayed(steps, value):
                 assert self.loops is not None
-                earlier = EarlierValue(
+                earlier = RecurrentState(
                     source, steps, lambda: self._emit(value), self.place, _UNTOLD
                 )
                 return self.lowering.carry(self.loops, earlier)

@@ -608,7 +608,7 @@ CONNECTIONS = {
     ),
     "unknown": connection("each = conv -> «nrom»; out = branch", "E0210", "`nrom`", "`norm`"),
     "known": connection(
-        "each = conv; out = branch", "E0302", "`stride` is predefined", "", "(«stride» = 3)"
+        "each = conv; out = branch", "E0212", "predefines `stride`", "", "(«stride» = 3)"
     ),
     "value as projection": connection(
         "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"

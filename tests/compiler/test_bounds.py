@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler.frontend.program import MAX_ERRORS, Checked, check_file, check_text
-from danetc.compiler.lowering.loops import LoopsOverTime
 from danetc.compiler.lowering.stages import StageBuilder
 from danetc.compiler.lowering.values import Joined, Wire
 from danetc.compiler.warnings import warnings_of
@@ -19,7 +18,6 @@ from danetc.dsl import work
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, TooManyErrors
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Expr
 from danetc.main import main
 from tests.adversarial import SPECS, staged, wild
 
@@ -190,14 +188,8 @@ def test_a_copied_block_is_as_if_it_had_been_worked_out(
 
 def test_a_body_is_searched_for_delays_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each of its definitions, of which there may be thousands."""
-    asked = []
-    delays = LoopsOverTime._delays
-
-    def counted(lowering: LoopsOverTime, value: Expr) -> bool:
-        asked.append(value)
-        return delays(lowering, value)
-
-    monkeypatch.setattr(LoopsOverTime, "_delays", counted)
+    asked: list[str] = []
+    monkeypatch.setattr("danetc.compiler.lowering.loops.cuts", asked.append)
     text = SPECS["a_network_of_10000_lines"](3_000)["main.danet"]
     check_text(text)
     assert 0 < len(asked) < 10 * text.count("=")

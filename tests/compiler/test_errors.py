@@ -161,7 +161,7 @@ def test_a_syntax_error_hides_no_error_elsewhere_and_makes_none() -> None:
         ("neuron", "", "E01", ""),
         ("neuron", "LIF(taux = 3)", "E0301", "`taux`"),
         ("neuron", 3, "E0403", "not a neuron"),
-        ("zero_init", 1, "E0304", "true or false"),
+        ("zero_init", 1, "E0304", "cannot be the number 1"),
         ("stages", "resnet18", "E0605", "no connection"),
         ("__class__", 3, "E0309", "no setting"),
     ],
