@@ -48,7 +48,7 @@ class Connections(LayerCalls):
             env.scope = self.scope
             for name, value in {**extra, "in": wire}.items():
                 env.values.setdefault(name, value)
-            self._define(declaration, env)
+            self.define(declaration, env)
             if "out" not in env.definitions:
                 raise self.no_out(declaration)
             out = env.definitions["out"]
@@ -68,15 +68,20 @@ class Connections(LayerCalls):
         hint = "add `out = in -> ...`"
         return self.error("E0408", message, block.name_span, labels=labels, hint=hint)
 
-    def _define(self, declaration: s.Declaration, env: Env) -> None:
-        """Add the definitions of a body to its environment."""
+    def define(self, declaration: s.Declaration, env: Env) -> None:
+        """Add the definitions of a body to an environment, the first of each name."""
+        for item in self.definitions_of(declaration):
+            env.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
+
+    def definitions_of(self, declaration: s.Declaration) -> list[s.Define]:
+        """Return the definitions of a body, which has no other lines (E0408, E0601)."""
         self.work.spend(2 * len(declaration.body or ()), declaration.name_span)
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
                 message = f"a {declaration.kind} contains only definitions `name = value`"
-                raise self.error("E0408", message, item.span)
-            # a second definition was reported
-            env.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
+                code = "E0601" if declaration.kind == "connection" else "E0408"
+                raise self.error(code, message, item.span)
+        return _defines(declaration)
 
     def report_unused(
         self, env: Env, declaration: s.Declaration, settings: tuple[str, ...] = ()
@@ -191,12 +196,7 @@ class Connections(LayerCalls):
     def parts_of(self, connection: v.Bound) -> dict[str, s.Define]:
         """Return the definitions of a connection by name; ``out`` is one, and all are used."""
         declaration = connection.declaration
-        self.work.spend(5 * len(declaration.body or ()), connection.span)
-        parts: dict[str, s.Define] = {}
-        for item in declaration.body or ():
-            if not isinstance(item, s.Define) or item.index is not None:
-                raise self.error("E0601", "a connection contains only definitions", item.span)
-            parts[item.name] = item
+        parts = {item.name: item for item in self.definitions_of(declaration)}
         if "out" not in parts:
             raise self.error(
                 "E0601",

@@ -52,12 +52,11 @@ LISTED = 8  # maximum number of names in a hint
 class Shared:
     """Cache shared by the networks of a check.
 
-    ``names`` and ``certain`` are keyed by the identity of a piece of the tree, and hold
-    the piece, so that its id stays unique; ``programs`` by declarations and arguments.
+    ``names`` are those in pieces of the tree, by identity, and True for a piece with conditions. They
+    hold the piece, so that its id stays unique. ``programs`` are keyed by declarations and arguments.
     """
 
-    names: dict[int, tuple[s.Node, tuple[str, ...]]] = field(default_factory=dict)
-    certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = field(default_factory=dict)
+    names: dict[int, tuple[s.Node, tuple[str, ...], bool]] = field(default_factory=dict)
     programs: dict[object, NeuronProgram] = field(default_factory=dict)
 
 
@@ -205,22 +204,19 @@ class Evaluator(Builder):
         """Return the names in a piece of the tree, each once, in order; read once per check."""
         known = self.shared.names.get(id(node))
         if known is None:
-            names = (item.id for item in s.walk(node) if isinstance(item, s.Name))
-            known = self.shared.names[id(node)] = (node, tuple(dict.fromkeys(names)))
+            found, conditional = dict[str, None](), False
+            for item in s.walk(node):
+                if isinstance(item, s.Name):
+                    found[item.id] = None
+                choice = isinstance(item, s.Binary) and item.op in ("and", "or")
+                conditional = conditional or choice or isinstance(item, s.IfElse)
+            known = self.shared.names[id(node)] = (node, tuple(found), conditional)
         return known[1]
 
     def certain_names(self, expr: s.Expr) -> tuple[str, ...]:
-        """Return the names in an expression that it reads whatever its conditions say, in order."""
-        known = self.shared.certain.get(id(expr))
-        if known is None:
-            conditional = any(
-                isinstance(node, s.IfElse)
-                or (isinstance(node, s.Binary) and node.op in ("and", "or"))
-                for node in s.walk(expr)
-            )
-            names = () if conditional else self.names_in(expr)
-            known = self.shared.certain[id(expr)] = (expr, names)
-        return known[1]
+        """Return the names in an expression that has no conditions, else none."""
+        names = self.names_in(expr)
+        return () if self.shared.names[id(expr)][2] else names
 
     def unknown(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Failed:
         """Report an unknown name (E0210), unless a reported error explains it.

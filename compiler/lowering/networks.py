@@ -22,7 +22,7 @@ from danetc.compiler.lowering.environment import (
     Env,
     Want,
 )
-from danetc.compiler.lowering.evaluator import MAX_DEPTH, Shared
+from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.stages import Stages
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import add
@@ -100,12 +100,8 @@ class Lowering(Stages):
                 message = f"network `{name}` is a variant of itself"
                 hint = "the base of a variant must be a network with a body: `network NAME { ... }`"
                 raise self.error("E0211", message, place, hint=hint)
-            if len(result) > MAX_DEPTH:
-                raise self.error(
-                    "E0902", f"variants of variants, more than {MAX_DEPTH} deep", place
-                )
             params = [param.name for param in declaration.params]
-            self.work.spend(4 * len(params) + len(declaration.body or ()))
+            self.work.spend(4 * len(params))
             for param in params:
                 closed[param] = "a parameter that is set from outside cannot read another"
             given = {
@@ -128,12 +124,7 @@ class Lowering(Stages):
                 message = f"`{param}` is a parameter of `{name}`; a variant reads its own: `{own}`"
                 elsewhere.setdefault(param, message)
             result.append((declaration, env))
-            for item in declaration.body or ():
-                if not isinstance(item, s.Define) or item.index is not None:
-                    message = "a network contains only definitions `name = value`"
-                    raise self.error("E0408", message, item.span)
-                definition = Definition(item.value, env, item.name_span)
-                shared.definitions.setdefault(item.name, definition)
+            self.define(declaration, env)
             claimed.update(_names(declaration))
             value = declaration.value
             if value is None:
