@@ -7,14 +7,14 @@ of the files that use it. A hint shows the first value and says so if others dif
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 from math import prod
 
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.builder import PlacedValue, Trace
+from danetc.compiler.lowering.builder import Trace
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
@@ -25,7 +25,7 @@ MOST = 500
 
 @dataclass(frozen=True)
 class Reached:
-    """A value at a place in one network; ``before`` is the input of the layer there."""
+    """A value at a place in one network; ``before_id`` is the node of the layer's input there."""
 
     network: str
     trace: Trace
@@ -48,56 +48,40 @@ class Reached:
     def neurons(self) -> tuple[int, int]:
         """Return the numbers of layers of neurons and of neurons from the input to here."""
         nodes, carries = self.trace.nodes, self.trace.carries
-        seen, waiting, layers, units = {self.id}, [self.id], 0, 0
+        seen, waiting = {self.id}, [self.id]
         while waiting:
             node = nodes[waiting.pop()]
-            if OPS[node.op].time == "neuron":
-                layers += 1
-                units += prod(node.value.shape)
-            source = carries.get(node.id)
-            for id in node.inputs if source is None else (source,):
-                if id not in seen:
-                    seen.add(id)
-                    waiting.append(id)
-        return layers, units
+            more = {carries[node.id]} if node.id in carries else {*node.inputs}
+            waiting += more - seen
+            seen |= more
+        layers = [nodes[id] for id in seen if OPS[nodes[id].op].time == "neuron"]
+        return len(layers), sum(prod(node.value.shape) for node in layers)
 
 
 class PlaceValues:
     """Values at the places of a file, in its own networks or those of a file that uses it."""
 
     def __init__(self, analysis: Analysis, others: Sequence[Analysis] = ()) -> None:
-        self.source = analysis.source
-        self._analyses = (analysis, *(other for other in others if other is not analysis))
-
-    @cached_property
-    def _found(self) -> Mapping[tuple[int, int], list[tuple[str, Trace, PlacedValue]]]:
-        """Notes of traces by place, from the first analysis that has any."""
-        found: defaultdict[tuple[int, int], list[tuple[str, Trace, PlacedValue]]] = defaultdict(
-            list
-        )
-        for analysis in self._analyses:
+        self._found: defaultdict[tuple[int, int], dict[tuple[str, int], Reached]]
+        self._found = defaultdict(dict)
+        for each in (analysis, *(other for other in others if other is not analysis)):
             same: dict[SourceFile, bool] = {}
-            for network, trace in analysis.survey.traces.items():
+            for network, trace in each.survey.traces.items():
                 for note in trace.notes:
                     source = note.span.source
                     if source not in same:
-                        same[source] = _is_same(source, self.source)
+                        same[source] = _is_same(source, analysis.source)
                     if same[source]:
-                        found[note.span.start, note.span.end].append((network, trace, note))
-            if found:
+                        reached = self._found[note.span.start, note.span.end]
+                        value = Reached(network, trace, note.id, note.before)
+                        reached.setdefault((network, note.id), value)
+            if self._found:
                 break
-        return found
 
     def at(self, span: Span) -> tuple[Reached, ...]:
         """Return at most MOST values at a place, those of the first network first."""
-        found: list[Reached] = []
-        seen: set[tuple[int, int]] = set()
-
-        for network, trace, note in self._found.get((span.start, span.end), ()):
-            if (id(trace), note.id) not in seen:
-                seen.add((id(trace), note.id))
-                found.append(Reached(network, trace, note.id, note.before))
-        return tuple(found[:MOST])
+        found = self._found.get((span.start, span.end), {})
+        return tuple(islice(found.values(), MOST))
 
 
 def _is_same(a: SourceFile, b: SourceFile) -> bool:
@@ -127,11 +111,10 @@ def inlay_hints(
     values = PlaceValues(analysis, others)
     found: dict[int, InlayHint] = {}
     for place, offset in _places(analysis):
-        if within is not None and not within.start <= offset <= within.end:
-            continue
-        reached = values.at(place)
-        if reached and _tells(reached[0], place):
-            found[offset] = _hint(offset, reached)
+        if within is None or within.start <= offset <= within.end:
+            reached = values.at(place)
+            if reached and _tells(reached[0], place):
+                found[offset] = _hint(offset, reached)
     return tuple(_once(analysis.text, [found[offset] for offset in sorted(found)]))
 
 
@@ -168,29 +151,12 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
         if item.value is not None and item.body is None:
             roots.append(item.value)
         for root in roots:
-            for node in s.walk(root):
-                if isinstance(node, s.Flow):
-                    for step in node.steps:
-                        yield from _step(analysis, step, node.span)
+            for step in (
+                each for flow in s.walk(root) if isinstance(flow, s.Flow) for each in flow.steps
+            ):
+                subject = step
+                while isinstance(subject, s.Via | s.By | s.With):
+                    subject = subject.subject  # where a wired step is traced
+                yield subject.span, step.span.end
             if not isinstance(root, s.Flow | s.Name):
                 yield root.span, root.span.end
-
-
-def _step(analysis: Analysis, step: s.Expr, flow: Span) -> Iterator[tuple[Span, int]]:
-    """Yield the place of a step of a flow; wired steps are traced at their subject."""
-    end = _behind_brackets(analysis, step.span, flow)
-    while isinstance(step, s.Via | s.By | s.With):
-        step = step.subject
-    yield step.span, end
-
-
-def _behind_brackets(analysis: Analysis, span: Span, flow: Span) -> int:
-    """Return the end of a step, including the parentheses around it."""
-    tokens, partner, end = analysis.scanned.tokens, analysis.brackets.partner, span.end
-    number = analysis.token_at(end)
-    while tokens[number].type == "RPAR" and number in partner:
-        if not flow.start <= tokens[partner[number]].start < span.start:
-            break
-        end = tokens[number].end
-        number += 1
-    return end

@@ -72,36 +72,10 @@ def _meaning(analysis: Analysis, meaning: Meaning) -> Iterator[str]:
     entry = entry_for(meaning)
     if entry is not None:
         yield markdown(entry)
-    if meaning.place is not None and meaning.kind != "word":
-        line = _line_of(meaning)
+    if meaning.text and meaning.kind != "word":
         what = meaning.kind if meaning.kind != "network setting" else "setting"
-        yield (
-            f"```danet\n{line}\n```\n*{what} of* `{meaning.owner}`"
-            if meaning.owner
-            else (f"```danet\n{line}\n```\n*{what}*")
-        )
-
-
-def _line_of(meaning: Meaning) -> str:
-    """Return the text that defines a name, on one line."""
-    place = meaning.place
-    assert place is not None
-    text = place.source.line(place.line).strip()
-    if meaning.kind == "parameter":  # one of several in the head
-        rest = place.source.text[place.end :].lstrip()
-        end = _end_of_default(rest) if rest.startswith("=") else 0
-        return shorten(f"{place.text} {rest[:end].strip()}".strip(), 80)
-    return shorten(text, 100)
-
-
-def _end_of_default(text: str) -> int:
-    """Return the end of a default value: a comma or parenthesis of the head."""
-    depth = 0
-    for i, ch in enumerate(text):
-        depth += (ch in "([") - (ch in ")]")
-        if depth < 0 or (depth == 0 and ch == ","):
-            return i
-    return len(text)
+        owner = f" of* `{meaning.owner}`" if meaning.owner else "*"
+        yield f"```danet\n{shorten(meaning.text, 100)}\n```\n*{what}{owner}"
 
 
 # -- values ----------------------------------------------------------------------------------------

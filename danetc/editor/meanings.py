@@ -65,6 +65,8 @@ class Meaning:
     place: Span | None = None
     owner: str = ""
     resolved: Resolved | None = field(default=None, compare=False)
+    text: str = field(default="", compare=False)
+    """Text that defines it, for names that are defined inside of a declaration."""
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -182,12 +184,15 @@ class MeaningReader:
             if meaning is not None and not isinstance(line, s.Group):
                 yield Occurrence(line.name_span, meaning, True)
 
+    def parameter(self, param: s.Param, owner: str) -> Meaning:
+        return Meaning("parameter", param.name, param.name_span, owner, text=param.span.text)
+
     def scope(self, item: s.Declaration) -> Names:
         """Return the names in scope of the body of a declaration."""
         ports = {**PORTS, **EQUATION_PORTS, "network": ("in",), "rule": RULE_PORTS}
         local = {port: Meaning("word", port, owner=item.kind) for port in ports.get(item.kind, ())}
         for param in item.params:
-            local[param.name] = Meaning("parameter", param.name, param.name_span, item.name)
+            local[param.name] = self.parameter(param, item.name)
         if item.kind == "recipe":
             return Names("", local)
         own, based = dict(self.lines(item)), self.base_lines(item)
@@ -216,9 +221,9 @@ class MeaningReader:
             if isinstance(line, s.Group) or line.name in first:
                 continue
             state = isinstance(line, s.State)
-            first[line.name] = Meaning(
-                self.kind_of_line(item.kind, line.name, state), line.name, line.name_span, item.name
-            )
+            kind = self.kind_of_line(item.kind, line.name, state)
+            text = line.span.text
+            first[line.name] = Meaning(kind, line.name, line.name_span, item.name, text=text)
         for name, place in self.inputs(item):
             first.setdefault(name, Meaning("line", name, place, item.name))
         yield from first.items()
@@ -256,7 +261,7 @@ class MeaningReader:
 
     def value(self, root: s.Expr, names: Names, want: Want) -> Iterator[Occurrence]:
         variables = [
-            (each, Meaning("variable", each.variable, each.name_span))
+            (each, Meaning("variable", each.variable, each.name_span, text=each.span.text))
             for each in s.walk(root)
             if isinstance(each, s.Each)
         ]
@@ -339,7 +344,7 @@ class MeaningReader:
                 found = next((p for p in params if p.name == arg.name), None)
                 meaning = None
                 if found is not None:
-                    meaning = Meaning("parameter", arg.name, found.name_span, target.name)
+                    meaning = self.parameter(found, target.name)
             elif target.place is not None or target.name == "spike":
                 meaning = None  # the callee is not known here
             if meaning is not None:
