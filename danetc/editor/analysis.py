@@ -63,9 +63,9 @@ class Analysis:
         return parse(self.source, Reporter()) if module is None else module.program
 
     @cached_property
-    def meanings(self) -> Meanings | None:
-        """Meanings of the names of the file; None if it exceeds a limit."""
-        return None if self.module is None else Meanings(self.module)
+    def meanings(self) -> Meanings:
+        """Meanings of the names of the file; none if it exceeds a limit."""
+        return Meanings(self.module)
 
     @cached_property
     def scanned(self) -> Scan:

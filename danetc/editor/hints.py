@@ -58,12 +58,15 @@ class Reached:
         return len(layers), sum(prod(node.value.shape) for node in layers)
 
 
+Place = tuple[int, int]
+"""Start and end of an expression."""
+
+
 class PlaceValues:
     """Values at the places of a file, in its own networks or those of a file that uses it."""
 
     def __init__(self, analysis: Analysis, others: Sequence[Analysis] = ()) -> None:
-        self._found: defaultdict[tuple[int, int], dict[tuple[str, int], Reached]]
-        self._found = defaultdict(dict)
+        self._found: defaultdict[Place, dict[tuple[str, int], Reached]] = defaultdict(dict)
         for each in (analysis, *(other for other in others if other is not analysis)):
             same: dict[SourceFile, bool] = {}
             for network, trace in each.survey.traces.items():

@@ -17,7 +17,6 @@ from danetc.editor.documentation import (
 )
 from danetc.editor.hints import MOST, PlaceValues, Reached, shown
 from danetc.editor.meanings import Meaning
-from danetc.editor.navigation import at
 
 LISTED = 6
 """Limit of the different values that are listed."""
@@ -33,7 +32,7 @@ class HoverText:
 
 def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> HoverText | None:
     """Return the text for the name and the value at an offset, or None."""
-    found = at(analysis, offset)
+    found = analysis.meanings.at(offset)
     parts = [] if found is None else list(_meaning(analysis, found.meaning))
     place = found.span if found is not None else None
     if found is None and (keyword := _keyword(analysis, offset)) is not None:
@@ -86,7 +85,7 @@ def _value(
 ) -> tuple[Span, tuple[Reached, ...]] | None:
     """Return the value of the innermost place around an offset; for a name, its own or its call's."""
     values = PlaceValues(analysis, others)
-    name = at(analysis, offset)
+    name = analysis.meanings.at(offset)
     for span in _around(analysis, offset):
         if name is not None and not name.defines and span.start != name.span.start:
             break

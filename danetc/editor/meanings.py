@@ -115,10 +115,9 @@ EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
 class Meanings:
     """Names of a file with their meanings, in the order of the text."""
 
-    def __init__(self, module: Module) -> None:
-        found = sorted(
-            MeaningReader(module).read(), key=lambda one: (one.span.start, not one.defines)
-        )
+    def __init__(self, module: Module | None) -> None:
+        found = [] if module is None else list(MeaningReader(module).read())
+        found.sort(key=lambda one: (one.span.start, not one.defines))
         self.occurrences = tuple(
             one
             for before, one in zip([None, *found], found, strict=False)

@@ -12,7 +12,6 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import scan
 from danetc.editor.analysis import Analysis, analyse
-from danetc.editor.meanings import Meaning, Occurrence
 
 OWN = (*s.DECLARATION_KINDS, "parameter", "line", "state", "variable", "phase")
 """Kinds of meanings whose names a file chooses."""
@@ -30,52 +29,32 @@ def definition(analysis: Analysis, offset: int) -> Span | None:
     """
     for use in analysis.program.uses:
         if use.is_path and use.span.start <= offset <= use.span.end and use.names is None:
-            return _file(analysis, use)
-    found = at(analysis, offset)
+            path = os.path.join(os.path.dirname(analysis.source.name), use.module)
+            return Span(SourceFile(os.path.normpath(path), ""), 0, 0)
+    found = analysis.meanings.at(offset)
     if found is None:
         return None
-    if found.meaning.place is not None:
+    setting = {"spike": "neuron", "norm": "norm"}.get(found.meaning.name)
+    if found.meaning.kind != "word" or setting is None:
         return found.meaning.place
-    if found.meaning.kind == "word" and found.meaning.name in ("spike", "norm"):
-        return _setting(analysis, "neuron" if found.meaning.name == "spike" else "norm", offset)
-    return None
-
-
-def at(analysis: Analysis, offset: int) -> Occurrence | None:
-    """Return the name at an offset, or right before it."""
-    return None if analysis.meanings is None else analysis.meanings.at(offset)
-
-
-def _file(analysis: Analysis, use: s.Use) -> Span:
-    folder = os.path.dirname(analysis.source.name)
-    return Span(SourceFile(os.path.normpath(os.path.join(folder, use.module)), ""), 0, 0)
-
-
-def _setting(analysis: Analysis, name: str, offset: int) -> Span | None:
-    """Return the line of the network around an offset that defines a setting."""
-    for item in analysis.program.declarations:
-        if item.kind == "network" and item.span.start <= offset < item.span.end:
-            return next((each.name_span for each in item.body or () if each.name == name), None)
-    return None
+    around = (i for i in analysis.program.declarations if i.span.start <= offset < i.span.end)
+    lines = (line for item in around for line in item.body or () if line.name == setting)
+    return next((line.name_span for line in lines), None)
 
 
 def references(
     analysis: Analysis, offset: int, others: Sequence[Analysis] = (), *, definitions: bool = True
 ) -> tuple[Span, ...]:
     """Return the places of the name at an offset in this file and others."""
-    found = at(analysis, offset)
+    found = analysis.meanings.at(offset)
     if found is None:
         return ()
     return tuple(
         one.span
         for each in _each_once(analysis, others)
-        for one in _of(each, found.meaning)
+        for one in each.meanings.of(found.meaning)
         if definitions or not one.defines
     )
-
-
-def _of(analysis: Analysis, meaning: Meaning) -> tuple[Occurrence, ...]:
-    return () if analysis.meanings is None else analysis.meanings.of(meaning)
 
 
 def _each_once(analysis: Analysis, others: Sequence[Analysis]) -> list[Analysis]:
@@ -87,7 +66,7 @@ def _each_once(analysis: Analysis, others: Sequence[Analysis]) -> list[Analysis]
 
 def renameable(analysis: Analysis, offset: int) -> Span:
     """Return the span of the name at an offset. Raises RenameRefused if it cannot be renamed."""
-    found = at(analysis, offset)
+    found = analysis.meanings.at(offset)
     if found is None:
         raise RenameRefused("there is no name here")
     meaning = found.meaning
@@ -112,14 +91,14 @@ def rename(
     tokens = scan(SourceFile("name", name))
     if tokens.errors or [token.type for token in tokens.tokens] != ["NAME", "$END"]:
         raise RenameRefused(f"`{name}` cannot be a name")
-    found = at(analysis, offset)
+    found = analysis.meanings.at(offset)
     assert found is not None
     place = found.meaning.place
     assert place is not None
     files = _each_once(analysis, others)
     if not any(each.source.name == place.source.name for each in files):
         raise RenameRefused(f"`{span.text}` is declared in {place.source.name}: open it first")
-    edits = tuple(Edit(one.span, name) for each in files for one in _of(each, found.meaning))
+    edits = tuple(Edit(one.span, name) for each in files for one in each.meanings.of(found.meaning))
     _check(files, edits, span.text, name)
     return edits
 
@@ -144,11 +123,8 @@ def _check(files: Sequence[Analysis], edits: Sequence[Edit], old: str, new: str)
     back: dict[object, object] = {}
     for each in files:
         changed = analyse(after[each.source.name], each.source.name, {**each.texts, **texts})
-        before, now = each.meanings, changed.meanings
-        if before is None or now is None:
-            raise RenameRefused("the file is too large to check what the new name would mean")
-        pairs = zip(before.occurrences, now.occurrences, strict=False)
-        for a, b in pairs:
+        before, now = each.meanings.occurrences, changed.meanings.occurrences
+        for a, b in zip(before, now, strict=False):
             same = there.setdefault(a.meaning.key, b.meaning.key) == b.meaning.key
             if not same or back.setdefault(b.meaning.key, a.meaning.key) != a.meaning.key:
                 raise RenameRefused(
@@ -156,7 +132,7 @@ def _check(files: Sequence[Analysis], edits: Sequence[Edit], old: str, new: str)
                 )
         errors = Counter(item.code for item in changed.survey.errors)
         errors -= Counter(item.code for item in each.survey.errors)
-        if errors or len(before.occurrences) != len(now.occurrences):
+        if errors or len(before) != len(now):
             news = [item for item in changed.survey.errors if item.code in errors]
             why = f": {news[0].message}" if news else ""
             raise RenameRefused(f"`{old}` cannot become `{new}`{why}")

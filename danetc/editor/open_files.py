@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from danetc.dsl.reading import MAX_FILE_BYTES, SUFFIX
 from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.outline import OutlineSymbol, symbols
 
-MOST_FILES = 1_000
-"""Limit of the files of folders."""
+MOST_FOLDERS = 1_000
+"""Limit of the folders that are searched."""
 _SKIPPED = frozenset(("node_modules", "build", "__pycache__"))
 
 
@@ -101,24 +102,17 @@ class OpenFiles:
 
     def workspace_symbols(self, query: str) -> Iterator[OutlineSymbol]:
         """Yield the declarations of all files whose names contain the letters of a query in order."""
+        letters = re.compile(".*".join(map(re.escape, query)), re.IGNORECASE)
         for analysis in self.mentioning(""):
-            for symbol in symbols(analysis):
-                if _has_in_order(symbol.name.casefold(), query.casefold()):
-                    yield symbol
+            yield from (item for item in symbols(analysis) if letters.search(item.name))
 
     def _in_folders(self) -> Iterator[Path]:
-        left = MOST_FILES
-        for folder in self.folders:
-            for place, inner, names in os.walk(folder):
-                inner[:] = sorted(
-                    each for each in inner if not each.startswith(".") and each not in _SKIPPED
-                )
-                for name in sorted(names):
-                    if name.endswith(SUFFIX):
-                        left -= 1
-                        if left < 0:
-                            return
-                        yield Path(place, name)
+        places = (place for folder in self.folders for place in os.walk(folder))
+        for _, (place, inner, names) in zip(range(MOST_FOLDERS), places, strict=False):
+            inner[:] = sorted(
+                each for each in inner if not each.startswith(".") and each not in _SKIPPED
+            )
+            yield from (Path(place, name) for name in sorted(names) if name.endswith(SUFFIX))
 
 
 def _uses_files(analysis: Analysis) -> bool:
@@ -128,8 +122,3 @@ def _uses_files(analysis: Analysis) -> bool:
 def _read(name: str) -> str:
     with open(name, "rb") as stream:
         return stream.read(MAX_FILE_BYTES).decode("utf-8-sig")
-
-
-def _has_in_order(name: str, letters: str) -> bool:
-    rest = iter(name)
-    return all(letter in rest for letter in letters)

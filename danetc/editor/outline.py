@@ -107,31 +107,28 @@ def _lines(body: tuple[s.Stmt, ...]) -> Iterator[OutlineSymbol]:
 
 def folds(analysis: Analysis) -> tuple[Fold, ...]:
     """Return multi-line bodies, calls and flows, and runs of comments and `use` lines."""
-    source, program = analysis.source, analysis.program
-    found: list[Fold] = []
-
-    def add(start: int, end: int, kind: str) -> None:
-        if source.position(start)[0] < source.position(end)[0]:
-            found.append(Fold(start, end, kind))
-
-    tokens = analysis.scanned.tokens
-    for opening, closing in analysis.brackets.partner.items():
-        if opening < closing:
-            add(tokens[opening].start, tokens[closing].start, "region")
-    for item in program.declarations:
-        if item.body is None and item.value is not None:
-            add(item.span.start, item.span.end, "region")
-    own_line = [
+    source, program, tokens = analysis.source, analysis.program, analysis.scanned.tokens
+    found = [
+        Fold(tokens[opening].start, tokens[closing].start, "region")
+        for opening, closing in analysis.brackets.partner.items()
+        if opening < closing
+    ]
+    found += [
+        Fold(item.span.start, item.span.end, "region")
+        for item in program.declarations
+        if item.body is None and item.value is not None
+    ]
+    alone = [
         comment.span
         for comment in program.comments
         if not source.text[: comment.span.start].rpartition("\n")[2].strip()
     ]
-    for kind, spans in (("comment", own_line), ("imports", [use.span for use in program.uses])):
-        lines = list(enumerate(spans))
-        for _, group in groupby(lines, key=lambda item: item[1].line - item[0]):
-            row = [span for _, span in group]
-            add(row[0].start, row[-1].end, kind)
-    return tuple(sorted(set(found), key=lambda fold: (fold.start, fold.end)))
+    for kind, spans in (("comment", alone), ("imports", [use.span for use in program.uses])):
+        for _, group in groupby(enumerate(spans), key=lambda item: item[1].line - item[0]):
+            run = [span for _, span in group]
+            found.append(Fold(run[0].start, run[-1].end, kind))
+    several = {f for f in found if source.position(f.start)[0] < source.position(f.end)[0]}
+    return tuple(sorted(several, key=lambda fold: (fold.start, fold.end)))
 
 
 TYPES = (
@@ -170,28 +167,21 @@ class SemanticToken:
 
 def semantic_tokens(analysis: Analysis) -> tuple[SemanticToken, ...]:
     """Return the tokens of a file in order; none spans several lines."""
-    named = (
-        {}
-        if analysis.meanings is None
-        else {(one.span.start, one.span.end): one for one in analysis.meanings.occurrences}
-    )
+    named = {(one.span.start, one.span.end): one for one in analysis.meanings.occurrences}
     found = [SemanticToken(comment.span, "comment") for comment in analysis.scanned.comments]
     for token in analysis.scanned.tokens:
         span = Span(analysis.source, token.start, token.end)
         one = named.get((token.start, token.end))
         if one is not None:
-            found.append(SemanticToken(span, TOKEN_TYPES[one.meaning.kind], tuple(_modifiers(one))))
+            found.append(SemanticToken(span, TOKEN_TYPES[one.meaning.kind], _modifiers(one)))
         elif token.type in _OF_TOKEN and span.text == token.text:
             found.append(SemanticToken(span, _OF_TOKEN[token.type]))
     return tuple(sorted(found, key=lambda token: token.span.start))
 
 
-def _modifiers(one: Occurrence) -> Iterator[str]:
-    meaning = one.meaning
-    if one.defines:
-        yield "declaration"
-    own = meaning.kind in _OWN or meaning.place is not None
-    if not own or (meaning.place is not None and is_library(meaning.place.source)):
-        yield "defaultLibrary"
-    if meaning.kind == "word":
-        yield "readonly"
+def _modifiers(one: Occurrence) -> tuple[str, ...]:
+    """Return the modifiers of a name: names of the language and of std are of the library."""
+    place = one.meaning.place
+    library = one.meaning.kind not in _OWN if place is None else is_library(place.source)
+    chosen = (one.defines, library, one.meaning.kind == "word")
+    return tuple(name for name, holds in zip(MODIFIERS, chosen, strict=True) if holds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, SpecError
 from danetc.dsl.diagnostics.fixes import Edit
@@ -76,38 +75,23 @@ def _of(analysis: Analysis, problem: Diagnostic) -> Iterator[CodeFix]:
 
 
 def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
-    """Return the fix that adds a comment which allows a warning."""
-    line, _ = analysis.source.position(problem.span.start)
-    text = analysis.source.line(line).rstrip()
-    at = problem.span.start - (problem.span.column - 1) + len(text)
-    comment = next((item for item in analysis.program.comments if item.span.line == line), None)
-    if comment is None:
-        said = f"  # allow {problem.code}"
-    elif comment.text.lstrip("# ").startswith("allow W"):
-        said = f", {problem.code}"
-    else:  # after another comment: on a new line above
-        at = problem.span.start - (problem.span.column - 1)
-        indent = text[: len(text) - len(text.lstrip())]
-        said = f"{indent}# allow {problem.code}\n"
-    edit = Edit(Span(analysis.source, at, at), said)
+    """Return the fix that adds a comment which allows a warning, above its line."""
+    line = problem.span.line
+    start = problem.span.start - (problem.span.column - 1)
+    text = analysis.source.line(line)
+    said = f"{text[: len(text) - len(text.lstrip())]}# allow {problem.code}\n"
+    edit = Edit(Span(analysis.source, start, start), said)
     return CodeFix(f"allow {problem.code} here", (edit,), problem)
 
 
 def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
-    """Return the edits of ``danetc fmt``; none if the file has errors."""
+    """Return the edit of ``danetc fmt``; none if the file has errors or is formatted."""
     reporter = Reporter()
     program = parse(analysis.source, reporter)
     try:
         reporter.raise_if_errors()
-        new = format_source(program).splitlines(keepends=True)
+        text = format_source(program)
     except SpecError:
         return ()
-    old = analysis.text.splitlines(keepends=True)
-    starts = [0]
-    for line in old:
-        starts.append(starts[-1] + len(line))
-    return tuple(
-        Edit(Span(analysis.source, starts[a], starts[b]), "".join(new[c:d]))
-        for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-        if tag != "equal"
-    )
+    whole = Span(analysis.source, 0, len(analysis.text))
+    return () if text == analysis.text else (Edit(whole, text),)

@@ -23,7 +23,6 @@ from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
 from danetc.editor.navigation import (
     RenameRefused,
-    at,
     definition,
     references,
     rename,
@@ -181,7 +180,7 @@ def _reading(server: DanetServer) -> None:
 def _navigating(server: DanetServer) -> None:
     def mentioning(analysis: Analysis, offset: int) -> list[Analysis]:
         """Return the analyses of all files that may contain the name at an offset."""
-        found = at(analysis, offset)
+        found = analysis.meanings.at(offset)
         return [] if found is None else list(server.open.mentioning(found.meaning.name))
 
     @server.feature(lsp.TEXT_DOCUMENT_DEFINITION)

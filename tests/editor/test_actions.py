@@ -151,7 +151,7 @@ def test_a_warning_is_allowed_beside_what_is_allowed_already() -> None:
         allowed = edited(allowed, fixes[0].edits)
     assert allowed != text
     assert not analyse(allowed).diagnostics
-    assert "conv(8, bias = true) -> norm  # allow W" in allowed
+    assert "\n  # allow W0205\n  stem = conv(8, bias = true) -> norm\n" in allowed
 
 
 def test_fixes_are_of_the_place_asked_about() -> None:
