@@ -196,7 +196,7 @@ def overview(cells: Sequence[Cell]) -> str:
 
 
 DRAWN = (
-    ("Fig. 1", "six residual connections side by side", "`danetc draw --compare`"),
+    ("Fig. 1", "six residual connections side by side", "`danetc draw`"),
     ("Fig. 2", "a neuron over time", "`danetc draw --level neuron`"),
     ("Fig. 4", "inputs of each block of a stage", "`danetc draw --level stage`"),
     (

@@ -94,7 +94,7 @@ def test_the_picture_is_what_draw_gives() -> None:
 
 
 def test_the_figure_is_what_its_command_gives() -> None:
-    command = re.search(r"danetc draw --compare (.*) -o docs/figure1.svg", README)
+    command = re.search(r"danetc draw (.*) -o docs/figure1.svg", README)
     assert command is not None
     graphs = [graph_of(check_file(name)) for name in command[1].split()]
     svg = (ROOT / "docs" / "figure1.svg").read_text(encoding="utf-8")

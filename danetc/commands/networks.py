@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
@@ -171,7 +171,6 @@ def draw_command(
     *,
     output: Annotated[Path | None, arg.Option("OUT.svg")] = None,
     level: Literal["network", "stage", "block", "op", "neuron"] | None = None,
-    compare: bool = False,
     theme: Literal["auto", "light", "dark"] = "auto",
     network: arg.Network | None = None,
     set: arg.Settings,
@@ -179,26 +178,20 @@ def draw_command(
 ) -> None:
     """Draw a network's topology as SVG, PNG, PDF or .gv.
 
-    With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
+    Several specs show how they wire their blocks, side by side, as in `danetc draw origin_r18 sew_r18 -o
+    figure.svg`.
 
     Args:
         output: File of the picture: .svg, .png, .pdf or .gv. [default: NAME.svg beside the spec, or in
             this folder for a shipped spec]
         level: What is shown: stages; blocks and the input of each; the wiring of blocks; all
             operations; a neuron's equations over time. [default: stage]
-        compare: Show how several specs wire their blocks, side by side.
         theme: Colours. An SVG in auto is light or dark as its viewer prefers.
     """
     from danetc.tasks.drawing import FORMATS, beside_spec, draw
 
-    if compare and output is None:
-        raise click.UsageError("--compare needs -o: a name for the picture of all specs")
-    if compare and level not in (None, "block"):
-        raise click.UsageError(f"--compare shows the level block, not {level}")
-    if compare and len(specs) < 2:
-        raise click.UsageError("--compare needs two specs or more")
-    if len(specs) > 1 and not compare:
-        raise click.UsageError("only one spec can be drawn; --compare puts several side by side")
+    if len(specs) > 1 and output is None:
+        raise click.UsageError("several specs need -o: a name for their picture")
     place = output or beside_spec(specs[0])
     if place.suffix.lower().removeprefix(".") not in FORMATS:
         raise click.UsageError(f"the name of a picture ends in .svg, .png, .pdf or .gv: {place}")
@@ -229,24 +222,16 @@ def prove_command(
         numbers: Check statements about gradients and variances numerically. --no-numbers does without
             torch.
     """
+    from danetc.output.console import VisibleConsole
     from danetc.tasks.networks import compile_spec
     from danetc.tasks.proofs import prove
 
     graph = compile_spec(spec, network=network, settings=set).lowered.graph
-    proof = _with_status(lambda report: prove(graph, report, numbers=numbers))
+    with VisibleConsole(sys.stderr).status("") as status:
+        proof = prove(graph, status.update, numbers=numbers)
     return Answer(
         proof.as_dict(), lambda: print_proof(proof, numbers=numbers), int(not proof.holds)
     )
-
-
-def _with_status(work: Callable[[Callable[[str], object]], Any]) -> Any:
-    """Return the result of ``work(report)``; on a terminal, show what it reports meanwhile."""
-    if not sys.stderr.isatty():
-        return work(lambda text: None)
-    from danetc.output.console import VisibleConsole
-
-    with VisibleConsole(sys.stderr).status("") as status:
-        return work(status.update)
 
 
 def print_proof(proof: Proof, *, numbers: bool = True) -> None:
@@ -289,6 +274,7 @@ def equiv_command(
         networks: Network to use from both files; given twice, that of A and that of B.
         numbers: If the graphs differ, compare a training step of both.
     """
+    from danetc.output.console import VisibleConsole
     from danetc.tasks.equivalence import equivalence
     from danetc.tasks.networks import compile_spec
 
@@ -299,9 +285,8 @@ def equiv_command(
         compile_spec(spec, network=name, settings=set).lowered.graph
         for spec, name in zip((left, right), names, strict=True)
     ]
-    verdict: Verdict = _with_status(
-        lambda report: equivalence(*graphs, numbers=numbers, on_progress=report)
-    )
+    with VisibleConsole(sys.stderr).status("") as status:
+        verdict = equivalence(*graphs, numbers=numbers, on_progress=status.update)
     return Answer(
         verdict.as_dict(), lambda: print_verdict(verdict), int(verdict.word == "different")
     )
@@ -381,13 +366,13 @@ def bench_command(
         rounds: Number of times that each is timed.
         threads: CPU threads. [default: torch's]
     """
+    from danetc.output.console import VisibleConsole
     from danetc.tasks.benchmark import bench
     from danetc.tasks.networks import compile_spec
 
     graph = compile_spec(spec, network=network, settings=set).graph
-    found: Benchmark = _with_status(
-        lambda report: bench(graph, batch, memory, rounds, threads, report)
-    )
+    with VisibleConsole(sys.stderr).status("") as status:
+        found = bench(graph, batch, memory, rounds, threads, status.update)
     return Answer(found.as_dict(), lambda: print_benchmark(found))
 
 

@@ -34,7 +34,7 @@ def draw(
 
     Args:
         specs: a spec file or the name of a shipped spec; several are put side by side, each as the
-            block level shows it (``danetc draw --compare``).
+            block level shows it.
         output: file of the picture, whose ending selects the format.
         text: the spec itself, in place of ``specs``.
         network: name of the network if the file has several.

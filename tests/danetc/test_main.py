@@ -115,7 +115,6 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
         (["explain"], "Missing argument"),
         (["list", "neruons"], "did you mean `neurons`?"),
-        (["draw", "--compare", "sew_r18", "tdbn_r18"], "--compare needs -o"),
         (["fmt", "-", "x.danet"], "cannot be combined with files"),
         (["draw", "danet_c_r18", "-o", "out.bmp"], ".svg"),
     ],

@@ -95,7 +95,7 @@ def test_every_command_of_specs_can_deny_warnings(name: str) -> None:
         ("summary", "leaky.danet"),
         ("build", "leaky.danet", "-o", "out"),
         ("draw", "leaky.danet", "-o", "out.gv"),
-        ("draw", "--compare", "leaky.danet", "leaky.danet", "-o", "out.gv"),
+        ("draw", "leaky.danet", "leaky.danet", "-o", "out.gv"),
         ("equiv", "leaky.danet", "leaky.danet"),
         ("train", "leaky.danet", "--data", "digits", "--backend", "eager", "-o", "out", "-q"),
     ],

@@ -58,7 +58,7 @@ WORK: dict[str, str] = {
     "prove a.danet --no-numbers": "Proposition 4",
     "summary a.danet": "parameters",
     "draw a.danet -o a.svg": "",
-    "draw --compare sew_r18 origin_r18 -o b.svg": "",
+    "draw sew_r18 origin_r18 -o b.svg": "",
     "equiv a.danet danet_a_r18": "different",
     "equiv a.danet a.danet": "equal",
     "equiv a.danet b.danet --no-numbers": "different",
