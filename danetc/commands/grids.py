@@ -197,7 +197,6 @@ def report_command(
     paths: Annotated[tuple[Path, ...], arg.Option("RUN")],
     *,
     output: Annotated[Path, arg.Option("FILE.html")] = Path("report.html"),
-    measures: Annotated[tuple[Path, ...], arg.Option("FILE|DIR")] = (),
     data: arg.Data | None = None,
 ) -> Answer:
     """Show runs side by side on one HTML page.
@@ -212,8 +211,6 @@ def report_command(
 
     Args:
         output: File of the page.
-        measures: File or directory that `danetc measure` wrote, if it is not in the run's directory.
-            Can be repeated.
         data: Measure runs without measures.json on these data.
     """
     from danetc.output.echo import replace_text
@@ -225,7 +222,7 @@ def report_command(
         raise UserError(f"{output} is a folder; name the page in it")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}")
-    runs = open_runs(paths, measures)
+    runs = open_runs(paths)
     if data is not None:
         from danetc.tasks.reporting.runs import measured
 

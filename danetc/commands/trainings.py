@@ -389,7 +389,7 @@ def measure_command(
         records.append(found)
     record = whole_record(request, records)
     if form == "json":
-        echo(seal_record(record).decode(), nl=False)  # `report --measures` may read it
+        echo(seal_record(record).decode(), nl=False)  # `report` reads it as measures.json
     elif form != "table":
         show(overall(entries), form, sys.stdout)
     else:

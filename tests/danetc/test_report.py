@@ -18,9 +18,9 @@ import pytest
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import engine
-from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.system.files import save_record
 from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
-from danetc.tasks.reporting.figures import short_names, training_curves
+from danetc.tasks.reporting.figures import training_curves
 from danetc.tasks.reporting.layer_values import (
     MEASURES,
     layer_name,
@@ -30,8 +30,8 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import highlighted
-from danetc.tasks.reporting.tables import compared, curves
-from danetc.tasks.reporting.topology import _place, colours, pictures
+from danetc.tasks.reporting.tables import compared
+from danetc.tasks.reporting.topology import colours, pictures
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_compare import comparison
@@ -129,29 +129,23 @@ def test_a_run_without_measures_says_how_to_get_them(
     assert 'name="measure"' not in page  # there is nothing to choose from
 
 
-def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -> None:
-    """Those that are given come before those in the directory, and say what they were measured on."""
+def test_measures_in_the_directory(danetc: Command, built: Path, tmp_path: Path) -> None:
+    """They say what they were measured on, and are of this network."""
+    shutil.copytree(built, tmp_path / "run")
     layers = [{"layer": "stem.spike", "rate": 0.25, "silent": 0.0}]
     entry = {
-        "network": "other", "source": str(built), "trained": False, "images": 8,
+        "network": "other", "source": "run", "trained": False, "images": 8,
         "statistics": "batch", "firing_rate": {"layers": layers, "mean_of_layers": 0.25},
     }  # fmt: skip
-    data = {"text": "digits", "split": "test"}
-    (tmp_path / "m").mkdir()
-    save_record({"format": 1, "measured": [entry], "data": data}, tmp_path / "m" / "measures.json")
-    assert danetc("report", built, "--measures", "m", "-o", "a.html").status == 0
+    record = {"format": 1, "measured": [entry], "data": {"text": "digits", "split": "test"}}
+    save_record(record, tmp_path / "run" / "measures.json")
+    assert danetc("report", "run", "-o", "a.html").status == 0
     texts = _Texts((tmp_path / "a.html").read_text(encoding="utf-8")).texts
     assert {"Firing rate by layer", "0.2500"} <= set(texts)
     assert "Measured on 8 images of digits (test), norms by batch statistics, untrained." in texts
-    other = tmp_path / "elsewhere"
-    runs.do("build", "danet_c_small", "-o", other)
-    result = danetc("report", other, "--measures", "m", "-o", "b.html")
-    assert result.status == 1
-    assert "which is none of the runs" in result.err
-    record = read_record(tmp_path / "m" / "measures.json")
-    record["measured"][0]["network"] = "another"
-    save_record(record, tmp_path / "m" / "measures.json")
-    result = danetc("report", built, "--measures", "m", "-o", "b.html")
+    entry["network"] = "another"
+    save_record(record, tmp_path / "run" / "measures.json")
+    result = danetc("report", "run", "-o", "b.html")
     assert result.status == 1
     assert "holds measures of another, not of other" in result.err
     assert not (tmp_path / "b.html").exists()
@@ -296,7 +290,6 @@ def test_wrong_usage(danetc: Command, built: Path, tmp_path: Path) -> None:
         ((tmp_path,), "no summary.json"),
         ((built, built), "given twice"),
         ((built, "-o", "no/a.html"), "there is no folder no"),
-        ((built, "--measures", "x.json"), "there are no measures in x.json"),
         ((built, "--data", "mnits"), "mnits"),
     ):
         result = danetc("report", *arguments)
@@ -329,8 +322,8 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     assert stability.joined([0.0, 1.0]) == 0.0
 
 
-def test_boxes_have_colours_numbers_and_tooltips() -> None:
-    """On each level: for each measure the step of its scale, the number, and a line of the tooltip."""
+def test_boxes_have_colours_and_tooltips() -> None:
+    """On each level: for each measure the step of its scale, and a line of the tooltip."""
     graph = graph_of(check_file("danet_c_small"))
     rates = {layer_name(node): n / 10 for n, node in enumerate(neurons_in_order(graph))}
     layers = [{"layer": name, "rate": rate, "silent": 0.5} for name, rate in rates.items()]
@@ -346,10 +339,6 @@ def test_boxes_have_colours_numbers_and_tooltips() -> None:
     )
     one, other = (rates[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
     mean = f"{(one + other) / 2:.3f}"
-    numbers = [each for each in block.findall(f"{SVG}text") if "value" in each.get("class", "")]
-    assert [(each.get("data-measure"), each.text) for each in numbers] == [
-        ("firing", mean), ("silent", "0.500"),
-    ]  # fmt: skip
     assert block.get("data-firing") == str(step_of((one + other) / 2, scales[0][1]))
     assert (block.findtext(f"{SVG}title") or "").splitlines()[-2:] == [
         f"firing rate {mean} (2 layers, {one:.3f} to {other:.3f})",
@@ -364,35 +353,7 @@ def test_boxes_have_colours_numbers_and_tooltips() -> None:
     assert "data-firing" not in of["neuron"].svg
 
 
-@pytest.mark.parametrize(
-    ("shapes", "beside", "expected"),
-    [
-        ('<path d="M0,-20 10,-20 100,0"/><text x="2" y="-10">ab</text><text x="2" y="0"/>', False,
-         ("value inside", "95.0", "-10.0", "end")),
-        ('<path d="M0,-20 10,-20 20,0"/><text x="2" y="-10">ab</text><text x="2" y="0"/>', False,
-         ("value", "20.0", "-22.5", "end")),
-        ('<polygon points="0,-20 90,0"/><text x="2" y="-10">ab</text>', True,
-         ("value", "93.0", "-7.0", "start")),
-        ('<path d="M0,-20 99,0"/><text x="60" y="-10" text-anchor="middle">abcdefgh</text><text y="0"/>',
-         False, ("value", "99.0", "-22.5", "end")),
-        ('<ellipse cx="5" cy="5" rx="2" ry="1"/>', False, ("value", "7.0", "1.5", "end")),
-    ],
-)  # fmt: skip
-def test_numbers_have_a_place(shapes: str, beside: bool, expected: tuple[str, ...]) -> None:
-    group = ET.fromstring(f'<g xmlns="{SVG[1:-1]}">{shapes}</g>')
-    found = _place(group, group.findall(f"{SVG}text"), "0.123", beside=beside)
-    assert tuple(found[name] for name in ("class", "x", "y", "text-anchor")) == expected
-
-
-def test_layers_have_their_names_where_all_runs_agree() -> None:
-    one = ["stem.spike", "stages.0.blocks.0.branch.spike", "stages.0.blocks.0.spike"]
-    other = ["stem.spike", "stages.0.blocks.0.spike1"]
-    places = [1, 2, 3]
-    assert [*short_names([one], places).values()] == ["stem.spike", "0.0.branch.spike", "0.0.spike"]
-    assert short_names([one, other], places) == {1: "stem.spike", 2: "2", 3: "0.0.spike"}
-
-
-def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no finite number has no point."""
     pytest.importorskip("matplotlib")
     graph = graph_of(check_file("danet_c_small"))
@@ -407,12 +368,6 @@ def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None
         "loss": {"a, train": ((1, 3), (1.0, 0.25))},
         "accuracy": {"a, test": ((1, 2, 3), (0.5, 0.5, 0.5))},
     }
-    table = curves(runs)
-    assert table.heads == ("epoch", "a, train, loss", "a, test, accuracy")
-    assert [row.cells for row in table.rows] == [
-        ("1.0000", "0.5000"), ("-", "0.5000"), ("0.2500", "0.5000"),
-    ]  # fmt: skip
-    assert curves(runs[1:]).rows == ()
     drawn: list[Any] = []
     plain = figures._page_figure
     monkeypatch.setattr(
@@ -427,10 +382,9 @@ def test_curves_are_figures_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 3], [1.0, 0.25])
     axes = drawn[2].axes[0]
     assert axes.get_yscale() == "log"
-    assert [each.get_text() for each in axes.get_xticklabels()][:2] == [
-        "stem.spike",
-        "0.0.branch.spike",
-    ]
+    figures.layer_figures(runs[1:])
+    ticks = [each.get_text() for each in drawn[3].axes[0].get_xticklabels()]
+    assert ticks[:2] == ["stem.spike", "0.0.branch.spike"]
 
 
 def test_settings_are_compared() -> None:

@@ -93,12 +93,10 @@ def mean(measures: dict[str, Any], start: str) -> float:
 
 
 def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict[str, Any]) -> None:
-    """Colours are those of the scale in both themes, with numbers and tooltips."""
+    """Colours are those of the scale in both themes, with tooltips."""
     page = opened(watched, two)
     part = picture(page).locator(".part", has_text="block 1").first
-    value = part.locator(".value:visible")
     rate = f"{mean(measures, 'stages.0.blocks.1'):.3f}"
-    assert value.text_content() == rate
     assert f"firing rate {rate} (2 layers" in (part.locator("title").text_content() or "")
     shape = part.locator("path").first
     colour = "element => getComputedStyle(element).fill"
@@ -111,11 +109,12 @@ def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict
     choose(page, "measure", "stability")
     told = {row["layer"]: row["stability"] for row in measures["gradient_stability"]["layers"]}
     one, other = (told[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
-    assert value.text_content() == f"{(one * other) ** 0.5:.3g}"
+    assert f"gradient stability {(one * other) ** 0.5:.3g}" in (
+        part.locator("title").text_content() or ""
+    )
     assert page.locator(".scale:visible").count() == 1
     assert "Gradient stability" in page.locator(".scale:visible").inner_text()
     choose(page, "measure", "")
-    assert value.count() == 0
     # The other run was never measured: no colours, and a note.
     assert picture(page, 1).locator("[data-firing]").count() == 0
     assert "Nothing was measured here" in page.locator("#topology article").nth(1).inner_text()
@@ -141,28 +140,6 @@ def test_a_picture_can_have_its_own_size(watched: Page, two: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 900
 
 
-def test_numbers_stand_clear_of_other_words(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
-    for level in ("network", "stage", "block", "op"):
-        choose(page, "level", level)
-        overlaps = page.evaluate(
-            """() => {
-              const seen = (text) => text.getBoundingClientRect().width > 0;
-              const texts = [...document.querySelectorAll('#topology article:first-child text')].filter(seen);
-              const boxes = texts.map((text) => [text, text.getBoundingClientRect()]);
-              const found = [];
-              for (const [one, a] of boxes.filter(([text]) => text.matches('.value')))
-                for (const [other, b] of boxes)
-                  if (one !== other && a.left < b.right - 1 && b.left < a.right - 1
-                      && a.top + 3 < b.bottom - 3 && b.top + 3 < a.bottom - 3)
-                    found.push(`${one.textContent} on ${other.textContent}`);
-              return [found, boxes.filter(([text]) => text.matches('.value')).length];
-            }"""
-        )
-        assert overlaps[0] == [], level
-        assert overlaps[1] >= 3
-
-
 def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
     page = opened(watched, two)
     page.get_by_role("checkbox", name="other").uncheck()
@@ -173,15 +150,6 @@ def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
     assert page.locator("#settings td:visible").first.inner_text() == "-"
     page.get_by_role("checkbox", name="tiny").check()
     assert page.locator("article:visible").count() == 6
-
-
-def test_curves_have_a_table(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
-    assert page.locator("#curves img").count() == 2
-    assert page.locator("#curves img").first.evaluate("image => image.naturalWidth") > 100
-    page.get_by_text("Values of the curves").first.click()
-    third = page.locator("#curves tbody tr").nth(2)
-    assert third.inner_text().split() == ["3", "0.6667", "0.8333", "0.6000", "0.4500"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,6 @@ _TITLES = {
     "front": "Trials of the search: test accuracy against operations",
 }
 _MOST_NAMES = 34  # maximum number of labels on an axis
-_PLAIN = {"stages", "blocks"}  # parts of names that are not shown on an axis
 
 
 class PageFigure(NamedTuple):
@@ -38,16 +38,17 @@ def _page_figure(title: str, figure: Any) -> PageFigure:
     return PageFigure(title, f"data:image/svg+xml;base64,{data}")
 
 
-def _figure(title: str, panel: LinePanel, names: Mapping[int, str] | None = None) -> PageFigure:
+def _figure(title: str, panel: LinePanel, names: Sequence[str] | None = None) -> PageFigure:
     figure = line_figure([panel])
     figure.set_size_inches(6.4, 3.4)
     (axes,) = figure.axes
     if names is None:
         axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
     else:
-        shown = [*names.items()][:: math.ceil(len(names) / _MOST_NAMES)]
+        short = [re.sub(r"\b(stages|blocks)\.", "", in_figure(name)) for name in names]
+        each = math.ceil(len(names) / _MOST_NAMES)
         axes.set_xticks(
-            [place for place, _ in shown], [in_figure(name) for _, name in shown],
+            range(1, len(short) + 1, each), short[::each],
             rotation=60, ha="right", rotation_mode="anchor", fontsize="x-small",
         )  # fmt: skip
     return _page_figure(title, figure)
@@ -85,7 +86,10 @@ def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
 
 
 def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
-    """Draw each measure by neuron layer, in the order of the forward pass (Figs. 8 to 10)."""
+    """Draw each measure by neuron layer, in the order of the forward pass (Figs. 8 to 10).
+
+    The axis has the names of layers if there is one run, else their numbers.
+    """
     found = []
     names = [[layer_name(node) for node in neurons_in_order(run.graph)] for run in runs]
     for measure in MEASURES:
@@ -99,18 +103,7 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
         if lines:
             title = f"{measure.title.capitalize()} by layer"
             panel = LinePanel("layer", measure.title, lines, log=measure.mean == "geometric")
-            places = sorted({place for x, _ in lines.values() for place in x})
-            found.append(_figure(title, panel, short_names(names, places)))
-    return found
-
-
-def short_names(names: Sequence[Sequence[str]], places: Sequence[int]) -> dict[int, str]:
-    """Return a short name for each index of a layer, or the index if the names of the runs differ."""
-    found = {}
-    for place in places:
-        there = {layers[place - 1] for layers in names if place <= len(layers)}
-        short = ".".join(part for part in min(there).split(".") if part not in _PLAIN)
-        found[place] = short if len(there) == 1 else str(place)
+            found.append(_figure(title, panel, names[0] if len(names) == 1 else None))
     return found
 
 

@@ -84,7 +84,6 @@ def _check(run: ShownRun) -> None:
         tables.results([run])
         tables.stages(run)
         tables.layers(run)
-        tables.curves([run])
         if run.measures is not None:
             tuple(run.measures[key] for key in ("images", "statistics", "trained"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -124,7 +123,6 @@ def _style(runs: int, measures: Sequence[str]) -> Markup:
         shown = f'[data-measure="{measure}"]'
         rules += [
             _chosen("measure", measure, f".scale{shown}{{display:block}}"),
-            _chosen("measure", measure, f".value{shown}{{display:inline}}"),
             _chosen("measure", measure, f"{part}>text{{fill:var(--t-ink)}}"),
             _chosen(
                 "measure",

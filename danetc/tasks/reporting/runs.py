@@ -10,7 +10,6 @@ from typing import Any
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.output.echo import note
-from danetc.output.figures import percent
 from danetc.output.table import unique_labels
 from danetc.runtime.system.files import save_record, within
 from danetc.tasks.measuring.tables import FORMAT
@@ -52,26 +51,19 @@ class ShownRun:
     notes: tuple[str, ...] = ()
 
 
-Entry = tuple[Path, Mapping[str, Any], str]
-"""A file of measures, the entry of a network in it, and the data that it was measured on."""
+Entry = tuple[Mapping[str, Any], str]
+"""The measures of a network, and the data that it was measured on."""
 
 
-def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[ShownRun]:
+def open_runs(paths: Sequence[Path]) -> list[ShownRun]:
     """Return the runs in these directories; that of trials or of a grid stands for each run in it.
 
-    ``measures`` are more files or directories of ``danetc measure``, which are used first. Raises
-    UserError.
+    Raises UserError.
     """
     found = [run for path in paths for run in _trials(path)]
     if len({path.resolve() for path in found}) < len(found):
         raise UserError("the same run is given twice")
-    given = [entry for path in measures for entry in _entries(_file(path))]
-    runs = [_open(path, given) for path in found]
-    for _, entry, _ in given:
-        if not any(_same(entry, run.path) for run in runs):
-            raise UserError(
-                f"measures of {entry.get('source')} are given, which is none of the runs"
-            )
+    runs = [_open(path) for path in found]
     labels = unique_labels([run.graph.name for run in runs], [run.path for run in runs])
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
@@ -93,32 +85,16 @@ def _trials(path: Path) -> list[Path]:
     return found
 
 
-def _open(path: Path, given: Sequence[Entry]) -> ShownRun:
+def _open(path: Path) -> ShownRun:
     compiled = open_directory(path).compiled()
     graph, text = compiled.graph, compiled.checked.module.source.text
     epochs = epochs_in(path / TRAINING)
-    record = record_if_any(path / RUN)
-    run = ShownRun(graph.name, path, graph, text, record, tuple(epochs))
+    run = ShownRun(graph.name, path, graph, text, record_if_any(path / RUN), tuple(epochs))
     if not epochs:
-        run = replace(run, notes=(f"There are no curves: {_why_no_curves(run)}.",))
-    own = [entry for entry in given if _same(entry[1], path)]
-    return _with_measures(run, own)
-
-
-def _why_no_curves(run: ShownRun) -> str:
-    if run.record is not None:
-        return "no epoch is finished"
-    made = record_if_any(run.path / CONVERSION)
-    if made is None:
-        return "built, not trained"
-    try:
-        (*_, last), ann = made["over_time"], made["ann"]
-        return (
-            f"converted from {made['source']} (ReLU: {percent(ann['top1'])} on {made['data']}); at T = "
-            f"{last['steps']} it is right on {percent(last['top1'])} of the test images"
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.path / CONVERSION} is damaged: {error}") from error
+        made = "converted" if record_if_any(path / CONVERSION) else "built"
+        why = f"{made}, not trained" if run.record is None else "no epoch is finished"
+        run = replace(run, notes=(f"There are no curves: {why}.",))
+    return _with_measures(run, _entry(path / MEASURES) if (path / MEASURES).is_file() else None)
 
 
 def measured(run: ShownRun, data: str) -> ShownRun:
@@ -139,41 +115,31 @@ def measured(run: ShownRun, data: str) -> ShownRun:
     _, entry = measure_subject(run.label, subject, asked, subject.statistics)
     if (run.path / RUN).is_file():
         save_record(whole_record(asked, [entry]), run.path / MEASURES)
-        return _with_measures(run)
-    note(f"measures are not kept in {run.path}, which holds no run")
-    return _with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({asked.split})")])
+    else:
+        note(f"measures are not kept in {run.path}, which holds no run")
+    return _with_measures(run, (entry, f"{data} ({asked.split})"))
 
 
-def _with_measures(run: ShownRun, given: Sequence[Entry] = ()) -> ShownRun:
-    """Return the run with the ``given`` measures, or else those in its directory."""
-    file = run.path / MEASURES
-    entries = list(given) or (_entries(file) if file.is_file() else [])
-    if not entries:
+def _with_measures(run: ShownRun, entry: Entry | None) -> ShownRun:
+    if entry is None:
         return run
-    source, entry, data = entries[-1]
-    if entry.get("network") != run.graph.name:
+    measures, data = entry
+    if measures.get("network") != run.graph.name:
         raise UserError(
-            f"{source} holds measures of {entry.get('network')}, not of {run.graph.name}, which "
-            f"is in {run.path}"
+            f"{run.path / MEASURES} holds measures of {measures.get('network')}, not of "
+            f"{run.graph.name}, which is in {run.path}"
         )
     notes = run.notes
-    weights = run.path / WEIGHTS
-    if weights.is_file() and weights.stat().st_mtime > source.stat().st_mtime:
-        notes = (*notes, "The measures are older than the weights: measure again.")
-    return replace(run, measures=entry, measured_on=data, notes=notes)
+    files = [run.path / name for name in (MEASURES, WEIGHTS)]
+    if all(file.is_file() for file in files):
+        measured, weights = (file.stat().st_mtime for file in files)
+        if weights > measured:
+            notes = (*notes, "The measures are older than the weights: measure again.")
+    return replace(run, measures=measures, measured_on=data, notes=notes)
 
 
-def _file(path: Path) -> Path:
-    found = path / MEASURES if path.is_dir() else path.resolve()
-    if not found.is_file():
-        raise UserError(
-            f"there are no measures in {path}; `danetc measure RUN -o {path}` takes them"
-        )
-    return found
-
-
-def _entries(path: Path) -> list[Entry]:
-    """Return the entry of each network in a file of measures. Raises UserError."""
+def _entry(path: Path) -> Entry | None:
+    """Return the last entry in a file of measures. Raises UserError."""
     record = record_in(path)
     entries = record.get("measured")
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
@@ -182,8 +148,4 @@ def _entries(path: Path) -> list[Entry]:
         raise UserError(f"{path} was written by another version of danetc; measure again")
     data = record.get("data")
     data = data if isinstance(data, dict) else {}
-    return [(path, each, f"{data.get('text')} ({data.get('split')})") for each in entries]
-
-
-def _same(entry: Mapping[str, Any], path: Path) -> bool:
-    return Path(str(entry.get("source"))).resolve() == path.resolve()
+    return (entries[-1], f"{data.get('text')} ({data.get('split')})") if entries else None

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
-from danetc.tasks.reporting.figures import training_curves
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
 from danetc.tasks.reporting.runs import ShownRun
 
@@ -96,20 +95,6 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     value, number = max(known)
     return f"{value:.2%} in {-number}"
-
-
-def curves(runs: Sequence[ShownRun]) -> PageTable:
-    """Return the values in the figures of training, a row for each epoch."""
-    columns = {
-        f"{name}, {key}": dict(zip(*points, strict=True))
-        for key, lines in training_curves(runs).items()
-        for name, points in lines.items()
-    }
-    rows = [
-        (str(epoch), {head: _cell("{:.4f}", points.get(epoch)) for head, points in columns.items()})
-        for epoch in sorted({epoch for points in columns.values() for epoch in points})
-    ]
-    return _table("Curves", "epoch", rows)
 
 
 def stages(run: ShownRun) -> PageTable:
