@@ -22,43 +22,32 @@ from danetc.output.echo import echo, echo_usage
 from danetc.output.spec_messages import Printed, handled_by, show
 
 COMMANDS = {
-    "check": "Check specs: all errors and warnings.",
-    "fmt": "Rewrite specs in the canonical style.",
-    "explain": "Explain a name of the language, or a code.",
-    "list": "List operations, neurons, networks, data, ...",
-    "new": "Write a first spec, with comments.",
-    "show": "Print a spec, or lines of it; also of std.",
-    "summary": "Print parameters, operations and memory of a network.",
-    "build": "Compile a network into a model directory.",
-    "draw": "Draw a network's topology as SVG.",
-    "prove": "Check the paper's propositions on a network.",
-    "equiv": "Check whether two specs describe one network.",
-    "data": "Describe a data set, and show samples of it.",
-    "train": "Train a network on a data set.",
-    "eval": "Evaluate a trained network, also at other T.",
-    "convert": "Convert a trained ANN to a spiking network.",
-    "export": "Write a trained network for use elsewhere.",
-    "import": "Write a model of another library as a spec.",
-    "compare": "Train a grid of networks and compare them.",
-    "search": "Search networks and settings with Optuna.",
-    "measure": "Measure firing rates, gradients and energy on data.",
-    "report": "Show runs side by side on one HTML page.",
-    "bench": "Measure time and memory, eager and fused.",
-    "lsp": "Serve an editor: errors, shapes, completion.",
-    "completion": "Print the script that completes names in a shell.",
+    "check": ("texts", "Check specs: all errors and warnings."),
+    "fmt": ("texts", "Rewrite specs in the canonical style."),
+    "explain": ("texts", "Explain a name of the language, or a code."),
+    "list": ("texts", "List operations, neurons, networks, data, ..."),
+    "new": ("texts", "Write a first spec, with comments."),
+    "show": ("texts", "Print a spec, or lines of it; also of std."),
+    "summary": ("networks", "Print parameters, operations and memory of a network."),
+    "build": ("networks", "Compile a network into a model directory."),
+    "draw": ("networks", "Draw a network's topology as SVG."),
+    "prove": ("networks", "Check the paper's propositions on a network."),
+    "equiv": ("networks", "Check whether two specs describe one network."),
+    "data": ("trainings", "Describe a data set, and show samples of it."),
+    "train": ("trainings", "Train a network on a data set."),
+    "eval": ("trainings", "Evaluate a trained network, also at other T."),
+    "convert": ("trainings", "Convert a trained ANN to a spiking network."),
+    "export": ("trainings", "Write a trained network for use elsewhere."),
+    "import": ("trainings", "Write a model of another library as a spec."),
+    "compare": ("grids", "Train a grid of networks and compare them."),
+    "search": ("grids", "Search networks and settings with Optuna."),
+    "measure": ("trainings", "Measure firing rates, gradients and energy on data."),
+    "report": ("grids", "Show runs side by side on one HTML page."),
+    "bench": ("networks", "Measure time and memory, eager and fused."),
+    "lsp": ("texts", "Serve an editor: errors, shapes, completion."),
+    "completion": ("texts", "Print the script that completes names in a shell."),
 }
-"""Subcommands in the order of ``--help``, each with its line."""
-
-FILES = {
-    "texts": ("check", "fmt", "explain", "list", "new", "show", "completion", "lsp"),
-    "networks": ("summary", "build", "draw", "prove", "equiv", "bench"),
-    "trainings": ("data", "train", "eval", "measure", "convert", "export", "import"),
-    "grids": ("compare", "search", "report"),
-}
-"""Files of ``danetc.commands``, each with the commands whose functions ``NAME_command`` it holds."""
-
-SHORT = ("check", "fmt", "explain", "list", "new", "show")
-"""Subcommands that keep nearly all objects until they end."""
+"""Subcommands in the order of ``--help``: the file of ``danetc.commands`` and the line of the help."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -72,8 +61,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        file = next((file for file, names in FILES.items() if cmd_name in names), cmd_name)
-        module = importlib.import_module(f"danetc.commands.{file}")
+        module = importlib.import_module(f"danetc.commands.{COMMANDS[cmd_name][0]}")
         from danetc.commands.parser import make_command  # late: `--help` needs none
 
         return make_command(cmd_name, getattr(module, f"{cmd_name}_command"))
@@ -91,7 +79,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 def _help(ctx: click.Context, names: list[str]) -> list[str]:
@@ -165,8 +153,6 @@ def reported(action: Callable[[], int]) -> int:
         return _no_output()
     except OSError as error:
         return _fail_of_disk(error)
-    except ModuleNotFoundError as error:
-        return _fail_without(error)
     except (Exception, SystemExit) as error:
         return _report_bug(error)
 
@@ -177,7 +163,7 @@ def process() -> int:
     Python's cyclic garbage collection takes a fifth of a check and finds nothing, so a short subcommand
     runs without it, also at the end of the process.
     """
-    short = sys.argv[1:2] and sys.argv[1] in SHORT
+    short = sys.argv[1:2] and sys.argv[1] in ("check", "fmt", "explain", "list", "new", "show")
     if short:
         gc.disable()
     status = main()
@@ -256,14 +242,6 @@ def _no_output() -> int:
 def _fail(message: str) -> int:
     echo(f"danetc: {message}", err=True)
     return 1
-
-
-def _fail_without(error: ModuleNotFoundError) -> int:
-    """Report a missing torch, which half of the commands do not need."""
-    name = (error.name or "").partition(".")[0]
-    if name not in ("torch", "torchvision"):
-        return _report_bug(error)
-    return _fail(f"this needs {name}, which is not installed; `pip install danetc` brings it")
 
 
 def _report_bug(error: Exception | SystemExit) -> int:

@@ -11,14 +11,14 @@ import pytest
 
 from danetc.arguments import hints_of, split_hint
 from danetc.commands.parser import make_command
-from danetc.main import COMMANDS, FILES
+from danetc.main import COMMANDS
 
 from .conftest import Run
 
 
 def function_of(name: str) -> Any:
-    (file,) = (file for file, names in FILES.items() if name in names)
-    return getattr(importlib.import_module(f"danetc.commands.{file}"), f"{name}_command")
+    module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
+    return getattr(module, f"{name}_command")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
