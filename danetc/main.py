@@ -154,6 +154,11 @@ def reported(action: Callable[[], int]) -> int:
     except OSError as error:
         return _fail_of_disk(error)
     except (Exception, SystemExit) as error:
+        name = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+        if name in ("torch", "torchvision"):
+            return _fail(
+                f"this needs {name}, which is not installed; `pip install danetc` brings it"
+            )
         return _report_bug(error)
 
 
