@@ -124,7 +124,6 @@ TABLE = _table(
         "torch",
         (
             "_C._are_functorch_transforms_active",
-            "_C._functorch.is_functorch_wrapped_tensor",
             "_C._functorch.is_legacy_batchedtensor",
             "_C._get_tracing_state",
             "_C._len_torch_dispatch_stack",
@@ -237,11 +236,6 @@ def is_transformed() -> bool:
     )
 
 
-def in_torch_func() -> bool:
-    """True inside a transform of torch.func."""
-    return has(InternalUse.TRANSFORMS) and torch._C._are_functorch_transforms_active()
-
-
 def is_traced() -> bool:
     """True while torch compiles, exports, traces (torch.jit) or transforms the caller, which must then run
     operations of torch alone."""
@@ -266,12 +260,6 @@ def is_backward_transformed(grad: Tensor) -> bool:
         or torch._C._functorch.is_legacy_batchedtensor(grad)  # is_grads_batched=True
     )
     return found
-
-
-def is_wrapped(x: Tensor) -> bool:
-    """True if ``x`` belongs to a transform of torch.func."""
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return wrapped
 
 
 def has_modes() -> bool:

@@ -11,7 +11,6 @@ import copy
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -255,9 +254,6 @@ class Model(ScopeModule):
         elif len(given) == 1:  # Python refuses other calls
             x = self.signature.check(given[0], self)
             args, kwargs = ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
-        if internals.is_transformed():
-            with _transformable(self):
-                return super().__call__(*args, **kwargs)
         # (Only real tensors compile kernels, not proxies of fx or symbolic values of dynamo.)
         if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
             with call_of(self, args):
@@ -306,42 +302,6 @@ class Model(ScopeModule):
         if len(ranks) == 1:
             return frame(result, ranks[0]), after
         return tuple(map(frame, result, ranks)), after
-
-
-_NOT_MOVED = (
-    "inside torch.func a model in training normalises by its batch and leaves its running statistics "
-    "as they were, since torch.func cannot write to them. Call model.eval(), or give buffers to "
-    "torch.func.functional_call"
-)
-_NOT_BATCHED = (
-    "torch.func.vmap cannot move the running statistics of a model in training, which are one for all "
-    "that it maps over: call model.eval(), or map over buffers too (torch.func.stack_module_state)"
-)
-
-
-@contextmanager
-def _transformable(model: nn.Module) -> Iterator[None]:
-    """Let a model in training update copies of its buffers, since torch.func refuses writes to tensors that were not
-    passed to the transformed function. Raises RuntimeError if it refuses those too."""
-    held: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
-    if model.training and internals.in_torch_func():
-        for module in model.modules():
-            for name, buffer in module._buffers.items():
-                if buffer is not None and not internals.is_wrapped(buffer):
-                    held.append((module._buffers, name, buffer))
-    if any(name == "num_batches_tracked" for _, name, _ in held):
-        internals.notice(_NOT_MOVED)
-    try:
-        for buffers, name, buffer in held:
-            buffers[name] = buffer.clone()
-        yield
-    except RuntimeError as error:
-        if "Batch norm got a batched tensor" not in str(error):
-            raise
-        raise RuntimeError(_NOT_BATCHED) from error
-    finally:
-        for buffers, name, buffer in held:
-            buffers[name] = buffer
 
 
 def to_channels_last(model: nn.Module) -> None:
