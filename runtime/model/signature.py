@@ -28,28 +28,24 @@ class ModelInput:
     def check_shape(self, x: object, frame: bool, name: str = "") -> Tensor:
         """Return ``x`` if it is a tensor [N, ...] or [T, N, ...], or one ``frame`` [N, ...]; otherwise raise TypeError or
         ValueError. ``name`` is the input's, if a model has several."""
+        sizes, rank = ", ".join(map(str, self.shape)), len(self.shape)
+        ranks = (rank + 1,) if frame else (rank + 2,) if self.sequence else (rank + 1, rank + 2)
+        forms = " or ".join(f"[{'T, ' * (each - rank - 1)}N, {sizes}]" for each in ranks)
+        wanted = f"one frame {forms}" if frame else forms
         whose = f" as `{name}`" if name else ""
         if not isinstance(x, Tensor):
             what = "" if frame else "a tensor "
-            raise TypeError(
-                f"the model takes {what}{self._wanted(frame)}{whose}, not {_described(x)}"
-            )
+            raise TypeError(f"the model takes {what}{wanted}{whose}, not {_described(x)}")
         if x.layout is not torch.strided:
             layout = str(x.layout).removeprefix("torch.")
             raise ValueError(f"the model takes dense tensors, not {layout}; take x.to_dense()")
-        if any(type(extent) is not int for extent in x.shape):
-            return x  # symbolic sizes of torch.export
-        rank = len(self.shape)
-        ranks = (rank + 1,) if frame else (rank + 2,) if self.sequence else (rank + 1, rank + 2)
-        if x.dim() not in ranks or x.shape[-rank:] != self.shape:
+        if not _is_symbolic(x) and (x.dim() not in ranks or x.shape[-rank:] != self.shape):
             hint = ""
             if x.dim() in ranks and rank == 3:
                 kind = "events" if self.sequence else "image"
-                sizes = ", ".join(str(extent) for extent in x.shape[-rank:])
-                hint = f"; for these set the network's input to {kind}({sizes})"
-            raise ValueError(
-                f"the model takes {self._wanted(frame)}{whose}, not {list(x.shape)}{hint}"
-            )
+                own = ", ".join(map(str, x.shape[-rank:]))
+                hint = f"; for these set the network's input to {kind}({own})"
+            raise ValueError(f"the model takes {wanted}{whose}, not {list(x.shape)}{hint}")
         return x
 
     def check_numbers(self, x: Tensor) -> None:
@@ -65,13 +61,6 @@ class ModelInput:
                 f"{self.kind.high}, and this one holds {float(x[wrong][0]):g}; give another bound, "
                 "or none"
             )
-
-    def _wanted(self, frame: bool) -> str:
-        sizes = ", ".join(str(extent) for extent in self.shape)
-        if frame:
-            return f"one frame [N, {sizes}]"
-        forms = [f"[T, N, {sizes}]"] if self.sequence else [f"[N, {sizes}]", f"[T, N, {sizes}]"]
-        return " or ".join(forms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,51 +87,51 @@ class Signature:
     def arguments(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the inputs of a call in order, given by position or name or as one concatenated tensor. Raises
         TypeError."""
-        if len(args) == 1 and not named and self.input and len(self.inputs) > 1:
+        rank, only = len(self.input), args[0] if len(args) == 1 and not named else None
+        is_whole = rank and isinstance(only, Tensor) and only.dim() > rank
+        if is_whole and only.shape[-rank:] == self.input:
             widths = [item.shape[0] for item in self.inputs.values()]
-            x = args[0]
-            fits = isinstance(x, Tensor) and x.dim() > len(self.input)
-            if fits and tuple(x.shape[-len(self.input) :]) == self.input:
-                return tuple(x.split(widths, -len(self.input)))
-        names = list(self.inputs)
-        found = dict(zip(names, args, strict=False))
+            return tuple(only.split(widths, -rank))
+        found = dict(zip(self.inputs, args, strict=False))
         strange = [name for name in named if name not in self.inputs or name in found]
         found.update(named)
-        if len(args) > len(names) or strange or len(found) < len(names):
+        if len(args) > len(self.inputs) or strange or len(found) < len(self.inputs):
             sizes = ", ".join(map(str, self.input))
             together = f", or one tensor [..., {sizes}] with the channels of all" * bool(sizes)
             given = [
                 str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in args
             ]
             raise TypeError(
-                f"the model takes {len(names)} inputs: {', '.join(names)}{together}; not "
+                f"the model takes {len(self.inputs)} inputs: {', '.join(self.inputs)}{together}; not "
                 f"{', '.join([*given, *strange]) or 'none'}"
             )
-        return tuple(found[name] for name in names)
+        return tuple(found[name] for name in self.inputs)
 
     def check_all(
-        self, given: Sequence[object], model: nn.Module, *, frame: bool = False
+        self, given: Sequence[Any], model: nn.Module, *, frame: bool = False
     ) -> tuple[Any, ...]:
         """Check each of several inputs, which must have the same N and T."""
-        tensors = []
-        taken = []
-        for each, (name, item) in zip(given, self.inputs.items(), strict=True):
-            x = self.check(each, model, frame=frame, of=item, name=name)
-            taken.append(x)
-            if not isinstance(x, Tensor) or any(type(extent) is not int for extent in x.shape):
-                return (*taken, *given[len(taken) :])
-            tensors.append((name, x, len(item.shape)))
-        counts = {name: x.shape[-rank - 1] for name, x, rank in tensors}
-        if len(set(counts.values())) > 1:
-            raise ValueError(f"the inputs are of different numbers of samples: {_told(counts)}")
-        times = {name: len(x) if x.dim() == rank + 2 else self.steps for name, x, rank in tensors}
-        if not frame and len(set(times.values())) > 1:
-            raise ValueError(
-                f"the inputs have different numbers of time steps: {_told(times)}"
-                + f" (an image is repeated T = {self.steps} times)"
-                * any(x.dim() == rank + 1 for _, x, rank in tensors)
-            )
-        return tuple(taken)
+        taken = tuple(
+            self.check(x, model, frame=frame, of=item, name=name)
+            for x, (name, item) in zip(given, self.inputs.items(), strict=True)
+        )
+        if any(not isinstance(x, Tensor) or _is_symbolic(x) for x in taken):
+            return taken
+        ranks = [len(item.shape) for item in self.inputs.values()]
+        counts = [x.shape[-rank - 1] for x, rank in zip(taken, ranks, strict=True)]
+        lasts = [
+            len(x) if x.dim() == rank + 2 else self.steps
+            for x, rank in zip(taken, ranks, strict=True)
+        ]
+        for what, numbers in (("samples", counts), ("time steps", [] if frame else lasts)):
+            if len(set(numbers)) > 1:
+                told = ", ".join(f"{n} {k}" for n, k in zip(self.inputs, numbers, strict=True))
+                repeats = f" (an image is repeated T = {self.steps} times)"
+                raise ValueError(
+                    f"the inputs have different numbers of {what}: {told}"
+                    + repeats * (what == "time steps")
+                )
+        return taken
 
     def check(
         self,
@@ -163,7 +152,7 @@ class Signature:
             return x
         item = of if of is not None else ModelInput(self.input, self.sequence, self.kind)
         x = item.check_shape(x, frame, name)
-        if any(type(extent) is not int for extent in x.shape):
+        if _is_symbolic(x):
             return x
         if x.dim() == len(item.shape) + 2:
             if len(x) == 0:
@@ -187,8 +176,9 @@ class Signature:
         return x
 
 
-def _told(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+def _is_symbolic(x: Tensor) -> bool:
+    """True for a tensor of torch.export with sizes that are no numbers."""
+    return any([type(extent) is not int for extent in x.shape])  # noqa: C419
 
 
 def outputs_of(given: Any) -> tuple[Tensor, ...]:
@@ -206,25 +196,13 @@ def random_input(
     return units.to(dtype) * kind.unit
 
 
-_WHOLE: Mapping[torch.dtype, int] = {
-    torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
-}  # fmt: skip
-"""Bits of the largest integers that types hold exactly."""
-_COUNTS: Mapping[torch.dtype, int] = {torch.uint8: 8, torch.int8: 8, torch.int16: 16}
-
-
 def _is_exact(given: torch.dtype, wanted: torch.dtype, *, counts: bool) -> bool:
     """True if converting a type to another keeps the numbers and their meaning."""
-    if wanted not in _WHOLE:
+    if not wanted.is_floating_point or torch.promote_types(given, wanted) != wanted:
         return False
-    if given == torch.bool:
+    if given is torch.bool or given.is_floating_point:
         return True
-    if given in _COUNTS:
-        return counts and _COUNTS[given] <= _WHOLE[wanted]
-    wider = (torch.float32, torch.float64)
-    if given in (torch.float16, torch.bfloat16):
-        return wanted in wider
-    return given == torch.float32 and wanted == torch.float64
+    return counts and 2 ** torch.iinfo(given).bits * torch.finfo(wanted).eps <= 2
 
 
 def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
@@ -251,9 +229,6 @@ def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
 def _described(x: object) -> str:
     """Describe an object that is no tensor, and how to convert it."""
     kind = type(x)
-    name = (
-        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    )
-    if name == "numpy.ndarray":
-        return f"an array of numpy {list(x.shape)}; torch.from_numpy(x) makes a tensor of it"  # type: ignore[attr-defined]
-    return f"an object of type {name}"
+    if kind.__module__ == "numpy" and hasattr(x, "shape"):
+        return f"an array of numpy {list(x.shape)}; torch.from_numpy(x) makes a tensor of it"
+    return f"an object of type {kind.__qualname__}"

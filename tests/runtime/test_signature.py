@@ -15,6 +15,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.errors import DataError
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -232,7 +233,7 @@ def test_what_the_spec_promises_of_the_input_is_held(backend: str, value: float,
     x = torch.randint(0, 3, (3, 2, 2, 8, 8)).float()
     assert model(x).isfinite().all()
     x[1, 0, 1, 2, 3] = value
-    with pytest.raises(ValueError, match=rf"`bound = 2` of its input.* holds {held}; give another"):
+    with pytest.raises(DataError, match=rf"`bound = 2` of its input.* holds {held}; give another"):
         model(x)
 
 
