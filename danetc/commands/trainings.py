@@ -208,12 +208,12 @@ def _endings(message: str | None = None) -> Iterator[None]:
 
 
 def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
-    from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
+    from danetc.runtime.kernels.announcing import unannounced
     from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan
 
     if not quiet:
         note(f"timing {TIMED} steps of each phase")
-    with announced_by(Silent() if quiet or json else announcer()):
+    with unannounced(quiet or json):
         record = dry_run(request, note)
     if is_first():
         echo(json_text(record)) if json else print_plan(record)

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.segment import Segment
 
 from danetc.dsl.diagnostics.visible import visible_lines
-from danetc.runtime.kernels.announcing import announced_on
+from danetc.runtime.kernels.announcing import unannounced
 
 
 class VisibleConsole(Console):
@@ -59,7 +59,7 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
     """Show a bar over images on a terminal's standard error.
 
     Yield the function to call with the size of each batch. Kernels that are compiled meanwhile are
-    announced on the bar, or in a line without a bar, unless ``silent``.
+    announced unless ``silent``.
     """
     with (
         terminal_bar(
@@ -70,7 +70,7 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
             TimeRemainingColumn(),
             stream=sys.stderr,
         ) as progress,
-        announced_on(progress, silent=silent),
+        unannounced(silent),
     ):
         task = progress.add_task(label, total=images, unit="images")
         yield lambda count: progress.advance(task, count)

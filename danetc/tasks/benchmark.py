@@ -15,7 +15,7 @@ from torch import Tensor
 
 from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
-from danetc.runtime.kernels.announcing import Silent, announced_by
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
@@ -81,7 +81,7 @@ def bench(
         on_progress(f"{name}, first step")
         step, forward = _calls(graph, name, policy, x)
         calls |= {(name, "step"): step, (name, "forward"): forward}
-        with announced_by(Silent()):
+        with unannounced():
             first[name] = _seconds(step, device)
     for key, call in calls.items():
         call()

@@ -22,7 +22,7 @@ from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
-from danetc.runtime.kernels.announcing import Silent, announced_by
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.evaluate import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
@@ -126,7 +126,7 @@ def convert(request: ConversionRequest) -> Converted:
     """
     if in_notebook() if request.progress is None else request.progress:
         return convert_trained(request, bar=image_bar, note=note)
-    with announced_by(Silent()):
+    with unannounced():
         return convert_trained(request)
 
 

@@ -15,7 +15,7 @@ from danetc.output.echo import Note, note
 from danetc.output.returned import Returned, frame
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
-from danetc.runtime.kernels.announcing import Silent, announced_by
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.training.evaluation import in_words
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.trained import Trained, data_of, open_trained
@@ -368,7 +368,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     trained = open_trained(os.fspath(request.directory))
     if in_notebook() if request.progress is None else request.progress:
         return evaluate_trained(trained, request, bar=image_bar, say=note)
-    with announced_by(Silent()):
+    with unannounced():
         return evaluate_trained(trained, request)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from danetc.runtime.kernels import native, prefetch
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.announcing import announcer
+from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
 from danetc.runtime.kernels.prefetch import KernelRequest
 from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
@@ -145,14 +145,9 @@ def _compile_all(first: KernelRequest) -> None:
     found = prefetch.prefetch()
     requests = {(r.kernel, r.kernel.key(r.args)): r for r in (first, *(found or ()))}
     todo = [r for r in requests.values() if r is first or not r.kernel.load(r.args)]
-    display = announcer()
-    try:
-        display.begin(None if found is None else len(todo))
-        for done, request in enumerate(todo, 1):
-            request.kernel.compile(request.args)
-            display.compiled(done)
-    finally:
-        display.end()
+    announce(None if found is None else len(todo))
+    for request in todo:
+        request.kernel.compile(request.args)
 
 
 def _place(kernel: CompiledFunction, args: Sequence[Tensor]) -> Path:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels.announcing import announcer
+from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.kernels.native import compiler, is_compiled, library, source
 from danetc.runtime.system.machine import usable_cores
@@ -103,17 +103,10 @@ def native_group(key: GroupKey, others: Iterable[GroupKey] = ()) -> NativeGroup 
 
 
 def _compile(sources: Mapping[GroupKey, str]) -> None:
-    display = announcer()
-    try:
-        display.begin(len(sources))
-        most = max(1, usable_cores() // processes_here())
-        with ThreadPoolExecutor(min(len(sources), most)) as pool:
-            groups = pool.map(_load, sources, sources.values())
-            for done, (key, group) in enumerate(zip(sources, groups, strict=True), 1):
-                _known[key] = group
-                display.compiled(done)
-    finally:
-        display.end()
+    announce(len(sources))
+    most = max(1, usable_cores() // processes_here())
+    with ThreadPoolExecutor(min(len(sources), most)) as pool:
+        _known.update(zip(sources, pool.map(_load, sources, sources.values()), strict=True))
 
 
 def _load(key: GroupKey, text: str) -> NativeGroup | None:

@@ -5,8 +5,6 @@ The CPU stands for a GPU here, and no kernel is compiled: each runs as the funct
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from danetc.runtime.kernels import announcing
 from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import fusion_group as group
-from danetc.runtime.kernels.announcing import Announcer, OnStandardError, announced_by, words
 from danetc.runtime.layers import small_maps, statistics
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
@@ -29,34 +26,9 @@ from tests.differential.networks import small
 CACHES = group.fusion_kernel, packing._packing, packing._unpacking, statistics._finishing
 
 
-class News(Announcer):
-    """Records what is announced: ``[total, done, done, ...]`` each time."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int | None]] = []
-        self.ended = 0
-
-    def begin(self, total: int | None) -> None:
-        self.batches.append([total])
-
-    def compiled(self, done: int) -> None:
-        self.batches[-1].append(done)
-
-    def end(self) -> None:
-        self.ended += 1
-
-    @property
-    def totals(self) -> list[int | None]:
-        for total, *done in self.batches:
-            assert done == list(range(1, len(done) + 1))
-            assert total in (None, len(done)), "as many as were announced"
-        assert self.ended == len(self.batches)
-        return [batch[0] for batch in self.batches]
-
-
 @pytest.fixture
-def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
-    """No kernel is known; each that is asked for is its own function."""
+def totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[int | None]]:
+    """Numbers of kernels that are announced. None is known; each that is asked for is its own function."""
     for cache in CACHES:
         cache.cache_clear()
     monkeypatch.setattr(compiler, "COMPILE", True)
@@ -65,9 +37,9 @@ def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
     monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    found = News()
-    with announced_by(found):
-        yield found
+    found: list[int | None] = []
+    monkeypatch.setattr(compiler, "announce", found.append)
+    yield found
     for cache in CACHES:
         cache.cache_clear()
 
@@ -82,7 +54,7 @@ def x(dtype: torch.dtype = torch.float32, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 8, 8, dtype=dtype)
 
 
-def test_gradients_are_real(news: News, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_real(totals: list[int | None], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a layer remembers from the first call is not of the tensors without values that went before."""
     for least in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS"):
         monkeypatch.setattr(small_maps, least, 1)
@@ -90,28 +62,30 @@ def test_gradients_are_real(news: News, monkeypatch: pytest.MonkeyPatch) -> None
     small_maps.reads.cache_clear()
     net = model()
     net(x()).sum().backward()
-    assert len(news.totals) == 1
+    assert len(totals) == 1
     assert small_maps.reads.cache_info().currsize
     assert {type(p.grad) for p in net.parameters()} == {Tensor}
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("memory", ["none", "recompute"])
-def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: str) -> None:
+def test_a_training_step_announces_all_its_kernels_at_once(
+    totals: list[int | None], memory: str
+) -> None:
     """Those of the backward pass too; and once more where the dtype changes, but not the size."""
     net = model(memory)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     state = torch.get_rng_state()
     net(x()).sum().backward()
-    (first,) = news.totals
+    (first,) = totals
     assert first is not None
     assert first > 8
     net(x(batch=5)).sum().backward()
-    assert len(news.totals) == 1
+    assert len(totals) == 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         net(x()).sum().backward()
-    assert len(news.totals) == 2
-    assert news.totals[1] is not None
+    assert len(totals) == 2
+    assert totals[1] is not None
     # Looking ahead leaves no trace: the same steps, of kernels that are there.
     other = model(memory)
     other.load_state_dict(before)
@@ -120,24 +94,24 @@ def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: s
     other(x(batch=5)).sum().backward()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         other(x()).sum().backward()
-    assert len(news.totals) == 2
+    assert len(totals) == 2
     for (name, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(p.grad, q.grad), name  # type: ignore[arg-type]
     for name, value in other.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
 
 
-def test_in_eval_mode_forward_kernels_alone_are_announced(news: News) -> None:
+def test_in_eval_mode_forward_kernels_alone_are_announced(totals: list[int | None]) -> None:
     """Those of a folded model too."""
     net = model().eval()
     for each in (net, fold(net)):
         with torch.inference_mode():
             each(x())
-    assert len(news.totals) == 2
-    assert None not in news.totals
+    assert len(totals) == 2
+    assert None not in totals
 
 
-def test_hooks_see_one_call(news: News) -> None:
+def test_hooks_see_one_call(totals: list[int | None]) -> None:
     """Of the modules below, of the model, and on saved tensors; all with values."""
     net = model()
     seen: list[type] = []
@@ -154,69 +128,31 @@ def test_hooks_see_one_call(news: News) -> None:
         net(x()).sum().backward()
     assert set(seen) == {Tensor}
     assert {type(value) for value in kept} <= {Tensor, nn.Parameter}
-    assert len(news.totals) == 1
+    assert len(totals) == 1
 
 
 def test_where_it_is_not_known_kernels_are_counted_one_by_one(
-    news: News, monkeypatch: pytest.MonkeyPatch
+    totals: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("danetc.runtime.kernels.prefetch._run_on_fakes", lambda call: 1 / 0)
     model()(x()).sum().backward()
-    assert len(news.totals) > 8
-    assert set(news.totals) == {None}
-
-
-def test_an_error_of_who_is_told_ends_it(news: News, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(done: int) -> None:
-        if done == 3:
-            raise TimeoutError
-
-    monkeypatch.setattr(news, "compiled", compiled)
-    net = model()
-    with pytest.raises(TimeoutError):
-        net(x())
-    assert news.ended == 1
-    monkeypatch.undo()
+    assert len(totals) > 8
+    assert set(totals) == {None}
 
 
 # -- how it looks ----------------------------------------------------------------------------------
 
 
-def test_words() -> None:
-    assert words(14, 3) == "compiling 14 kernels, 3 done"
-    assert words(1, 0) == "compiling 1 kernel, 0 done"
-    assert words(None, 3) == "compiling kernels, 3 done"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def shown(stream: io.StringIO, totals: list[int | None], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(sys, "stderr", stream)
-    announcer = OnStandardError()
-    for total in totals:
-        announcer.begin(total)
-        for done in range(1, (total or 1) + 1):
-            announcer.compiled(done)
-        announcer.end()
-    return stream.getvalue()
-
-
-def test_piped_it_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = shown(io.StringIO(), [14, 1], monkeypatch).splitlines()
-    assert lines == ["note: compiling 14 kernels", "note: compiling 1 kernel"]
-    assert len(shown(io.StringIO(), [None, None, None], monkeypatch).splitlines()) == 1
-
-
-def test_on_a_terminal_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    assert "compiling 2 kernels, " in shown(Terminal(), [2], monkeypatch)
-
-
-def test_of_several_processes_one_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    assert isinstance(announcing.announcer(), OnStandardError)
+def test_a_line_for_each_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(announcing, "_has_told_of_some", False)
+    for total in (14, 1, None, None):
+        announcing.announce(total)
+    with announcing.unannounced(), announcing.unannounced(False):
+        announcing.announce(2)
     monkeypatch.setenv("RANK", "1")
-    assert isinstance(announcing.announcer(), announcing.Silent)
+    announcing.announce(3)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: compiling 14 kernels", "note: compiling 1 kernel", "note: compiling kernels",
+    ]  # fmt: skip

@@ -17,7 +17,7 @@ from danetc.output.console import terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.figures import NAMES, percent, score, scores
 from danetc.output.table import print_table
-from danetc.runtime.kernels.announcing import announced_on
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.training.observer import PARTS, Callback
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class TrainingProgress(Callback):
             expand=True,
         )
         self._task = self._bar.add_task("", figures="", total=None)
-        self._announced = announced_on(self._bar, silent=quiet or silent)
+        self._announced = unannounced(quiet or silent)
         self._plan: PhasePlan | None = None
         self._began = self._said = time.monotonic()
         self._first: int | None = None  # step before the first of this process

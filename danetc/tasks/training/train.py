@@ -15,7 +15,7 @@ from danetc.output.console import in_notebook
 from danetc.output.echo import Note
 from danetc.output.returned import Returned, frame, training_curves
 from danetc.requests import TrainingRequest
-from danetc.runtime.kernels.announcing import Silent, announced_by
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.tasks.model_directory import TRAINING, TRIALS, record_if_any
@@ -108,7 +108,7 @@ def train(request: TrainingRequest) -> Training:
             shown = stack.enter_context(progress)
             notes.shown = progress.on_notice
         else:
-            stack.enter_context(announced_by(Silent()))
+            stack.enter_context(unannounced())
         observer = Callbacks([shown, *request.callbacks], stop)
         try:
             directory, record = run(request, observer=observer, note=notes.on_notice, stop=stop)
