@@ -11,138 +11,89 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from functools import cache, partial
-from itertools import chain, pairwise
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
-from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
+from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.reading import LANGUAGE, SUFFIX, Unreadable, later_version, read_source, read_text
+from danetc.dsl.reading import LANGUAGE, SUFFIX, VERSION, Unreadable, read_source, read_text
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use, UseName
 from danetc.dsl.work import current
 
-MAX_FILES = 200
-MAX_DEPTH = 50
+MAX_FILES = 50
 MAX_TOTAL_SIZE = 4_000_000
 
 
-Named = TypeVar("Named")
+V = TypeVar("V")
 
 
-class _Names(Mapping[str, Named]):
-    """Mapping of names to values that are computed when first read."""
+class _Lazy(Mapping[str, V]):
+    """Mapping whose values are computed when they are first read."""
 
-    def __init__(self) -> None:
-        self._lookups: dict[str, Callable[[], Named]] = {}
-        self._found: dict[str, Named] = {}
+    def __init__(self, names: Mapping[str, object], compute: Callable[[str], V]) -> None:
+        self._names = names
+        self._compute = cache(compute)
 
-    def add(self, name: str, lookup: Callable[[], Named]) -> None:
-        self._lookups.setdefault(name, lookup)
-
-    def __getitem__(self, name: str) -> Named:
-        if name not in self._found:
-            self._found[name] = self._lookups[name]()
-        return self._found[name]
+    def __getitem__(self, name: str) -> V:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._compute(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._lookups
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._lookups)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._lookups)
-
-
-@record(eq=False)
-class _File:
-    """A file: what it uses, and its declarations with the places of their names."""
-
-    source: SourceFile
-    uses: Sequence[Use]
-    own: Mapping[str, Declaration]
-    places: Mapping[str, Span]
-    read: Callable[[], Program]
-    complete: bool = True
+        return len(self._names)
 
 
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 
 
-class _StdFile:
-    """A file of the standard library, parsed by declaration.
-
-    The first part, "", is the text before the first declaration; comments belong to the one before.
-    """
-
-    def __init__(self, source: SourceFile) -> None:
-        self.source = source
-        opened = [*_OPENING.finditer(source.text)]
-        self.places = {match[1]: Span(source, match.start(1), match.end(1)) for match in opened}
-        self.own = _Names[Declaration]()
-        self._parts = _Names[Program]()
-        starts = [0, *(match.start() for match in opened)]
-        ends = pairwise([*starts, len(source.text)])
-        for name, part in zip(("", *self.places), ends, strict=True):
-            self._parts.add(name, partial(self._parsed, Span(source, *part)))
-            if name:
-                self.own.add(name, partial(self._declaration, name))
-
-    def file(self) -> _File:
-        return _File(self.source, self._parts[""].uses, self.own, self.places, self._program)
-
-    def _program(self) -> Program:
-        items = chain.from_iterable(part.items for part in self._parts.values())
-        comments = chain.from_iterable(part.comments for part in self._parts.values())
-        whole = Span(self.source, 0, len(self.source.text))
-        return Program(tuple(items), tuple(comments), span=whole)
-
-    def _declaration(self, name: str) -> Declaration:
-        (declaration,) = self._parts[name].declarations
-        return declaration
-
-    def _parsed(self, part: Span) -> Program:
-        reporter = Reporter()
-        program = parse(self.source, reporter, part)
-        reporter.raise_if_errors()
-        return program
-
-
 class _Std:
-    """The files of the standard library."""
+    """The standard library, whose files see each other. A declaration is parsed when it is first read."""
 
     def __init__(self) -> None:
         self.folder = Path(__file__).with_name("std")
-        self.files: dict[str, _StdFile] = {}
-        self.file_of: dict[str, str] = {}  # of each declaration
-        self._modules: dict[str, Module] = {}
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix != SUFFIX:
-                continue
-            source = SourceFile(f"std/{path.name}", path.read_bytes().decode())
-            file = self.files[path.name] = _StdFile(source)
-            self.file_of |= dict.fromkeys(file.places, path.name)
-        self.sources = {file.source for file in self.files.values()}
-        places = {name: self.files[file].places[name] for name, file in self.file_of.items()}
-        self.exports = _Exports("std", places, self.resolve)
+        self.module_of: dict[str, Module] = {}
+        self.places: dict[str, Span] = {}
+        self.names = _Lazy(self.module_of, lambda name: self.module_of[name].resolve(name))
+        paths = sorted(self.folder.glob(f"*{SUFFIX}"))
+        self.modules = {path.name: self._module(path) for path in paths}  # by file
 
-    def module(self, file: str) -> Module:
-        if file not in self._modules:
-            reporter = Reporter()
-            linked = _Loader(reporter).linked(self.files[file].file(), self.folder / file)
-            reporter.raise_if_errors()
-            self._modules[file] = linked
-        return self._modules[file]
+    def _module(self, path: Path) -> Module:
+        """Return a file, which is split where its declarations begin."""
+        source = SourceFile(f"std/{path.name}", path.read_bytes().decode())
+        opened = [*_OPENING.finditer(source.text)]
+        starts = [*(match.start() for match in opened), len(source.text)]
+        names = [match[1] for match in opened]
+        parts = {
+            name: Span(source, *part) for name, part in zip(names, pairwise(starts), strict=True)
+        }
+        places = {match[1]: Span(source, *match.span(1)) for match in opened}
+        own = _Lazy(parts, lambda name: _parsed(parts[name]).declarations[0])
+        whole = Span(source, 0, len(source.text))
+        module = Module(source, lambda: _parsed(whole), self.names, own, places)
+        self.places |= places
+        self.module_of |= dict.fromkeys(places, module)
+        return module
 
-    def resolve(self, name: str) -> Resolved:
-        return self.module(self.file_of[name]).resolve(name)
+
+def _parsed(part: Span) -> Program:
+    reporter = Reporter()
+    program = parse(part.source, reporter, part)
+    reporter.raise_if_errors()
+    return program
 
 
 @cache
@@ -150,120 +101,95 @@ def _std() -> _Std:
     return _Std()
 
 
-def std_names() -> frozenset[str]:
-    """Return the names of all declarations of the standard library."""
-    return frozenset(_std().file_of)
-
-
-@cache
 def standard() -> Mapping[str, Resolved]:
     """Return the declarations of the standard library by name."""
-    return {name: _std().resolve(name) for name in _std().file_of}
+    return _std().names
 
 
 def std_files() -> tuple[SourceFile, ...]:
     """Return the files of the standard library, sorted by name."""
-    return tuple(file.source for file in _std().files.values())
+    return tuple(module.source for module in _std().modules.values())
 
 
 @record(eq=False)
 class _Exports:
-    """Names that one `use` can bring: the place of each declaration, and how to get it."""
+    """Names that one `use` can bring, and the places of their declarations."""
 
     origin: str
+    names: Mapping[str, Resolved] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict)
-    resolve: Callable[[str], Resolved] | None = None
-    complete: bool = True
+    complete: bool = False
 
 
 @record(frozen=False)
 class _Loader:
     reporter: Reporter
     texts: Mapping[str, str] = field(default_factory=dict)  # in place of files, by their keys
-    _modules: dict[str, Module] = field(default_factory=dict)
-    _failed: set[str] = field(default_factory=set)
+    _modules: dict[str, Module | None] = field(default_factory=dict)  # None: unreadable
     _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
-    _exports_of: dict[tuple[str, SourceFile], _Exports] = field(default_factory=dict)
     _size: int = 0
 
     def module(self, source: SourceFile, path: Path, key: str) -> Module:
         """Parse a file and all that it uses."""
         self._open.setdefault(key, None)
         self._size += len(source.text)
+        current().allow(len(source.text))
         before = len(self.reporter.diagnostics)
         program = self._parsed(source)
-        complete = len(self.reporter.diagnostics) == before
-
-        garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
+        found = self.reporter.diagnostics[before:]
+        complete = not found
+        garbled = [item.span for item in found if item.span.source is source]
         own = self._own(program, garbled)
-        uses = [
-            use  # a `use` with a syntax error may name something else
-            for use in program.uses
-            if not any(s.start <= use.span.end and use.span.start <= s.end for s in garbled)
-        ]
-        places = {name: item.name_span for name, item in own.items()}
-        file = _File(source, uses, MappingProxyType(own), places, lambda: program, complete)
-        module = self.linked(file, path)
+        own_places = {name: item.name_span for name, item in own.items()}
+        origins: dict[str, Mapping[str, Resolved]] = {}  # of each name
+        taken: dict[str, tuple[Span, Span]] = {}
+        lost: set[str] = set()
+        imports: list[tuple[Use, frozenset[str]]] = []
+        for use in program.uses:
+            if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
+                continue  # with a syntax error it may name something else
+            exports = self._exports(use, path)
+            if use.names is None:
+                complete = complete and exports.complete
+                current().spend(len(exports.places), use.span)
+                places = dict.fromkeys(exports.places, use.span)
+            else:
+                places = {it.id: it.span for it in use.names if it.id in exports.places}
+                for item in use.names:
+                    if item.id not in exports.places:
+                        lost.add(item.id)
+                        lost.update(self._report_unknown(item, exports))
+            imports.append((use, frozenset(places)))
+            for name, place in places.items():
+                if self._accept(name, place, exports.places[name], own_places, taken):
+                    origins[name] = exports.names
+        module = Module(
+            source,
+            lambda: program,
+            _Lazy(origins, lambda name: origins[name][name]),
+            MappingProxyType(own),
+            own_places,
+            frozenset(lost),
+            complete,
+            tuple(imports),
+        )
+        resolved = {name: module.resolve(name) for name in own}
+        origins.update((name, resolved) for name in own)
         self._modules[key] = module
         del self._open[key]
         return module
 
-    def linked(self, file: _File, path: Path) -> Module:
-        """Return a file with all names that it sees."""
-        current().allow(len(file.source.text))
-        complete = file.complete
-        names = _Names[Resolved]()
-        taken: dict[str, tuple[Span, Span]] = {}
-        lost: set[str] = set()
-        brings: list[tuple[Use, frozenset[str]]] = []
-        whole: dict[_Exports, frozenset[str]] = {}  # names of what is taken as a whole
-        for use in file.uses:
-            exports = self._exports(use, path)
-            if use.names is None:
-                if exports in whole:
-                    brings.append((use, whole[exports]))
-                    continue
-                complete = complete and exports.complete
-                current().spend(len(exports.places), use.span)
-                places = dict.fromkeys(exports.places, use.span)
-                whole[exports] = frozenset(exports.places)
-            else:
-                places = {it.id: it.span for it in use.names if it.id in exports.places}
-                lost.update(item.id for item in use.names if item.id not in exports.places)
-                if exports.complete:
-                    lost.update(self._report_unknown(use, exports))
-            brings.append((use, frozenset(places)))
-            for name, place in places.items():
-                assert exports.resolve is not None
-                if self._accept(name, place, exports.places[name], file.places, taken):
-                    names.add(name, partial(exports.resolve, name))
-        module = Module(
-            file.source,
-            file.read,
-            names,
-            file.own,
-            file.places,
-            frozenset(lost),
-            complete,
-            tuple(brings),
-        )
-        for name in file.places:
-            names.add(name, partial(module.resolve, name))
-        return module
-
     def _parsed(self, source: SourceFile) -> Program:
         """Parse a file; an empty tree, and an error, if it is written in a later version."""
-        later = later_version(source)
-        if later is None:
+        version = VERSION.match(source.text)
+        if version is None or int(version[1]) <= LANGUAGE:
             return parse(source, self.reporter)
-        version, span = later
-        self.reporter.error(
-            "E0121",
-            f"the file is written in version {version} of the language, and this danetc reads "
-            f"version {LANGUAGE}",
-            span,
-            hint="install a newer danetc: `pip install --upgrade danetc`",
+        message = (
+            f"the file is written in version {version[1]} of the language, and this danetc reads "
+            f"version {LANGUAGE}"
         )
+        hint = "install a newer danetc: `pip install --upgrade danetc`"
+        self.reporter.error("E0121", message, Span(source, *version.span(1)), hint=hint)
         return Program((), span=Span(source, 0, len(source.text)))
 
     def _own(self, program: Program, garbled: Sequence[Span]) -> dict[str, Declaration]:
@@ -292,15 +218,13 @@ class _Loader:
         own: Mapping[str, Span],
         taken: dict[str, tuple[Span, Span]],
     ) -> bool:
-        """True if a name is new here; one that is another declaration's is an error."""
+        """True if a name is new here; another declaration of the name is an error."""
         if name in own:
+            message = f"`{name}` is declared here and also imported from another file"
+            labels = [Label(place, "imported here"), Label(declared, "from this declaration")]
+            hint = "rename it, or import only the names that you need: `use ... (a, b)`"
             self.reporter.error(
-                "E0204",
-                f"`{name}` is declared here and also imported from another file",
-                own[name],
-                label="declared here",
-                labels=[Label(place, "taken here"), Label(declared, "which is declared here")],
-                hint="rename it, or import only the names that you need: `use ... (a, b)`",
+                "E0204", message, own[name], label="declared here", labels=labels, hint=hint
             )
             return False
         if name not in taken:
@@ -308,16 +232,17 @@ class _Loader:
             return True
         first_place, first_declared = taken[name]
         if first_declared.source is not declared.source:
+            labels = [
+                Label(declared, "from this declaration"),
+                Label(first_place, "it is already imported here"),
+                Label(first_declared, "from this declaration"),
+            ]
             self.reporter.error(
                 "E0204",
                 f"two declarations of `{name}` are imported",
                 place,
                 label=f"`{name}` is imported here",
-                labels=[
-                    Label(declared, "which is declared here"),
-                    Label(first_place, "and it is already imported here"),
-                    Label(first_declared, "from this declaration"),
-                ],
+                labels=labels,
                 hint="import only the names that you need from one of them: `use ... (a, b)`",
             )
         return False
@@ -327,62 +252,44 @@ class _Loader:
         if use.is_path:
             module, origin = self._file(use, path), f'"{use.module}"'
             if module is None:
-                return _Exports(origin, complete=False)
-            key = (use.module, module.source)
-            if key not in self._exports_of:
-                exports = _Exports(origin, module.places, module.resolve, module.complete)
-                self._exports_of[key] = exports
-            return self._exports_of[key]
+                return _Exports(origin)
+            return _Exports(origin, module.names, module.places, module.complete)
         if use.module == "std":
-            return _std().exports
+            return _Exports("std", _std().names, _std().places, True)
         hint = did_you_mean(use.module, ["std"])
-        if (path.parent / f"{use.module}.danet").is_file():
-            meant = f'use "{use.module}.danet"'
-            fixes = () if use.names is not None else (replacing(use.span, meant),)
-            hint = Hint(f"write the path of the file: `{meant}`", *fixes)
-        self.reporter.error(
-            "E0207",
-            f"there is no library `{use.module}`",
-            use.span,
-            label="unknown library",
-            hint=hint or "the standard library is `std`; a file is named by its path, in quotes",
-        )
-        return _Exports(use.module, complete=False)
+        hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'
+        message = f"there is no library `{use.module}`"
+        self.reporter.error("E0207", message, use.span, label="unknown library", hint=hint)
+        return _Exports(use.module)
 
-    def _report_unknown(self, use: Use, exports: _Exports) -> set[str]:
-        """Report names that are not declared; return those that were probably meant."""
-        meant: set[str] = set()
-        for item in use.names or ():
-            if item.id not in exports.places:
-                meant.update(nearest(item.id, exports.places))
-                self.reporter.error(
-                    "E0205",
-                    f"{exports.origin} does not declare `{item.id}`",
-                    item.span,
-                    label="unknown name",
-                    hint=did_you_mean(item.id, exports.places),
-                )
-        return meant
+    def _report_unknown(self, name: UseName, exports: _Exports) -> tuple[str, ...]:
+        """Report a name that is not declared; return those that were probably meant."""
+        if not exports.complete:
+            return ()
+        message, hint = (
+            f"{exports.origin} does not declare `{name.id}`",
+            did_you_mean(name.id, exports.places),
+        )
+        self.reporter.error("E0205", message, name.span, label="unknown name", hint=hint)
+        return nearest(name.id, exports.places)
 
     def _file(self, use: Use, path: Path) -> Module | None:
         """Return the module of a `use "file.danet"`, or None if there is none (reported)."""
         target = path.parent / use.module
         std = _std()
-        if path.parent == std.folder and use.module in std.files:
-            return std.module(use.module)
+        if path.parent == std.folder and use.module in std.modules:
+            return std.modules[use.module]
         key = os.path.realpath(target)
         if key in self._open:
             self._report_cycle(use, key)
             return None
         if key in self._modules:
             return self._modules[key]
-        if key in self._failed:
-            return None
         name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
         try:
             source = SourceFile(name, self._bounded(target, name, use.module))
         except Unreadable as problem:
-            self._failed.add(key)
+            self._modules[key] = None
             self.reporter.error(
                 problem.code, problem.message, use.span, label="used here", hint=problem.hint
             )
@@ -394,8 +301,6 @@ class _Loader:
         """Read an imported file, within the limits on all of them together."""
         if len(self._modules) + len(self._open) >= MAX_FILES:
             raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
-        if len(self._open) >= MAX_DEPTH:
-            raise Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
         text = self.texts.get(os.path.realpath(target))
         if text is None:
             text = read_text(target, name, written)
@@ -407,17 +312,15 @@ class _Loader:
 
     def _report_cycle(self, use: Use, key: str) -> None:
         chain = list(self._open)
-        circle = chain[chain.index(key) + 1 :]
-        through = [asked for asked in (self._open[name] for name in circle) if asked is not None]
+        through = [asked for name in chain[chain.index(key) + 1 :] if (asked := self._open[name])]
+        hint = "move the shared declarations into a third file"
         self.reporter.error(
             "E0203",
             "files use each other in a cycle" if through else "the file uses itself",
             use.span,
-            label="this closes the cycle" if through else "this is the file itself",
+            label="this closes the cycle",
             labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
-            hint="move the shared declarations into a third file"
-            if through
-            else Hint("remove this line", line_removed(use.span)),
+            hint=hint if through else Hint("remove this line", line_removed(use.span)),
         )
 
 
@@ -442,10 +345,10 @@ def load_module(
 def library_file(source: SourceFile) -> Path | None:
     """Return the file of the package with a source of the standard library."""
     name = source.name.removeprefix("std/")
-    known = is_library(source) and name in _std().files
+    known = is_library(source) and name in _std().modules
     return _std().folder / name if known else None
 
 
 def is_library(source: SourceFile) -> bool:
     """True if a source is a file of the standard library."""
-    return source in _std().sources
+    return source in std_files()

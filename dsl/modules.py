@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
@@ -62,15 +61,9 @@ class Module:
 
     def declaration_at(self, span: Span) -> Span:
         """Return the declaration that contains a place; the place itself if none does."""
-        number = bisect_right(self._starts, span.start) - 1
-        if span.source is not self.source or number < 0:
-            return span
-        item = self.program.items[number].span
-        return item if span.start < item.end else span
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [item.span.start for item in self.program.items]
+        items = self.program.items if span.source is self.source else ()
+        within = (it.span for it in items if it.span.start <= span.start < it.span.end)
+        return next(within, span)
 
     def excuses(self, name: str) -> bool:
         """True if a reported error explains that a name is unknown here."""

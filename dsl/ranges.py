@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import product
 from typing import TypeAlias
 
 from danetc.dsl.record import record
@@ -75,21 +76,13 @@ def constant(value: float) -> NumberRange:
     return _rounded(value, value)
 
 
-def hull(values: Iterable[float]) -> NumberRange | None:
-    """Return the smallest range of a few numbers; None if float32 cannot represent one of them."""
-    return _hull(frozenset(values))
-
-
 @lru_cache(maxsize=4096)
-def _hull(values: frozenset[float]) -> NumberRange | None:
-    result: NumberRange | None = None
-    for value in values:
-        unit = _unit(value)
-        if not unit:
-            return None
-        one = NumberRange(value, value, unit)
-        result = one if result is None else result | one
-    return result if result is not None and result.unit and result.is_bounded else None
+def hull(values: frozenset[float]) -> NumberRange | None:
+    """Return the smallest range of a few numbers; None if float32 cannot represent one of them."""
+    if not values or not all(map(_unit, values)):
+        return None
+    result = reduce(NumberRange.__or__, (NumberRange(it, it, _unit(it)) for it in values))
+    return result if result.unit and result.is_bounded else None
 
 
 def _unit(value: float) -> float:
@@ -305,60 +298,40 @@ class Tables:
         They are unknown with a number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less
         in float32.
         """
-        names: dict[Source, None] = {}
-        known: list[RangeTable | float] = []
-        cases = 1
-        for operand in operands:
-            if operand is None or (isinstance(operand, float) and not _unit(operand)):
-                return None
-            known.append(operand)
-            for name in operand.sources if isinstance(operand, RangeTable) else ():
-                if name not in names:
-                    names[name] = None
-                    cases *= len(self._numbers[name])
-            if cases > MOST_CASES:
-                return None
-        if not names:
+        known = [*operands]
+        if any(it is None or (isinstance(it, float) and not _unit(it)) for it in known):
             return None
-        columns = [self._column(operand, tuple(names)) for operand in known]
+        tables = (it for it in known if isinstance(it, RangeTable))
+        names = tuple(dict.fromkeys(name for table in tables for name in table.sources))
+        if not names or math.prod(len(self._numbers[name]) for name in names) > MOST_CASES:
+            return None
+        columns = [self._column(operand, names) for operand in known]
         try:
             results = tuple(float(function(*numbers)) for numbers in zip(*columns, strict=True))
         except (ArithmeticError, ValueError):
             return None
-        found = hull(results)
-        return None if found is None else (RangeTable(tuple(names), results), found)
+        found = hull(frozenset(results))
+        return None if found is None else (RangeTable(names, results), found)
 
-    def _column(self, operand: RangeTable | float, names: tuple[Source, ...]) -> list[float]:
+    def _column(
+        self, operand: RangeTable | float | None, names: tuple[Source, ...]
+    ) -> Iterable[float]:
         """Return an operand's number for each combination of the numbers of ``names``."""
-        choices = [range(len(self._numbers[name])) for name in names]
+        grid = product(*(self._numbers[name] for name in names))
         if not isinstance(operand, RangeTable):
-            return [operand] * math.prod(map(len, choices))
+            return [operand for _ in grid if operand is not None]
         if operand.sources == names:
-            return list(operand.cases)
-        # How far the case moves with each number of each of the names.
-        strides, stride = dict.fromkeys(names, 0), 1
-        for name in reversed(operand.sources):
-            strides[name] = stride
-            stride *= len(self._numbers[name])
-        places = [0]
-        for name, numbers in zip(names, choices, strict=True):
-            places = [at + strides[name] * number for at in places for number in numbers]
-        return [operand.cases[at] for at in places]
+            return operand.cases
+        own = product(*(self._numbers[source] for source in operand.sources))
+        cases = dict(zip(own, operand.cases, strict=True))
+        places = [names.index(source) for source in operand.sources]
+        return [cases[tuple(case[place] for place in places)] for case in grid]
 
 
 _TURNS = 40
 """Limit of steps; a range that still grows after them may become any number."""
 _MOVES = 3
 """Number of changes after which a range is assumed to keep growing."""
-
-
-def widened(before: NumberRange, after: NumberRange) -> NumberRange:
-    """Return the limit of a range that grows from step to step; an end that moves becomes infinite."""
-    return NumberRange(
-        before.low if after.low >= before.low else -math.inf,
-        before.high if after.high <= before.high else math.inf,
-        before.unit if after.unit == before.unit else 0.0,
-    )
 
 
 def fixpoint(
@@ -374,21 +347,21 @@ def fixpoint(
     for _ in range(_TURNS):
         moved = False
         for name, after in step(states).items():
-            merged = states[name] | after
-            if merged == states[name]:
+            before = states[name]
+            merged = before | after
+            if merged == before:
                 continue
             moved = True
             moves[name] += 1
-            if moves[name] > _MOVES:
-                merged = widened(states[name], merged)
+            if moves[name] > _MOVES:  # an end that still moves becomes infinite
+                merged = NumberRange(
+                    before.low if merged.low >= before.low else -math.inf,
+                    before.high if merged.high <= before.high else math.inf,
+                    before.unit if merged.unit == before.unit else 0.0,
+                )
             states[name] = merged
         if not moved:
             break
     else:
         return dict.fromkeys(start, REAL)
-    for _ in range(_MOVES):  # what went too far and is held back by the equations
-        back = {name: start[name] | after for name, after in step(states).items()}
-        if back == states or not all(states[name].holds(back[name]) for name in states):
-            break
-        states = back
     return states

@@ -22,29 +22,27 @@ ZOO = "zoo/"  # prefix and folder of published networks
 _MAX_ENTRIES = 1000  # of a folder that are compared with a missing name
 LANGUAGE = 1
 FIRST_LINE = f"# danet {LANGUAGE}"
-_FIRST_LINE = re.compile(r"\ufeff?# *danet +([0-9]{1,9})[ \t]*(?:\r?\n|\Z)")
-
-
-class NotRegular(OSError):
-    """The path is a device or a pipe, from which reading may never end."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(errno.EINVAL, "not a regular file", os.fspath(path))
+VERSION = re.compile(r"\ufeff?# *danet +([0-9]{1,9})[ \t]*(?:\r?\n|\Z)")
+"""First line with the version of the language, which increases when the meaning of files changes."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError for anything else, without opening it."""
+    """Open a regular file for reading. Raises OSError for anything else, without opening it.
+
+    Reading from a device or a pipe may never end.
+    """
+    odd = OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
-        raise NotRegular(path)
+        raise odd
     # it may have been replaced since: a FIFO must not wait for its writer
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     stream = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise NotRegular(path)
+        raise odd
     return stream
 
 
@@ -57,81 +55,59 @@ class Unreadable(Exception):
 
 
 def read_text(path: Path, name: str, written: str | None = None) -> str:
-    """Return the text of a file, up to the size limit.
+    """Return the text of a file, up to the size limit. Raises Unreadable.
 
     Only a regular file whose name, and that of a link's target, ends in ``.danet`` is opened, so that
     no spec can name a device, or show a file of another kind in an excerpt. ``written`` is the path
     of a `use`, if that is not the name of the file.
     """
+    if os.path.isdir(path):
+        raise _is_folder(name)
+    if not os.path.exists(path):
+        raise Unreadable(
+            "E0201", f"there is no file `{name}`", _similar_file(path, written or name)
+        )
+    target = os.path.realpath(path)
+    if path.suffix != SUFFIX or os.path.splitext(target)[1] != SUFFIX:
+        what = "is a link to a file that" if path.suffix == SUFFIX else "has a name that"
+        message = f"`{name}` {what} does not end in `{SUFFIX}`, so it is not read"
+        hint = _similar_file(path, written or name) or f"the name of a spec ends in `{SUFFIX}`"
+        raise Unreadable("E0202", message, hint)
     try:
-        data = _read_file(path, name, written or name)
+        with open_regular(target) as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise Unreadable(
-            "E0901",
-            f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB",
-            "specs are small; is this the right file?",
-        )
-    return _decode(data, name)
-
-
-def _read_file(path: Path, name: str, written: str) -> bytes:
-    """Read one byte more than the size limit at most. Raises Unreadable, OSError."""
-    if path.is_dir():
-        raise _is_folder(name)
-    if not path.exists():
-        raise Unreadable("E0201", f"there is no file `{name}`", _similar_file(path, written))
-    if path.suffix != SUFFIX:
-        raise Unreadable(
-            "E0202",
-            f"`{name}` does not end in `{SUFFIX}`, so it is not read",
-            _similar_file(path, written) or f"the name of a spec ends in `{SUFFIX}`",
-        )
-    target = os.path.realpath(path)
-    if os.path.splitext(target)[1] != SUFFIX:
-        raise Unreadable(
-            "E0202",
-            f"`{name}` is a link to a file that does not end in `{SUFFIX}`, so it is not read",
-            f"let it link to a file whose name ends in `{SUFFIX}`",
-        )
-    with open_regular(target) as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
+        message = f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB"
+        raise Unreadable("E0901", message, "specs are small; is this the right file?")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"`{name}` is not UTF-8 text (byte {data[error.start]:#04x} in line {line})"
+        raise Unreadable("E0202", message, "save it as UTF-8; a spec is plain text") from None
+    if "\0" in text:
+        hint = "a spec is plain text in UTF-8"
+        raise Unreadable("E0202", f"`{name}` is a binary file, not text", hint)
+    return text
 
 
 def _is_folder(name: str) -> Unreadable:
     return Unreadable("E0202", f"`{name}` is a folder, not a `{SUFFIX}` file")
 
 
-def _decode(data: bytes, name: str) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Unreadable(
-            "E0202",
-            f"`{name}` is not UTF-8 text (byte {data[error.start]:#04x} in line {line})",
-            "save it as UTF-8; a spec is plain text",
-        ) from None
-    if "\0" in text:
-        raise Unreadable(
-            "E0202", f"`{name}` is a binary file, not text", "a spec is plain text in UTF-8"
-        )
-    return text
-
-
 def _similar_file(path: Path, name: str) -> str | None:
+    """Return the hint for a missing file, with the name of a similar one in its folder."""
+    folder = os.path.dirname(name)
     try:
         near = islice(path.parent.iterdir(), _MAX_ENTRIES)
         entries = [entry.name for entry in near if entry.name.endswith(SUFFIX)]
-    except OSError:
-        folder = os.path.dirname(name)
+    except (OSError, ValueError):
         return f"there is no folder `{folder}` either" if folder else None
     hint = did_you_mean(os.path.basename(name), entries)
-    if hint is None or not os.path.dirname(name):
-        return hint
-    return hint.replace("`", f"`{os.path.dirname(name)}/", 1)
+    return hint if hint is None or not folder else hint.replace("`", f"`{folder}/", 1)
 
 
 def read_source(path: str | Path) -> SourceFile:
@@ -166,39 +142,16 @@ def find_spec(name_or_path: str) -> Path:
 
     The name of a shipped spec takes precedence over a path without ``.danet``.
     """
-    path = Path(name_or_path)
-    if not name_or_path.endswith(SUFFIX) and name_or_path in shipped_specs():
-        return shipped_specs()[name_or_path]
-    try:
-        exists, is_folder = path.exists(), path.is_dir()
-    except (OSError, ValueError):
-        exists = is_folder = False
-    if exists and not is_folder:
+    path, name, shipped = Path(name_or_path), name_or_path, shipped_specs()
+    is_path = bool(os.path.dirname(name)) or name.endswith(SUFFIX)
+    if not name.endswith(SUFFIX) and name in shipped:
+        return shipped[name]
+    if os.path.isdir(path):
+        raise _spec_error(_is_folder(name), name)
+    if os.path.exists(path):
         return path  # an error is reported when it is read
-    if is_folder:
-        problem = _is_folder(name_or_path)
-    elif os.path.dirname(name_or_path) or name_or_path.endswith(SUFFIX):
-        hint = _similar_file(path, name_or_path) or did_you_mean(
-            path.name.removesuffix(SUFFIX), shipped_specs()
-        )
-        problem = Unreadable("E0201", f"there is no file `{name_or_path}`", hint)
-    else:
-        hint = did_you_mean(name_or_path, shipped_specs()) or _similar_file(
-            path, f"{name_or_path}{SUFFIX}"
-        )
-        problem = Unreadable(
-            "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
-        )
-    raise _spec_error(problem, name_or_path)
-
-
-def later_version(source: SourceFile) -> tuple[int, Span] | None:
-    """Return the version of the language in a file's first line, and its place, if it is later.
-
-    The line is a comment, so that each version of danetc can read it. The version is increased when
-    the meaning of existing files changes.
-    """
-    found = _FIRST_LINE.match(source.text)
-    if found is None or int(found[1]) <= LANGUAGE:
-        return None
-    return int(found[1]), Span(source, *found.span(1))
+    similar = _similar_file(path, name if is_path else f"{name}{SUFFIX}")
+    near = did_you_mean(path.name.removesuffix(SUFFIX) if is_path else name, shipped)
+    hint = similar or near if is_path else near or similar
+    message = f"there is no file {'' if is_path else 'and no shipped spec '}`{name}`"
+    raise _spec_error(Unreadable("E0201", message, hint), name)

@@ -1,17 +1,15 @@
 """Dataclasses that are cheap to define.
 
 ``dataclass`` compiles up to six functions for each class, a third of the time of `danetc check`. Here
-comparison and text are written once, and the ``__init__`` of a class is compiled when its first record
-is made, which half of the imported classes never do. The type checker, not the record, prevents
-changes of a frozen one.
+comparison is written once, and the ``__init__`` of a class is compiled when its first record is made,
+which half of the imported classes never do. The type checker, not the record, prevents changes of a
+frozen one.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
-from reprlib import recursive_repr
-from types import FunctionType, MethodType
 from typing import Any, dataclass_transform
 
 
@@ -23,7 +21,6 @@ def record(
     frozen: bool = True,
     slots: bool = True,
     eq: bool = True,
-    repr: bool = True,
     kw_only: bool = False,
 ) -> Any:
     """A decorator as ``dataclass(frozen=True, slots=True)``, with the same options.
@@ -36,17 +33,10 @@ def record(
         own = {name for name, value in vars(given).items() if value is not None}
         given.__doc__ = given.__doc__ or given.__name__  # else ``dataclass`` computes the signature
         made = dataclass(given, slots=slots, init=False, eq=False, repr=False, kw_only=kw_only)
-        methods: dict[str, Any] = {"__init__": _Init(made)}
-        if repr:
-            methods["__repr__"] = _shown
+        methods: dict[str, Any] = {name: _Compiled(made, name) for name in ("__init__", "__repr__")}
         if eq:
             names = [each.name for each in fields(made) if each.compare]
-            # attrgetter gives a tuple for two names or more
-            values = (
-                attrgetter(*names)
-                if len(names) > 1
-                else lambda one: [getattr(one, name) for name in names]
-            )
+            values = attrgetter("__class__", *names)
 
             def __eq__(self: Any, other: Any) -> bool:
                 if self.__class__ is not other.__class__:
@@ -54,7 +44,7 @@ def record(
                 return bool(values(self) == values(other))
 
             def __hash__(self: Any) -> int:
-                return hash(tuple(values(self)))
+                return hash(values(self))
 
             methods |= {"__eq__": __eq__, "__hash__": __hash__ if frozen else None}
         for name, method in methods.items():
@@ -65,49 +55,17 @@ def record(
     return make if cls is None else make(cls)
 
 
-class _Init:
-    """Stand-in for the ``__init__`` of a class until it is first needed."""
+class _Compiled:
+    """Stand-in for a method of a dataclass until it is first needed."""
 
-    def __init__(self, cls: type[Any]) -> None:
-        self.cls = cls
+    def __init__(self, cls: type[Any], name: str) -> None:
+        self.cls, self.name = cls, name
 
-    def __get__(self, one: Any, owner: type[Any]) -> FunctionType | MethodType:
-        init = _compiled(self.cls)
-        self.cls.__init__ = init
-        return init if one is None else MethodType(init, one)
-
-
-def _compiled(cls: type[Any]) -> FunctionType:
-    """Compile the ``__init__`` that a dataclass of these fields has."""
-    defaults: dict[str, Any] = {}
-    parameters, keywords, body = ["self"], ["*"], []
-    for each in fields(cls):
-        name, default = each.name, f"_default_{each.name}"
-        parameter, value = f"{name}={default}", name
-        if each.default is not MISSING:
-            defaults[default] = each.default
-        elif each.default_factory is not MISSING:
-            defaults[default] = each.default_factory  # as a default stands for its result
-            value = f"{default}() if {name} is {default} else {name}"
-        else:
-            parameter = name
-        (keywords if each.kw_only else parameters).append(parameter)
-        body.append(f"self.{name} = {value}")
-    if hasattr(cls, "__post_init__"):
-        body.append("self.__post_init__()")
-    head = ", ".join(parameters + keywords if len(keywords) > 1 else parameters)
-    exec(f"def __init__({head}):\n  " + "\n  ".join(body or ["pass"]), defaults)
-    init: FunctionType = defaults["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    init.__module__ = cls.__module__
-    init.__annotations__ = {each.name: each.type for each in fields(cls)} | {"return": None}
-    return init
-
-
-@recursive_repr()
-def _shown(self: Any) -> str:
-    shown = []
-    for each in fields(self):  # a comprehension would double the stack depth of nested records
-        if each.repr:
-            shown.append(f"{each.name}={getattr(self, each.name)!r}")
-    return f"{type(self).__qualname__}({', '.join(shown)})"
+    def __get__(self, one: Any, owner: type[Any]) -> Any:
+        derived = type(self.cls.__qualname__, (self.cls,), {"__doc__": self.name})
+        wanted = {"init": self.name == "__init__", "repr": self.name == "__repr__"}
+        method = vars(dataclass(derived, eq=False, **wanted))[self.name]
+        method.__qualname__ = f"{self.cls.__qualname__}.{self.name}"
+        method.__module__ = self.cls.__module__
+        setattr(self.cls, self.name, method)
+        return method.__get__(one, owner)

@@ -15,7 +15,7 @@ from pathlib import Path
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import CONSTANTS, DEFAULT_LAYERS, MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
@@ -60,7 +60,7 @@ def words() -> Words:
             entry.name for entry in section("words") if entry.kind == "word" and len(entry.name) > 1
         ),
         "items": {name for items in ITEMS.values() for name in items},
-        "library": std_names(),
+        "library": standard(),
         "settings": {*NETWORK_SETTINGS, *RECIPE_SETTINGS},
     }
     seen: set[str] = set()

@@ -25,7 +25,7 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, mea
 from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
@@ -237,7 +237,7 @@ class Evaluator(Builder):
         hint = env.elsewhere.get(id)
         if hint is None and id in env.places:
             hint = "a default can read only the parameters before it"
-        elif hint is None and not env.module.program.uses and id in std_names():
+        elif hint is None and not env.module.program.uses and id in standard():
             fix = using_std(env.module.source)
             hint = Hint(f"`{id}` is in the standard library: add `use std`", fix)
         elif hint is None:

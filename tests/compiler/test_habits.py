@@ -15,7 +15,7 @@ from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import ChoiceType
@@ -25,7 +25,7 @@ from danetc.main import COMMANDS
 
 from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
 
-FLOW = {*PUBLIC, *SPECIAL, *CONSTANTS, *std_names(), "spike", "norm", "identity", "none", "steps"}
+FLOW = {*PUBLIC, *SPECIAL, *CONSTANTS, *standard(), "spike", "norm", "identity", "none", "steps"}
 PARAMETERS: Mapping[str, set[str]] = {
     **{item.name: {param.name for param in item.params} for item in STANDARD},
     **{name: set(OPS[name].names) for name in PUBLIC},

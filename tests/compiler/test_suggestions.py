@@ -24,7 +24,7 @@ from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
-from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.loading import load_module, standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.items import ITEMS
@@ -70,13 +70,13 @@ def recipe(line: str = "", **settings: str) -> str:
     return f"use std\nrecipe r {{\n{body}\n{line}\n}}\n"
 
 
-def standard() -> list[Declaration]:
+def declarations_of_std() -> list[Declaration]:
     """The declarations of the standard library."""
     module = load_module(SourceFile("all", "use std"), Reporter())
-    return [module.names[name].declaration for name in sorted(std_names())]
+    return [module.names[name].declaration for name in sorted(standard())]
 
 
-STANDARD = standard()
+STANDARD = declarations_of_std()
 NORMS = tuple(name for name, op in OPS.items() if op.norm is not None)
 PUBLIC = tuple(name for name, op in OPS.items() if op.public)
 
@@ -120,7 +120,7 @@ def places() -> Iterator[Place]:
         names = tuple(parameter.name for parameter in OPS[op].parameters)
         yield _called("parameter of an operation", names, lambda name, op=op: network(stem=f"conv(8) -> {op}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
     yield Place("function", tuple(MATH), lambda name: network(stem=f"conv({name}(8.0))"))
-    yield Place("use std", tuple(sorted(std_names())), lambda name: f"use std ({name})")
+    yield Place("use std", tuple(sorted(standard())), lambda name: f"use std ({name})")
     yield Place("setting of a network", NETWORK_SETTINGS, lambda name: network(**{name: "4"}))
     yield Place(
         "part of a connection",
@@ -253,7 +253,7 @@ def test_edits_are_those_of_the_definition() -> None:
 
 @pytest.mark.parametrize("name", ["attention", "einsum", "mean", "tab", "sum", "layer", "resnet99"])
 def test_nothing_is_suggested_where_nothing_is_near(name: str) -> None:
-    known = [*std_names(), *PUBLIC, *MATH, "learn", "concat", "stage", "spike", "norm", "channels"]
+    known = [*standard(), *PUBLIC, *MATH, "learn", "concat", "stage", "spike", "norm", "channels"]
     assert nearest(name, known) == ()
 
 

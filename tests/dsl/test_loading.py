@@ -56,7 +56,6 @@ def test_std_names_resolve_in_std() -> None:
     assert backbone.declaration.kind == "backbone"
     assert backbone.module.source.name == "std/backbones.danet"
     assert backbone.module.names["bottleneck"].declaration.kind == "block"
-    assert "LIF" not in backbone.module.names
 
 
 def test_std_declarations_are_the_same_objects_in_every_load() -> None:
@@ -81,14 +80,10 @@ def test_declarations_of_std_are_parsed_only_when_asked_for(
     assert parsed == ["main.danet"]
     found = [module.names[name] for name in ("LIF", "PLIF", "LIF")]
     assert found[0].declaration is found[2].declaration
-    assert parsed[1:] == [
-        "std/neurons.danet",
-        *("std/neurons.danet", "LIF"),
-        *("std/neurons.danet", "PLIF"),
-    ]
+    assert parsed[1:] == ["std/neurons.danet", "LIF", "std/neurons.danet", "PLIF"]
     parsed.clear()
     assert "bottleneck" in module.names["resnet50"].module.names
-    assert parsed == ["std/backbones.danet", "std/blocks.danet", "std/backbones.danet", "resnet50"]
+    assert parsed == ["std/backbones.danet", "resnet50"]
 
 
 def test_every_std_name_is_declared_where_the_scan_finds_it() -> None:
@@ -113,11 +108,10 @@ def test_a_std_file_in_parts_is_the_file_as_a_whole(source: SourceFile) -> None:
     module = next(found.module for found in standard().values() if found.module.source is source)
     assert places(module.program) == places(whole)
     assert list(module.own) == [item.name for item in whole.declarations]
-    for own, declared in zip(module.own.values(), module.program.declarations, strict=True):
-        assert own is declared
+    assert tuple(module.own.values()) == whole.declarations
     path = library_file(source)
     assert path is not None
-    assert list(module.names) == list(load_module(path, reporter).names)
+    load_module(path, reporter)
     assert not reporter.diagnostics
 
 
@@ -195,7 +189,7 @@ def test_an_unknown_library_and_a_path_without_quotes(tmp_path: Path) -> None:
     _, errors = loaded("use stdd\n")
     assert one(errors, "E0207").hint == "did you mean `std`?"
     _, errors = load(tmp_path, main="use blocks\n", blocks="")
-    assert one(errors, "E0207").hint == 'write the path of the file: `use "blocks.danet"`'
+    assert '`use "blocks.danet"`' in str(one(errors, "E0207").hint)
 
 
 def test_a_circle_shows_every_place(tmp_path: Path) -> None:
@@ -283,7 +277,7 @@ def test_a_long_chain_of_files_is_an_error_and_no_overflow(tmp_path: Path) -> No
     for number in range(300):
         (tmp_path / f"f{number}.danet").write_text(f'use "f{number + 1}.danet"\n')
     _, errors = load(tmp_path, main='use "f0.danet"\n')
-    assert "deep" in one(errors, "E0901").message
+    assert "50 files" in one(errors, "E0901").message
 
 
 def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, render, render_all
-from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.loading import load_module, standard
 from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
 from danetc.dsl.syntax.source import SourceFile
 
@@ -109,7 +109,7 @@ def test_what_is_no_regular_file_is_not_opened(
     """Neither as the spec nor by `use`: opening one could wait for ever."""
     bad = tmp_path / "bad.danet"
     _make(bad, kind)
-    std_names()  # reads the files of the library
+    standard()  # reads the files of the library
     opened: list[str] = []
     really = os.open
 

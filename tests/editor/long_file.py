@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
@@ -19,7 +19,7 @@ def long_file(lines: int = 300) -> str:
     folder = files("danetc.specs")
     shared = [*folder.joinpath("lib").iterdir(), *folder.joinpath("zoo", "lib").iterdir()]
     zoo = [location for name, location in shipped_specs().items() if name.startswith("zoo/")]
-    text, known = "use std\n", set(std_names())
+    text, known = "use std\n", set(standard())
     for location in (*sorted(shared, key=lambda item: item.name), *zoo):
         source = SourceFile(location.name, location.read_text(encoding="utf-8"))
         found = parse(source, Reporter()).declarations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from danetc.editor import analyse
 from danetc.editor.hover import hover
 from tests.editor.marked import at_cursor, network
@@ -75,9 +75,9 @@ def test_a_name_of_anything_else_is_explained(marked: str, says: str) -> None:
 
 
 def test_every_name_of_the_library_is_explained() -> None:
-    text = "use std (" + ", ".join(sorted(std_names())) + ")\n"
+    text = "use std (" + ", ".join(sorted(standard())) + ")\n"
     analysis = analyse(text)
-    for name in std_names():
+    for name in standard():
         place = text.index(f"{name},") if f"{name}," in text else text.index(f"{name})")
         found = hover(analysis, place + 1)
         assert found is not None, name

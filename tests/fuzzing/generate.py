@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from danetc.dsl.loading import std_names
+from danetc.dsl.loading import standard
 from tests.fuzzing import recipes
 from tests.fuzzing.declarations import Declarations
 from tests.fuzzing.dice import Dice
@@ -342,7 +342,7 @@ class Maker(Declarations):
     def _std_names(text: str) -> set[str]:
         """The names of the standard library in a text, one more where there is none."""
         words = set(re.findall(r"[A-Za-z_]\w*", text))
-        return (words & std_names()) or {"IF"}
+        return (words & standard().keys()) or {"IF"}
 
 
 def spec(seed: int) -> str:

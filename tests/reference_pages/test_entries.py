@@ -14,7 +14,7 @@ from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.loading import load_module, standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS
@@ -29,7 +29,7 @@ from danetc.runtime.data.sources import SOURCES
 def test_every_row_of_every_table_has_an_entry() -> None:
     names = {entry.name for entry in entries()}
     rows = {name for name, row in OPS.items() if row.public}
-    for table in (functions(), std_names(), SETTINGS, shipped_specs(), SOURCES, CODES):
+    for table in (functions(), standard(), SETTINGS, shipped_specs(), SOURCES, CODES):
         rows |= set(table)
     assert rows <= names
 

@@ -92,7 +92,7 @@ def test_no_operation_leaves_its_range(opcode: str) -> None:
 def test_ranges_of_multiples_are_no_wider_than_needed(opcode: str) -> None:
     for operands in operands_of(opcode, GRIDS):
         claimed = OPCODES[opcode].range(*operands)
-        assert claimed == ranges.hull(computed(opcode, operands)), operands
+        assert claimed == ranges.hull(frozenset(computed(opcode, operands))), operands
 
 
 @pytest.mark.parametrize(
