@@ -536,7 +536,7 @@ def import_command(
         steps: Number of time steps. [default: 4 with spiking neurons, else 1]
         events: The network takes frames, not a single image.
         name: Name of the network.
-        samples: Number of samples whose outputs are compared, with each of three seeds.
+        samples: Number of samples whose outputs are compared.
     """
     from danetc.output.console import VisibleConsole
     from danetc.tasks.importing.network import check_output, import_network, write_imported
@@ -571,11 +571,11 @@ def import_text(found: ImportedNetwork) -> str:
     seen = found.agreement
     weights = "its weights" if seen.own_weights else "weights that make its layers vary"
     lines.append(
-        f"compared    {seen.samples} samples, {seen.seeds} seeds, with {weights}: logits vary by "
+        f"compared    {seen.samples} samples with {weights}: logits vary by "
         f"{seen.deviation:.2g}, the largest difference is {seen.difference:.1e}"
     )
     if seen.flipped:
-        share = 100 * seen.flipped / (seen.samples * seen.seeds)
+        share = 100 * seen.flipped / seen.samples
         lines.append(
             f"            {seen.flipped} more ({share:.1f} %) differ, by a spike at its threshold that is "
             "rounded otherwise"

@@ -30,7 +30,6 @@ LEAST_DEVIATION = 0.01
 MOST_FLIPPED = 0.05
 """Largest share of samples that may differ, because a spike at its threshold is rounded otherwise."""
 BATCH = 20
-SEEDS = 3
 SAMPLES = 100
 
 Weights = Mapping[int, Mapping[str, Tensor]]
@@ -41,12 +40,12 @@ class Runner:
     """A source that can be run, and its weights.
 
     ``run`` maps inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]. ``varied`` makes a copy
-    whose logits vary, of a seed and inputs, if the weights can be changed.
+    whose logits vary for some inputs, if the weights can be changed.
     """
 
     run: Callable[[Tensor], Tensor]
     weights: Weights
-    varied: Callable[[int, Tensor], Runner] | None = None
+    varied: Callable[[Tensor], Runner] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,13 @@ class OutputAgreement:
     """Comparison of an imported network with its source.
 
     Attributes:
-        samples: number of samples of each seed.
-        deviation: standard deviation of the logits over samples, the smallest of all seeds.
+        deviation: standard deviation of the logits over samples.
         difference: largest difference of the logits, without that of the ``flipped`` samples.
         own_weights: True if the weights were those of the source.
-        flipped: samples of all seeds that differ by more than the tolerance.
+        flipped: number of samples that differ by more than the tolerance.
     """
 
     samples: int
-    seeds: int
     deviation: float
     difference: float
     own_weights: bool
@@ -70,48 +67,35 @@ class OutputAgreement:
 
 
 def agreement(
-    runner: Runner,
-    source: ReadNetwork,
-    imported: Imported,
-    samples: int = SAMPLES,
-    on_progress: Callable[[int], object] = lambda seed: None,
+    runner: Runner, source: ReadNetwork, imported: Imported, samples: int = SAMPLES
 ) -> OutputAgreement:
     """Compare a source with the network imported from it. Raises UserError if they differ."""
-    graph = source.graph
-    value = graph.input.value
-    frames = value.varies
-    lead = (graph.steps,) if frames else ()
-    deviations: list[float] = []
-    largest, flipped, own = 0.0, 0, True
-    for seed in range(SEEDS):
-        on_progress(seed)
-        inputs = _inputs(lead, samples, source.shape, seed)
-        chosen = runner
-        wanted = _outputs(chosen.run, inputs, frames)
-        if _deviation(wanted) <= LEAST_DEVIATION and runner.varied is not None:
-            own = False
-            chosen = runner.varied(seed, inputs.narrow(int(frames), 0, min(BATCH, samples)))
-            wanted = _outputs(chosen.run, inputs, frames)
-        deviations.append(_deviation(wanted))
-        if deviations[-1] <= LEAST_DEVIATION:
-            raise UserError(
-                f"the logits of the source do not vary (standard deviation {deviations[-1]:.1e} over "
-                f"{samples} samples), so comparing them would prove nothing; give a trained model"
-            )
-        model = emit(imported.graph, 0).eval().double()
-        load_weights(model, imported, graph, chosen.weights)
-        found = _outputs(model, inputs.reshape(*lead, samples, *value.shape), frames)
-        worst = _differences(wanted, found)
-        agrees = worst <= TOLERANCE
-        apart = int((~agrees).sum())
-        if apart > MOST_FLIPPED * samples:
-            raise UserError(
-                f"the imported network computes something else: {apart} of {samples} samples differ "
-                f"by more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
-            )
-        flipped += apart
-        largest = max(largest, *worst[agrees].tolist())
-    return OutputAgreement(samples, SEEDS, min(deviations), largest, own, flipped)
+    graph, value = source.graph, source.graph.input.value
+    lead = (graph.steps,) if value.varies else ()
+    inputs = _inputs(lead, samples, source.shape)
+    wanted = _outputs(runner.run, inputs, value.varies)
+    own = runner.varied is None or _deviation(wanted) > LEAST_DEVIATION
+    if not own and runner.varied is not None:
+        runner = runner.varied(inputs.narrow(len(lead), 0, min(BATCH, samples)))
+        wanted = _outputs(runner.run, inputs, value.varies)
+    deviation = _deviation(wanted)
+    if deviation <= LEAST_DEVIATION:
+        raise UserError(
+            f"the logits of the source do not vary (standard deviation {deviation:.1e} over {samples} "
+            "samples), so comparing them would prove nothing; give a trained model"
+        )
+    model = emit(imported.graph, 0).eval().double()
+    load_weights(model, imported, graph, runner.weights)
+    found = _outputs(model, inputs.reshape(*lead, samples, *value.shape), value.varies)
+    worst = _differences(wanted, found)
+    agrees = worst <= TOLERANCE
+    flipped = int((~agrees).sum())
+    if flipped > MOST_FLIPPED * samples:
+        raise UserError(
+            f"the imported network computes something else: {flipped} of {samples} samples differ by "
+            f"more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
+        )
+    return OutputAgreement(samples, deviation, float(worst[agrees].max()), own, flipped)
 
 
 def _differences(wanted: Tensor, found: Tensor) -> Tensor:
@@ -122,13 +106,12 @@ def _differences(wanted: Tensor, found: Tensor) -> Tensor:
         raise UserError(
             f"the source gives logits {tuple(wanted.shape)} and the imported network {tuple(found.shape)}"
         )
-    apart = (wanted - found).abs()
-    return apart.amax(dim=[d for d in range(apart.ndim) if d != apart.ndim - 2])
+    return (wanted - found).abs().movedim(-2, 0).flatten(1).amax(1)
 
 
-def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...], seed: int) -> Tensor:
+def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...]) -> Tensor:
     """Return samples of several means and contrasts."""
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(0)
     noise = torch.randn((*lead, samples, *shape), generator=drawn, dtype=torch.float64)
     each = [samples, *(1 for _ in shape)]
     contrast = torch.rand(each, generator=drawn, dtype=torch.float64) * 2 + 0.5
@@ -137,12 +120,11 @@ def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...], seed: i
 
 def _outputs(run: Callable[[Tensor], Any], inputs: Tensor, frames: bool) -> Tensor:
     with torch.no_grad():
-        parts = [run(part) for part in inputs.split(BATCH, int(frames))]
-    return torch.cat(parts, dim=parts[0].ndim - 2)
+        return torch.cat([run(part) for part in inputs.split(BATCH, int(frames))], dim=-2)
 
 
 def _deviation(logits: Tensor) -> float:
-    return float(logits.std(dim=logits.ndim - 2).mean())
+    return float(logits.std(dim=-2).mean())
 
 
 def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
@@ -220,18 +202,18 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
         finally:
             reset()
 
-    def varied(seed: int, inputs: Tensor) -> Runner:
+    def varied(inputs: Tensor) -> Runner:
         copied = deepcopy(model)
-        _vary(copied, seed, lambda: torch_runner(copied, source, takes).run(inputs))
+        _vary(copied, lambda: torch_runner(copied, source, takes).run(inputs))
         return torch_runner(copied, source, takes)
 
     return Runner(run, weights, varied)
 
 
-def _vary(model: nn.Module, seed: int, run: Callable[[], object]) -> None:
+def _vary(model: nn.Module, run: Callable[[], object]) -> None:
     """Scale layers so that their outputs have a deviation of 1 in a run, and have norms their
     statistics."""
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(0)
     hooks = []
     with torch.no_grad():
         for module in model.modules():

@@ -23,35 +23,13 @@ from danetc.errors import UserError
 Arguments = Mapping[str, float | bool]
 
 UNDECAYED = """
-neuron LIF_undecayed(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
-  state u = v_rest
-  v = u - (u - v_rest) / tau + x
+neuron NAME_undecayed(tau = 2.0, v_threshold = 1.0, PARAMETER detach_reset = false) {
+  state u = REST
+  LEARN
+  v = u - (u - REST) DECAY + x
   s = heaviside(v - v_threshold)
   r = detach(s) if detach_reset else s
-  u = v * (1 - r) + v_rest * r
-}
-neuron LIF_soft_undecayed(tau = 2.0, v_threshold = 1.0, detach_reset = false) {
-  state u = 0.0
-  v = u - u / tau + x
-  s = heaviside(v - v_threshold)
-  r = detach(s) if detach_reset else s
-  u = v - v_threshold * r
-}
-neuron PLIF_undecayed(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
-  state u = v_rest
-  w = learn(-log(tau - 1))
-  v = u - (u - v_rest) * sigmoid(w) + x
-  s = heaviside(v - v_threshold)
-  r = detach(s) if detach_reset else s
-  u = v * (1 - r) + v_rest * r
-}
-neuron PLIF_soft_undecayed(tau = 2.0, v_threshold = 1.0, detach_reset = false) {
-  state u = 0.0
-  w = learn(-log(tau - 1))
-  v = u - u * sigmoid(w) + x
-  s = heaviside(v - v_threshold)
-  r = detach(s) if detach_reset else s
-  u = v - v_threshold * r
+  u = RESET
 }
 """
 """Neurons of SpikingJelly whose input does not decay, which std does not have."""
@@ -66,16 +44,27 @@ _KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
 
 
 @cache
-def _undecayed() -> Mapping[str, Declaration]:
-    found = parse(SourceFile("import", UNDECAYED), Reporter())
-    return {item.name: item for item in found.declarations}
+def _undecayed(name: str) -> Declaration:
+    """Return the neuron of SpikingJelly that is like LIF, LIF_soft, PLIF or PLIF_soft of std."""
+    kind, _, soft = name.partition("_")
+    text = UNDECAYED.replace("NAME", name)
+    learnt = ("w = learn(-log(tau - 1))", "* sigmoid(w)") if kind == "PLIF" else ("", "/ tau")
+    reset = ("", "0.0", "v - v_threshold * r")
+    if not soft:
+        reset = ("v_rest = 0.0,", "v_rest", "v * (1 - r) + v_rest * r")
+    words = ("LEARN", "DECAY", "PARAMETER", "REST", "RESET")
+    for word, value in zip(reversed(words), reversed((*learnt, *reset)), strict=True):
+        text = text.replace(word, value)
+    (found,) = parse(SourceFile("import", text), Reporter()).declarations
+    return found
 
 
 def program(
     neuron: str, given: Arguments, surrogate: str | None, shape: Arguments
 ) -> NeuronProgram:
     """Return the program of a declaration with arguments, with a surrogate and its arguments."""
-    declaration = _undecayed().get(neuron) or standard()[neuron]
+    own = neuron.endswith("_undecayed")
+    declaration = _undecayed(neuron.removesuffix("_undecayed")) if own else standard()[neuron]
     slope = None if surrogate is None else standard()[surrogate]
     slope_arguments = {} if slope is None else _complete(slope, shape)
     reporter = Reporter()

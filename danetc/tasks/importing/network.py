@@ -94,7 +94,7 @@ def import_network(
         steps: T; by default 4 for a network with spiking neurons, and 1 for others.
         events: True if the network takes frames [T, N, C, H, W] that differ, not an image.
         name: name of the network; that of the factory by default.
-        samples: number of samples that are compared, with each of three seeds, in float64.
+        samples: number of samples that are compared, in float64.
         on_progress: called with a description of each step.
 
     Returns the spec (``.text``), the model with the weights (``.model``), and the comparison
@@ -109,13 +109,8 @@ def import_network(
             found = import_graph(read.graph, called)
         except Unwritten as error:
             raise UserError(f"{called}: {error}") from error
-        seen = agreement(
-            runner,
-            read,
-            found,
-            samples,
-            lambda seed: on_progress(f"comparing outputs, seed {seed}"),
-        )
+        on_progress("comparing outputs")
+        seen = agreement(runner, read, found, samples)
         compiled = network_of(check_text(found.text, f"{called}.danet"), called)
         model = emit_model(compiled.graph, 0, "eager")
         load_weights(model, found, read.graph, read.weights)

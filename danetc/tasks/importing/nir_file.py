@@ -65,7 +65,7 @@ def read_nir(
     except Exception as error:  # HDF5 may raise anything for a damaged file
         raise UserError(f"{file} cannot be read as NIR: {error}") from error
     order = _order(nodes, edges)
-    shape = nodes[order[0]].fields["shape"]
+    shape = nodes[order[0]][1]["shape"]
     if len(shape) not in (1, 3):
         raise UserError(
             f"{order[0]}: its shape is {[*shape]}; (channels, height, width) and (features,) are read"
@@ -80,22 +80,18 @@ def read_nir(
         x, alone = values[sources[0]], len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
             x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
-        values[node] = _Node(CallSite(build, node), nodes[node], dt, alone).read(x)
-    (end,) = (node for node in order if nodes[node].kind == "Output")
+        values[node] = _Node(CallSite(build, node), *nodes[node], dt, alone).read(x)
+    (end,) = (node for node in order if nodes[node][0] == "Output")
     return build.finished(name, values[end].node)
 
 
-@dataclass(frozen=True)
-class NirNode:
-    """A node of NIR; fields are arrays, sizes a number or a tuple."""
-
-    kind: str
-    fields: Mapping[str, Any]
+Nodes = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Kinds of nodes and their fields by name; fields are arrays, sizes a number or a tuple."""
 
 
 def _contents(
     file: Path | IO[bytes],
-) -> tuple[dict[str, NirNode], list[tuple[str, str]], float, int | None]:
+) -> tuple[Nodes, list[tuple[str, str]], float, int | None]:
     """Return the nodes, the edges, the length of a time step and, if the file has it, their number."""
     import h5py
 
@@ -120,7 +116,7 @@ def _contents(
     return nodes, [(a, b) for a, b in edges.astype(str).tolist()], float(dt.item()), steps
 
 
-def _order(nodes: Mapping[str, NirNode], edges: Sequence[tuple[str, str]]) -> list[str]:
+def _order(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> list[str]:
     """Return the names of the nodes in an order in which they can run; the input is first."""
     sources: dict[str, list[str]] = {name: [] for name in nodes}
     for source, target in edges:
@@ -128,7 +124,7 @@ def _order(nodes: Mapping[str, NirNode], edges: Sequence[tuple[str, str]]) -> li
             raise UserError(f"edges: {source} -> {target} connects a node that is not there")
         sources[target].append(source)
     inputs, outputs = (
-        [name for name in nodes if nodes[name].kind == kind] for kind in ("Input", "Output")
+        [name for name in nodes if nodes[name][0] == kind] for kind in ("Input", "Output")
     )
     if len(inputs) != 1 or len(outputs) != 1:
         raise UserError(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is read")
@@ -142,7 +138,7 @@ def _order(nodes: Mapping[str, NirNode], edges: Sequence[tuple[str, str]]) -> li
     return [inputs[0], *order]
 
 
-def _node(name: str, node: Any) -> NirNode:
+def _node(name: str, node: Any) -> tuple[str, dict[str, Any]]:
     kind = node["type"][()] if "type" in node else None
     if not isinstance(kind, bytes):
         raise UserError(f"{name}: it has no type")
@@ -152,7 +148,7 @@ def _node(name: str, node: Any) -> NirNode:
     if missing := [field for field in FIELDS[kind] if field not in node]:
         raise UserError(f"{name}: it has no {missing[0]}")
     fields = [field for field in (*FIELDS[kind], "v_reset") if field in node]
-    return NirNode(kind, {field: _field(node[field][()], name, field) for field in fields})
+    return kind, {field: _field(node[field][()], name, field) for field in fields}
 
 
 def _field(value: Any, name: str, field: str) -> Any:
@@ -200,14 +196,15 @@ class _Node:
     """A node to read; it is the only reader of its input if ``alone``."""
 
     call: CallSite
-    node: NirNode
+    kind: str
+    fields: Mapping[str, Any]
     dt: float
     alone: bool
 
     def read(self, x: ReadValue) -> ReadValue:
-        call, fields = self.call, self.node.fields
+        call, fields = self.call, self.fields
         self._check(call.shape(x))
-        match self.node.kind:
+        match self.kind:
             case "Conv2d":
                 others = (fields[key] for key in ("stride", "padding", "dilation", "groups"))
                 return conv2d(call, x, *self._weights(), *others)
@@ -225,7 +222,7 @@ class _Node:
 
     def _check(self, shape: tuple[int, ...]) -> None:
         """Raise UserError if an array does not have the shape that the node needs."""
-        fields = self.node.fields
+        fields = self.fields
         for field, array in fields.items():
             if not isinstance(array, np.ndarray):
                 continue
@@ -244,33 +241,33 @@ class _Node:
 
     def _weights(self) -> tuple[StoredTensor, StoredTensor | None]:
         """Return the weight and the bias, None if it is 0 everywhere."""
-        bias = self.node.fields.get("bias")
+        bias = self.fields.get("bias")
         biased = bias is not None and bias.any()
-        weight = StoredTensor(torch.tensor(self.node.fields["weight"]))
+        weight = StoredTensor(torch.tensor(self.fields["weight"]))
         return weight, StoredTensor(torch.tensor(bias)) if biased else None
 
     def _neuron(self, x: ReadValue) -> ReadValue:
         given: dict[str, float | bool] = {}
         factor = self._number("r")
-        if self.node.kind == "IF":
+        if self.kind == "IF":
             factor *= self.dt
         else:
             given["tau"] = float(f"{self._number('tau') / self.dt:.6g}")
-        if self.node.kind != "LI":
-            reset = self._number("v_reset") if "v_reset" in self.node.fields else 0.0
+        if self.kind != "LI":
+            reset = self._number("v_reset") if "v_reset" in self.fields else 0.0
             given |= {"v_threshold": self._number("v_threshold"), "v_rest": reset}
-        if self.node.kind != "IF" and self._number("v_leak") != given.get("v_rest", 0.0):
+        if self.kind != "IF" and self._number("v_leak") != given.get("v_rest", 0.0):
             raise self.call.refuse(
                 "it decays to another potential than it is reset to (without one, 0)"
             )
-        name = "readout" if self.node.kind == "LI" else self.node.kind
+        name = "readout" if self.kind == "LI" else self.kind
         made = program(name, given, None if name == "readout" else SURROGATE, {})
         x = self._scaled(x, float(f"{factor:.7g}"))
         return ReadValue(self.call.build.neuron(made, x.node, self.call.path))
 
     def _number(self, field: str) -> float:
         """Return the one number that a field has for all neurons of a layer."""
-        array = self.node.fields[field]
+        array = self.fields[field]
         if not np.allclose(array, array.flat[0], rtol=1e-6):
             name = field.removeprefix("v_") if field != "v_leak" else field
             raise self.call.refuse(f"its {name} differs from neuron to neuron")

@@ -44,16 +44,14 @@ def nets(tmp_path: Path) -> Path:
 def test_the_text_of_an_import() -> None:
     stage = SimpleNamespace(own=("odd",), rule="dense", text="stage(basic(4), 2)", connection="sew")
     found = SimpleNamespace(network="net", lines=12, stages=[stage], own=["odd"])
-    seen = SimpleNamespace(
-        own_weights=True, samples=10, seeds=3, deviation=0.5, difference=1e-7, flipped=3
-    )
+    seen = SimpleNamespace(own_weights=True, samples=10, deviation=0.5, difference=1e-7, flipped=1)
     assert import_text(SimpleNamespace(found=found, agreement=seen)).splitlines() == [  # type: ignore[arg-type]
         "net: 12 lines",
         "  stage(basic(4), 2) via sew by dense  (odd: its own)",
         "not in the standard library: odd",
-        "compared    10 samples, 3 seeds, with its weights: logits vary by 0.5, the largest difference "
+        "compared    10 samples with its weights: logits vary by 0.5, the largest difference "
         "is 1.0e-07",
-        "            3 more (10.0 %) differ, by a spike at its threshold that is rounded otherwise",
+        "            1 more (10.0 %) differ, by a spike at its threshold that is rounded otherwise",
     ]
 
 
