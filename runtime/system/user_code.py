@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.errors import UserError
 
 _OWN = f"{Path(__file__).absolute().parents[2]}{os.sep}"
 """Folder of danetc's own files."""
@@ -19,7 +20,7 @@ _COMMAND_LINE = f"{_OWN}main.py"
 """The file that calls commands, but no user code."""
 
 
-class UserCodeError(Exception):
+class UserCodeError(UserError):
     """User code does not exist or raises an error; the message says where."""
 
 

@@ -3,50 +3,51 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from danetc.errors import UserError
-from danetc.runtime.system.user_code import UserCodeError, found_at, where_it_failed
-
-_SOURCE = re.compile(
-    r"(?P<module>[^:()]+):(?P<factory>\w+)\s*(?P<arguments>\(.*\))?\s*\Z", re.DOTALL
-)
+from danetc.runtime.system.user_code import found_at, where_it_failed
 
 
-@dataclass(frozen=True)
-class Factory:
-    """A factory that was read and not yet called."""
+def load_model(text: str) -> tuple[str, nn.Module]:
+    """Return the name of a factory and its model. Raises UserError.
 
-    module: str
-    name: str
-    arguments: Mapping[str, Any]
-
-
-def parse_factory(text: str) -> Factory:
-    """Read a factory without running it. Raises UserError.
-
-    Values are Python literals, or dotted names of something that can be imported.
+    Values of arguments are Python literals, or dotted names of something that can be imported.
     """
-    found = _SOURCE.match(text)
-    if found is None:
+    place, bracket, arguments = text.partition("(")
+    module, _, name = place.strip().rpartition(":")
+    if not module or not name.isidentifier():
         raise UserError(
             f"{text!r} names neither a file nor a model: write MODULE:FACTORY, as in "
             "torchvision.models:resnet18 or my_nets.py:make(depth=18)"
         )
-    given = found["arguments"] or "()"
+    given = bracket + arguments or "()"
     try:
         call = ast.parse(f"f{given}", mode="eval").body
     except SyntaxError as error:
         raise UserError(f"{given} are no arguments: {error.msg}") from error
     if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
         raise UserError(f"{given}: give arguments by name, as in (depth=18, cnf='ADD')")
-    arguments = {str(item.arg): _value(item.value) for item in call.keywords}
-    return Factory(found["module"], found["factory"], arguments)
+    values = {str(item.arg): _value(item.value) for item in call.keywords}
+    found = found_at(f"{module}:{name}")
+    if not isinstance(found, nn.Module):
+        if not callable(found):
+            raise UserError(f"{place} is a {type(found).__name__}, neither a model nor a function")
+        try:
+            found = found(**values)
+        except (Exception, SystemExit) as error:
+            own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+            if isinstance(error, TypeError) and not own:
+                raise UserError(
+                    f"{place} cannot be called with these arguments: {error}. Give them by name: "
+                    f"'{place}(depth=18)'"
+                ) from error
+            raise UserError(f"{place} failed: {where_it_failed(error)}") from error
+    if not isinstance(found, nn.Module):
+        raise UserError(f"{place} returns a {type(found).__name__}, not a torch.nn.Module")
+    return name, found
 
 
 def _value(node: ast.expr) -> Any:
@@ -60,33 +61,4 @@ def _value(node: ast.expr) -> Any:
                 f"{text} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of something "
                 "in a module; write a factory without arguments in a file of yours"
             ) from error
-    return _found(f"{module}:{attribute}")
-
-
-def _found(place: str) -> Any:
-    try:
-        return found_at(place)
-    except UserCodeError as error:
-        raise UserError(str(error)) from error
-
-
-def made(factory: Factory) -> nn.Module:
-    """Return the model of a factory, called with its arguments. Raises UserError."""
-    name = f"{factory.module}:{factory.name}"
-    found = _found(name)
-    if not isinstance(found, nn.Module):
-        if not callable(found):
-            raise UserError(f"{name} is a {type(found).__name__}, neither a model nor a function")
-        try:
-            found = found(**factory.arguments)
-        except (Exception, SystemExit) as error:
-            own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
-            if isinstance(error, TypeError) and not own:
-                raise UserError(
-                    f"{name} cannot be called with these arguments: {error}. Give them by name: "
-                    f"'{name}(depth=18)'"
-                ) from error
-            raise UserError(f"{name} failed: {where_it_failed(error)}") from error
-    if not isinstance(found, nn.Module):
-        raise UserError(f"{name} returns a {type(found).__name__}, not a torch.nn.Module")
-    return found
+    return found_at(f"{module}:{attribute}")

@@ -30,7 +30,7 @@ from danetc.tasks.importing.acceptance import (
     load_weights,
     torch_runner,
 )
-from danetc.tasks.importing.loading import made, parse_factory
+from danetc.tasks.importing.loading import load_model
 from danetc.tasks.importing.nir_file import read_nir
 from danetc.tasks.importing.source import ReadNetwork
 from danetc.tasks.importing.torch_model import read_model
@@ -148,8 +148,8 @@ def _read(
             "(MODULE:FACTORY), or a .nir file"
         )
     else:
-        factory = parse_factory(os.fspath(source))
-        called, model = name or factory.name, made(factory)
+        called, model = load_model(os.fspath(source))
+        called = name or called
     called = plain_name(called)
     if input is None:
         raise UserError(

@@ -13,7 +13,7 @@ import danetc as package
 from danetc.commands.trainings import import_text
 from danetc.compiler import check_text
 from danetc.errors import UserError
-from danetc.tasks.importing.loading import parse_factory
+from danetc.tasks.importing.loading import load_model
 from danetc.tasks.importing.network import plain_name
 
 from ..conftest import Run
@@ -105,13 +105,12 @@ def test_a_wrong_shape_is_wrong_usage(danetc: Run, nets: Path) -> None:
 
 
 def test_arguments_are_literals_and_names_of_modules() -> None:
-    found = parse_factory("a.b:make(depth=18, cnf='ADD', sizes=(1, -2), join=operator.add)")
-    assert (found.module, found.name) == ("a.b", "make")
-    assert found.arguments == {
-        "depth": 18, "cnf": "ADD", "sizes": (1, -2), "join": __import__("operator").add,
-    }  # fmt: skip
+    made = "torch.nn:Conv2d(in_channels=2, out_channels=3, kernel_size=(1, 3), dtype=torch.float64)"
+    name, found = load_model(made)
+    assert (name, found.weight.dtype) == ("Conv2d", torch.float64)
+    assert found.weight.shape == (3, 2, 1, 3)
     with pytest.raises(UserError, match="dotted name"):
-        parse_factory("a:make(x=y)")
+        load_model("a:make(x=y)")
 
 
 @pytest.mark.parametrize(
