@@ -21,7 +21,7 @@ from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
-from danetc.tasks.importing.source import ReadNetwork
+from danetc.tasks.importing.operations import ReadNetwork
 from danetc.tasks.importing.torch_model import Takes, is_spiking
 
 TOLERANCE = 1e-5

@@ -20,15 +20,17 @@ from danetc.arguments import MOST_STEPS
 from danetc.errors import UserError, check_installed
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
+    STEPS,
     CallSite,
+    ReadNetwork,
     ReadValue,
+    SourceBuilder,
     StoredTensor,
     avg_pool2d,
     conv2d,
     linear,
     vector,
 )
-from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
 
 FIELDS: Mapping[str, Sequence[str]] = {
     "Input": ["shape"],
@@ -101,11 +103,7 @@ def _contents(
         _refuse_elsewhere(opened)
         graph = opened["node"]
         nodes = {name: _node(name, node) for name, node in graph["nodes"].items()}
-        if "edges" not in graph:
-            raise UserError("it has no edges")
-        edges = graph["edges"][()]
-        if edges.ndim != 2 or edges.shape[1] != 2:
-            raise UserError(f"edges: an array of {edges.shape}, where pairs of nodes are read")
+        edges = [(str(a), str(b)) for a, b in graph["edges"][()].astype(str)]
         metadata = graph.get("metadata", {})
         dt = _field(metadata["dt"][()], "metadata", "dt") if "dt" in metadata else np.array(DT)
         steps = _field(metadata["steps"][()], "metadata", "steps") if "steps" in metadata else None
@@ -113,7 +111,7 @@ def _contents(
         raise UserError(
             f"metadata: its dt is {dt.tolist()}; the seconds of a time step are above 0"
         )
-    return nodes, [(a, b) for a, b in edges.astype(str).tolist()], float(dt.item()), steps
+    return nodes, edges, float(dt.item()), steps
 
 
 def _order(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> list[str]:

@@ -18,14 +18,16 @@ from danetc.tasks.importing.modules import NEURONS, check_readable, is_leaf, rea
 from danetc.tasks.importing.operations import (
     FUNCTIONS,
     METHODS,
+    STEPS,
     WEIGHTED,
     CallSite,
+    ReadNetwork,
     ReadValue,
+    SourceBuilder,
     StoredTensor,
     read,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
-from danetc.tasks.importing.source import STEPS, ReadNetwork, SourceBuilder
 from danetc.tasks.importing.tracing import VALUE, traced
 
 SAMPLES = 2

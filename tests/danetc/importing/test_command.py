@@ -13,8 +13,7 @@ import danetc as package
 from danetc.commands.trainings import import_text
 from danetc.compiler import check_text
 from danetc.errors import UserError
-from danetc.tasks.importing.loading import load_model
-from danetc.tasks.importing.network import plain_name
+from danetc.tasks.importing.network import load_model, plain_name
 
 from ..conftest import Run
 
