@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from danetc.compiler.analysis.summary import Summary
     from danetc.compiler.ir.graph import Graph, Node
     from danetc.runtime.checks.agreement import Agreement
-    from danetc.tasks.benchmark import Benchmark
     from danetc.tasks.equivalence import Verdict
     from danetc.tasks.memory import StepMemory
-    from danetc.tasks.proofs import Proof
 
 SHOWN = 10
 """Number of renamed layers that ``equiv`` prints."""
@@ -229,26 +227,24 @@ def prove_command(
     graph = compile_spec(spec, network=network, settings=set).lowered.graph
     with VisibleConsole(sys.stderr).status("") as status:
         proof = prove(graph, status.update, numbers=numbers)
-    return Answer(
-        proof.as_dict(), lambda: print_proof(proof, numbers=numbers), int(not proof.holds)
-    )
+    return Answer(proof, lambda: print_proof(proof, numbers=numbers), int(not proof["holds"]))
 
 
-def print_proof(proof: Proof, *, numbers: bool = True) -> None:
+def print_proof(proof: dict[str, Any], *, numbers: bool = True) -> None:
     """Print the findings, proposition by proposition."""
     from danetc.tasks.proofs import TITLES
 
-    echo(f"{proof.network}, T = {proof.steps}")
-    if proof.steps != 1:
+    echo(f"{proof['network']}, T = {proof['steps']}")
+    if proof["steps"] != 1:
         echo(f"Propositions 1, 3 and 4 are {'checked' if numbers else 'stated'} at T = 1")
     for number, title in TITLES.items():
-        found = proof.of(number)
+        found = [each for each in proof["findings"] if each["proposition"] == number]
         if found:
             echo(f"\nProposition {number}: {title}" if number.isdigit() else f"\nPaths: {title}")
-        width = max((len(item.part) for item in found), default=0)
+        width = max((len(item["part"]) for item in found), default=0)
         for item in found:
-            mark = f"{item.status}: " if item.status in ("holds", "vacuous", "fails") else ""
-            echo(f"  {item.part.ljust(width)}  {mark}{item.says}")
+            mark = f"{item['status']}: " if item["status"] in ("holds", "vacuous", "fails") else ""
+            echo(f"  {item['part'].ljust(width)}  {mark}{item['says']}")
 
 
 def equiv_command(
@@ -373,31 +369,31 @@ def bench_command(
     graph = compile_spec(spec, network=network, settings=set).graph
     with VisibleConsole(sys.stderr).status("") as status:
         found = bench(graph, batch, memory, rounds, threads, status.update)
-    return Answer(found.as_dict(), lambda: print_benchmark(found))
+    return Answer(found, lambda: print_benchmark(found))
 
 
-def print_benchmark(found: Benchmark) -> None:
+def print_benchmark(found: dict[str, Any]) -> None:
     """Print a row for each backend."""
     from danetc.output.table import print_table
 
-    size = " x ".join(map(str, found.size))
-    threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
+    size = " x ".join(map(str, found["size"]))
+    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
     echo(
-        f"{found.network}, T = {found.steps}, N = {found.batch}, {size}, float32, {found.device}, "
-        f"{threads}"
+        f"{found['network']}, T = {found['steps']}, N = {found['batch']}, {size}, float32, "
+        f"{found['device']}, {threads}"
     )
     echo()
     heads = ("", "step s", "forward s", "first step s", "peak MB")
     rows = [
         (
-            f"{each.backend}{'' if each.memory == 'none' else f', {each.memory}'}",
-            f"{each.step:.4f}",
-            f"{each.forward:.4f}",
-            f"{each.first:.2f}",
-            f"{each.peak / 1e6:.1f}",
+            f"{each['backend']}{'' if each['memory'] == 'none' else ', ' + each['memory']}",
+            f"{each['step']:.4f}",
+            f"{each['forward']:.4f}",
+            f"{each['first']:.2f}",
+            f"{each['peak'] / 1e6:.1f}",
         )
-        for each in found.backends
+        for each in found["backends"]
     ]
     print_table(heads, rows, right=range(1, len(heads)))
-    eager, fused = (each.step for each in found.backends)
+    eager, fused = (each["step"] for each in found["backends"])
     echo(f"medians of interleaved rounds; fused / eager: {fused / eager:.2f}")

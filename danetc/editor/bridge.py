@@ -185,7 +185,7 @@ def _prove(request: Request) -> object:
     """Check the propositions on the topology, without numerical checks."""
     from danetc.tasks.proofs import prove  # deferred: not needed for the first picture
 
-    return prove(_written(request), numbers=False).as_dict()
+    return prove(_written(request), numbers=False)
 
 
 def _equiv(request: Request) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -28,38 +27,6 @@ SAMPLE = 0.3
 """Smallest duration of a sample in seconds, which holds as many calls as fit."""
 
 
-@dataclass(frozen=True)
-class BackendTiming:
-    """Figures of a backend: median times in seconds, and the peak memory of a training step in bytes.
-
-    ``first`` is the time of the first training step, which compiles the kernels that are not cached.
-    ``peak`` is computed as in ``danetc.tasks.memory``, and measured on a GPU.
-    """
-
-    backend: str
-    memory: str
-    step: float
-    forward: float
-    first: float
-    peak: int
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Measurements of a network on ``batch`` samples, images [C, H, W] or sequences of them."""
-
-    network: str
-    steps: int
-    batch: int
-    size: tuple[int, ...]
-    device: str
-    threads: int
-    backends: tuple[BackendTiming, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "torch": torch.__version__}
-
-
 def bench(
     graph: Graph,
     batch: int,
@@ -67,8 +34,14 @@ def bench(
     rounds: int,
     threads: int | None,
     on_progress: Callable[[str], object] = lambda what: None,
-) -> Benchmark:
-    """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError."""
+) -> dict[str, Any]:
+    """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError.
+
+    Return the record that ``danetc bench --json`` prints. Of each backend it has median times in
+    seconds of a training ``step`` and a ``forward`` pass, the time of the ``first`` step, which
+    compiles the kernels that are not cached, and the ``peak`` memory of a step in bytes, which is
+    computed as in ``danetc.tasks.memory`` (measured on a GPU).
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -79,10 +52,9 @@ def bench(
     calls, first, numbers = {}, {}, {}
     for name, policy in policies.items():
         on_progress(f"{name}, first step")
-        step, forward = _calls(graph, name, policy, x)
-        calls |= {(name, "step"): step, (name, "forward"): forward}
+        calls[name, "step"], calls[name, "forward"] = _calls(graph, name, policy, x)
         with unannounced():
-            first[name] = _seconds(step, device)
+            first[name] = _seconds(calls[name, "step"], device)
     for key, call in calls.items():
         call()
         numbers[key] = 1 + int(SAMPLE / _seconds(call, device))
@@ -99,12 +71,19 @@ def bench(
             peak = torch.cuda.max_memory_allocated()
         else:
             peak = step_memory(plain_step(graph, name, batch), policy).peak
-        own = (median(times[name, "step"]), median(times[name, "forward"]), first[name])
-        found.append(BackendTiming(name, policy, *own, peak))
-    threads = torch.get_num_threads()
-    return Benchmark(
-        graph.name, graph.steps, batch, value.shape, device.type, threads, tuple(found)
-    )
+        step, forward = (median(times[name, what]) for what in ("step", "forward"))
+        record = {"backend": name, "memory": policy, "step": step, "forward": forward}
+        found.append({**record, "first": first[name], "peak": peak})
+    return {
+        "network": graph.name,
+        "steps": graph.steps,
+        "batch": batch,
+        "size": list(value.shape),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "backends": found,
+        "torch": torch.__version__,
+    }
 
 
 def _calls(

@@ -13,6 +13,7 @@ from torch import Tensor
 from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
+from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, open_data
@@ -20,7 +21,7 @@ from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.dataset import evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
-from danetc.runtime.system.errors import TrainingError, UnreadableError
+from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
@@ -87,21 +88,16 @@ def data(
 
     Raises UserError if there is no such data set, SpecError for errors in the spec.
     """
-    compiled, phase = (None, None) if recipe is None else _recipe(recipe, data)
-    if steps is None and compiled is not None and phase is not None:
-        steps = phase.steps or compiled.graph.steps
+    compiled = phase = None
+    if recipe is not None:
+        spec, colon, name = recipe.rpartition(":")
+        named = bool(colon) and name.isidentifier()
+        compiled = compile_spec(spec if named else recipe)
+        module = compiled.checked.module
+        phase = find_recipe(module, name if named else None, data, {}).phases[0]
+        steps = steps or phase.steps or compiled.graph.steps
     found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
     return _report(found, compiled, phase, seed)
-
-
-def _recipe(text: str, data: str) -> tuple[CompiledNetwork, Phase]:
-    """Return the network of a spec, and the first phase of its recipe."""
-    spec, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier():
-        spec, name = text, ""
-    compiled = compile_spec(spec)
-    recipe = find_recipe(compiled.checked.module, name or None, data, {})
-    return compiled, recipe.phases[0]
 
 
 def _report(
@@ -142,7 +138,7 @@ def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | Non
             output=Objective(phase.loss, signature, target=data.target).shape,
             steps=phase.steps,
         )
-    except (DataError, TrainingError) as error:
+    except UserError as error:
         return str(error)
     return None
 

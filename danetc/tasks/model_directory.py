@@ -165,8 +165,7 @@ def write_model_directory(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    record = json.loads(files[SUMMARY])
-    assert isinstance(record, dict)
+    record: dict[str, object] = json.loads(files[SUMMARY])
     return record
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.compiler.analysis.propositions import (
     Factors,
@@ -51,51 +51,8 @@ CHANNELS = 256
 """Number of channels that variances are averaged over; narrow stages use networks of several seeds."""
 
 
-@dataclass(frozen=True)
-class PropositionResult:
-    """Result of a proposition for a part of a network: ``says`` for people, ``numbers`` for programs."""
-
-    proposition: str
-    part: str
-    status: Status
-    says: str
-    numbers: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """All results of a network. ``steps`` is its own T; checks run at T = 1."""
-
-    network: str
-    steps: int
-    findings: tuple[PropositionResult, ...]
-
-    @property
-    def holds(self) -> bool:
-        """True if no check fails."""
-        return all(finding.status != "fails" for finding in self.findings)
-
-    def of(self, proposition: str) -> tuple[PropositionResult, ...]:
-        return tuple(item for item in self.findings if item.proposition == proposition)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the record that ``--json`` prints."""
-        return {
-            "network": self.network,
-            "steps": self.steps,
-            "holds": self.holds,
-            "findings": [
-                {
-                    "proposition": item.proposition,
-                    "title": TITLES[item.proposition],
-                    "part": item.part,
-                    "status": item.status,
-                    "says": item.says,
-                    **item.numbers,
-                }
-                for item in self.findings
-            ],
-        }
+Found = tuple[Status, str, dict[str, object]]
+"""Status, text for people and numbers of a proposition for a part of a network."""
 
 
 def prove(
@@ -103,14 +60,15 @@ def prove(
     on_progress: Callable[[str], object] = lambda what: None,
     *,
     numbers: bool = True,
-) -> Proof:
+) -> dict[str, Any]:
     """Apply every proposition to a graph as written (``graph_of(..., passes=())``).
 
-    Without ``numbers``, only facts that follow from the topology are stated. Imports torch only if
-    there is something to check numerically. ``on_progress`` gets the next step.
-
-    Raises UserError for numerical checks of more than ``MOST_BLOCKS`` blocks.
+    Return the record that ``danetc prove --json`` prints. Without ``numbers``, only facts that follow
+    from the topology are stated. Imports torch only if there is something to check numerically.
+    ``on_progress`` gets the next step. Raises UserError for numerical checks of more than
+    ``MOST_BLOCKS`` blocks.
     """
+    stages = {".".join(stage.scope): stage for stage in graph.stages}
     blocks = sum(len(stage.blocks) for stage in graph.stages)
     if numbers and blocks > MOST_BLOCKS:
         raise UserError(
@@ -118,37 +76,37 @@ def prove(
             f"for {MOST_BLOCKS:,} at most; --no-numbers (numbers=False) states what follows from the "
             "topology"
         )
-    findings: list[PropositionResult] = []
+    found: list[tuple[str, str, Found]] = []
     for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
-        stages = {".".join(stage.scope): stage for stage in graph.stages}
         if not stages:
-            reason = "does not apply, because the network has no stages"
-            findings.append(PropositionResult(number, graph.name, "does not apply", reason))
+            why_not = "does not apply, because the network has no stages"
+            found.append((number, graph.name, ("does not apply", why_not, {})))
         for name, stage in stages.items():
             on_progress(f"Proposition {number}, {name}")
             try:
-                found = check(graph, stage, numbers)
+                found.append((number, name, check(graph, stage, numbers)))
             except NotApplicable as why:
-                found = "does not apply", f"does not apply, because {why}", {}
-            findings.append(PropositionResult(number, name, *found))
-    findings += _factors(graph)
-    findings += [
-        PropositionResult(
-            "paths",
-            stage.name,
-            "fact",
-            str(stage.fewest_neurons),
-            {"fewest_neurons": stage.fewest_neurons},
-        )
-        for stage in summarise(graph).stages
+                because = f"does not apply, because {why}"
+                found.append((number, name, ("does not apply", because, {})))
+    found += [("2", part, each) for part, each in _factors(graph).items()]
+    for each in summarise(graph).stages:
+        fewest = each.fewest_neurons
+        found.append(("paths", each.name, ("fact", str(fewest), {"fewest_neurons": fewest})))
+    findings = [
+        {
+            "proposition": number,
+            "title": title,
+            "part": part,
+            "status": status,
+            "says": says,
+            **record,
+        }
+        for number, title in TITLES.items()
+        for proposition, part, (status, says, record) in found
+        if proposition == number
     ]
-    order = list(TITLES)
-    findings.sort(key=lambda finding: order.index(finding.proposition))
-    return Proof(graph.name, graph.steps, tuple(findings))
-
-
-Found = tuple[Status, str, dict[str, object]]
-"""Status, text and numbers of a proposition for a stage."""
+    holds = all(finding["status"] != "fails" for finding in findings)
+    return {"network": graph.name, "steps": graph.steps, "holds": holds, "findings": findings}
 
 
 # -- Propositions 1 and 4 --------------------------------------------------------------------------
@@ -283,26 +241,21 @@ def _check_variances(plan: VariancePlan) -> VarianceCheck:
 # -- Proposition 2 and paths -----------------------------------------------------------------------
 
 
-def _factors(graph: Graph) -> list[PropositionResult]:
+def _factors(graph: Graph) -> dict[str, Found]:
+    """Return the surrogate factors of each part of the network."""
     parts: dict[str, list[Factors]] = {}
     for id, found in surrogate_factors(graph).items():
         parts.setdefault(_part(graph, graph[id]), []).append(found)
-    findings = []
+    findings: dict[str, Found] = {}
     for part, layers in parts.items():
-        fewest = [layer.fewest for layer in layers]
-        most = [layer.most for layer in layers]
+        fewest, most = [layer.fewest for layer in layers], [layer.most for layer in layers]
         says = (
             f"from its weights to the loss: {_range(fewest)} on the shortest way, {_range(most)} on "
             "the longest"
         )
-        numbers = {
-            "fewest": [min(fewest), max(fewest)],
-            "most": [min(most), max(most)],
-            "layers": [
-                {"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers
-            ],
-        }
-        findings.append(PropositionResult("2", part, "fact", says, numbers))
+        each = [{"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers]
+        ranges = {"fewest": [min(fewest), max(fewest)], "most": [min(most), max(most)]}
+        findings[part] = "fact", says, {**ranges, "layers": each}
     return findings
 
 
