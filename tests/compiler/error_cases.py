@@ -82,13 +82,8 @@ def backbone(text: str, code: str, words: str, hint: str = "", after: str = "") 
 
 NAMES = {
     "neuron": net("= IF", "= «LIFF»", "E0210", "unknown name `LIFF`", "did you mean `LIF`"),
-    "letters in another order": net("= IF", "= «FI»", "E0210", "`FI`", "did you mean `IF`"),
-    "connection": net("via origin", "via «orign»", "E0210", "`orign`", "`origin`"),
-    "rule": net("by chain", "by «chian»", "E0210", "`chian`", "`chain`"),
     "layer": net("conv(16)", "«covn»(16)", "E0210", "`covn`", "`conv`"),
-    "block": net("basic(16)", "«basci»(16)", "E0210", "`basci`", "`basic`"),
     "parameter": net("classes)\n", "«clases»)\n", "E0210", "`clases`", "`classes`"),
-    "Python code": net("conv(16)", "conv(«__class__»)", "E0210", "`__class__`"),
     "std is not used": Case("rule mine = «chain»\n", "E0210", "`chain`", "add `use std`"),
     "over nothing": flow("out = b -> «sum»", "E0307", "`sum` needs `over`", "sum(over = channels)"),
     "word": flow("out = b -> softmax(over = «rowss»)", "E0210", "`rowss`", "did you mean `rows`"),
@@ -144,7 +139,6 @@ NAMES = {
     "variant's argument": Case(
         NET + "network m = n(«clases = 3»)\n", "E0301", "`clases`", "`classes`"
     ),
-    "variant's setting": Case(NET + "network m = n { «setps» = 3 }\n", "E0308", "`setps`", "steps"),
     "unused part of a connection": connection(
         "each = conv -> norm -> spike; «projektion» = conv; out = branch + shortcut",
         "E0308",
@@ -157,14 +151,6 @@ NAMES = {
         "E0212",
         "a connection predefines `branch`",
         "write `each` to wrap the layers of a block",
-    ),
-    "known already in a block": Case(
-        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n",
-        "E0212",
-        "a block predefines `in`",
-    ),
-    "known already in a network": net(
-        "steps = 2", "steps = 2; «in» = 3", "E0212", "a network predefines `in`"
     ),
     "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
     "connection given twice": net("via origin", "via origin via «sew»", "E0302", "two connections"),
@@ -184,15 +170,6 @@ CIRCLES = {
     "block": block(
         "mine", "block «mine» { out = in -> mine }", "E0211", "refers to itself", "", "bare"
     ),
-    "blocks": block(
-        "one",
-        "block «one» { out = in -> two }\nblock two { out = in -> one }",
-        "E0211",
-        "refers to itself",
-        "",
-        "bare",
-    ),
-    "block's alias": block("mine", "block «mine» = mine", "E0211", "refers to itself"),
     "backbone": backbone(
         "mine",
         "E0211",
@@ -200,13 +177,6 @@ CIRCLES = {
         "stage(BLOCK, N)",
         "backbone «mine» = mine -> stage(basic(3), 2)\n",
     ),
-    "backbones": backbone(
-        "one", "E0211", "refers to itself", "", "backbone «one» = two\nbackbone two = one\n"
-    ),
-    "connection": net(
-        "via origin", "via mine", "E0211", "itself", "", "connection «mine» = mine\n"
-    ),
-    "neuron": net("= IF", "= mine", "E0211", "itself", "", "neuron «mine» = mine\n"),
     "network": Case("use std\nnetwork «a» = a { steps = 2 }\n", "E0211", "variant of itself"),
 }
 
@@ -215,7 +185,6 @@ NUMBERS = {
     "half a step": net("steps = 2", "steps = «1.5»", "E0304", "whole number, not 1.5"),
     "many steps": net("steps = 2", "steps = «1000000»", "E0305", "not 1,000,000"),
     "steps of another kind": net("steps = 2", "steps = «IF»", "E0304", "not the neuron `IF`"),
-    "wide": net("conv(16)", "conv(«99999999»)", "E0305", "`width` of `conv`"),
     "negative": net("linear(classes)", "linear(«-5»)", "E0305", "not -5"),
     "quoted word": flow(
         'out = b -> softmax(over = «"rows"»)',
@@ -231,9 +200,6 @@ NUMBERS = {
     ),
     "groups that do not divide": flow(
         "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
-    ),
-    "border per step": flow(
-        "out = b -> «batchnorm(per_step = true, pad = 1)»", "E0501", "no border", "leave out"
     ),
     "like a number": flow("out = b -> upsample(like = «3»)", "E0304", "must be a value, not"),
     "like a vector": flow(
@@ -268,23 +234,9 @@ NUMBERS = {
         "E0501",
         "8 channels, of 8 channels x 16 rows x 16 columns, and keys 16",
     ),
-    "values on another grid than keys": flow(
-        "out = «mix(scores(a, a), b)»",
-        "E0501",
-        "256 columns, one a key, of 1 heads x 256 queries x 256 keys, and the values 64 pixels, "
-        "of 16 channels x 8 rows x 8 columns",
-    ),
-    "queries on another grid than values": flow(
-        "k = a -> conv(16)\n  out = «mix(scores(k, b), b)»", "E0501", "256 rows", "like = q"
-    ),
-    "scores of a vector": flow("out = «scores(b -> flatten, b)»", "E0501", "needs a map"),
     "scores as a layer": flow("out = b -> «scores»", "E0405", "function of values", "scores(q, k)"),
     "scores behind an arrow": flow("out = b -> «scores(b)»", "E0307", "needs `k`", "scores(q, k)"),
     "scores of a number": flow("out = scores(«3», b)", "E0402", "`q` of `scores` is a value"),
-    "heads by a word": flow("out = scores(b, b, heads = «many»)", "E0210", "`many`"),
-    "groups of a running mean": flow(
-        "out = b * (b -> «running_mean(groups = 3)»)", "E0501", "3 groups do not divide the 16"
-    ),
     "rows of a vector": flow("out = rows(b) * b + «rows(b -> flatten)»", "E0501", "no rows"),
     "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
     "padding over time": flow(
@@ -305,44 +257,22 @@ NUMBERS = {
         "window of 9 steps, of T = ",
         "reduce the window",
     ),
-    "a mask without a window": flow(
-        "out = b -> «linear(over = time, masked = 0.5)»",
-        "E0501",
-        "needs a `window`",
-        "window = 2, masked = 0.5",
-    ),
     "more than the whole mask": flow(
         "out = b -> linear(over = time, window = 2, masked = «scheduled(1.5)»)",
         "E0305",
         "`masked` of `linear` must be between 0 and 1, not 1.5",
-    ),
-    "a window of no time": flow(
-        "out = b -> «linear(8, window = 2)»",
-        "E0501",
-        "a window needs time steps",
-        "over = time, window = 2",
-    ),
-    "a window over rows": flow(
-        "out = b -> «linear(8, over = rows, window = 2)»", "E0501", "linear over rows does not read"
     ),
     "a window of nothing": flow(
         "out = b -> linear(over = time, window = «0»)", "E0305", "between 1 and"
     ),
     "no width over rows": flow("out = b -> «linear(over = rows)»", "E0501", "needs `width`"),
     "swap of time": flow(
-        "out = b -> «swap(time, channels)»",
-        "E0501",
-        "cannot be swapped",
-        "mean(over = channels)",
+        "out = b -> «swap(time, channels)»", "E0501", "cannot be swapped", "mean(over = channels)"
     ),
-    "time and time": flow("out = b -> «swap(time, time)»", "E0501", "time and time"),
     "channels that are not there": flow("out = b[«400»]", "E0409", "there is no channel 400"),
     "no channels": flow("out = b[«3 .. 2»]", "E0409", "is empty"),
     "word elsewhere": flow("out = b -> softmax(over = «pixels»)", "E0304", "not the word `pixels`"),
     "number for a word": flow("out = b -> softmax(over = «1»)", "E0304", "not the number 1"),
-    "no rows of a vector": flow(
-        "out = b -> flatten -> «softmax(over = rows)»", "E0501", "softmax over rows needs a map"
-    ),
     "text": net("linear(classes)", 'linear(«"ten"»)', "E0304", 'not the text "ten"'),
     "layer": net("linear(classes)", "linear(«conv(3)»)", "E0304", "not the layer `conv`"),
     "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),
@@ -351,11 +281,9 @@ NUMBERS = {
     "large constant": net(
         "conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "larger than 1e+15"
     ),
-    "many digits": net("conv(16)", f"conv(«{'9' * 5000}»)", "E0306", "larger than 1e+15"),
     "infinite": net("conv(16)", "conv(«1e400»)", "E0306", "larger than 1e+15"),
     "by zero": net("conv(16)", "conv(16 / («4 - 4»))", "E0306", "division by zero"),
     "no logarithm": net("conv(16)", "conv(«log(0)»)", "E0306", "`log(0)` has no value"),
-    "no root": net("conv(16)", "conv(«sqrt(-4)»)", "E0306", "`sqrt(-4)` has no value"),
     "few numbers": net("conv(16)", "conv(«max(16)»)", "E0303", "two values or more"),
     "many numbers": net("conv(16)", "conv(«exp(1, 2)»)", "E0303", "one number, not 2"),
     "compares a layer": net("conv(16)", "conv(1 if «IF» else 2)", "E0304", "compares numbers"),
@@ -370,31 +298,21 @@ NUMBERS = {
 
 KINDS = {
     "via a rule": net("via origin", "via «chain»", "E0403", "takes a connection, not the rule"),
-    "via a neuron": net("via origin", "via «IF»", "E0403", "not the neuron `IF`"),
     "by a connection": net("by chain", "by «sew»", "E0403", "takes a rule, not the connection"),
-    "by a number": net("by chain", "by «3»", "E0403", "not the number 3"),
     "via on a block": net(STAGES, "«basic(16)»", "E0403", "is a block", "stage(basic(...), 1)"),
     "via on a layer": net(STAGES, "«conv(16)»", "E0403", "not the layer `conv`"),
     "neuron": net("= IF", "= «sigmoid»", "E0403", "`sigmoid` is not a neuron"),
     "a neuron in quotes": net(
         "= IF", '= «"IF"»', "E0403", "is not a neuron", "write the name without quotes: `IF`"
     ),
-    "surrogate": net("= sigmoid", "= «IF»", "E0403", "not a surrogate"),
     "norm": net("steps = 2", "norm = «IF»", "E0403", "not a norm", "batchnorm"),
-    "with another neuron": net(
-        "by chain", "by chain with (neuron = «sigmoid»)", "E0403", "not a neuron"
-    ),
     "with a setting of networks": net(
         "by chain", "by chain with («steps = 3»)", "E0301", "cannot change `steps`"
     ),
     "stage of layers": net(
         "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "made of blocks"
     ),
-    "std's stage of connections": backbone(
-        "resnet18(block = «origin»)", "E0403", "not of the connection `origin`"
-    ),
     "variant of a neuron": Case(NET + "network m = «IF»\n", "E0403", "not of the neuron `IF`"),
-    "variant of a layer": Case(NET + "network m = «conv(3)»\n", "E0403", "not of the layer"),
     "recipe as a layer": net("conv(16)", "«digits»", "E0403", "the recipe `digits`"),
     "connection as a layer": net("conv(16)", "«origin»", "E0401", "not a layer", "via origin"),
     "value as a layer": flow("out = a -> «b»", "E0401", "a value is not a layer", "join values"),
@@ -413,18 +331,13 @@ KINDS = {
     "value called": flow(
         "out = b + «a(3)»", "E0402", "`a` is a value and takes no arguments", "`*`"
     ),
-    "number called": net("conv(16)", "«classes(16)»", "E0402", "`classes` is the number 10", "`*`"),
     "concat of layers": flow("out = concat(a, b, «conv(1)»)", "E0402", "not the layer `conv`"),
-    "outputs of layers": flow("out = outputs(a, b, «conv(1)»)", "E0402", "an output is a value"),
     "sum of layers": flow("out = «b + conv(1)»", "E0406", "not the layer `conv`", "flows into it"),
     "comparison of values": flow("out = «a > b»", "E0406", "compares numbers"),
     "divided by a value": flow("out = b + («1 / a»)", "E0406", "cannot be divided"),
     "function as a layer": flow("out = b -> «exp»", "E0405", "a function of numbers"),
     "function behind an arrow": flow(
         "out = b -> «abs»", "E0405", "a function of numbers", "`neuron NAME { s = abs(x) }`"
-    ),
-    "function of two behind an arrow": flow(
-        "out = b -> «sqrt»", "E0405", "a function of numbers", "s = sqrt(x)"
     ),
     "function of a value": flow(
         "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
@@ -483,18 +396,12 @@ MISSING = {
         "has no connection",
         "via",
     ),
-    "connection of std": net(
-        f"{STAGES} via origin by chain", "«resnet18»", "E0605", "has no connection", "via"
-    ),
     "parentheses before via": net(
         f"{STAGES} via",
         "«stage(basic(16), 2)» -> stage(basic(32), 2) via",
         "E0605",
         "has no connection",
         "parentheses",
-    ),
-    "connection of a block in a flow": net(
-        f"{STAGES} via origin by chain", "«basic(16)»", "E0605", "has no connection", "stage(basic"
     ),
     "projection": Case(
         NET.replace("via origin", "via mine")
@@ -541,9 +448,6 @@ SHAPES = {
         "a window of 7 does not fit into 1",
         "reduce the kernel",
     ),
-    "kernel of a block": block(
-        "mine", "block mine = «conv(16, kernel = 70, padding = 0)»", "E0501", "window of 70"
-    ),
     "pooling of std": Case(
         NET.replace(STAGES, "«vgg11»").replace("via origin", "via plain").replace("32, 32", "4, 4"),
         "E0501",
@@ -551,11 +455,7 @@ SHAPES = {
     ),
     "padding": flow("out = b -> «maxpool(3, padding = 2)»", "E0501", "more than half"),
     "groups of the input": net("conv(16)", "«conv(16, groups = 16)»", "E0501", "3 input channels"),
-    "groups of the output": net(
-        "conv(16)", "«conv(16, groups = 3)»", "E0501", "16 output channels"
-    ),
     "groups of a norm": net("conv(16) -> norm", "conv(16) -> «groupnorm(5)»", "E0501", "5 groups"),
-    "groups of the network's norm": net("steps = 2", "norm = «groupnorm(5)»", "E0501", "5 groups"),
     "vector": net("linear(classes)", "linear(classes) -> «conv(3)»", "E0501", "a vector of 10"),
     "sum": flow("out = «a + b»", "E0501", "8 x 16 x 16 and 16 x 8 x 8", "projection"),
     "concat": flow("out = «concat(a, b)»", "E0501", "sizes do not agree", "channels"),
@@ -602,7 +502,6 @@ CONNECTIONS = {
         "each = «conv -> conv -> norm»; out = branch", "E0606", "2 places", "without a width once"
     ),
     "no place": connection("each = «norm -> spike»; out = branch", "E0606", "no place"),
-    "no layer": connection("each = «3»; out = branch", "E0401", "not a layer"),
     "no value": connection(
         "each = conv -> norm; out = «conv(3)»", "E0402", "not a value", "branch"
     ),
@@ -613,25 +512,16 @@ CONNECTIONS = {
     "value as projection": connection(
         "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"
     ),
-    "layer in a sum": connection(
-        "each = conv; out = «branch + norm»", "E0406", "not the layer `batchnorm`", "flows into it"
-    ),
-    "std is given a number": net(
-        "via origin", "via «origin(inter = 3)»", "E0401", "the number 3 is not a layer"
-    ),
     "block of layers": block(
         "mine", "block mine = «norm -> spike»", "E0408", "weighted layers", "conv(...)"
     ),
     "block ends with a norm": block(
         "mine", "block mine = «conv(16) -> norm»", "E0408", "end with a weighted layer"
     ),
-    "block is a number": block("mine", "block mine = «3»", "E0408", "the number 3"),
     "backbone is a number": backbone(
         "mine", "E0403", "is the number 3, not stages", "", "backbone mine = «3»\n"
     ),
     "stage that is not there": backbone("resnet18[«9»]", "E0409", "has stages 0 .. 3"),
-    "stage before the first": backbone("resnet18[«-1»]", "E0409", "no stage -1"),
-    "stages beyond the last": backbone("resnet18[2 .. «7»]", "E0409", "no stage 7"),
     "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "is empty", "lower to the higher"),
     "two indices": backbone("«resnet18[0, 1]»", "E0409", "one stage or one range"),
 }
@@ -648,7 +538,6 @@ LARGE = {
     "image": net("image(3, 32, 32)", "«image(60000,60000,60000)»", "E0905", "activations"),
     "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
     "width": net("stage(basic(16), 2)", "«stage(basic(100000), 2)»", "E0904", "parameters"),
-    "length": net("stage(basic(16), 2)", "«stage(basic(16), 99999)»", "E0903", "operations"),
     "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0906", "steps"),
     "dense": Case(
         NET.replace(STAGES, "stage(basic(16), 9000)").replace("by chain", "by «densely_additive»"),

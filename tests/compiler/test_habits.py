@@ -14,14 +14,12 @@ from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
+from danetc.dsl.diagnostics.habits import Habit, fold, habits
 from danetc.dsl.loading import standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.schema import ChoiceType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
-from danetc.main import COMMANDS
 
 from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
 
@@ -87,36 +85,6 @@ def test_no_name_has_two_rows() -> None:
     assert [key for key in set(keys) if keys.count(key) > 1] == []
 
 
-LANGUAGE = {
-    *FLOW,
-    *functions(),
-    *JOINS,
-    *NETWORK_SETTINGS,
-    *CONNECTION_PARTS,
-    *SETTINGS,
-    *DECLARATION_KINDS,
-    *ARGUMENTS,
-    *(name for names in (*PARAMETERS.values(), *ARGUMENTS.values()) for name in names),
-    *(word for row in SETTINGS.values() if isinstance(row.type, ChoiceType) for word in row.type.words),
-    *["in", "out", "branch", "shortcut", "result", "state", "phase", "use", "via", "by", "with", "if", "else", "for", "i", "n", "x", "s", "u", "v", "y", "a", "b", "j", "k"],
-    *["danetc", "data", "digits", "init", "backend", "explain", "std", "imagenet", "width", "classes"],
-    *["name", "value", "condition"],
-    *COMMANDS,
-}  # fmt: skip
-"""The words that an answer may write. Words in capitals stand for what a user puts there."""
-
-
-def test_answers_write_what_there_is() -> None:
-    wrong = [
-        (row.name, word)
-        for row in habits()
-        for code in re.findall(r"`(.+?)`", row.answer)
-        for word in re.findall(r"[A-Za-z_]\w*", re.sub(r"\b\d\w*|\"\w+.danet\"", "", code))
-        if word not in LANGUAGE and not word.isupper()
-    ]
-    assert wrong == []
-
-
 def _called(row: Habit) -> str:
     of, name = row.of or "conv", row.name
     if of in PUBLIC:
@@ -177,14 +145,6 @@ def test_every_row_is_seen_where_it_belongs() -> None:
         if not any(hint == row.answer for text in texts for hint in _hints(text)):
             unseen.append((row, [*_hints(texts[0])]))
     assert unseen == []
-
-
-def test_case_and_underscores_do_not_count() -> None:
-    known = answer("name", "batchnorm2d")
-    assert known is not None
-    assert {answer("name", name) for name in ("BatchNorm2d", "batch_norm_2d")} == {known}
-    assert answer("name", "conv") is None
-    assert answer("parameter", "tau", "IF", "neuron") != answer("parameter", "tau", "LIF", "neuron")
 
 
 ONE_ERROR = {

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.compiler import Checked, check_text, graph_of
-from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
-from danetc.compiler.analysis.summary import summarise
+from danetc.compiler import Checked, check_text
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
-from danetc.compiler.ir.segment import resized
-from danetc.compiler.ir.text import write
-from danetc.compiler.lowering.networks import lower
-from danetc.compiler.passes import run
-from danetc.compiler.passes.recompute import plan_segments
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
-from danetc.dsl.loading import load_module
-from danetc.dsl.syntax.source import SourceFile
-from danetc.tasks.equivalence import equivalence
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
 
 END = "avgpool -> mean_over_time -> linear(3)"
 
@@ -118,16 +108,6 @@ def test_blocks_of_a_stage_have_loops_of_their_own() -> None:
     ]
 
 
-def test_a_copied_block_is_what_it_would_be() -> None:
-    """Its input is of another kind than the block's that it might be copied from."""
-    graph = lowered(
-        f"out = in -> conv(4) -> spike -> stage(cell, 3) -> {END}",
-        "block cell { h = max(in, h -> delay(1)); out = in + h }",
-    )
-    delays = [n for n in graph.nodes.values() if n.name == "delay"]
-    assert [str(n.value.kind) for n in delays] == ["spike", "0 .. 2", "0 .. 4"]
-
-
 def test_a_loop_in_a_loop_of_which_no_shape_is_known_at_first() -> None:
     graph = lowered(
         f"h = (in -> conv(4)) * (h -> delay(1) -> cell -> avgpool -> sigmoid)\n  out = h -> {END}",
@@ -135,46 +115,6 @@ def test_a_loop_in_a_loop_of_which_no_shape_is_known_at_first() -> None:
     )
     carried = [str(n.value) for n in graph.nodes.values() if n.id in graph.carries]
     assert carried == ["4x8x8 analog varying"] * 2
-
-
-def test_an_image_that_is_delayed_varies() -> None:
-    graph = run(lowered(f"out = in -> delay(1) -> {END}", source="image(2, 8, 8)"))
-    assert node(graph, "delay").value.varies
-    assert graph[node(graph, "delay").inputs[0]].op == "repeat"
-
-
-def test_passes_keep_loops() -> None:
-    checked_ = checked(
-        f"dead = in -> conv(3)\n  a = in -> conv(4) -> norm\n  h = (a + (h -> delay(1) -> conv(4)) + a)"
-        f" -> spike\n  out = outputs(y = h -> {END}, z = dead -> {END})"
-    )
-    graph = graph_of(checked_)
-    assert len(graph.carries) == 1
-    assert "carry %" in write(graph)
-    ((id, source),) = graph.carries.items()
-    assert (graph[id].path, graph[source].path) == ("h.delay", "h.spike")
-    assert resized(graph, 4, 4) is None
-
-
-def test_a_segment_has_a_whole_loop_or_none_of_it() -> None:
-    graph = lowered(
-        f"a = in -> conv(4)\n  b = (a + (top -> delay(1))) -> stage(single(4), 2) via sewn\n"
-        f"  top = b -> conv(4) -> spike\n  c = top -> stage(cell, 2)\n  out = c -> {END}",
-        "block cell { h = (in + (h -> delay(1) -> conv(4))) -> spike; out = in + h }\n"
-        "connection sewn { each = conv -> spike; out = shortcut + branch }",
-    )
-    of = plan_segments(graph).of
-    kinds = [{of.get(id) for id in loop.members} for loop in loops(graph)]
-    assert all(len(kind) == 1 for kind in kinds)
-    assert {None} in kinds
-    assert {None} not in kinds[1:]
-
-
-def test_the_summary_counts_each_step() -> None:
-    graph = lowered(f"h = (in + (h -> delay(1) -> conv(2))) -> spike\n  out = h -> {END}")
-    summary = summarise(graph)
-    assert summary.neuron_layers == 1
-    assert summary.additions == 3 * 2 * 2 * 9 * 64  # spikes enter the convolution
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -253,81 +193,6 @@ network two = one {
 
 
 # -- equivalence -----------------------------------------------------------------------------------
-
-
-LOOPED = """
-  h   = (in + (h -> delay(1) -> conv(2)) + (k -> delay(2))) -> spike
-  k   = (h -> conv(2, kernel = 1)) + (k -> delay(1))
-  out = (h + k) -> linear(3)"""
-
-
-def test_loops_are_one_however_they_are_written() -> None:
-    """Other names, another order of lines and terms, and a value in the middle."""
-    other = lowered("""
-  out  = (late + now) -> linear(3)
-  mine = late -> delay(1)
-  late = mine + (now -> conv(2, kernel = 1))
-  now  = ((late -> delay(2)) + in + back) -> spike
-  back = now -> delay(1) -> conv(2)""")
-    found = compare_graphs(lowered(LOOPED), other)
-    assert isinstance(found, Same)
-    ops = [(lowered(LOOPED)[a].op, other[b].op) for a, b in found.weights]
-    assert sorted(ops) == [("conv", "conv")] * 2 + [("linear", "linear")]
-    assert equivalence(lowered(LOOPED), other, numbers=False).word == "equal"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "why"),
-    [
-        ("k -> delay(2)", "k -> delay(1)", "delay"),
-        ("h -> delay(1)", "k -> delay(1)", None),
-        ("(k -> delay(1))", "(h -> delay(1))", None),
-        ("(h -> delay(1) -> conv(2))", "(h -> groupnorm(1) -> delay(1) -> conv(2))", "groupnorm"),
-        ("conv(2, kernel = 1)", "conv(2, kernel = 3)", "conv"),
-        ("+ (k -> delay(1))", "- (k -> delay(1))", None),
-    ],
-)
-def test_other_loops_are_different(old: str, new: str, why: str | None) -> None:
-    graph, other = lowered(LOOPED), lowered(LOOPED.replace(old, new))
-    found = compare_graphs(graph, other)
-    assert isinstance(found, Different)
-    assert why is None or f"a {why}" in found.reason
-    assert equivalence(graph, other).word == "different"
-
-
-def test_a_delay_on_the_other_side_of_a_layer_is_the_same_in_numbers() -> None:
-    other = lowered(LOOPED.replace("(h -> delay(1) -> conv(2))", "(h -> conv(2) -> delay(1))"))
-    assert isinstance(compare_graphs(lowered(LOOPED), other), Different)
-    assert equivalence(lowered(LOOPED), other).word == "equal in numbers"
-
-
-def test_a_loop_may_carry_what_another_delay_gives() -> None:
-    """Two delays in a row, and a layer behind the second: what is carried stands before what reads it."""
-    lines = (
-        "a = in -> conv(4) -> norm -> spike\n"
-        "b = (a + (c -> delay(1) -> conv(4))) -> spike\n"
-        "c = b -> groupnorm(2) -> delay(2)\n"
-        "d = (a - (d -> delay(1))) -> groupnorm(1) -> delay(1) -> maxpool(3, stride = 1)\n"
-        f"out = (b + c + d) -> {END}"
-    )
-    graph = graph_of(checked(lines))
-    assert sorted(len(loop.members) for loop in loops(graph)) == [5, 6]
-    assert len(graph.carries) == 4
-
-
-def test_a_loop_that_was_reported_before_is_no_graph_either() -> None:
-    """A variant has its base's errors, each reported once: what they leave behind is not verified."""
-    text = (
-        "use std\nnetwork a {\n  input = events(3, 8, 8); steps = 3; neuron = IF; surrogate = atan\n"
-        "  loop = (in + (loop -> delay(1, like = in)) - (back -> delay(2, like = in))) -> tanh\n"
-        "  back = (loop + (back -> delay(1))) -> nothing\n"
-        "  out  = loop -> avgpool -> linear(5)\n}\n"
-    )
-    reporter = Reporter()
-    module = load_module(SourceFile("a.danet", text), reporter)
-    for _ in range(2):
-        assert lower(module.own["a"], module, {}, reporter) is None
-    assert [item.code for item in reporter.diagnostics] == ["E0210"]
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,6 @@ def test_a_variant_reads_its_own_parameters_and_not_those_of_its_base() -> None:
     assert "a parameter of `n`" in found.hint
 
 
-def test_a_setting_may_end_in_a_comment() -> None:
-    plain, commented = (
-        graph_of(check_text(SPEC), "m", {"neuron": value}) for value in ("LIF", "LIF  # leaky")
-    )
-    assert essence(commented) == essence(plain)
-
-
 def test_a_setting_that_reads_itself() -> None:
     found = failure("m", stages="stages")
     assert (found.code, found.span.text) == ("E0211", "stages")
@@ -193,17 +186,6 @@ def test_a_resolved_spec_is_the_network_with_its_settings(
     alone = check_text(resolved_spec(checked, network, settings))
     assert not alone.module.program.uses
     assert essence(graph_of(alone, network)) == essence(graph_of(checked, network, settings))
-
-
-def test_a_resolved_spec_carries_nothing_that_a_setting_replaced() -> None:
-    checked = check_text(SPEC)
-    plain = check_text(resolved_spec(checked, "n"))
-    changed = check_text(resolved_spec(checked, "n", {"stages": "stage(twin(broad), 1) via sew"}))
-    assert {"basic", "origin"} <= plain.module.own.keys()
-    assert changed.module.own.keys() == plain.module.own.keys() - {"basic", "origin"} | {
-        "twin",
-        "sew",
-    }
 
 
 BASES = """use std

@@ -26,13 +26,9 @@ from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.loading import load_module, standard
 from danetc.dsl.neuron.opcodes import functions
-from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.items import ITEMS
-from danetc.dsl.recipe.schema import ChangeType, ChoiceType, FloatType, IntType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
-from danetc.main import COMMANDS
 
 NORMS = tuple(name for name, op in OPS.items() if op.role == "norm")
 
@@ -144,23 +140,6 @@ def places() -> Iterator[Place]:
     )
     yield Place("word of a declaration", DECLARATION_KINDS, lambda name: f"{name} some {{ a = 1 }}")
     yield Place("setting of a recipe", tuple(SETTINGS), lambda name: recipe(f"  {name} = 1"))
-    numbers = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
-    yield Place("number of a recipe", tuple(numbers), lambda name: recipe(seed=f"2 * {name}"))
-    setting = {row.type.family: key for key, row in SETTINGS.items() if hasattr(row.type, "family")}
-    for family, items in ITEMS.items():
-        key = setting[family]
-        inside = "surrogate(alpha = {})" if isinstance(SETTINGS[key].type, ChangeType) else "{}"
-
-        def use(text: str, key: str = key, inside: str = inside) -> str:
-            return recipe(**{key: inside.format(text)})
-
-        yield _called(f"{family} of a recipe", items, use)
-        for item, row in items.items():
-            names = tuple(argument.name for argument in row.arguments)
-            yield _called("argument of an item", names, lambda name, use=use, item=item: use(f"{item}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
-    for key, found in SETTINGS.items():
-        if isinstance(found.type, ChoiceType):
-            yield _called("choice of a recipe", found.type.words, lambda name, key=key: recipe(**{key: name}))  # type: ignore[misc]  # fmt: skip
 
 
 def misspellings(word: str, kind: str, choose: random.Random) -> list[str]:
@@ -293,28 +272,3 @@ def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     nearest("x" * 100_000, many, many)
     nearest("name", ["x" * 100_000])
     assert compared == []
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    "names", [tuple(shipped_specs()), tuple(COMMANDS)], ids=["specs", "commands"]
-)
-def test_names_of_the_command_line(names: tuple[str, ...]) -> None:
-    """The right word is among what is suggested. Of the names of specs many differ in one letter."""
-    choose = random.Random(0)
-    for kinds, share in ((("swap",), 0.98), (("delete", "double", "insert"), 0.99)):
-        found = [
-            (name, item)
-            for name in names
-            for kind in kinds
-            for item in misspellings(name, kind, choose)
-        ]
-        wrong = [
-            case for case in choose.sample(found, min(300, len(found))) if case[1] not in names
-        ]
-        missed = [
-            (name, item)
-            for name, item in wrong
-            if f"`{name}`" not in (did_you_mean(item, names) or "")
-        ]
-        assert 1 - len(missed) / len(wrong) >= share, missed

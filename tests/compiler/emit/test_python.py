@@ -22,7 +22,6 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.python.prelude import attention, frames, loading
 from danetc.compiler.emit.python.prelude import norms as norm_layers
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.compiler.passes.simplify import merge_duplicates
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.reading import read_program
@@ -31,6 +30,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
+from tests.compiler.emit.test_fx import tangled
 from tests.differential.networks import variety
 from tests.written import neuron_text
 
@@ -129,24 +129,6 @@ def encoded(op: str, **attrs: float) -> Graph:
     return net.finish(head(net, stem(net, x, 4)))
 
 
-def tangled() -> Graph:
-    """Two scopes that need each other's values: neither of them is one call."""
-    net = Net(steps=2)
-    with net.within("left"):
-        a = net("conv", 0, name="conv1", width=4)
-    with net.within("right"):
-        b = net("conv", a, name="conv1", width=4)
-        with net.within("inner"):
-            b = net("conv", b, name="conv", width=4)
-    with net.within("left"):
-        c = net("conv", b, name="conv2", width=4)
-    with net.within("right", "blocks", "0"):
-        c = net("conv", c, name="conv", width=4)
-    with net.within("right", "blocks", "1"):
-        c = net.spike(net("add", a, net("conv", c, name="conv", width=4)))
-    return net.finish(head(net, c))
-
-
 def several_values() -> Graph:
     """A scope that takes two values and gives two."""
     net = Net(steps=2)
@@ -157,18 +139,6 @@ def several_values() -> Graph:
         e = net("conv", c, name="conv", width=4)
         f = net.spike(net("mul", e, d))
     return net.finish(head(net, f), e)
-
-
-def unrolled() -> Graph:
-    """Stages that cannot be loops: each block reads the two before it."""
-    net = Net(steps=2)
-    outs = [stem(net, 0, 4)]
-    for i in range(4):
-        with net.within("stages", "0"):
-            x = net("add", *outs[-2:], name=f"sum{i}") if i else outs[0]
-        with net.within("stages", "0", "blocks", str(i)):
-            outs.append(graphs.block(net, x, 4, 1))
-    return net.finish(head(net, outs[-1]))
 
 
 NETWORKS = {
@@ -187,7 +157,6 @@ NETWORKS = {
     "latency": encoded("latency", tau=2.0),
     "tangled": tangled(),
     "several-values": several_values(),
-    "unrolled": unrolled(),
 }
 QUICK = {"norms", "statistics", "functions", "poisson", "latency", "tangled", "several-values"}
 FIXED_LENGTH = {"norms", "statistics"}  # what has a length of its own takes no other sequence
@@ -274,21 +243,6 @@ def classes(text: str) -> list[str]:
     return [item.name for item in ast.parse(text).body if isinstance(item, ast.ClassDef)]
 
 
-def test_stages_and_blocks_that_differ_in_sizes_share_a_class_and_run_in_a_loop() -> None:
-    graph = merge_duplicates(
-        small.resnet((3, 8, 36, 3), (64, 128, 256, 512), size=112, bottleneck=True, classes=1000)
-    )
-    text = emit_python(graph)
-    assert classes(text)[-6:-1] == ["OriginBlock", "OriginBlock2", "Head", "Stage", "Model"]
-    assert "def __init__(self, in_channels: int, channels: int, width: int, stride: int)" in text
-    assert "for _ in range(n - 1)" in text
-    assert "Stage(512, 256, 1024, stride=2, n=36)" in text
-    assert "for block in self.blocks[1:-1]:\n            x = x + block(x)" in text
-    assert "for stage in self.stages:\n            x = stage(x)" in text
-    assert text.count("\n") <= 260
-    assert text[: text.index("class Heaviside")].count("\n") < 60
-
-
 @pytest.mark.parametrize("depth", [50, 152])
 def test_a_network_of_the_paper_fits_on_a_few_pages(depth: int) -> None:
     text = emit_python(graph_of(check_file(f"specs/danet_c_r{depth}.danet")))
@@ -299,20 +253,6 @@ def test_a_network_of_the_paper_fits_on_a_few_pages(depth: int) -> None:
 def test_golden() -> None:
     path = Path(__file__).parent / "goldens" / "small.py.txt"
     assert emit_python(small.resnet((2, 4), (4, 8))) == path.read_text()
-
-
-def test_only_what_is_used_of_the_prelude_is_there() -> None:
-    text = emit_python(NETWORKS["chain"])
-    names = {
-        item.name
-        for item in ast.parse(text).body
-        if isinstance(item, (ast.ClassDef, ast.FunctionDef))
-    }
-    assert {"Frames", "Conv2d", "MaxPool2d", "StaticBatchNorm2d", "load"} <= names
-    assert (
-        not {"mean_over_time", "DropPath", "poisson", "Group", "GroupNorm", "StepBatchNorm2d"}
-        & names
-    )
 
 
 # -- the prelude ----------------------------------------------------------------------------------
@@ -392,13 +332,6 @@ def test_norms_start_at_the_weights_of_the_spec() -> None:
     ours, theirs = standalone(norms()).state_dict(), emit(norms()).state_dict()
     for name in ("stem.static", "groupnorm", "tebn", "steps", "groups", "batchnorm"):
         assert torch.equal(ours[f"{name}.weight"], theirs[f"{name}.weight"])
-
-
-def test_convolutions_start_as_in_torchvision() -> None:
-    graph = small.resnet((1,), (64,))
-    ours, theirs = standalone(graph).state_dict(), emit(graph).state_dict()
-    name = "stages.0.blocks.0.branch.conv1.weight"
-    assert ours[name].std().item() == pytest.approx(theirs[name].std().item(), rel=0.05)
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -588,52 +521,3 @@ def test_blocks_that_differ_in_one_size_are_one_class() -> None:
     assert "Block(4),\n            Block(7)," in text
     assert "x = torch.cat([x, block(x)], dim=-3)" in text
     assert_equal_models(graph)
-
-
-def test_a_value_that_is_read_again_is_not_gathered() -> None:
-    """A loop over joined features would lose the names of the blocks' outputs."""
-    net = Net(steps=2)
-    outs = [stem(net, 0, 4)]
-    for i in range(5):
-        x = net("concat", *outs, name=f"concat{i}") if i else outs[0]
-        with net.within("blocks", str(i)):
-            outs.append(net("conv", x, name="conv", width=4))
-    graph = net.finish(head(net, net("add", outs[2], outs[5])))
-    assert "features" not in emit_python(graph)
-    assert_equal_models(graph)
-
-
-def test_droppath_that_grows_with_depth_is_a_parameter() -> None:
-    net = Net(steps=2)
-    x = stem(net, 0, 4)
-    for i in range(6):
-        with net.within("blocks", str(i)):
-            with net.within("branch"):
-                y = net.spike(net("conv", x, name="conv", width=4))
-                with net.within("weighed"):
-                    y = net("droppath", net("sigmoid", y), p=i / 10 + 0.1)
-            x = net("add", y, x)
-    graph = net.finish(head(net, x))
-    text = emit_python(graph)
-    assert text.count("DropPath(p=p, rank=3)") == 1
-    assert_equal_models(graph)
-
-
-def test_a_module_of_torch_that_the_prelude_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Applied to maps and to vectors, under a name that a neuron of the spec has."""
-    row = replace(
-        OPS["sigmoid"],
-        name="slopes",
-        emit=lambda attrs, values, value, context: TorchModule("torch.nn.PReLU", value.shape[:1]),
-    )
-    monkeypatch.setitem(OPS, "slopes", row)  # type: ignore[arg-type]
-    net = Net(steps=2, varies=True)
-    x = net.spike(net("slopes", stem(net, 0, 4)))
-    with net.within("head"):
-        x = net("flatten", net("global_avgpool", net("slopes", x, name="first")))
-        x = net("slopes", x, name="second")
-    graph = net.finish(x)
-    graph = replace(graph, neurons={"IF": replace(graph.neurons["IF"], name="PReLU")})
-    text = emit_python(graph)
-    assert text.count("(Frames, nn.PReLU)") == 2
-    assert_equal_models(graph, sequence=True)

@@ -149,17 +149,6 @@ def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
     assert found.text.count("concat") == 1
 
 
-def test_parts_that_differ_in_more_than_numbers_are_declared_apart() -> None:
-    sizes = "kernel = 5", "groups = 2"
-    parts = [f"concat(in -> conv(6, {size}), in -> gelu, in -> tanh)" for size in sizes]
-    blocks = "\n".join(f"block b{n} {{ out = {part} }}" for n, part in enumerate(parts))
-    found = imported(
-        drawn("out = in -> conv(6) -> b0 -> conv(6) -> b1 -> avgpool -> linear(3)", blocks)
-    )
-    assert found.own == ("part", "part2")
-    assert [f"conv(6, {size})" in found.text for size in sizes] == [True, True]
-
-
 @pytest.mark.parametrize(
     ("neuron", "surrogate"),
     [
@@ -175,20 +164,6 @@ def test_neurons_are_named_by_their_equations_alone(neuron: str, surrogate: str)
     found = imported(graph)
     assert f"neuron    = {neuron}\n" in found.text
     assert f"surrogate = {surrogate}\n" in found.text
-
-
-@pytest.mark.thorough
-def test_a_changed_neuron_is_written_as_its_equations() -> None:
-    more = """
-    neuron mine {
-      state u = 0.0
-      v = 0.5 * u + x
-      s = heaviside(v - 1)
-      u = v - s
-    }
-    """
-    found = imported(drawn("out = in -> conv(4) -> spike -> avgpool -> linear(3)", more, "mine"))
-    assert found.own == ("imported_neuron",)
 
 
 @pytest.mark.parametrize(
@@ -264,16 +239,3 @@ def test_a_step_comes_back(step: str, text: str) -> None:
 def test_an_expression_comes_back(value: str, text: str) -> None:
     graph = drawn(f"a = in -> conv(4) -> spike\n b = {value}\n out = b -> conv(3) -> avgpool")
     assert text in imported(graph).text
-
-
-@pytest.mark.parametrize(
-    "learnt",
-    [
-        "learn(0.5)",
-        "learn(0.5, per = channel)",
-    ],
-)
-def test_what_a_neuron_learns_comes_back(learnt: str) -> None:
-    more = f"neuron mine {{ state u = 0.0\n k = {learnt}\n v = k * u + x\n s = heaviside(v - 1)\n u = v - s }}"
-    found = imported(drawn("out = in -> conv(4) -> spike -> avgpool -> linear(3)", more, "mine"))
-    assert learnt in found.text
