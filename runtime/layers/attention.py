@@ -7,7 +7,6 @@ Factors of a given kind are saved in bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from torch import Tensor, fx
 from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
 from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers.leaf import Leaf
-from danetc.runtime.layers.packed import SavedProduct, autocast_dtype
+from danetc.runtime.layers.packed import autocast_dtype, packed_product
 
 
 def tokens(x: Tensor, heads: int) -> Tensor:
@@ -48,47 +47,6 @@ def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Ten
     return as_map(memory @ tokens(q, heads), like)
 
 
-Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
-
-
-def _of_scores(heads: int) -> Gradients:
-    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
-        q, k = factors
-        dq = tokens(k, heads) @ grad.mT
-        dk = tokens(q, heads) @ grad
-        return as_map(dq, q), as_map(dk, k)
-
-    return pull
-
-
-def _of_mix(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
-    a, v = factors
-    grad = tokens(grad, a.shape[-3])
-    return grad.mT @ tokens(v, a.shape[-3]), as_map(grad @ a, v)
-
-
-def _of_keys_first(heads: int) -> Gradients:
-    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
-        q, k, v = (tokens(x, heads) for x in factors)
-        grad = tokens(grad, heads)
-        dq = (k @ v.mT) @ grad
-        by_memory = grad @ q.mT
-        dk, dv = by_memory.mT @ v, by_memory @ k
-        return tuple(as_map(d, x) for d, x in zip((dq, dk, dv), factors, strict=True))
-
-    return pull
-
-
-def _of_queries_first(heads: int) -> Gradients:
-    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
-        q, k, v = factors
-        a = scores(q, k, heads)
-        da, dv = _of_mix(grad, (a, v))
-        return *_of_scores(heads)(da, (q, k)), dv
-
-    return pull
-
-
 class Attention(Leaf):
     """A product of ``factors`` operands; a further operand gives the size of the result."""
 
@@ -102,28 +60,19 @@ class Attention(Leaf):
         """Return the product, in operations of torch."""
         raise NotImplementedError
 
-    def gradients(self, dtype: torch.dtype) -> Gradients:
-        """Return the function that computes the gradients of the factors."""
-        raise NotImplementedError
-
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of matrices [..., n, m] and [..., m, p] that are multiplied."""
         raise NotImplementedError
 
     def forward(self, *operands: Tensor) -> Tensor:
         factors, like = operands[: self.factors], operands[-1]
-        plain = is_traced() or not torch.is_grad_enabled()
-        if plain or any(isinstance(x, fx.Proxy) for x in factors):
-            return self.product(*factors, like=like)
-        if not any(x.requires_grad for x in factors):
+        if any(isinstance(x, fx.Proxy) for x in factors) or is_traced():
             return self.product(*factors, like=like)
         dtype = autocast_dtype(factors[0])
         if dtype is not None:
             factors = tuple(x.to(dtype) for x in factors)
-        run = partial(self.product, like=like)
-        call = run, self.gradients(factors[0].dtype), self.kinds
-        out: Tensor = SavedProduct.apply(call, *factors)
-        return out
+        like = like.new_empty(1).expand(like.shape)  # only its shape counts, and is saved
+        return packed_product(partial(self.product, like=like), self.kinds, factors)
 
 
 def _kind(numbers: dict[str, float], place: int) -> Kind:
@@ -144,9 +93,6 @@ class Scores(Attention):
         q, k = factors
         return scores(q, k, self.heads)
 
-    def gradients(self, dtype: torch.dtype) -> Gradients:
-        return _of_scores(self.heads)
-
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         q, k = (tokens(x, self.heads) for x in factors)
         return [(q.mT, k)]
@@ -161,9 +107,6 @@ class Mix(Attention):
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
         a, v = factors
         return mix(a, v, like)
-
-    def gradients(self, dtype: torch.dtype) -> Gradients:
-        return _of_mix
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         a, v = factors
@@ -198,9 +141,6 @@ class KeysFirst(Attention):
         if not self.is_exact(autocast_dtype(q) or q.dtype):
             return mix(scores(q, k, self.heads), v, like)
         return keys_first(q, k, v, like, self.heads)
-
-    def gradients(self, dtype: torch.dtype) -> Gradients:
-        return _of_keys_first(self.heads) if self.is_exact(dtype) else _of_queries_first(self.heads)
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         q, k, v = (tokens(x, self.heads) for x in factors)

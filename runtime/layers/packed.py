@@ -6,7 +6,7 @@ they are their parents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -236,58 +236,50 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
         return out
 
 
-class SavedProduct(torch.autograd.Function):
-    """A product that saves its factors, packed if they are whole-numbered.
-
-    ``call`` is the product, its gradients (a function of the gradient and the factors), and the kinds.
-    """
+class _Product(torch.autograd.Function):
+    """A product that saves its factors packed, and is computed again for their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, call: Any, *factors: Tensor) -> Tensor:
-        run, ctx.pull, kinds = call
+    def forward(ctx: Any, run: Product, kinds: Sequence[Kind], *factors: Tensor) -> Tensor:
+        ctx.run = run
         ctx.saved = [SavedTensor(x, kind) for x, kind in zip(factors, kinds, strict=True)]
-        needs = ctx.needs_input_grad[1:]
-        # A factor is saved for the gradients of the others.
-        wanted = [any(needs[:place]) or any(needs[place + 1 :]) for place in range(len(needs))]
-        ctx.save_for_backward(
-            *(
-                saved.save(x) if want else None
-                for saved, x, want in zip(ctx.saved, factors, wanted, strict=True)
-            )
-        )
-        out: Tensor = run(*factors)
-        return out
+        ctx.save_for_backward(*(s.save(x) for s, x in zip(ctx.saved, factors, strict=True)))
+        return run(*factors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if any(saved.packs for saved in ctx.saved):  # else torch differentiates the products below
-            refuse_second_order(grads[0])
+        refuse_second_order(grads[0])
+        needs = ctx.needs_input_grad[2:]
         factors = [
-            # Only the shape of a factor counts if no gradient needs it.
-            grads[0].new_zeros(1).expand(saved.shape) if x is None else saved.restore(x)
-            for saved, x in zip(ctx.saved, ctx.saved_tensors, strict=True)
+            saved.restore(x).detach().requires_grad_(need)
+            for saved, x, need in zip(ctx.saved, ctx.saved_tensors, needs, strict=True)
         ]
-        found = ctx.pull(grads[0], factors)
-        results = [
-            None if not needed else d if d.dim() == x.dim() else d.sum(0)
-            for d, x, needed in zip(found, factors, ctx.needs_input_grad[1:], strict=True)
-        ]
-        return None, *results
+        with torch.enable_grad():
+            out = ctx.run(*factors)
+        wanted = [x for x in factors if x.requires_grad]
+        found = iter(torch.autograd.grad(out, wanted, grads[0]))
+        return None, None, *[next(found) if need else None for need in needs]
+
+
+Product = Callable[..., Tensor]
+
+
+def packed_product(run: Product, kinds: Sequence[Kind], factors: Sequence[Tensor]) -> Tensor:
+    """Return ``run(*factors)``, which saves factors of whole numbers in bits for the backward pass."""
+    plain = is_traced() or not torch.is_grad_enabled() or not any(kind.bits for kind in kinds)
+    if plain or any(isinstance(x, fx.Proxy) for x in factors):
+        return run(*factors)
+    if not any(x.requires_grad for x in factors):
+        return run(*factors)
+    out: Tensor = _Product.apply(run, kinds, *factors)
+    return out
 
 
 def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
     """Return a * b of equal shapes; ``kinds`` holds the three numbers of both kinds, in which they are saved."""
-    plain = is_traced() or not torch.is_grad_enabled()
-    if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype != b.dtype:
         return a * b
-    call = torch.mul, _of_product, (_kind(*kinds[:3]), _kind(*kinds[3:]))
-    out: Tensor = SavedProduct.apply(call, a, b)
-    return out
-
-
-def _of_product(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
-    a, b = factors
-    return grad * b, grad * a
+    return packed_product(torch.mul, (_kind(*kinds[:3]), _kind(*kinds[3:])), (a, b))
 
 
 def _kind(low: float, high: float, unit: float) -> Kind:
