@@ -178,9 +178,9 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     other = danetc(*asked, "--trials", "3", "--set", "recipe.batch=50")
     assert other.status == 1
     axes = danetc(*SEARCH, "--grid", "steps=1,2,4", "--trials", "3")
-    assert "\n  space:" in axes.err
+    assert "differs in space" in axes.err
     assert json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out) == told
-    assert "holds another search:\n  set:" in other.err
+    assert "holds another search, which differs in set" in other.err
     assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
 
 
@@ -274,7 +274,7 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     drawn = replace(wide, trials=(wide.trials[3], replace(good, number=9)))  # without a width
     assert table(drawn).right == {0, 2, 3, 4}
     only = replace(found, trials=(good,))
-    assert table(only).heads == ("trial", "width", "operations", "params", "top-1 %")
+    assert table(only).heads[:5] == ("trial", "width", "operations", "params", "top-1 %")
     assert table(only).rows[0][1].text == "-"
     front = replace(found, front=True, trials=(poor, replace(good, best=True)))
     assert [row[0].text for row in table(front).rows] == ["0"]
@@ -535,7 +535,7 @@ def test_search_from_python(
     )
     (good, bad) = sorted(found.trials, key=lambda row: row.state)
     assert (good.score, bad.state, bad.reason) == (0.5, "failed", "the process ended with status 2")
-    with pytest.raises(UserError, match=r"out holds another search:\n  data: .* now\nchoose"):
+    with pytest.raises(UserError, match="out holds another search, which differs in data"):
         package.search(spec, "digits", **asked, output=tmp_path / "out")
     asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager"}
     with pytest.raises(UserError, match="of 1 trials none is complete; the first: small,neuron=W"):

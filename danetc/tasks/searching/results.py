@@ -22,23 +22,17 @@ if TYPE_CHECKING:
     import pandas
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
-_LABELS = 12
-"""Number of trials on a front that the figure names at most."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
     """A trial and its result.
 
-    Attributes:
-        cell: Name of its folder.
-        values: Values on the axes.
-        score: Accuracy from 0 to 1, or the error of numbers; None unless the trial is complete.
-        operations: MACs and additions for one image over all time steps; None for an impossible
-            network.
-        epochs: Number of epochs reported to the pruner.
-        reason: Why the trial was pruned or failed.
-        best: True if no other trial is better; of the trials of a cell, True for the first only.
+    ``cell`` is the name of its folder and ``values`` those on the axes. ``score`` is the accuracy from
+    0 to 1, or the error of numbers; None unless the trial is complete. ``operations`` are the MACs
+    and additions for one image over all time steps; None for an impossible network. ``epochs`` were
+    reported to the pruner, and ``reason`` says why the trial was pruned or failed. ``best`` is True
+    if no other trial is better; of the trials of a cell, for the first only.
     """
 
     number: int
@@ -145,32 +139,35 @@ def table(found: SearchResult) -> Table:
     rows = found.best if found.front else sorted(found.trials, key=order)
     several = len({row.values.get("network") for row in found.trials}) > 1
     names = [name for name in found.axes if name != "network" or several]
-    unfinished = any(row.state != "complete" for row in rows)
-    body = []
-    for row in rows:
-        cells = [Cell(str(row.number))]
-        cells += [
-            Cell(override_text(row.values[name]) if name in row.values else "-") for name in names
-        ]
-        counts = (row.operations, row.parameters)
-        cells += [Cell("-" if count is None else f"{count:,}") for count in counts]
-        cells.append(Cell(measure.text(row.score), row.best and not found.front, row.score))
-        body.append((*cells, *([Cell(_state(row))] if unfinished else [])))
-    heads = ("trial", *names, "operations", "params", measure.head)
-    right = {0, *range(len(names) + 1, len(heads))}
-    for place, name in enumerate(names, 1):
-        if all(type(row.values.get(name)) in (int, float) for row in rows):
-            right.add(place)
-    heads = (*heads, "state") if unfinished else heads
-    return Table(heads, tuple(body), frozenset(right), "the best")
+    body = tuple(
+        (
+            Cell(str(row.number)),
+            *(
+                Cell(override_text(row.values[name]) if name in row.values else "-")
+                for name in names
+            ),
+            *(
+                Cell("-" if count is None else f"{count:,}")
+                for count in (row.operations, row.parameters)
+            ),
+            Cell(measure.text(row.score), row.best and not found.front, row.score),
+            Cell(_state(row)),
+        )
+        for row in rows
+    )
+    heads = ("trial", *names, "operations", "params", measure.head, "state")
+    numeric = {
+        place
+        for place, name in enumerate(names, 1)
+        if all(type(row.values.get(name)) in (int, float) for row in rows)
+    }
+    right = numeric | {0, *range(len(names) + 1, len(heads) - 1)}
+    return Table(heads, body, frozenset(right), "the best")
 
 
 def _state(row: TrialRow) -> str:
-    """Return the state and the first line of its reason."""
     reason = (row.reason or "").partition("\n")[0]
-    if row.state == "pruned" and reason.startswith("pruned "):
-        return reason
-    return f"{row.state}: {reason}" if reason else row.state
+    return reason if reason.startswith(row.state) else f"{row.state}: {reason}".removesuffix(": ")
 
 
 def front_figure(found: SearchResult) -> Any:
@@ -196,8 +193,6 @@ def front_figure(found: SearchResult) -> Any:
         *points(best), color=colour, linestyle=dash if found.front else "", linewidth=1.1,
         marker=marker, ms=5, drawstyle="steps-post", label="front" if found.front else "best",
     )  # fmt: skip
-    for row, *place in zip(best[:_LABELS], *points(best[:_LABELS]), strict=True):
-        axes.annotate(str(row.number), place, (3, 3), textcoords="offset points", fontsize="small")
     if min(row.operations or 0 for row in rows) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("operations for one image (MACs and additions)")

@@ -123,12 +123,12 @@ def _refuse_another(
     known = study.user_attrs.get(RECORD)
     if known is None:
         study.set_user_attr(RECORD, record)
-    elif known != record:
-        changes = [
-            f"{k}: {known.get(k)} there, {v} now" for k, v in record.items() if v != known.get(k)
-        ]
-        listed = "\n  ".join([f"{request.folder} holds another search:", *changes])
-        raise UserError(f"{listed}\nchoose another place with -o DIR")
+    changed = [name for name in record if known is not None and known.get(name) != record[name]]
+    if changed:
+        raise UserError(
+            f"{request.folder} holds another search, which differs in {', '.join(changed)}; choose "
+            "another place with -o DIR"
+        )
 
 
 @dataclass
