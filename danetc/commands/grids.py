@@ -50,7 +50,7 @@ def compare_command(
     Args:
         print_commands: Print the command of each run that is not done, to be run elsewhere; train
             nothing.
-        dry_run: Print the cells, their parameters and epochs x T; write nothing.
+        dry_run: Print the cells with their parameters and epochs x T; write nothing.
         only_report: Train nothing: report what is in DIR.
         columns: Comma-separated axes or facts that become columns: network, connection, rule, wiring
             (connection by rule), depth, classes, recipe, T.
@@ -68,14 +68,14 @@ def compare_command(
     from danetc.tasks.grid.comparison import (
         checked_runs,
         commands,
-        print_cells,
+        planned,
         refuse_failed,
         train_grid,
     )
 
     runs = checked_runs(request, quiet=quiet)
     if dry_run:
-        print_cells(runs, as_json=form == "json")
+        _print_grid(planned(runs, request), columns, form)
         return
     if print_commands:
         lines = commands(runs, request)
@@ -106,21 +106,27 @@ def _report_grid(
     form: str,
 ) -> GridResults:
     """Print the table of a grid, and draw its figures if matplotlib is installed."""
-    from danetc.output.table import show
     from danetc.tasks.grid.plot import FIGURES, across
-    from danetc.tasks.grid.results import read_results, table
+    from danetc.tasks.grid.results import read_results
 
     results = read_results(request.folder, request.accuracy)
-    made = table(results, columns)
     across(results, x)
-    if form == "json":
-        echo(json_text(results.as_dict()))
-    else:
-        show(made, form, sys.stdout)
+    _print_grid(results, columns, form)
     for draw, place in zip(FIGURES.values(), plots, strict=True):
         if not _save(lambda draw=draw: draw(results, x), place):  # type: ignore[misc]
             break
     return results
+
+
+def _print_grid(results: GridResults, columns: tuple[str, ...], form: str) -> None:
+    from danetc.output.table import show
+    from danetc.tasks.grid.results import table
+
+    made = table(results, columns)
+    if form == "json":
+        echo(json_text(results.as_dict()))
+    else:
+        show(made, form, sys.stdout)
 
 
 def _save(draw: Callable[[], Any], place: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn
 from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
 from danetc.output.console import in_notebook, terminal_bar
-from danetc.output.echo import echo, json_text, note
+from danetc.output.echo import echo, note
 from danetc.output.plots import need_matplotlib
 from danetc.output.returned import Returned, frame
-from danetc.output.table import print_table
 from danetc.requests import ComparisonRequest
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
@@ -28,7 +26,7 @@ from danetc.tasks.grid.cells import find_networks, make_cells
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import GridResults, read_results
+from danetc.tasks.grid.results import GridResults, read_results, results_of
 from danetc.tasks.grid.run import (
     GridProgress,
     GridRecord,
@@ -57,31 +55,12 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
         return CellChecker(note).check_all(cells, lambda: bar.advance(task))
 
 
-def print_cells(runs: Sequence[GridRun], *, as_json: bool) -> None:
-    """Print a row for each cell of a grid that is planned, with its cost (``--dry-run``)."""
-    cells: dict[str, dict[str, Any]] = {}
+def planned(runs: Sequence[GridRun], request: ComparisonRequest) -> GridResults:
+    """Return the cells with the results so far. Nothing is written."""
+    record = GridRecord(request)
     for run in runs:
-        known = {"name": run.cell.name, "axes": dict(run.cell.axes), **run.facts, "runs": {}}
-        cells.setdefault(run.cell.name, known)["runs"][str(run.seed)] = run.state
-    if as_json:
-        echo(json_text({"cells": list(cells.values())}))
-        return
-    rows = []
-    for cell in cells.values():
-        counted = Counter(cell["runs"].values())
-        facts = [
-            cell["depth"],
-            cell["classes"],
-            *(", ".join(map(str, cell[name])) for name in ("steps", "epochs")),
-            f"{cell['cost']:,}",
-            f"{cell['parameters']:,}",
-        ]
-        states = ", ".join(f"{count} {state}" for state, count in counted.items())
-        rows.append([cell["name"], *map(str, facts), states])
-    heads = ("cell", "depth", "classes", "T", "epochs", "epochs x T", "parameters", "runs")
-    print_table(heads, rows, right=range(1, 7))
-    cost = sum(cell["cost"] * len(cell["runs"]) for cell in cells.values())
-    echo(f"{len(cells)} cells, {len(runs)} runs, {cost:,} epochs x T in all")
+        record.add(run, Outcome("waiting"))
+    return results_of(record.as_dict(), request.folder, request.accuracy)
 
 
 def check_folder(folder: Path) -> None:

@@ -164,8 +164,8 @@ class GridResults:
         """Return the names that tell the rows apart: the axes, then facts that differ otherwise."""
         names = list(self.axes)
         for name in FACTS:
-            found = [row.values[name] for row in self.rows]
-            known = any([row.values[axis] for row in self.rows] == found for axis in names)
+            found = [str(row.values[name]) for row in self.rows]
+            known = any([str(row.values[axis]) for row in self.rows] == found for axis in names)
             # The connection and the rule say what the wiring is.
             if name not in ("wiring", *names) and len(set(found)) > 1 and not known:
                 names.append(name)
@@ -201,6 +201,11 @@ def read_results(folder: Path, accuracy: Accuracy = "last") -> GridResults:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
     if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
         raise UserError(f"{folder / GRID} is damaged: it names no runs")
+    return results_of(record, folder, accuracy)
+
+
+def results_of(record: Mapping[str, Any], folder: Path, accuracy: Accuracy) -> GridResults:
+    """Return the results of a record of cells, whose runs are in ``folder``. Raises UserError."""
     try:
         trained = {
             run["directory"]: epochs_in(within(folder, run["directory"]) / TRAINING)

@@ -80,8 +80,11 @@ class GridRecord:
             "runs": list(runs.values()),
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        return {**self._head, "cells": list(self._cells.values())}
+
     def save(self) -> None:
-        save_record({**self._head, "cells": list(self._cells.values())}, self._folder / GRID)
+        save_record(self.as_dict(), self._folder / GRID)
 
     def keep(self, run: GridRun, outcome: Outcome) -> None:
         """Set the outcome of a run, and save the record."""
