@@ -134,7 +134,7 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     ],
 )
 def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
-    graph = resnet(name=name)
+    graph = resnet()
     nodes = {
         id: replace(
             node,
@@ -145,7 +145,8 @@ def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
     }
     stages = tuple(replace(s, connection=name, rule=name) for s in graph.stages)
     neurons = {name: graph.neurons["IF"]}
-    graph = replace(graph, nodes=nodes, stages=stages, outputs={name: 38}, neurons=neurons)
+    outputs = {name: graph.outputs["out"]}
+    graph = Graph(name, 3, nodes, outputs, stages, neurons, graph.stem_output)
     root = read(draw(graph, level))
     assert not list(root.iter(f"{SVG}script"))
     assert not list(root.iter(f"{SVG}x"))

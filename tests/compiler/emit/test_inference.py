@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +16,10 @@ from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.inference import InferenceConv2d, InferenceModel
+from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from danetc.runtime.model.weight_files import load_weights
 from tests.fuzzing.compare import compiling
-from tests.written import save_tensors
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),
@@ -125,18 +122,6 @@ def test_compiled_kernels_give_the_same() -> None:
     folded = fold(model)
     assert_same(folded, model, randn(2, 3, 16, 16, seed=9))
     assert_same(folded, model, randn(1, 3, 16, 16, seed=9))
-
-
-@pytest.mark.parametrize("key", ["danet_b", "danet_d"])
-def test_channels_last(key: str) -> None:
-    model = trained(key)
-    folded = fold(model).to(memory_format=torch.channels_last)
-    seen: list[Tensor] = []
-    folded.stem.conv.register_forward_hook(lambda _m, _i, y: seen.append(y))
-    x = randn(2, 3, 16, 16, seed=9)
-    assert_same(folded, model, x.contiguous(memory_format=torch.channels_last))
-    assert_same(folded, model, x)
-    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in seen)
 
 
 @pytest.mark.parametrize("neuron", ["PLIF(tau = 1.1)", "SlidingPSN(k = 3)"])
@@ -337,25 +322,6 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
     assert torch.equal(again(randn(2, 3, 16, 16)), y)
     assert again.state_dict().keys() == trained_again.state_dict().keys()
     again.stem.conv.weight.data.mul_(2)  # no inference tensor
-
-
-def test_copies_and_files(tmp_path: Path) -> None:
-    model = trained("danet_b")
-    folded = fold(model)
-    x = randn(2, 3, 16, 16, seed=9)
-    clone = copy.deepcopy(folded)
-    assert isinstance(clone, InferenceModel)
-    assert clone.norms == folded.norms
-    assert_same(clone, model, x)
-    save_tensors(folded.state_dict(), tmp_path / "weights.safetensors")
-    other = fold(emit(graph("danet_b"), seed=5).double())
-    assert not torch.equal(other(x), folded(x))
-    load_weights(other, tmp_path / "weights.safetensors")
-    assert_same(other, model, x)
-    assert isinstance(folded.topology, Graph)
-    plain = emit(folded.topology).double().eval()
-    load_weights(plain, tmp_path / "weights.safetensors")
-    assert_same(plain, model, x)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -328,12 +328,6 @@ def test_it_needs_torch_alone(tmp_path: Path) -> None:
     assert done.stdout == "torch.Size([2, 3])\n", done.stderr
 
 
-def test_norms_start_at_the_weights_of_the_spec() -> None:
-    ours, theirs = standalone(norms()).state_dict(), emit(norms()).state_dict()
-    for name in ("stem.static", "groupnorm", "tebn", "steps", "groups", "batchnorm"):
-        assert torch.equal(ours[f"{name}.weight"], theirs[f"{name}.weight"])
-
-
 # -- names ----------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -379,15 +373,6 @@ def test_names_are_data(name: str, plain: tuple[Graph, nn.Module]) -> None:
     ours.load_state_dict(dict(zip(ours.state_dict(), wanted.state_dict().values(), strict=True)))
     x = random_input(graph, False, torch.float32)
     assert torch.equal(ours(x), wanted(x))
-
-
-@pytest.mark.parametrize("name", ["lambda", "__import__", "torch", "Conv2d", "Model", "é"])
-def test_neurons_of_any_name(name: str) -> None:
-    assert small.IF.surrogate is not None
-    program = replace(small.IF, name=name, surrogate=replace(small.IF.surrogate, name="IF"))
-    graph = small.resnet((2,), (4,))
-    graph = replace(graph, neurons={"IF": program})
-    assert_equal_models(graph)
 
 
 def test_two_neurons_of_one_name_are_two_classes() -> None:

@@ -173,19 +173,6 @@ def test_neurons_are_named_by_their_equations_alone(neuron: str, surrogate: str)
             "a = in -> conv(2) -> spike\n out = a -> (stage(stem(2), 1) with (surrogate = steep)) -> avgpool -> linear(3)",
             "stage(fired(spike), 1) with (surrogate = imported_surrogate)",
         ),
-        (
-            "a = in -> conv(2) -> spike\n out = a -> (stage(stem(2), 2) with (surrogate = steep))"
-            " -> (stage(stem(4), 1) with (surrogate = erf)) -> avgpool -> linear(3)",
-            "surrogate = imported_surrogate\n",
-        ),
-        (
-            "stages = stage(basic(4), 3) via sew with (surrogate = steep)\n head = avgpool -> linear(3)",
-            "surrogate = imported_surrogate\n",
-        ),
-        (
-            "stages = (stage(basic(4), 3) via sew with (surrogate = steep)) -> stage(basic(4), 1) via sew\n head = avgpool -> linear(3)",
-            "stage(fired(spike), 1) with (surrogate = atan)",
-        ),
     ],
 )  # fmt: skip
 def test_each_neuron_keeps_its_surrogate(body: str, says: str) -> None:
