@@ -6,9 +6,10 @@ Expressions of constants are computed at compile time and must be finite.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
@@ -31,6 +32,8 @@ from danetc.dsl.neuron.program import (
 from danetc.dsl.neuron.ssa import TooManyOperations
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Define, Group, State
+
+Program = TypeVar("Program", NeuronProgram, SurrogateProgram)
 
 
 def compile_neuron(
@@ -56,11 +59,9 @@ def compile_neuron(
         slope = compile_surrogate(
             surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
         )
-    with _reporting(declaration, reporter):
-        lowering = ExpressionLowering(declaration, arguments, reporter, argument_spans or {})
-        program = _neuron(lowering, slope)
-        return program if surrogate is None or slope is not None else None
-    return None
+    equations = _Equations(declaration, arguments, reporter, argument_spans or {})
+    program = equations.compiled(lambda: equations.neuron(slope))
+    return program if surrogate is None or slope is not None else None
 
 
 def compile_surrogate(
@@ -71,310 +72,272 @@ def compile_surrogate(
     argument_spans: Mapping[str, Span] | None = None,
 ) -> SurrogateProgram | None:
     """Compile the derivative of a surrogate. Return None if errors were reported."""
-    with _reporting(declaration, reporter):
-        return _surrogate(
-            ExpressionLowering(declaration, arguments, reporter, argument_spans or {})
-        )
-    return None
+    equations = _Equations(declaration, arguments, reporter, argument_spans or {})
+    return equations.compiled(equations.surrogate)
 
 
-@contextmanager
-def _reporting(declaration: Declaration, reporter: Reporter) -> Iterator[None]:
-    """Suppress errors that are reported, and report equations that are too long."""
-    try:
-        yield
-    except TooManyOperations:
-        message = f"the equations of `{declaration.name}` are too long"
-        reporter.error("E0716", message, declaration.name_span)
-    except Reported:
-        pass
+class _Equations(ExpressionLowering):
+    """Compiles one declaration."""
 
-
-def _neuron(lowering: ExpressionLowering, surrogate: SurrogateProgram | None) -> NeuronProgram:
-    declaration, builder = lowering.declaration, lowering.builder
-    states = _read_states(lowering)
-    builder.inputs += tuple(states)
-    for item in surrogate.scheduled if surrogate is not None else ():
-        if item.name in {INPUT, OUTPUT, *lowering.places}:
-            message = f"`{item.name}` is what the surrogate's schedule is called"
-            raise lowering.error("E0703", message, lowering.places[item.name])
-        lowering.taken.add(item.name)
-    lowering.values |= {name: name for name in states}
-    _read_parameters(lowering)
-    inits, assigned = _lower_equations(lowering, states)
-    for name, state in states.items():
-        if name not in assigned:
-            lowering.error(
-                "E0706",
-                f"the state `{name}` never changes",
-                state.name_span,
-                hint=f"give its value for the next step, `{name} = ...`, or make it a parameter",
-            )
-    output = lowering.values.get(OUTPUT)
-    if output is None and OUTPUT not in lowering.failed:
-        message = f"`{declaration.name}` never gives `{OUTPUT}`, a neuron's output"
-        hint = f"an equation `{OUTPUT} = ...`"
-        lowering.error("E0705", message, declaration.name_span, hint=hint)
-    if lowering.wrong or output is None:
-        raise Reported
-    after = {name: builder.number(lowering.values[name]) for name in states}
-    after |= {name: value for name, value in lowering.delayed.items() if value is not None}
-    inits |= dict.fromkeys(lowering.delayed, 0.0)
-    return _finish(lowering, inits, after, builder.number(output), surrogate)
-
-
-def _read_states(lowering: ExpressionLowering) -> dict[str, State]:
-    """Return the states with valid names."""
-    states: dict[str, State] = {}
-    for item in lowering.body:
-        if not isinstance(item, State):
-            continue
-        if item.name in (INPUT, OUTPUT):
-            what = "the input" if item.name == INPUT else "the output"
-            lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
-            lowering.failed |= {item.name} - {INPUT}  # reading it is not a second error
-            lowering.refused.add(item.name)
-        elif item.name in states:
-            first = Label(states[item.name].name_span, "first here")
-            message = f"the state `{item.name}` is declared twice"
-            lowering.error("E0703", message, item.name_span, labels=(first,))
-            lowering.refused.add(item.name)
-        else:
-            states[item.name] = item
-    return states
-
-
-def _read_parameters(lowering: ExpressionLowering) -> None:
-    """Give each parameter its value."""
-    for param in lowering.declaration.params:
-        name = param.name
-        if name in {INPUT, OUTPUT, *lowering.values, *functions()}:
-            what = "a function" if name in functions() else "the output"
-            what = "the input" if name == INPUT else what
-            what = "a state" if name in lowering.values and name != INPUT else what
-            message = f"`{name}` cannot be a parameter: it is {what}"
-            lowering.error("E0703", message, param.name_span)
-            lowering.refused.add(name)
-            continue
-        value = lowering.arguments[name]
-        span = lowering.argument_spans.get(name, param.span)
-        if isinstance(value, bool):
-            lowering.values[name] = value
-        elif isinstance(value, Wired):
-            lowering.builder.inputs += (name,)
-            lowering.values[name] = name
-        elif not isinstance(value, Learn):
-            try:
-                lowering.values[name] = ParameterValue(float(value), name)
-            except OverflowError:
-                lowering.failed.add(name)
-                lowering.error("E0710", f"`{name}` is a number too large", span)
-        elif lowering.what == "surrogate" and not value.trained:
-            held = Learnable(f"surrogate_{name}", value.init, scheduled=SURROGATE + name)
-            lowering.learnables.append(held)
-            lowering.builder.add_input(held.name, scalar=True)
-            lowering.values[name] = held.name
-        elif lowering.what == "surrogate":
-            lowering.failed.add(name)
-            lowering.error("E0714", "a surrogate has no learnable parameters", span)
-        elif check_learn(value, span, lowering.reporter):
-            lowering.values[name] = lowering.learn(name, value, span, owned=True)
-        else:
-            lowering.wrong = True
-            lowering.failed.add(name)
-
-
-def _lower_equations(
-    lowering: ExpressionLowering, states: Mapping[str, State]
-) -> tuple[dict[str, float], set[str]]:
-    """Lower the statements in order. Return initial values, and the states that are set."""
-    inits: dict[str, float] = {}
-    places: dict[str, Span] = {}
-    parameters = {param.name for param in lowering.declaration.params}
-    lowering.later = {
-        item.name: item.name_span
-        for item in lowering.body
-        if isinstance(item, Define) and item.name not in lowering.values
-    }
-    for item in lowering.body:
-        lowering.target = item.name or ""
-        match item:
-            case State() if lowering.what == "surrogate":
-                lowering.error("E0714", "a surrogate has no states", item.span)
-            case Define() if _may_define(lowering, item, parameters, places, states):
-                places[item.name] = item.name_span
-                lowering.later.pop(item.name, None)
-                _define(lowering, item, item.name in states)
-            case State() if states.get(item.name) is item:
-                message = f"the state `{item.name}` starts at a value that is not constant"
-                with suppress(Reported):
-                    inits[item.name] = lowering.constant(item.value, "E0715", message)
-            case Group():
-                message = f"a group is not allowed in a {lowering.what}"
-                lowering.error(
-                    "E0709", message, item.span, hint="write one equation per line: `v = ...`"
-                )
-    return inits, set(places) & set(states)
-
-
-def _define(lowering: ExpressionLowering, item: Define, is_state: bool) -> None:
-    try:
-        lowering.whole = item.value
-        lowering.define(item.name, lowering.value(item.value), is_state)
-    except Reported:
-        lowering.failed.add(item.name)
-        lowering.values.pop(item.name, None)
-
-
-def _may_define(
-    lowering: ExpressionLowering,
-    item: Define,
-    parameters: set[str],
-    places: Mapping[str, Span],
-    states: Mapping[str, State],
-) -> bool:
-    name = item.name
-    if item.index is not None:
-        message = f"an index is not allowed in the equations of a {lowering.what}"
-        lowering.error("E0709", message, item.name_span)
-        lowering.failed.add(name)
-    elif name in places:
-        first = Label(places[name], "first here")
-        hint = None
-        if name not in states:
-            hint = "each name has one equation; declare a `state` to carry a value to the next step"
-        message = f"`{name}` is assigned twice"
-        lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
-    elif name == INPUT or name in parameters or name in functions():
-        what = "a function" if name in functions() else "a parameter"
-        what = "the input" if name == INPUT else what
-        if name not in lowering.refused:  # once is enough
-            lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)
-        lowering.refused.add(name)
-    else:
-        return True
-    return False
-
-
-def _finish(
-    lowering: ExpressionLowering,
-    inits: Mapping[str, float],
-    after: Mapping[str, Operand],
-    output: Operand,
-    surrogate: SurrogateProgram | None,
-) -> NeuronProgram:
-    """Remove what the output does not need, and check that gradients reach the rest."""
-    declaration, builder = lowering.declaration, lowering.builder
-    inputs = tuple(key for key, value in lowering.arguments.items() if isinstance(value, Wired))
-    full = NeuronProgram(
-        declaration.name,
-        tuple(NeuronState(name, inits[name]) for name in after),
-        tuple(lowering.learnables),
-        tuple(builder.ops),
-        output,
-        tuple(after.values()),
-        surrogate,
-        inputs=inputs,
-    )
-    needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
-    _check_paths(lowering, needed, trained, inputs)
-    states = [name for name in after if name in needed]
-    for name in states:
-        builder.label(after[name], unique(f"{name}{NEXT}", lowering.taken))
-    ops, (output, *next_states) = builder.finish([output, *(after[name] for name in states)])
-    uses_surrogate = any(op.opcode == "heaviside" for op in ops)
-    if surrogate is not None and uses_surrogate:
-        lowering.learnables += surrogate.scheduled
-    program = replace(
-        full,
-        states=tuple(NeuronState(name, inits[name]) for name in states),
-        learnables=tuple(lowering.learnables),
-        ops=ops,
-        output=output,
-        next_states=tuple(next_states),
-        surrogate=surrogate if uses_surrogate else None,
-        parameters=_given(lowering.arguments),
-    )
-    program = settled(program, builder.fixed)
-    if surrogate is not None or not uses_surrogate:
+    def compiled(self, compile: Callable[[], Program]) -> Program | None:
+        """Return the program, or None if there are errors, which are reported."""
+        name, place = self.declaration.name, self.declaration.name_span
         try:
-            differentiate(program)
+            return compile()
+        except TooManyOperations:
+            self.error("E0716", f"the equations of `{name}` are too long", place)
         except ConstantError as problem:
-            message = f"the derivative of `{declaration.name}` has no value: {problem}"
-            raise lowering.error("E0710", message, declaration.name_span) from None
-    return program
+            self.error("E0710", f"the derivative of `{name}` has no value: {problem}", place)
+        except Reported:
+            pass
+        return None
 
+    def neuron(self, surrogate: SurrogateProgram | None) -> NeuronProgram:
+        declaration, builder = self.declaration, self.builder
+        states = self._read_states()
+        builder.inputs += tuple(states)
+        for item in surrogate.scheduled if surrogate is not None else ():
+            if item.name in {INPUT, OUTPUT, *self.places}:
+                message = f"`{item.name}` is what the surrogate's schedule is called"
+                raise self.error("E0703", message, self.places[item.name])
+            self.taken.add(item.name)
+        self.values |= {name: name for name in states}
+        self._read_parameters()
+        inits, assigned = self._lower(states)
+        for name in (name for name in states if name not in assigned):
+            hint = f"give its value for the next step, `{name} = ...`, or make it a parameter"
+            message = f"the state `{name}` never changes"
+            self.error("E0706", message, states[name].name_span, hint=hint)
+        output = self.values.get(OUTPUT)
+        if output is None and OUTPUT not in self.failed:
+            message = f"`{declaration.name}` never gives `{OUTPUT}`, a neuron's output"
+            self.error(
+                "E0705", message, declaration.name_span, hint=f"an equation `{OUTPUT} = ...`"
+            )
+        if self.wrong or output is None:
+            raise Reported
+        after = {name: builder.number(self.values[name]) for name in states}
+        after |= {name: value for name, value in self.delayed.items() if value is not None}
+        inits |= dict.fromkeys(self.delayed, 0.0)
+        return self._finish(inits, after, builder.number(output), surrogate)
 
-def _check_paths(
-    lowering: ExpressionLowering,
-    needed: frozenset[Operand],
-    trained: frozenset[Operand],
-    inputs: tuple[str, ...],
-) -> None:
-    declaration = lowering.declaration
-    for name in inputs:
-        if name not in needed:
-            message = f"`{name}` is an input and has no influence on `{OUTPUT}`"
-            span = lowering.argument_spans.get(name, declaration.name_span)
-            raise lowering.error("E0712", message, span)
-    if INPUT not in needed:
-        message = f"the output of `{declaration.name}` does not depend on `{INPUT}`, its input"
-        labels = (Label(lowering.places[OUTPUT], "the output"),)
-        raise lowering.error("E0712", message, declaration.name_span, labels=labels)
-    detaches = any(op.opcode == "detach" and op.name in needed for op in lowering.builder.ops)
-    if INPUT not in trained and not detaches:
-        raise lowering.error(
-            "E0712",
-            f"no gradient flows from the output of `{declaration.name}` to `{INPUT}`",
-            declaration.name_span,
-            labels=(Label(lowering.places[OUTPUT], "the output"),),
-            hint="a comparison has slope 0; `heaviside(v - v_threshold)` has the surrogate's",
-        )
-    for item in lowering.learnables:
-        if item.scheduled and item.parameter not in needed:
-            message = f"`{item.name}` is scheduled but has no influence on `{OUTPUT}`"
-            raise lowering.error("E0711", message, lowering.learnt_at[item.name])
-        if item.parameter not in trained and not item.scheduled:
-            how = "gets no gradient from" if item.parameter in needed else "has no influence on"
-            message = f"`{item.name}` is learnable but {how} `{OUTPUT}`"
-            raise lowering.error("E0711", message, lowering.learnt_at[item.name])
-
-
-def _surrogate(lowering: ExpressionLowering) -> SurrogateProgram:
-    declaration, builder = lowering.declaration, lowering.builder
-    _read_parameters(lowering)
-    _lower_equations(lowering, {})
-    defined = {item.name for item in lowering.body if isinstance(item, Define)}
-    given = [name for name in ("y", "dy") if name in defined]
-    if len(given) != 1:
-        what = "both `y` and `dy`" if given else "neither `y` nor `dy`"
-        raise lowering.error(
-            "E0713",
-            f"`{declaration.name}` gives {what}",
-            declaration.name_span,
-            hint="a surrogate gives `y`, a smooth step, or `dy`, its derivative",
-        )
-    if lowering.wrong:
-        raise Reported
-    value = builder.number(lowering.values[given[0]])
-    try:
+    def surrogate(self) -> SurrogateProgram:
+        declaration, builder = self.declaration, self.builder
+        self._read_parameters()
+        self._lower({})
+        defined = {item.name for item in self.body if isinstance(item, Define)}
+        given = [name for name in ("y", "dy") if name in defined]
+        if len(given) != 1:
+            what = "both `y` and `dy`" if given else "neither `y` nor `dy`"
+            message = f"`{declaration.name}` gives {what}"
+            hint = "a surrogate gives `y`, a smooth step, or `dy`, its derivative"
+            raise self.error("E0713", message, declaration.name_span, hint=hint)
+        if self.wrong:
+            raise Reported
+        value = builder.number(self.values[given[0]])
         if given == ["y"]:
             program = derive_surrogate(declaration.name, builder, value)
         else:
             ops, (value,) = builder.finish([value])
             program = SurrogateProgram(declaration.name, ops, value)
-    except ConstantError as problem:
-        message = f"the derivative of `{declaration.name}` has no value: {problem}"
-        raise lowering.error("E0710", message, declaration.name_span) from None
-    if program.derivative == 0.0:
-        raise lowering.error(
-            "E0714",
-            f"the derivative of `{declaration.name}` is 0 everywhere",
-            declaration.name_span,
-            hint="`y` has to be smooth: a comparison has slope 0",
+        if program.derivative == 0.0:
+            message = f"the derivative of `{declaration.name}` is 0 everywhere"
+            hint = "`y` has to be smooth: a comparison has slope 0"
+            raise self.error("E0714", message, declaration.name_span, hint=hint)
+        scheduled = tuple(self.learnables)
+        program = replace(program, parameters=_given(self.arguments), scheduled=scheduled)
+        return settled(program, builder.fixed)
+
+    def _read_states(self) -> dict[str, State]:
+        """Return the states with valid names."""
+        states: dict[str, State] = {}
+        for item in self.body:
+            if not isinstance(item, State):
+                continue
+            if item.name in (INPUT, OUTPUT):
+                message = f"`{item.name}` is {self._meaning(item.name)}, not a state"
+                self.error("E0704", message, item.name_span)
+                self.failed |= {item.name} - {INPUT}  # reading it is not a second error
+                self.refused.add(item.name)
+            elif item.name in states:
+                first = Label(states[item.name].name_span, "first here")
+                message = f"the state `{item.name}` is declared twice"
+                self.error("E0703", message, item.name_span, labels=(first,))
+                self.refused.add(item.name)
+            else:
+                states[item.name] = item
+        return states
+
+    def _meaning(self, name: str) -> str | None:
+        """Return what a name is that an equation or a parameter cannot have."""
+        if name in (INPUT, OUTPUT):
+            return "the input" if name == INPUT else "the output"
+        return "a function" if name in functions() else "a state" if name in self.values else None
+
+    def _read_parameters(self) -> None:
+        """Give each parameter its value."""
+        for param in self.declaration.params:
+            name = param.name
+            if (meaning := self._meaning(name)) is not None:
+                message = f"`{name}` cannot be a parameter: it is {meaning}"
+                self.error("E0703", message, param.name_span)
+                self.refused.add(name)
+                continue
+            span = self.argument_spans.get(name, param.span)
+            try:
+                self.values[name] = self._argument(name, self.arguments[name], span)
+            except OverflowError:
+                self.failed.add(name)
+                self.error("E0710", f"`{name}` is a number too large", span)
+            except Reported:
+                self.failed.add(name)
+
+    def _argument(self, name: str, value: float | Learn | Wired, span: Span) -> Operand | bool:
+        """Return the value of a parameter for an argument. Raises Reported, OverflowError."""
+        match value:
+            case bool():
+                return value
+            case Wired():
+                self.builder.inputs += (name,)
+                return name
+            case Learn(trained=False) if self.what == "surrogate":
+                held = Learnable(f"surrogate_{name}", value.init, scheduled=SURROGATE + name)
+                self.learnables.append(held)
+                self.builder.add_input(held.name, scalar=True)
+                return held.name
+            case Learn() if self.what == "surrogate":
+                raise self.error("E0714", "a surrogate has no learnable parameters", span)
+            case Learn():
+                self.wrong |= not check_learn(value, span, self.reporter)
+                if self.wrong:
+                    raise Reported
+                return self.learn(name, value, span, owned=True)
+        return ParameterValue(float(value), name)
+
+    def _lower(self, states: Mapping[str, State]) -> tuple[dict[str, float], set[str]]:
+        """Lower the statements in order. Return initial values, and the states that are set."""
+        inits: dict[str, float] = {}
+        places: dict[str, Span] = {}
+        self.later = {
+            item.name: item.name_span
+            for item in self.body
+            if isinstance(item, Define) and item.name not in self.values
+        }
+        for item in self.body:
+            self.target = item.name or ""
+            match item:
+                case State() if self.what == "surrogate":
+                    self.error("E0714", "a surrogate has no states", item.span)
+                case State() if states.get(item.name) is item:
+                    message = f"the state `{item.name}` starts at a value that is not constant"
+                    with suppress(Reported):
+                        inits[item.name] = self.constant(item.value, "E0715", message)
+                case Define() if self._may_define(item, places, states):
+                    places[item.name] = item.name_span
+                    self.later.pop(item.name, None)
+                    try:
+                        self.whole = item.value
+                        self.define(item.name, self.value(item.value), item.name in states)
+                    except Reported:
+                        self.failed.add(item.name)
+                        self.values.pop(item.name, None)
+                case Group():
+                    message = f"a group is not allowed in a {self.what}"
+                    hint = "write one equation per line: `v = ...`"
+                    self.error("E0709", message, item.span, hint=hint)
+        return inits, set(places) & set(states)
+
+    def _may_define(
+        self, item: Define, places: Mapping[str, Span], states: Mapping[str, State]
+    ) -> bool:
+        name = item.name
+        parameters = {param.name for param in self.declaration.params}
+        meaning = "a parameter" if name in parameters else self._meaning(name)
+        if item.index is not None:
+            message = f"an index is not allowed in the equations of a {self.what}"
+            self.error("E0709", message, item.name_span)
+            self.failed.add(name)
+        elif name in places:
+            first = Label(places[name], "first here")
+            hint = "each name has one equation; declare a `state` to carry a value to the next step"
+            hint = None if name in states else hint
+            message = f"`{name}` is assigned twice"
+            self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
+        elif meaning in ("the input", "a function", "a parameter"):
+            if name not in self.refused:  # once is enough
+                self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
+            self.refused.add(name)
+        else:
+            return True
+        return False
+
+    def _finish(
+        self,
+        inits: Mapping[str, float],
+        after: Mapping[str, Operand],
+        output: Operand,
+        surrogate: SurrogateProgram | None,
+    ) -> NeuronProgram:
+        """Remove what the output does not need, and check that gradients reach the rest."""
+        builder = self.builder
+        inputs = tuple(key for key, value in self.arguments.items() if isinstance(value, Wired))
+        full = NeuronProgram(
+            self.declaration.name,
+            tuple(NeuronState(name, inits[name]) for name in after),
+            tuple(self.learnables),
+            tuple(builder.ops),
+            output,
+            tuple(after.values()),
+            surrogate,
+            inputs=inputs,
         )
-    parameters, scheduled = _given(lowering.arguments), tuple(lowering.learnables)
-    return settled(replace(program, parameters=parameters, scheduled=scheduled), builder.fixed)
+        needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
+        self._check_paths(needed, trained, inputs)
+        states = [name for name in after if name in needed]
+        for name in states:
+            builder.label(after[name], unique(f"{name}{NEXT}", self.taken))
+        ops, (output, *next_states) = builder.finish([output, *(after[name] for name in states)])
+        uses_surrogate = any(op.opcode == "heaviside" for op in ops)
+        if surrogate is not None and uses_surrogate:
+            self.learnables += surrogate.scheduled
+        program = replace(
+            full,
+            states=tuple(NeuronState(name, inits[name]) for name in states),
+            learnables=tuple(self.learnables),
+            ops=ops,
+            output=output,
+            next_states=tuple(next_states),
+            surrogate=surrogate if uses_surrogate else None,
+            parameters=_given(self.arguments),
+        )
+        program = settled(program, builder.fixed)
+        if surrogate is not None or not uses_surrogate:
+            differentiate(program)  # a constant of the derivative may have no value
+        return program
+
+    def _check_paths(
+        self, needed: frozenset[Operand], trained: frozenset[Operand], inputs: tuple[str, ...]
+    ) -> None:
+        name, place = self.declaration.name, self.declaration.name_span
+        labels = (Label(self.places[OUTPUT], "the output"),)
+        for wired in inputs:
+            if wired not in needed:
+                message = f"`{wired}` is an input and has no influence on `{OUTPUT}`"
+                raise self.error("E0712", message, self.argument_spans.get(wired, place))
+        if INPUT not in needed:
+            message = f"the output of `{name}` does not depend on `{INPUT}`, its input"
+            raise self.error("E0712", message, place, labels=labels)
+        detaches = any(op.opcode == "detach" and op.name in needed for op in self.builder.ops)
+        if INPUT not in trained and not detaches:
+            message = f"no gradient flows from the output of `{name}` to `{INPUT}`"
+            hint = "a comparison has slope 0; `heaviside(v - v_threshold)` has the surrogate's"
+            raise self.error("E0712", message, place, labels=labels, hint=hint)
+        for item in self.learnables:
+            kind = "scheduled" if item.scheduled else "learnable"
+            if item.parameter not in (needed if item.scheduled else trained):
+                how = "gets no gradient from" if item.parameter in needed else "has no influence on"
+                message = f"`{item.name}` is {kind} but {how} `{OUTPUT}`"
+                raise self.error("E0711", message, self.learnt_at[item.name])
 
 
 def _given(arguments: Arguments) -> Parameters:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TypeAlias
+from functools import partial, reduce
+from typing import TypeAlias, TypeVar
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
@@ -23,9 +23,8 @@ from danetc.dsl.neuron.opcodes import (
 )
 from danetc.dsl.neuron.program import INPUT, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import Span, shorten
 from danetc.dsl.syntax.tree import (
-    Arg,
     At,
     Binary,
     By,
@@ -58,11 +57,11 @@ _KINDS: Mapping[type, str] = {
     With: "`with`",
 }
 
-MAX_DEPTH = 100
 MAX_STEPS = 100
 """Maximum number of time steps of a delay."""
 OUTPUT = "s"
 
+T = TypeVar("T")
 Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
 Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
@@ -106,8 +105,6 @@ class ExpressionLowering:
         self.whole: Expr | None = None  # the expression of the current equation
         self.counters: dict[str, int] = {}  # variables of ``for``
         self.wrong = False  # True once an error was reported
-        self.too_deep = False
-        self._depth = 0
         self.delayed: dict[str, Operand | None] = {}
         """Next values of the states of delays. The value is None for the first state of a name that
         has no value yet."""
@@ -145,20 +142,10 @@ class ExpressionLowering:
         return self.builder.number(self.value(expr))
 
     def numbers(self, *exprs: Expr) -> list[Operand]:
-        return [self.builder.number(value) for value in self._all(exprs)]
+        return _all(self.number, exprs)
 
     def conditions(self, *exprs: Expr) -> list[Value]:
-        return [self.builder.condition(value) for value in self._all(exprs)]
-
-    def _all(self, exprs: Sequence[Expr]) -> list[Value]:
-        """Lower all expressions, and report the errors of each."""
-        values = []
-        for expr in exprs:
-            with suppress(Reported):
-                values.append(self.value(expr))
-        if len(values) < len(exprs):
-            raise Reported
-        return values
+        return [self.builder.condition(value) for value in _all(self.value, exprs)]
 
     def constant(self, expr: Expr, code: str, message: str) -> float:
         """Return the value of a constant expression."""
@@ -169,19 +156,10 @@ class ExpressionLowering:
         return value
 
     def value(self, expr: Expr) -> Value:
-        if self._depth >= MAX_DEPTH:
-            hint = "give names to its parts"
-            if not self.too_deep:
-                self.error("E0716", "an equation is nested too deep", expr.span, hint=hint)
-            self.too_deep = True
-            raise Reported
-        self._depth += 1
         try:
             return self._value(expr)
         except ConstantError as problem:
             raise self._blame(expr, "E0710", f"this constant has no value: {problem}") from None
-        finally:
-            self._depth -= 1
 
     def _blame(self, expr: Expr, code: str, message: str, hint: str | None = None) -> Reported:
         """Report an error at the argument that caused it, or else at the expression, which may be
@@ -247,50 +225,38 @@ class ExpressionLowering:
         if name in self.failed:
             raise Reported
         if name in self.later:
-            raise self.error(
-                "E0702",
-                f"`{name}` is read before it has a value",
-                expr.span,
-                labels=(Label(self.later[name], "it is assigned here"),),
-                hint="equations run from top to bottom; the value of the step before is a `state`, "
-                f"or `delay({name}, 1)`",
+            labels = (Label(self.later[name], "it is assigned here"),)
+            hint = (
+                "equations run from top to bottom; the value of the step before is a `state`, "
+                f"or `delay({name}, 1)`"
             )
+            message = f"`{name}` is read before it has a value"
+            raise self.error("E0702", message, expr.span, labels=labels, hint=hint)
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in functions():
             message = f"`{name}` is a function and needs arguments"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
-        near = nearest(name, [*self.values, *self.later], words=True)
-        labels = tuple(
-            Label(self.places[other], f"`{other}` is declared here")
-            for other in near
-            if other in self.places
-        )
         self.failed.add(name)  # once is enough
         self.reporter.note_unknown(self.declaration.span, name)
+        known = [*self.values, *self.later]
+        hint = did_you_mean(name, known) or answer("equation", name)
+        hint = hint or f"names here are {', '.join(f'`{other}`' for other in known[:8])}"
         message = f"there is no `{name}` in this {self.what}"
-        hint = meant(name, near) or answer("equation", name)
-        if hint is None:
-            known = ", ".join(f"`{other}`" for other in [*self.values, *self.later][:8])
-            hint = f"names here are {known}"
-        raise self.error("E0701", message, expr.span, labels=labels, hint=hint)
+        raise self.error("E0701", message, expr.span, hint=hint)
 
     def _function(self, call: Call) -> str:
         """Return the name of the function after checking its arguments."""
-        function = call.function
+        function, known = call.function, functions()
         name = function.id if isinstance(function, Name) else ""
-        if name not in functions():
-            value = not name or any(
-                name in known for known in (self.values, self.failed, self.later)
-            )
-            shown = function.span.text or name
-            shown = f"`{shown}`" if len(shown) <= 30 else "this"
-            if value:
+        if name not in known:
+            shown = f"`{shorten(function.span.text or name)}`"
+            if not name or name in {*self.values, *self.failed, *self.later}:
                 message, hint = f"{shown} is not a function; is a `*` missing?", None
             else:
-                known = "equations have " + ", ".join(f"`{each}`" for each in functions())
-                hint = answer("equation", name) or did_you_mean(name, functions()) or known
                 message = f"there is no function {shown}"
+                hint = answer("equation", name) or did_you_mean(name, known)
+                hint = hint or "equations have " + ", ".join(f"`{each}`" for each in known)
             raise self.error("E0707", message, function.span, hint=hint)
         if self.what == "surrogate" and not is_smooth(name):
             message = f"`{name}` is not allowed in a surrogate"
@@ -301,18 +267,16 @@ class ExpressionLowering:
             message = f"`for` is not allowed in `{name}`"
             hint = f"it gives the values of {', '.join(f'`{fold}`' for fold in FOLDS)}"
             raise self.error("E0709", message, loops[0].span, hint=hint)
-        fewest, most = functions()[name]
-        named = [arg for arg in call.args if arg.name is not None]
-        count = len(call.args) - len(named)
-        if name == "learn":
-            named = [arg for arg in named if arg.name not in LEARN_TAKES]
-        if named:
-            takes = ", ".join(f"`{each}`" for each in LEARN_TAKES)
-            hint = f"`learn` takes {takes}" if name == "learn" else None
-            message = f"`{name}` has no parameter `{named[0].name}`"
-            raise self.error("E0708", message, named[0].span, hint=hint)
+        allowed = LEARN_TAKES if name == "learn" else ()
+        for arg in call.args:
+            if arg.name is not None and arg.name not in allowed:
+                hint = f"it takes {', '.join(f'`{each}`' for each in allowed)}" if allowed else None
+                message = f"`{name}` has no parameter `{arg.name}`"
+                raise self.error("E0708", message, arg.span, hint=hint)
+        (fewest, most), count = known[name], sum(arg.name is None for arg in call.args)
         if (count < fewest and not loops) or (most is not None and count > most):
-            takes = _count(fewest) if most is not None else f"{_count(fewest)} or more"
+            takes = "one value" if fewest == 1 else f"{fewest} values"
+            takes += "" if most is not None else " or more"
             raise self.error("E0708", f"`{name}` takes {takes}, not {count}", call.span)
         return name
 
@@ -323,32 +287,16 @@ class ExpressionLowering:
                 return self._learn(call)
             case "delay":
                 return self._delay(*(arg.value for arg in call.args))
-        args = self._arguments(call.args)
+        exprs = [arg.value for arg in call.args]
+        groups = _all(
+            lambda it: self._each(it) if isinstance(it, Each) else [self.value(it)], exprs
+        )
+        args = [self.builder.number(value) for group in groups for value in group]
         if name not in FOLDS:
             return self.builder.emit(name, args[0])
         if not args and name != "sum":
             raise self.error("E0708", f"`{name}` has no values here", call.span)
-        result = args[0] if args else 0.0
-        for arg in args[1:]:
-            result = self.builder.emit(FOLDS[name], result, arg)
-        return result
-
-    def _arguments(self, args: Sequence[Arg]) -> list[Operand]:
-        """Lower the arguments of a function, including those of `for`."""
-        values: list[Value] = []
-        failed = False
-        for arg in args:
-            try:
-                values += (
-                    self._each(arg.value)
-                    if isinstance(arg.value, Each)
-                    else [self.value(arg.value)]
-                )
-            except Reported:
-                failed = True
-        if failed:
-            raise Reported
-        return [self.builder.number(value) for value in values]
+        return reduce(partial(self.builder.emit, FOLDS[name]), args) if args else 0.0
 
     def _each(self, each: Each) -> list[Value]:
         """Lower ``value for variable in low .. high if condition``."""
@@ -490,5 +438,15 @@ def _shown(argument: float | Learn | Wired | None) -> str:
     return "given here"
 
 
-def _count(number: int) -> str:
-    return "one value" if number == 1 else f"{number} values"
+def _all(lower: Callable[[Expr], T], exprs: Iterable[Expr]) -> list[T]:
+    """Lower all expressions. If some have errors, raise Reported after the last."""
+    values: list[T] = []
+    failed = False
+    for expr in exprs:
+        try:
+            values.append(lower(expr))
+        except Reported:
+            failed = True
+    if failed:
+        raise Reported
+    return values

@@ -19,7 +19,7 @@ from danetc.dsl.syntax.tree import Expr
 from danetc.dsl.syntax.words import OF_CALL, OF_PARAMETER
 
 _STATE = re.compile(r"state[ \t]+[A-Za-z_]\w*[ \t]*=(?!=)")
-MAX_DEPTH = 200  # of an expression tree, so that functions may recurse over it
+MAX_DEPTH = 100  # of an expression tree, so that functions may recurse over it
 
 Item = TypeVar("Item")
 

@@ -147,7 +147,7 @@ def test_canonical_text(case: str) -> None:
 @pytest.mark.parametrize("sign", ["-", "not "])
 def test_as_many_signs_as_the_parser_takes(sign: str) -> None:
     """Each in parentheses would be nested deeper than the parser takes."""
-    text = f"block a {{ out = conv({sign * 150}1) }}"
+    text = f"block a {{ out = conv({sign * 95}1) }}"
     assert read(fmt(text)).items == read(text).items
 
 

@@ -433,7 +433,7 @@ def test_bounds_of_a_setting(key: str) -> None:
             "E0811",
             "sgd(lr = 0.1, nesterov = true)",
         ),
-        (BASE + "warmup = " + "+".join(["1"] * 200), "E0808", None),
+        (BASE + "warmup = " + "+".join(["1"] * 100), "E0808", None),
     ],
 )
 def test_errors(body: str, code: str, marked: str | None) -> None:
