@@ -102,34 +102,16 @@ def _replay(
 
 def _sigmoid_of(builder: ProgramBuilder, opcode: str, args: Sequence[Operand]) -> Operand | None:
     """``z`` if the operation is ``1 / (1 + exp(-z))`` or ``exp(z) / (1 + exp(z))``."""
-    if opcode != "div" or (below := _maker(builder, args[1])) is None or below.opcode != "add":
-        return None
-    if 1.0 not in below.args:
+    below = builder.by_name.get(str(args[-1]))
+    if opcode != "div" or below is None or below.opcode != "add" or 1.0 not in below.args:
         return None
     builder.fix(*args, *below.args)
-    power = _maker(builder, below.args[1] if below.args[0] == 1.0 else below.args[0])
+    power = builder.by_name.get(str(below.args[below.args[0] == 1.0]))
     if power is None or power.opcode != "exp":
         return None
     if args[0] == 1.0:
-        return _negated(builder, power.args[0])
+        return builder.emit("neg", power.args[0])
     return power.args[0] if args[0] == power.name else None
-
-
-def _negated(builder: ProgramBuilder, value: Operand) -> Operand:
-    """``-value``; ``-(-c * v)`` is ``c * v``, which is exact and shorter."""
-    op = _maker(builder, value)
-    if op is not None and op.opcode == "mul":
-        for factor, other in (op.args, op.args[::-1]):
-            if isinstance(factor, float):
-                return builder.emit("mul", builder.emit("neg", factor), other)
-            inner = _maker(builder, factor)
-            if inner is not None and inner.opcode == "neg":
-                return builder.emit("mul", inner.args[0], other)
-    return builder.emit("neg", value)
-
-
-def _maker(builder: ProgramBuilder, value: Operand) -> Instruction | None:
-    return builder.by_name.get(value) if isinstance(value, str) else None
 
 
 def _reverse(

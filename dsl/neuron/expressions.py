@@ -372,20 +372,18 @@ class ExpressionLowering:
         (start,) = (arg for arg in call.args if arg.name is None)
         init = self.constant(start.value, "E0711", "`learn` starts at a value that is not constant")
         bounds: dict[str, float] = {}
-        per, by_step = "layer", False
+        per = "layer"
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, Word):
                     message = "`per` of `learn` takes a word"
                     raise self.error("E0711", message, arg.span, hint="`per = channel` or `step`")
                 per = arg.value.id
-            elif arg.name == "per_step":
-                by_step = bool(self.constant(arg.value, "E0711", "`per_step` is not constant"))
             elif arg.name is not None:
-                message = f"the bound `{arg.name}` is not constant"
+                message = f"`{arg.name}` of `learn` is not constant"
                 bounds[arg.name] = self.constant(arg.value, "E0711", message)
-        by_step, per = by_step or per == "step", "layer" if per == "step" else per
-        value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
+        by_step = per == "step" or bool(bounds.pop("per_step", False))
+        value = Learn(init, **bounds, per="layer" if per == "step" else per, per_step=by_step)
         if not check_learn(value, call.span, self.reporter):
             self.wrong = True
             raise Reported

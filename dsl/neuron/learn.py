@@ -14,8 +14,6 @@ from danetc.dsl.syntax.source import Span
 
 LEARN_TAKES = ("above", "below", "per", "per_step")
 """Keyword arguments of `learn`."""
-IN_NEURONS = ("layer", "channel")
-"""Values of `per` in neurons."""
 
 
 @record
@@ -45,24 +43,20 @@ class Learn:
 
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
-    """Report bounds without room, a start outside of them, and numbers that neurons do not have."""
-    above, below = value.above, value.below
-    outside = ""
-    if above is not None and value.init <= above:
-        outside = f"above {above:g}"
-    elif below is not None and value.init >= below:
-        outside = f"below {below:g}"
-    if value.per not in IN_NEURONS:
+    """Report a start outside of the bounds, and numbers that neurons do not have."""
+    low = -math.inf if value.above is None else value.above
+    high = math.inf if value.below is None else value.below
+    if value.per not in ("layer", "channel"):
         message = f"a neuron has no parameters per {value.per}"
         hint = (
             "it learns per `layer`, `channel` or `step`; or numbers that join values: "
             f"`learn(1.0, per = {value.per}) * x` before the layer"
         )
-    elif above is not None and below is not None and above >= below:
-        message = f"no value is above {above:g} and below {below:g}"
-        hint = "`above` is the lower bound, `below` the upper one"
-    elif outside or not math.isfinite(value.init):
-        message = f"`learn` starts at {value.init:g}, which is not {outside or 'a number'}"
+    elif not low < value.init < high:
+        ends = [f"above {low:g}"] * (value.above is not None)
+        ends += [f"below {high:g}"] * (value.below is not None)
+        wanted = " and ".join(ends) or "a number"
+        message = f"`learn` starts at {value.init:g}, which is not {wanted}"
         hint = "the start lies strictly between the bounds"
     else:
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from danetc.dsl import ranges
 from danetc.dsl.ranges import REAL, NumberRange, rising
@@ -21,18 +21,10 @@ Operand: TypeAlias = str | float
 """A constant, or the name of a value."""
 
 
-class OperationWriter(Protocol):
-    """Receives the operations of a derivative (``ssa.ProgramBuilder``)."""
-
-    def emit(self, opcode: str, *args: Operand) -> Operand: ...
-    def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool: ...
-    def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand: ...
-
-
-Pull: TypeAlias = Callable[
-    [OperationWriter, Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]
-]
-"""Computes the gradients of the operands from the gradient of the value, the value and the operands."""
+Operands: TypeAlias = tuple[Operand, ...]
+Pull: TypeAlias = Callable[[Any, Operand, Operand, Operands], Operands]
+"""Computes the gradients of the operands from the ``ssa.ProgramBuilder`` that it writes to, the gradient
+of the value, the value and the operands."""
 
 NO_GRADIENT: Literal["no gradient"] = "no gradient"
 """Marks an operation that passes no gradient: it is piecewise constant, or detaches."""
@@ -134,55 +126,43 @@ def _round(a: float) -> float:
 # -- derivatives: torch's own, also at a kink -----------------------------------------------------
 
 
-def _by(slope: Callable[[OperationWriter, Operand, Operand], Operand]) -> Pull:
+def _by(slope: Callable[[Any, Operand, Operand], Operand]) -> Pull:
     """Derivative of a function of one operand, from its slope."""
-    return lambda build, grad, out, args: (build.emit("mul", grad, slope(build, args[0], out)),)
+    return lambda to, g, y, x: (to.emit("mul", g, slope(to, x[0], y)),)
 
 
-def _mul(
-    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
-) -> tuple[Operand, ...]:
-    a, b = args
-    return build.emit("mul", grad, b), build.emit("mul", grad, a)
+def _mul(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
+    return to.emit("mul", grad, args[1]), to.emit("mul", grad, args[0])
 
 
-def _div(
-    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
-) -> tuple[Operand, ...]:
-    share = build.emit("div", grad, args[1])
-    return share, build.emit("neg", build.emit("mul", share, out))
+def _div(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
+    share = to.emit("div", grad, args[1])
+    return share, to.emit("neg", to.emit("mul", share, out))
 
 
-def _where(
-    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
-) -> tuple[Operand, ...]:
-    condition = args[0]
-    return 0.0, build.select(condition, grad, 0.0), build.select(condition, 0.0, grad)
+def _where(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
+    return 0.0, to.select(args[0], grad, 0.0), to.select(args[0], 0.0, grad)
 
 
 def _wins(sign: str) -> Pull:
     """Derivative of ``max`` ("gt") and ``min`` ("lt"). Tied values get half of the gradient each; a
     value that ties with a constant gets all of it."""
-    ends = {"gt": ("ge", "lt"), "lt": ("le", "gt")}[sign]
+    wins, loses = {"gt": ("ge", "lt"), "lt": ("le", "gt")}[sign]
 
-    def pull(
-        build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
-    ) -> tuple[Operand, ...]:
+    def pull(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
         a, b = args
         if isinstance(b, float):
-            return build.select(build.compare(ends[0], a, b), grad, 0.0), 0.0
-        half = build.select(build.compare("eq", a, b), build.emit("mul", grad, 0.5), 0.0)
+            return to.select(to.compare(wins, a, b), grad, 0.0), 0.0
+        half = to.select(to.compare("eq", a, b), to.emit("mul", grad, 0.5), 0.0)
         return (
-            build.select(build.compare(sign, a, b), grad, half),
-            build.select(build.compare(ends[1], a, b), grad, half),
+            to.select(to.compare(sign, a, b), grad, half),
+            to.select(to.compare(loses, a, b), grad, half),
         )
 
     return pull
 
 
-def _once(
-    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
-) -> tuple[Operand, ...]:
+def _once(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
     raise ValueError("a backward pass is not differentiated again")
 
 

@@ -8,17 +8,15 @@ the parameter is fixed: constants made of it lose their origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, Union
 
-from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
+from danetc.dsl.neuron.opcodes import OPCODES
 
 Origin: TypeAlias = Union[str, float, tuple[Any, ...]]
 """The name of a parameter, a number, or an opcode and the origins of its operands."""
 Parameters: TypeAlias = tuple[tuple[str, Union[float, bool]], ...]
 """The parameters of a declaration that are not learnt, with their values."""
-
-_TOKEN = re.compile(r"-?\d[^,()\]]*|[^\W\d]\w*")
 
 
 class ParameterValue(float):
@@ -56,24 +54,20 @@ def origin_of(value: object) -> Origin | None:
 
 def names_of(value: object) -> set[str]:
     """Return the parameters of which a constant was made."""
-    return _names(value.origin) if isinstance(value, ParameterValue) else set()
-
-
-def _names(origin: Origin) -> set[str]:
-    match origin:
-        case str():
-            return {origin}
-        case tuple():
-            return set().union(*map(_names, origin[1:]))
-        case _:
-            return set()
+    found = _walk(value.origin) if isinstance(value, ParameterValue) else ()
+    return {origin for origin in found if isinstance(origin, str)}
 
 
 def opcodes_of(origin: Origin) -> set[str]:
     """Return the operations that made a constant."""
-    if not isinstance(origin, tuple):
-        return set()
-    return {origin[0]}.union(*map(opcodes_of, origin[1:]))
+    return {found[0] for found in _walk(origin) if isinstance(found, tuple)}
+
+
+def _walk(origin: Origin) -> Iterator[Origin]:
+    yield origin
+    if isinstance(origin, tuple):
+        for part in origin[1:]:
+            yield from _walk(part)
 
 
 def closure(fixed: Iterable[str], constants: Iterable[object]) -> frozenset[str]:
@@ -95,47 +89,38 @@ def plain(value: Any, fixed: frozenset[str]) -> Any:
 
 def constant_text(value: float) -> str:
     """Return the text of a constant: ``0.5[div(1.0,tau)]``."""
-    return (
-        f"{float(value)!r}[{_text(value.origin)}]"
-        if isinstance(value, ParameterValue)
-        else repr(value)
-    )
+    text = repr(float(value))
+    return f"{text}[{_text(value.origin)}]" if isinstance(value, ParameterValue) else text
 
 
 def _text(origin: Origin) -> str:
     if isinstance(origin, tuple):
         return f"{origin[0]}({','.join(map(_text, origin[1:]))})"
-    return origin if isinstance(origin, str) else repr(origin)
+    return str(origin)
 
 
 def read_origin(text: str, value: float, parameters: Mapping[str, float | bool]) -> ParameterValue:
     """Return ``value`` with the origin ``text``. Raises ValueError if that gives another value."""
-    origin, end = _read(text, 0, 0)
+    words = re.findall(r"[^(),]+|[(),]", text)[::-1]
     try:
-        right = end == len(text) and _value(origin, parameters) == value
-    except (ArithmeticError, KeyError, TypeError, ConstantError):
+        origin = _read(words)
+        right = not words and _value(origin, parameters) == value
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
         right = False
     if not right:
         raise ValueError(f"neuron program: {text[:40]!r} is not {value!r}")
     return ParameterValue(value, origin)
 
 
-def _read(text: str, at: int, depth: int) -> tuple[Origin, int]:
-    token = _TOKEN.match(text, at)
-    if token is None or depth > 100:
-        raise ValueError(f"neuron program: {text[:40]!r} is no origin")
-    word, at = token[0], token.end()
-    if word[0] in "-0123456789":
-        return float(word), at
-    if text[at : at + 1] != "(":
-        return word, at
-    parts: list[Origin] = [word]
-    while text[at : at + 1] in ("(", ","):
-        part, at = _read(text, at + 1, depth + 1)
-        parts.append(part)
-    if text[at : at + 1] != ")":
-        raise ValueError(f"neuron program: {text[:40]!r} is no origin")
-    return tuple(parts), at + 1
+def _read(words: list[str]) -> Origin:
+    """Take an origin from the end of ``words``. Raises LookupError or ValueError for other text."""
+    word = words.pop()
+    if words[-1:] == ["("]:
+        parts: list[Origin] = [word]
+        while words.pop() in ("(", ","):
+            parts.append(_read(words))
+        return tuple(parts)
+    return float(word) if word[0] in "-0123456789" else word
 
 
 def _value(origin: Origin, parameters: Mapping[str, float | bool]) -> float:

@@ -166,10 +166,22 @@ class ProgramBuilder:
                 return 0.0
             case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
                 return self.by_name[a].args[0]
+            case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "mul":
+                return self._negated_product(*self.by_name[a].args)
             case ["max" | "min", a, b] if a == b:
                 return a
             case ["detach", str(a)] if a in self.by_name and self.by_name[a].opcode == "detach":
                 return a
+        return None
+
+    def _negated_product(self, a: Operand, b: Operand) -> Operand | None:
+        """``c * b`` for ``-(-c * b)``, which is exact and shorter; None without a constant."""
+        for factor, other in ((a, b), (b, a)):
+            if isinstance(factor, float):
+                return self.emit("mul", self.emit("neg", factor), other)
+            op = self.by_name.get(factor)
+            if op is not None and op.opcode == "neg":
+                return self.emit("mul", op.args[0], other)
         return None
 
     def append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
