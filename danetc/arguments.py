@@ -45,6 +45,7 @@ import os
 import re
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -173,10 +174,10 @@ def _evaluate(text: str) -> Any:
 
 
 def _deny(value: bool) -> None:
-    from danetc.output.spec_messages import deny_warnings
+    from danetc.output.spec_messages import SpecWarning
 
     if value:
-        deny_warnings()
+        warnings.simplefilter("error", SpecWarning)
 
 
 # -- arguments that several commands take ----------------------------------------------------------

@@ -19,7 +19,8 @@ from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import SaidElsewhere, UserError
 from danetc.output.echo import echo, echo_usage
-from danetc.output.spec_messages import Printed, handled_by, show
+from danetc.output.spec_messages import DENIED, SpecWarning, show
+from danetc.runtime.system.torchrun import is_first
 
 COMMANDS = {
     "check": ("texts", "Check specs: all errors and warnings."),
@@ -145,6 +146,9 @@ def reported(action: Callable[[], int]) -> int:
     except SpecError as error:
         show(error.diagnostics)
         return 1
+    except SpecWarning as warning:
+        show(warning.diagnostics)
+        return _fail(DENIED)
     except SaidElsewhere:
         return 1
     except UserError as error:
@@ -179,10 +183,7 @@ def process() -> int:
 
 def _invoke(arguments: list[str]) -> int:
     _check_text(arguments)
-    printed = Printed()
-    with handled_by(printed):
-        status = program.main(arguments, "danetc", standalone_mode=False, obj=printed)
-    return int(status or 0)
+    return int(program.main(arguments, "danetc", standalone_mode=False) or 0)
 
 
 def _check_text(arguments: Sequence[str]) -> None:
@@ -220,6 +221,10 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning of danetc without the line of its code, others as Python does."""
+    if isinstance(message, SpecWarning):
+        if is_first():
+            show(message.diagnostics)
+        return
     if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
         echo(f"warning: {message}", err=True)
         return

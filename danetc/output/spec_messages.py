@@ -6,95 +6,36 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import field
-from typing import TypeAlias
+from collections.abc import Sequence
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, render
-from danetc.dsl.record import record
-from danetc.errors import UserError
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
 from danetc.output.echo import echo, echo_diagnostics
-from danetc.runtime.system.torchrun import is_first
 
 DENIED = "a warning makes the status 1 (--deny-warnings)"
 
 
 class SpecWarning(UserWarning):
-    """Suspicious code in a spec that builds; ``diagnostic`` has the message and the place."""
+    """Suspicious code in a spec that builds; ``diagnostics`` have the messages and the places."""
 
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(diagnostic)  # pickle creates it from its arguments
-        self.diagnostic = diagnostic
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(diagnostics)  # pickle creates it from its arguments
+        self.diagnostics = tuple(diagnostics)
 
     def __str__(self) -> str:
-        return render(self.diagnostic)
-
-
-Handler: TypeAlias = Callable[[Sequence[Diagnostic]], None]
-
-
-def _as_python_warnings(found: Sequence[Diagnostic]) -> None:
-    for item in found:
-        warnings.warn(SpecWarning(item), stacklevel=_first_outside())
-
-
-def _first_outside() -> int:
-    """Return the stack level of the first frame outside danetc, seen from the caller."""
-    frame = sys._getframe(1)
-    level = 1
-    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("danetc."):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-_handler: ContextVar[Handler] = ContextVar("_handler", default=_as_python_warnings)
+        return render_all(self.diagnostics)
 
 
 def warn(found: Sequence[Diagnostic]) -> None:
-    """Pass warnings of a spec to the handler: Python warnings, or that of ``handled_by``."""
-    _handler.get()(found)
+    """Issue warnings of a spec as a Python warning, at the first frame outside danetc.
 
-
-@contextmanager
-def handled_by(handler: Handler) -> Iterator[None]:
-    """Set the handler of ``warn`` inside the block."""
-    token = _handler.set(handler)
-    try:
-        yield
-    finally:
-        _handler.reset(token)
-
-
-@record(frozen=False)
-class Printed:
-    """Print warnings to stderr, each once, in the first of several processes.
-
-    Raises UserError for any warning if ``deny`` is set.
+    The command line prints it as it prints errors, and ``--deny-warnings`` turns it into one.
     """
-
-    deny: bool = False
-    _seen: set[tuple[str, str, int, int]] = field(default_factory=set)
-
-    def __call__(self, found: Sequence[Diagnostic]) -> None:
-        new = []
-        for item in found:
-            key = (item.code, item.span.source.name, item.span.start, item.span.end)
-            if key not in self._seen:
-                self._seen.add(key)
-                new.append(item)
-        if new and is_first():
-            show(new)
-        if found and self.deny:
-            raise UserError(DENIED)
-
-
-def deny_warnings() -> None:
-    """Make warnings that are printed from now on raise UserError."""
-    handler = _handler.get()
-    if isinstance(handler, Printed):
-        handler.deny = True
+    if not found:
+        return
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("danetc."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(SpecWarning(found), stacklevel=level)
 
 
 MOST_SHOWN = 50

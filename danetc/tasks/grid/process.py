@@ -87,7 +87,6 @@ def main(text: str) -> int:
 
 def _run(request: TrainingRequest) -> int:
     from danetc.output.echo import echo
-    from danetc.output.spec_messages import Printed, handled_by
     from danetc.runtime.system.machine import keep_freed_memory
     from danetc.runtime.training.signals import Stopped
     from danetc.tasks.training.progress import TrainingProgress, result
@@ -95,7 +94,7 @@ def _run(request: TrainingRequest) -> int:
 
     keep_freed_memory()
     try:
-        with handled_by(Printed()), TrainingProgress(sys.stdout) as progress:
+        with TrainingProgress(sys.stdout) as progress:
             directory, record = run(request, observer=progress, note=progress.on_notice)
     except Stopped as stopped:
         echo(f"danetc: {stopped}", err=True)
