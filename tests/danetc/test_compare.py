@@ -19,7 +19,6 @@ import pytest
 
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, latex, markdown, show
-from danetc.runtime.system.figures import figure_bytes
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.comparison import Comparison
@@ -147,22 +146,6 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     assert (tmp_path / "out" / good / "seed-0" / "checkpoints" / "last").exists()
 
 
-def test_without_a_run_that_ends_well_the_status_is_1(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python is started for it, as for people. (An option that there is not ends a training before
-    torch is imported.)"""
-    (tmp_path / "a.danet").write_text(SMALL + SGD)
-    monkeypatch.setattr("danetc.requests.TrainingRequest.to_json", lambda request: "no request")
-    result = danetc(
-        "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
-    )
-    assert result.status == 1
-    assert "1 of 1 runs failed; logs are in other" in result.err
-    assert "small,steps=2 seed 0: " in result.err
-    assert "JSONDecodeError" in result.err
-
-
 # -- tables and figures, of made-up figures --------------------------------------------------------
 
 
@@ -233,18 +216,6 @@ def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
         [False, False],
         [True, True],
     ]
-
-
-def test_tables_for_papers() -> None:
-    found = table(comparison(), ["depth"])
-    lines = markdown(found).splitlines()
-    assert lines[0] == "| classes | wiring | epochs x T | depth 20 | depth 56 |"
-    assert lines[1] == "| ---: | --- | ---: | ---: | ---: |"
-    assert lines[3].startswith("| 5 | origin by densely_additive | 300 | 31.25 ± 13.08 | **")
-    text = latex(found)
-    assert r"epochs $\times$ T" in text
-    assert r"origin by densely\_additive & 300 & 31.25 $\pm$ 13.08 & \textbf{" in text
-    assert text.count(r"\\") == 7
 
 
 def test_numbers_of_tables() -> None:
@@ -361,15 +332,6 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
         told = danetc("compare", "-o", ".", "--only-report")
         assert told.status == 1
         assert f"{path.name} is damaged" in told.err
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_figures_are_the_same_each_time(draw: Any) -> None:
-    pytest.importorskip("matplotlib")
-    found = comparison()
-    first, again = (figure_bytes(draw(found, "classes"), "svg") for _ in range(2))
-    assert first == again
 
 
 @pytest.mark.parametrize("x", [None, "classes", "wiring"])

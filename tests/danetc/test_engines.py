@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -81,46 +80,6 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
         assert (run.parents[1] / place).read_bytes() == (tmp_path / "local" / place).read_bytes()
     logs = [(run.parent / f"log-seed-{seed}.txt").read_text() for seed in (0, 1)]
     assert sum("resuming from" in log for log in logs) == 1
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("forked_trainings")
-@pytest.mark.skipif(sys.platform == "win32", reason="Ray finds no cluster in a path of Windows")
-def test_a_search_on_a_cluster_trains_what_it_trains_here(danetc: Run, tmp_path: Path) -> None:
-    """Two trials at a time; trials that are drawn without looking at others are the same ones."""
-    pytest.importorskip("ray", reason="Ray is an extra")
-    pytest.importorskip("optuna", reason="Optuna is an extra")
-    (tmp_path / "a.danet").write_text(SMALL + RECIPE)
-    grid = ("--set", "recipe.epochs=1", "--grid", "recipe.optimizer.lr=0.01..0.1")
-    search = ("search", *GRID[1:], *grid, "--trials", "3", "--sampler", "random")
-    done = danetc(*search, "-o", "cluster", "--engine", "ray", "--jobs", "2")
-    assert done.status == 0, done.err
-    assert danetc(*search, "-o", "local").status == 0
-    trained = [
-        {
-            path.relative_to(tmp_path / place).as_posix(): path.read_bytes()
-            for path in (tmp_path / place).glob("*/seed-0/weights.safetensors")
-        }
-        for place in ("cluster", "local")
-    ]
-    assert len(trained[0]) == 3
-    assert trained[0] == trained[1]
-
-
-@pytest.mark.thorough
-def test_commands_can_be_run_anywhere_and_are_gathered(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + RECIPE)
-    grid = (*GRID, "--set", "recipe.epochs=1", "--seeds", "2", "-o", "out")
-    listed = danetc(*grid, "--print-commands")
-    assert (listed.status, listed.err) == (0, "")
-    lines = [shlex.split(line) for line in listed.out.splitlines()]
-    assert [line[:2] for line in lines] == [["danetc", "train"]] * 2
-    assert danetc("train", "-q", *lines[0][2:]).status == 0
-    report = danetc("compare", "-o", "out", "--only-report", "--json")
-    (cell,) = json.loads(report.out)["cells"]
-    assert cell["state"] == "1 of 2 runs"
-    rest = danetc(*grid, "--print-commands", "--json")
-    assert [shlex.split(line) for line in json.loads(rest.out)] == lines[1:]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of bash")
@@ -237,12 +196,6 @@ def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="a run asks for 8 and 1"):
         start_engine(of_ray(cpus=8))
     assert closed
-
-
-def test_the_options_of_a_cluster_are_for_a_cluster(danetc: Run) -> None:
-    wrong = danetc(*GRID, "--address", "auto")
-    assert wrong.status == 2
-    assert "--engine ray" in wrong.err
 
 
 class Cancelled(Exception):

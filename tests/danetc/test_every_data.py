@@ -17,7 +17,6 @@ import torch
 import danetc
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, Memory, open_data
-from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World, alone, joined
@@ -122,26 +121,6 @@ def test_a_training_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path, na
     for key, value in whole.weights.items():
         assert torch.equal(value, rest.weights[key]), key
     assert notes == []
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_processes_share_the_batches_of_one(tmp_path: Path, name: str) -> None:
-    small = SMALL_DATA[name]
-    data = opened(small, small.make(tmp_path / "data"))
-    way = image_transform(recipe_of(small, data).augment, events=data.events)
-
-    def epoch(rank: int, world: int) -> list[Batch]:
-        options: Any = {"rank": rank, "world": world, "batch": batch_of(data) // world}
-        batches = Batches(data.train, way, seed=5, train=True, **options)
-        return list(batches.epoch(1))
-
-    whole, *parts = epoch(0, 1), epoch(0, 2), epoch(1, 2)
-    assert sorted(i for batch in whole for i in batch.indices.tolist()) == [*range(len(data.train))]
-    for one, *two in zip(whole, *parts, strict=True):
-        for field in ("indices", "images", "labels"):
-            assert torch.equal(
-                getattr(one, field), torch.cat([getattr(each, field) for each in two])
-            )
 
 
 CACHED = """

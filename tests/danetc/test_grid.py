@@ -179,17 +179,6 @@ def test_notes_and_data_are_those_of_all_cells(
     assert len([note for note in notes if "float16" in note]) == 1
 
 
-def test_wrong_usage(danetc: Run, small: Path) -> None:
-    for arguments in (
-        ["--data", "digits"],
-        [small],
-        [small, "--data", "digits", "--fresh", "--override"],
-        [small, "--only-report"],
-        [small, "--data", "digits", "--jobs", "0"],
-    ):
-        assert danetc("compare", *arguments).status == 2
-
-
 # -- the parts of it, with trainings that take no time ---------------------------------------------
 
 
@@ -304,18 +293,6 @@ def test_compare_from_python(
     assert [row.mean for row in best.rows] == pytest.approx([0.4, 0.7])
 
 
-def test_compare_from_python_without_axes_or_settings(
-    outcomes: dict[int, Outcome], tmp_path: Path
-) -> None:
-    path = tmp_path / "a.danet"
-    path.write_text(SMALL + QUICK)
-    done = package.compare(path, seeds=2, output=tmp_path / "out", backend="eager")
-    (row,) = done.rows
-    assert (row.name, row.cost) == ("small", 2)  # of one epoch, as the recipe has it
-    assert row.state == "0 of 2 runs"  # those of three epochs are not of this recipe
-    assert repr(done).endswith(": 1 cells on digits>")
-
-
 def test_runs_that_fail_or_are_stopped_are_named(
     outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,19 +363,6 @@ def run_of(folder: Path, seed: int = 0, state: Any = "new") -> GridRun:
     facts = {"epochs": [2, 2]}
     cell = GridCell("net", {}, replace(BASE, spec="net.danet"))
     return GridRun(cell, facts, seed, folder / "net" / f"seed-{seed}", state)
-
-
-@pytest.mark.parametrize("option", ["fresh", "override"])
-@pytest.mark.parametrize("state", ["begun", "changed"])
-def test_only_a_changed_run_is_moved_aside_or_overridden(
-    tmp_path: Path, state: str, option: str
-) -> None:
-    run = run_of(tmp_path, 3, state)
-    asked = replace(run.cell.request, seeds=5, **{option: True})
-    request = replace(run, cell=replace(run.cell, request=asked)).request
-    found = {name for name in ("fresh", "override") if getattr(request, name)}
-    assert found == ({option} if state == "changed" else set())
-    assert (request.seed, request.seeds, request.output) == (3, None, str(run.path))
 
 
 class Ending:

@@ -56,15 +56,6 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert files == {"measures.json", "firing_rate.svg", "operations.svg"}
 
 
-def test_the_record_says_which_classes_were_drawn(danetc: Run, small: Path) -> None:
-    drawn = ("--classes", "3", "--subset-seed", "5", "--set", "classes=3")
-    done = danetc("measure", small, *QUICK, *drawn, "--only", "firing-rate", "--json")
-    assert done.status == 0, done.err
-    (measured,) = json.loads(done.out)["measured"]
-    assert (measured["data"]["classes"], measured["data"]["subset"]["seed"]) == (3, 5)
-    assert len(measured["data"]["subset"]["indices"]) == 3
-
-
 def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
     trained = danetc(
@@ -129,18 +120,6 @@ def test_the_share_of_active_neurons_is_that_of_graded_spikes(danetc: Run, small
     assert re.search(r"layer +rate +active +silent *\n", graded.out), graded.err
 
 
-def test_several_are_told_apart(danetc: Run, small: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.danet"
-    other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
-    done = danetc("measure", small, other, *QUICK, "--only", "firing-rate")
-    assert done.status == 0
-    assert "small: 32 images" in done.out
-    assert "other: 32 images" in done.out
-    assert "whole networks" in done.out
-    same = danetc("measure", small, small, *QUICK, "--only", "firing-rate")
-    assert same.out.count(f"{small}: 32 images") == 2
-
-
 def test_several_in_one_table_as_in_tables_4_and_5(
     danetc: Run, small: Path, tmp_path: Path
 ) -> None:
@@ -160,25 +139,6 @@ def test_several_in_one_table_as_in_tables_4_and_5(
         assert float(row["a layer"]) == pytest.approx(product ** (1 / len(layers)), rel=1e-6)
         rates = [each["rate"] for each in found["firing_rate"]["layers"] if each["main"]]
         assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
-
-
-def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -> None:
-    assert danetc("build", small, "-o", tmp_path / "built").status == 0
-    done = danetc("measure", tmp_path / "built", *QUICK, "--only", "input")
-    assert done.status == 0
-    assert "holds no training: its weights are taken as they are" in done.err
-    assert "norms go by the statistics of each batch" in done.err
-    asked = danetc(
-        "measure", tmp_path / "built", *QUICK, "--only", "input", "--statistics", "running"
-    )
-    assert "norms by running statistics" in asked.out
-
-
-def test_fewer_images_than_asked_for_are_said(danetc: Run, small: Path) -> None:
-    done = danetc(
-        "measure", small, "--data", "digits", "--batch", "300", "--only", "firing-rate", "--json"
-    )
-    assert "the data set has 72 images in this split, all were measured" in done.err
 
 
 @pytest.mark.parametrize(

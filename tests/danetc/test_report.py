@@ -159,18 +159,6 @@ def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None
     assert "torch" not in modules
 
 
-@pytest.mark.thorough
-def test_many_runs_are_named_by_their_networks(built: Path, tmp_path: Path) -> None:
-    for seed in range(7):
-        shutil.copytree(built, tmp_path / f"seed-{seed}")
-    few, many = (
-        _Texts(make_page(open_runs([tmp_path / f"seed-{seed}" for seed in range(count)]))).texts
-        for count in (2, 7)
-    )
-    assert "seed-0, seed-1" in few
-    assert "7 runs of other" in many
-
-
 def test_a_grid_stands_for_its_runs(danetc: Command, built: Path, tmp_path: Path) -> None:
     """Those that have begun, in the order of the grid."""
     grid = tmp_path / "grid"
@@ -459,10 +447,6 @@ def test_a_spec_is_itself_with_colours(text: str) -> None:
     assert set(re.findall(r"<(/?\w+)", shown)) <= {"span", "/span"}
 
 
-def test_hidden_characters_of_a_spec_are_shown() -> None:
-    assert "\u202e" not in highlighted("a # \u202e")
-
-
 # -- colours --------------------------------------------------------------------------------------
 
 
@@ -496,22 +480,6 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
         assert _contrast(of[text], of["panel"]) >= 4.5
     assert _contrast(of["note-text"], of["note"]) >= 4.5
     assert _contrast(of["edge"], of["page"]) >= 3
-
-
-@pytest.mark.thorough
-def test_resnet_152_is_small() -> None:
-    """With measures of every layer the page stays far below 2 MB."""
-    graph = graph_of(check_file("danet_c_r152"))
-    names = [".".join((*n.scope, n.name)) for n in graph.nodes.values() if n.op == "neuron"]
-    layers = [{"layer": n, "rate": 0.123456789, "silent": 0.1, "stability": 1.1} for n in names]
-    part = {"layers": layers}
-    measures = {"firing_rate": part, "gradient_stability": part, "images": 1, "statistics": "running",
-                "trained": True}  # fmt: skip
-    run = ShownRun("danet_c_r152", Path("runs/danet_c_r152"), graph, "", measures=measures)
-    page = make_page([run])
-    assert len(page.encode()) < 1_000_000
-    assert page.count('class="node part"') > 100
-    assert "33 more like 1" in page
 
 
 def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:

@@ -128,18 +128,6 @@ def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict
     assert f"{mean(measures, 'stages.0.blocks.0.branch'):.3f}" in row.inner_text()
 
 
-def test_a_picture_can_have_its_own_size(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
-    page.set_viewport_size({"width": 900, "height": 700})
-    width = "element => [element.scrollWidth, element.clientWidth]"
-    scrolled, shown = picture(page).locator(".viewport").evaluate(width)
-    assert scrolled == shown
-    page.get_by_label("full size").check()
-    scrolled, shown = picture(page).locator(".viewport").evaluate(width)
-    assert scrolled > shown
-    assert page.evaluate("document.documentElement.scrollWidth") <= 900
-
-
 def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
     page = opened(watched, two)
     page.get_by_role("checkbox", name="other").uncheck()
@@ -171,21 +159,6 @@ def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> 
                  === new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size"""
     )
     page.close()
-
-
-def test_results_are_not_cut(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    assert page.evaluate(
-        "(() => { const t = document.querySelector('#results .scroll');"
-        " return t.scrollWidth <= t.clientWidth; })()"
-    )
-
-
-def test_narrow_windows_do_not_scroll_sideways(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.thorough

@@ -25,7 +25,6 @@ from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.searching.results import (
     SearchResult,
     TrialRow,
-    front_figure,
     read_search,
     table,
 )
@@ -237,14 +236,6 @@ def test_the_best_are_those_that_no_other_beats(
     assert {row.number for row in read_search(tmp_path).trials if row.best} == best
 
 
-def test_the_figure_shows_every_trial() -> None:
-    found = SearchResult(Path(), "digits", ("network",), True, tuple(rows((0.5, 10), (0.25, 20))))
-    lines = front_figure(found).axes[0].get_lines()
-    assert list(lines[0].get_ydata()) == [50, 25]
-    assert front_figure(SearchResult(Path(), "digits", ("network",), True, ())) is None
-    assert table(found).rows == ()
-
-
 def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     good, poor, *rest = rows((0.5, 10), (0.25, 2000), (0, 0), (0, 0), (0, 0))
     ended = [
@@ -346,46 +337,6 @@ def test_what_cannot_be_built_is_pruned_with_its_reason(
     assert "did you mean `width`" in unknown.err
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("measure", ["accuracy", "rmse"])
-def test_a_poor_trial_is_stopped_by_what_others_had_after_as_many_epochs(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], measure: str
-) -> None:
-    """The median pruner of Optuna, once five trials are complete; of numbers the least RMSE is best."""
-    (tmp_path / "a.danet").write_text(SPEC)
-    order: list[str] = []
-
-    def value(axes: dict[str, Any], epoch: int) -> float:
-        cell = str(axes["recipe.optimizer.lr"])
-        if cell not in order:
-            order.append(cell)
-        place = order.index(cell)
-        if measure == "accuracy":
-            return 0.4 - 0.01 * place + 0.01 * epoch if place < 5 else 0.1
-        return 2 + 0.125 * place - 0.01 * epoch if place < 5 else 9
-
-    pretend(value)
-    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--set", "recipe.epochs=4")
-    done = danetc(*asked, "--pruner", "median", "--sampler", "random", "--trials", "6", "--json")
-    assert done.status == 0, done.err
-    found = json.loads(done.out)
-    *good, poor = found["trials"]
-    assert found["measure"] == measure
-    assert {trial["epochs"] for trial in good} == {4}
-    assert [trial["best"] for trial in found["trials"]] == [True] + [False] * 5
-    assert (poor["state"], poor["epochs"], poor["score"]) == ("pruned", 1, None)
-    assert poor["reason"] == "pruned after epoch 1"
-    record = json.loads((tmp_path / "out" / GRID).read_text())
-    assert record["cells"][-1]["runs"][0]["error"] == "pruned after epoch 1"
-    told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
-    assert [cell["state"] for cell in told["cells"]] == ["done"] * 5 + ["0 of 1 runs"]
-    shown = danetc("search", "-o", "out", "--only-report", "--format", "csv").out.splitlines()
-    assert [line[0] for line in shown[1:]] == list("012345")
-    label = {"accuracy": "test top-1 accuracy (%)", "rmse": "test RMSE"}[measure]
-    assert front_figure(read_search(tmp_path / "out")).axes[0].get_ylabel() == label
-    assert danetc(*asked, "--pruner", "median", "--front").status == 2
-
-
 def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,35 +358,6 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     outcomes = {cell["name"]: cell["runs"][0] for cell in record["cells"]}
     assert outcomes[poor["cell"]]["error"] == "pruned after epoch 2"
     assert outcomes[good["cell"]]["state"] == "done"
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("forked_trainings")
-def test_a_pruner_ends_a_process_that_trains(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its state is saved: a run by hand goes on from there, and a page shows it."""
-    optuna = pytest.importorskip("optuna")
-    strict = optuna.pruners.ThresholdPruner(lower=2.0)  # no accuracy is so high
-    monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
-    (tmp_path / "a.danet").write_text(SPEC)
-    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01,0.02", "--set", "recipe.epochs=500")
-    done = danetc(*asked, "--pruner", "median", "--trials", "1", "--json")
-    assert done.status == 1
-    (trial,) = json.loads(done.out)["trials"]
-    assert (trial["state"], trial["reason"]) == ("pruned", f"pruned after epoch {trial['epochs']}")
-    assert f"none is complete; the first: {trial['cell']}: pruned after" in done.err
-    run = tmp_path / "out" / trial["cell"] / "seed-0"
-    epochs = len(json.loads((run / TRAINING).read_text())["epochs"])
-    assert trial["epochs"] <= epochs < 500
-    log = (run.parent / "log-seed-0.txt").read_text()
-    assert "the same command resumes" in log
-    record = json.loads((tmp_path / "out" / GRID).read_text())["cells"][0]["runs"][0]
-    again = " ".join(record["command"][2:]).replace("epochs=500", f"epochs={epochs + 1}").split()
-    assert danetc("train", "--override", "-q", *again).status == 0
-    assert len(json.loads((run / TRAINING).read_text())["epochs"]) == epochs + 1
-    assert danetc("report", "out", "-o", "page.html").status == 0
-    assert (tmp_path / "page.html").read_text().count(trial["cell"]) > 0
 
 
 @pytest.mark.thorough
@@ -554,25 +476,6 @@ def test_search_from_python(
     request = SearchRequest([spec], FEW, **asked, output=tmp_path / "c")
     assert run_search(request, quiet=True) == 128 + signal.SIGTERM
     assert read_search(tmp_path / "c").trials == ()
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("pruner", PRUNERS)
-def test_every_pruner_takes_what_a_search_tells_it(
-    pruner: str, tmp_path: Path, pretend: Callable[..., Trainings]
-) -> None:
-    spec = tmp_path / "a.danet"
-    spec.write_text(SPEC)
-    pretend(lambda axes, epoch: 0.1 * axes["recipe.batch"] / epoch)
-    found = package.search(
-        spec, FEW, grid={"recipe.batch": [8, 4, 2, 1]}, set={"recipe.epochs": 3}, pruner=pruner,
-        sampler="grid", output=tmp_path / "out", backend="eager",
-    )  # fmt: skip
-    states = {row.state for row in found.trials}
-    assert len(found.trials) == 4
-    assert states == {"complete"} if pruner == "none" else states <= {"complete", "pruned"}
-    for row in found.trials:
-        assert (row.epochs == 3) == (row.state == "complete")
 
 
 def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

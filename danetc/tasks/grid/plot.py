@@ -6,7 +6,7 @@ the lower panels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -48,7 +48,10 @@ class _Figure:
         ]
         values = [] if x is None else list(dict.fromkeys(row.values[x] for row in rows))
         names = self.results.distinguishing([*([] if x is None else [x]), "classes"])
-        self.labels = {row.name: in_figure(_label(row, names, x)) for row in rows}
+        names = names or ["wiring" if x != "wiring" and rows[0].values["wiring"] else "network"]
+        self.labels = {
+            row.name: in_figure(", ".join(str(row.values[name]) for name in names)) for row in rows
+        }
         self.lines = list(dict.fromkeys(self.labels.values()))
         self.values = sorted(values, key=lambda each: (isinstance(each, str), each)) or self.lines
         size = max(6.4, _PANEL[0] * len(classes)), panels * _PANEL[1] + 0.4
@@ -129,17 +132,6 @@ class _Figure:
         if self.x is not None and len(markers) > 1:
             self.grid[0][0].legend(handles=markers, fontsize="x-small", framealpha=0.8)
         return self.figure
-
-
-def _label(row: CellRow, names: Sequence[str], x: str | None) -> str:
-    if not names:
-        same = x in ("connection", "rule", "wiring", "network")
-        return str(row.values["network" if x is None else "recipe" if same else "wiring"])
-    shown = ("network", "wiring", "connection", "rule", "recipe", "stages", "neuron")
-    return ", ".join(
-        str(row.values[name]) if name in shown else f"{name} = {row.values[name]}"
-        for name in sorted(names, key=lambda name: name != "wiring")
-    )
 
 
 def accuracy_figure(results: GridResults, x: str | None = None) -> Any:

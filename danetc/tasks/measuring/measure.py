@@ -21,7 +21,7 @@ from danetc.runtime.data import Prepared
 from danetc.runtime.layers.inference import InferenceModel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
-from danetc.runtime.measure import MeasureError, Measures, Statistics
+from danetc.runtime.measure import Measures, Statistics
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.plots import FIGURES
 from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
@@ -144,20 +144,17 @@ def measure(
         loss = loss or _loss(images)
     graph = topology_of(subject.model)
     twin, layout = eager_twin(subject.model, graph), layout_of(graph)
-    try:
-        found = run(
-            twin,
-            layout,
-            data,
-            only=only,
-            statistics=statistics or "running",
-            seed=seed,
-            output=output,
-            loss=loss or mean_cross_entropy,
-            on_progress=on_progress,
-        )
-    except MeasureError as error:
-        raise UserError(f"{graph.name} cannot be measured: {error}") from error
+    found = run(
+        twin,
+        layout,
+        data,
+        only=only,
+        statistics=statistics or "running",
+        seed=seed,
+        output=output,
+        loss=loss or mean_cross_entropy,
+        on_progress=on_progress,
+    )
     return Measurement(**vars(found))
 
 
@@ -219,9 +216,8 @@ def measure_subject(
         note(f"{label}: {notice}")
     if statistics == "batch":
         note(f"{label}: norms go by the statistics of each batch")
-    most = asked.batch * asked.batches
-    available = len(images.data.split(asked.split))
-    with image_bar(label, min(most, available), silent=silent) as on_progress:
+    most = min(asked.batch * asked.batches, len(images.data.split(asked.split)))
+    with image_bar(label, most, silent=silent) as on_progress:
         measures = measure(
             subject.model,
             batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
@@ -232,8 +228,6 @@ def measure_subject(
             loss=_loss(images),
             on_progress=on_progress,
         )
-    if measures.images < most:
-        note(f"{label}: the data set has {measures.images} images in this split, all were measured")
     return measures, {
         "label": label,
         "source": subject.source,

@@ -225,14 +225,3 @@ def test_an_npy_file_in_front_of_an_archive_is_no_file_of_savez(tmp_path: Path) 
     path.write_bytes((tmp_path / "front.npy").read_bytes() + path.read_bytes())
     with pytest.raises(DataError, match=r"cannot be read: it is not a file of numpy.savez"):
         open_data(text)
-
-
-def test_a_changed_value_is_another_fingerprint(tmp_path: Path) -> None:
-    x, y = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
-    first = open_data(save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)).fingerprint
-    assert open_data(save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)).fingerprint == first
-    other = x.copy()
-    other[3, 1, 1] = 1
-    assert (
-        open_data(save(tmp_path, x_train=x, y_train=y, x_test=other, y_test=y)).fingerprint != first
-    )

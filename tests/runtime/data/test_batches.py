@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from danetc.runtime.data import (
 )
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.dataset import Samples
-from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.system.seeds import epoch_order, sample_seed
 
 from .conftest import MakeFolder
@@ -98,14 +96,6 @@ def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> Non
     batches.close()
 
 
-def test_torch_does_not_count_cores_a_second_time(source: Source) -> None:
-    """The plan of a training tells where there are more workers than cores."""
-    workers = 4 * usable_cores()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Batches(source, RANDOM, batch=16, seed=5, train=True, workers=workers)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("start", [1, 4, 5])
 def test_an_epoch_goes_on_where_it_was_left(source: Source, workers: int, start: int) -> None:
@@ -126,16 +116,6 @@ def test_processes_share_the_batches_of_one(source: Source, world: int, train: b
         assert torch.equal(torch.cat([share.labels for share in shares]), batch.labels)
         assert {(share.step, share.total) for share in shares} == {(step, len(batch))}
     assert [len(batch) for batch in whole] == [30, 30, 15]
-
-
-def test_processes_that_share_need_two_samples_each_in_training() -> None:
-    """3 samples are left: enough for one process, not for two."""
-    data = Memory(torch.rand(19, 1, 4, 4), torch.arange(19) % 10)
-    whole = collect(data, batch=8, transform=PLAIN)
-    assert [len(batch) for batch in whole] == [8, 8, 3]
-    for rank in (0, 1):
-        part = collect(data, batch=4, rank=rank, world=2, transform=PLAIN)
-        assert [len(batch) for batch in part] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -163,19 +143,6 @@ def test_evaluation_sees_every_sample_once(count: int, world: int) -> None:
         seen += [index for batch in found for index in batch.indices.tolist()]
         assert all(len(batch) for batch in found)
     assert sorted(seen) == list(range(count))
-
-
-def test_epochs_and_seeds_differ(source: Source) -> None:
-    def images(**options: Any) -> dict[int, torch.Tensor]:
-        found = collect(source, **options)
-        return {
-            int(n): x for batch in found for n, x in zip(batch.indices, batch.images, strict=True)
-        }
-
-    first, second, other = images(epoch=0), images(epoch=1), images(epoch=0, seed=6)
-    assert len({tuple(each) for each in (first, second, other)}) == 3, "each has its own order"
-    same = [torch.equal(first[index], image) for index, image in second.items()]
-    assert sum(same) < len(same) / 4, "augmentation is new in each epoch"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -225,10 +192,6 @@ def test_several_threads_change_no_bit() -> None:
     finally:
         torch.set_num_threads(before)
     assert_same(*found)
-
-
-def test_waiting_is_measured(source: Source) -> None:
-    assert all(batch.wait > 0 for batch in collect(source))
 
 
 @pytest.mark.parametrize(

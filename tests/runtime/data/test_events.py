@@ -12,7 +12,7 @@ import torch
 
 from danetc.runtime.data import DataError, UnreadableError, open_data
 
-from .conftest import MakeEvents, Trap, pixels, saved
+from .conftest import MakeEvents, Trap, saved
 
 
 def test_frames_are_what_numpy_reads(make_events: MakeEvents) -> None:
@@ -31,14 +31,6 @@ def test_frames_are_what_numpy_reads(make_events: MakeEvents) -> None:
         assert np.array_equal(ours.numpy(), frames)
         assert data.class_names[label] == path.parent.name
     assert kinds == {(".npz", torch.float32), (".npy", torch.uint8)}
-
-
-def test_an_array_alone_in_an_npz_may_have_any_name(make_events: MakeEvents) -> None:
-    root = make_events()
-    frames = pixels(0, 4, 2, 6, 6)
-    np.savez(root / "train" / "left" / "0.npz", x=frames)
-    data = open_data(f"events:{root}")
-    assert np.array_equal(data.train[0][0].numpy(), frames)
 
 
 @pytest.mark.parametrize("name", ["2.npz", "1.npy"])

@@ -88,10 +88,6 @@ def test_images_of_any_size_need_a_step_that_gives_one(make_folder: MakeFolder) 
         check(data, (3, 12, 12), augment=CROP, evaluate=MIDDLE)
 
 
-def test_images_that_all_have_the_networks_size_need_no_step(make_folder: MakeFolder) -> None:
-    check(open_data(f"folder:{make_folder(size=(12, 12))}"), (3, 12, 12), 3)
-
-
 def test_an_image_of_another_size_among_many_is_found_and_named(make_folder: MakeFolder) -> None:
     from PIL import Image
 
@@ -122,13 +118,6 @@ def test_an_unreadable_image_is_named_before_the_first_step(
             check(data, (3, 12, 12), 3)
 
 
-def test_looking_leaves_the_random_state(make_folder: MakeFolder) -> None:
-    data = open_data(f"folder:{make_folder()}")
-    before = torch.get_rng_state()
-    check(data, (3, 12, 12), 3, augment=CROP, evaluate=MIDDLE)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_statistics_of_colours_on_grey_images_are_refused() -> None:
     steps = [item("normalize", statistics="cifar10")]
     with pytest.raises(DataError, match=r"normalize\(cifar10\) .* 3 channels, but .* have 1"):
@@ -152,15 +141,6 @@ def test_frames_need_a_network_of_sequences_and_its_steps(make_events: MakeEvent
             check(data, (2, 6, 6), 2, **problem)
     with pytest.raises(DataError, match=r"2 x 6 x 6, but .* 1 x 6 x 6; .* to events\(2, 6, 6\)"):
         check(data, (1, 6, 6), 2, sequence=True)
-
-
-def test_a_longer_recording_is_found_before_the_first_step(make_events: MakeEvents) -> None:
-    import numpy as np
-
-    root = make_events()
-    np.save(root / "test" / "right" / "1.npy", np.zeros((5, 2, 6, 6)))
-    with pytest.raises(DataError, match=r"right/1.npy has frames .* of \[5, 2, 6, 6\]"):
-        check(open_data(f"events:{root}"), (2, 6, 6), 2, sequence=True)
 
 
 # -- channels --------------------------------------------------------------------------------------
@@ -193,9 +173,3 @@ def test_colours_are_given_to_a_grey_network_as_luma(make_folder: MakeFolder, la
         assert label == before_label
         assert data.train.where(index) == colour.train.where(index)
     check(data, (1, 9, 9), data.classes)
-
-
-def test_what_fits_and_what_is_no_image_stays() -> None:
-    for text, channels in (("digits", 1), ("digits", 2), ("synthetic:frames=2,channels=1", 3)):
-        data = open_data(text)
-        assert with_channels(data, channels) is data

@@ -38,11 +38,6 @@ def test_a_folder_is_read_as_torchvision_reads_it(make_folder: MakeFolder) -> No
     assert data.describe()["test_folder"] == "val"
 
 
-@pytest.mark.parametrize("name", ["val", "test", "validation"])
-def test_the_split_for_testing_may_have_several_names(make_folder: MakeFolder, name: str) -> None:
-    assert len(open_data(f"folder:{make_folder(count=1, test=name)}").test) == 3
-
-
 def test_the_fingerprint_is_of_names_and_sizes_not_of_the_place(
     make_folder: MakeFolder, tmp_path: Path
 ) -> None:
@@ -56,28 +51,6 @@ def test_the_fingerprint_is_of_names_and_sizes_not_of_the_place(
     assert open_data(f"folder:{moved}").fingerprint != first
     some.unlink()
     assert open_data(f"folder:{moved}").fingerprint != first
-
-
-def test_drawn_classes_of_a_folder(make_folder: MakeFolder) -> None:
-    root = make_folder(classes=("a", "b", "c", "d", "e"), count=2)
-    data = open_data(f"folder:{root}", classes=3, subset_seed=1)
-    drawn = data.subset
-    assert drawn is not None
-    assert data.class_names == tuple("abcde"[number] for number in drawn)
-    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    for index in range(6):
-        folder = Path(data.train.where(index)).parent
-        image, label = data.train[index]
-        assert folder.name == data.class_names[label]
-        assert image.shape[0] == 3
-
-
-def test_other_files_and_hidden_folders_are_no_images(make_folder: MakeFolder) -> None:
-    root = make_folder()
-    (root / "train" / "cat" / "notes.txt").write_text("")
-    (root / "train" / ".cache").mkdir()
-    data = open_data(f"folder:{root}")
-    assert (len(data.train), data.classes) == (12, 3)
 
 
 # -- folders that are not so -----------------------------------------------------------------------

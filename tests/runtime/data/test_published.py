@@ -73,17 +73,6 @@ def test_damaged_fashion_mnist_is_named(fashion: Path, file: str, change, messag
         open_data(f"fashion-mnist:{fashion}")
 
 
-def test_a_packed_file_that_is_cut_short_is_named(fashion: Path) -> None:
-    path = fashion / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
-    values = pixels(30, 30, 28, 28)
-    path.unlink()
-    packed = path.with_name(f"{path.name}.gz")
-    write_idx(packed, values)
-    packed.write_bytes(packed.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz cannot be read"):
-        open_data(f"fashion-mnist:{fashion}")
-
-
 # -- CIFAR -----------------------------------------------------------------------------------------
 
 
@@ -115,9 +104,3 @@ def test_cifar_is_what_torchvision_gives(name: str, tmp_path: Path) -> None:
         assert torch.equal(images.permute(0, 2, 3, 1), torch.from_numpy(theirs.data))
         assert labels.tolist() == theirs.targets
         assert data.class_names == tuple(theirs.classes)
-
-
-def test_an_archive_that_is_still_packed_gets_a_hint(tmp_path: Path) -> None:
-    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"unpack the published archive there"):
-        open_data(f"cifar10:{tmp_path}")

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.dsl.recipe.item import Item
-from danetc.runtime.data import Batch, Batches, Memory
+from danetc.runtime.data import Batch, Batches
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.batch import streamed
 from danetc.runtime.data.dataset import Samples
@@ -112,20 +111,6 @@ def test_a_batch_is_pinned_and_copied_with_its_labels(monkeypatch: pytest.Monkey
     assert (moved.indices.tolist(), moved.skipped, moved.total) == ([0], 2, 3)
     assert batch.pin_memory().images.sum() == 4
     assert batch.pin_memory().labels.tolist() == [1]
-
-
-def test_bytes_are_what_is_handed_over_and_floats_what_is_given() -> None:
-    images = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8)
-    ways = [
-        image_transform([Item("normalize", (("statistics", "imagenet"),))]),
-        image_transform([Item("horizontal_flip", (("p", 0.5),))]),
-    ]
-    for way in ways:
-        batches = Batches(Memory(images, torch.arange(8)), way, batch=4, seed=0, train=True)
-        raw, given = list(batches._read(0, 0)), list(batches.epoch(0))
-        for one, other in zip(raw, given, strict=True):
-            assert one.images.dtype == torch.uint8
-            assert torch.equal(way.finish(one.images), other.images)
 
 
 def test_bytes_beside_floats_are_scaled_each_as_they_are() -> None:

@@ -71,14 +71,6 @@ def test_a_folder_of_shards_needs_no_library(shards: Path, monkeypatch: pytest.M
         open_data(f"webdataset:{shards}/train-{{00..02}}.tar")
 
 
-def test_shards_may_lie_in_folders_that_name_their_split(shards: Path, tmp_path: Path) -> None:
-    for split, number in (("train", 0), ("validation", 1)):
-        (tmp_path / "sorted" / split).mkdir(parents=True)
-        (shards / f"train-0{number}.tar").rename(tmp_path / "sorted" / split / "000.tar")
-    data = open_data(f"webdataset:{tmp_path / 'sorted'}")
-    assert (len(data.train), len(data.test)) == (4, 4)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

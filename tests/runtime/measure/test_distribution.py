@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from danetc.runtime.measure.distribution import Gathered, densities, reach_of
+from danetc.runtime.measure.distribution import Gathered, densities
 
 
 def gathered(parts: list[torch.Tensor], reach: float | None = None, bins: int = 40):  # type: ignore[no-untyped-def]
@@ -58,12 +58,6 @@ def test_constant_and_missing_and_infinite_values() -> None:
     for bad in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not finite"):
             Gathered().add(torch.tensor([1.0, bad]))
-
-
-def test_reach_is_never_empty() -> None:
-    assert reach_of(torch.zeros(3), None) == 1.0
-    assert reach_of(torch.zeros(3), 0.5) == 2.0
-    assert reach_of(torch.tensor([2.0, -2.0]), 1.0, steps=4) == 20.0
 
 
 def test_densities_of_layers_share_an_axis() -> None:

@@ -231,32 +231,3 @@ def test_only_what_is_asked_for_is_measured() -> None:
         "network", "images", "batches", "statistics", "firing_rate", "values",
     ]  # fmt: skip
     assert (found.images, found.batches) == (7, 2)
-
-
-def test_inputs_are_standard_normal_at_initialisation_behind_a_norm() -> None:
-    """Sec. IV-A: every neuron of BAA stands behind a norm, so with statistics of the batch its
-    input has mean 0 and deviation V_th = 1 (less what eps takes)."""
-    text = """
-    use std
-    network baa_small {
-      input = image(1, 16, 16)
-      steps = 2
-      neuron = IF
-      surrogate = sigmoid(alpha = 4)
-      stem = conv(4, kernel = 3) -> norm -> spike
-      stages = (stage(basic(4), 2) -> stage(basic(8), 2, stride = 2)) via baa
-      head = avgpool -> mean_over_time -> linear(4)
-    }"""
-    model = danetc.build(text=text)
-    x = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    labels = torch.zeros(8, dtype=torch.int64)
-    found = measure(model, [(x, labels)], only=["input"], statistics="batch").input
-    assert found is not None
-    for layer in found.layers:
-        assert layer.distribution.mean == pytest.approx(0, abs=1e-5)
-        assert layer.distribution.std == pytest.approx(1, abs=1e-3)
-        assert layer.distance is not None
-        assert layer.distance < 0.1
-    before = measure(model, [(x, labels)], only=["input"]).input
-    assert before is not None
-    assert before.layers[-1].distribution.std != pytest.approx(1, abs=0.1)

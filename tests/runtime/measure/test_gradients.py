@@ -43,23 +43,6 @@ def test_the_parts_add_up_to_the_gradient_of_autograd(wiring: str, training: boo
     assert temporal > 1e-3
 
 
-def test_the_classifier_is_reached_directly_and_others_through_neurons() -> None:
-    x, labels = batch()
-    found = split(build(), x, labels)
-    for name in found.whole:
-        head = name.startswith("head.")
-        assert bool(found.direct[name].any()) == head
-        assert bool(found.spatial[name].any()) != head
-
-
-def test_with_one_step_nothing_comes_back_in_time() -> None:
-    x, labels = batch()
-    found = split(build(steps=1), x, labels)
-    assert not any(bool(value.any()) for value in found.temporal.values())
-    for name, whole in found.whole.items():
-        assert torch.allclose(found.spatial[name] + found.direct[name], whole, atol=1e-7)
-
-
 def by_hand(layer: Layer, t: int) -> tuple[Tensor, Tensor]:
     """Eqs. 5 and 6 up to X_t: dL/dS dS/dV dV/dX, and dL/dU dU/dV dV/dX."""
     v, s, u = (each[t] for each in (layer.potentials, layer.spikes, layer.states))

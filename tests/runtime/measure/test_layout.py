@@ -53,13 +53,3 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
     for stage in layout.stages:
         for block in stage.blocks:
             model.get_submodule(block[0])
-
-
-def test_what_blocks_pass_on() -> None:
-    kinds = {
-        name: [stage.kind for stage in layout_of(graph(name)).stages]
-        for name in ("danet_c_r18", "sew_r18", "danet_a_r18")
-    }
-    assert kinds["danet_c_r18"] == ["spike"] * 4
-    assert kinds["sew_r18"] == ["0 .. 3"] * 4
-    assert kinds["danet_a_r18"] == ["analog"] * 4

@@ -57,13 +57,6 @@ def test_the_potential_is_what_is_compared(body: str, potential: str, threshold:
     assert (found.potential, found.threshold) == (potential, threshold)
 
 
-@pytest.mark.parametrize("name", ["IF", "LIF", "PLIF"])
-def test_neurons_of_the_library_have_the_potential_v(name: str) -> None:
-    found = find_membrane(program("", name))
-    assert isinstance(found, Membrane)
-    assert (found.potential, found.threshold) == ("v", 1.0)
-
-
 def test_a_threshold_may_vary() -> None:
     adaptive = """neuron N {
       state u = 0.0
@@ -107,20 +100,6 @@ def test_several_thresholds_are_no_single_potential() -> None:
     assert measures.input.layers[0].threshold is None
     assert measures.input.layers[0].distance is None
     assert measures.gradients is not None
-
-
-def test_the_output_s_own_threshold_counts_where_there_are_others() -> None:
-    gated = """neuron N {
-      state u = 0.0
-      state rest = 0.0
-      v = u + x * (1 - heaviside(rest - 0.5))
-      s = heaviside(v - 1.0)
-      u = v * (1 - s)
-      rest = 0.5 * rest + s
-    }"""
-    found = find_membrane(program(gated))
-    assert isinstance(found, Membrane)
-    assert (found.potential, found.threshold) == ("v", 1.0)
 
 
 def test_an_analog_network_has_no_thresholds() -> None:
