@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,8 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 
-
-class LossFunction(Protocol):
-    """Loss of a model's outputs, given the labels and images of a part of a batch."""
-
-    def __call__(self, outputs: Any, labels: Tensor, images: Tensor, /) -> Tensor: ...
+LossFunction = Callable[[Any, Tensor, Tensor], Tensor]
+"""Loss of a model's outputs, given the labels and images of a part of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +50,27 @@ Backward = Callable[[Part], tuple[Any, Tensor]]
 
 def make_backward(item: Item) -> Backward:
     """Return the function that a recipe's ``gradient`` names."""
-    arguments = dict(item.arguments)
-    return lambda part: BACKWARD[item.name].run(part, **arguments)
-
-
-def steps_at_once(item: Item) -> int | None:
-    """Number of time steps that the gradient goes through at once; None for all."""
-    return BACKWARD[item.name].at_once(item)
+    return partial(BACKWARD[item.name], **dict(item.arguments))
 
 
 def whole(item: Item) -> bool:
     """True if the gradient goes through all steps at once."""
-    return steps_at_once(item) is None
+    return item.name == "bptt"
 
 
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
     """Raise TrainingError if a network or its loss needs all steps at once and has not."""
     if whole(item):
         return
+    how = f"`gradient = {item.name}` runs the network step by step"
     if model.signature.whole:
         raise TrainingError(
-            f"`gradient = {item.name}` runs the network step by step, which it cannot: "
-            f"{model.signature.whole}; use `gradient = bptt`"
+            f"{how}, which it cannot: {model.signature.whole}; use `gradient = bptt`"
         )
     if objective.reads_neurons:
         raise TrainingError(
-            f"`gradient = {item.name}` runs the network step by step, where the terms of the loss "
-            "that read neurons see none; leave them out, or use `gradient = bptt`"
+            f"{how}, where the terms of the loss that read neurons see none; leave them out, or use "
+            "`gradient = bptt`"
         )
 
 
@@ -123,20 +115,12 @@ def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
         return _truncated(part, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A row of ``BACKWARD``: ``run`` takes a part and the arguments of the row in
-    ``dsl.recipe.items``; ``at_once`` answers ``steps_at_once``."""
-
-    run: Callable[..., tuple[Any, Tensor]]
-    at_once: Callable[[Item], int | None]
-
-
-BACKWARD: Mapping[str, Way] = {
-    "bptt": Way(_bptt, lambda item: None),
-    "truncated": Way(_truncated, lambda item: item["steps"]),
-    "online": Way(_online, lambda item: 1),
+BACKWARD: Mapping[str, Callable[..., tuple[Any, Tensor]]] = {
+    "bptt": _bptt,
+    "truncated": _truncated,
+    "online": _online,
 }
+"""Functions of a part and of the arguments of the row in ``dsl.recipe.items``, by name."""
 
 
 def _together(steps: list[tuple[Tensor, ...]]) -> Any:

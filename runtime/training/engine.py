@@ -22,7 +22,7 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
-from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory, out_of_memory
+from danetc.runtime.training.guards import FiringProbe, is_out_of_memory, out_of_memory
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.optim import advance
@@ -156,7 +156,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         scaler.step(optimizer)
         scaler.update()
         if run.average is not None:
-            run.average.update_parameters(run.model)
+            run.average.update(run.model)
         advance(run.scheduler)
         run.done += 1
         run.changes.put(run.done)
@@ -173,7 +173,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     run.report_all()
 
 
-def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
+def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, FiringProbe]:
     """Return loss and accuracy of the kept model on the test images, over all processes.
 
     Firing rates are those of the first batch. Random numbers of the network are seeded by the
@@ -215,4 +215,4 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, Firing]:
             "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
         )
     run.tested = evaluation.as_dict()
-    return whole, probe.firing()
+    return whole, probe

@@ -6,7 +6,7 @@ same weights can give the same figures. Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -119,44 +119,30 @@ def _fits(value: object, hint: Any) -> bool:
 
 # -- printing --------------------------------------------------------------------------------------
 
+_SHOWN = (
+    "backend", "precision", "batch", "processes", "evaluate", "loss", "output", "channels_last",
+    "deterministic", "seed", "threads", "device",
+)  # fmt: skip
+"""Fields that may change figures."""
 
-_SHOWN: Mapping[str, Callable[[Any], str]] = {
-    "backend": "backend {}".format,
-    "precision": str,
-    "batch": lambda value: f"{value} image{'s' * (value != 1)} at once",
-    "processes": lambda value: f"{value} process{'es' * (value != 1)}",
-    "evaluate": lambda value: (
-        f"images through {write_setting('evaluate', value)}" if value else "images as they are"
-    ),
-    "loss": lambda value: f"loss {write_setting('loss', value)}",
-    "output": lambda value: "the first output" if value is None else f"output {value}",
-    "channels_last": lambda value: "channels last" if value else "channels first",
-    "deterministic": lambda value: "deterministic kernels" if value else "fastest kernels",
-    "seed": "seed {}".format,
-    "threads": lambda value: f"{value} thread{'s' * (value != 1)}",
-    "device": "on {}".format,
-}
-"""Fields that may change figures, and how each is printed."""
+
+def _in_words(evaluation: Evaluation, keys: Iterable[str]) -> list[str]:
+    record = {k: "none" if v in (None, "") else v for k, v in evaluation.as_dict().items()}
+    return [f"{key.replace('_', ' ')} {record[key]}" for key in keys]
 
 
 def in_words(evaluation: Evaluation) -> str:
     """Return the main conditions as one line."""
-    parts = [_SHOWN[key](getattr(evaluation, key)) for key in ("backend", "precision", "batch")]
-    if evaluation.processes > 1:
-        parts[-1] += f" in each of {evaluation.processes} processes"
-    if evaluation.channels_last:
-        parts.append("channels last")
-    if evaluation.ema:
-        parts.append("running mean of the weights")
-    return ", ".join([*parts, _SHOWN["evaluate"](evaluation.evaluate)])
+    return ", ".join(
+        _in_words(evaluation, ("backend", "precision", "batch", "processes", "evaluate", "ema"))
+    )
 
 
 def unlike(now: Evaluation, before: Evaluation) -> Iterator[str]:
     """Yield each difference, as ``backend fused (was: backend eager)``."""
-    for key, show in _SHOWN.items():
-        new, old = show(getattr(now, key)), show(getattr(before, key))
+    for new, old in zip(_in_words(now, _SHOWN), _in_words(before, _SHOWN), strict=True):
         if new != old:
-            yield f"{new} (was: {old})"
+            yield f"{new} (was: {old.partition(' ')[2]})"
     new_data, old_data = now.data or {}, before.data or {}
     if new_data.get("fingerprint") != old_data.get("fingerprint"):
         if new_data.get("text") == old_data.get("text"):

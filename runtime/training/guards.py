@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,79 +85,49 @@ def _tensors(output: object) -> Iterator[Tensor]:
 # -- dead layers -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """Firing rates of layers: spikes averaged over T, N and neurons of a sample of images.
-
-    Outputs that are whole numbers other than 0 and 1 count as that many spikes.
-    """
-
-    rates: Mapping[str, float]
-    silent: tuple[str, ...]  # layers whose output is always 0
-    saturated: tuple[str, ...]  # layers with another constant output
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return one line for each kind of dead layer."""
-        found = []
-        most = {self.rates[layer] for layer in self.saturated}
-        same = f"with a firing rate of {most.pop():g}" if len(most) == 1 else "that never changes"
-        for layers, what in (
-            (self.silent, "with a firing rate of 0: nothing behind learns from it"),
-            (self.saturated, f"{same}: what comes of it says nothing"),
-        ):
-            if layers:
-                shown = ", ".join(layers[:4]) + (", ..." if len(layers) > 4 else "")
-                many = f"{len(layers)} layer{'s' if len(layers) > 1 else ''}"
-                found.append(f"{many} {what}: {shown}")
-        return tuple(found)
-
-
 class FiringProbe:
-    """Records firing rates during the passes under ``watching``.
+    """Firing rates of the layers of a model: spikes averaged over T, N and neurons.
 
-    Layers of activation functions and of neurons with real-valued output are left out.
+    Recorded in passes under ``watching``. Outputs that are whole numbers other than 0 and 1 count as
+    that many spikes. Activation functions and neurons with real-valued output have no rate.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers: dict[str, Neuron] = {}
-        self._units: dict[str, float] = {}
-        for name, module in model.named_modules():
-            if isinstance(module, Neuron):
-                program = read_program(module.program)
-                kind = output_kind(program)
-                if program.is_neuron and kind.is_integer:
-                    self._layers[name], self._units[name] = module, kind.unit
-        self._seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self._model = model
+        self._seen: dict[str, Tensor] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Register hooks, which add three small reductions per layer."""
-        handles = [
-            module.register_forward_hook(self._hook(name)) for name, module in self._layers.items()
-        ]
-        try:
+        with ExitStack() as stack:
+            for name, module in self._model.named_modules():
+                if isinstance(module, Neuron):
+                    program = read_program(module.program)
+                    kind = output_kind(program)
+                    if program.is_neuron and kind.is_integer:
+                        hook = partial(self._record, name, kind.unit)
+                        stack.callback(module.register_forward_hook(hook).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def firing(self) -> Firing:
-        """Return the rates of the last pass."""
-        values = {name: [float(v) for v in seen] for name, seen in self._seen.items()}
-        return Firing(
-            {name: mean for name, (_, mean, _) in values.items()},
-            tuple(name for name, (low, _, high) in values.items() if low == high == 0.0),
-            tuple(name for name, (low, _, high) in values.items() if low == high != 0.0),
+    def _record(self, name: str, unit: float, module: nn.Module, x: object, out: Tensor) -> None:
+        spikes = out.abs().mean(dtype=torch.float32) / unit
+        self._seen[name] = torch.stack([spikes, *(each.float() for each in torch.aminmax(out))])
+
+    def rates(self) -> dict[str, float]:
+        return {name: float(seen[0]) for name, seen in self._seen.items()}
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a line for the layers of each constant output, from which nothing is learned."""
+        constant: dict[float, list[str]] = {}
+        for name, seen in self._seen.items():
+            rate, low, high = seen.tolist()
+            if low == high:
+                constant.setdefault(rate, []).append(name)
+        return tuple(
+            f"{len(layers)} layer{'s' * (len(layers) > 1)} with a constant firing rate of {rate:g}, "
+            f"from which nothing is learned: {', '.join(layers[:4])}{', ...' * (len(layers) > 4)}"
+            for rate, layers in sorted(constant.items())
         )
-
-    def _hook(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: object, output: Any) -> None:
-            if isinstance(output, Tensor):
-                low, high = torch.aminmax(output)
-                spikes = output.abs().mean(dtype=torch.float32) / self._units[name]
-                self._seen[name] = low, spikes, high
-
-        return hook
 
 
 # -- memory ----------------------------------------------------------------------------------------

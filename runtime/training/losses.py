@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +23,10 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
-from danetc.runtime.model.signature import Signature
+from danetc.runtime.model.signature import Signature, outputs_of
 from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.system.user_code import UserCodeError, found_at
 from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
-from danetc.runtime.training.own_losses import checked, function_of
 
 
 def over_time(output: Tensor) -> Tensor:
@@ -122,16 +123,46 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
 
 
 def _python(seen: Seen, function: str, **numbers: float) -> Tensor:
-    own = function_of(function, 2, numbers)
-    return checked(own(seen.output, seen.labels, **numbers), function, seen.output)
+    return own_function(function, 2, numbers)(seen.output, seen.labels)
 
 
 def _python_membrane(seen: Seen, function: str, **numbers: float) -> Tensor:
-    own, values = function_of(function, 1, numbers), []
-    for neuron, x, _ in seen.layers:
-        potentials = _potentials(neuron, x)
-        values.append(checked(own(potentials, **numbers), function, potentials))
-    return torch.stack(values).mean()
+    own = own_function(function, 1, numbers)
+    return torch.stack([own(_potentials(neuron, x)) for neuron, x, _ in seen.layers]).mean()
+
+
+def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
+    """Return the user's function ``FILE.py:NAME`` of ``takes`` tensors and of ``numbers`` by name.
+
+    Raises TrainingError if there is none or if it does not accept these arguments. It raises
+    TrainingError when it is called, unless its result is a differentiable scalar.
+    """
+    try:
+        function: Callable[..., Any] = found_at(place)
+        inspect.signature(function).bind(*[None] * takes, **numbers)
+    except UserCodeError as error:
+        raise TrainingError(f"the loss `{place}`: {error}") from error
+    except (TypeError, ValueError) as error:
+        given = ", ".join([*("output", "labels")[:takes], *numbers])
+        raise TrainingError(
+            f"the loss `{place}` cannot be called with ({given}): {error}"
+        ) from error
+
+    def run(*tensors: Tensor) -> Tensor:
+        value = function(*tensors, **numbers)
+        if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
+            raise TrainingError(
+                f"the loss `{place}` gives {repr(value)[:60]}, not one real number: a tensor "
+                "without dimensions, as `.mean()` gives"
+            )
+        if torch.is_grad_enabled() and tensors[0].requires_grad and not value.requires_grad:
+            raise TrainingError(
+                f"the loss `{place}` passes no gradient to its input: compute it by functions of "
+                "torch, without `.detach()`, `.item()` or `argmax`"
+            )
+        return value
+
+    return run
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
@@ -153,13 +184,27 @@ _PLACES = ("output", "neuron", "teacher")
 def of_term(item: Item) -> Callable[[Seen], Tensor]:
     """Return a term as a function of ``Seen``."""
     numbers = {key: value for key, value in item.arguments if key not in _PLACES}
+    if "function" in numbers:  # an error in it is found before the first step
+        others = {key: value for key, value in numbers.items() if key != "function"}
+        takes = 1 if ROWS[item.name].reads == "potentials" else 2
+        own_function(numbers["function"], takes, others)
     return partial(LOSSES[item.name], **numbers)
 
 
-def numbers_of(item: Item) -> dict[str, float]:
-    """Return the numbers that a function from a user's file is called with."""
-    known = {row.name for row in ROWS[item.name].arguments}
-    return {key: item[key] for key, _ in item.arguments if key not in known}
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A term with its factor.
+
+    ``place`` is the index of the output that it reads, ``taught`` that of the teacher's, and
+    ``layers`` are the names of the neurons that it reads.
+    """
+
+    factor: float
+    item: Item
+    function: Callable[[Seen], Tensor]
+    place: int
+    taught: int = 0
+    layers: Sequence[str] = ()
 
 
 class Objective:
@@ -183,40 +228,52 @@ class Objective:
         teachers: Mapping[str, Model] | None = None,
         target: Target = "classes",
     ) -> None:
-        _check_target(terms, target)
-        self.target: Target = target
-        if not any(ROWS[term.item.name].reads == "output" for term in terms):
+        rows = [ROWS[term.item.name] for term in terms]
+        for row in rows:
+            if target not in row.targets:
+                ways = [w for w in ROWS.values() if target in w.targets and w.reads == "output"]
+                raise TrainingError(
+                    f"the loss `{row.name}` does not fit labels that are {target}; take "
+                    f"{' or '.join(f'`{way.name}`' for way in ways)}"
+                )
+        if all(row.reads != "output" for row in rows):
             raise TrainingError(
-                f"the loss {' + '.join(map(str, terms))} says nothing of the labels; add a term of "
-                "an output: `cross_entropy + ...`"
+                f"the loss {' + '.join(map(str, terms))} does not depend on the labels; add a term "
+                "of an output: `cross_entropy + ...`"
             )
+        self.target: Target = target
         self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
-        self._outputs = list(signature.outputs)
-        self._terms: list[tuple[float, Item, Callable[[Seen], Tensor], int]] = []
+        self._several = len(signature.outputs) > 1
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
-        self._watched: dict[Item, list[str]] = {}
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
         self._taught: dict[str, Any] = {}
-        if model is None and all(ROWS[term.item.name].training for term in terms):
+        if model is None and all(row.training for row in rows):
             # for test images, if only functions from a user's file train
             terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
-        for factor, item in ((term.factor, term.item) for term in terms):
+        self._terms: list[_Term] = []
+        for item, factor in ((term.item, term.factor) for term in terms):
             row = ROWS[item.name]
             if row.training and model is None:
                 continue
-            if "function" in item:
-                taken = 1 if row.reads == "potentials" else 2
-                function_of(str(item["function"]), taken, numbers_of(item))
-            place = self.main
+            place, taught, layers = self.main, 0, list[str]()
             if row.reads in ("neurons", "potentials"):
                 assert model is not None
-                self._watch(model, item)
+                layers = _read_layers(model, item)
             elif item["output"]:
-                place, _ = _chosen(signature, str(item["output"]), target)
+                place, _ = _chosen(signature, item["output"], target)
             if row.reads == "teacher":
-                self._meet(str(item["teacher"]), signature, place)
-            self._terms.append((factor, item, of_term(item), place))
+                own = list(signature.outputs.items())[place]
+                taught = _taught_output(item["teacher"], self._teachers, *own)
+            self._terms.append(_Term(factor, item, of_term(item), place, taught, layers))
+        for name in {name for term in self._terms for name in term.layers}:
+            assert model is not None
+            model.get_submodule(name).register_forward_hook(partial(self._note, name))
+
+    def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
+        if torch.is_grad_enabled():
+            assert isinstance(module, Neuron)
+            self._layers[name] = (module, inputs[0], out)
 
     @property
     def classes(self) -> int:
@@ -226,75 +283,61 @@ class Objective:
     @property
     def reads_neurons(self) -> bool:
         """True if a term reads inputs and outputs of neurons."""
-        return bool(self._watched)
+        return any(term.layers for term in self._terms)
 
     def output(self, outputs: Any) -> Tensor:
         """Select the output that accuracy refers to from the model's outputs."""
         return self._pick(outputs, self.main)
 
+    def _pick(self, outputs: Any, place: int) -> Tensor:
+        found: Tensor = outputs[place] if self._several else outputs
+        return found
+
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
-        total: Tensor | None = None
         if images is not self._images:  # groups of steps have the same images
             self._images, self._taught = images, {}
-        known = self._taught
-        for factor, item, function, place in self._terms:
+        values = []
+        for term in self._terms:
             teacher = None
-            if ROWS[item.name].reads == "teacher":
-                directory = str(item["teacher"])
-                if directory not in known:
-                    assert images is not None
-                    with torch.no_grad():
-                        known[directory] = self._teachers[directory](images)
-                teacher = self._of_teacher(directory, known[directory], place)
-            layers = [self._layers[name] for name in self._watched.get(item, ())]
-            value = function(Seen(self._pick(outputs, place), labels, teacher, layers))
-            value = value if factor == 1 else factor * value
-            total = value if total is None else total + value
+            if ROWS[term.item.name].reads == "teacher":
+                teacher = self._output_of_teacher(term, images)
+            layers = [self._layers[name] for name in term.layers]
+            value = term.function(Seen(self._pick(outputs, term.place), labels, teacher, layers))
+            values.append(value if term.factor == 1 else term.factor * value)
         self._layers.clear()  # frees the activations of the pass
-        assert total is not None
-        return total
+        return sum(values[1:], values[0])
 
-    def _pick(self, outputs: Any, place: int) -> Tensor:
-        found: Tensor = outputs if len(self._outputs) == 1 else outputs[place]
+    def _output_of_teacher(self, term: _Term, images: Tensor | None) -> Tensor:
+        assert images is not None
+        directory = term.item["teacher"]
+        if directory not in self._taught:
+            with torch.no_grad():
+                self._taught[directory] = outputs_of(self._teachers[directory](images))
+        found: Tensor = self._taught[directory][term.taught]
         return found
 
-    def _meet(self, directory: str, signature: Signature, place: int) -> None:
-        """Check that a teacher's output has as many classes as the output that learns from it."""
-        outputs = self._teachers[directory].signature.outputs
-        name = self._outputs[place]
-        own, known = signature.outputs[name], outputs.get(name, next(iter(outputs.values())))
-        if own != known or (len(outputs) > 1 and name not in outputs):
-            shown = ", ".join(f"{key} ({shape[0]})" for key, shape in outputs.items())
-            raise TrainingError(
-                f"the teacher {directory} gives {shown}, and the output `{name}` has {own[0]} classes"
-            )
 
-    def _of_teacher(self, directory: str, outputs: Any, place: int) -> Tensor:
-        """Select an output of a teacher, or its only one."""
-        names = list(self._teachers[directory].signature.outputs)
-        found: Tensor = outputs if len(names) == 1 else outputs[names.index(self._outputs[place])]
-        return found
+def _taught_output(
+    directory: str, teachers: Mapping[str, Model], name: str, shape: tuple[int, ...]
+) -> int:
+    """Return the index of the output of a teacher that the output ``name`` learns from.
 
-    def _watch(self, model: nn.Module, item: Item) -> None:
-        """Record inputs and outputs of the layers of neurons that a term reads."""
-        names = self._watched[item] = list(_watched(model, item))
-        for name in names:
-            module = model.get_submodule(name)
-
-            def note(
-                module: nn.Module, inputs: tuple[Any, ...], out: Any, name: str = name
-            ) -> None:
-                if torch.is_grad_enabled():
-                    assert isinstance(module, Neuron)
-                    self._layers[name] = (module, inputs[0], out)
-
-            module.register_forward_hook(note)
+    Raises TrainingError if there is none of this ``shape``.
+    """
+    outputs = teachers[directory].signature.outputs
+    chosen = name if len(outputs) > 1 else next(iter(outputs))
+    if outputs.get(chosen) != shape:
+        shown = ", ".join(f"{key} ({each[0]})" for key, each in outputs.items())
+        raise TrainingError(
+            f"the teacher {directory} gives {shown}, and the output `{name}` has {shape[0]} classes"
+        )
+    return list(outputs).index(chosen)
 
 
-def _watched(model: nn.Module, item: Item) -> list[str]:
+def _read_layers(model: nn.Module, item: Item) -> list[str]:
     """Return the names of the layers of neurons that a term reads."""
-    wanted, reads_potential = str(item["neuron"]), ROWS[item.name].reads == "potentials"
+    wanted, reads_potential = item["neuron"], ROWS[item.name].reads == "potentials"
     found: list[str] = []
     known: dict[str, None] = {}
     for name, module in model.named_modules():
@@ -310,50 +353,21 @@ def _watched(model: nn.Module, item: Item) -> list[str]:
         fires = program.is_neuron and output_kind(program).is_integer
         if (wanted and program.name != wanted) or not (fires or (wanted and reads_potential)):
             continue
-        if reads_potential:
-            if type(module) is not Neuron:
-                raise TrainingError(
-                    f"the loss `{item.name}` reads membrane potentials, which fused kernels do not "
-                    "give; train with --backend eager"
-                )
-            membrane = instrument(module.program).membrane
-            if isinstance(membrane, NoMembrane):
-                raise TrainingError(
-                    f"the loss `{item.name}` cannot read `{name}`: {membrane.reason}"
-                )
+        if reads_potential and type(module) is not Neuron:
+            raise TrainingError(
+                f"the loss `{item.name}` reads membrane potentials, which fused kernels do not "
+                "give; train with --backend eager"
+            )
+        if reads_potential and isinstance(none := instrument(module.program).membrane, NoMembrane):
+            raise TrainingError(f"the loss `{item.name}` cannot read `{name}`: {none.reason}")
         found.append(name)
     if not found:
         what = f"no neuron `{wanted}`" if wanted else "no neuron that fires"
+        there = f"; it has {', '.join(known)}" if known else ""
         raise TrainingError(
-            f"the loss `{item.name}` reads neurons, and the network has {what}"
-            + (f"; it has {', '.join(known)}" if known else "")
+            f"the loss `{item.name}` reads neurons, and the network has {what}{there}"
         )
     return found
-
-
-_WANTED: Mapping[Target, str] = {
-    "classes": "a vector of classes; end the head with `linear(classes)`",
-    "numbers": "a vector of numbers; end the head with `linear(COUNT)`",
-    "pixels": "a map of the classes of pixels; let the network end with one, as in "
-    "`conv(classes, kernel = 1)`",
-}
-_LABELS: Mapping[Target, str] = {
-    "classes": "classes",
-    "pixels": "classes of pixels",
-    "numbers": "numbers",
-}
-
-
-def _check_target(terms: Sequence[Summand], target: Target) -> None:
-    """Raise TrainingError for a term that does not fit the target."""
-    for item in (term.item for term in terms):
-        if target not in ROWS[item.name].targets:
-            fitting = [name for name, row in ROWS.items() if target in row.targets]
-            ways = [name for name in fitting if ROWS[name].reads == "output"]
-            raise TrainingError(
-                f"the loss `{item.name}` is not of {_LABELS[target]}, which the labels are; take "
-                f"{' or '.join(f'`{name}`' for name in ways)}"
-            )
 
 
 def main_output(terms: Sequence[Summand], signature: Signature, main: str | None = None) -> str:
@@ -364,33 +378,37 @@ def main_output(terms: Sequence[Summand], signature: Signature, main: str | None
     """
     outputs = signature.outputs
     listed = ", ".join(f"`{each}`" for each in outputs)
-    reading = [term.item for term in terms if "output" in term.item]
-    named = [item for item in reading if item["output"]]
-    for item in named:
-        if item["output"] not in outputs:
-            raise TrainingError(
-                f"the term `{item}` of the recipe's loss names an output that the network does not have; "
-                f"it has {listed}"
-            )
-    if main is not None and main not in outputs:
-        raise TrainingError(f"--train-output: the network has no output `{main}`; it has {listed}")
-    if main is None and not named and len(outputs) > 1:
+    named = [each for term in terms if "output" in term.item and (each := term.item["output"])]
+    for name, where in [*((each, "the recipe's loss") for each in named), (main, "--train-output")]:
+        if name and name not in outputs:
+            raise TrainingError(f"{where}: the network has no output `{name}`; it has {listed}")
+    if not (main or named) and len(outputs) > 1:
         raise TrainingError(
             f"the network has {len(outputs)} outputs ({listed}); say which one is trained: "
             f"`cross_entropy(output = {next(iter(outputs))})` in the recipe's loss, or "
             "--train-output NAME"
         )
-    return main or next((str(item["output"]) for item in named), next(iter(outputs)))
+    return main or next(iter([*named, *outputs]))
+
+
+_WANTED: Mapping[Target, tuple[int, str]] = {
+    "classes": (1, "a vector of classes; end the head with `linear(classes)`"),
+    "numbers": (1, "a vector of numbers; end the head with `linear(COUNT)`"),
+    "pixels": (
+        3,
+        "a map of the classes of pixels; let the network end with one, as in "
+        "`conv(classes, kernel = 1)`",
+    ),
+}
+"""Rank of the output that each target needs, and its description."""
 
 
 def _chosen(signature: Signature, name: str, target: Target) -> tuple[int, tuple[int, ...]]:
-    """Return the index and the shape of an output."""
-    outputs = signature.outputs
-    shape = outputs[name]
-    if len(shape) != (3 if target == "pixels" else 1):
+    """Return the index and the shape of an output. Raises TrainingError if it does not fit."""
+    shape, (rank, wanted) = signature.outputs[name], _WANTED[target]
+    if len(shape) != rank:
         kind = "map" if len(shape) > 1 else "vector"
         raise TrainingError(
-            f"the output `{name}` is a {kind} of {' x '.join(map(str, shape))}, not "
-            f"{_WANTED[target]}"
+            f"the output `{name}` is a {kind} of {' x '.join(map(str, shape))}, not {wanted}"
         )
-    return list(outputs).index(name), shape
+    return list(signature.outputs).index(name), shape

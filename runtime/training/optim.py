@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -11,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import OPTIMIZERS
@@ -44,34 +44,33 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     return make(groups, **given)
 
 
-class Average(AveragedModel):
+class Average:
     """Exponential moving average of a model's weights and buffers, which starts at those of step 1.
 
-    Unlike torch's own update, it does not copy the step count to the device and wait for it.
+    ``module`` has the averages, ``count`` is the number of steps so far.
     """
 
     def __init__(self, model: nn.Module, ema: float) -> None:
-        super().__init__(model, use_buffers=True)
-        self._move = get_ema_multi_avg_fn(ema)
+        self.module = copy.deepcopy(model)
+        self.count, self._ema = 0, ema
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        mean = [*self.module.parameters(), *self.module.buffers()]
-        now = [*model.parameters(), *model.buffers()]
-        if self.n_averaged == 0:  # on the CPU, as the count is
-            for own_value, value in zip(mean, now, strict=True):
-                own_value.copy_(value)
-        else:
-            for floats in (True, False):
-                chosen = [
-                    pair
-                    for pair in zip(mean, now, strict=True)
-                    if pair[0].is_floating_point() is floats
-                ]
-                if chosen:
-                    own, others = (list(side) for side in zip(*chosen, strict=True))
-                    self._move(own, others, self.n_averaged)
-        self.n_averaged += 1
+    def update(self, model: nn.Module) -> None:
+        pairs = zip(
+            [*self.module.parameters(), *self.module.buffers()],
+            [*model.parameters(), *model.buffers()],
+            strict=True,
+        )
+        averaged, values = [], []
+        for average, value in pairs:
+            if self.count and average.is_floating_point():
+                averaged.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        if averaged:
+            torch._foreach_lerp_(averaged, values, 1 - self._ema)
+        self.count += 1
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:

@@ -25,7 +25,7 @@ from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Positio
 from danetc.runtime.training.distributed import World, device_name, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, check_record, read_evaluation
 from danetc.runtime.training.guards import (
-    Firing,
+    FiringProbe,
     first_not_finite,
     is_out_of_memory,
     not_finite_tensor,
@@ -216,7 +216,7 @@ class PhaseRun:
             "totals": [totals for _, totals in everyone],
             "optimizer_name": self.phase.optimizer.name,
             "scaler": self.scaler.state_dict(),
-            "averaged": None if self.average is None else int(self.average.n_averaged.item()),
+            "averaged": None if self.average is None else self.average.count,
         }
         return Snapshot(position, tensors, state)
 
@@ -240,7 +240,7 @@ class PhaseRun:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "ema" in tensors:
             set_tensors(self.average.module, tensors["ema"], "the checkpoint's average")
-            self.average.n_averaged.fill_(state["averaged"])
+            self.average.count = index(state["averaged"])
         self.best = None if state["best"] is None else float(state["best"])
         self.rate, self.seconds = float(state["rate"]), float(state["seconds"])
         self.history = [check_record(Epoch, each) for each in state["history"]]
@@ -428,7 +428,7 @@ class PhaseRun:
                 )
             )
 
-    def figures(self, epoch: int, test: Sums, firing: Firing) -> Epoch:
+    def figures(self, epoch: int, test: Sums, firing: FiringProbe) -> Epoch:
         """Return the figures of an epoch after its evaluation."""
         train = self.totals.over(self.world)
         self._count_seconds()
@@ -449,7 +449,7 @@ class PhaseRun:
             test.top5,
             self._speed,
             self.clock.shares(),
-            firing.rates,
+            firing.rates(),
             firing.warnings(),
             train.skipped + test.skipped,
             test.scores,

@@ -133,7 +133,7 @@ def test_eval_and_measure_take_the_images_of_the_training(
         danetc, run, "--evaluate", f"resize({2 * small.size}) -> center_crop({small.size})"
     )
     assert other["results"][0]["loss"] != found["results"][0]["loss"]
-    assert any("images through resize" in each for each in other["unlike_training"])
+    assert any("evaluate resize" in each for each in other["unlike_training"])
     # The training tests all of the images in its first batch, whose firing rates it keeps.
     asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80", "--json")
     done = danetc("measure", run, *asked)
@@ -218,17 +218,20 @@ def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: P
 def test_another_choice_is_printed(danetc: Run) -> None:
     run = train(danetc, spec(GREY, "precision = bf16"), TEXT)
     same = danetc("eval", run)
-    assert "backend eager, bf16, 8 images at once, images as they are\n" in same.out
+    assert (
+        "backend eager, precision bf16, batch 8, processes 1, evaluate none, ema False\n"
+        in same.out
+    )
     assert "as in the tests of the training\n" in same.out
     options = ("--batch", "7", "--precision", "float32", "--backend", "fused", "--seed", "3")
     other = danetc("eval", run, *options, "--evaluate", "center_crop(8)")
     assert "as in the tests" not in other.out
     for told in (
-        "backend fused (was: backend eager)",
-        "float32 (was: bf16)",
-        "7 images at once (was: 8 images at once)",
-        "images through center_crop(size = 8) (was: images as they are)",
-        "seed 3 (was: seed 0)",
+        "backend fused (was: eager)",
+        "precision float32 (was: bf16)",
+        "batch 7 (was: 8)",
+        "evaluate center_crop(size = 8) (was: none)",
+        "seed 3 (was: 0)",
     ):
         assert told in other.out
     more = evaluated(danetc, run, "--data", TEXT.replace("test=21", "test=22"))
@@ -359,4 +362,4 @@ def test_two_processes_are_evaluated_by_one(
     assert last(run) == two
     check_same(evaluated(danetc, run), two)
     shared = evaluated(danetc, run, "--batch", "8")
-    assert "1 process (was: 2 processes)" in shared["unlike_training"]
+    assert "processes 1 (was: 2)" in shared["unlike_training"]

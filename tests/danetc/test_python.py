@@ -136,7 +136,7 @@ def test_evaluate_gives_the_test_accuracy_of_the_training(run: Any) -> None:
     other = danetc.evaluate(run.directory, over_time=True, batch=7, prepare="none")
     assert [each.steps for each in other.over_time] == [1, 2]
     assert other.results == ()
-    assert any(each.startswith("7 ") for each in other.unlike_training or ())
+    assert any(each.startswith("batch 7 ") for each in other.unlike_training or ())
 
 
 def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def test_a_run_that_goes_on_is_the_run_in_one(danetc: Run, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("pixels", ("loss=mse",), "`mse` is not of classes of pixels, which the labels are; take `cross_entropy`"),
-        ("numbers", ("loss=cross_entropy",), "`cross_entropy` is not of numbers, which the labels are; take `mse`"),
+        ("pixels", ("loss=mse",), "`mse` does not fit labels that are pixels; take `cross_entropy`"),
+        ("numbers", ("loss=cross_entropy",), "`cross_entropy` does not fit labels that are numbers; take `mse`"),
         ("pixels", ("augment=mixup",), "share the classes of images, and the labels of pixels.npz are pixels"),
         ("pixels", ("augment=auto_augment",), "`auto_augment` cannot be applied"),
         ("pixels", ("evaluate=center_crop(4)",), "but the network takes 1 x 8 x 8"),

@@ -159,7 +159,7 @@ def test_a_running_mean_is_torchs() -> None:
         model(torch.randn(4, 3, 2, 2))
         with torch.no_grad():
             model.weight.add_(torch.randn(3))
-        ours.update_parameters(model)
+        ours.update(model)
         theirs.update_parameters(model)
-    for one, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+    for one, other in zip(ours.module.parameters(), theirs.module.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -170,7 +170,7 @@ def test_firing_rates_are_means_of_spikes() -> None:
             )
     with probe.watching(), torch.no_grad():
         model(torch.rand(5, 1, 8, 8))
-    rates = probe.firing().rates
+    rates = probe.rates()
     assert rates.keys() == spikes.keys()
     assert len(rates) == 3
     for name, value in spikes.items():
@@ -207,7 +207,7 @@ def test_a_firing_rate_counts_units_of_either_sign(body: str, unit: float | None
     with probe.watching(), torch.no_grad():
         model(torch.randn(5, 1, 8, 8))
     expected = [] if unit is None else [given[0].abs().mean().item() / unit]
-    assert list(probe.firing().rates.values()) == pytest.approx(expected)
+    assert list(probe.rates().values()) == pytest.approx(expected)
     assert unit is None or 0 < expected[0] < 4
 
 

@@ -165,10 +165,10 @@ def test_test_images_are_judged_by_the_outputs_alone() -> None:
     [
         (
             "cross_entropy(output = lat)",
-            "names an output that the network does not have; it has `early`, `late`",
+            "the recipe's loss: the network has no output `lat`; it has `early`, `late`",
         ),
         ("cross_entropy", r"cross_entropy\(output = early\)"),
-        ("firing_rate", "says nothing of the labels"),
+        ("firing_rate", "does not depend on the labels"),
         ("mse(output = late) + firing_rate(neuron = IF)", "no neuron `IF`; it has LIF, quarter"),
         ("mse(output = late) + membrane(neuron = quarter)", "no threshold"),
     ],
