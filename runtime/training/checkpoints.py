@@ -168,10 +168,6 @@ class Checkpoints:
             )
         return None
 
-    def read(self, name: str) -> Snapshot:
-        """Read a checkpoint by its name. Raises CheckpointError."""
-        return read_checkpoint(self.folder / name)
-
     def _attempt(self, snapshot: Snapshot) -> None:
         self._failure = None
         try:
@@ -261,7 +257,8 @@ def _read_state(folder: Path) -> tuple[Position, dict[str, Any]]:
         position, files = Position(**record["position"]), record["files"]
         known = all(isinstance(each["sha256"], str) for each in files.values())
         counted = all(type(each) is int and each >= 0 for each in position)
-        whole = known and counted and "model.safetensors" in files and {**record["state"]}
+        stated = isinstance(record["state"], dict) and "model.safetensors" in files
+        whole = known and counted and stated
     except (KeyError, TypeError, AttributeError):
         newer = whole = False
     if newer:

@@ -25,7 +25,6 @@ from danetc.runtime.training.distributed import World, alone, quiet_gradients
 from danetc.runtime.training.guards import FiringProbe, is_out_of_memory, out_of_memory
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Callback
-from danetc.runtime.training.optim import advance
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings, determinism
 from danetc.runtime.training.signals import BY_CODE, StopRequest
@@ -127,19 +126,18 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     phase, world, optimizer, scaler = run.phase, run.world, run.optimizer, run.scaler
     run.shared.train()
     clock = run.start_epoch(start)
-    for batch in run.batches.training(epoch, start):
-        parts = run.batches.parts(batch, *run.batches.taken(batch, epoch))
+    for batch, parts in run.batches.training(epoch, start):
         clock.lap("data")
         optimizer.zero_grad(set_to_none=True)
-        for number, (images, labels, targets) in enumerate(parts, 1):
+        for number, (x, labels, targets) in enumerate(parts, 1):
             # Gradients are averaged over processes; each part counts by its images.
             share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
-                run.learn(images, labels, targets, share, clock)
+                run.learn(x, labels, targets, share)
         if world.size > 1 and run.shared is run.model:  # otherwise DDP has averaged gradients
             world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
         run.totals.skip(batch.skipped)
-        step = run.add_step(epoch, batch, [images for images, _, _ in parts])
+        step = run.add_step(epoch, batch, [x for x, _, _ in parts])
         done = run.arrived(run.ahead)
         clock.resolve()
         stopping, due, broken = world.any(
@@ -157,9 +155,8 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         scaler.update()
         if run.average is not None:
             run.average.update(run.model)
-        advance(run.scheduler)
         run.done += 1
-        run.changes.put(run.done)
+        run.set_schedules()
         clock.lap("optimizer")
         run.report(done)
         position = Position(run.settings.phase, epoch, batch.step + 1)
@@ -192,16 +189,16 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, FiringProbe]:
             (stopping,) = world.any(run.stop.wanted)
             if stopping:
                 break
-            batch = next(batches, None)
-            if batch is None:
+            found = next(batches, None)
+            if found is None:
                 continue  # other processes have one more
-            images, labels, _ = run.batches.taken(batch, None)
+            x, labels = found
             with (
                 probe.watching() if number == 0 else nullcontext(),
                 torch.inference_mode(),
                 run.autocast(),
             ):
-                outputs = kept(run.as_taken(images))
+                outputs = kept(x)
                 loss = run.test_loss(outputs, labels)
             totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
             run.observer.on_test_batch(number + 1, run.batches.rounds)

@@ -144,20 +144,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def out_of_memory(phase: Phase, world: int, device: torch.device) -> str:
     """Return a message with the settings to change and values to try."""
-    part = phase.batch // world // phase.accumulate
-    advice = []
-    if part > 1:
-        advice.append(
-            f"--set recipe.{phase.name}.accumulate={phase.accumulate * 2} computes a batch in more "
-            "parts (norms then see fewer images at a time)"
-        )
-    advice.append("--memory recompute keeps less for the backward pass, with the same results")
-    if phase.precision == "float32":
-        advice.append(f"--set recipe.{phase.name}.precision=bf16 halves most of it")
-    if phase.batch > world:
-        advice.append(f"--set recipe.{phase.name}.batch={max(world, phase.batch // 2)} asks less")
     where = "the GPU" if device.type == "cuda" else "the machine"
+    setting = f"--set recipe.{phase.name}"
     return (
-        f"{where} has too little memory for {part} images at a time in phase `{phase.name}`; "
-        "try one of:\n  " + "\n  ".join(advice)
+        f"{where} has too little memory for {phase.batch // world // phase.accumulate} images at a "
+        f"time in phase `{phase.name}`; try one of:\n"
+        f"  {setting}.accumulate={phase.accumulate * 2} computes a batch in more parts (norms then "
+        "see fewer images at a time)\n"
+        "  --memory recompute keeps less for the backward pass, with the same results\n"
+        f"  {setting}.precision=bf16 halves most of it\n"
+        f"  {setting}.batch={max(world, phase.batch // 2)} trains on smaller batches"
     )

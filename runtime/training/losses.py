@@ -185,9 +185,9 @@ def of_term(item: Item) -> Callable[[Seen], Tensor]:
     """Return a term as a function of ``Seen``."""
     numbers = {key: value for key, value in item.arguments if key not in _PLACES}
     if "function" in numbers:  # an error in it is found before the first step
-        others = {key: value for key, value in numbers.items() if key != "function"}
+        others = {key: item[key] for key in numbers if key != "function"}
         takes = 1 if ROWS[item.name].reads == "potentials" else 2
-        own_function(numbers["function"], takes, others)
+        own_function(item["function"], takes, others)
     return partial(LOSSES[item.name], **numbers)
 
 

@@ -1,19 +1,14 @@
-"""What a training reports to its observers, and where the time of a step goes."""
+"""Reports of a training to its callbacks."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.training.signals import BY_CODE, StopRequest
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,60 +144,3 @@ PARTS = ("data", "forward", "backward", "communication", "optimizer")
 """``data`` is the wait for a batch and its copy to the device. ``communication`` is the wait for
 other processes: exchanges of gradients that computation does not hide, and agreements. Exchanges of
 synchronised norms count as part of the pass."""
-
-
-class Clock:
-    """Adds up the times between laps by the name of the lap.
-
-    On a GPU, laps are events of the stream, so that nothing waits; ``resolve`` reads those that are
-    over.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._seconds = dict.fromkeys(PARTS, 0.0)
-        self._last = self._now()
-        self._open: list[tuple[str, Any, Any]] = []
-
-    def start(self) -> None:
-        """Restart: the next lap counts from here."""
-        self._last = self._now()
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last lap as ``part``."""
-        now = self._now()
-        if self._cuda:
-            self._open.append((part, self._last, now))
-        else:
-            self._seconds[part] += now - self._last
-        self._last = now
-
-    def resolve(self) -> None:
-        """Read the laps of a GPU that are over."""
-        waiting = []
-        for part, start, end in self._open:
-            if end.query():
-                self._seconds[part] += start.elapsed_time(end) / 1000
-            else:
-                waiting.append((part, start, end))
-        self._open = waiting
-
-    def move(self, source: str, target: str, seconds: float) -> None:
-        """Count up to ``seconds`` of one part's time as another's."""
-        moved = min(max(seconds, 0.0), self._seconds[source])
-        self._seconds[source] -= moved
-        self._seconds[target] += moved
-
-    def shares(self) -> dict[str, float]:
-        """Return the shares of the parts, with sum 1 (or all 0)."""
-        total = sum(self._seconds.values())
-        return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
-
-    def _now(self) -> Any:
-        if not self._cuda:
-            return time.perf_counter()
-        import torch  # late: pages of runs read records without it
-
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event

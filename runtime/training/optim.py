@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import OPTIMIZERS
@@ -73,33 +71,15 @@ class Average:
         self.count += 1
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:
-    """Return the scheduler of a phase with ``steps`` steps per epoch."""
+def set_rate(optimizer: torch.optim.Optimizer, phase: Phase, done: int, steps: int) -> None:
+    """Set the learning rate after ``done`` steps of a phase with ``steps`` steps per epoch.
 
-    def share(done: int) -> float:
-        epoch, step = divmod(done, steps)
-        return schedule(phase, epoch + step / steps, 1 / steps)
-
-    return LambdaLR(optimizer, share)
-
-
-def advance(scheduler: LambdaLR) -> None:
-    """Advance by one step, without torch's warning after a step that the scaler skipped."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        scheduler.step()
-
-
-def put_at(scheduler: LambdaLR, done: int) -> None:
-    """Set a scheduler to its state after ``done`` steps, with bit-equal learning rates.
-
-    Rates depend on the recipe and the step alone, so checkpoints do not store them.
+    It depends on the recipe and the step alone, so checkpoints do not store it.
     """
-    scheduler.last_epoch = done
-    for group, base, share in zip(
-        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-    ):
-        group["lr"] = base * share(done)
+    epoch, step = divmod(done, steps)
+    rate = phase.optimizer["lr"] * schedule(phase, epoch + step / steps, 1 / steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def schedule(phase: Phase, epoch: float, batch: float) -> float:

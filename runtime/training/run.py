@@ -31,14 +31,8 @@ from danetc.runtime.training.guards import (
     not_finite_tensor,
 )
 from danetc.runtime.training.losses import Objective, over_time
-from danetc.runtime.training.observer import Callback, Clock, Epoch, PhasePlan, StepReport
-from danetc.runtime.training.optim import (
-    Average,
-    Changes,
-    make_optimizer,
-    make_scheduler,
-    put_at,
-)
+from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
+from danetc.runtime.training.optim import Average, Changes, make_optimizer, set_rate
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import (
@@ -50,7 +44,7 @@ from danetc.runtime.training.state import (
     set_tensors,
     tensors_of,
 )
-from danetc.runtime.training.totals import InFlightStep, Sums, Totals
+from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -122,9 +116,8 @@ class PhaseRun:
             self.shared = share(model, world, synchronised=synchronised, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
-        self.changes = Changes(phase, self.batches.steps, model, self.kept)
+        self._changes = Changes(phase, self.batches.steps, model, self.kept)
         self.optimizer = make_optimizer(model, phase.optimizer)
-        self.scheduler = make_scheduler(self.optimizer, phase, self.batches.steps)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "mixed")
         self.done = 0
         self.best: float | None = None
@@ -159,7 +152,7 @@ class PhaseRun:
                     "the checkpoint is damaged: its state is not as danetc writes it "
                     f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
                 ) from error
-        self.changes.put(self.done)
+        self.set_schedules()
         self._saved_step = self.done
         self.observer.on_phase_start(
             PhasePlan(
@@ -176,7 +169,7 @@ class PhaseRun:
 
     def _dummy_loss(self) -> Tensor:
         with self.autocast():
-            outputs = outputs_of(self.shared(self.as_taken(self.batches.zeros())))
+            outputs = outputs_of(self.shared(self.batches.zeros()))
             return torch.stack([output.float().mean() for output in outputs]).sum()
 
     def snapshot(self, position: Position) -> Snapshot | None:
@@ -205,7 +198,6 @@ class PhaseRun:
             tensors["ema"] = tensors_of(self.average.module)
         state = {
             "world": world.size,
-            "phase": self.phase.name,
             "steps": self.batches.steps,
             "done": self.done,
             "best": self.best,
@@ -264,7 +256,6 @@ class PhaseRun:
                 f"an epoch has {steps} steps now, not {state['steps']}; it resumes at step {step}"
             )
             position = Position(position.phase, position.epoch, step)
-        put_at(self.scheduler, self.done)
         return position
 
     def checkpoint_is_due(self) -> bool:
@@ -314,28 +305,27 @@ class PhaseRun:
         if self.checkpoints is not None:
             self.checkpoints.wait()
 
+    def set_schedules(self) -> None:
+        """Set the learning rate and the parameters that the recipe changes to their values now."""
+        set_rate(self.optimizer, self.phase, self.done, self.batches.steps)
+        self._changes.put(self.done)
+
     # -- steps -------------------------------------------------------------------------------------
 
-    def learn(
-        self, images: Tensor, labels: Tensor, targets: Tensor, share: float, clock: Clock
-    ) -> None:
+    def learn(self, x: Tensor, labels: Tensor, targets: Tensor, share: float) -> None:
         """Add the gradients of a part of a batch, weighted by ``share``, and its totals."""
         part = Part(
             self.shared,
             self.model,
-            self.as_taken(images),
+            x,
             targets,
             self.loss,
             self.autocast,
             lambda loss: self.scaler.scale(loss * share),
-            clock.lap,
+            self.clock.lap,
         )
         outputs, loss = self.backward(part)
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
-
-    def as_taken(self, images: Tensor) -> Tensor:
-        """Return images [N, ...] or events [N, T, ...] in the layout that networks take."""
-        return images.transpose(0, 1) if self.batches.events else images
 
     def new_totals(self) -> Totals:
         return Totals(self.world.device, self.loss.target, self.loss.classes)
@@ -367,7 +357,7 @@ class PhaseRun:
 
         def again(x: Tensor) -> object:
             with self.autocast():
-                return self.model(self.as_taken(x))
+                return self.model(x)
 
         places = [first_not_finite(self.model, x, again) for x in step.parts]
         found = next((place for place in places if "loss alone" not in place), places[0])

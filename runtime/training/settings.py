@@ -52,12 +52,12 @@ def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark, chosen = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    flags = cudnn.benchmark, cudnn.deterministic
     torch.use_deterministic_algorithms(wanted, warn_only=True)
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not wanted, wanted
+    cudnn.benchmark, cudnn.deterministic = not wanted, wanted
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=True)
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, chosen
+        cudnn.benchmark, cudnn.deterministic = flags

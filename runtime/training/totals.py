@@ -1,4 +1,4 @@
-"""Sums over the images of an epoch, and steps whose metrics are still on their way to the host.
+"""Sums over the images of an epoch, steps whose metrics are on their way to the host, and times.
 
 The target decides the sums: correct answers for classes, for pixels also the overlap of each class,
 and squared distances for numbers. On a GPU the host queues a step while the device computes the one
@@ -8,6 +8,7 @@ before, so it reads the metrics of that one when the next is queued. On a CPU it
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ from torch import Tensor
 from danetc.runtime.data.batch import Batch
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.training.distributed import World
+from danetc.runtime.training.observer import PARTS
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)
 _COMMON = 6
@@ -200,3 +202,58 @@ class InFlightStep:
     def broken(self) -> bool:
         """True if the loss is no longer finite."""
         return not math.isfinite(self.sums.value.loss)
+
+
+class Clock:
+    """Adds up the times between laps by the name of the lap.
+
+    On a GPU, laps are events of the stream, so that nothing waits; ``resolve`` reads those that are
+    over.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._last = self._now()
+        self._open: list[tuple[str, Any, Any]] = []
+
+    def start(self) -> None:
+        """Restart: the next lap counts from here."""
+        self._last = self._now()
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap as ``part``."""
+        now = self._now()
+        if self._cuda:
+            self._open.append((part, self._last, now))
+        else:
+            self._seconds[part] += now - self._last
+        self._last = now
+
+    def resolve(self) -> None:
+        """Read the laps of a GPU that are over."""
+        waiting = []
+        for part, start, end in self._open:
+            if end.query():
+                self._seconds[part] += start.elapsed_time(end) / 1000
+            else:
+                waiting.append((part, start, end))
+        self._open = waiting
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Count up to ``seconds`` of one part's time as another's."""
+        moved = min(max(seconds, 0.0), self._seconds[source])
+        self._seconds[source] -= moved
+        self._seconds[target] += moved
+
+    def shares(self) -> dict[str, float]:
+        """Return the shares of the parts, with sum 1 (or all 0)."""
+        total = sum(self._seconds.values())
+        return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

@@ -16,6 +16,9 @@ from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.settings import RunSettings
 
+Piece = tuple[Tensor, Tensor, Tensor]
+"""Input of the network, labels, and targets of the loss: labels, or mixed ones (mixup, cutmix)."""
+
 
 class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
@@ -37,52 +40,69 @@ class TrainingBatches:
         output: tuple[int, ...],
         dtype: torch.dtype,
     ) -> None:
-        self.phase, self.world, self.signature, self.dtype = phase, world, signature, dtype
-        self.events = data.events
+        self._phase, self._world, self._signature, self._dtype = phase, world, signature, dtype
+        self._events = data.events
         augment = image_transform(phase.augment, events=data.events)
         tests = prepared(data, phase.evaluate)
         check_fit(
-            data,
-            signature,
-            augment=augment,
-            evaluate=tests.transform,
-            output=output,
+            data, signature, augment=augment, evaluate=tests.transform, output=output,
             steps=phase.steps,
-        )
+        )  # fmt: skip
         self._mix: BatchTransform | None = batch_transform(phase.augment, output[0])
         if self._mix is not None and data.target != "classes":
             raise DataError(
                 "mixup and cutmix share the classes of images, and the labels of "
                 f"{data.name} are {data.target}; leave them out of `augment`"
             )
-        part = split_evenly(phase.batch, world, "a batch")
-        if part % phase.accumulate:
+        self.part = split_evenly(phase.batch, world, "a batch")
+        if self.part % phase.accumulate:
             raise TrainingError(
-                f"the {part} images that a process has of a batch have no {phase.accumulate} equal "
-                "parts; choose another accumulate, or another batch"
+                f"the {self.part} images that a process has of a batch have no {phase.accumulate} "
+                "equal parts; choose another accumulate, or another batch"
             )
-        self.seed = derive("phase", settings.seed, settings.phase)
+        self._seed = derive("phase", settings.seed, settings.phase)
         common: dict[str, Any] = {
-            "batch": part,
+            "batch": self.part,
             "rank": world.rank,
             "world": world.size,
             "workers": settings.workers,
             "pin": world.device.type == "cuda",
         }
-        self.part = part
-        self._batches = Batches(data.train, augment, train=True, seed=self.seed, **common)
+        self._batches = Batches(data.train, augment, train=True, seed=self._seed, **common)
         self._tests = tests.batches(**common)
         self.steps = len(self._batches)
         self.rounds = max(world.gather(len(self._tests)))
-        self.images, self.tests = len(data.train), len(data.test)
 
-    def training(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch (from 0), from step ``start`` on."""
-        return self._own_errors(self._batches.epoch(epoch, start, self.world.device))
+    def training(self, epoch: int, start: int) -> Iterator[tuple[Batch, list[Piece]]]:
+        """Iterate over the batches of an epoch (from 0) from step ``start`` on, with their parts.
 
-    def testing(self, epoch: int) -> Iterator[Batch]:
-        """Iterate over the batches of the evaluation after an epoch."""
-        return self._own_errors(self._tests.epoch(epoch, device=self.world.device))
+        A batch has ``accumulate`` parts in every process. If the last batch of an epoch is too small,
+        it has fewer parts of at least two images, because a norm has no variance over one.
+        """
+        world, accumulate = self._world, self._phase.accumulate
+        for batch in self._read(self._batches.epoch(epoch, start, world.device)):
+            x, labels = batch.images.to(self._dtype), batch.labels
+            targets = labels
+            if self._mix is not None:
+                seed = mix_seed(self._seed, epoch, batch.step, world.rank)
+                x, targets = self._mix(x, labels, seed=seed)
+            count = accumulate
+            if batch.total < self._phase.batch:
+                count = max(1, min(count, batch.total // world.size // 2))
+            pieces = (each.tensor_split(count) for each in (x, labels, targets))
+            yield batch, [(self._input(x), *y) for x, *y in zip(*pieces, strict=True) if len(x)]
+
+    def testing(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over inputs and labels of the evaluation after an epoch."""
+        for batch in self._read(self._tests.epoch(epoch, device=self._world.device)):
+            yield self._input(batch.images.to(self._dtype)), batch.labels
+
+    def zeros(self) -> Tensor:
+        """Return an input of zeros in the shape of a part of a batch."""
+        count = self.part // self._phase.accumulate
+        time_steps = (self._signature.steps,) if self._events else ()
+        shape = (count, *time_steps, *self._signature.input)
+        return self._input(torch.zeros(shape, device=self._world.device, dtype=self._dtype))
 
     @property
     def skipped_tests(self) -> int:
@@ -94,45 +114,13 @@ class TrainingBatches:
         self._batches.close()
         self._tests.close()
 
-    def taken(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, labels and targets, mixed (mixup, cutmix) in a training ``epoch``."""
-        x, y = batch.images.to(self.dtype), batch.labels
-        if self._mix is None or epoch is None:
-            return x, y, y
-        mixed, shares = self._mix(
-            x, y, seed=mix_seed(self.seed, epoch, batch.step, self.world.rank)
-        )
-        return mixed, y, shares
+    def _input(self, images: Tensor) -> Tensor:
+        """Return images [N, ...] or events [N, T, ...] in the layout of inputs of networks."""
+        return images.transpose(0, 1) if self._events else images
 
-    def _own_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Mark errors of reading as errors of this process."""
         try:
             yield from batches
         except DataError as error:
-            raise self.world.own(error) from error
-
-    def parts(
-        self, batch: Batch, images: Tensor, labels: Tensor, targets: Tensor
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Split a batch into the parts of gradient accumulation, equally many in every process.
-
-        If the last batch of an epoch is too small, there are fewer parts with at least two images
-        each, because a norm has no variance over one.
-        """
-        count = self.phase.accumulate
-        if batch.total < self.phase.batch:
-            count = max(1, min(count, batch.total // self.world.size // 2))
-        parts = zip(
-            images.tensor_split(count),
-            labels.tensor_split(count),
-            targets.tensor_split(count),
-            strict=True,
-        )
-        return [part for part in parts if len(part[1])]
-
-    def zeros(self) -> Tensor:
-        """Return zeros in the shape of the images of a part, [N, ...]."""
-        count = self.part // self.phase.accumulate
-        time_steps = (self.signature.steps,) if self.events else ()
-        shape = (count, *time_steps, *self.signature.input)
-        return torch.zeros(shape, device=self.world.device, dtype=self.dtype)
+            raise self._world.own(error) from error

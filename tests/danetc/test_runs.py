@@ -23,6 +23,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.training.directory import (
@@ -504,8 +505,8 @@ def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
     trial = Trial(plan, alone(), StopRequest())
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
     for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
-        read = {"phase-first": SimpleNamespace(tensors=tensors)}
-        checkpoints: Any = SimpleNamespace(read=read.__getitem__)
+        checkpoints = Checkpoints(tmp_path, print, print)
+        assert checkpoints.write(Snapshot(Position(), tensors, {}), "phase-first")
         assert trial._end_of("first", checkpoints) == expected
 
 

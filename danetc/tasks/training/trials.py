@@ -20,7 +20,7 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
-from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
+from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot, read_checkpoint
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.observer import Callback, Callbacks
@@ -244,7 +244,9 @@ class Trial:
 
     def _end_of(self, phase: str, checkpoints: Checkpoints) -> Mapping[str, Tensor]:
         """Return the last weights of a phase that another process has trained."""
-        return self.world.on_first(lambda: weights_of(checkpoints.read(f"phase-{phase}")))
+        return self.world.on_first(
+            lambda: weights_of(read_checkpoint(checkpoints.folder / f"phase-{phase}"))
+        )
 
     def settings(self, index: int) -> RunSettings:
         """Return the settings of the phase of this number that are not part of the recipe."""

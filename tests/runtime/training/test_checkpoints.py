@@ -201,8 +201,8 @@ def test_which_are_kept(few: DataSet, folder: Folder) -> None:
     assert folder.newest().position == Position(0, 4, 0)
     accuracies = [row["test_accuracy"] for row in done.history]
     best = accuracies.index(max(accuracies)) + 1
-    assert folder.read(BEST).position == Position(0, best, 0)
-    for name, value in folder.read("phase-train").tensors["model"].items():
+    assert read_checkpoint(folder.folder / BEST).position == Position(0, best, 0)
+    for name, value in read_checkpoint(folder.folder / "phase-train").tensors["model"].items():
         assert torch.equal(value, done.weights[name])
 
 

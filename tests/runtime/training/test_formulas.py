@@ -20,9 +20,8 @@ from danetc.runtime.training.losses import LOSSES, Seen, of_term
 from danetc.runtime.training.optim import (
     SCHEDULES,
     make_optimizer,
-    make_scheduler,
-    put_at,
     schedule,
+    set_rate,
 )
 from tests.runtime.training.common import phase
 
@@ -142,18 +141,12 @@ def test_only_weights_decay_where_the_recipe_says_so() -> None:
         assert decays[id(parameter)] == (1e-4 if name == "0.weight" else 0.0)
 
 
-def test_a_scheduler_put_at_a_step_is_one_that_has_got_there() -> None:
+def test_the_rate_of_a_step_is_that_of_the_schedule() -> None:
     chosen = phase(
         "epochs = 4; warmup = 1.3; optimizer = sgd(lr = 0.1); schedule = cosine(end = 0.01)"
     )
-    weight = nn.Parameter(torch.zeros(1))
-    model = nn.ParameterList([weight])
-    walked, jumped = (
-        make_scheduler(make_optimizer(model, chosen.optimizer), chosen, 7) for _ in "ab"
-    )
+    optimizer = make_optimizer(nn.Linear(1, 1), chosen.optimizer)
     for done in range(28):
-        put_at(jumped, done)
-        rates = [scheduler.optimizer.param_groups[0]["lr"] for scheduler in (walked, jumped)]
-        assert rates[0] == rates[1] == 0.1 * schedule(chosen, done // 7 + done % 7 / 7, 1 / 7)
-        walked.optimizer.step()
-        walked.step()
+        set_rate(optimizer, chosen, done, 7)
+        expected = 0.1 * schedule(chosen, done // 7 + done % 7 / 7, 1 / 7)
+        assert [group["lr"] for group in optimizer.param_groups] == [expected]
