@@ -1,1 +1,1 @@
-"""Files to checked programs, and changes to a program before lowering."""
+"""Checks of files, and changes of a program before lowering."""

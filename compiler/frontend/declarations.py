@@ -1,7 +1,7 @@
 """Checks of declarations that need no network: a library file is checked as well as a network.
 
-Names and arguments are checked in each declaration. Neurons are compiled, and rules are read, with
-the defaults of their parameters. Lowering reports all other errors; an error is reported once.
+Each declaration is checked for unknown names and wrong arguments. Neurons are compiled and rules are
+read with the default values of their parameters. All other errors are reported by lowering.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import Exhausted
 
 VALUES: Mapping[str, Want] = {"block": "layer"}
-"""What ``KIND name = value`` must be, if not another declaration of its kind."""
+"""Expected values of ``KIND name = value``; by default another declaration of the kind."""
 RULE_SIZES = (5, 64)
 
 
@@ -186,7 +186,7 @@ class _Checker:
         else:
             env = Env(self.module, "rule", values)
             short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
-            if long:  # the rule may need more blocks than the short stage has
+            if long:  # a rule may be valid only for long stages
                 self.lowering.report(short or long)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:

@@ -1,4 +1,4 @@
-"""Check files: parse, resolve names, lower and verify the networks. Does not import torch."""
+"""Parse files, resolve names, and lower and verify networks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Settings = Mapping[str, Constant]
 
 @record(slots=False)
 class Checked:
-    """A file without errors: its module and the lowered networks that it declares."""
+    """A file without errors, with its module and the lowered networks."""
 
     module: Module
     lowered: Mapping[str, Lowered] = field(repr=False)
@@ -140,7 +140,7 @@ class Checking:
         self.traces: dict[str, Trace] | None = None  # if requested by an editor
         self.syntax = 0  # number of errors when all files were read
         self.work = of_a_check()
-        self.cut: Diagnostic | None = None  # error of the bound that was reached
+        self.cut: Diagnostic | None = None  # the error if a limit is reached
         self.is_read = False
 
     def read(self) -> Module | None:

@@ -30,8 +30,8 @@ def resolved_spec(
 ) -> str:
     """Return the text of a network, its bases and all declarations they use, with settings.
 
-    Different declarations of the same name are distinguished by a number. A base is
-    included as a whole. Comments that allow warnings are included, too.
+    Different declarations of the same name are distinguished by a number. The result contains the
+    whole text of each base, and the comments that allow warnings.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -74,7 +74,7 @@ def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
 
 
 def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
-    """Insert comments above the statements of a printed text."""
+    """Return a text with comments inserted above its statements."""
     above: dict[int, Sequence[str]] = {}
     for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
         above[item.span.line] = found
@@ -186,7 +186,7 @@ class _Collector:
 
 
 def _local_names(declaration: s.Declaration) -> set[str]:
-    """Return the names that a declaration's own text defines."""
+    """Return the names that are defined in a declaration."""
     local = {param.name for param in declaration.params}
     local |= {item.name for item in declaration.body or () if not isinstance(item, s.Group)}
     if declaration.kind == "network":
@@ -240,7 +240,7 @@ def _lines(
 
 
 def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
-    """Return a network with lines of its body changed, or added."""
+    """Return a network with some lines of its body replaced or added."""
     if not lines:
         return declaration
     kept = [item for item in declaration.body or () if item.name not in lines]

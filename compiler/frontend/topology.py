@@ -20,16 +20,16 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 class TopologyError(Exception):
-    """The stages have no such part to change."""
+    """Raised if the stages do not contain the part to change."""
 
 
 def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[str, str]) -> str:
     """Return a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
 
-    Each backbone, connection or rule of ``resnet20(width) via origin by chain -> ...`` is replaced;
-    layers between the stages are unchanged. ``settings`` may contain ``stages``. A backbone that is only a name
-    gets the arguments of the replaced one. Raises TopologyError if ``stages`` has no such part,
-    SpecError if a part is no expression.
+    Replaces the backbones, connections or rules of ``resnet20(width) via origin by chain -> ...`` and
+    keeps the layers between the stages. ``settings`` may contain ``stages``. If the new backbone is a
+    name without arguments, it gets those of the old one. Raises TopologyError if ``stages`` has no
+    such part, and SpecError if a part is not an expression.
     """
     stages = _stages(checked, network, settings)
     if stages is None:

@@ -1,1 +1,1 @@
-"""Graphs of imported networks as specs, with standard library names for equivalent parts."""
+"""Conversion of imported graphs to specs that use the names of the standard library."""

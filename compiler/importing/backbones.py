@@ -1,4 +1,4 @@
-"""Backbones and blocks of std that stages, and the steps between them, are."""
+"""Detection of backbones and blocks of the standard library."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
 
 
 def _weight(chain: tuple[Sequence[Node], int]) -> tuple[int, int, int]:
-    """Return how surely a way is the branch: by its layers of weights, their kernels, its length."""
+    """Return a key that is largest for the branch: weighted layers, kernel sizes, length."""
     weighted = [node for node in chain[0] if OPS[node.op].weighted]
     kernels = (whole(node.attrs, "kernel") for node in weighted if "kernel" in node.attrs)
     return len(weighted), sum(kernels), len(chain[0])

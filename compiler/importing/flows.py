@@ -30,7 +30,7 @@ def dataflow(
 ) -> list[Define]:
     """Write nodes as definitions, the last of ``out``; ``given`` are names of values.
 
-    Raises Unwritten, also if shared weights have a place outside.
+    Raises Unwritten if the region shares weights with other nodes, for example.
     """
     graph = dialect.graph
     wanted = [id for id in nodes if id not in given]

@@ -1,4 +1,4 @@
-"""Nodes as text: steps of a flow, or expressions of values."""
+"""Conversion of nodes to steps of a flow or to expressions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STEPS: Mapping[str, Callable[[Node], str]] = {
     "sum_over_time": lambda node: "sum(over = time)",
     "dropout_per_sample": lambda node: f"dropout({constant(node.attrs['p'])}, per = sample)",
 }
-"""Steps that the language writes with another name than the operation's."""
+"""Operations whose name in the language is different."""
 
 _SIGNS: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _FUNCTIONS: Mapping[str, str] = {"maximum": "max", "minimum": "min", "concat": "concat"}
@@ -89,7 +89,7 @@ def _changed(node: Node) -> Iterable[str]:
         others = {key: value for key, value in given.items() if key != name}
         try:
             implied = row.completed(others).get(name) == given[name]
-        except (KeyError, TypeError):  # a required one, on which the default of another depends
+        except (KeyError, TypeError):  # required by the default of another one
             continue
         if implied:
             given = others

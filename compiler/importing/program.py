@@ -102,7 +102,7 @@ class _Writer:
     # -- bodies --------------------------------------------------------------------------------------
 
     def in_pieces(self, *, stages: bool) -> list[Define]:
-        """Write the network as its stem, stages and head, or as one flow without stages."""
+        """Return the network as stem, stages and head, or as a single flow."""
         graph = self.graph
         source = graph.input.id
         users = graph.users()[source]
@@ -192,7 +192,7 @@ def _most_used(items: Mapping[str, Described], used: Mapping[str, int]) -> Descr
 
 
 def _repeated(items: Items) -> Items:
-    """Write equal regions in sequence as one stage."""
+    """Return a stage for a sequence of equal regions."""
     found: list[tuple[Piece, str, int]] = []
     for piece, text in items:
         if found and isinstance(piece, Region) and found[-1][1] == text:

@@ -1,4 +1,4 @@
-"""Stages: blocks in sequence that are alike, or that a rule of std feeds."""
+"""Detection of stages: equal blocks in sequence, or blocks connected by a rule of std."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class _Residual:
         return tuple(map(self.dialect.step, steps))
 
     def _ends(self) -> dict[int, int]:
-        """Return for each region the end of the steps that its connection has after the join.
+        """Return the end of each region, including the steps of its connection after the join.
 
         Between two blocks in sequence these are all steps. After the last block they are as many as
         elsewhere, and if no blocks are in sequence, as many as make a connection of std.
@@ -213,7 +213,7 @@ class _Residual:
         return found
 
     def _usual(self, following: dict[int, int]) -> Steps:
-        """Return the most steps that follow all joins and make a connection of std."""
+        """Return the longest sequence of steps after each join that makes a connection of std."""
         texts = [self._texts(place + 1, end) for place, end in following.items()]
         first = next((block for block in self.blocks.values() if block is not None), None)
         shared = () if first is None else texts[0]
@@ -229,7 +229,7 @@ class _Residual:
     # -- rules other than the chain ------------------------------------------------------------------
 
     def _dense(self, place: int, found: Sequence[FoundBlock]) -> StageOfBlocks | None:
-        """Return the stage whose blocks a region is, with the block before it or without."""
+        """Return the stage that a region consists of, possibly with the block before it."""
         region = self.parts[place]
         assert isinstance(region, Region)
         convs = [weights_of(self.graph[id]) for id in region.nodes if self.graph[id].op == "conv"]

@@ -1,4 +1,4 @@
-"""Flows of layers, and backbones: unfolded, wired, changed and cut."""
+"""Evaluation of flows of layers and of expressions of backbones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 MAX_ITEMS = 2_000
-UNFOLDING = 40  # steps of work for a use of a backbone
-ITEM = 3  # steps of work for a stage or layer of a backbone
+UNFOLDING = 40  # work for each use of a backbone
+ITEM = 3  # work for each stage or layer of a backbone
 
 
 class Backbones(LoopsOverTime):
@@ -63,7 +63,7 @@ class Backbones(LoopsOverTime):
                 return wire
         except v.Failed:
             later = flow.steps[start:] if not self.unfolding else ()
-            for step in later:  # report their errors, too; those of a backbone once
+            for step in later:  # report their errors, too
                 with suppress(v.Failed):
                     self.layer_of(step, env)
             raise

@@ -18,7 +18,7 @@ from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
-MAX_REPEATS = 7  # of a block in itself, which may end by a condition
+MAX_REPEATS = 7  # depth of a recursive block
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
 Parts = Mapping[str, s.Define]
 
@@ -86,10 +86,10 @@ class Connections(LayerCalls):
     def report_unused(
         self, env: Env, declaration: s.Declaration, settings: tuple[str, ...] = ()
     ) -> None:
-        """Report the definitions of a body that nothing reads.
+        """Report unused definitions of a body (E0308).
 
-        The text tells what is read, so that an earlier error causes no false ones. If the body reads
-        an unknown name, that may have been meant to be one of these definitions.
+        Names are looked up in the text, so the result does not depend on earlier errors. If the body
+        contains an unknown name, an unused definition may be a misspelling of it.
         """
         ports = PORTS.get(declaration.kind, ("in",))
         values = [(id, each.value) for id, each in env.definitions.items()]

@@ -114,7 +114,7 @@ class Builder:
         return Failed()
 
     def report(self, found: Iterable[Diagnostic]) -> None:
-        """Report errors that another reporter collected."""
+        """Report the errors of another reporter."""
         for item in found:
             self.error(
                 item.code,

@@ -116,7 +116,7 @@ PORTS: Mapping[str, tuple[str, ...]] = {
     "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
     "backbone": (),
 }
-"""Names that a body knows without a definition."""
+"""Predefined names of a body."""
 
 
 DEFAULT_LAYERS = ("spike", "norm", "identity", "none")

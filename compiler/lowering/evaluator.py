@@ -419,7 +419,7 @@ class Evaluator(Builder):
         return bound
 
     def too_deep(self, bound: v.Bound, path: list[s.Declaration]) -> v.Failed:
-        """Report a declaration that depends on itself, or of others too many levels deep."""
+        """Report a declaration that refers to itself, or is nested too deeply."""
         kind, place = bound.kind, bound.declaration.name_span
         if any(declaration is bound.declaration for declaration in path):
             message = f"{kind} `{bound.name}` refers to itself"

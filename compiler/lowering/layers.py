@@ -197,7 +197,7 @@ class LayerCalls(NamedValues):
         return layers
 
     def apply_shared(self, part: v.SharedLayer, wire: v.Wire, span: Span) -> v.Wire:
-        """Apply a shared layer: where it stands first its weights are made, elsewhere reused."""
+        """Apply a shared layer. Its first use creates the weights; later uses share them."""
         first = len(self.nodes)
         made = self.apply(part.layer, wire, span)
         new = (self.nodes[id] for id in range(first, len(self.nodes)))

@@ -1,4 +1,4 @@
-"""Loops over time: definitions that depend on themselves through a delay.
+"""Loops over time, in which a definition reads its own value of an earlier step.
 
 ``h = (a + (h -> delay(1) -> conv(64))) -> spike`` reads a value that is not known yet. A ``carry``
 node stands for it, and the definition is read repeatedly: first with an unknown shape and the number
@@ -27,7 +27,7 @@ class LoopsOverTime(OperationValues):
     """Definitions that depend on their own values of earlier steps."""
 
     def has_delays(self, env: Env) -> bool:
-        """True if a definition of a body contains a delay; searched once per set of definitions."""
+        """Return True if a definition contains a delay. The result is cached."""
         count, found = env.loops.delays
         if count != len(env.definitions):
             names = (self.names_in(each.value) for each in env.definitions.values())
@@ -51,7 +51,7 @@ class LoopsOverTime(OperationValues):
     def circles_of(self, env: Env) -> dict[str, int]:
         """Return the number of the circle of each definition whose text depends on itself."""
         if env.loops.circles is None:
-            import networkx as nx  # imported only if a network has delays
+            import networkx as nx  # only for networks with delays
 
             flow: nx.DiGraph[str] = nx.DiGraph()
             for name, definition in env.definitions.items():
@@ -143,7 +143,7 @@ class LoopsOverTime(OperationValues):
                             raise self.error("E0507", message, state.span, hint=state.hint)
                         self.carries[state.id] = found[key].id
                     return value
-            except v.Failed as failed:  # what was read depends on what does not hold
+            except v.Failed as failed:  # cached values may depend on the failure
                 env.cache.update(dict.fromkeys(list(env.cache)[before:], failed))
                 raise
             loops.known = known
@@ -197,7 +197,7 @@ def is_flow(expr: s.Expr) -> bool:
 
 
 def cuts(name: str) -> bool:
-    """True for an operation whose results only depend on values of earlier steps."""
+    """Return True if the output of an operation only depends on earlier steps."""
     return name in OPS and OPS[name].public and OPS[name].cuts
 
 

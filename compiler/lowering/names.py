@@ -23,7 +23,7 @@ from danetc.dsl.syntax.source import Span
 
 
 class NamedValues(Backbones):
-    """Values of names; each definition of a body is evaluated once, when first read."""
+    """Values of names. A definition is evaluated when it is first read, and cached."""
 
     def meaning(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Value:
         """Return the value of a name; ``want`` selects between two meanings."""
@@ -70,7 +70,7 @@ class NamedValues(Backbones):
             raise self._circle(id, env, span)
         if id not in env.cache:
             for name in self._needs(id, env):
-                with suppress(v.Failed):  # a failure is cached, and met again by what needs it
+                with suppress(v.Failed):  # the failure is cached
                     self._evaluated(name, env)
         return self._evaluated(id, env)
 

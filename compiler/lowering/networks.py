@@ -1,4 +1,4 @@
-"""Lowering: a network of a checked program is expanded to nodes.
+"""Lowering of a network to a graph of operations.
 
 The graph is the program as written: sums have all their operands, a static image is repeated over
 time at the input. Passes make it fast; ``verify`` compares it with the spec.
@@ -76,7 +76,7 @@ class Lowered:
 
 
 class Lowering(Stages):
-    """Networks with the networks that they are variants of."""
+    """Lowering of networks and their variants."""
 
     def levels(
         self, declaration: s.Declaration, module: Module, settings: Mapping[str, s.Expr]

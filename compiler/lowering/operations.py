@@ -71,7 +71,7 @@ class OperationValues(Evaluator):
             return left if left == (expr.op == "or") else self.condition(expr.right, env)
         steps: list[
             tuple[str, s.Expr]
-        ] = []  # evaluated in a loop, so that a long sum needs no recursion
+        ] = []  # a loop, since long sums would exceed the recursion limit
         node: s.Expr = expr
         while isinstance(node, s.Binary) and node.op not in ("and", "or"):
             steps.append((node.op, node.right))

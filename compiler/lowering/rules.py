@@ -33,7 +33,7 @@ from danetc.dsl.syntax.source import Span
 
 FEEDS = ("in", "shortcut")
 """Values that a rule defines for each block."""
-TERM = 1  # steps of work for a value that an equation names or tries
+TERM = 1  # work for each value that an equation names
 MAX_INDEX = 2**40
 JOINS = ("sum", "mean", "concat", "max", "min")
 PORTS = ("in", "out")
@@ -66,9 +66,9 @@ class RuleReader:
             "in": [*map(InputOf, range(blocks))],
             "out": [*map(OutputOf, range(blocks))],
         }
-        self._block: int | None = None  # whose equation is read; None for the result
-        self._place = ""  # path of the equation's learnable factors
-        self._earlier = False  # True while values of earlier steps are read
+        self._block: int | None = None  # block of the current equation; None for the result
+        self._place = ""  # path of the learnable factors
+        self._earlier = False  # True inside of a delay
         self._forms: dict[str, Form] = {}
         self._lines = self._equations()
 
@@ -140,7 +140,7 @@ class RuleReader:
                 return StageInput()
             case s.Flow(steps=(value, *delays)):
                 steps = sum([self._steps(delay, env) for delay in delays])
-                outer, self._earlier = self._earlier, True  # earlier steps know all blocks
+                outer, self._earlier = self._earlier, True  # all blocks exist at earlier steps
                 form = self._form(value, env)
                 self._earlier = outer
                 return Delayed(steps, form)

@@ -35,7 +35,7 @@ from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 _UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
-COPY = 8  # steps of work for a copied operation
+COPY = 8  # work for each copied operation
 
 
 class Stages(Connections):
@@ -72,7 +72,7 @@ class Stages(Connections):
         return wire
 
     def _check_wired(self, stage: v.StageOf, backbone: v.Backbone) -> None:
-        """Report a stage without a connection whose blocks do not wire themselves."""
+        """Report a stage without a connection if its block has no body (E0605)."""
         if stage.connection is not None:
             return
         with self.site(*stage.use_sites):
@@ -274,7 +274,7 @@ class StageBuilder:
         return joined
 
     def _made(self) -> tuple[int, ...]:
-        """Counts that change if a block cannot be copied: it has stages, loops, shared layers, errors."""
+        """Return counts that change if a block has stages, loops, shared layers or errors."""
         it = self.lowering
         return len(it.stages), len(it.carries), len(it.made_once), len(it.shares), it.reporter.met
 
