@@ -174,7 +174,9 @@ class Lowering(Stages):
             env.definitions[name] = Definition(value, env, value.span)
             return
         written = env.definitions.get(name)
-        changed = written and argument_set(written.value, argument, value, written.env.module)
+        changed = None
+        if written is not None:
+            changed = argument_set(written.value, argument, value, written.env.module)
         if written is None or changed is None:
             message = f"`{name}` has no arguments, so there is no argument `{argument}`"
             hint = f"set `{name}` as a whole: --set {name}=..."

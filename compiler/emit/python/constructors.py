@@ -141,7 +141,12 @@ def listed(items: Sequence[New]) -> Blocks:
 def sizes(item: Argument) -> list[Size]:
     """The numbers of an argument in order."""
     found: list[Size] = []
-    written(item, lambda size: str(found.append(size)))
+
+    def note(size: Size) -> str:
+        found.append(size)
+        return ""
+
+    written(item, note)
     return found
 
 

@@ -216,6 +216,10 @@ def _call(function: str) -> Write:
     return lambda operands: f"{function}({sequence(operands)})"
 
 
+def _cat(dim: int) -> Write:
+    return lambda operands: f"torch.cat([{sequence(operands)}], dim={dim})"
+
+
 def _inlined(
     statements: Sequence[Statement], uses: Mapping[int, int], outputs: Sequence[int]
 ) -> set[int]:
@@ -251,19 +255,12 @@ def _accumulated(statements: Sequence[Statement]) -> list[Statement]:
     earlier: dict[object, int] = {}
     for item in statements:
         if item.joined is not None:
-            ends = range(len(item.operands) - 1, 1, -1)
-            known = (earlier.get((item.joined, item.operands[:end])) for end in ends)
-            parts = zip(ends, known, strict=True)
-            end, first = next(((e, id) for e, id in parts if id is not None), (0, None))
+            keys = {end: (item.joined, item.operands[:end]) for end in range(2, len(item.operands))}
+            end = max((end for end, key in keys.items() if key in earlier), default=0)
             earlier[item.joined, item.operands] = item.targets[0]
-            if first is not None:
-                write = f"torch.cat([{{}}], dim={item.joined})".format
-                item = replace(
-                    item,
-                    operands=(first, *item.operands[end:]),
-                    write=lambda x, write=write: write(sequence(x)),
-                    infix=True,
-                )
+            if end:
+                operands = (earlier[keys[end]], *item.operands[end:])
+                item = replace(item, operands=operands, write=_cat(item.joined), infix=True)
         found.append(item)
     return found
 
