@@ -87,14 +87,13 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
     try:
         if row.time == "neuron":
             return first_output(graph.program(node), reads[0])
-        if row.numbers is not None:
-            constants = [number(node.attrs, parameter.name) for parameter in row.parameters]
-            found: float | None = float(row.numbers([*constants, *reads]))
-        else:
-            found = row.start(node.attrs, reads[0]) if len(reads) == 1 else None
-    except (ConstantError, OverflowError, ValueError):
+        if row.numbers is None:
+            return row.of_constant(node.attrs, reads[0]) if len(reads) == 1 else None
+        constants = [number(node.attrs, parameter.name) for parameter in row.parameters]
+        found = float(row.numbers([*constants, *reads]))
+    except (ConstantError, OverflowError):
         return None
-    return found if found is not None and isfinite(found) else None
+    return found if isfinite(found) else None
 
 
 @lru_cache(maxsize=512)

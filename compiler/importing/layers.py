@@ -15,8 +15,9 @@ FIRED = "fired"
 """Block of one neuron, which has a surrogate of its own in a stage of its own."""
 
 _STEPS: Mapping[str, Callable[[Node], str]] = {
-    "batchnorm": lambda node: "batchnorm",
-    "batchnorm_with": lambda node: call("batchnorm", eps=constant(node.attrs["eps"])),
+    "batchnorm": lambda node: (
+        "batchnorm" if (eps := node.attrs["eps"]) == 1e-5 else call("batchnorm", eps=constant(eps))
+    ),
     "global_avgpool": lambda node: "avgpool",
     "mean_over": lambda node: call(
         "mean", over=str(node.attrs["over"]), groups=constant(node.attrs["groups"])

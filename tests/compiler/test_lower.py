@@ -258,7 +258,7 @@ def test_with_changes_the_neuron_of_some_stages() -> None:
         ("batchnorm", "batchnorm", {"init": 1.0, "per_step": False, "statistics": None}),
         ("batchnorm(init = 0.5)", "batchnorm", {"init": 0.5, "per_step": False}),
         ("batchnorm(per_step = true)", "batchnorm", {"init": 1.0, "per_step": True}),
-        ("batchnorm(eps = 0.01, bias = false)", "batchnorm_with", {"eps": 0.01, "bias": False}),
+        ("batchnorm(eps = 0.01, bias = false)", "batchnorm", {"eps": 0.01, "bias": False}),
         ("tebn", "tebn", {"init": 1.0}),
         ("groupnorm(4)", "groupnorm", {"groups": 4, "init": 1.0}),
         ("tdbn(0.5)", "batchnorm", {"init": 0.5, "per_step": False, "statistics": None}),

@@ -102,7 +102,7 @@ network n {{
         ("linear(over = time, window = 2, masked = 0.5)", "linear over T, window 2 masked 0.5", 432, None),
         ("linear(over = time, bias = false)", "linear over T ", 432, 0.0),
         ("conv_transposed(2)", "conv T 2×2 2 ×2", 1152, 0.0),
-        ("batchnorm(pad = 1)", "BN ", 0, None),
+        ("batchnorm(pad = 1)", "BN ", 0, 0.0),
         ("batchnorm(init = 0.5, per_step = true)", "BN per step ×0.5", 0, 0.0),
         ("batchnorm(statistics = cumulative)", "BN of steps 0 to t ", 0, 0.0),
         ("groupnorm(2)", "GN 2", 0, 0.0),
@@ -121,7 +121,7 @@ def test_labels_cost_and_zeros_of_rows(
     row = OPS[node.op]
     assert " ".join(row.label(node.attrs)) == label
     assert macs_of(graph, node) == macs
-    assert row.start(node.attrs, 0.0) == of_zero
+    assert row.of_constant(node.attrs, 0.0) == of_zero
 
 
 def test_like_branches_are_paired_by_a_guess_that_is_proved() -> None:

@@ -8,7 +8,6 @@ concatenations that have laws of their own.
 from collections.abc import Mapping
 
 from danetc.compiler.ir.ops import (
-    along,
     attention,
     axes,
     functions,
@@ -33,7 +32,6 @@ from danetc.compiler.ir.ops.shapes import text
 
 _FAMILIES = (
     weighted,
-    along,
     norms,
     joins,
     attention,

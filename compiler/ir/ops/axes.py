@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import forms, kinds, shapes
+from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing, ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
@@ -18,6 +19,7 @@ from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,
+    OnnxForm,
     Op,
     OpError,
     Stands,
@@ -68,24 +70,33 @@ def _averaged(attrs: Attrs, values: Values) -> Kind:
     return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
 
 
-def _label(sign: str) -> Callable[[Attrs], tuple[str, str]]:
-    def label(attrs: Attrs) -> tuple[str, str]:
-        groups = f"groups {attrs['groups']}" if attrs["groups"] != 1 else ""
-        return f"{sign} over {attrs['over']}", groups
-
-    return label
-
-
-def _over_time(sign: str) -> Callable[[Attrs], tuple[str, str]]:
-    return lambda attrs: (f"{sign} over T", "")
-
-
 _OVER = (
     word("over", "axis to reduce", words=AXES),
     integer("groups", "number of groups of channels, each reduced separately", 1),
 )
 
-_OVER_AXIS = (word("over", "axis to reduce", words=AXES[:-1]), _OVER[1])
+
+def _reduction(
+    name: str, meaning: str, kind: kinds.Rule, sign: str, *, pixels: str = "", example: str
+) -> tuple[Op, Op]:
+    """Return the rows of ``NAME(over = ...)`` and of the operation over an axis other than time."""
+
+    def label(attrs: Attrs) -> tuple[str, str]:
+        groups = f"groups {attrs['groups']}" if attrs["groups"] != 1 else ""
+        return f"{sign} over {attrs['over']}", groups
+
+    return (
+        Op(
+            name, meaning, shapes.reduced, kind, nothing, _OVER,
+            stands_for=_reduced(name, pixels), example=example,
+        ),
+        Op(
+            f"{name}_over", meaning, shapes.reduced, kind, axis_function(f"{name}_over", "over", "groups"),
+            (word("over", "axis to reduce", words=AXES[:-1]), _OVER[1]), public=False,
+            linear=name != "max", label=label, onnx=onnx.reduced(f"Reduce{name.capitalize()}"),
+        ),
+    )  # fmt: skip
+
 
 # -- swapping ---------------------------------------------------------------------------------------
 
@@ -123,63 +134,46 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     )
 
 
-def _with_extent(extent: Callable[[Attrs], int]) -> Callable[[Attrs, Values], Shape]:
-    def rule(attrs: Attrs, values: Values) -> Shape:
-        shape = [*values[0].shape]
-        shape[shapes.axis(values, str(attrs["axis"]), "swap")] = extent(attrs)
-        return tuple(shape)
-
-    return rule
-
-
 def _swap(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     rank = len(value.shape)
     first, second = (shapes.axis(values, str(attrs[name]), "swap") - rank for name in ("a", "b"))
     return TorchFunction(f"{_MODULE}.swap", (first, second), layout="any")
 
 
-def _with_time(name: str) -> Emit:
+def _with_time(
+    name: str,
+    meaning: str,
+    time: Literal["reduces", "creates", "mixes"],
+    form: OnnxForm,
+    *,
+    whole_run: bool = False,
+) -> Op:
+    """Return the row of an exchange of an axis and time."""
+
+    def shape(attrs: Attrs, values: Values) -> Shape:
+        found = [*values[0].shape]
+        place = shapes.axis(values, str(attrs["axis"]), "swap")
+        found[place] = 1 if time == "creates" else whole(attrs, "steps")
+        return tuple(found)
+
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
         rank = len(value.shape)
         axis = shapes.axis(values, str(attrs["axis"]), "swap") - rank
         return TorchFunction(f"{_MODULE}.{name}", (axis, rank))
 
-    return emit
-
-
-_TIMED = (
-    word("axis", "axis to swap with time", words=shapes.AXES),
-    integer("steps", "T"),
-)
-
-
-def _swap_label(attrs: Attrs) -> tuple[str, str]:
-    return f"T ↔ {attrs['axis']}", ""
+    return Op(
+        name, meaning, shape, kinds.kept, emit,
+        (word("axis", "axis to swap with time", words=shapes.AXES), integer("steps", "T")),
+        public=False, time=time, whole_run=whole_run, ahead=lambda attrs: True,
+        fixes_steps="a place in its shape", label=lambda attrs: (f"T ↔ {attrs['axis']}", ""), onnx=form,
+    )  # fmt: skip
 
 
 # -- channels ---------------------------------------------------------------------------------------
 
 
-def _upsampled(attrs: Attrs, values: Values) -> Shape:
-    first, *rest = values[0].shape
-    return (first * whole(attrs, "scale"), *rest)
-
-
 def _sliced(attrs: Attrs, values: Values) -> Shape:
-    channels, *rest = values[0].shape
-    first, last = whole(attrs, "first"), whole(attrs, "last")
-    if not first <= last < channels:
-        raise OpError(
-            f"channels {first} .. {last} of {shapes.text(values[0].shape)}: there are channels "
-            f"0 .. {channels - 1}",
-            "a range `a .. b` goes from the lower to the higher number, both included",
-        )
-    return (last - first + 1, *rest)
-
-
-def _shuffled(attrs: Attrs, values: Values) -> Shape:
-    """Shape of the input."""
-    return shapes.in_groups(attrs, values, "shuffle")
+    return whole(attrs, "last") - whole(attrs, "first") + 1, *values[0].shape[1:]
 
 
 def _reshaped(attrs: Attrs, values: Values) -> Shape:
@@ -195,51 +189,22 @@ def _reshaped(attrs: Attrs, values: Values) -> Shape:
     return sizes
 
 
-def _as_map(attrs: Attrs, values: Values) -> Shape:
-    return (*values[0].shape, 1, 1)
-
-
 ROWS = (
-    Op(
-        "sum", "sum over an axis", shapes.reduced, _summed, nothing, _OVER,
-        stands_for=_reduced("sum"),
-        example="sum(over = channels, groups = 2)",
-    ),
-    Op(
-        "mean", "mean over an axis", shapes.reduced, _averaged, nothing, _OVER,
-        stands_for=_reduced("mean", "global_avgpool"),
-        example="mean(over = rows)",
-    ),
-    Op(
-        "max", "maximum over an axis; equal maxima share the gradient", shapes.reduced, kinds.kept,
-        nothing, _OVER, stands_for=_reduced("max"),
-        example="max(over = time)",
-    ),
-    Op(
-        "sum_over", "sum over an axis", shapes.reduced, _summed,
-        axis_function("sum_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=forms.zero, label=_label("Σ"), onnx=onnx.reduced("ReduceSum"),
-    ),
-    Op(
-        "mean_over", "mean over an axis", shapes.reduced, _averaged,
-        axis_function("mean_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
-        start=forms.zero, label=_label("mean"), onnx=onnx.reduced("ReduceMean"),
-    ),
-    Op(
-        "max_over", "maximum over an axis", shapes.reduced, kinds.kept,
-        axis_function("max_over", "over", "groups"), _OVER_AXIS, public=False,
-        start=forms.unchanged, label=_label("max"), onnx=onnx.reduced("ReduceMax"),
+    *_reduction("sum", "sum over an axis", _summed, "Σ", example="sum(over = channels, groups = 2)"),
+    *_reduction("mean", "mean over an axis", _averaged, "mean", pixels="global_avgpool", example="mean(over = rows)"),
+    *_reduction(
+        "max", "maximum over an axis; equal maxima share the gradient", kinds.kept, "max", example="max(over = time)",
     ),
     Op(
         "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
         ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
-        ahead=lambda attrs: True, linear=True, start=forms.zero, label=_over_time("Σ"),
+        ahead=lambda attrs: True, linear=True, label=lambda attrs: ("Σ over T", ""),
         onnx=general.over_time("ReduceSum"),
     ),
     Op(
         "max_over_time", "maximum over the time steps", shapes.same, kinds.kept,
         ours("max_over_time", steps=False), public=False, time="reduces",
-        ahead=lambda attrs: True, start=forms.unchanged, label=_over_time("max"),
+        ahead=lambda attrs: True, label=lambda attrs: ("max over T", ""),
         onnx=general.over_time("ReduceMax"),
     ),
     Op(
@@ -248,48 +213,31 @@ ROWS = (
             word("a", "first axis", words=(*shapes.AXES, "time")),
             word("b", "second axis", words=(*shapes.AXES, "time")),
         ),
-        chosen=_swap_chosen, linear=True, start=forms.unchanged,
-        label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
+        chosen=_swap_chosen, linear=True, label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
         example="swap(channels, rows)",
     ),
+    _with_time("steps_as_axis", "time steps as an axis", "reduces", onnx.steps_as_axis, whole_run=True),
+    _with_time("axis_as_steps", "an axis as time steps", "creates", onnx.axis_as_steps),
+    _with_time("swap_with_time", "swaps time and an axis", "mixes", onnx.swap_with_time),
     Op(
-        "steps_as_axis", "time steps as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
-        kinds.kept, _with_time("steps_as_axis"), _TIMED, public=False, time="reduces", whole_run=True,
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
-        label=_swap_label, onnx=onnx.steps_as_axis,
-    ),
-    Op(
-        "axis_as_steps", "an axis as time steps", _with_extent(lambda attrs: 1),
-        kinds.kept, _with_time("axis_as_steps"), _TIMED, public=False, time="creates",
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
-        label=_swap_label, onnx=onnx.axis_as_steps,
-    ),
-    Op(
-        "swap_with_time", "swaps time and an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
-        kinds.kept, _with_time("swap_with_time"), _TIMED, public=False, time="mixes",
-        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=forms.unchanged,
-        label=_swap_label, onnx=onnx.swap_with_time,
-    ),
-    Op(
-        "repeat_channels", "repeats each channel", _upsampled, kinds.kept,
+        "repeat_channels", "repeats each channel",
+        lambda attrs, values: (values[0].shape[0] * whole(attrs, "scale"), *values[0].shape[1:]), kinds.kept,
         axis_function("repeat_channels", "scale"),
         (integer("scale", "number of repetitions of each channel", high=2**16),),
-        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=forms.unchanged,
-        label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels,
+        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, label=lambda attrs: (f"channels ×{attrs['scale']}", ""), onnx=onnx.repeat_channels,
     ),
     Op(
         "slice", "range of channels of a value", _sliced, kinds.kept,
         axis_function("slice_channels", "first", "last"),
         (integer("first", "first channel", low=0), integer("last", "last channel, included", low=0)),
-        public=False, linear=True, start=forms.unchanged,
-        label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
+        public=False, linear=True, label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
     ),
     Op(
-        "shuffle", "channel shuffle: interleaves the channels of the groups", _shuffled, kinds.kept,
+        "shuffle", "channel shuffle: interleaves the channels of the groups",
+        shapes.grouped("shuffle"), kinds.kept,
         axis_function("shuffle", "groups"),
         (integer("groups", "number of groups to interleave"),),
-        linear=True, start=forms.unchanged,
-        same=lambda attrs: attrs["groups"] == 1,
+        linear=True, same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), onnx=onnx.shuffle,
         example="shuffle(2)", source="Zhang et al., CVPR 2018",
     ),
@@ -301,14 +249,13 @@ ROWS = (
             integer("rows", "number of rows of the result", 1),
             integer("columns", "number of columns of the result", 1),
         ),
-        linear=True, start=forms.unchanged,
-        label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
+        linear=True, label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
         onnx=onnx.reshape, example="reshape(8, 256)",
     ),
     Op(
-        "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,
+        "as_map", "a vector as a map of one pixel",
+        lambda attrs, values: (*values[0].shape, 1, 1), kinds.kept,
         lambda attrs, values, value, context: TorchFunction(f"{_MODULE}.as_map", layout="any"),
-        public=False, same=lambda attrs: True, linear=True, start=forms.unchanged,
-        onnx=onnx.as_map,
+        public=False, same=lambda attrs: True, linear=True, onnx=onnx.as_map,
     ),
 )  # fmt: skip

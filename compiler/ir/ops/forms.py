@@ -6,7 +6,14 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Emit, Parameter, TorchFunction, TorchModule
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Emit,
+    Parameter,
+    TorchFunction,
+    TorchModule,
+    whole,
+)
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 
 START = Parameter(
@@ -16,22 +23,6 @@ START = Parameter(
     None,
     words=tuple(FIRST_WEIGHTS),
 )
-
-
-# -- results before training for an input of one number -------------------------------------------------
-
-
-def unchanged(attrs: Attrs, x: float) -> float:
-    return x
-
-
-def zero(attrs: Attrs, x: float) -> float | None:
-    """Return 0 for 0; for other numbers the result depends on the place or on data."""
-    return 0.0 if x == 0.0 else None
-
-
-def zero_without_bias(attrs: Attrs, x: float) -> float | None:
-    return 0.0 if x == 0.0 and not attrs["bias"] else None
 
 
 # -- modules and functions of a model ---------------------------------------------------------------
@@ -94,3 +85,14 @@ def unusual(attrs: Attrs, **usual: Attribute) -> dict[str, Attribute]:
 def with_bias(attrs: Attrs, weight: Shape, count: int) -> dict[str, Shape]:
     """Return the shapes of a weight and, if there is one, of the bias."""
     return {"weight": weight, **({"bias": (count,)} if attrs["bias"] else {})}
+
+
+def pair(attrs: Attrs, name: str, other: int) -> tuple[int, int]:
+    """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
+    one = whole(attrs, name) if name in attrs else other
+    match attrs.get("axis"):
+        case "rows":
+            return one, other
+        case "columns":
+            return other, one
+    return one, one

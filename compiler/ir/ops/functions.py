@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
@@ -25,7 +25,14 @@ from danetc.compiler.ir.ops.row import (
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.opcodes import sigmoid, softplus
+
+
+def _pointwise(name: str, meaning: str, target: str, operator: str, **more: Any) -> Op:
+    """Return the row of a function of real numbers with one operator of ONNX."""
+    options = {"example": f"conv(16) -> {name}", **more}
+    emit = function(target, layout="any")
+    form = general.operator(operator)
+    return Op(name, meaning, shapes.same, kinds.analog, emit, onnx=form, **options)
 
 
 def _softmax_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
@@ -93,46 +100,22 @@ def _learnt_label(attrs: Attrs) -> tuple[str, str]:
 ROWS = (
     Op(
         "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
-        start=lambda attrs, x: max(x, 0.0), onnx=general.operator("Relu"),
+        onnx=general.operator("Relu"),
         example="conv(16) -> relu",
     ),
     Op(
         "detach", "identity without a gradient", shapes.same, kinds.kept,
-        function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
-        linear=True, nir="same", onnx=general.same,
+        function("torch.detach", layout="any"), gradient=False, linear=True, nir="same", onnx=general.same,
         example="a * (a -> detach)",
     ),
-    Op(
-        "sigmoid", "logistic function", shapes.same, kinds.analog,
-        function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
-        onnx=general.operator("Sigmoid"),
-        example="conv(16) -> sigmoid",
+    _pointwise("sigmoid", "logistic function", "torch.sigmoid", "Sigmoid"),
+    _pointwise("tanh", "hyperbolic tangent", "torch.tanh", "Tanh"),
+    _pointwise("softplus", "softplus, log(1 + exp(x))", "torch.nn.functional.softplus", "Softplus"),
+    _pointwise(
+        "gelu", "Gaussian error linear unit: x times the normal distribution function of x",
+        "torch.nn.functional.gelu", "Gelu", source="Hendrycks and Gimpel, 2016",
     ),
-    Op(
-        "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
-        function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
-        onnx=general.operator("Tanh"),
-        example="conv(16) -> tanh",
-    ),
-    Op(
-        "softplus", "softplus, log(1 + exp(x))", shapes.same, kinds.analog,
-        function("torch.nn.functional.softplus", layout="any"),
-        start=lambda attrs, x: softplus(x),
-        onnx=general.operator("Softplus"),
-        example="conv(16) -> softplus",
-    ),
-    Op(
-        "gelu", "Gaussian error linear unit: x times the normal distribution function of x", shapes.same, kinds.analog,
-        function("torch.nn.functional.gelu", layout="any"),
-        start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
-        onnx=general.operator("Gelu"),
-        example="conv(16) -> gelu", source="Hendrycks and Gimpel, 2016",
-    ),
-    Op(
-        "sqrt", "square root", shapes.same, kinds.analog,
-        function("torch.sqrt", layout="any"), public=False, start=lambda attrs, x: math.sqrt(x),
-        onnx=general.operator("Sqrt"),
-    ),
+    _pointwise("sqrt", "square root", "torch.sqrt", "Sqrt", public=False, example=""),
     Op(
         "softmax", "softmax along an axis", _softmax_shape, kinds.analog, _softmax,
         (word("over", "axis along which the result sums to 1", "channels", (*shapes.AXES, "time")),),

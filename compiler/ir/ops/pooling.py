@@ -20,6 +20,7 @@ from danetc.compiler.ir.ops.row import (
     TorchModule,
     integer,
     whole,
+    word,
 )
 from danetc.compiler.ir.ops.weighted import windows
 from danetc.dsl.kinds import Kind
@@ -66,7 +67,7 @@ def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 
 
 def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    bilinear = attrs.get("mode") == "bilinear"
+    mode = {"mode": attrs.get("mode", "nearest")}
     like: Any = attrs.get("like")
     size = (attrs.get("rows"), attrs.get("columns"))
     if like is not None and size == (None, None):
@@ -76,10 +77,10 @@ def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, A
     if size != (None, None):
         if None in size:
             raise OpError("upsample needs `rows` and `columns` together")
-        return "resize", {"height": size[0], "width": size[1], "bilinear": bilinear}
-    name = "bilinear" if bilinear else "upsample"
-    name = "repeat_channels" if attrs.get("over") == "channels" else name
-    return name, {"scale": attrs["scale"]}
+        return "resize", {"height": size[0], "width": size[1], **mode}
+    if attrs.get("over") == "channels":
+        return "repeat_channels", {"scale": attrs["scale"]}
+    return "upsample", {"scale": attrs["scale"], **mode}
 
 
 def _resized(attrs: Attrs, values: Values) -> Shape:
@@ -87,26 +88,26 @@ def _resized(attrs: Attrs, values: Values) -> Shape:
     return channels, whole(attrs, "height"), whole(attrs, "width")
 
 
-def _resized_kind(attrs: Attrs, values: Values) -> Kind:
-    return kinds.analog(attrs, values) if attrs["bilinear"] else values[0].kind
+def _interpolated(attrs: Attrs, values: Values) -> Kind:
+    """Numbers of the input; analog if bilinear."""
+    return kinds.kept(attrs, values) if attrs["mode"] == "nearest" else kinds.ANALOG
 
 
-def _resize(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute | tuple[int, int]] = {
-        "size": (whole(attrs, "height"), whole(attrs, "width"))
-    }
-    if attrs["bilinear"]:
-        kwargs["mode"] = "bilinear"
-    return TorchModule("torch.nn.Upsample", kwargs=kwargs)
+def _upsample(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs: dict[str, Attribute | tuple[int, int]] = (
+        {"scale_factor": attrs["scale"]} if "scale" in attrs else {"size": value.shape[1:]}
+    )
+    return TorchModule("torch.nn.Upsample", kwargs=kwargs | forms.unusual(attrs, mode="nearest"))
 
+
+_MODE = word("mode", "interpolation: nearest pixel or bilinear (corners not aligned)", "nearest", ("nearest", "bilinear"))  # fmt: skip
 
 ROWS = (
     Op(
         "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"),
         _window("half of a kernel of odd size, else 0"),
         complete=_complete_max,
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=forms.zero,
-        label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         onnx=onnx.pooling("MaxPool"),
         example="maxpool(3, stride = 2)",
     ),
@@ -114,8 +115,7 @@ ROWS = (
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
         pooling("torch.nn.AvgPool2d"), _window("0"),
         complete=_complete, bare="global_avgpool",
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=forms.zero,
-        alias=_is_global,
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         nir="avgpool", onnx=onnx.pooling("AveragePool", count_include_pad=1),
         example="avgpool(2)",
@@ -123,52 +123,34 @@ ROWS = (
     Op(
         "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
-        public=False, same_shape=True, linear=True, start=forms.zero,
-        label=lambda attrs: ("avgpool", ""),
+        public=False, same_shape=True, linear=True, label=lambda attrs: ("avgpool", ""),
         nir="avgpool", onnx=general.operator("GlobalAveragePool"),
     ),
     Op(
-        "upsample", "upsampling by repetition or bilinear interpolation", shapes.scaled, kinds.kept,
-        lambda attrs, values, value, context: TorchModule(
-            "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
-        ),
+        "upsample", "upsampling by repetition or bilinear interpolation", shapes.scaled, _interpolated, _upsample,
         (
             integer("scale", "factor of height and width", 2, high=2**12),
             Parameter("over", str, "axis to enlarge: `pixels`, or `channels`, which are repeated", "pixels",
                       words=("channels", "pixels"), sugar=True),
-            Parameter("mode", str, "interpolation: nearest pixel or bilinear (corners not aligned)",
-                      "nearest", words=("nearest", "bilinear"), sugar=True),
+            _MODE,
             Parameter("like", tuple, "value whose height and width to use instead of a scale", None, sugar=True),
             Parameter("rows", int, "number of rows; given with `columns` instead of a scale", None, 1, 2**16, sugar=True),
             Parameter("columns", int, "number of columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=forms.unchanged, onnx=onnx.upsample,
-        example="upsample(2)",
+        label=lambda attrs: (f"bilinear ×{attrs['scale']}" if attrs["mode"] == "bilinear" else "", ""),
+        onnx=onnx.resize, example="upsample(2)",
     ),
     Op(
-        "resize", "map resized to another height and width", _resized, _resized_kind, _resize,
-        (
-            integer("height", "number of rows of the output"), integer("width", "number of columns of the output"),
-            Parameter("bilinear", bool, "if true, interpolate bilinearly; otherwise use the nearest pixel", False),
-        ),
-        public=False, same_shape=True, linear=True, start=forms.unchanged,
-        label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
+        "resize", "map resized to another height and width", _resized, _interpolated, _upsample,
+        (integer("height", "number of rows of the output"), integer("width", "number of columns of the output"), _MODE),
+        public=False, same_shape=True, linear=True,
+        label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * (attrs["mode"] == "bilinear")),
         onnx=onnx.resize,
     ),
     Op(
-        "bilinear", "bilinear upsampling by a factor", shapes.scaled, kinds.analog,
-        lambda attrs, values, value, context: TorchModule(
-            "torch.nn.Upsample", kwargs={"scale_factor": attrs["scale"], "mode": "bilinear"}
-        ),
-        (integer("scale", "factor of height and width", 2, high=2**12),),
-        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=forms.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize,
-    ),
-    Op(
         "flatten", "flattens a map into a vector", shapes.vector, kinds.kept, _flatten,
-        same=lambda attrs: True, linear=True, start=forms.unchanged,
-        nir="flatten", onnx=general.operator("Flatten", axis=1),
+        same=lambda attrs: True, linear=True, nir="flatten", onnx=general.operator("Flatten", axis=1),
         example="flatten",
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
+from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
@@ -232,9 +233,6 @@ class Op:
     """Result for numbers: those of its attributes, then those of its operands."""
     constant: Callable[[Attrs], float | None] = lambda attrs: None
     """Number that it returns before training for any input, or None."""
-    start: Callable[[Attrs, float], float | None] = lambda attrs, x: None
-    """Number that it returns before training if its only operand is ``x`` everywhere, or None. Not
-    used if ``numbers`` is set."""
     neutral: float | None = None
     """Number that leaves the other operand of a join unchanged (the second operand, unless it
     ``commutes``)."""
@@ -272,6 +270,13 @@ class Op:
     def reads(self, operands: Sequence[T]) -> tuple[T, ...]:
         """Return the operands whose numbers it reads."""
         return tuple(item for place, item in enumerate(operands) if place != self.size_of)
+
+    def of_constant(self, attrs: Attrs, x: float) -> float | None:
+        """Return the number that it returns before training if its only operand is ``x`` everywhere;
+        None if it is unknown."""
+        moves = self.kind is kinds.kept or self.training  # the numbers of its operand
+        without_offset = self.norm is not None or (self.linear and not attrs.get("bias"))
+        return x if moves else 0.0 if x == 0 and (without_offset or self.cuts) else None
 
     def multiplied(self, attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
         """Return the products that it computes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from danetc.compiler.ir.graph import Shape
@@ -53,20 +54,6 @@ def check_groups(attrs: Attrs, values: Values) -> None:
             )
 
 
-def convolved(attrs: Attrs, values: Values) -> Shape:
-    """``width`` channels; (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1 rows and columns,
-    rounded down.
-    """
-    _, height, width = map_of(values, "conv")
-    check_groups(attrs, values)
-    k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
-    return (
-        whole(attrs, "width"),
-        window(height, k, s, p, d, "conv"),
-        window(width, k, s, p, d, "conv"),
-    )
-
-
 def pooled(attrs: Attrs, values: Values) -> Shape:
     """The same channels; (size + 2 padding - kernel) / stride + 1 rows and columns, rounded down."""
     channels, height, width = map_of(values, "pooling")
@@ -105,6 +92,16 @@ def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
             "choose groups that divide the channels",
         )
     return shape
+
+
+def grouped(what: str) -> Callable[[Attrs, Values], Shape]:
+    """Return the rule of an operation on groups of channels."""
+
+    def rule(attrs: Attrs, values: Values) -> Shape:
+        """Shape of the input."""
+        return in_groups(attrs, values, what)
+
+    return rule
 
 
 def reduced(attrs: Attrs, values: Values) -> Shape:

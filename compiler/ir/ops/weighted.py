@@ -1,4 +1,7 @@
-"""Rows of the table: the input, layers of weights, and neurons."""
+"""Rows of the table: the input, layers of weights, padding, and neurons.
+
+``conv`` and ``linear`` stand for operations of their own over a single axis.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,162 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import forms, kinds, shapes
-from danetc.compiler.ir.ops.along import MASKED, conv_chosen, linear_chosen
-from danetc.compiler.ir.ops.forms import START, nothing
+from danetc.compiler.ir.ops.forms import START, nothing, pair
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    OpError,
+    Parameter,
+    Steps,
+    TorchModule,
+    at_start,
+    integer,
+    is_scheduled,
+    whole,
+    word,
+)
 from danetc.dsl.syntax.words import AXES
+
+_TIME = "danetc.runtime.layers.time"
+MASKED = "linear.masked"
+"""Name in recipes of the degree to which a window hides other steps."""
+
+# -- operations of `conv` and `linear` --------------------------------------------------------------
+
+
+def _conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
+    """Return the operations of ``conv`` over pixels, rows, columns or time: padding if it is uneven,
+    and the convolution."""
+    given: dict[str, Any] = {**attrs}
+    over = given.pop("over", None)
+    over = None if over == "pixels" else over
+    if over == "channels":
+        raise OpError(
+            "conv does not slide over channels",
+            "turn channels into rows: `swap(channels, rows) -> conv(8, over = rows) -> swap(channels, rows)`",
+        )
+    if over is None and given.get("width") is None:
+        raise OpError("conv needs `width`, the number of output channels", "write `conv(8)`")
+    if over is not None and given["width"] is None:  # depthwise
+        given |= {"width": values[0].shape[0], "groups": values[0].shape[0]}
+    total = given["dilation"] * (given["kernel"] - 1)
+    same, stride = given["padding"] == "same", given["stride"]
+    if over == "time":
+        if stride != 1:
+            raise OpError("conv over time has no stride: it keeps the number of steps")
+        if given["padding"] is not None and not same:
+            raise OpError(
+                f"conv over time keeps the number of steps, so `padding = {given['padding']}` is not possible",
+                "leave it out to read only earlier steps, or write `padding = same` to read later ones too",
+            )
+        before = total // 2 if same else total
+        given |= {"before": before, "after": total - before}
+        del given["stride"], given["padding"]
+        return (("conv_over_time", given),)
+    if same and stride != 1:
+        raise OpError(
+            f"`padding = same` keeps the size, but a stride of {stride} does not",
+            "give the padding as a number",
+        )
+    if given["padding"] is None:
+        given["padding"] = given["dilation"] * (given["kernel"] // 2)
+    first: Steps = ()
+    if same:
+        ends = {"before": total // 2, "after": total - total // 2}
+        first = (("pad", {"over": over or "pixels", **ends}),) if total % 2 else ()
+        given["padding"] = 0 if first else total // 2
+    last = ("conv", given) if over is None else ("conv_over", {**given, "axis": over})
+    return (*first, last)
+
+
+def _linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
+    """Return the operations of ``linear``."""
+    given: dict[str, Any] = {**attrs}
+    over, reach = given.pop("over", None), given.pop("window", None)
+    masked = given.pop("masked", 1.0)
+    if reach is None and masked != 1.0:
+        raise OpError(
+            "`masked` needs a `window` over time",
+            "leave it out, or write `linear(over = time, window = 2, masked = 0.5)`",
+        )
+    if reach is not None and over != "time":
+        raise OpError(
+            f"a window needs time steps, which linear over {over or 'all axes'} does not read",
+            f"leave it out, or write `linear(over = time, window = {reach})`",
+        )
+    if over == "time":
+        width = given.pop("width")
+        if width is not None:
+            raise OpError(
+                f"linear over time keeps the number of steps, {steps}, not {width}",
+                "leave the width out: `linear(over = time)`",
+            )
+        if reach is not None and reach > steps:
+            raise OpError(
+                f"linear over time: a window of {reach} steps, of T = {steps}",
+                "reduce the window, or increase `steps`",
+            )
+        given |= {"steps": steps, "window": reach, "masked": masked}
+        return (("linear_over_time", given),)
+    if given["width"] is None:
+        where, how = ("", "8") if over is None else (f" over {over}", f"8, over = {over}")
+        what = "`width`, the number of outputs" if over is None else "`width`"
+        raise OpError(f"linear{where} needs {what}", f"write `linear({how})`")
+    if over is None:
+        return (("linear", given),)
+    conv = {"kernel": 1, "stride": 1, "padding": 0, "groups": 1, "dilation": 1, **given}
+    turn = () if over == "channels" else (("swap", {"a": "channels", "b": over}),)
+    return (*turn, ("conv", conv), *turn)
+
+
+# -- convolutions -----------------------------------------------------------------------------------
+
+
+def _convolved(attrs: Attrs, values: Values) -> Shape:
+    """``width`` channels; (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1 rows and columns,
+    rounded down.
+    """
+    what = f"conv over {attrs['axis']}" if "axis" in attrs else "conv"
+    _, *sizes = shapes.map_of(values, what)
+    shapes.check_groups(attrs, values)
+    usual = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
+    pairs = (pair(attrs, name, other) for name, other in usual.items())
+    height, width = (
+        shapes.window(size, *each, what) for size, *each in zip(sizes, *pairs, strict=True)
+    )
+    return whole(attrs, "width"), height, width
+
+
+def _kernel(attrs: Attrs) -> Shape:
+    """Return the size of a kernel over pixels, rows, columns or time."""
+    return (whole(attrs, "kernel"),) if "before" in attrs else pair(attrs, "kernel", 1)
 
 
 def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
-    weight = (width, values[0].shape[0] // whole(attrs, "groups"), kernel, kernel)
-    return forms.with_bias(attrs, weight, width)
+    width, group = whole(attrs, "width"), values[0].shape[0] // whole(attrs, "groups")
+    return forms.with_bias(attrs, (width, group, *_kernel(attrs)), width)
 
 
 def _conv_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
     group = values[0].shape[0] // whole(attrs, "groups")
-    return prod(shape) * group * whole(attrs, "kernel") ** 2
-
-
-def _conv_complete(attrs: dict[str, Any]) -> None:
-    if attrs["padding"] is None:
-        attrs["padding"] = attrs["dilation"] * (attrs["kernel"] // 2)
+    return prod(shape) * group * prod(_kernel(attrs))
 
 
 def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs = {"kernel_size": attrs["kernel"]}
-    kwargs |= forms.unusual(attrs, stride=1, padding=0, dilation=1, groups=1, bias=True)
+    kwargs: dict[str, Attribute | tuple[int, int]] = {"kernel_size": attrs["kernel"]}
+    kwargs |= forms.unusual(attrs, stride=1, padding=0, dilation=1)
+    if "axis" in attrs:
+        other = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
+        kwargs = {name: pair(attrs, name.removesuffix("_size"), other[name]) for name in kwargs}
+    kwargs |= forms.unusual(attrs, groups=1, bias=True)
     return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
 
 
-def _conv_label(attrs: Attrs) -> tuple[str, str]:
-    size = windows(attrs, str(attrs["width"]))
-    return f"conv {attrs['kernel']}×{attrs['kernel']},", size
+def _half_padded(attrs: dict[str, Any]) -> None:
+    if attrs["padding"] is None:
+        attrs["padding"] = attrs["dilation"] * (attrs["kernel"] // 2)
 
 
 def windows(attrs: Attrs, size: str = "") -> str:
@@ -48,6 +174,66 @@ def windows(attrs: Attrs, size: str = "") -> str:
     extra = (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}"))
     shown = [form.format(attrs[name]) for name, form in extra if attrs.get(name) not in (None, 1)]
     return " ".join([*([size] if size else []), *shown])
+
+
+def _convolved_in_time(attrs: Attrs, values: Values) -> Shape:
+    shapes.check_groups(attrs, values)
+    return (whole(attrs, "width"), *values[0].shape[1:])
+
+
+def _time_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs = forms.unusual(attrs, before=0, after=0, groups=1, dilation=1, bias=True)
+    args = (values[0].shape[0], attrs["width"], attrs["kernel"])
+    kwargs["rank"] = len(value.shape)
+    return TorchModule(f"{_TIME}.TimeConv", args, kwargs, "seq")
+
+
+def _time_conv_label(attrs: Attrs) -> tuple[str, str]:
+    ahead = f", {attrs['after']} ahead" if attrs["after"] else ""
+    return f"conv {attrs['kernel']} over T{ahead},", windows(
+        {**attrs, "dilation": 1}, str(attrs["width"])
+    )
+
+
+def _transposed(attrs: Attrs, values: Values) -> Shape:
+    """``width`` channels; (size - 1) stride + kernel - 2 padding + output_padding rows and columns."""
+    _, *sizes = shapes.map_of(values, "conv_transposed")
+    shapes.check_groups(attrs, values)
+    names = ("kernel", "stride", "padding", "output_padding")
+    kernel, stride, padding, more = (whole(attrs, name) for name in names)
+    if more >= stride:
+        raise OpError(
+            f"conv_transposed: an output_padding of {more} with a stride of {stride}",
+            f"it says which of the sizes it is that a stride of {stride} makes one of: "
+            f"0 to {stride - 1}",
+        )
+    height, width = ((size - 1) * stride + kernel - 2 * padding + more for size in sizes)
+    if min(height, width) < 1:
+        raise OpError(
+            f"conv_transposed: no output remains of {shapes.text(values[0].shape)} with padding {padding}",
+            "reduce the padding",
+        )
+    return whole(attrs, "width"), height, width
+
+
+def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    width, sizes = whole(attrs, "width"), pair(attrs, "kernel", 1)
+    weight = (values[0].shape[0], width // whole(attrs, "groups"), *sizes)
+    return forms.with_bias(attrs, weight, width)
+
+
+def _transposed_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs = {"kernel_size": attrs["kernel"]}
+    kwargs |= forms.unusual(attrs, stride=1, padding=0, output_padding=0, groups=1, bias=True)
+    return TorchModule("torch.nn.ConvTranspose2d", (values[0].shape[0], attrs["width"]), kwargs)
+
+
+def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    part = whole(attrs, "width") // whole(attrs, "groups")
+    return prod(values[0].shape) * part * whole(attrs, "kernel") ** 2
+
+
+# -- linear layers, padding, neurons ----------------------------------------------------------------
 
 
 def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -60,11 +246,62 @@ def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context)
     return TorchModule("torch.nn.Linear", args, forms.unusual(attrs, bias=True), layout="any")
 
 
+def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs = forms.unusual(attrs, bias=True)
+    if attrs["window"] is None:
+        return TorchModule(f"{_TIME}.TimeLinear", (attrs["steps"],), kwargs, "seq")
+    kwargs["rank"] = len(value.shape)
+    if not _hides(attrs):
+        kwargs["masked"] = at_start(attrs["masked"])
+    if is_scheduled(attrs["masked"]):
+        kwargs["schedule"] = MASKED
+    args = (attrs["steps"], attrs["window"])
+    return TorchModule(f"{_TIME}.MaskedTimeLinear", args, kwargs, "seq")
+
+
+def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    steps = whole(attrs, "steps")
+    return forms.with_bias(attrs, (steps, steps), steps)
+
+
+def _hides(attrs: Attrs) -> bool:
+    """Return True for a window whose outside always counts as 0."""
+    return attrs["window"] is not None and attrs["masked"] == 1.0
+
+
+def _time_linear_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    """Each step reads zeros before the first step too."""
+    return whole(attrs, "window" if _hides(attrs) else "steps") * prod(shape)
+
+
+def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
+    if attrs["window"] is None:
+        return "linear over T", ""
+    share = "" if _hides(attrs) else f" masked {at_start(attrs['masked']):.3g}"
+    share += " at the start" * is_scheduled(attrs["masked"])
+    return "linear over T,", f"window {attrs['window']}{share}"
+
+
+def _padded(attrs: Attrs, values: Values) -> Shape:
+    """Shape of the input with the border."""
+    channels, *sizes = shapes.map_of(values, "padding")
+    more = whole(attrs, "before") + whole(attrs, "after")
+    height, width = (
+        size + more * (attrs["over"] in (name, "pixels"))
+        for size, name in zip(sizes, ("rows", "columns"), strict=True)
+    )
+    return channels, height, width
+
+
+def _both_ends(attrs: dict[str, Any]) -> None:
+    if attrs["after"] is None:
+        attrs["after"] = attrs["before"]
+
+
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     sample = shapes.of_neuron(attrs, values)
     items = context.neuron(attrs).learnables
-    trained = (item for item in items if not item.scheduled)
-    return {item.parameter: item.shape(sample, context.steps) for item in trained}
+    return {i.parameter: i.shape(sample, context.steps) for i in items if not i.scheduled}
 
 
 def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -74,15 +311,21 @@ def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context)
     return TorchModule("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
 
 
+_WIDTH = integer("width", "number of output channels")
+_GROUPS = integer("groups", "number of groups of channels that are convolved separately", 1)
+_BIAS = Parameter("bias", bool, "if true, add a learnable bias per channel", False)
+_DILATION = integer("dilation", "distance between entries of the kernel, in pixels", 1, high=4096)
+_OVER_ONE = (_WIDTH, integer("kernel", "size of the kernel", 3, high=4096), _GROUPS, _BIAS, _DILATION, START)  # fmt: skip
+
 ROWS = (
     Op(
         "input", "input of the network", lambda attrs, values: (), kinds.analog, nothing,
         operands=(0, 0), public=False,
     ),
     Op(
-        "conv", "2-D convolution", shapes.convolved, kinds.analog, _conv_module,
+        "conv", "2-D convolution", _convolved, kinds.analog, _conv_module,
         (
-            replace(integer("width", "number of output channels; without it, a convolution over an axis is depthwise"), unless="over"),
+            replace(_WIDTH, meaning="number of output channels; without it, a convolution over an axis is depthwise", unless="over"),
             integer("kernel", "height and width of the kernel", 3, high=4096),
             integer("stride", "distance between windows, in pixels", 1, high=4096),
             replace(
@@ -90,15 +333,12 @@ ROWS = (
                         "time, by default only before the first step, so that it is causal", None, 0, 4096),
                 words=("same",),
             ),
-            integer("groups", "number of groups of channels that are convolved separately", 1),
-            Parameter("bias", bool, "if true, add a learnable bias per channel", False),
-            integer("dilation", "distance between entries of the kernel, in pixels", 1, high=4096),
-            START,
+            _GROUPS, _BIAS, _DILATION, START,
             Parameter("over", str, "axis of the convolution; by default both rows and columns", None, words=AXES, sugar=True),
         ),
-        chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
-        window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
-        linear=True, start=forms.zero_without_bias, label=_conv_label,
+        chosen=_conv_chosen, complete=_half_padded, weights=_conv_weights, weighted=True, macs=_conv_macs,
+        window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1, linear=True,
+        label=lambda attrs: (f"conv {attrs['kernel']}×{attrs['kernel']},", windows(attrs, str(attrs["width"]))),
         nir="conv", onnx=onnx.conv,
         example="conv(16, kernel = 5, stride = 2)",
     ),
@@ -119,12 +359,75 @@ ROWS = (
                 "multiplied by 1 - masked", 1.0, 0, 1, sugar=True, schedule=MASKED,
             ),
         ),
-        chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
+        chosen=_linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
-        linear=True, start=forms.zero_without_bias,
-        label=lambda attrs: (f"linear {attrs['width']}", ""),
+        linear=True, label=lambda attrs: (f"linear {attrs['width']}", ""),
         nir="linear", onnx=onnx.linear,
         example="flatten -> linear(10)",
+    ),
+    Op(
+        "conv_transposed", "transposed 2-D convolution, which enlarges maps", _transposed, kinds.analog,
+        _transposed_module,
+        (
+            _WIDTH,
+            integer("kernel", "height and width of the kernel", 2, high=4096),
+            integer("stride", "distance between windows in the output, in pixels", 2, high=4096),
+            integer("padding", "pixels removed from each side of the output", 0, 0, 4096),
+            integer("output_padding", "rows and columns added at the bottom and right of the output; less than the stride", 0, 0, 4095),
+            _GROUPS, _BIAS, START,
+        ),
+        weights=_transposed_weights, macs=_transposed_macs, linear=True,
+        label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
+        onnx=onnx.conv_transposed,
+        example="conv_transposed(4)",
+    ),
+    Op(
+        "conv_over", "convolution over rows or columns", _convolved, kinds.analog, _conv_module,
+        (
+            *_OVER_ONE,
+            integer("stride", "distance between windows", 1, high=4096),
+            integer("padding", "zeros added at both ends", 0, 0, 4096),
+            word("axis", "axis of the convolution", words=("rows", "columns")),
+        ),
+        public=False, weights=_conv_weights, weighted=True, macs=_conv_macs, linear=True,
+        label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
+        nir="conv", onnx=onnx.conv,
+    ),
+    Op(
+        "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog, _time_conv,
+        (
+            *_OVER_ONE,
+            integer("before", "zero steps added before the first", low=0),
+            integer("after", "zero steps added after the last", low=0),
+        ),
+        public=False, time="mixes", ahead=lambda attrs: bool(attrs["after"]),
+        weights=_conv_weights, weighted=True, macs=_conv_macs, linear=True,
+        label=_time_conv_label, onnx=onnx.conv_over_time,
+    ),
+    Op(
+        "linear_over_time", "linear layer over time", shapes.same, kinds.analog, _time_linear,
+        (
+            Parameter("bias", bool, "if true, add a learnable bias per time step", True),
+            integer("steps", "T"),
+            START,
+            integer("window", "number of steps that each step reads, ending with itself; by default all", None),
+            Parameter("masked", float, "degree of masking of steps outside the window, 0 to 1", 1.0, 0, 1, schedule=MASKED),
+        ),
+        public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
+        weights=_time_weights, macs=_time_linear_macs, linear=True, label=_time_linear_label,
+        onnx=onnx.linear_over_time,
+    ),
+    Op(
+        "pad", "zero padding", _padded, kinds.with_zero,
+        forms.function("danetc.runtime.layers.axes.pad", "before", "after", "over", layout="any"),
+        (
+            integer("before", "zeros added before the first entry", low=0, high=4096),
+            integer("after", "zeros added after the last entry; by default equal to `before`", None, low=0, high=4096),
+            word("over", "axis to pad: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
+        ),
+        complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"], linear=True,
+        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad,
+        example="pad(1)",
     ),
     Op(
         "neuron", "spiking neuron or activation", shapes.of_neuron, kinds.analog, _neuron_module,

@@ -246,9 +246,8 @@ def batch_norm(
 ) -> ReadValue:  # fmt: skip
     if training or None in (running_mean, running_var, weight, bias):
         raise call.refuse("a norm without weights, or with the statistics of its input")
-    op, attrs = ("batchnorm", {}) if eps == 1e-5 else ("batchnorm_with", {"eps": eps})
     return call.add(
-        op, x, attrs, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
+        "batchnorm", x, {"eps": eps}, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
         **counter,
     )  # fmt: skip
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import shapes
+from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import Values, number
 from danetc.compiler.ir.ops.onnx.general import (
     Form,
     OnnxWriter,
     Site,
-    pair,
     repeat,
     reshaped,
     window,
@@ -177,7 +177,7 @@ def parameter(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
-    bias = to.weight("bias") if at.attrs.get("bias", True) else _zeros(to, at)
+    bias = to.weight("bias") if at.attrs.get("bias", True) else to.array(np.zeros(at.shape[0]))
     statistics = (to.weight(name) for name in ("running_mean", "running_var"))
     weight = to.weight("weight")
     return to.node("BatchNormalization", x, weight, bias, *statistics, epsilon=_epsilon(at))
@@ -187,17 +187,13 @@ def _epsilon(at: Site) -> float:
     return number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
 
 
-def _zeros(to: OnnxWriter, at: Site) -> str:
-    return to.array(np.zeros(at.shape[0]))
-
-
 def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    if not at.attrs.get("per_step"):
-        return _batch_norm(to, at, x[0])
+    if not at.attrs["per_step"]:
+        return _with_border(to, at, _batch_norm(to, at, x[0]))
     weight, mean, variance = (
         to.stored(name).astype(np.float64) for name in ("weight", "running_mean", "running_var")
     )
-    bias = to.stored("bias").astype(np.float64) if at.attrs.get("bias", True) else 0.0
+    bias = to.stored("bias").astype(np.float64) if at.attrs["bias"] else 0.0
     scale = weight / np.sqrt(variance + _epsilon(at))
     factors, offsets = (_of_steps(to, at, each) for each in (scale, bias - mean * scale))
     y = x[0] if to.step else to.as_steps(repeat(to, at, x), at.shape)
@@ -205,17 +201,8 @@ def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return y if to.step else to.as_batch(y, at.value.shape)
 
 
-def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
-    """Return [T, ...] for broadcasting with [T, N, C, ...]; for one step, its own."""
-    lead = values.reshape(len(values), 1, *values.shape[1:], *[1] * (at.rank + 1 - values.ndim))
-    if not to.step:
-        return to.array(lead)
-    return to.node("Gather", to.array(lead[:, 0]), to.step, axis=0)
-
-
-def batchnorm_with(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+def _with_border(to: OnnxWriter, at: Site, y: str) -> str:
     """Add a border: the result of the norm for 0."""
-    y = batchnorm(to, at, x)
     border = whole(at.attrs, "pad")
     if not border:
         return y
@@ -226,6 +213,14 @@ def batchnorm_with(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     edge[..., border:-border, border:-border] = 0
     padded = to.node("Pad", y, to.ints(*[border] * 4), "", to.ints(2, 3))
     return to.node("Add", padded, to.node("Mul", to.array(value), to.array(edge)))
+
+
+def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
+    """Return [T, ...] for broadcasting with [T, N, C, ...]; for one step, its own."""
+    lead = values.reshape(len(values), 1, *values.shape[1:], *[1] * (at.rank + 1 - values.ndim))
+    if not to.step:
+        return to.array(lead)
+    return to.node("Gather", to.array(lead[:, 0]), to.step, axis=0)
 
 
 def tebn(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
@@ -273,14 +268,9 @@ def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Resize to the nearest pixel from the upper left, or bilinearly."""
     _, height, width = at.value.shape
     ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}  # fmt: skip
-    if at.attrs.get("bilinear", "height" not in at.attrs):
+    if at.attrs["mode"] == "bilinear":
         ways = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return to.node("Resize", x[0], "", "", to.ints(height, width), axes=[2, 3], **ways)
-
-
-def upsample(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    nearest = Site({**at.attrs, "bilinear": False}, at.values, at.value, at.context)
-    return resize(to, nearest, x)
 
 
 # -- time ---------------------------------------------------------------------------------------------
@@ -334,14 +324,14 @@ def _with_bias(to: OnnxWriter, at: Site) -> list[str]:
 def conv(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
         "Conv", x[0], *_with_bias(to, at), **window(at),
-        dilations=pair(at, "dilation", 1), group=whole(at.attrs, "groups"),
+        dilations=pair(at.attrs, "dilation", 1), group=whole(at.attrs, "groups"),
     )  # fmt: skip
 
 
 def conv_transposed(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
         "ConvTranspose", x[0], *_with_bias(to, at), **window(at),
-        output_padding=pair(at, "output_padding", 0), group=whole(at.attrs, "groups"),
+        output_padding=pair(at.attrs, "output_padding", 0), group=whole(at.attrs, "groups"),
     )  # fmt: skip
 
 

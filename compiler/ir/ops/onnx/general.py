@@ -7,8 +7,9 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from danetc.compiler.ir.graph import Shape, Value
+from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, whole
+from danetc.compiler.ir.ops.row import Context
 from danetc.dsl.record import record
 
 if TYPE_CHECKING:
@@ -131,21 +132,10 @@ def repeat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node("Tile", x[0], to.node("Concat", to.length(), ones, axis=0))
 
 
-def pair(at: Site, name: str, other: int) -> list[int]:
-    """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
-    one = whole(at.attrs, name) if name in at.attrs else other
-    match at.attrs.get("axis"):
-        case "rows":
-            return [one, other]
-        case "columns":
-            return [other, one]
-    return [one, one]
-
-
-def window(at: Site) -> dict[str, list[int]]:
+def window(at: Site) -> dict[str, tuple[int, ...]]:
     """Return kernel, stride and padding of windows under their ONNX names."""
     return {
-        "kernel_shape": pair(at, "kernel", 1),
-        "strides": pair(at, "stride", 1),
-        "pads": 2 * pair(at, "padding", 0),
+        "kernel_shape": pair(at.attrs, "kernel", 1),
+        "strides": pair(at.attrs, "stride", 1),
+        "pads": 2 * pair(at.attrs, "padding", 0),
     }
