@@ -37,8 +37,8 @@ def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
 
     ``x`` is [N, F] (features, which become F x 1 x 1), [N, H, W] (grey), or has four (images) or
     five (events) dimensions, channels first or ``last``, which is guessed by default. Bytes stay
-    bytes. Other whole numbers from 0 to 255 become bytes in images, and floats in events, which are
-    counts.
+    bytes. Other integers are converted to bytes in images, where they must be from 0 to 255, and to floats
+    in frames of events.
     """
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         raise DataError(
@@ -137,7 +137,10 @@ def texts_of(y: np.ndarray, where: str) -> list[str]:
     """Return the texts of an array of bytes or characters."""
     try:
         return [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
-    except (ValueError, SystemError) as error:  # SystemError: a character beyond Unicode
+    except (
+        ValueError,
+        SystemError,
+    ) as error:  # SystemError is raised for characters that are not in Unicode
         raise DataError(f"{where} holds names that are not text (ASCII or Unicode)") from error
 
 

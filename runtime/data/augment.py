@@ -57,8 +57,8 @@ class ImageTransform:
         return image, torch.where(mask[0] == 0, IGNORED, mask[0] - 1)
 
     def change_batch(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return images [N, ...] of one size as ``change`` returns each of them after torch's CPU
-        generator has got its seed. Requires ``vectorized``.
+        """Return images [N, ...] of the same size, each changed as ``change`` does if torch's CPU
+        generator is seeded with its seed. Requires ``vectorized``.
         """
         steps = self.vectorized
         assert steps is not None, "steps that have no form for batches"
@@ -129,7 +129,7 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     steps = [(item.name, row.make(item)) for item, row in rows]
     vectorized = [row.vectorized(item) for item, row in rows[:last] if row.vectorized is not None]
     every = len(vectorized) == last
-    if events and last:  # a resize would round whole counts
+    if events and last:  # resizing integers would round the counts
         floats = v2.ToDtype(torch.float32)
         steps.insert(0, ("events", floats))
         vectorized.insert(0, Vectorized(floats))
@@ -159,7 +159,7 @@ def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | Non
         with kept_random_state() if seed is not None else nullcontext() as generator:
             if generator is not None and seed is not None:
                 generator.manual_seed(seed)
-            # The frames [N, T, C, H, W] of a recording share a draw, as channels do.
+            # All frames [N, T, C, H, W] of a recording are mixed in the same way.
             mixed, shares = chosen(images.flatten(1, -3), labels)
         return mixed.reshape(images.shape), shares
 

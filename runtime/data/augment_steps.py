@@ -187,4 +187,4 @@ MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
     "mixup": lambda item, classes: v2.MixUp(alpha=item["alpha"], num_classes=classes),
     "cutmix": lambda item, classes: v2.CutMix(alpha=item["alpha"], num_classes=classes),
 }
-"""Steps that mix the images of a batch, and their labels of that many classes."""
+"""Steps that mix the images and the labels of a batch, given the number of classes."""

@@ -61,7 +61,7 @@ class Batch:
 
 
 def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
-    """Yield each batch on ``device``, its images passed through ``finish`` there."""
+    """Yield each batch on ``device``, after ``finish`` was applied to its images."""
     if device.type == "cpu":
         for batch in batches:
             yield replace(batch, images=finish(batch.images))

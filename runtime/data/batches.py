@@ -78,7 +78,7 @@ class Batches:
         # Indexing a tensor is faster than passing its rows between processes.
         if workers and not (self._fetcher.at_once and not transform.random):
             with warnings.catch_warnings():
-                # The plan of a training warns of more workers than cores in its own words.
+                # A warning about more workers than cores is part of the plan of a training.
                 warnings.filterwarnings("ignore", message="This DataLoader will create")
                 self._loader = DataLoader(
                     self._fetcher,

@@ -21,7 +21,8 @@ EXTENSIONS: dict[Content, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ClassFolders:
-    """Two folders with the same class folders; the same folder twice if a share is held out."""
+    """Folders of the two splits, which have the same class folders. Both are the same folder if a
+    fraction of the samples is held out."""
 
     train: Path
     test: Path

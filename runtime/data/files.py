@@ -47,7 +47,7 @@ def read_numpy(
                     raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
     except DataError:
         raise
-    except Exception as error:  # numpy evaluates damaged headers, which raises anything
+    except Exception as error:  # numpy evaluates the header, so any exception can be raised
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         if "pickled" in reason or "allow_pickle" in reason:
             reason = "it holds Python objects, not numbers (pickles are not read)"

@@ -27,7 +27,7 @@ def check_fit(
     output: Shape,
     steps: int | None = None,
 ) -> None:
-    """Raise DataError unless a network can learn ``data`` through these transforms.
+    """Check that a network can be trained on ``data`` with these transforms. Raises DataError.
 
     ``augment`` is for training images, None if nothing is trained; ``evaluate`` is for those of
     ``split``. ``output`` is the shape of the network's output for one sample. ``steps`` is the T of

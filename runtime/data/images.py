@@ -39,7 +39,8 @@ def read_image(path: str) -> Tensor:
 def decode_image(data: bytes, where: str) -> Tensor:
     """Decode a colour image [3, H, W], uint8, as torchvision's ImageFolder does.
 
-    Grey images get three equal channels and palettes their colours; transparency is dropped. Raises
+    Grey images are converted to three equal channels and palettes to their colours; transparency
+    is dropped. Raises
     UnreadableError, which names ``where``, unless the image is complete and has 8 bits a value.
     """
     try:

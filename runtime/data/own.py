@@ -1,4 +1,4 @@
-"""Arrays and map-style Datasets of others: those of torch, tonic and Hugging Face, and users' own."""
+"""Arrays and map-style Datasets: those of torch, tonic and Hugging Face, and those of users."""
 
 from __future__ import annotations
 
@@ -266,7 +266,9 @@ def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] |
     if isinstance(dataset, Subset):
         inner, indices = dataset.dataset, dataset.indices  # type: ignore[assignment]
     for attribute in ("targets", "labels"):
-        with suppress(AttributeError, IndexError, TypeError):  # of what are no whole numbers
+        with suppress(
+            AttributeError, IndexError, TypeError
+        ):  # raised if the values are not integers
             values = list(getattr(inner, attribute))
             own = [values[number] for number in indices]
             agree = all(index(own[number]) == index(label) for number, label in seen.items())

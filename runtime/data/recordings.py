@@ -21,7 +21,7 @@ from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 _LARGEST = 2**53
-"""Bound below which float64 holds every whole number."""
+"""All integers below this value can be represented in float64."""
 _COLUMNS = ("t", "x", "y", "p")
 _FRAMES = "frames"
 """Name of the array of frames in an npz file, as in SpikingJelly."""
@@ -32,7 +32,7 @@ class Cutting:
     """How a recording becomes frames [T, P, H, W].
 
     ``frames`` is T and ``size`` is (H, W), None if unknown. With one polarity, all events count
-    alike. By ``number`` each frame has equally many events, by ``time`` it takes equally long.
+    alike. With ``number``, all frames have the same number of events; with ``time``, the same duration.
     """
 
     frames: int | None

@@ -1,4 +1,4 @@
-"""Data sets opened by name, with drawn classes and converted channels."""
+"""Functions to open a data set by name, to draw some of its classes and to convert its channels."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
 
 
 def with_channels(data: DataSet, channels: int) -> DataSet:
-    """Convert grey images to 3 equal channels or colour images to grey, with a notice.
+    """Convert grey images to 3 equal channels, or colour images to grey, and add a notice.
 
     Grey is the luma of ITU-R BT.601. Frames of events, and images of other numbers of channels, are
     returned unchanged: ``check_fit`` refuses them.

@@ -19,7 +19,7 @@ Policy = Literal["stop", "skip"]
 Target = Literal["classes", "pixels", "numbers"]
 """Targets of training: a class for each sample, a class for each pixel, or real numbers."""
 IGNORED = -100
-"""Class of the pixels that losses ignore: torch's default. Files have 255 instead."""
+"""Class index that is ignored by the losses (the default of torch). In files it is 255."""
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("val", "test", "validation", "valid", "testing")
@@ -53,7 +53,7 @@ class DataRequest:
 
     @property
     def share(self) -> float | None:
-        """Share of the samples that ``test`` holds out; None if ``test`` names a split."""
+        """Fraction of the samples to hold out; None if ``test`` is the name of a split."""
         try:
             return float(self.options.get("test", ""))
         except ValueError:
@@ -90,8 +90,8 @@ class DataRequest:
 class DataSource:
     """A kind of data that ``--data`` takes.
 
-    ``look`` checks that the data exist without importing torch or reading them, and returns what it
-    has found; ``open`` takes that and returns the ``DataSet``.
+    ``look`` checks that the data exist, without importing torch or reading the data. Its result is
+    passed to ``open``, which returns the ``DataSet``.
     """
 
     usage: str

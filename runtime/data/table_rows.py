@@ -23,7 +23,7 @@ class Rows:
     """
 
     def __init__(self, table: Any, image: str, label: str) -> None:
-        table = table.select_columns([image, label])  # the library decodes every column
+        table = table.select_columns([image, label])  # otherwise the library decodes all columns
         for column in (image, label):
             table = _undecoded(table, column)
         self._table, self._columns = table, (image, label)

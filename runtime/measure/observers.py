@@ -162,8 +162,8 @@ def firing_rates(layers: Sequence[NeuronSums]) -> FiringRates:
 class LayerStability:
     """Mean of dO/dV = surrogate'(V - V_th) of a layer over batch and neurons, summed over time.
 
-    V is the membrane potential before the reset. The paper states neither T nor whether values are
-    summed or averaged over time; the sum is much closer to its tables.
+    V is the membrane potential before the reset. The paper does not say
+    if the values are summed or averaged over time; the sum is much closer to its tables.
     """
 
     layer: str

@@ -1,4 +1,4 @@
-"""The runs of a grid: the cells are checked and compared with existing runs."""
+"""Runs of a grid. The cells are checked, and compared with the runs that exist already."""
 
 from __future__ import annotations
 

@@ -92,10 +92,6 @@ class GridRecord:
             self.add(run, outcome)
             self.save()
 
-    def knows_done(self, run: GridRun) -> bool:
-        runs = self._cells.get(run.cell.name, {"runs": ()})["runs"]
-        return any(each["seed"] == run.seed and each["state"] == "done" for each in runs)
-
 
 def train_run(
     run: GridRun, engine: Engine, stopping: Callable[[], bool], on_epoch: Callable[[int], object]

@@ -75,7 +75,7 @@ def open_subject(
     settings: Mapping[str, Setting],
     seed: int,
 ) -> Subject:
-    """Open the trained model of a run's directory, or build that of a spec; on a GPU if there is one.
+    """Load the model from the directory of a run, or build it from a spec, on a GPU if there is one.
 
     Raises SpecError, UserError.
     """

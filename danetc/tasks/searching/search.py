@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 
 def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
-    """Train trials until there are as many as wanted. Return the exit status if a signal stopped it.
+    """Run trials until the requested number is reached. Return the exit status if a signal stopped it.
 
-    Raises UserError with what is wrong before anything is trained, and if the folder holds another
-    search.
+    Raises UserError for errors in the request, before the first training, and if the folder is that
+    of another search.
     """
     need_optuna()
     folder = request.folder
@@ -95,7 +95,7 @@ def _cells(request: SearchRequest) -> GridRecord:
     axes = ["network", *(each.name for each in request.axes)]
     same = (known.get("data"), known.get("axes")) == (request.data, axes)
     found = GridRecord(request, known.get("cells", ()) if same else ())
-    if not known:  # do not overwrite the file of another search
+    if not known:  # otherwise the file of another search would be overwritten
         found.save()
     return found
 
@@ -150,7 +150,7 @@ class _Search:
         self.done: dict[str, GridRun] = {}
 
     def trial(self) -> None:
-        """Draw a trial, train its cell unless that is done or under way, and tell Optuna its value."""
+        """Train the cell of a new trial, unless it is trained already, and report its value to Optuna."""
         if self.stop.wanted:
             return
         with self.lock:
@@ -217,8 +217,7 @@ class _Search:
         self._note(trial, **_sizes(run))
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)
-            if not self.cells.knows_done(run):
-                self.cells.keep(run, Outcome("done"))
+            self.cells.keep(run, Outcome("done"))
             self.shown.passed(f"{cell}: it is done")
             return None
         return run

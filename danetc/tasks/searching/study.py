@@ -37,7 +37,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Numbers from ``low`` to ``high``, both included; integers if all that is given are integers.
+    """Numbers from ``low`` to ``high``, both included; they are integers if all arguments are integers.
 
     They lie ``step`` apart unless it is None. With ``log`` they are uniform on a logarithmic scale.
     """
@@ -166,7 +166,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
 
     if directions is None and not path.exists():
         raise UserError(f"{path} does not exist, so there is no search to report")
-    for ending in ("", "-journal", "-wal", "-shm"):  # the files that SQLite creates
+    for ending in ("", "-journal", "-wal", "-shm"):  # files that are created by SQLite
         found = within(folder, STORAGE + ending)
         if found.exists() and not found.is_file():
             raise UserError(f"{found} is no file")
@@ -189,7 +189,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
 
 
 def resume(study: optuna.Study) -> int:
-    """Let the trials that were running continue: ``study.ask`` returns them first. Return their number."""
+    """Enqueue the trials that were running, which ``study.ask`` returns first, and return their number."""
     states = need_optuna().trial.TrialState
     for each in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study._storage.set_trial_state_values(each._trial_id, states.WAITING)

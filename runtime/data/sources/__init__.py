@@ -1,4 +1,4 @@
-"""The table of data sets: one module each, which imports torch only to open it.
+"""Table of data sets. Each has its own module, which imports torch only when it is opened.
 
 The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch and numpy.
 """
@@ -56,7 +56,7 @@ _NOT_READ = {
 def find(text: str) -> tuple[DataSource, str]:
     """Return the source that ``text`` names, and its argument. Raises DataError.
 
-    Files with a known ending and code need no name.
+    The name can be omitted for code and for files with a known ending.
     """
     name, _, argument = text.partition(":")
     if name in SOURCES:
@@ -64,7 +64,9 @@ def find(text: str) -> tuple[DataSource, str]:
     place = text.partition(",")[0]
     ending = Path(place).suffix.lower()
     unread = _NOT_READ.get(name) or _NOT_READ.get(ending.removeprefix("."))
-    if unread is not None and not Path(f"{name}.py").is_file():  # a module of that name
+    if (
+        unread is not None and not Path(f"{name}.py").is_file()
+    ):  # unless there is a module with this name
         raise DataError(f"`{text}`: {unread}")
     for source in SOURCES.values():
         # `digits.npz` is a misspelt name unless there is such a file

@@ -37,7 +37,7 @@ def _open(request: DataRequest, home: Path) -> Any:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     try:
         splits = [kind(str(home), train=train, download=False) for train in (True, False)]
-    except RuntimeError as error:  # a missing file or a wrong sum
+    except RuntimeError as error:  # if a file is missing or its checksum is wrong
         raise DataError(
             f"a file of {home / _FILES[request.name].parent} is missing or is not the published one (by "
             "its MD5), so nothing was unpickled; unpack the archive again"

@@ -59,7 +59,7 @@ def _split(images_file: Path, labels_file: Path) -> tuple[Any, Any]:
 def read_idx(path: Path, dimensions: int) -> Any:
     """Return the bytes of an idx file as an array: a magic number, the sizes, the values.
 
-    torchvision reads only unpacked files. Raises DataError for any other file.
+    torchvision can only read files that are not compressed. Raises DataError if the file is not valid.
     """
     import numpy as np
 

@@ -68,7 +68,7 @@ def _open(request: DataRequest, place: str) -> Any:
 
     try:
         code = given = found_at(place)
-        with in_turn(request.text):  # a process finds what the one before has written to a cache
+        with in_turn(request.text):  # later processes can use the cache that the first one wrote
             if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
                 with seeded() as seed:
                     seed(0)

@@ -25,7 +25,7 @@ OPTIONS: Mapping[str, tuple[int, int, int]] = {
 """Default, least and largest value of each option.
 
 ``count`` images are for training and ``test`` for testing (by default a quarter of ``count``);
-``frames`` above 0 makes frames of events; ``noise`` is the percentage of an image that does not
+if ``frames`` is greater than 0, the samples are frames of events; ``noise`` is the percentage of an image that does not
 depend on its class.
 """
 
@@ -73,7 +73,7 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
         generator = torch.Generator().manual_seed(derive(f"synthetic {purpose}", options["seed"]))
         return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
 
-    # A pattern of few large fields, which shifted windows keep.
+    # The pattern consists of a few large fields, so that a shift changes only some of the values.
     few = min(FIELDS, options["size"])
     places = torch.arange(options["size"]) * few // options["size"]
     patterns = noise("pattern", classes, *shape[:-2], few, few)[..., places, :][..., places]

@@ -75,7 +75,7 @@ def _expanded(text: str) -> list[Path]:
             "`webdataset` with a pattern needs braceexpand, which is not installed; "
             "pip install 'danetc[webdataset]', or name a folder of shards"
         ) from error
-    # braceexpand writes out a whole range before it returns its first path.
+    # braceexpand creates the whole range before it returns the first path.
     many = any(abs(int(a) - int(b)) >= _MOST for a, b in _RANGE.findall(text))
     try:
         found = [] if many else list(islice(braceexpand.braceexpand(text), _MOST + 1))
