@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
+from danetc.compiler.frontend.program import Checked, Settings, read_settings
 from danetc.compiler.lowering.networks import argument_set
-from danetc.compiler.warnings import warnings_of
-from danetc.compiler.warnings.rule import Trees
-from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import named
-from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
-from danetc.dsl.syntax.source import SourceFile, Span
 
 N = TypeVar("N", bound=s.Node)
 ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "network", "recipe")
@@ -31,7 +24,7 @@ def resolved_spec(
     """Return the text of a network, its bases and all declarations they use, with settings.
 
     Different declarations of the same name are distinguished by a number. The result contains the
-    whole text of each base, and the comments that allow warnings.
+    whole text of each base, without comments.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -45,59 +38,7 @@ def resolved_spec(
     collector.name_all(root)
     declarations = collector.declarations()
     declarations.sort(key=lambda declaration: ORDER.index(declaration.kind))
-    return f"{FIRST_LINE}\n\n{_printed(declarations, Trees(checked.module.program))}"
-
-
-def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
-    """Return the text of declarations, with comments that allow warnings above their statements.
-
-    Statements of the library are now the file's own, and so a warning that is allowed where the
-    library is used is allowed there, too.
-    """
-    text = format_source(s.Program(tuple(declarations)))
-    statements = list(_statements(declarations))
-    heads = [Span(it.span.source, it.span.start, it.span.start) for it in statements]
-    allowing = [list(trees.allowing(head)) for head in heads]
-    reasons = {
-        code: each.comment.text for found in allowing for each in found for code in each.codes
-    }
-    if not reasons:
-        return text
-    comments = [[each.comment.text for each in found] for found in allowing]
-    checked = check_text(_commented(text, comments))
-    starts = [item.span.start for item in _statements(checked.module.program.declarations)]
-    for item in warnings_of(checked):
-        number = bisect_right(starts, item.span.start) - 1
-        if item.code in reasons and is_library(statements[number].span.source):
-            comments[number].append(reasons[item.code])
-    return _commented(text, comments)
-
-
-def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
-    """Return a text with comments inserted above its statements."""
-    above: dict[int, Sequence[str]] = {}
-    for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
-        above[item.span.line] = found
-    lines = enumerate(text.splitlines(), 1)
-    return format_source(
-        _read("\n".join(each for number, line in lines for each in (*above.get(number, ()), line)))
-    )
-
-
-def _read(text: str) -> s.Program:
-    """Parse a text that was printed from a tree."""
-    reporter = Reporter()
-    program = parse(SourceFile("spec.danet", text), reporter)
-    reporter.raise_if_errors()
-    return program
-
-
-def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declaration | s.Stmt]:
-    """Iterate over declarations and the statements of their bodies, in order."""
-    for item in items:
-        yield item
-        if isinstance(item, s.Declaration | s.Group):
-            yield from _statements(item.body or ())
+    return f"{FIRST_LINE}\n\n{format_source(s.Program(tuple(declarations)))}"
 
 
 class _Collector:

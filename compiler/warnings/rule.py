@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import Generic, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
@@ -46,7 +45,6 @@ _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 class Allowing:
     """A comment that allows warnings; ``alone`` if nothing else is on its line."""
 
-    comment: s.Comment
     line: int
     alone: bool
     codes: frozenset[str]
@@ -80,19 +78,15 @@ class Trees:
 
         It is on one of the statement's lines, or alone on the line above.
         """
-        return any(code in item.codes for item in self.allowing(span))
-
-    def allowing(self, span: Span) -> Iterator[Allowing]:
-        """Yield the comments at the statement of a span that allow warnings."""
         known = self._allowing(span.source)
         if not known:
-            return
+            return False
         first, last = _lines(self.program(span.source), span)
-        for item in known[bisect_left(known, first - 1, key=attrgetter("line")) :]:
-            if item.line > last:
-                return
-            if item.alone or item.line >= first:
-                yield item
+        return any(
+            code in item.codes
+            and (first <= item.line <= last or (item.alone and item.line == first - 1))
+            for item in known
+        )
 
     def _allowing(self, source: SourceFile) -> list[Allowing]:
         """Return the comments of a source that allow warnings, in order."""
@@ -105,7 +99,7 @@ class Trees:
                     line = comment.span.line
                     alone = not source.line(line)[: comment.span.column - 1].strip()
                     codes = frozenset(match[1].replace(",", " ").split())
-                    found.append(Allowing(comment, line, alone, codes))
+                    found.append(Allowing(line, alone, codes))
         return self._comments[source]
 
 

@@ -1,20 +1,15 @@
-"""A comment at a statement allows a warning, also in a network that is written as one file."""
+"""A comment at a statement allows a warning."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from danetc.compiler import check_text
-from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.diagnostics.explain import examples
-from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile
-from tests.compiler.warning_cases import SUSPICIOUS, WARNINGS, net, warned
+from tests.compiler.warning_cases import WARNINGS, net, warned
 
 
 def at_end(text: str, line: int, comment: str) -> str:
@@ -56,32 +51,6 @@ def test_a_comment_at_the_head_of_a_network_is_not_for_its_body() -> None:
     assert len(warned(text.replace("{\n", "{  # allow W0206\n", 1))) == 1
 
 
-def test_a_network_in_one_file_keeps_the_comments_that_allow_warnings() -> None:
-    block = (
-        "# of no warning\n# allow W0103: a table has it\nblock b(width, unread = 1) {\n"
-        "  # allow W0206: two are meant\n  out = in -> conv(width) -> norm -> norm -> spike\n}\n"
-    )
-    text = net(("stem = conv(16) -> norm -> spike", "stem = b(16)"), after=f"\n{block}")
-    assert warned(text) == ()
-    resolved = resolved_spec(check_text(text))
-    assert warned(resolved) == ()
-    version, *kept = [line.strip() for line in resolved.splitlines() if "#" in line]
-    assert version == FIRST_LINE
-    assert kept == ["# allow W0103: a table has it", "# allow W0206: two are meant"]
-
-
 def test_a_comment_above_a_first_statement_is_not_that_of_the_head() -> None:
     text = "block b(width, unread = 1) {\n  # allow W0103\n  out = in -> conv(width)\n}\n"
     assert [item.code for item in warned(text)] == ["W0103"]
-
-
-@pytest.mark.parametrize(
-    "title", [title for title, case in SUSPICIOUS.items() if "network n" in case.text]
-)
-def test_what_is_allowed_stays_allowed_in_one_file(title: str) -> None:
-    """Also where the warning is of a statement of the library, which is the file's own there."""
-    text = re.sub("[«»]", "", SUSPICIOUS[title].text)
-    (found,) = warned(text)
-    checked = check_text(above(text, found.span.line, f"# allow {found.code}"))
-    for network in checked.networks:
-        assert warned(resolved_spec(checked, network)) == ()
