@@ -82,9 +82,7 @@ def test_no_network_of_a_page_is_warned_of(path: Path) -> None:
             assert warned(text) == ()
 
 
-@pytest.mark.parametrize(
-    "name", ["danet_c_small", "ms_resnet104", "own_connection", "own_neuron", "own_rule"]
-)
+@pytest.mark.parametrize("name", ["danet_c_small", "own_connection", "own_neuron", "own_rule"])
 def test_a_network_in_one_file_is_not_warned_of_more(name: str) -> None:
     assert warned(resolved_spec(check_file(name))) == ()
 
