@@ -77,13 +77,10 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "In its own directories": [
         (TRUST, "test_a_training_replaces_links_in_its_run_and_does_not_follow_them"),
         (TRUST, "test_a_training_writes_to_no_folder_that_a_link_names"),
-        (TRUST, "test_trials_go_to_no_folder_that_a_link_names"),
         (TRUST, "test_a_grid_and_a_search_follow_no_links"),
         (TRUST, "test_files_of_our_own_replace_links"),
-        (TRUST, "test_measures_and_reports_follow_no_links"),
     ],
     "A link that you specify": [
-        (TRUST, "test_the_directory_itself_may_be_a_link"),
         ("danetc/test_build.py", "test_a_link_to_a_model_directory_stays_one"),
     ],
     "The cache of compiled kernels": [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-import danetc as package
 from danetc.main import main
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.files import read_record
@@ -95,10 +93,6 @@ def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
     (figures,) = found["results"]
     assert {key: figures[key] for key in KEYS} == {key: epoch[name] for key, name in KEYS.items()}
     assert found["unlike_training"] == []
-
-
-def test_every_source_has_a_small_data_set() -> None:
-    assert {*SMALL_DATA} == {*SOURCES}
 
 
 THROUGH_STEPS = ("digits", "folder", "events", "npz")
@@ -191,16 +185,6 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     assert found["trained_steps"] == (3 if name == "phases" else 2)
 
 
-def test_a_measurement_is_of_the_output_that_was_trained(danetc: Run) -> None:
-    text = spec(GREY, "batch = 40")
-    run = train(danetc, TWO + text[text.index("recipe") :], TEXT, "--train-output", "late")
-    asked: dict[str, Any] = {"only": ["gradients"], "batches": 1, "batch": 21}
-    found = package.measure(run, **asked).frame("gradients")
-    assert found.equals(package.measure(run, **asked, output="late").frame("gradients"))
-    with pytest.raises(package.UserError, match="has 5 outputs"):  # those of `early`
-        package.measure(run, **asked, output="early")
-
-
 @pytest.mark.thorough
 def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
@@ -243,16 +227,6 @@ def test_another_choice_is_printed(danetc: Run) -> None:
     assert "did you mean `resize`?" in wrong.err
 
 
-def test_data_that_have_changed_since_are_told(danetc: Run, tmp_path: Path) -> None:
-    data = make_folder(tmp_path / "data")
-    folder = SMALL_DATA["folder"]
-    run = train(danetc, spec(folder, f"augment = {folder.augment}"), data)
-    (tmp_path / "data" / "val" / "dog" / "3.png").unlink()
-    assert evaluated(danetc, run)["unlike_training"] == [
-        "the data have changed since (another fingerprint)"
-    ]
-
-
 @pytest.mark.thorough
 def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
@@ -266,22 +240,6 @@ def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
         check_same(found, epoch)
         assert found["trained_steps"] == (1 if number < 3 else 3)
     check_same(evaluated(danetc, run, "--checkpoint", "phase-one"), epochs[1])
-
-
-@pytest.mark.thorough
-def test_a_run_that_goes_on_sees_the_same_images(danetc: Run, tmp_path: Path) -> None:
-    data = make_folder(tmp_path / "data")
-    folder = SMALL_DATA["folder"]
-    text = spec(folder, f"augment = {folder.augment}; keep_every = 1; precision = bf16")
-    run = train(danetc, text, data)
-    whole = last(run)
-    for name in ("last", "best", "previous", "epoch-0002"):
-        shutil.rmtree(run / "checkpoints" / name, ignore_errors=True)
-    (run / "training.json").unlink()
-    train(danetc, text, data)
-    again = last(run)
-    assert all(again[name] == whole[name] for name in KEYS.values())
-    check_same(evaluated(danetc, run), whole)
 
 
 def test_between_two_phases_the_directory_is_of_the_first(

@@ -15,7 +15,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.requests import ConversionRequest
 from danetc.runtime.data import open_data
-from danetc.tasks.converting import LEAST, convert, convert_trained, thresholds_of
+from danetc.tasks.converting import LEAST, convert, thresholds_of
 from danetc.tasks.model_directory import write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model
 
@@ -234,14 +234,3 @@ def test_what_cannot_be_converted_is_refused_by_its_path(tmp_path: Path, what: s
 def test_a_network_is_not_written_over_itself(trained: Path) -> None:
     with pytest.raises(UserError, match="would be replaced"):
         convert(trained, trained, data="digits")
-
-
-def test_maxima_of_spikes_are_noted(tmp_path: Path) -> None:
-    compiled = compile_spec(text=ANN.replace("-> spike\n", "-> spike -> maxpool(2)\n"))
-    model = emit_model(compiled.graph, 0, "eager")
-    write_model_directory(tmp_path / "net", compiled, model, seed=0, note=lambda text: None)
-    notes: list[str] = []
-    place = tmp_path / "snn"
-    request = ConversionRequest(tmp_path / "net", place, data="digits", steps=1, batches=1)
-    convert_trained(request, note=notes.append)
-    assert any("`stem.maxpool` takes the maximum of spikes" in note for note in notes)

@@ -38,19 +38,6 @@ def test_the_ending_says_the_format(
     assert (tmp_path / name).read_bytes().startswith(start)
 
 
-def test_network_level_setting_and_theme(danetc: Run, two: Path, tmp_path: Path) -> None:
-    chosen = ("-n", "other", "--set", "steps=7", "--level", "neuron", "--theme", "dark")
-    assert danetc("draw", two, "-o", "a.svg", *chosen).status == 0
-    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
-    assert ">the neuron over T = 7 steps</text>" in text
-    assert text.count(">[7]</text>") > text.count(">[6]</text>") > 0
-    assert ">other</text>" in text
-    assert "#0d1117" in text
-    result = danetc("draw", two, "-o", "a.svg")
-    assert result.status == 1
-    assert "name one with -n: one, other, bare" in result.err
-
-
 def test_compare(danetc: Run, small: Path, two: Path, tmp_path: Path) -> None:
     assert danetc("draw", small, "sew_r18", "-o", "a.svg").status == 0
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")

@@ -108,14 +108,6 @@ def test_networks_and_settings(danetc: Run, tmp_path: Path) -> None:
     assert danetc("equiv", path).status == 2
 
 
-def test_a_wrong_spec_is_its_error(danetc: Run, small: Path) -> None:
-    wrong = spec(small.parent, "wrong.danet", SMALL.replace("LIF", "LIFF"))
-    result = danetc("equiv", small, wrong)
-    assert (result.status, result.out) == (1, "")
-    assert "wrong.danet:6:" in result.err
-    assert danetc("equiv", small, "no such spec").status == 1
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("other", ["danet_c_r18", "tdbn_r18", "baa_r18"])
 def test_torch_is_imported_only_for_numbers(other: str) -> None:

@@ -145,12 +145,6 @@ def test_weights_of_another_epoch_than_the_figures(
     assert "weights.safetensors is not of the last epoch in training.json" in result.err
 
 
-def test_training_images_too(danetc: Run, trained: Path) -> None:
-    (found,) = evaluate(danetc, trained / "seed-0", "--split", "train", "--data", "digits")
-    assert found["results"][0]["images"] == 288
-    assert "the training images (was: the test images)" in found["unlike_training"]
-
-
 def test_recordings_bring_their_own_steps(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,16 +151,6 @@ def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
     assert found.agreeing >= found.samples - 3
 
 
-@pytest.mark.thorough
-def test_a_network_whose_outputs_vary_is_compared_itself(danetc: Run, tmp_path: Path) -> None:
-    awake(danetc, SMALL, tmp_path / "net")
-    for ending in (".onnx", ".nir"):
-        result = danetc("export", "net", "-o", f"net{ending}")
-        assert result.status == 0
-        assert "read back: 100 of 100 random samples agree within" in result.out
-        assert "warmed" not in result.out
-
-
 @pytest.mark.parametrize("ending", [".onnx", ".nir"])
 def test_a_file_that_computes_something_else_is_not_written(
     danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str

@@ -6,9 +6,7 @@ import json
 import os
 import random
 import shutil
-import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,6 @@ from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.tasks.grid.results import read_results
 from danetc.tasks.model_directory import epochs_in, open_directory
-from danetc.tasks.reporting.runs import MEASURES, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run
 
@@ -258,19 +255,6 @@ def test_no_changed_bit_of_a_record_is_read(tmp_path: Path, name: str) -> None:
         save_record(record, path)
 
 
-@pytest.mark.parametrize("name", ["run.json", "training.json", "measures.json"])
-def test_what_lies_beside_a_model_is_checked_as_it_is_read(
-    written: Path, tmp_path: Path, name: str
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(written, run)
-    save_record({"format": 1, "settings": {}, "facts": {}}, run / "run.json")
-    save_record({"epochs": [EPOCH]}, run / "training.json")
-    entry = {"network": "small", "source": str(run)}
-    save_record({"format": 1, "data": {}, "measured": [entry]}, run / MEASURES)
-    each_flip(run / name, lambda: open_runs([run]), 5)
-
-
 def test_a_checkpoint(tmp_path: Path) -> None:
     """Also where a bit changes no value, as in the E of 1e-05."""
     tensors = {"model": {"weight": torch.randn(5)}, "optimizer": {"step": torch.tensor(3)}}
@@ -302,15 +286,6 @@ def test_exported_weights_with_a_changed_bit_begin_no_training(
     assert "x.safetensors: the file is damaged" in done.err
     save_file(load_file(written / "weights.safetensors"), path)
     assert set(read_weights(path)) == set(load_file(written / "weights.safetensors"))
-
-
-def test_weights_of_others_with_a_changed_bit_are_read_or_a_clear_error(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    save_file({"a": torch.randn(3), "b.c": torch.zeros(2, 2, dtype=torch.int64)}, path)
-    for changed in flips(path.read_bytes(), 300):
-        path.write_bytes(changed)
-        with suppress(WeightsError):
-            read_weights(path)
 
 
 OF_EACH_TYPE = {str(dtype): torch.tensor([[3, 0, 1]]).to(dtype) for dtype in NUMBERS}
@@ -348,17 +323,3 @@ def test_json_says_what_its_digest_is_of(tmp_path: Path) -> None:
     own = json.loads(text)["sha256"]
     assert hashlib.sha256(text.replace(own, "0" * 64, 1).encode()).hexdigest() == own
     assert read_record(path) == {"a": 1, "nested": {"sha256": "b" * 64}}
-
-
-def test_files_are_hashed_in_pieces(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "small.danet").write_text(SMALL)
-    assert danetc("build", str(tmp_path / "small.danet"), "-o", str(tmp_path / "built"))
-    with (tmp_path / "built" / "model.py").open("r+b") as stream:
-        stream.truncate(2**26)  # with a hole, which takes no place on the disk
-    tracemalloc.start()
-    try:
-        with pytest.raises(package.UserError, match=r"model.py"):
-            open_directory(tmp_path / "built")
-        assert tracemalloc.get_traced_memory()[1] < 2**23
-    finally:
-        tracemalloc.stop()

@@ -228,26 +228,6 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
         assert 0.7 * chosen.step.peak < peak <= chosen.step.peak
 
 
-def test_a_policy_by_name_trains(
-    danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from danetc.tasks.training import trials
-
-    made = []
-    plain = trials.initialise
-
-    def noted(*args: Any) -> Any:
-        made.append(plain(*args))
-        return made[-1]
-
-    monkeypatch.setattr(trials, "initialise", noted)
-    result = danetc("train", quick, *TRAIN, "--memory", "recompute", "-o", "run")
-    assert (result.status, result.err) == (0, "")
-    assert [recomputes(model) for model, _ in made] == [True]
-    record = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert record["memory"]["train"]["policy"] == "recompute"
-
-
 # -- building --------------------------------------------------------------------------------------
 
 
@@ -268,26 +248,6 @@ def test_building_in_python(small: Path) -> None:
         package.build(small, memory="8XB", batch=64)
     with pytest.raises(TypeError, match="batch="):
         package.build(small, memory="8GB")
-
-
-def test_any_backend_is_computed(small: Path) -> None:
-    pytest.importorskip("spikingjelly")
-    graph = package.build(small).topology
-    chosen = choose(graph, HUGE, batch=8, backend="spikingjelly")
-    assert chosen.step is not None
-    assert chosen.step.backend == "spikingjelly"
-    assert str(chosen) == (
-        f"none: {show_size(chosen.step.peak)} at the peak of a step (batch of 8, spikingjelly, "
-        f"float32); the budget is {show_size(HUGE)}"
-    )
-
-
-def test_the_advice_counts_what_does_not_depend_on_the_batch(small: Path) -> None:
-    model = package.build(small, backend="eager")
-    weights = sum(4 * p.numel() for p in model.parameters())
-    fixed = show_size(3 * weights + sum(b.nbytes for b in model.buffers()))
-    with pytest.raises(UserError, match=re.escape(f"the optimizer alone are {fixed})")):
-        choose(model.topology, 1000, batch=8, backend="eager")
 
 
 def test_what_the_machine_has_not_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,18 +315,3 @@ def test_the_summary_counts_each_policy(danetc: Run, tmp_path: Path) -> None:
     assert " ".join(row[8:10]) == show_size(lean.peak)
     assert "batch 64, bfloat16, adamw" in result.out
     assert "memory" not in json.loads(danetc("summary", "tiny.danet", "--json").out)
-
-
-@pytest.mark.usefixtures("short_samples")
-def test_bench_under_a_policy(danetc: Run, small: Path) -> None:
-    peak = {}
-    for memory in ("none", "recompute"):
-        options = ("--memory", memory, "--batch", "8", "--rounds", "1", "--threads", "1")
-        result = danetc("bench", small, *options, "--json")
-        assert result.status == 0, result.err
-        rows = json.loads(result.out)["backends"]
-        assert [row["memory"] for row in rows] == [memory] * 2
-        peak[memory] = rows[0]["peak"]
-    assert peak["recompute"] < peak["none"]
-    result = danetc("bench", small, "--memory", "1kB")
-    assert (result.status, "small does not fit into 1.00 kB" in result.err) == (1, True)

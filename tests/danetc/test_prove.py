@@ -99,31 +99,6 @@ def test_text_says_the_same(danetc: Run, tmp_path: Path) -> None:
     assert "checked at T = 1" not in once.out
 
 
-def test_the_bound_beside_the_chain_in_text(danetc: Run, tmp_path: Path) -> None:
-    text = WIDER.replace("VIA", "origin by densely_additive").replace("LIF", "IF")
-    (tmp_path / "a.danet").write_text(text)
-    out = danetc("prove", "a.danet").out
-    assert "vacuous: over 2 blocks the gradient is g_last * product of (1 + g)" in out
-    assert "where block 0 spikes 0.141 (in a chain 1)" in out
-    assert "where block 0 is silent 0.0756 (in a chain 0.00499)" in out
-    assert "the rule gives less than the chain where block 0 spikes; autograd" in out
-
-
-def test_two_blocks_are_no_less_than_a_chain(danetc: Run, tmp_path: Path) -> None:
-    text = SMALL.replace("LIF", "IF")
-    assert "densely_additive" in text
-    (tmp_path / "a.danet").write_text(text)
-    result = danetc("prove", "a.danet", "--json")
-    assert statuses(result)["4"] == [HOLDS]
-    assert [f["vacuous"] for f in findings(result, "4")] == [[]]
-
-
-def test_why_baa_has_no_identity(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(WIDER.replace("VIA", "baa"))
-    out = danetc("prove", "a.danet").out
-    assert "starting it at 0 silences the block: `zero_init` is an error" in out
-
-
 @pytest.mark.thorough
 def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path) -> None:
     """Neurons that never fire give norms nothing to normalise: the variance does not grow."""
@@ -167,14 +142,6 @@ def test_a_network_without_stages(danetc: Run, tmp_path: Path) -> None:
     result = danetc("prove", "a.danet")
     assert result.status == 0
     assert result.out.count("does not apply, because the network has no stages") == 3
-
-
-def test_bad_input(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL.replace("LIF", "LIFF"))
-    result = danetc("prove", "a.danet")
-    assert (result.status, result.out) == (1, "")
-    assert "a.danet:6:" in result.err
-    assert danetc("prove").status == 2
 
 
 def test_facts_alone_need_no_torch() -> None:

@@ -117,40 +117,6 @@ def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
     assert run.test_accuracy == rows[0][-1]["test_accuracy"]
 
 
-@pytest.mark.thorough
-def test_a_finished_run_is_left_as_it_is_and_trials_are_several(run: Any, tmp_path: Path) -> None:
-    again = danetc.train(text=SMALL + QUICK, output=run.directory, seed=3, **QUIET)
-    assert again.record == run.record
-    several = danetc.train(text=SMALL + QUICK, output=tmp_path / "both", seeds=2,
-                           set={"recipe.epochs": 1}, **QUIET)  # fmt: skip
-    assert [each["seed"] for each in several.record["trials"]] == [0, 1]
-    with pytest.raises(danetc.UserError, match="holds trials; choose one of"):
-        danetc.evaluate(several.directory)
-
-
-def test_evaluate_gives_the_test_accuracy_of_the_training(run: Any) -> None:
-    found = danetc.evaluate(run.directory, steps=[2, 4])
-    assert [each.steps for each in found.results] == [2, 4]
-    assert found.results[0].top1 == run.test_accuracy
-    assert found.unlike_training == ("T = 4 (was: T = 2)",)
-    other = danetc.evaluate(run.directory, over_time=True, batch=7, prepare="none")
-    assert [each.steps for each in other.over_time] == [1, 2]
-    assert other.results == ()
-    assert any(each.startswith("batch 7 ") for each in other.unlike_training or ())
-
-
-def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
-    import torch
-
-    done = danetc.export(run.directory, tmp_path / "w.pth")
-    state = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert len(state) == done.tensors
-    model = danetc.load(run.directory)
-    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
-    with pytest.raises(danetc.UserError, match="exists already"):
-        danetc.export(run.directory, tmp_path / "w.pth")
-
-
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [

@@ -14,13 +14,11 @@ from torch.nn import functional as F
 
 import danetc
 from danetc.dsl.recipe.items import LOSSES as ROWS
-from danetc.dsl.recipe.schema import TARGETS
 from danetc.dsl.recipe.text import read_setting
 from danetc.runtime.data import open_data
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.training.losses import LOSSES, Seen
-from danetc.runtime.training.totals import Totals
 from danetc.tasks.grid.plot import accuracy_figure, training_figure
 from danetc.tasks.grid.results import read_results
 
@@ -132,29 +130,6 @@ def test_eval_gives_the_figures_again_and_they_are_shown(danetc: Run, name: str)
     assert trials.status == 0, trials.err
     both = danetc("eval", "both")
     assert both.out.count("deviation") == 1
-
-
-@pytest.mark.parametrize("name", ["pixels", "numbers"])
-def test_gradients_are_of_the_loss_of_what_is_learned(danetc: Run, name: str) -> None:
-    """That of the test images, all of which are in one batch."""
-    record = train(danetc, name, "--set", "recipe.epochs=1")
-    done = danetc("measure", "run", "--data", f"{name}.npz", "--only", "gradients", "--json")
-    assert done.status == 0, done.err
-    loss = json.loads(done.out)["measured"][0]["gradients"]["loss"]
-    assert loss == pytest.approx(record["epochs"][-1]["test_loss"], rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["pixels", "numbers"])
-def test_a_run_that_goes_on_is_the_run_in_one(danetc: Run, name: str) -> None:
-    whole = train(danetc, name, "--set", "recipe.checkpoint_every=2")["epochs"]
-    for state in ("last", "best", "epoch-0002"):
-        folder = Path("run/checkpoints", state)
-        if folder.is_dir():
-            folder.rename(f"{state}.old")
-    Path("run/training.json").unlink()
-    again = train(danetc, name, "--set", "recipe.checkpoint_every=2")["epochs"]
-    keys = ("train_loss", "test_loss", "test_accuracy", "scores")
-    assert [[e[k] for k in keys] for e in again] == [[e[k] for k in keys] for e in whole]
 
 
 @pytest.mark.parametrize(
@@ -273,24 +248,3 @@ def test_losses_of_pixels_count_each_image_by_its_pixels_with_a_class(name: str)
     if name == "tet":
         expected = 0.95 * expected + 0.05 * (output - 1).square().mean()
     torch.testing.assert_close(value, expected)
-
-
-def test_totals_of_parts_are_those_of_the_whole() -> None:
-    torch.manual_seed(0)
-    output, labels = torch.randn(6, 3, 4, 4), torch.randint(0, 3, (6, 4, 4))
-    labels[1] = IGNORED
-    whole = Totals(torch.device("cpu"), "pixels", 3)
-    whole.add(output, labels, torch.tensor(1.0))
-    parts = Totals(torch.device("cpu"), "pixels", 3)
-    for part in (slice(0, 1), slice(1, 6)):
-        parts.add(output[part], labels[part], torch.tensor(1.0))
-    found = whole.read()
-    assert parts.read() == found
-    assert found.scores.keys() == {"miou"}
-    assert 0 < (found.top1 or 0) < 1
-
-
-def test_every_loss_says_what_it_is_of() -> None:
-    for row in ROWS.values():
-        assert {*row.targets} <= {*TARGETS}
-        assert row.targets

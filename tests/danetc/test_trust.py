@@ -42,7 +42,6 @@ from danetc.runtime.system.files import (
 from danetc.runtime.system.locks import locked
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.tasks.grid.results import read_results
-from danetc.tasks.model_directory import epochs_in
 from danetc.tasks.reporting import make_page, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.provenance import git_state
@@ -427,30 +426,6 @@ def test_a_training_writes_to_no_folder_that_a_link_names(
         assert place in result.err
 
 
-@posix
-def test_trials_go_to_no_folder_that_a_link_names(danetc: Run, precious: Path) -> None:
-    Path("a.danet").write_text(spec_text())
-    Path("t").mkdir()
-    Path("t", "seed-0").symlink_to(precious / "inner")
-    result = danetc("train", "a.danet", "--data", DATA, "--seeds", "2", "-q", "-o", "t")
-    assert result.status == 1
-    assert "seed-0 is damaged: it leads out of t" in result.err
-    assert untouched(precious)
-
-
-@pytest.mark.thorough
-@posix
-def test_the_directory_itself_may_be_a_link(danetc: Run, r: Path, tmp_path: Path) -> None:
-    r.rename(tmp_path / "elsewhere")
-    r.symlink_to("elsewhere")
-    result = danetc("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
-                    "--set", "recipe.epochs=2", "--override")  # fmt: skip
-    assert result.status == 0, result.err
-    assert r.is_symlink()
-    assert len(epochs_in(tmp_path / "elsewhere" / "training.json")) == 2
-    assert danetc("eval", "r").status == 0
-
-
 @pytest.mark.thorough
 @posix
 def test_a_grid_and_a_search_follow_no_links(
@@ -509,21 +484,6 @@ def test_files_of_our_own_replace_links(tmp_path: Path, precious: Path) -> None:
     owner.symlink_to(precious / "file")
     with locked(tmp_path / ".lock"):
         assert owner.read_text() == f"process {os.getpid()}\n"
-    assert untouched(precious)
-
-
-@pytest.mark.thorough
-@posix
-def test_measures_and_reports_follow_no_links(danetc: Run, r: Path, precious: Path) -> None:
-    for name in ("measures.json", "firing_rate.svg"):
-        (r / name).symlink_to(precious / "file")
-    arguments = ("--data", DATA, "--batches", "1", "--only", "firing-rate")
-    assert danetc("measure", "r", *arguments, "-o", "r").status == 0
-    assert untouched(precious)
-    (r / "measures.json").unlink()
-    (r / "measures.json").symlink_to(precious / "nothing")
-    result = danetc("report", "r", "--data", DATA, "-o", "page.html")
-    assert result.status in (0, 1)
     assert untouched(precious)
 
 

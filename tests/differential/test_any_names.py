@@ -173,27 +173,3 @@ def test_each_word_at_each_place(part: int) -> None:
         check_forms(
             accepted({role: order[number] for role, order in zip(ROLES, orders, strict=True)})
         )
-
-
-def test_slices_of_one_value_behind_two_rules() -> None:
-    """The parameter of a generated ``forward`` was called ``slice``, which its code calls."""
-    text = """use std
-block piece(f, k) { out = in[i * k .. (i + 1) * k - 1] -> f }
-rule split { in[i] = in
-  result = concat(out[0 .. n-1]) }
-block two {
-  one = shared(conv(4, bias = true))
-  three = shared(conv(4, kernel = 1, bias = true))
-  a = in -> stage(piece(one, 4), 2) by split -> norm
-  b = in -> stage(piece(three, 4), 2) by split -> norm
-  out = a + b }
-network n { input = image(8, 8, 8)
-  steps = 2
-  neuron = IF
-  surrogate = atan
-  out = in -> conv(8) -> norm -> spike -> two -> avgpool -> mean_over_time -> linear(10) }
-"""
-    graph = graph_of(check_text(text))
-    for backend in ("eager", "fused"):
-        with compiling(False):
-            assert emit(graph, backend=backend)(torch.rand(2, 8, 8, 8)).shape == (2, 10)

@@ -165,20 +165,6 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
     assert found.macs == 0
 
 
-def test_one_step_at_a_time() -> None:
-    graph = network(
-        "a = scores(in, patches, heads = 2) -> spike\n  out = mix(a, patches, like = in)",
-        INPUTS["real"],
-    )
-    model = emit(graph).eval()
-    x = torch.rand(5, 2, 4, 4, 6)
-    states, frames = None, []
-    for frame in x:
-        y, states = model.stream(frame, states)
-        frames.append(y)
-    assert torch.equal(torch.stack(frames), model(x))
-
-
 def test_running_mean_of_groups() -> None:
     """As it is defined, over passes; without gradient, and the same for all samples and steps."""
     mean_of_two = "(in -> running_mean(groups = 2, momentum = 0.3))"

@@ -163,28 +163,3 @@ def test_kinds_claim_no_more_than_appears(name: str) -> None:
         units = sorted(int(value / kind.unit) for value in values)
         assert (units[0], units[-1]) == (kind.low, kind.high), (node.path, str(kind), units)
         assert gcd(*units) == 1 or name == "neuron_bipolar", (node.path, str(kind), units)
-
-
-def test_a_sum_of_spikes_has_a_bound() -> None:
-    graph = text(
-        small(
-            "stage(summed(64), 1)",
-            more="""block summed(w) {
-              a   = in -> conv(w) -> norm -> spike
-              out = concat(a -> sum(over = channels), a -> sum(over = channels, groups = 8),
-                           a -> mean(over = channels), a[3 .. 4]) -> spike
-            }""",
-        )
-    )
-    found = {
-        graph[i].op + str(graph[i].value.shape[0]): str(graph[i].value.kind)
-        for node in graph.nodes.values()
-        if node.op == "concat"
-        for i in node.inputs
-    }
-    assert found == {
-        "sum_over1": "0 .. 64",
-        "sum_over8": "0 .. 8",
-        "mean_over1": "0 .. 64 of 1/64",
-        "slice2": "spike",
-    }

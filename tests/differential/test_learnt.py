@@ -192,28 +192,6 @@ def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:
     )
 
 
-def test_weights_keep_their_names_when_a_stage_is_longer() -> None:
-    def names(blocks: int) -> set[str]:
-        text = NETWORKS["static"].replace("basic(6), 2", f"basic(6), {blocks}")
-        return {*emit(graph_of(check_text(f"use std\n{text}")), 0).state_dict()}
-
-    assert names(2) < names(3)
-
-
-@pytest.mark.thorough
-def test_weights_of_rules_are_called_by_their_blocks() -> None:
-    def names(blocks: int) -> set[str]:
-        text = NETWORKS["rules"].replace("basic(4), 3", f"basic(4), {blocks}")
-        return {*emit(graph_of(check_text(f"use std\n{text}")), 0).state_dict()}
-
-    first = {name for name in names(3) if name.startswith("stages.0.feeds")}
-    assert first == {
-        f"stages.0.feeds.{name}.weight"
-        for name in ("1.out0", "1.in0", "2.out0", "2.out1", "2.in0", "result.sum", "result.out2")
-    }
-    assert names(3) - {"stages.0.feeds.result.out2.weight"} < names(4)
-
-
 def test_a_name_stands_for_one_number_and_each_place_for_another() -> None:
     text = """use std
 network net {{

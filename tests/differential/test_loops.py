@@ -16,16 +16,13 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import assert_close, built, text
 from tests.differential.plain_loops import (
     CASES,
     HEAD,
     STEPS,
-    conv,
     frames,
     gradients,
     graph_of,
@@ -98,17 +95,6 @@ def _standalone(graph: Graph, model: Model) -> nn.Module:
     return result
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_copy_shares_nothing(name: str) -> None:
-    model = emit(graph_of(name, 2))
-    copy = deepcopy(model)
-    for loop in (module for module in copy.modules() if isinstance(module, Loop)):
-        own = {id(module) for module in copy.modules()}
-        layers = [m for m in loop.step.modules() if not list(m.children())]
-        assert layers
-        assert all(id(layer) in own for layer in layers)
-
-
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("name", CASES)
 def test_streams(name: str, steps: int) -> None:
@@ -127,13 +113,6 @@ def test_folds(name: str) -> None:
     model = built(graph_of(name, 3))
     model.train()(frames(3))
     assert_close(fold(model.eval())(frames(3)), model(frames(3)), 1e-9)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_takes_sequences_of_any_length(name: str) -> None:
-    model = built(graph_of(name, 2)).train()
-    x = frames(7)
-    assert_close(model(x), CASES[name].plain(dict(model.named_parameters()), x), 1e-12)
 
 
 def test_an_image_in_a_loop_is_there_at_each_step() -> None:
@@ -157,24 +136,6 @@ def test_an_image_in_a_loop_is_there_at_each_step() -> None:
     assert_close(model(image), expected, 1e-12)
     assert_close(model(image.expand(4, *image.shape)), expected, 1e-12)
     assert_close(model(frames(6)), plain(frames(6)), 1e-12)
-
-
-def test_what_comes_too_late_gets_gradients_of_zero() -> None:
-    """With a single step nothing that is delayed is read."""
-    model, x = built(graph_of("two lines", 2)).train(), frames(1)
-    model(x).sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    assert not model.get_parameter("a.conv.weight").grad.any()  # type: ignore[union-attr]
-
-
-def test_a_delayed_image_is_missing_at_the_first_steps() -> None:
-    source = """network n {
-  input = image(2, 6, 6); steps = 4; neuron = LIF; surrogate = atan
-  out = in -> delay(3) -> conv(2) -> mean_over_time
-}"""
-    model, image = built(text(source)), frames(1)[0]
-    weights = dict(model.named_parameters())
-    assert_close(model(image), conv(weights, "conv", image) / 4, 1e-12)
 
 
 def test_statistics_of_each_step() -> None:
@@ -226,22 +187,3 @@ def test_the_fused_backend_does_the_same(name: str) -> None:
             twin = fused.get_parameter(each).grad
             assert twin is not None
             assert_close(twin, parameter.grad, 1e-6, each, floor=1e-5)
-
-
-@pytest.mark.parametrize("name", ["several", "norms", "stages", "vectors"])
-def test_is_measured(name: str) -> None:
-    """Firing rates and operations of layers in loops are those of all steps together."""
-    graph = graph_of(name, 3)
-    model, images = emit(graph).train(), frames(3, 4).float()
-    found = measure(model, [(images, torch.tensor([0, 1, 2, 0]))])
-    rates: dict[str, float] = {}
-    for path, layer in model.named_modules():
-        if isinstance(layer, Neuron):
-            layer.register_forward_hook(
-                lambda layer, x, y, path=path: rates.update({path: float(y.mean())})
-            )
-    model.eval()(images)
-    assert found.firing_rate is not None
-    for measured in found.firing_rate.layers:
-        assert measured.rate == pytest.approx(rates[measured.layer]), measured.layer
-    assert {layer.layer for layer in found.firing_rate.layers} == set(rates)

@@ -205,20 +205,6 @@ def test_a_chain_with_identity_is_the_dense_form_without(connection: str, passes
     assert_same(chain, sums, gradients=1e-12)
 
 
-@pytest.mark.parametrize("connection", ["origin", "baa"])
-def test_with_interblock_neurons_the_dense_form_is_another_network(connection: str) -> None:
-    frames = randn(3, 2, 3, 8, 8)
-    chain = observe(network(connection, "chain"), frames)
-    for rule in (
-        "densely_additive",
-        "densely_additive_all",
-        "densely_additive_after_opening",
-    ):
-        assert not torch.allclose(
-            chain.outputs[0], observe(network(connection, rule), frames).outputs[0]
-        )
-
-
 # -- two blocks a stage ---------------------------------------------------------------------------
 
 

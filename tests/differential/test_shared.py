@@ -16,7 +16,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from danetc.tasks.equivalence import equivalence
 from tests.differential.helpers import built, randn, shake, text
@@ -169,25 +168,6 @@ def test_a_scheduled_number_of_a_shared_neuron_is_there_once() -> None:
         torch.testing.assert_close(grads, found[0][1], rtol=1e-9, atol=1e-9)
 
 
-def test_neurons_have_states_of_their_own_at_each_place() -> None:
-    graph, x = learnt()
-    model = built(graph).eval()
-    states, steps = None, []
-    for _ in range(T):
-        found, states = model.stream(x, states)
-        steps.append(found)
-    assert torch.allclose(torch.stack(steps), model(x), atol=1e-12)
-
-
-def test_a_layer_takes_bits_where_all_its_places_have_them() -> None:
-    fused = emit(text(SIAMESE), backend="fused")
-    assert isinstance(fused.x.g.conv, PackedConv2d)
-    mixed = emit(
-        text(SIAMESE.replace("y = b -> f -> g", "y = (0.3 * (b -> f)) -> g")), backend="fused"
-    )
-    assert not isinstance(mixed.x.g.conv, PackedConv2d)
-
-
 @pytest.mark.thorough
 def test_the_interpreter_and_numbers_agree() -> None:
     case = Case()
@@ -207,7 +187,7 @@ def test_graphs_are_compared_with_their_shared_weights() -> None:
     assert "first = shared(" in written
     found = equivalence(graph, text(written, ()), numbers=False)
     assert found.word == "equal"
-    assert [a.op for a, _ in found.pairs()].count("conv") == 5
+    assert sum("conv" in path for path, _ in found.pairs()) == 5
     for old, new in (
         ("f = shared(conv(w)", "f = (conv(w)"),
         ("avgpool(2) -> f -> g", "avgpool(2) -> g -> f"),
@@ -234,7 +214,7 @@ def test_it_is_measured_place_by_place() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("b = (concat(a, a) -> f)", r"`weight` of 4 x 8 x 3 x 3 for `conv` here"),
+        ("b = (concat(a, a) -> f)", "a shared layer has other layers or weights here"),
         ("b = (in -> avgpool -> shared(3))", "takes a layer, not the number 3"),
     ],
 )

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from benchmarks.counterparts import (
     Counterpart,
-    NoCounterpart,
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
@@ -55,42 +54,6 @@ def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
     assert (found.library, found.name) == ("torchvision", name)
 
 
-def test_torchvisions_network_has_the_classes_of_the_spec() -> None:
-    found = torchvision_counterpart(shipped("sew_r18", classes=7))
-    assert isinstance(found, Counterpart)
-    assert found.make()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
-
-
-@pytest.mark.parametrize(
-    ("stages", "name"),
-    [
-        ("resnet50(block = grouped) via sew", "resnext50_32x4d"),
-        ("resnet50(block = wide) via origin", "wide_resnet50_2"),
-    ],
-)
-def test_blocks_decide(stages: str, name: str) -> None:
-    graph = text(stages)
-    found = torchvision_counterpart(graph)
-    assert isinstance(found, Counterpart)
-    assert found.name == name
-
-
-@pytest.mark.parametrize(
-    ("graph", "reason"),
-    [
-        (lambda: shipped("sew_r18", width=32), "weighted layer 1 is 64x3x7x7/2, here 32x3x7x7/2"),
-        (lambda: shipped("ms_resnet18"), "weighted layer 2 is 64x64x3x3, here 64x64x3x3/2"),
-        (lambda: shipped("danet_c_r20"), "comes closest"),
-        (lambda: text("resnet18 via sew", head="avgpool -> mean_over_time"), "linear layer"),
-    ],
-)
-def test_torchvision_has_none(graph: Any, reason: str) -> None:
-    for counterpart in (torchvision_counterpart, spikingjelly_counterpart):
-        found = counterpart(graph())
-        assert isinstance(found, NoCounterpart)
-        assert reason in found.reason
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("spec", "name"),
@@ -108,34 +71,6 @@ def test_spikingjelly_has_the_same_network(spec: str, name: str) -> None:
     assert isinstance(found, Counterpart)
     assert (found.library, found.name) == ("SpikingJelly", name)
     assert match(emit(graph), found.make().state_dict()).how == "order"
-
-
-@pytest.mark.parametrize(("connection", "cnf"), [("sew_and", "AND"), ("sew_iand", "IAND")])
-def test_spikingjelly_joins_as_the_spec(connection: str, cnf: str) -> None:
-    pytest.importorskip("spikingjelly")
-    found = spikingjelly_counterpart(text(f"resnet18 via {connection}"))
-    assert isinstance(found, Counterpart)
-    blocks: Any = found.make()
-    assert blocks.layer1[0].cnf == cnf
-
-
-@pytest.mark.parametrize(
-    ("graph", "reason"),
-    [
-        (lambda: shipped("danet_a_r18"), "connection pa_a"),
-        (lambda: shipped("baa_r18"), "connection baa"),
-        (lambda: shipped("danet_c_r50"), "rule densely_additive"),
-        (lambda: shipped("spiking_densenet121"), "no spiking densenet121"),
-        (lambda: shipped("sew_r18", neuron="ALIF"), "ALIF"),
-        (lambda: text("resnet18 via origin(inter = LIF)"), "one kind of neuron"),
-        (lambda: text("resnet18 via tdbn_identity"), "20 norms, not"),
-    ],
-)
-def test_spikingjelly_has_none(graph: Any, reason: str) -> None:
-    pytest.importorskip("spikingjelly")
-    found = spikingjelly_counterpart(graph())
-    assert isinstance(found, NoCounterpart)
-    assert reason in found.reason
 
 
 @pytest.mark.parametrize(

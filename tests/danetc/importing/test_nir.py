@@ -159,17 +159,6 @@ def test_damage_is_told_by_file_node_and_field(
     assert str(caught.value).startswith(str(path))
 
 
-def test_weights_of_another_byte_order_are_read(intact: Path, tmp_path: Path) -> None:
-    import h5py
-
-    path = Path(shutil.copy(intact, tmp_path))
-    with h5py.File(path, "a") as file:
-        value = file["node/nodes/stem.conv/weight"][()]
-        del file["node/nodes/stem.conv/weight"]
-        file.create_dataset("node/nodes/stem.conv/weight", data=value.astype(">f4"))
-    assert danetc.import_network(path, samples=4).agreement.own_weights
-
-
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.nir"
     with pytest.raises(UserError, match="no file"):
@@ -205,25 +194,6 @@ def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
         "in -> conv(4) -> avgpool(2) -> part -> spike -> linear(5, bias = false) -> readout(tau = 3.0)"
         in text
     )
-
-
-def test_samples_may_be_vectors(tmp_path: Path) -> None:
-    drawn = np.random.default_rng(0)
-    ones = np.ones(10)
-    layer = nir.Affine(drawn.normal(size=(10, 64)), drawn.normal(size=10))
-    fires = nir.LIF(tau=2e-4 * ones, r=ones, v_leak=0 * ones, v_threshold=ones)
-    graph = nir.NIRGraph(
-        {
-            "input": nir.Input(np.array([64])),
-            "a": layer,
-            "b": fires,
-            "output": nir.Output(np.array([10])),
-        },
-        [("input", "a"), ("a", "b"), ("b", "output")],
-    )
-    nir.write(tmp_path / "vectors.nir", graph)
-    found = danetc.import_network(tmp_path / "vectors.nir", samples=20)
-    assert "image(64, 1, 1)" in found.text
 
 
 @pytest.mark.parametrize("kind", ["external", "soft", "storage"])
