@@ -224,13 +224,9 @@ class Connections(LayerCalls):
         assert expr is not None
         value = self.evaluate(expr, env, "layer")
         layers = self.flat_layers(value, expr.span) if v.is_layer(value) else []
-        if not any(map(_is_weighted, layers)):
-            message = f"block `{block.name}` is {v.describe(value)}, not a flow of weighted layers"
-            hint = "write `conv(...) -> conv(...)`, or give the block a body: `{ out = in -> ... }`"
-            raise self.error("E0408", message, expr.span, hint=hint)
-        if not _is_weighted(layers[-1]):
+        if not layers or not _is_weighted(layers[-1]):
             message = f"block `{block.name}` must end with a weighted layer"
-            hint = "move the layers after it to the `out` of the connection, or between the stages"
+            hint = "move other layers to the connection, or give the block a body `{ out = in -> ... }`"
             raise self.error("E0408", message, expr.span, hint=hint)
         return layers
 

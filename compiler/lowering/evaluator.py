@@ -279,8 +279,8 @@ class Evaluator(Builder):
             self._no_each(arg)
             name = own.name
             if name is None:
-                most = f"{len(places)} argument{'s' if len(places) != 1 else ''}"
-                most += " without a name at most" if len(places) < len(names) else " at most"
+                most = f"at most {len(places)} argument{'s' if len(places) != 1 else ''}"
+                most += " without a name" if len(places) < len(names) else ""
                 message = f"{what} takes {most if names else 'no arguments'}"
                 hint = _called(call) or listed or "leave it out"
                 raise self.error("E0303", message, arg.span, hint=hint)

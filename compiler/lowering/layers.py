@@ -90,11 +90,8 @@ class LayerCalls(NamedValues):
             return value.init
         if isinstance(value, (bool, int, float)):
             return float(value)
-        message = f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`"
+        message = f"tdbn scales by a number, and `{neuron.name}` has no such `v_threshold`"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
-        if isinstance(value, v.Wire):
-            message = "tdbn scales by the threshold of the neuron, but this threshold is a value"
-            hint = "choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
     def apply_neuron(self, bound: v.Bound, wire: v.Wire) -> v.Wire:

@@ -474,7 +474,7 @@ CONNECTIONS = {
         "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"
     ),
     "block of layers": block(
-        "mine", "block mine = «norm -> spike»", "E0408", "weighted layers", "conv(...)"
+        "mine", "block mine = «norm -> spike»", "E0408", "weighted layer", "a body"
     ),
     "block ends with a norm": block(
         "mine", "block mine = «conv(16) -> norm»", "E0408", "end with a weighted layer"

@@ -115,7 +115,7 @@ def test_weights_start_as_the_spec_says(name: str) -> None:
         ("init = 0.1, ", "", "E0304", "`xavier_uniform`"),
         ("init = he_normal(mode = bilinear), ", "", "E0304", "`fan_in`"),
         ("", "init = 0.1", "E0304", "`init` cannot be the number 0.1"),
-        ("", "init = normal(0.1, 0.2, 0.3)", "E0303", "2 arguments at most"),
+        ("", "init = normal(0.1, 0.2, 0.3)", "E0303", "at most 2 arguments"),
     ],
 )
 def test_mistakes_are_named(given: str, setting: str, code: str, words: str) -> None:
