@@ -393,14 +393,14 @@ def measure_command(
     elif form != "table":
         show(overall(entries), form, sys.stdout)
     else:
-        for (label, measures), measured in zip(entries, records, strict=True):
+        for (label, taken), measured in zip(entries, records, strict=True):
             steps = measured["evaluate"]
             echo(
-                f"{label}: {measures.images} images of {request.data} ({request.split}), norms by "
-                f"{measures.statistics} statistics"
+                f"{label}: {taken.images} images of {request.data} ({request.split}), norms by "
+                f"{taken.statistics} statistics"
             )
             echo("images as they are" if steps == "none" else f"images through {steps}")
-            print_measures(measures)
+            print_measures(taken)
         if whole:
             echo("whole networks")
             show(overall(entries), form, sys.stdout)

@@ -142,10 +142,6 @@ class DataSet:
     def split(self, name: Split) -> Source:
         return self.train if name == "train" else self.test
 
-    @property
-    def on_unreadable(self) -> Policy:
-        return self.train.on_unreadable
-
     def describe(self) -> dict[str, object]:
         """Return the facts that distinguish this data set from others, as JSON data."""
         return {
@@ -157,7 +153,7 @@ class DataSet:
             "shape": None if self.shape is None else list(self.shape),
             "events": self.events,
             "fingerprint": self.fingerprint,
-            "on_unreadable": self.on_unreadable,
+            "on_unreadable": self.train.on_unreadable,
             **self.details,
             **({} if self.target == "classes" else {"target": self.target}),
         }

@@ -120,11 +120,9 @@ def class_folder_set(
         ends = np.cumsum([0, *map(len, names)])
         digest = hashlib.blake2b(ends.tobytes() + b"".join(names), digest_size=16)
         fingerprint += [digest.hexdigest(), labels.bincount().tolist()]
+        some = names[:: max(1, len(names) // _SIZED)]
         try:
-            fingerprint += [
-                (root / unpacked(names[index])).stat().st_size
-                for index in range(0, len(names), max(1, len(names) // _SIZED))
-            ]
+            fingerprint += [(root / unpacked(name)).stat().st_size for name in some]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     return DataSet(

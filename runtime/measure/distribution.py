@@ -25,7 +25,8 @@ class Histogram:
 
     def edges(self) -> list[float]:
         """Return the bounds of the bins, one more than there are bins."""
-        return np.linspace(self.low, self.high, len(self.shares) + 1).tolist()
+        width = (self.high - self.low) / len(self.shares)
+        return [self.low + width * place for place in range(len(self.shares) + 1)]
 
     def reached(self) -> np.ndarray:
         """Return the share of values up to each edge."""

@@ -244,8 +244,8 @@ class GradientMeans:
             latest.append([_norm(value) for value in (whole, *parts, rest)])
             self._elements[name] = whole.numel()
             self._norms[name].append(latest[-1])
-        total, rest = (hypot(*(norms[place] for norms in latest)) for place in (0, 4))
-        self._residuals.append(rest / total if total else 0.0)
+        total, left = (hypot(*(norms[place] for norms in latest)) for place in (0, 4))
+        self._residuals.append(left / total if total else 0.0)
         for name, (spatial, temporal) in split.inputs.items():
             scale = len(labels) ** 0.5
             parts = (spatial + temporal, spatial, temporal)

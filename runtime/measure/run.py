@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.observe import MeasureError, neuron_of, observed
+from danetc.runtime.measure.observe import Hook, MeasureError, neuron_of, observed
 from danetc.runtime.measure.observers import (
     BlockOutputs,
     FiringRates,
@@ -132,7 +132,8 @@ def measure(
     neurons = [NeuronSums(each, neuron_of(model, each.name), wanted) for each in layout.neurons]
     outputs = [[BlockOutputs(index) for _, index in stage.blocks] for stage in layout.stages]
     counts = [OperationCount(each) for each in layout.weights]
-    layers, ends = [], []
+    layers: list[tuple[str, Hook]] = []
+    ends: list[tuple[str, Hook]] = []
     if not {*_OF_NEURONS}.isdisjoint(wanted):
         layers += [(each.layer.name, each.see) for each in neurons]
     if "operations" in wanted:

@@ -91,7 +91,7 @@ class TrainingPlan:
                 "text": self.data.text,
                 "fingerprint": self.data.fingerprint,
                 "subset": None if self.data.subset is None else list(self.data.subset),
-                "on_unreadable": self.data.on_unreadable,
+                "on_unreadable": self.data.train.on_unreadable,
             },
             "seed": seed,
             "init": None if request.init is None else _file(weights_of(request.init)),

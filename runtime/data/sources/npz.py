@@ -92,8 +92,8 @@ def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
     classes: tuple[str, ...] = ()
     if names is not None and arrays[names].ndim == 1 and arrays[names].dtype.kind in "US":
         classes = tuple(texts_of(arrays[names], f"`{names}` of {path}"))
-    sides = (pair and [arrays[each] for each in pair] for pair in (train, test))
-    return own_set(request, *sides, path.name, classes=classes)
+    one, other = (pair and [arrays[each] for each in pair] for pair in (train, test))
+    return own_set(request, one, other, path.name, classes=classes)
 
 
 SOURCE = DataSource(
