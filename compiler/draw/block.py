@@ -6,7 +6,7 @@ block with its identity, and any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from string import ascii_lowercase
 
 from danetc.compiler.draw.engine import DrawError
@@ -120,17 +120,14 @@ def wirings_of(of: Parts) -> list[Wiring]:
 
 
 def _wiring_flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
-    output = of.graph.stages[wiring.number].blocks[wiring.index].output
-    given = size(of.graph[output].value.shape)
     drawn = wiring.number, wiring.index
-    return _block_flow(
-        of,
-        [drawn, *(place for place in wiring.places if place != drawn)],
-        key,
-        "TB",
-        lambda source: caption(f"{key}in", f"in  {size(source.value.shape)}", ink="quiet"),
-        caption(f"{key}out", f"out  {given}", ink="quiet"),
-    )
+    block = of.graph.stages[wiring.number].blocks[wiring.index]
+    ends = [
+        caption(f"{key}{word}", f"{word}  {size(of.graph[id].value.shape)}", ink="quiet")
+        for word, id in (("in", block.input), ("out", block.output))
+    ]
+    places = [drawn, *(place for place in wiring.places if place != drawn)]
+    return _block_flow(of, places, key, "TB", *ends)
 
 
 def _block_flow(
@@ -138,7 +135,7 @@ def _block_flow(
     places: Sequence[tuple[int, int]],
     key: str,
     direction: Direction,
-    entry: Callable[[Node], Box],
+    entry: Box,
     end: Box | None = None,
 ) -> FlowChart:
     """Return the flow chart of the first of some equal blocks."""
@@ -147,7 +144,7 @@ def _block_flow(
 
     def outside(source: Node) -> Box:
         if source.id == block.input:
-            return entry(source)
+            return entry
         text = clean(source.path, 24)
         return caption(f"{key}from{source.id}", text, size=SMALL, ink="quiet")
 
@@ -190,7 +187,7 @@ def op_level(graph: Graph) -> Sheet:
             key = f"s{number}b{group[0]}"
             places = [(number, index) for index in group]
             entry = point(f"{key}nin", "the block's input")
-            flows[key] = _block_flow(of, places, f"{key}n", "LR", lambda _, entry=entry: entry)
+            flows[key] = _block_flow(of, places, f"{key}n", "LR", entry)
             titles[key] = span_words(group) + (f"   ×{len(group)}" if len(group) > 1 else "")
     units = {
         key: _opened(key, sheet, titles[key])

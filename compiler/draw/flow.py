@@ -20,6 +20,7 @@ from danetc.compiler.draw.sheet import (
     fitted,
     sheet_of,
 )
+from danetc.compiler.draw.theme import Role
 from danetc.compiler.draw.units import Parts
 from danetc.compiler.draw.words import layer_parts, look, tooltip, wire_tooltip
 from danetc.compiler.ir.graph import Node
@@ -151,7 +152,7 @@ def op_box(of: Parts, key: str, node: Node, *, tall: bool = False) -> Box:
     cells = [TextCell(line, bold=fires, wide=len(lines) > 1) for line in lines]
     box = Box(key, tuple((cell,) for cell in cells), tooltip=said)
     if fires:
-        fill = "interblock" if between else "neuron"
+        fill: Role = "interblock" if between else "neuron"
         box = replace(box, shape="round", fill=fill, line="neuron_line", pen=1.6, double=between)
     elif row.norm is not None:
         box = replace(box, fill="norm")

@@ -97,14 +97,11 @@ WORDS = [
     "n",
     "over",
     "channels",
-    "\n",
-    "\r",
-    "\t",
     "é",
     "😀",
-    "\x00",
     "std",
 ]
+WORDS += ["\n", "\r", "\t", "\x00"]
 Answer = TypeVar("Answer")
 UNDONE = 40  # edits until a file is as it was
 

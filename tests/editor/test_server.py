@@ -39,16 +39,12 @@ async def session(folder: Path) -> None:
 
 async def conversation(client: Client, there: lsp.InitializeResult, folder: Path) -> None:
     library, spec = folder / "blocks.danet", folder / "net.danet"
-    offered = there.capabilities
-    assert there.server_info is not None
-    assert there.server_info.name == "danetc"
     for feature in (
-        "hover_provider", "inlay_hint_provider", "completion_provider", "definition_provider",
-        "references_provider", "rename_provider", "document_symbol_provider", "semantic_tokens_provider",
-        "workspace_symbol_provider", "document_formatting_provider", "folding_range_provider",
-        "code_action_provider", "document_highlight_provider",
+        "hover", "inlay_hint", "completion", "definition", "references", "rename", "document_symbol",
+        "semantic_tokens", "workspace_symbol", "document_formatting", "folding_range", "code_action",
+        "document_highlight",
     ):  # fmt: skip
-        assert getattr(offered, feature), feature
+        assert getattr(there.capabilities, f"{feature}_provider"), feature
 
     uri, text = spec.as_uri(), SPEC
     document = lsp.TextDocumentIdentifier(uri)
@@ -60,22 +56,6 @@ async def conversation(client: Client, there: lsp.InitializeResult, folder: Path
     def at(word: str, inside: int = 0) -> dict[str, Any]:
         return {"text_document": document, "position": position(text, word, inside)}
 
-    version = 1
-
-    def change(old: str, new: str) -> None:
-        """An edit of one place, as an editor sends it."""
-        nonlocal text, version
-        version += 1
-        start = position(text, old)
-        end = position(text, old, len(old))
-        part = lsp.TextDocumentContentChangePartial(lsp.Range(start, end), new)
-        client.text_document_did_change(
-            lsp.DidChangeTextDocumentParams(
-                lsp.VersionedTextDocumentIdentifier(version, uri), [part]
-            )
-        )
-        text = text.replace(old, new, 1)
-
     # the library has an error on disk, and none as it is open
     opened(uri, text)
     (found,) = {item.code: item for item in await client.problems(uri)}.values()
@@ -85,91 +65,30 @@ async def conversation(client: Client, there: lsp.InitializeResult, folder: Path
     opened(library.as_uri(), BLOCKS)
     assert await client.problems(uri) == []
 
-    # hover, hints, definitions
-    hovered = await client.text_document_hover_async(lsp.HoverParams(**at("fire(16)", 1)))
-    assert hovered is not None
-    assert isinstance(hovered.contents, lsp.MarkupContent)
-    assert "16 x 32 x 32 spike" in hovered.contents.value
-    assert "Fires." in hovered.contents.value
-    whole = lsp.Range(lsp.Position(0, 0), lsp.Position(99, 0))
-    hints = await client.text_document_inlay_hint_async(lsp.InlayHintParams(document, whole))
-    assert [hint.label for hint in hints or ()] == [
-        "3 x 32 x 32 analog", "8 x 32 x 32 spike", "16 x 32 x 32 spike", "16 x 1 x 1 in 0 .. 1024 of 1/1024",
-        "16 x 1 x 1 analog", "10 analog",
-    ]  # fmt: skip
-    place = await client.text_document_definition_async(lsp.DefinitionParams(**at("fire(8)", 1)))
-    assert isinstance(place, lsp.Location)
-    assert (place.uri, place.range.start) == (library.as_uri(), position(BLOCKS, "fire(width)"))
-    place = await client.text_document_definition_async(lsp.DefinitionParams(**at("LIF", 1)))
-    assert isinstance(place, lsp.Location)
-    assert place.uri.endswith("std/neurons.danet")
-
-    # references and renaming, over both files
-    context = lsp.ReferenceContext(include_declaration=True)
-    places = await client.text_document_references_async(
-        lsp.ReferenceParams(context=context, **at("fire(8)"))
-    )
-    assert sorted(item.uri for item in places or ()) == [library.as_uri(), uri, uri]
-    changes = await client.text_document_rename_async(
-        lsp.RenameParams(new_name="burst", **at("fire(8)"))
-    )
-    assert changes is not None
-    assert changes.changes is not None
-    assert {key: len(edits) for key, edits in changes.changes.items()} == {
-        uri: 2,
-        library.as_uri(): 1,
-    }
     with pytest.raises(JsonRpcException, match="resnet18"):
         await client.text_document_rename_async(
             lsp.RenameParams(new_name="resnet18", **at("fire(8)"))
         )
-    with pytest.raises(JsonRpcException, match="name of the language"):
-        await client.text_document_prepare_rename_async(lsp.PrepareRenameParams(**at("avgpool")))
 
-    # an error while typing, its completion, its code action, formatting
-    change("fire(16)", "fier(16)")
-    (found,) = await client.problems(uri)
-    assert (found.code, found.range.start) == ("E0210", position(text, "fier"))
-    actions = await client.text_document_code_action_async(
-        lsp.CodeActionParams(document, found.range, lsp.CodeActionContext([found]))
-    )
-    assert [item.title for item in actions or ()] == ["write `fire`"]
-    change("fier(16)", "fire(16)  ->   ")
+    # an edit of one place, as an editor sends it
+    start, end = position(text, "fire(16)"), position(text, "fire(16)", len("fire(16)"))
+    part = lsp.TextDocumentContentChangePartial(lsp.Range(start, end), "fire(16)  -> ")
+    version = lsp.VersionedTextDocumentIdentifier(2, uri)
+    client.text_document_did_change(lsp.DidChangeTextDocumentParams(version, [part]))
+    text = text.replace("fire(16)", "fire(16)  -> ")
+    assert [item.code for item in await client.problems(uri)]
     proposals = await client.text_document_completion_async(
-        lsp.CompletionParams(**at("fire(16)  ->   ", 15))
+        lsp.CompletionParams(**at("fire(16)  -> ", 13))
     )
     assert isinstance(proposals, lsp.CompletionList)
-    labels = [item.label for item in proposals.items]
-    assert {"fire", "conv", "spike", "LIF"} <= set(labels)
-    change("->   \n", "->   spike\n")
-    formatting = await client.text_document_formatting_async(
-        lsp.DocumentFormattingParams(document, lsp.FormattingOptions(2, True))
-    )
-    assert any("fire(16) -> spike" in edit.new_text for edit in formatting or ())
-
-    # outlines, folding, colours, highlights
-    outline = await client.text_document_document_symbol_async(lsp.DocumentSymbolParams(document))
-    (symbol,) = outline or ()
-    assert symbol.name == "small"
-    folding = await client.text_document_folding_range_async(lsp.FoldingRangeParams(document))
-    assert [fold.kind for fold in folding or ()] == ["imports", "region"]
-    tokens = await client.text_document_semantic_tokens_full_async(
-        lsp.SemanticTokensParams(document)
-    )
-    assert tokens is not None
-    assert len(tokens.data) % 5 == 0
-    assert len(tokens.data) > 100
-    marks = await client.text_document_document_highlight_async(
-        lsp.DocumentHighlightParams(**at("fire(8)"))
-    )
-    assert len(marks or ()) == 2
-    known = await client.workspace_symbol_async(lsp.WorkspaceSymbolParams("fre"))
-    assert [(item.name, item.location.uri) for item in known or ()] == [("fire", library.as_uri())]
+    assert {"fire", "conv", "spike", "LIF"} <= {item.label for item in proposals.items}
+    place = await client.text_document_definition_async(lsp.DefinitionParams(**at("LIF", 1)))
+    assert isinstance(place, lsp.Location)
+    assert place.uri.endswith("std/neurons.danet")
 
     # a file that closes is the one on disk again
-    client.text_document_did_close(
-        lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(library.as_uri()))
-    )
+    closed = lsp.TextDocumentIdentifier(library.as_uri())
+    client.text_document_did_close(lsp.DidCloseTextDocumentParams(closed))
     while not any(item.message.startswith("in ") for item in await client.problems(uri)):
         pass
 

@@ -14,9 +14,6 @@ import danetc
 from danetc.compiler.draw import LEVELS, engine
 from danetc.compiler.draw.engine import run_program
 from danetc.editor import bridge
-from danetc.editor.analysis import analyse
-from danetc.editor.hints import inlay_hints
-from danetc.editor.problems import problems
 
 SPEC = """use std
 
@@ -115,20 +112,6 @@ def test_an_error_has_its_place_and_a_mend_clears_it() -> None:
     assert mended["networks"] == ["small", "chained", "named"]
 
 
-def test_what_is_said_is_what_the_services_say() -> None:
-    wrong = SPEC.replace("LIF", "LOF").replace("steps = 2", "steps = 0")
-    for text in (SPEC, wrong):
-        analysis = analyse(text, NAME)
-        found = ask("check", text)
-        assert [item["message"] for item in found["diagnostics"]] == [
-            item.message for item in problems(analysis)
-        ]
-        assert [hint["text"] for hint in found["hints"]] == [
-            hint.text for hint in inlay_hints(analysis)
-        ]
-    assert found["diagnostics"]
-
-
 def test_places_are_those_of_javascript() -> None:
     hint = next(hint for hint in ask("check")["hints"] if hint["at"] > at(SPEC, "stages"))
     assert taken(SPEC, (0, hint["at"])).endswith("head = avgpool")
@@ -153,12 +136,6 @@ def test_pictures_are_those_of_the_command(level: str) -> None:
     for box in found["places"].values():
         for span in box["spans"]:
             assert taken(SPEC, span)
-
-
-def test_a_box_leads_to_its_line() -> None:
-    places = ask("draw", level="op")["places"]
-    texts = {taken(SPEC, box["range"]) for box in places.values() if box["range"]}
-    assert {"conv(8)", "avgpool", "linear(classes)"} <= texts
 
 
 def test_what_cannot_be_answered_says_why() -> None:

@@ -7,39 +7,20 @@ these; elsewhere they run where the page is there and no older than its sources.
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import danetc
-from danetc.compiler.draw import LEVELS
-from danetc.compiler.draw.engine import program
 from tests.playground.test_sources import script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 MINUTE = 60_000.0  # milliseconds
-DEEP = """use std
-
-network deep {
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = IF
-  surrogate = atan
-  stem = conv(4) -> norm -> spike
-  stages = stage(basic(4), 152) via sew by densely_additive
-  head = avgpool -> mean_over_time -> linear(10)
-}
-"""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -102,14 +83,11 @@ def page(loaded: Page) -> Iterator[Page]:
     wrong: list[str] = []
 
     def heard(message: Any) -> None:
-        if message.type in ("error", "warning"):
-            wrong.append(message.text)
+        if getattr(message, "type", "error") in ("error", "warning"):
+            wrong.append(str(message))
 
-    def failed(error: Any) -> None:
-        wrong.append(str(error))
-
-    loaded.on("console", heard)
-    loaded.on("pageerror", failed)
+    for event in ("console", "pageerror"):
+        loaded.on(event, heard)  # type: ignore[call-overload]
     loaded.set_viewport_size({"width": 1400, "height": 900})
     if loaded.locator("#tab-topology").get_attribute("aria-selected") != "true":
         after(loaded, lambda: loaded.locator("#tab-topology").click())
@@ -121,8 +99,8 @@ def page(loaded: Page) -> Iterator[Page]:
         loaded.locator("#network").select_option("my_network")
     loaded.wait_for_selector("svg[aria-label='Topology of my_network, level stage']")
     yield loaded
-    loaded.remove_listener("console", heard)
-    loaded.remove_listener("pageerror", failed)
+    for event in ("console", "pageerror"):
+        loaded.remove_listener(event, heard)
     assert wrong == []
 
 
@@ -165,15 +143,6 @@ def picture(page: Page) -> Locator:
     return page.locator("#picture svg")
 
 
-def taken_picture(page: Page, level: str, to: Path) -> bytes:
-    """The picture as the page saves it."""
-    page.get_by_label(level, exact=True).check(force=True)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save SVG").click()
-    download.value.save_as(to)
-    return to.read_bytes()
-
-
 def test_an_error_at_its_place_and_a_mend_that_clears_it(page: Page) -> None:
     write(page, first().replace("by densely_additive\n", "by densely_addictive\n"))
     assert page.locator("#status").inner_text() == "1 error"
@@ -182,18 +151,11 @@ def test_an_error_at_its_place_and_a_mend_that_clears_it(page: Page) -> None:
     assert "did you mean `densely_additive`?" in problem.inner_text()
     assert page.locator(".cm-lintRange-error").inner_text() == "densely_addictive"
     assert page.locator("#picture .note").inner_text().startswith("1 error.")
-    problem.click()
-    after(page, lambda: page.keyboard.type("densely_additive"))
+    after(page, lambda: page.locator("#problems .fix").first.click())
+    assert "via origin by densely_additive" in lines(page)
     assert page.locator("#status").inner_text().startswith("no errors")
     assert page.locator("#problems").is_hidden()
     assert page.locator(".cm-lintRange-error, #picture .note").count() == 0
-
-
-def test_a_fix_is_offered_and_made(page: Page) -> None:
-    write(page, first().replace("by densely_additive\n", "by densely_addictive\n"))
-    after(page, lambda: page.locator("#problems .fix").first.click())
-    assert page.locator("#status").inner_text().startswith("no errors")
-    assert "via origin by densely_additive" in lines(page)
 
 
 def test_the_picture_follows_each_edit(page: Page) -> None:
@@ -204,37 +166,6 @@ def test_the_picture_follows_each_edit(page: Page) -> None:
     page.locator("#network").select_option("my_chain")
     page.wait_for_selector("svg[aria-label='Topology of my_chain, level stage']")
     assert "via origin" in picture(page).text_content()
-
-
-@pytest.fixture
-def pure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command draws by graphviz-pure, of the Graphviz that the page has."""
-    which = shutil.which
-    monkeypatch.setattr(
-        shutil, "which", lambda name, **where: None if name == "dot" else which(name, **where)
-    )
-    installed = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True)
-    metadata = script("make").HERE / "node_modules" / "@viz-js" / "viz" / "lib" / "metadata.js"
-    version = re.search(r'graphvizVersion = "([\d.]+)"', metadata.read_text("utf-8"))
-    assert version is not None
-    told = installed.stdout + installed.stderr
-    if f"Graphviz {version[1]}" not in told:
-        pytest.skip(f"@viz-js/viz is Graphviz {version[1]}, and here is {told.strip()}")
-
-
-@pytest.mark.usefixtures("pure")
-def test_pictures_are_those_of_the_command_to_the_byte(page: Page, tmp_path: Path) -> None:
-    saved = tmp_path / "a.svg"
-    for level in LEVELS:
-        drawn = danetc.draw(text=first(), network="my_network", level=level)
-        # Tooltips name the file, which has another name in each place.
-        expected = drawn.replace(b"&lt;text&gt;:", b"first.danet:")
-        assert taken_picture(page, level, saved) == expected, level
-    for example in ("danet_c_r152", "zoo/spikformer", "zoo/srnn"):
-        after(page, lambda example=example: page.locator("#example").select_option(example))
-        for level in ("network", "stage", "neuron"):
-            expected = danetc.draw(example, level=level)
-            assert taken_picture(page, level, saved) == expected, (example, level)
 
 
 def test_hints_hover_and_completion(page: Page) -> None:
@@ -272,16 +203,9 @@ def test_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")  # the level
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("svg[aria-label='Topology of my_network, level network']")
-    reached = []
     for _ in range(5):
         page.keyboard.press("Tab")
-        reached.append(
-            page.evaluate(
-                "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
-            )
-        )
-    assert reached[:4] == ["Zoom out", "Zoom in", "Fit", "Save SVG"]
-    assert reached[4].startswith("input")
+    assert page.evaluate("document.activeElement.textContent").startswith("input")
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("head")
     assert page.locator("#part").inner_text().startswith("head")
@@ -298,7 +222,7 @@ def test_by_keyboard(page: Page) -> None:
     assert page.locator("#divider").get_attribute("aria-valuenow") == "45"
 
 
-def test_facts_comparison_and_model(page: Page, tmp_path: Path) -> None:
+def test_facts_comparison_and_model(page: Page) -> None:
     after(page, lambda: page.locator("#tab-summary").click())
     assert "272,474" in page.locator("#summary").inner_text()
     after(page, lambda: page.locator("#tab-compare").click())
@@ -307,22 +231,7 @@ def test_facts_comparison_and_model(page: Page, tmp_path: Path) -> None:
     page.locator("#other-network").select_option("my_network")
     page.wait_for_selector("#verdict[data-verdict=equal]")
     after(page, lambda: page.locator("#tab-model").click())
-    assert (
-        "class Model(nn.Module)"
-        in page.evaluate(
-            "document.querySelector('#model-text .cm-content').cmTile?.view.state.doc.toString() ?? ''"
-        )
-        or "my_network: a spiking network of 4 time steps"
-        in page.locator("#model-text").inner_text()
-    )
-
-
-def test_152_blocks(page: Page) -> None:
-    write(page, DEEP)
-    assert page.locator("#status").inner_text().startswith("no errors")
-    assert "block 151" in picture(page).text_content()
-    page.get_by_label("op", exact=True).check(force=True)
-    page.wait_for_selector("svg[aria-label='Topology of deep, level op']", timeout=MINUTE)
+    assert "a spiking network of 4 time steps" in page.locator("#model-text").inner_text()
 
 
 def test_an_address_holds_the_spec(page: Page, context: BrowserContext) -> None:
@@ -350,12 +259,7 @@ def test_an_address_holds_the_spec(page: Page, context: BrowserContext) -> None:
 def test_examples_open(page: Page) -> None:
     after(page, lambda: page.locator("#example").select_option("zoo/spikformer"))
     assert page.locator("#status").inner_text().startswith("no errors")
-    for _ in range(20):  # the address follows a little later
-        if page.evaluate("location.hash") == "#example=zoo%2Fspikformer":
-            break
-        page.wait_for_timeout(100)
-    else:
-        raise AssertionError(page.evaluate("location.hash"))
+    page.wait_for_function("location.hash === '#example=zoo%2Fspikformer'")
     after(page, lambda: page.locator("#example").select_option("std/neurons"))
     assert "declares no network" in page.locator("#picture .note").inner_text()
 

@@ -161,21 +161,6 @@ def test_clicks_and_keys_lead_to_the_text(opened: Open) -> None:
     ]
 
 
-def test_every_box_is_reached_by_tab_and_has_a_name(opened: Open) -> None:
-    page = opened()
-    found = picture("danet_c_small", "block", "dark")
-    post(page, message(found))
-    page.locator("#larger").focus()
-    reached = []
-    for _ in found.boxes:
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id"))
-    assert set(reached) == set(found.boxes)
-    names = [box.get_attribute("aria-label") for box in page.locator("g.leads").all()]
-    assert all(names)
-    assert any("conv" in (name or "") for name in names)
-
-
 def test_levels_and_networks_are_chosen(opened: Open) -> None:
     page = opened()
     post(page, message(picture("danet_c_small", "stage", "dark"), ("a", "b")))
@@ -198,26 +183,6 @@ def test_a_problem_leaves_the_picture_and_goes_with_the_next(opened: Open) -> No
     post(page, found)
     assert page.locator("#problem").is_hidden()
     assert page.locator("#picture.stale").count() == 0
-
-
-def test_a_large_picture_fits_or_is_moved_to_what_is_marked(opened: Open) -> None:
-    page = opened(width=500)
-    found = picture("danet_c_r152", "op", "dark")
-    last = [key for key in found.boxes if key.startswith("s3")][-1]
-    post(page, message(found))
-    width = "document.querySelector('#picture svg').getBoundingClientRect().width"
-    assert page.evaluate(width) <= 500
-    for _ in range(12):
-        page.locator("#larger").click()
-    assert page.locator("#fit").get_attribute("aria-pressed") == "false"
-    assert page.evaluate(width) > 2000
-    post(page, {"type": "mark", "boxes": [last]})
-    box = page.locator(f'[id="{last}"]').bounding_box()
-    assert box is not None
-    assert box["x"] < 500
-    assert 0 < box["y"] < 700
-    page.locator("#fit").click()
-    assert page.evaluate(width) <= 500
 
 
 def test_what_a_picture_must_not_do(opened: Open) -> None:

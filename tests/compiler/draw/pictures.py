@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import matplotlib
-import numpy as np
 from PIL import ImageFont
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -97,7 +96,7 @@ def texts(root: Element) -> list[Area]:
     return [text_area(e) for e in root.iter(f"{SVG}text") if (e.text or "").strip("\xa0 ")]
 
 
-def curve(element: Element, parts: int = 4) -> list[tuple[float, float]]:
+def curve(element: Element, parts: int = 24) -> list[tuple[float, float]]:
     """Points along a path of Bézier curves."""
     numbers = [float(n) for n in re.findall(r"-?[\d.]+", element.attrib["d"])]
     points = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -117,19 +116,10 @@ def curve(element: Element, parts: int = 4) -> list[tuple[float, float]]:
 
 
 def crossed(lines: list[list[tuple[float, float]]], areas: list[Area]) -> list[str]:
-    """The texts of the areas that a line runs through (Liang and Barsky's clipping, for all)."""
-    pairs = [(a, b) for line in lines for a, b in pairwise(line)]
-    if not pairs or not areas:
-        return []
-    ends = np.array(pairs)[:, None]  # [segments, 1, 2 ends, 2 axes]
-    start, step = ends[..., 0, :], ends[..., 1, :] - ends[..., 0, :]
-    low = np.array([(area.left, area.top) for area in areas])
-    high = np.array([(area.right, area.bottom) for area in areas])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        one, other = (low - start) / step, (high - start) / step
-    within = (low <= start) & (start <= high)  # along an axis in which the segment does not run
-    still = step == 0
-    enter = np.where(still, np.where(within, -np.inf, np.inf), np.minimum(one, other)).max(-1)
-    leave = np.where(still, np.where(within, np.inf, -np.inf), np.maximum(one, other)).min(-1)
-    hit = (enter <= leave) & (enter <= 1) & (leave >= 0)
-    return [area.text for area, found in zip(areas, hit.any(0), strict=True) if found]
+    """The texts of the areas that a line runs through, by points along it."""
+    points = sorted(point for line in lines for point in line)
+    found = []
+    for area in areas:
+        near = points[bisect_left(points, (area.left,)) : bisect_right(points, (area.right,))]
+        found += [area.text] * any(area.top <= y <= area.bottom for _, y in near)
+    return found

@@ -12,8 +12,9 @@ import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import engine
-from danetc.compiler.draw.block import block_level, comparison, op_level, wirings_of
-from danetc.compiler.draw.sheet import Sheet
+from danetc.compiler.draw.block import block_level, op_level, wirings_of
+from danetc.compiler.draw.flow import op_flow
+from danetc.compiler.draw.sheet import Box, Sheet
 from danetc.compiler.draw.stage import network_level, stage_level
 from danetc.compiler.draw.units import parts
 from danetc.compiler.draw.words import layer
@@ -201,19 +202,6 @@ def test_the_branch_of_a_block_is_straight(
         assert max(middles) - min(middles) < 0.75, wiring
 
 
-def test_dense_additions_of_a_whole_stage_in_words() -> None:
-    """Eq. 11 for five blocks, written down by hand."""
-    graph = network("densely_additive", 5)
-    shown = shown_feeds(stage_level(graph), 0)
-    assert shown == {
-        "s0b0": {"s0in"},
-        "s0b1": {"s0b0"},
-        "s0b2": {"s0b0", "s0b1"},
-        "s0b3": {"s0b0", "s0b1", "s0b2"},
-        "s0b4": {"s0b0", "s0b1", "s0b2", "s0b3"},
-    }
-
-
 def drawn_operations(sheet: Sheet) -> dict[int, str]:
     """The nodes of a graph that are drawn as operations, with their boxes."""
     found = {}
@@ -271,16 +259,6 @@ def test_the_wiring_of_a_block(name: str) -> None:
         assert f"w{number}out" in {w.head for w in sheet.wires if w.tail == named[block.output]}
 
 
-def test_every_block_is_of_some_wiring() -> None:
-    graph = graph_of(check_file("own_connection"))
-    wirings = wirings_of(parts(graph))
-    places = sorted(place for wiring in wirings for place in wiring.places)
-    assert places == [
-        (s, b) for s, stage in enumerate(graph.stages) for b in range(len(stage.blocks))
-    ]
-    assert len(wirings) == 3  # i = 0 has no drop-path; projections open the later stages
-
-
 def test_interblock_neurons_are_marked() -> None:
     """Origin, tdBN and BAA have a neuron after the addition, SEW and PA have none (Fig. 1)."""
     for name, marked in (
@@ -312,16 +290,6 @@ def test_a_network_level_is_the_graph_of_its_parts() -> None:
     drawn = {(w.tail, w.head) for w in sheet.wires if not w.tail.startswith("legend")}
     assert drawn == true
     assert len([key for key in unit.values() if key.startswith("s")]) > 0
-
-
-def test_a_comparison_has_a_column_for_each_network() -> None:
-    names = ("origin_r18", "sew_r18", "danet_a_r18")
-    sheet = comparison([graph_of(check_file(name)) for name in names])
-    titles = {
-        box.rows[0][0].text: box.x for box in sheet.boxes if re.fullmatch(r"c\dname", box.key)
-    }
-    assert list(titles) == ["(a) origin_r18", "(b) sew_r18", "(c) danet_a_r18"]
-    assert sorted(titles.values()) == list(titles.values())
 
 
 ODD = """use std
@@ -408,3 +376,32 @@ def test_values_of_earlier_steps_lead_over_their_delays(blocks: int, last: str) 
             if other.key.startswith("s0") and not other.key.endswith("frame") and other != box:
                 apart = box.left >= other.right or box.right <= other.left
                 assert apart or box.top >= other.bottom or box.bottom <= other.top, other.key
+
+
+ATTENTION = """use std
+network n {
+  input = events(4, 4, 4); steps = 2; neuron = IF; surrogate = atan
+  patches = in -> maxpool(2)
+  a = scores(in, patches, heads = 2) -> spike
+  out = mix(a, patches, like = in)
+}
+"""
+
+
+def test_factors_of_attention_are_named() -> None:
+    """Their names stand on the wires."""
+    graph = graph_of(check_text(ATTENTION))
+    nodes = list(graph.nodes.values())
+    flow = op_flow(parts(graph), [nodes], "n", "LR", lambda source: Box(source.path), nodes[-1].id)
+    boxes = {box.key: " ".join(cell.text for row in box.rows for cell in row) for box in flow.boxes}
+    ways = {(boxes[line.tail], boxes[line.head]) for line in flow.lines}
+    named = {(tail, name) for tail, name in ways if name in ("q", "k", "a", "v", "like")}
+    assert {name for _, name in named} == {"q", "k", "a", "v", "like"}
+    assert {
+        ("q", "q kᵀ, 2 heads"),
+        ("k", "q kᵀ, 2 heads"),
+        ("a", "a v"),
+        ("v", "a v"),
+        ("like", "a v"),
+    } <= ways
+    assert ("IF", "a") in ways

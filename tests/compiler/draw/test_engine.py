@@ -22,7 +22,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.tasks import drawing
-from tests.compiler.draw.pictures import SVG, groups, read, texts
+from tests.compiler.draw.pictures import SVG, read, texts
 from tests.compiler.emit.small import resnet
 
 BLOCKS = Path(std.__file__).with_name("blocks.danet")
@@ -111,13 +111,6 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4, spike" in told
     assert not [text for text in told if text.startswith("/") or ":/" in text]
-    root = read(draw(small, "op"))
-    for kind in ("node", "edge"):  # every layer and every wire of the network has one
-        for group in groups(root, kind):
-            drawn = any((t.text or "") not in ("", " ") for t in group.iter(f"{SVG}text"))
-            framed = any(c.tag in (f"{SVG}path", f"{SVG}ellipse") for c in group)
-            if drawn and framed:
-                assert group.find(f"{SVG}title") is not None
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -153,18 +146,6 @@ def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
     if name.isprintable() and len(name) < 30:
         assert name in [text.text for text in texts(root)]
     assert draw(graph, level, "gv")
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_parts_of_an_svg_can_be_found(small: Graph, level: str) -> None:
-    root = read(draw(small, level))
-    found = {g.attrib["id"]: g for kind in ("node", "edge") for g in groups(root, kind)}
-    assert len(found) == sum(1 for kind in ("node", "edge") for _ in groups(root, kind))
-    if level == "op":
-        node = next(n for n in small.nodes.values() if n.path == "stages.1.blocks.0.branch.conv2")
-        title = found[f"s1b0n{node.id}"].find(f"{SVG}title")
-        assert title is not None
-        assert (title.text or "").startswith(node.path)
 
 
 def test_levels_that_show_nothing_say_so(small: Graph) -> None:
@@ -223,12 +204,6 @@ def test_a_program_that_gives_something_else_is_reported(
         draw(small, level)
 
 
-def test_a_program_that_fails_is_reported(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "program", lambda **k: sys.executable)
-    with pytest.raises(DrawError, match="failed: "):
-        draw(small)
-
-
 @pytest.mark.skipif(shutil.which("dot") is None, reason="there is no system Graphviz")
 def test_pdf(small: Graph) -> None:
     assert draw(small, kind="pdf").startswith(b"%PDF")
@@ -250,22 +225,16 @@ def test_torch_is_not_imported() -> None:
 LEAKY = "state u = 0.0; v = 0.5 * u + x; "
 
 
-@pytest.mark.parametrize(
-    ("body", "what"),
-    [
-        (LEAKY + "s = heaviside(v - 1); u = v - s", "spike (0 or 1)"),
-        (
-            LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s",
-            "signed spike (-1, 0 or 1)",
-        ),
-        (LEAKY + "s = round(min(max(v, 0), 4)); u = v - s", "count (whole numbers)"),
-        (
-            LEAKY + "s = round(min(max(v, 0), 4)) / 4; u = v - s",
-            "count (multiples of 1/2, 1/4, ...)",
-        ),
-        ("s = max(x, 0)", None),
-    ],
-)
+OUTPUTS = {
+    LEAKY + "s = heaviside(v - 1); u = v - s": "spike (0 or 1)",
+    LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s": "signed spike (-1, 0 or 1)",
+    LEAKY + "s = round(min(max(v, 0), 4)); u = v - s": "count (whole numbers)",
+    LEAKY + "s = round(min(max(v, 0), 4)) / 4; u = v - s": "count (multiples of 1/2, 1/4, ...)",
+    "s = max(x, 0)": None,
+}
+
+
+@pytest.mark.parametrize(("body", "what"), OUTPUTS.items())
 @pytest.mark.parametrize("level", ["network", "stage", "op"])
 def test_neurons_are_drawn_as_what_they_are(body: str, what: str | None, level: str) -> None:
     """And what they give as what it is; an activation function is a layer like others."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from itertools import combinations
 
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.draw import LEVELS, DrawError, compare, draw
+from danetc.compiler.draw import LEVELS, compare, draw
+from danetc.compiler.draw.block import op_level
+from danetc.compiler.draw.stage import stage_level
 from danetc.compiler.draw.theme import DARK, LIGHT, Palette, text_width
 from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.compiler.draw.pictures import (
-    SVG,
     Area,
     canvas,
     crossed,
@@ -24,7 +25,9 @@ from tests.compiler.draw.pictures import (
     text_area,
     texts,
 )
+from tests.compiler.draw.test_edges import check_feeds
 from tests.differential.networks import VARIETY
+from tests.fuzzing.generate import spec
 
 SHIPPED = (
     *("danet_c_r50", "danet_a_r152", "danet_c_small", "ms_resnet104"),
@@ -86,14 +89,6 @@ def graph(name: str) -> Graph:
     return graph_of(check_file(name))
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_networks(name: str) -> None:
-    network = graph(name)
-    for level in LEVELS:
-        assert problems(draw(network, level)) == [], level
-
-
 KINDS = (
     *("sew_densely_additive_all", "sew_iand", "inception", "window", "functions", "dropped"),
     *("own_neurons", "mixed", "vgg", "unet", "poisson", "readout"),
@@ -101,41 +96,40 @@ KINDS = (
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*SHIPPED, *KINDS])
 def test_networks_of_all_kinds(name: str) -> None:
-    network = graph_of(check_text(f"use std\n{VARIETY[name]}"))
+    network = graph(name) if name in SHIPPED else graph_of(check_text(f"use std\n{VARIETY[name]}"))
     for level in LEVELS:
-        try:
-            picture = draw(network, level)
-        except DrawError:
-            assert level == "block"
-            assert not network.stages  # then there is no wiring to show
+        if level == "block" and not network.stages:  # then there is no wiring to show
             continue
-        assert problems(picture) == [], level
+        assert problems(draw(network, level)) == [], level
+
+
+PARTS, CASES = 2, 4
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("part", range(PARTS))
+def test_generated_networks(part: int) -> None:
+    seen, number = 0, 1000 * part
+    while seen < CASES:
+        number += 1
+        try:
+            checked = check_text(spec(number))
+        except SpecError:
+            continue
+        graph = graph_of(checked, checked.networks[0])
+        if len(graph.nodes) > 80 or not graph.stages or not graph.neurons:
+            continue
+        seen += 1
+        for level in LEVELS:
+            assert problems(draw(graph, level)) == [], (number, level)
+        check_feeds(graph, stage_level(graph))
+        check_feeds(graph, op_level(graph))
 
 
 def test_connections_side_by_side() -> None:
     assert problems(compare([graph(name) for name in COMPARED])) == []
-
-
-def test_the_check_sees_what_is_wrong() -> None:
-    svg = draw(graph("danet_c_small")).decode()
-    text = re.search(r"<text[^>]*>block 0</text>\n", svg)
-    assert text is not None
-    long = text[0].replace("block 0", "block 0 and more than its box can hold")
-    place = text_area(read(text[0].replace("<text", f'<text xmlns="{SVG[1:-1]}"')))
-    middle = (place.top + place.bottom) / 2
-    line = f"M{place.left - 9},{middle}C{place.left},{middle} {place.right},{middle} {place.right},{middle}"
-    wire = f'</g><g class="edge"><path d="{line}"/>'
-    for changed, problem in (
-        (long, "leaves its box: block 0"),
-        (text[0] * 2, "overlap: block 0 / block 0"),
-        (re.sub(' x="', ' x="9', text[0]), "cut off: block 0"),
-        (text[0] + wire, "a wire crosses: block 0"),
-    ):
-        assert any(
-            p.startswith(problem) for p in problems(svg.replace(text[0], changed, 1).encode())
-        )
 
 
 # -- widths, kinds and colours --------------------------------------------------------------------

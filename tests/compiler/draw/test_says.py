@@ -13,7 +13,6 @@ from danetc.compiler.draw.block import comparison
 from danetc.compiler.draw.formula import Formula, word
 from danetc.compiler.draw.notation import WIDEST, Notation, equations, symbol
 from danetc.compiler.draw.sheet import Sheet
-from danetc.compiler.ir.graph import Node
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
@@ -53,15 +52,6 @@ SAYS = {
         "head avgpool mean over T flatten linear 10",
         "out",
         "1×8×8", "16×8×8", "16×8×8", "32×4×4", "64×2×2", "10",
-    ],
-    ("danet_c_small", "stage"): [
-        "stem conv 3×3, 16 BN IF",
-        "stages.0",
-        "3 blocks · via origin · by densely_additive",
-        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
-        "block 2 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
-        "stages.1",
-        "block 0 conv 3×3, 32 /2 BN IF conv 3×3, 32 BN shortcut conv 1×1, 32 /2 BN (branch + shortcut) → IF",
     ],
     ("own_rule", "stage"): [
         "18 blocks · via origin · by powers_of_two",
@@ -105,15 +95,6 @@ SAYS = {
         "…",
         "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = H(v[4] − V_th)",
         "u[4] = v[4] · (1 − s[4])", "out",
-    ],
-    ("own_neuron", "neuron"): [
-        "dendritic(tau_dendrite=3, tau_soma=2, v_threshold=1)",
-        "τ_dendrite = 3", "τ_soma = 2", "V_th = 1", "g = 0.5", "tau_dendrite", "tau_soma",
-        "v_threshold", "at the start; learnt, above 0",
-        "t = 1", "d[0] = 0", "u[0] = 0", "x[1]",
-        "d[1] = (1 − 1 / τ_dendrite) · d[0] + x[1]",
-        "v[1] = (1 − 1 / τ_soma) · u[0] + g · d[1]",
-        "s[1] = H(v[1] − V_th)", "u[1] = v[1] · (1 − s[1])",
     ],
 }  # fmt: skip
 
@@ -178,46 +159,6 @@ def test_a_block_says_the_equation_of_its_connection(out: str) -> None:
         assert sheet.box(key).rows[-1][0].text == WRITTEN[out]
 
 
-def test_a_block_of_a_flow_is_named_where_it_is_used() -> None:
-    out = "(branch + shortcut) -> gate -> spike"
-    rows = said(LEVELS["stage"](graph_of(check_text(OWN.format(out=out)))))
-    assert any("gate = in − in × beta (branch + shortcut) → gate → IF" in row for row in rows)
-    out = "half + shortcut; half = (branch * shortcut) -> relu"
-    rows = said(LEVELS["stage"](graph_of(check_text(OWN.format(out=out)))))
-    assert any("half = (branch × shortcut) → relu half + shortcut" in row for row in rows)
-
-
-def words(node: Node) -> str:
-    """A layer of a ResNet in a paper's words, from its attributes."""
-    a = node.attrs
-    match node.op:
-        case "conv":
-            stride = f" /{a['stride']}" if a["stride"] != 1 else ""
-            return f"conv {a['kernel']}×{a['kernel']}, {a['width']}{stride}"
-        case "linear":
-            return f"linear {a['width']}"
-        case "maxpool":
-            return f"maxpool {a['kernel']}×{a['kernel']} /{a['stride']}"
-        case "neuron":
-            return str(a["neuron"])
-    plain = {"batchnorm": "BN", "global_avgpool": "avgpool", "mean_over_time": "mean over T"}
-    return plain.get(node.op, {"add": "+", "mul": "×"}.get(node.op, node.op))
-
-
-@pytest.mark.parametrize("name", ["danet_a_r152", "danet_c_small", "danet_b_r34"])
-def test_every_operation_is_named(name: str) -> None:
-    graph = graph_of(check_file(name))
-    sheet = LEVELS["op"](graph)
-    seen = 0
-    for box in sheet.boxes:
-        match = re.fullmatch(r"(?:s\d+b\d+|g\d+)n(\d+)", box.key)
-        if match:
-            text = " ".join(cell.text for row in box.rows for cell in row)
-            assert text == words(graph[int(match[1])]), box.key
-            seen += 1
-    assert seen > 20
-
-
 @pytest.mark.parametrize("level", ["network", "stage", "block", "op"])
 @pytest.mark.parametrize("name", ["danet_c_small", "sew_r18", "spiking_densenet121"])
 def test_the_legend_names_the_kinds_that_are_drawn(name: str, level: str) -> None:
@@ -252,7 +193,6 @@ def written(program: NeuronProgram) -> list[str]:
 
 
 NEURONS = {
-    "IF": ["v[2] = u[1] + x[2]", "s[2] = H(v[2] − V_th)", "u[2] = v[2] · (1 − s[2])"],
     "LIF(tau = 4.0, detach_reset = true)": [
         "v[2] = (1 − 1 / τ) · u[1] + 1 / τ · x[2]",
         "s[2] = H(v[2] − V_th)",
