@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Result:
         about: dict[str, Any] = {"network": self.network, "form": self.form}
         if self.found is None:
             return about | {"failed": self.failed, "refused": self.refused}
-        return about | {"seconds": self.seconds} | self.found.as_dict()
+        return about | {"seconds": self.seconds} | asdict(self.found)
 
     def __str__(self) -> str:
         if self.found is None:

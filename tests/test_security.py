@@ -51,8 +51,6 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
     ],
     "Arrays are read without": [
         ("runtime/data/test_arrays.py", "test_files_that_are_damaged_or_would_run_code"),
-        ("runtime/data/test_formats.py",
-         "test_unpacked_pickles_are_not_taken_for_those_of_a_checked_archive"),
     ],
     "A PyTorch file for": [("runtime/test_weights.py", "test_a_pickle_is_refused_and_not_run")],
     "The Python version of CIFAR": [

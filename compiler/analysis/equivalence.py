@@ -114,7 +114,7 @@ def _interface(graph: Graph) -> dict[str, str]:
 # -- numbers of values -----------------------------------------------------------------------------
 
 
-def number(*key: Hashable) -> int:
+def number(*key: object) -> int:
     """Return the number of a key."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=16).digest()) % PRIME
 
@@ -227,7 +227,7 @@ class Forms:
             add(total, id, number("output", name))
         for id, source in graph.carries.items():
             add(total, source, number("carried", values[id]))
-        for node in reversed(graph.nodes.values()):
+        for node in reversed([*graph.nodes.values()]):
             own = total[node.id]
             if node.id in self.passed:
                 add(total, node.inputs[0], own)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 import torch
@@ -37,9 +37,6 @@ from danetc.tasks.model_directory import (
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
 from danetc.version import version
-
-if TYPE_CHECKING:
-    import pandas
 
 FORMAT = 1
 """Version of conversion.json."""
@@ -96,8 +93,8 @@ class Converted(Returned):
         how = record.pop("how")
         return {**record, "directory": str(self.directory), **{name: how[name] for name in HOW}}
 
-    def frame(self) -> pandas.DataFrame:
-        """Return a row for each T. Raises UserError without pandas."""
+    def frame(self) -> Any:
+        """Return a DataFrame with a row for each T. Raises UserError without pandas."""
         return frame(item.as_dict() for item in self.over_time)
 
     def figure(self) -> Any:
@@ -147,12 +144,6 @@ def convert_trained(
     before = opened.compiled()
     graph = before.graph
     _refuse_unless_convertible(graph)
-    for node in graph.nodes.values():
-        if node.op == "maxpool" and graph[node.inputs[0]].op == "neuron":
-            note(
-                f"`{node.path}` takes the maximum of spikes at each step, which exceeds that of their "
-                "rates; the same network with maxpool before the neuron loses less"
-            )
     compiled = _with_neurons(before, how)
     text = how.data or data_of(trained)
     ann = opened.model("eager", "none").eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -27,10 +27,6 @@ from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 
-if TYPE_CHECKING:
-    import pandas
-    from PIL.Image import Image
-
 LOOKED = 256
 """Number of samples of each split whose values are read, evenly spread."""
 SHOWN = 8
@@ -48,11 +44,11 @@ class DataReport(Returned):
     samples: tuple[ShownSample, ...]
     """Training samples in the order of their classes, after the augmentation of the recipe."""
 
-    def frame(self) -> pandas.DataFrame:
-        """Return a row for each class or number. Raises UserError without pandas."""
+    def frame(self) -> Any:
+        """Return a DataFrame with a row for each class or number. Raises UserError without pandas."""
         return frame(self.record["labels"])
 
-    def picture(self) -> Image:
+    def picture(self) -> Any:
         """Return the samples as an image of Pillow, with a row for each class."""
         return picture(self.samples)
 

@@ -158,8 +158,8 @@ def _in_numbers(
     from danetc.runtime.checks.agreement import agreement
 
     shape = taken(left).shape
-    for size in (size for size in SIZES if len(shape) == 3 and size < min(shape[1:])):
-        small, other = resized(left, size, size), resized(right, size, size)
+    for side in (side for side in SIZES if len(shape) == 3 and side < min(shape[1:])):
+        small, other = resized(left, side, side), resized(right, side, side)
         if small and other and min(map(smallest_map, (small, other))) >= SMALLEST_MAP:
             left, right = small, other
             break

@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from danetc.arguments import takes
-from danetc.errors import UserError
-from danetc.output.console import image_bar, in_notebook
-from danetc.output.echo import Note, note
-from danetc.output.returned import Returned, frame
-from danetc.pretrained import directory_of
-from danetc.requests import EvaluationRequest
-from danetc.runtime.kernels.announcing import unannounced
-from danetc.runtime.training.evaluation import in_words
-from danetc.tasks.model_directory import TRIALS
-from danetc.tasks.trained import Trained, data_of, open_trained
-
-if TYPE_CHECKING:
-    import pandas
-
-
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from danetc.arguments import takes
 from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.at_node import why_fixed
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import read_setting
+from danetc.errors import UserError
+from danetc.output.console import image_bar, in_notebook
+from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
 from danetc.output.plots import LinePanel, line_figure
+from danetc.output.returned import Returned, frame
+from danetc.pretrained import directory_of
+from danetc.requests import EvaluationRequest
 from danetc.runtime.data import Prepared
+from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
-from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.runtime.training.evaluation import Evaluation, in_words, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
-from danetc.tasks.model_directory import load
+from danetc.tasks.model_directory import TRIALS, load
+from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import default_backend
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -213,14 +202,15 @@ class DirectoryEvaluator:
         asked, now = self.asked, self.conditions
         first, found = self._images is None, self._images
         if found is None or found.data.events:
-            prepare = asked.prepare
             found = self._images = open_set(
                 asked.data or data_of(self.trained),
                 model.signature,
                 self.trained,
                 classes=asked.classes,
                 subset_seed=asked.subset_seed,
-                evaluate=prepare and read_setting("evaluate", prepare, "--evaluate"),
+                evaluate=None
+                if asked.prepare is None
+                else read_setting("evaluate", asked.prepare, "--evaluate"),
                 output=main_output(now.loss, model.signature, now.output),
                 split=asked.split,
             )
@@ -328,8 +318,9 @@ class Evaluated(Returned):
         del record["described"]
         return {**record, "unlike_training": list(self.unlike_training or ())}
 
-    def frame(self) -> pandas.DataFrame:
-        """Return a row for each requested T, else for each over time. Raises UserError without pandas."""
+    def frame(self) -> Any:
+        """Return a DataFrame with a row for each requested T, else for each T over time. Raises UserError
+        without pandas."""
         return frame(item.as_dict() for item in self.results or self.over_time)
 
     def figure(self) -> Any:

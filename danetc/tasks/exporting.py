@@ -1,8 +1,9 @@
 """Export of networks: weights, or whole networks in other formats.
 
-A file of a whole network is compared with its model on random samples. A membrane potential at its threshold is rounded up by one program and down by another, and one spike
-may change all that follows. So only samples without such a spike agree. How many to expect is
-estimated by the model itself with its weights changed by about as much as rounding changes numbers.
+A file of a whole network is compared with its model on random samples. If a membrane potential is at its
+threshold, one program rounds it up and another rounds it down, and one spike may change all later
+ones. So only samples without such a spike agree. Their expected number is estimated from the model
+itself, with its weights changed by about as much as rounding changes numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,10 +33,6 @@ from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
-
-if TYPE_CHECKING:
-    from danetc.runtime.model.built import Model
-
 
 SAMPLES, BATCH = 100, 20
 VARIED = 0.01
@@ -65,9 +62,6 @@ class FileComparison:
     largest: float
     deviation: float
     warmed: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

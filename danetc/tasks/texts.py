@@ -1,4 +1,4 @@
-"""Texts of specs: those that a name or an error points to, and the first one. Never imports torch."""
+"""Texts of specs: those that a name or an error refers to, and the first one. Never imports torch."""
 
 from __future__ import annotations
 

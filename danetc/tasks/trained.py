@@ -1,4 +1,4 @@
-"""What a directory says of the training in it: how its network was tested. Never imports torch."""
+"""Records of a trained network in a directory: how it was tested. Never imports torch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from danetc.tasks.model_directory import (
 
 @dataclass(frozen=True)
 class Trained:
-    """A directory with weights. ``evaluation`` is how they were tested; None where nobody has
-    trained them, or converted them from trained ones.
+    """A directory with weights. ``evaluation`` has the conditions of their test; None for untrained
+    weights.
     """
 
     path: Path
@@ -33,20 +33,22 @@ class Trained:
 
     @property
     def data(self) -> str | None:
-        """The text of the data set that it was trained on."""
+        """Data set of the training, as its user wrote it."""
         own = self.evaluation.data if self.evaluation is not None else None
         return None if own is None else str(own.get("text"))
 
     @property
     def subset(self) -> tuple[int, int] | None:
-        """How many classes the training has drawn, and by which seed; None for all of them."""
+        """Number of classes that the training has drawn, and the seed; None for all classes."""
         own = (self.evaluation.data or {}).get("subset") if self.evaluation is not None else None
         return None if own is None else (len(own["indices"]), int(own["seed"]))
 
 
 def open_trained(directory: str | Path) -> Trained:
-    """What a directory of ``danetc train``, ``convert`` or ``build``, or the one of ``pretrained:NAME``,
-    says of itself. Raises UserError."""
+    """Open a directory of ``danetc train``, ``convert`` or ``build``, or ``pretrained:NAME``.
+
+    Raises UserError.
+    """
     path = directory_of(directory)
     if not (path / SUMMARY).is_file():
         what = "is no directory of a trained network" if path.exists() else "is not there"
@@ -72,7 +74,7 @@ def open_trained(directory: str | Path) -> Trained:
 
 
 def data_of(trained: Trained) -> str:
-    """The data set of the training, where it still is. Raises UserError."""
+    """Return the data set of the training. Raises UserError if it is not known or not there."""
     if trained.data is None:
         raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
     refuse_recorded_data(trained.data, trained.path)
@@ -84,7 +86,7 @@ def data_of(trained: Trained) -> str:
 
 
 def evaluation_in(record: object, place: Path) -> Evaluation:
-    """How a network was tested, by the record in the file ``place``. Raises UserError."""
+    """Read the conditions of a test from a record in the file ``place``. Raises UserError."""
     try:
         found = read_evaluation(record)
         Trained(place, found).subset  # noqa: B018  # raises where it is damaged
@@ -94,7 +96,7 @@ def evaluation_in(record: object, place: Path) -> Evaluation:
 
 
 def trials_in(directory: str | Path) -> list[Path]:
-    """The directories of the trials in one; itself where it holds a single run. Raises UserError."""
+    """Return the directories of the trials in a directory, or itself for a single run. Raises UserError."""
     path = directory_of(directory)
     record = record_if_any(path / TRIALS)
     if record is None:
