@@ -100,10 +100,8 @@ class LayerCalls(NamedValues):
         bound = self.follow_alias(bound)
         own = self.complete(bound)
         others = [value for value in own.values.values() if isinstance(value, v.Wire)]
-        args = {
-            name: Wired.INPUT if isinstance(value, v.Wire) else value
-            for name, value in own.values.items()
-        }
+        names = (name for name, value in own.values.items() if isinstance(value, v.Wire))
+        args = {**numbers_in(own.values), **dict.fromkeys(names, Wired.INPUT)}
         setting = self.settings.get("surrogate")
         if setting is None and "heaviside" in self.names_in(bound.declaration):
             self.setting_of("surrogate", span)
@@ -140,24 +138,17 @@ class LayerCalls(NamedValues):
         self,
         bound: v.Bound,
         own: Env,
-        args: Mapping[str, v.Value | Wired],
+        args: Mapping[str, v.Number | Learn | Wired],
         surrogate: v.Bound | None,
         stand_in: Env,
         span: Span,
     ) -> NeuronProgram:
         """Compile a neuron; ``own`` and ``stand_in`` are its and its surrogate's environments."""
-        numbers: dict[str, v.Number | Learn | Wired] = {}
-        for name, value in args.items():
-            if not isinstance(value, (bool, int, float, Learn, Wired)):
-                place = own.given[name].span if name in own.given else span
-                message = f"`{name}` of neuron `{bound.name}` must be a number"
-                raise self.error("E0304", f"{message}, not {v.describe(value)}", place)
-            numbers[name] = value
         found = Reporter()
         self.work.spend(COMPILATION, span)
         program = compile_neuron(
             bound.declaration,
-            numbers,
+            args,
             surrogate.declaration if surrogate is not None else None,
             numbers_in(stand_in.values),
             found,
