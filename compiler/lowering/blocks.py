@@ -118,7 +118,7 @@ class Connections(LayerCalls):
             elif settings:
                 what = f"`{id}` is not a setting of a network, and nothing uses it"
                 hint = answer("setting", id) or meant(id, (near,) if near else ())
-                hint = hint or f"settings are: {', '.join(settings)}"
+                hint = hint or did_you_mean(id, settings) or f"settings are: {', '.join(settings)}"
                 self.misspelt |= {near} if near else set()
             self.error("E0308", what, item.name_span, hint=hint)
 

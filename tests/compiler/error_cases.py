@@ -497,10 +497,6 @@ LARGE = {
     "image": net("image(3, 32, 32)", "«image(60000,60000,60000)»", "E0905", "activations"),
     "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
     "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0906", "steps"),
-    "dense": Case(
-        NET.replace(STAGES, "stage(basic(16), 9000)").replace("by chain", "by «densely_additive»"),
-        "E0906", "steps",
-    ),
     "upsampling": flow("out = b -> upsample(64) -> upsample(64) -> «upsample(64)»", "E0905", ""),
     "long sum": net(
         "conv(16) -> norm -> spike", f"«conv({'1 + ' * 3000}1) -> norm -> spike»", "E0902", "nested"
