@@ -10,6 +10,7 @@ from torch import Tensor
 
 from danetc.runtime.kernels.composed_operators import per_step
 from danetc.runtime.layers.norm import StepBatchNorm2d
+from danetc.runtime.layers.sync import is_synchronised, summed
 
 Reduce = Callable[[Tensor], Tensor]
 """The differentiable sum over processes, or the identity."""
@@ -63,7 +64,7 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
     bias: torch.nn.Parameter
 
     def _reduce(self) -> Reduce:
-        return _same
+        return summed if is_synchronised(self) else _same
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

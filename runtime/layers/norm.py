@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels.composed_operators import is_static, per_step
 from danetc.runtime.layers.leaf import Leaf, ReadsWhatItMoves
+from danetc.runtime.layers.sync import Synchronisable, is_synchronised, normalise, reduce_sum
 
 
-class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
+class StaticBatchNorm2d(Leaf, Synchronisable, nn.BatchNorm2d):
     """Batch norm of a value computed once that stands for ``steps`` equal time steps.
 
     Its running variance is unbiased by the count T*N*H*W, so that its buffers equal those of a norm that saw all
@@ -40,6 +41,8 @@ class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
 
     def normalised(self, x: Tensor, steps: int) -> Tensor:
         """Normalise x [M, C, ...], which stands for ``steps`` equal values."""
+        if is_synchronised(self):
+            return normalise(self, x, steps)
         count = x.numel() // x.shape[1]
         if self.training:
             if count * steps == 1:
@@ -72,6 +75,8 @@ class StepwiseBatchNorm2d(StaticBatchNorm2d):
         return torch.stack([self.normalised(each, 1) for each in x.unbind(0)])
 
     def normalised(self, x: Tensor, steps: int) -> Tensor:
+        if is_synchronised(self):
+            return [normalise(self, x) for _ in range(steps)][-1]  # each updates the statistics
         if self.training:
             if x.numel() == x.shape[1]:
                 raise ValueError(one_value(x))
@@ -114,7 +119,7 @@ class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
         return super().forward(x.unsqueeze(0)).squeeze(0) * self.scale[now], now + 1
 
 
-class StepBatchNorm2d(Leaf):
+class StepBatchNorm2d(Leaf, Synchronisable):
     """Batch norm with weights and statistics of each time step, all [T, C].
 
     The output is [T, N, C, H, W]. Raises ValueError for a sequence of another length than ``steps``.
@@ -155,6 +160,8 @@ class StepBatchNorm2d(Leaf):
 
     def over(self, x: Tensor, part: slice) -> Tensor:
         """Normalise x [N, T*C, ...] of some of the steps."""
+        if is_synchronised(self):
+            return normalise(self, x, part=part)
         if self.training:
             if x.numel() == x.shape[1]:
                 raise ValueError(one_value(x))
@@ -193,7 +200,7 @@ def one_value(x: Tensor) -> str:
     return f"training needs more than one value a channel, not {list(x.shape)}"
 
 
-class RunningMean(ReadsWhatItMoves, Leaf):
+class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):
     """Running mean of each group of channels over training passes, without a gradient.
 
     For x [T, N, C, ...] or [N, C, ...] the output is [N, groups, 1, ...], the same for all samples. A training pass
@@ -225,7 +232,11 @@ class RunningMean(ReadsWhatItMoves, Leaf):
         """Return the mean of each group of channels of a batch, [groups]."""
         groups = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
         mean: Tensor = groups.flatten(1).mean(1, dtype=self.mean.dtype)
-        return mean
+        if not is_synchronised(self):
+            return mean
+        samples = x.shape[-self.rank - 1]
+        sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
+        return sums[:-1] / sums[-1]
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"

@@ -14,7 +14,7 @@ from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.layers.sync import (
-    SYNCHRONISED,
+    SyncBatchNorm2d,
     global_statistics,
     input_gradient,
     is_synchronised,
@@ -39,7 +39,10 @@ def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bo
     ``built`` is the class that the norm was built as. (A subclass, such as that of a parametrized norm, may
     compute something else.)
     """
-    if norm is None or type(norm) not in (built, SYNCHRONISED.get(built)) or has_hooks(norm):
+    same = type(norm) is built or (
+        type(norm) is SyncBatchNorm2d and built in (nn.BatchNorm1d, nn.BatchNorm2d)
+    )
+    if norm is None or not same or has_hooks(norm):
         return False
     if "forward" in norm.__dict__:  # set on this object alone
         return False

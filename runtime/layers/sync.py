@@ -14,21 +14,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
 from danetc.runtime.layers.leaf import Leaf, refuse_second_order
-from danetc.runtime.layers.norm import (
-    BorderedBatchNorm2d,
-    RunningMean,
-    StaticBatchNorm2d,
-    StepBatchNorm2d,
-    StepwiseBatchNorm2d,
-    TemporalEffectiveBatchNorm2d,
-)
+
+
+class Synchronisable:
+    """A norm, or another layer with running statistics, that can take those of a batch from all processes."""
+
+    across_processes = False
 
 
 def is_synchronised(norm: nn.Module) -> bool:
     """True if a norm takes the statistics of its batch from all processes."""
-    return isinstance(norm, _Synchronised) and norm.training and world_size() > 1
+    shared = isinstance(norm, Synchronisable) and norm.across_processes
+    return shared and norm.training and world_size() > 1
 
 
 def world_size() -> int:
@@ -123,7 +121,7 @@ class _Normalise(torch.autograd.Function):
         return (*input_gradient(grads[0], *ctx.saved_tensors), None, None)
 
 
-def _normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None) -> Tensor:
+def normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None) -> Tensor:
     """A norm in training, with parameters and running statistics of [C], or a ``part`` of [T, C] as [T * C]."""
     norm.num_batches_tracked.add_(1)
     bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
@@ -138,106 +136,33 @@ def _normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None
     return out
 
 
-class _Synchronised(nn.Module):
-    """Marks a norm with statistics over all processes."""
+def summed(x: Tensor) -> Tensor:
+    """Return the sum over all processes, through which gradients flow."""
+    total: Tensor = all_reduce(x.contiguous())
+    return total
 
 
-class SyncBatchNorm2d(Leaf, _Synchronised, nn.BatchNorm2d):
+class SyncBatchNorm2d(Leaf, Synchronisable, nn.BatchNorm2d):
     """torch.nn.BatchNorm2d of x [M, C, H, W] or [M, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalise(self, x) if is_synchronised(self) else super().forward(x)
+        return normalise(self, x) if is_synchronised(self) else super().forward(x)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):
             raise ValueError(f"the norm takes [M, C, H, W] or [M, C], not {list(input.shape)}")
 
 
-class SyncStaticBatchNorm2d(_Synchronised, StaticBatchNorm2d):
-    def normalised(self, x: Tensor, steps: int) -> Tensor:
-        if is_synchronised(self):
-            return _normalise(self, x, steps)
-        return super().normalised(x, steps)
-
-
-class SyncBorderedBatchNorm2d(SyncStaticBatchNorm2d, BorderedBatchNorm2d):
-    pass
-
-
-class SyncTemporalEffectiveBatchNorm2d(SyncStaticBatchNorm2d, TemporalEffectiveBatchNorm2d):
-    pass
-
-
-class SyncStepwiseBatchNorm2d(_Synchronised, StepwiseBatchNorm2d):
-    def normalised(self, x: Tensor, steps: int) -> Tensor:
-        if not is_synchronised(self):
-            return super().normalised(x, steps)
-        for _ in range(steps - 1):
-            _normalise(self, x)  # updates the statistics
-        return _normalise(self, x)
-
-
-class SyncStepBatchNorm2d(_Synchronised, StepBatchNorm2d):
-    def over(self, x: Tensor, part: slice) -> Tensor:
-        if is_synchronised(self):
-            return _normalise(self, x, part=part)
-        return super().over(x, part)
-
-
-class SyncCumulativeBatchNorm2d(_Synchronised, CumulativeBatchNorm2d):
-    def _reduce(self) -> Reduce:
-        return _summed if is_synchronised(self) else super()._reduce()
-
-
-class SyncRunningMean(_Synchronised, RunningMean):
-    def batch_mean(self, x: Tensor) -> Tensor:
-        mean, samples = super().batch_mean(x), x.shape[-self.rank - 1]
-        if not is_synchronised(self):
-            return mean
-        sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
-        return sums[:-1] / sums[-1]
-
-
-def _summed(x: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients flow."""
-    total: Tensor = all_reduce(x.contiguous())
-    return total
-
-
-SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: SyncBatchNorm2d,
-    nn.BatchNorm2d: SyncBatchNorm2d,
-    StaticBatchNorm2d: SyncStaticBatchNorm2d,
-    BorderedBatchNorm2d: SyncBorderedBatchNorm2d,
-    TemporalEffectiveBatchNorm2d: SyncTemporalEffectiveBatchNorm2d,
-    StepBatchNorm2d: SyncStepBatchNorm2d,
-    StepwiseBatchNorm2d: SyncStepwiseBatchNorm2d,
-    CumulativeBatchNorm2d: SyncCumulativeBatchNorm2d,
-    RunningMean: SyncRunningMean,
-}
-"""For each class of norms, the one with statistics over all processes."""
-
-
 def convert_sync(model: nn.Module) -> nn.Module:
     """Make every batch norm of a model, of any backend, take its statistics over all processes.
 
-    Changes and returns the model. Parameters, buffers and their names stay the same; in one process, and in eval
-    mode, so does the output. Call it before wrapping the model in DistributedDataParallel, and pass
-    ``broadcast_buffers=False`` to that.
+    Changes and returns the model; in one process, and in eval mode, its output stays the same. Call it before wrapping
+    the model in DistributedDataParallel, and pass ``broadcast_buffers=False`` to that.
     """
-    new: dict[nn.Module, nn.Module] = {}
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            kind = SYNCHRONISED.get(type(child))
-            if child not in new:
-                new[child] = child if kind is None else _recast(child, kind)
-            setattr(parent, name, new[child])
+    for module in model.modules():
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            module.__class__ = SyncBatchNorm2d
+            module.__module__ = "torch.nn.modules"  # see Leaf
+        if isinstance(module, Synchronisable):
+            module.across_processes = True
     return model
-
-
-def _recast(norm: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """A module of another class with the same attributes, parameters and buffers."""
-    result = kind.__new__(kind)
-    result.__dict__.update(norm.__dict__)
-    result.__module__ = "torch.nn.modules"  # see Leaf
-    return result
