@@ -58,15 +58,6 @@ def fusion_kernel(
     )
 
 
-@lru_cache(maxsize=512)
-def step_kernel(program: str, terms: tuple[Term, ...], added: bool) -> CompiledFunction:
-    """Return the kernel of one time step: inputs [N, C, L], states, scales, shifts and parameters to the output
-    and the next states."""
-    group = FusionKernel(kernel(program), terms, 1, added)
-    arrays = len(terms) + len(group.neuron.program.states)
-    return group.compiled(group.step, "a step", (False,) * arrays)
-
-
 @dataclass(frozen=True)
 class FusionKernel:
     """A neuron and the sum of terms before it, for T steps; if ``added``, the first term is added to the spikes
@@ -96,14 +87,6 @@ class FusionKernel:
             spikes.append(s.to(dtype))
         out = torch.stack(spikes)
         return (values[0] + out if self.added else out,)
-
-    def step(self, *values: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.terms)
-        end = count + len(self.neuron.program.states)
-        (current,), (params,) = self._inputs((*values[:count], *values[end:]))
-        s, *after = self.neuron.step(current, *values[count:end], *params)
-        s = s.to(output_dtype(values[self.added : count]))
-        return (values[0] + s if self.added else s, *after)
 
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         inputs, params = self._inputs(values)

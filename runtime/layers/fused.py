@@ -16,10 +16,10 @@ from torch import Tensor, fx, nn
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels import compiled, prefetch
-from danetc.runtime.kernels.fusion_group import Term, fusion_kernel, step_kernel
+from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.kernels.native_group import GroupKey, group_form, native_group
-from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
-from danetc.runtime.kernels.neuron_operators import is_timeless, separate
+from danetc.runtime.kernels.neuron import kernel
+from danetc.runtime.kernels.neuron_operators import is_timeless
 from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced, notice
 from danetc.runtime.layers.concatenation import (
     LazyConcatenation,
@@ -29,15 +29,11 @@ from danetc.runtime.layers.concatenation import (
 )
 from danetc.runtime.layers.group_calls import (
     GroupFunction,
-    KernelCall,
     KernelPlan,
-    NativeCall,
     NativePlan,
     Slices,
-    affines_of,
-    flat_params,
 )
-from danetc.runtime.layers.layouts import columns, flat_view, is_last, laid_out, new_value, unflat
+from danetc.runtime.layers.layouts import is_last, laid_out, new_value
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import Registration
@@ -129,16 +125,15 @@ class FusedNeuron(Neuron):
         present = [norm for norm in norms if norm is not None]
         weights = [*[norm.weight for norm in present], *[norm.bias for norm in present]]
         params = self._flat_learnables()
-        native = self._native_call(values, present, [*weights, *params])
-        call = native or self._kernel_call([whole(x) for x in values], present)
-        inputs = call.inputs
+        native = self._native_plan(values, present, [*weights, *params])
+        plan, inputs = native or self._kernel_plan([whole(x) for x in values], present)
         tensors = [*inputs, *weights, *params]
         if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
-            out: Tensor = GroupFunction.apply(call, *tensors)
+            out: Tensor = GroupFunction.apply(plan, present, *tensors)
             return out
-        if native is not None:
-            return native.run(inputs, params, self._output_place(native))
-        return call.run(inputs, params)
+        if isinstance(plan, KernelPlan):
+            return plan.forward(inputs, present, params)[0]
+        return plan.forward(inputs, present, params, self._output_place(plan, inputs))[0]
 
     def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
         """True if fused code computes what the ``norms`` and this neuron do to ``values``.
@@ -190,22 +185,24 @@ class FusedNeuron(Neuron):
         steps = lengths.pop() if lengths else 1 if timeless else self.steps
         return tuple(map(Term, self._normed, static)), steps, timeless
 
-    def _kernel_call(self, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> KernelCall:
+    def _kernel_plan(
+        self, inputs: Sequence[Tensor], norms: Sequence[Norm]
+    ) -> tuple[KernelPlan, Sequence[Tensor]]:
         terms, steps, timeless = self._form(inputs)
         group = fusion_kernel(self.program, terms, steps, self._added)
         modes = tuple(map(mode_of, norms))
         last = any(is_last(x) for x in inputs)
-        plan = KernelPlan(group, terms, steps, self._kinds, modes, last, timeless)
-        return KernelCall(plan, inputs, norms)
+        return KernelPlan(group, terms, steps, self._kinds, modes, last, timeless), inputs
 
-    def _native_call(
+    def _native_plan(
         self,
         values: Sequence[Value],
         norms: Sequence[Norm],
         others: Sequence[Tensor],
         is_step: bool = False,
-    ) -> NativeCall | None:
-        """The call by a library; None if a kernel has to run it. A single step carries states."""
+    ) -> tuple[NativePlan, Sequence[Tensor]] | None:
+        """The plan of a call by a library, and the slices of all terms; None if a kernel has to run it. A single step
+        carries states."""
         terms = [slices_of(x) for x in values]
         slices = [each for term in terms for each in term]
         x = slices[0].tensor
@@ -217,7 +214,7 @@ class FusedNeuron(Neuron):
         key = counts, layouts, modes, torch.get_num_threads(), is_fake(x), is_step
         known = self._plans.get(key, _UNKNOWN)
         if isinstance(known, NativePlan) and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
-            return NativeCall(known, [each.tensor for each in slices], norms)
+            return known, [each.tensor for each in slices]
         if known is None:
             return None
         dtypes = {each.dtype for each in slices}
@@ -233,9 +230,9 @@ class FusedNeuron(Neuron):
         if len(dtypes) > 1 or not same or any(len(each) > 1 for each in ranks):
             dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
             plain = [laid_out(whole(x).to(dtype), last) for x in values]
-            return self._native_call(plain, norms, others, is_step)
+            return self._native_plan(plain, norms, others, is_step)
         self._plans[key] = self._plan(terms, norms, modes, last, is_step)
-        return self._native_call(values, norms, others, is_step)
+        return self._native_plan(values, norms, others, is_step)
 
     def _plan(
         self,
@@ -277,68 +274,41 @@ class FusedNeuron(Neuron):
         terms = tuple(map(Term, self._normed, static))
         return key._replace(program=self.program, terms=terms, added=self._added)
 
-    def _output_place(self, call: NativeCall) -> int | None:
+    def _output_place(self, plan: NativePlan, inputs: Sequence[Tensor]) -> int | None:
         """The input to write the output over."""
         place = self._owned
-        fits = place is not None and call.inputs[place].shape == call.plan.shape
-        return place if fits else None
+        return place if place is not None and inputs[place].shape == plan.shape else None
 
     # -- a step of a stream ------------------------------------------------------------------------
 
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
-        """As ``Neuron.advance``; in one pass if no gradients are needed."""
-        inputs = [whole(x) for x in values]
-        norms = None
+        """As ``Neuron.advance``; in one pass by a library if no gradients are needed."""
+        inputs: Sequence[Tensor] = [whole(x) for x in values]
+        norms = native = None
         if not (torch.is_grad_enabled() or is_traced()):
             # (Later steps of a stream use the norms of its first, as they use its layers.)
             if not is_later_step() or self._streamed is None:
                 now = self._norms
                 self._streamed = now if self._is_standard(now, inputs) else None
             norms = self._streamed
-        if norms is None:
+        number, states = (before or (0, None)) if self._per_step else (0, before)
+        if norms is not None:
+            params = self._flat_learnables(number)
+            present = [norm for norm in norms if norm is not None]
+            native = self._native_plan(inputs, present, params, is_step=True)
+        if native is None:
             out, after = super().advance(inputs, before)
             return inputs[0] + out if self._added else out, after
-        number, states = (before or (0, None)) if self._per_step else (0, before)
-        params = self._flat_learnables(number)
-        present = [norm for norm in norms if norm is not None]
-        call = self._native_call(inputs, present, params, is_step=True)
-        if call is None:
-            out, after = self._step_by_kernel(inputs, present, params, states)
-        else:
-            out, after = self._step_by_library(call, params, states)
-        return out, (number + 1, after) if self._per_step else after
-
-    def _step_by_library(
-        self, call: NativeCall, params: Sequence[Tensor], states: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        shape, last = call.plan.shape, call.plan.key.channels_last
+        plan, inputs = native
+        shape, last = plan.shape, plan.key.channels_last
         count = len(kernel(self.program).program.states)
-        before = [laid_out(state, last) for state in states] if states else [None] * count
-        if any(x is not None and (x.shape, x.dtype) != (shape, torch.float32) for x in before):
+        known = [laid_out(state, last) for state in states] if states else [None] * count
+        if any(x is not None and (x.shape, x.dtype) != (shape, torch.float32) for x in known):
             raise RuntimeError(f"the states of a stream are not those of frames {list(shape)}")
-        after = [new_value(shape, call.table, last) for _ in range(count)]
-        out = call.run(call.inputs, params, self._output_place(call), [*before, *after])
-        return out, after
-
-    def _step_by_kernel(
-        self,
-        inputs: Sequence[Tensor],
-        norms: Sequence[Norm],
-        params: Sequence[Tensor],
-        states: Sequence[Tensor] | None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        last, shape = any(is_last(x) for x in inputs), inputs[0].shape
-        terms = tuple(Term(normed, True) for normed in self._normed)
-        flats = [flat_view(x, Term(False, True), last) for x in inputs]
-        scales, shifts = columns(affines_of(norms, flats, terms, last), last)
-        if states:
-            before = [flat_view(state, Term(False, True), last) for state in states]
-        else:
-            before = kernel(self.program).initial_states(to_accumulate_dtype(flats[self._added]))
-        step = step_kernel(self.program, terms, self._added)
-        results = step(*flats, *before, *scales, *shifts, *flat_params(params, last))
-        out, *after = [unflat(x, shape, last) for x in separate(results, flats)]
-        return out, after
+        after = [new_value(shape, inputs[0], last, torch.float32) for _ in range(count)]
+        place = self._output_place(plan, inputs)
+        out, _ = plan.forward(inputs, present, params, place, [*known, *after])
+        return out, (number + 1, after) if self._per_step else after
 
     # -- operation by operation --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Calls of fusion groups: by C++ libraries on a CPU (``NativeCall``), else by kernels (``KernelCall``).
+"""Calls of fusion groups: by C++ libraries on a CPU (``NativePlan``), else by kernels (``KernelPlan``).
 
 Libraries and kernels differ by rounding alone. A term may be a lazy concatenation; libraries read its slices.
 """
@@ -34,16 +34,19 @@ Gradients = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]
 class GroupFunction(torch.autograd.Function):
     """A fusion group with its backward pass.
 
-    Takes the call, the slices of all terms, weights and biases of norms, and learnables. Saves the inputs, packed
-    where they are whole-numbered, and computes normalised values, potentials and slopes from them again.
+    Takes the plan, the norms, the slices of all terms, weights and biases of norms, and learnables. Saves the
+    inputs, packed where they are whole-numbered, and computes normalised values, potentials and slopes from them
+    again.
     """
 
     @staticmethod
-    def forward(ctx: Any, call: NativeCall | KernelCall, *tensors: Tensor) -> Tensor:
-        ctx.plan = plan = call.plan
-        norms, count = len(plan.modes), sum(plan.counts)
-        inputs, params = tensors[:count], tensors[count + 2 * norms :]
-        out = call.run(inputs, params)
+    def forward(
+        ctx: Any, plan: NativePlan | KernelPlan, norms: Sequence[Norm], *tensors: Tensor
+    ) -> Tensor:
+        ctx.plan = plan
+        count = sum(plan.counts)
+        inputs, params = tensors[:count], tensors[count + 2 * len(norms) :]
+        out, known = plan.forward(inputs, norms, params)
         saved: list[Tensor] = []
         ctx.saved = []
         place = 0
@@ -57,7 +60,6 @@ class GroupFunction(torch.autograd.Function):
                 saved += each.split(x)
                 ctx.saved.append(each)
             place += slices
-        known = call.norm_state(tensors[count : count + norms])
         ctx.known = len(known)
         ctx.save_for_backward(*saved, *known, *params)
         return out
@@ -79,7 +81,7 @@ class GroupFunction(torch.autograd.Function):
             (dp if p.dim() else dp.sum()).view(p.shape)
             for p, dp in zip(params, of_params, strict=True)
         ]
-        return None, *dx, *of_norms, *results
+        return None, None, *dx, *of_norms, *results
 
 
 # -- by kernels ------------------------------------------------------------------------------------
@@ -105,6 +107,31 @@ class KernelPlan:
     def counts(self) -> tuple[int, ...]:
         return (1,) * len(self.terms)
 
+    def forward(
+        self, inputs: Sequence[Tensor], norms: Sequence[Norm], params: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and what the backward pass needs to know of the norms; in training their running
+        statistics are updated."""
+        flats = [flat_view(x, t, self.last) for x, t in zip(inputs, self.terms, strict=True)]
+        normed = [(x, t) for x, t in zip(flats, self.terms, strict=True) if t.normed]
+        affines = [
+            affine(norm, x.view(-1, *x.shape[-2:]), term.static, self.last)
+            for norm, (x, term) in zip(norms, normed, strict=True)
+        ]
+        shape: Sequence[int] = inputs[0].shape
+        if not all(term.static for term in self.terms):
+            shape = next(x.shape for x, t in zip(inputs, self.terms, strict=True) if not t.static)
+        elif not self.timeless:
+            shape = (self.steps, *shape)
+        scales, shifts = columns(affines, self.last)
+        (out,) = self.kernel.forward(*flats, *scales, *shifts, *self._flat(params))
+        known = [*[norm.weight for norm in norms], *[value for each in affines for value in each]]
+        return unflat(out, shape, self.last), known
+
+    def _flat(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """Learnables as kernels take them: scalars and, per channel, [C, 1] or [C]."""
+        return [p if not p.dim() else p.view(-1) if self.last else p.view(-1, 1) for p in params]
+
     def gradients(
         self,
         grad: Tensor,
@@ -120,8 +147,7 @@ class KernelPlan:
         if self.timeless:
             grad = grad.unsqueeze(0)
         scales, shifts = columns(affines, self.last)
-        flat = flat_params(params, self.last)
-        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *flat))
+        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *self._flat(params)))
         varying = None if all(term.static for term in self.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in self.terms) else None
         dx, of_weights, of_biases = [], [], []
@@ -137,48 +163,6 @@ class KernelPlan:
                 of_biases.append(db)
             dx.append(unflat(source, x.shape, self.last))
         return dx, [*of_weights, *of_biases], results
-
-
-class KernelCall:
-    """One call of a group by a kernel."""
-
-    __slots__ = ("affines", "flats", "inputs", "plan")
-
-    def __init__(self, plan: KernelPlan, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> None:
-        self.plan, self.inputs = plan, inputs
-        self.flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
-        self.affines = affines_of(norms, self.flats, plan.terms, plan.last)
-
-    def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        plan, x = self.plan, inputs[0]
-        shape: Sequence[int]
-        if all(term.static for term in plan.terms):
-            shape = x.shape if plan.timeless else (plan.steps, *x.shape)
-        else:
-            shape = next(x.shape for x, t in zip(inputs, plan.terms, strict=True) if not t.static)
-        scales, shifts = columns(self.affines, plan.last)
-        flat = flat_params(params, plan.last)
-        (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *flat)
-        return unflat(out, shape, plan.last)
-
-    def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        return [*weights, *[value for known in self.affines for value in known]]
-
-
-def affines_of(
-    norms: Sequence[Norm], flats: Sequence[Tensor], terms: Sequence[Term], last: bool
-) -> list[Affine]:
-    """Return the effect of each norm on its input; updates the running statistics in training."""
-    inputs = [(x, term) for x, term in zip(flats, terms, strict=True) if term.normed]
-    return [
-        affine(norm, x.view(-1, *x.shape[-2:]), term.static, last)
-        for norm, (x, term) in zip(norms, inputs, strict=True)
-    ]
-
-
-def flat_params(params: Sequence[Tensor], last: bool) -> list[Tensor]:
-    """Return learnables as kernels take them: scalars and, per channel, [C, 1] or [C]."""
-    return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in params]
 
 
 # -- by libraries ----------------------------------------------------------------------------------
@@ -239,6 +223,42 @@ class NativePlan:
             own = [_MODES[mode] for mode in modes]
             sizes = (images, channels, length, threads, *own, *counts, *widths)
         return NativePlan(group, key, counts, kinds, modes, repeats, shape, sizes, is_single)
+
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        norms: Sequence[Norm],
+        params: Sequence[Tensor],
+        owned: int | None = None,
+        carried: Sequence[Tensor | None] = (),
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the output, written over the input ``owned`` if given, and mean, 1/sqrt(var + eps), scale and shift
+        of each norm, [norms, 4, C]; in training the running statistics are updated. ``carried`` are the states
+        before the step, or None, and after it."""
+        for norm in norms:
+            if norm.weight.shape[0] != self.channels:
+                raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {self.channels}")
+        if self.is_single:
+            raise ValueError("training needs more than one value a channel, not 1")
+        table = inputs[0].new_empty(len(norms), 4, self.channels, dtype=torch.float32)
+        if owned is not None and has_values(inputs[owned]):
+            out = inputs[owned]
+        else:
+            out = new_value(self.shape, inputs[0], self.key.channels_last)
+        numbers: list[float] = []
+        tensors: list[Tensor | None] = [out, *inputs]
+        for norm, repeats, row in zip(norms, self.repeats, table.unbind(0), strict=True):
+            numbers += norm.momentum or 0.0, norm.eps, repeats
+            tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
+            tensors += row, norm.num_batches_tracked
+        _launch(
+            self,
+            [*tensors, *params, *carried],
+            lambda: [*inputs, *params, *[p for norm in norms for p in norm.parameters()]],
+            self.sizes,
+            numbers,
+        )
+        return out, [table]
 
     def gradients(
         self,
@@ -301,57 +321,6 @@ def _checked(
         sizes = ", ".join(str(list(each.layout.shape)) for slices in terms for each in slices)
         raise RuntimeError(f"the terms of a sum differ in size: {sizes}")
     return widths, rests.pop(), lengths
-
-
-class NativeCall:
-    """One call of a group by a library.
-
-    ``table`` holds mean, 1/sqrt(var + eps), scale and shift of each norm, [norms, 4, C].
-    """
-
-    __slots__ = ("inputs", "norms", "plan", "table")
-
-    def __init__(self, plan: NativePlan, inputs: Sequence[Tensor], norms: Sequence[Norm]) -> None:
-        self.plan, self.inputs, self.norms = plan, inputs, norms
-        channels = plan.channels
-        for norm in norms:
-            if norm.weight.shape[0] != channels:
-                raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {channels}")
-        self.table = inputs[0].new_empty(len(norms), 4, channels, dtype=torch.float32)
-
-    def norm_state(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        return [self.table]
-
-    def run(
-        self,
-        inputs: Sequence[Tensor],
-        params: Sequence[Tensor],
-        owned: int | None = None,
-        carried: Sequence[Tensor | None] = (),
-    ) -> Tensor:
-        """Return the output, written over the input ``owned`` if given; in training the running statistics are
-        updated. ``carried`` are the states before the step, or None, and after it."""
-        plan = self.plan
-        if plan.is_single:
-            raise ValueError("training needs more than one value a channel, not 1")
-        if owned is not None and has_values(inputs[owned]):
-            out = inputs[owned]
-        else:
-            out = new_value(plan.shape, inputs[0], plan.key.channels_last)
-        numbers: list[float] = []
-        tensors: list[Tensor | None] = [out, *inputs]
-        for norm, repeats, row in zip(self.norms, plan.repeats, self.table.unbind(0), strict=True):
-            numbers += norm.momentum or 0.0, norm.eps, repeats
-            tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
-            tensors += row, norm.num_batches_tracked
-        _launch(
-            plan,
-            [*tensors, *params, *carried],
-            lambda: [*inputs, *params, *[p for norm in self.norms for p in norm.parameters()]],
-            plan.sizes,
-            numbers,
-        )
-        return out
 
 
 def _launch(

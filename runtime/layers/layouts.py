@@ -52,9 +52,13 @@ def laid_out(x: Tensor, last: bool) -> Tensor:
     return x if is_dense_last(x) else x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
-def new_value(shape: torch.Size, like: Tensor, last: bool) -> Tensor:
+def new_value(
+    shape: torch.Size, like: Tensor, last: bool, dtype: torch.dtype | None = None
+) -> Tensor:
     """Return an uninitialised value in a layout."""
-    return like.new_empty_strided(shape, strides_of(shape)) if last else like.new_empty(shape)
+    if last:
+        return like.new_empty_strided(shape, strides_of(shape), dtype=dtype)
+    return like.new_empty(shape, dtype=dtype)
 
 
 @lru_cache(maxsize=1024)

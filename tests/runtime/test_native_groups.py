@@ -130,9 +130,9 @@ def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.Mon
     other = twin(made)
     doubles = [x.detach().double() for x in inputs]
     calls: list[object] = []
-    real = group_calls.NativeCall.run
+    real = group_calls.NativePlan.forward
     with monkeypatch.context() as patch:
-        patch.setattr(group_calls.NativeCall, "run", lambda *a: (calls.append(a), real(*a))[1])
+        patch.setattr(group_calls.NativePlan, "forward", lambda *a: (calls.append(a), real(*a))[1])
         out, found = run(made, inputs)
     assert calls, "the library has run"
     with monkeypatch.context() as patch:
