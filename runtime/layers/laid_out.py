@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
-from danetc.runtime.layers.layouts import layout_of
 
 _SAMPLE = 64
-"""Numbers of a weight that each call compares."""
+"""Most numbers of a weight that each call compares, one of a filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,7 @@ def form(layer: nn.Conv2d, name: str, make: Callable[[Tensor], Any]) -> Any:
         or known.place != place
         or known.numbers.tobytes() != known.sample
     ):
-        count = min(_SAMPLE, weight.numel())
-        numbers = weight.detach().as_strided((count,), (weight.numel() // count,)).numpy()
+        numbers = weight.detach()[:_SAMPLE, 0, 0, 0].numpy()
         known = _MADE[layer] = _Layouts(ref(weight), place, numbers, numbers.tobytes())
     if name not in known.by_name:
         known.by_name[name] = make(weight.detach())
@@ -65,8 +63,8 @@ def forget_layouts(model: nn.Module) -> None:
 
 
 def is_laid_out(x: Tensor, layer: nn.Conv2d) -> bool:
-    """True if a layer may use layouts for ``x``: in float32 on a CPU without gradients, for a dense parameter whose
-    writes torch counts."""
+    """True if a layer may use layouts for ``x``: in float32 on a CPU without gradients, for a parameter whose writes
+    torch counts."""
     weight = layer._parameters.get("weight")
     return (
         weight is not None
@@ -78,5 +76,4 @@ def is_laid_out(x: Tensor, layer: nn.Conv2d) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not internals.is_traced()
         and internals.has(InternalUse.SHARED_BITS)
-        and (layout_of(weight).is_first or layout_of(weight).is_last)
     )

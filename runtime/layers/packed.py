@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
-from danetc.runtime.kernels.torch_internals import is_traced
+from danetc.runtime.kernels.torch_internals import has_values, is_traced
 from danetc.runtime.layers import pointwise, small_maps, sparse
+from danetc.runtime.layers.laid_out import is_laid_out
 from danetc.runtime.layers.layouts import is_dense_last, is_last
 from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 from danetc.runtime.model.stepping import is_step_under_way
@@ -114,9 +115,10 @@ class PackedConv2d(Leaf, nn.Conv2d):
         weight = self._parameters.get("weight")
         if weight is None:
             return super().forward(x)
-        by_spike = sparse.convolved(self, x) if is_step_under_way() else None
-        if by_spike is not None:
-            return by_spike
+        if is_step_under_way() and has_values(x) and is_laid_out(x, self):
+            by_spike = sparse.convolved(self, x)
+            if by_spike is not None:
+                return by_spike
         if pointwise.is_product(x, weight, self.stride, self.padding, self.groups):
             return pointwise.convolved(x, weight, self.bias)
         return super().forward(x)

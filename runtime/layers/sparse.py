@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.native import library, source
-from danetc.runtime.kernels.torch_internals import has_values, is_known
-from danetc.runtime.layers.laid_out import form, is_laid_out
+from danetc.runtime.kernels.torch_internals import is_known
+from danetc.runtime.layers.laid_out import form
 from danetc.runtime.layers.small_maps import Window, as_matrix, reads
 
 CHANNELS = 16
@@ -33,9 +33,8 @@ thread adds."""
 
 
 def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
-    """Return a layer's output for images [N, C, H, W], with channels last in memory; None if torch is as fast."""
-    if not (has_values(x) and is_laid_out(x, layer)):
-        return None
+    """Return a layer's output for images [N, C, H, W], with channels last in memory; None if torch is as fast. The
+    layer's weight may be laid out for ``x`` (``is_laid_out``)."""
     weight, bias = layer.weight, layer.bias
     if bias is not None and not (
         is_known(bias) and bias.dtype is torch.float32 and bias.is_contiguous()
