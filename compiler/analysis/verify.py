@@ -50,7 +50,7 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
     scopes = {
         node.scope[:depth] for node in graph.nodes.values() for depth in range(len(node.scope) + 1)
     }
-    inference = Inference.of(graph)
+    inference = Inference(graph.neurons, graph.nodes)
     for id, node in graph.nodes.items():
         path = (*node.scope, node.name)
         row = OPS.get(node.op)

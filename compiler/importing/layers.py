@@ -15,15 +15,11 @@ FIRED = "fired"
 """Block of one neuron, which has a surrogate of its own in a stage of its own."""
 
 _STEPS: Mapping[str, Callable[[Node], str]] = {
-    "batchnorm": lambda node: (
-        "batchnorm" if (eps := node.attrs["eps"]) == 1e-5 else call("batchnorm", eps=constant(eps))
-    ),
     "global_avgpool": lambda node: "avgpool",
     "mean_over": lambda node: call(
         "mean", over=str(node.attrs["over"]), groups=constant(node.attrs["groups"])
     ),
     "sum_over_time": lambda node: "sum(over = time)",
-    "dropout_per_sample": lambda node: f"dropout({constant(node.attrs['p'])}, per = sample)",
 }
 """Operations whose name in the language is different."""
 

@@ -6,28 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.graph import Attribute, Node, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.ranges import NumberRange, RangeTable, Tables
-from danetc.dsl.record import record
 
-
-@record
-class _Known:
-    """Inferred value of an operation for its attributes and values of operands.
-
-    If it ``is_computed``, the integers that operands are computed from narrow it further. Attributes
-    and operands are referenced, since they are found by identity.
-    """
-
-    value: Value
-    is_computed: bool
-    attrs: Mapping[str, Attribute]
-    operands: tuple[Value, ...]
+_Known = tuple[Value, bool, Mapping[str, Attribute], tuple[Value, ...]]
+"""Inferred value of an operation, and True if the integers that operands are computed from narrow it
+further. Attributes and operands are referenced, since they are found by identity."""
 
 
 class Inference:
@@ -45,15 +34,6 @@ class Inference:
         self._tables = Tables()
         self._known: dict[int, RangeTable | None] = {}
 
-    @staticmethod
-    def of(graph: Graph, nodes: Mapping[int, Node] | None = None) -> Inference:
-        """Return the inference for a graph, or for nodes that replace its own."""
-        return Inference(graph.neurons, graph.nodes if nodes is None else nodes)
-
-    def program(self, attrs: Mapping[str, Attribute]) -> NeuronProgram:
-        """Return the program of a neuron with these attributes."""
-        return self.neurons[str(attrs["neuron"])]
-
     def value(self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]) -> Value:
         """Return the value of an operation. Raises OpError if it cannot be applied.
 
@@ -65,12 +45,11 @@ class Inference:
         known = self._values.get(key)
         if known is None:
             known = self._values[key] = self._by_values(op, attrs, tuple(values))
-        if not known.is_computed:
-            return known.value
-        computed = self._computed(op, attrs, inputs)
+        value, is_computed, *_ = known
+        computed = self._computed(op, attrs, inputs) if is_computed else None
         if computed is None:
-            return known.value
-        return self._shared(replace(known.value, kind=Kind.of(computed[1])))
+            return value
+        return self._shared(replace(value, kind=Kind.of(computed[1])))
 
     def forget(self, id: int) -> None:
         """Forget a node that was removed; its id will be reused."""
@@ -88,7 +67,7 @@ class Inference:
         shape = row.shape(attrs, values)
         varies = any(value.varies for value in row.reads(values))
         if row.time == "neuron":
-            program = self.program(attrs)
+            program = self.neurons[str(attrs["neuron"])]
             kind = output_kind(program, values[0].kind)
         else:
             kind = row.kind(attrs, values)
@@ -102,7 +81,7 @@ class Inference:
             case "pointwise":
                 varies = varies or row.per_step(attrs)
         whole = row.numbers is not None and all(value.kind.is_integer for value in values)
-        return _Known(self._shared(Value(shape, kind, varies)), whole, attrs, values)
+        return self._shared(Value(shape, kind, varies)), whole, attrs, values
 
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph
 from danetc.dsl.record import record
 
 
@@ -30,22 +31,15 @@ def loops(graph: Graph) -> tuple[Cycle, ...]:
     for part in nx.strongly_connected_components(flow):
         if len(part) > 1 or any(flow.has_edge(id, id) for id in part):
             members = tuple(sorted(part, key=place.__getitem__))
-            found.append(Cycle(members, _common([graph[id] for id in members])))
+            scopes = zip(*(graph[id].scope for id in members), strict=False)
+            common = takewhile(lambda names: len({*names}) == 1, scopes)
+            found.append(Cycle(members, tuple(name for name, *_ in common)))
     return tuple(sorted(found, key=lambda loop: place[loop.members[0]]))
 
 
 def loop_of(graph: Graph) -> Mapping[int, Cycle]:
     """Return the loop of each node that is in one."""
     return {id: loop for loop in loops(graph) for id in loop.members}
-
-
-def _common(nodes: list[Node]) -> tuple[str, ...]:
-    scopes = [node.scope for node in nodes]
-    low, high = min(scopes), max(scopes)
-    depth = 0
-    while depth < len(low) and depth < len(high) and low[depth] == high[depth]:
-        depth += 1
-    return low[:depth]
 
 
 def without_detours(graph: Graph) -> Graph:
@@ -60,22 +54,11 @@ def without_detours(graph: Graph) -> Graph:
         return graph
     carries = {id: source for id, source in graph.carries.items() if id in within}
     nodes = {id: delays.get(id, node) for id, node in graph.nodes.items()}
-    ordered = {id: nodes[id] for id in _in_order(nodes)}
-    return replace(graph, nodes=ordered, carries=carries)
+    import networkx as nx  # late: only needed with loops
 
-
-def _in_order(nodes: Mapping[int, Node]) -> Iterator[int]:
-    """Yield the ids in topological order, otherwise in the given order."""
-    done: set[int] = set()
-    for start in nodes:
-        waiting = [start]
-        while waiting:
-            id = waiting[-1]
-            missing = [i for i in nodes[id].inputs if i not in done]
-            if missing:
-                waiting += missing
-                continue
-            waiting.pop()
-            if id not in done:
-                done.add(id)
-                yield id
+    flow: nx.DiGraph[int] = nx.DiGraph()
+    flow.add_nodes_from(nodes)
+    flow.add_edges_from((i, node.id) for node in nodes.values() for i in node.inputs)
+    place = {id: index for index, id in enumerate(nodes)}
+    ordered = nx.lexicographical_topological_sort(flow, place.__getitem__)
+    return replace(graph, nodes={id: nodes[id] for id in ordered}, carries=carries)

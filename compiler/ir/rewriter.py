@@ -20,7 +20,7 @@ class Rewriter:
         self.graph = graph
         self.nodes: dict[int, Node] = {}
         self.mapping: dict[int, int] = {}
-        self.inference = Inference.of(graph, self.nodes)
+        self.inference = Inference(graph.neurons, self.nodes)
         self._changed: set[int] = set()  # nodes whose values may have changed
         self._next = max(graph.nodes, default=-1) + 1
         self._names = {

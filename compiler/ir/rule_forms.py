@@ -7,8 +7,8 @@ one time step; ``Delayed`` refers to earlier ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias, TypeVar, assert_never
+from collections.abc import Iterator
+from typing import TypeAlias, assert_never
 
 from danetc.dsl.record import record
 
@@ -79,22 +79,6 @@ Form: TypeAlias = Source | Made
 
 SOURCES = (StageInput, InputOf, OutputOf, Delayed)
 """The classes of ``Source``, for ``isinstance``: a union there takes three times as long."""
-
-T = TypeVar("T")
-
-
-def folded(form: Form, source: Callable[[Source], T], made: Callable[[Made, list[T]], T]) -> T:
-    """Return the result of a fold: ``source`` maps sources, ``made`` combines the results of parts.
-
-    A form is nested no deeper than an expression of the language.
-    """
-    if isinstance(form, SOURCES):
-        return source(form)
-    parts = [
-        source(part) if isinstance(part, SOURCES) else folded(part, source, made)
-        for part in form.parts
-    ]
-    return made(form, parts)
 
 
 def sources(form: Form) -> Iterator[Source]:

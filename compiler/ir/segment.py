@@ -68,7 +68,7 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
     if graph.carries or graph.packed is None:
         return None
     nodes: dict[int, Node] = {}
-    inference = Inference.of(graph, nodes)
+    inference = Inference(graph.neurons, nodes)
     for node in graph.nodes.values():
         if node.op == "input":
             if len(node.value.shape) != 3:

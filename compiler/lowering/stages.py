@@ -15,6 +15,7 @@ from typing import assert_never
 from danetc.compiler.ir.graph import Block, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
+    SOURCES,
     Delayed,
     Form,
     InputOf,
@@ -25,7 +26,6 @@ from danetc.compiler.ir.rule_forms import (
     ScaledByLearnt,
     Source,
     StageInput,
-    folded,
 )
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
@@ -313,7 +313,9 @@ class StageBuilder:
 
     def _emit(self, form: Form) -> v.Wire:
         """Add the nodes of a form in the current scope."""
-        return folded(form, self._source, self._made_of)
+        if isinstance(form, SOURCES):
+            return self._source(form)
+        return self._made_of(form, [self._emit(part) for part in form.parts])
 
     def _source(self, source: Source) -> v.Wire:
         match source:

@@ -83,7 +83,7 @@ class _Folder:
         self.graph = graph
         self.nodes: dict[int, Node] = {}
         self.to: dict[int, int] = {}  # from old nodes to nodes with their values
-        self.inference = Inference.of(graph, self.nodes)
+        self.inference = Inference(graph.neurons, self.nodes)
         self.readers = graph.readers()  # of nodes of the new graph
         self.scalings: dict[int, list[Scaling]] = defaultdict(list)
         self.shared = graph.sharing

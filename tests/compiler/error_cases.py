@@ -202,7 +202,7 @@ NUMBERS = {
     "queries and keys of other widths": flow(
         "out = «scores(a, b)»",
         "E0501",
-        "8 channels, of 8 channels x 16 rows x 16 columns, and keys 16",
+        "queries 8 x 16 x 16 have 8 channels, and keys 16 x 8 x 8 16",
     ),
     "scores as a layer": flow("out = b -> «scores»", "E0405", "function of values", "scores(q, k)"),
     "scores behind an arrow": flow("out = b -> «scores(b)»", "E0307", "needs `k`", "scores(q, k)"),

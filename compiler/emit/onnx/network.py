@@ -157,7 +157,7 @@ class _Emitter:
         form = OPS[node.op].onnx
         if form is None:
             raise NotInOnnx(f"{node.path}: {node.op} has no form in ONNX")
-        site = Site(node.attrs, operands(self.graph, node), node.value, self.context)
+        site = Site(node.attrs, operands(self.graph, node), node.value)
         taken = [self.values[id] for id in node.inputs]
         varying = [id for id in node.inputs if self.graph[id].value.varies]
         to = self.to

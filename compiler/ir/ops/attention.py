@@ -51,8 +51,7 @@ def _scores(attrs: Attrs, values: Values) -> Shape:
     heads = whole(attrs, "heads")
     if q[0] != k[0]:
         raise OpError(
-            f"scores: queries have {q[0]} channels, of {shapes.named(q)}, "
-            f"and keys {k[0]}, of {shapes.named(k)}",
+            f"scores: queries {shapes.text(q)} have {q[0]} channels, and keys {shapes.text(k)} {k[0]}",
             "give both the same number of channels: `conv(WIDTH, kernel = 1)`",
         )
     _divided(q[0], heads, "scores", "queries and keys")
@@ -66,22 +65,17 @@ def _mixed(attrs: Attrs, values: Values) -> Shape:
     _divided(v[0], a[0], "mix", "values")
     if a[2] != _pixels(v):
         raise OpError(
-            f"mix: the scores have {a[2]} columns, one a key, of {_axes_of_scores(a)}, and the values "
-            f"{_pixels(v)} pixels, of {shapes.named(v)}",
+            f"mix: the scores {shapes.text(a)} have {a[2]} columns, one a key, and the values "
+            f"{shapes.text(v)} {_pixels(v)} pixels",
             "keys and values must have the same pixels: `mix(scores(q, k), v)`",
         )
     if a[1] != _pixels(like):
         raise OpError(
-            f"mix: the scores have {a[1]} rows, one a query, of {_axes_of_scores(a)}, and "
-            f"{'`like`' if len(values) > 2 else 'the values'} {_pixels(like)} pixels, of "
-            f"{shapes.named(like)}",
+            f"mix: the scores {shapes.text(a)} have {a[1]} rows, one a query, and "
+            f"{'`like`' if len(values) > 2 else 'the values'} {shapes.text(like)} {_pixels(like)} pixels",
             "the result has the pixels of the queries: write `mix(a, v, like = q)`",
         )
     return v[0], *like[1:]
-
-
-def _axes_of_scores(a: Shape) -> str:
-    return f"{a[0]} heads x {a[1]} queries x {a[2]} keys"
 
 
 def _all_at_once(attrs: Attrs, values: Values) -> Shape:

@@ -90,12 +90,14 @@ def _resized(attrs: Attrs, values: Values) -> Shape:
 
 def _interpolated(attrs: Attrs, values: Values) -> Kind:
     """Numbers of the input; analog if bilinear."""
-    return kinds.kept(attrs, values) if attrs["mode"] == "nearest" else kinds.ANALOG
+    return kinds.kept(attrs, values) if attrs["mode"] == "nearest" else Kind()
 
 
 def _upsample(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     kwargs: dict[str, Attribute | tuple[int, int]] = (
-        {"scale_factor": attrs["scale"]} if "scale" in attrs else {"size": value.shape[1:]}
+        {"scale_factor": attrs["scale"]}
+        if "scale" in attrs
+        else {"size": (value.shape[1], value.shape[2])}
     )
     return TorchModule("torch.nn.Upsample", kwargs=kwargs | forms.unusual(attrs, mode="nearest"))
 

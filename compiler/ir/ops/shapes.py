@@ -18,11 +18,6 @@ def text(shape: Shape) -> str:
     return " x ".join(str(extent) for extent in shape)
 
 
-def named(shape: Shape) -> str:
-    """Return the sizes of a map with the names of their axes."""
-    return " x ".join(f"{extent} {axis}" for extent, axis in zip(shape, AXES, strict=True))
-
-
 def map_of(values: Values, what: str) -> tuple[int, int, int]:
     shape = values[0].shape
     if len(shape) != 3:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import forms, kinds, shapes
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, word
 
 
 def _never(attrs: Attrs) -> bool:
@@ -28,12 +26,11 @@ def _delay_label(attrs: Attrs) -> tuple[str, str]:
 _STEPS = integer("steps", "number of time steps", 1, 1, 4096)
 
 
-_DROPPED = Parameter("p", float, "probability of an element to be set to 0", 0.5, 0.0, 0.999)
-
-
-def _dropout_per(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    name = "dropout_per_sample" if attrs.get("per") == "sample" else "dropout"
-    return name, {"p": attrs["p"]}
+def _dropout(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    if attrs["per"] is None:
+        return TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any")
+    args = (attrs["p"], len(value.shape))
+    return TorchModule("danetc.runtime.layers.time.SampleDropout", args, layout="seq")
 
 
 ROWS = (
@@ -44,22 +41,15 @@ ROWS = (
     ),
     # regularisation: analog in training, so analog here
     Op(
-        "dropout", "dropout", shapes.same, kinds.analog,
-        lambda attrs, values, value, context: TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any"),
+        "dropout", "dropout", shapes.same, kinds.analog, _dropout,
         (
-            _DROPPED,
-            Parameter("per", str, "`sample`: use the same mask at all time steps", None, words=("sample",), sugar=True),
+            Parameter("p", float, "probability of an element to be set to 0", 0.5, 0.0, 0.999),
+            word("per", "`sample`: use the same mask at all time steps", None, ("sample",)),
         ),
-        stands_for=_dropout_per,
-        random=True, training=True, same=_never, linear=True, label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
+        random=True, training=True, same=_never, linear=True,
+        label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample" if attrs["per"] else ""),
         nir="same", onnx=general.same,
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
-    ),
-    Op(
-        "dropout_per_sample", "dropout with the same mask at all time steps of a sample", shapes.same, kinds.analog,
-        forms.timed("SampleDropout", "p"), (_DROPPED,),
-        public=False, random=True, training=True, same=_never, linear=True, label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
-        nir="same", onnx=general.same,
     ),
     Op(
         "droppath", "drops the branch of a sample at all time steps (stochastic depth)", shapes.same, kinds.analog, forms.timed("DropPath", "p"),

@@ -134,7 +134,8 @@ def _convolved(attrs: Attrs, values: Values) -> Shape:
     usual = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
     pairs = (pair(attrs, name, other) for name, other in usual.items())
     height, width = (
-        shapes.window(size, *each, what) for size, *each in zip(sizes, *pairs, strict=True)
+        shapes.window(size, k, s, p, d, what)
+        for size, k, s, p, d in zip(sizes, *pairs, strict=True)
     )
     return whole(attrs, "width"), height, width
 

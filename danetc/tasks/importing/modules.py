@@ -117,7 +117,7 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
     "torch.nn.modules.activation.Tanh": (function("tanh"), ""),
     "torch.nn.modules.upsampling.Upsample": (_upsample, "scale_factor mode"),
     "spikingjelly.activation_based.layer.dropout.Dropout": (
-        lambda call, x, p: call.add("dropout_per_sample", x, {"p": float(p)}),
+        lambda call, x, p: call.add("dropout", x, {"p": float(p), "per": "sample"}),
         "p",
     ),
     "spikingjelly.activation_based.layer.misc.VotingLayer": (_voting, "voting_size"),

@@ -141,7 +141,6 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "conv_transposed": {"width": 6, "bias": True, "output_padding": 1},
     "batchnorm": {"bias": False, "pad": 2},
     "resize": {"height": 9, "width": 4},
-    "dropout_per_sample": {"p": 0.5},
     "pad": {"before": 1, "after": 2, "over": "pixels"},
     "slice": {"first": 1, "last": 2},
     "shuffle": {"groups": 2},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.forms import pair
-from danetc.compiler.ir.ops.kinds import Values, number
+from danetc.compiler.ir.ops.kinds import number
 from danetc.compiler.ir.ops.onnx.general import (
     Form,
     OnnxWriter,
@@ -418,21 +418,14 @@ def _turned(to: OnnxWriter, x: str) -> str:
 
 
 def scores(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return _scored(to, x, at.values, whole(at.attrs, "heads"))
-
-
-def _scored(to: OnnxWriter, x: Sequence[str], values: Values, heads: int) -> str:
-    q, k = (_tokens(to, each, of.shape, heads) for each, of in zip(x[:2], values[:2], strict=True))
+    heads = whole(at.attrs, "heads")
+    q, k = (_tokens(to, x[i], at.values[i].shape, heads) for i in range(2))
     return to.node("MatMul", _turned(to, q), k)
 
 
 def mix(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return _mixed(to, at, x[0], x[1], at.values[1].shape, at.values[0].shape[0])
-
-
-def _mixed(to: OnnxWriter, at: Site, a: str, v: str, shape: Shape, heads: int) -> str:
-    y = to.node("MatMul", _tokens(to, v, shape, heads), _turned(to, a))
-    return reshaped(to, y, *at.value.shape)
+    v = _tokens(to, x[1], at.values[1].shape, at.shape[0])
+    return reshaped(to, to.node("MatMul", v, _turned(to, x[0])), *at.value.shape)
 
 
 def keys_first(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context
 from danetc.dsl.record import record
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ class Site:
     attrs: Attrs
     values: Values
     value: Value
-    context: Context
 
     @property
     def rank(self) -> int:
@@ -108,18 +106,13 @@ def reshaped(to: OnnxWriter, x: str, *shape: int) -> str:
     return to.node("Reshape", x, to.ints(0, *shape))
 
 
-def over_steps(to: OnnxWriter, at: Site, x: str, name: str) -> str:
-    """Reduce [T, N, ...] to [N, ...]."""
-    return to.node(name, to.as_steps(x, at.shape), to.ints(0), keepdims=0)
-
-
 def over_time(name: str) -> Form:
     """Return the form of a reduction over time steps, which returns static values themselves."""
 
     def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
         if not at.values[0].varies or to.step:
             return x[0]
-        return over_steps(to, at, x[0], name)
+        return to.node(name, to.as_steps(x[0], at.shape), to.ints(0), keepdims=0)
 
     return form
 
