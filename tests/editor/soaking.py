@@ -12,12 +12,11 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 from danetc.dsl.diagnostics.fixes import Edit
 from danetc.dsl.reading import shipped_specs
@@ -33,86 +32,19 @@ from danetc.editor.outline import OutlineSymbol, folds, semantic_tokens, symbols
 from danetc.editor.positions import TextLines
 from danetc.editor.problems import code_fixes, format_edits, problems
 
-WORDS = [
-    "network",
-    "block",
-    "backbone",
-    "connection",
-    "rule",
-    "neuron",
-    "surrogate",
-    "recipe",
-    "use",
-    "via",
-    "by",
-    "with",
-    "if",
-    "else",
-    "for",
-    "and",
-    "or",
-    "not",
-    "state",
-    "phase",
-    "in",
-    "out",
-    "->",
-    "..",
-    "==",
-    "=",
-    "+",
-    "-",
-    "*",
-    "/",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    ";",
-    ":",
-    '"',
-    "'",
-    "#",
-    ".",
-    "0",
-    "1",
-    "3.5",
-    "1e999",
-    "conv",
-    "norm",
-    "spike",
-    "stage",
-    "sum",
-    "learn",
-    "delay",
-    "LIF",
-    "resnet18",
-    "origin",
-    "x",
-    "s",
-    "i",
-    "n",
-    "over",
-    "channels",
-    "é",
-    "😀",
-    "std",
-]
-WORDS += ["\n", "\r", "\t", "\x00"]
-Answer = TypeVar("Answer")
+_TEXT = """network block backbone connection rule neuron surrogate recipe use via by with if else for and
+or not state phase in out -> .. == = + - * / ( ) [ ] { } , ; : " ' # . 0 1 3.5 1e999 conv norm spike stage
+sum learn delay LIF resnet18 origin x s i n over channels é 😀 std"""
+WORDS = [*_TEXT.split(), "\n", "\r", "\t", "\x00"]
 UNDONE = 40  # edits until a file is as it was
 
 
 @dataclass
 class Soak:
-    """A session. ``slowest`` are the seconds of the slowest answers, by service."""
+    """A session."""
 
     draw: random.Random
     files: OpenFiles = field(default_factory=OpenFiles)
-    slowest: dict[str, float] = field(default_factory=dict)
 
     def run(self, edits: int) -> None:
         """So many edits, over one spec after the other."""
@@ -173,13 +105,6 @@ class Soak:
 
     # -- answers ------------------------------------------------------------------------------------
 
-    def timed(self, name: str, ask: Callable[[], Answer]) -> Answer:
-        begin = time.process_time()
-        found = ask()
-        seconds = time.process_time() - begin
-        self.slowest[name] = max(self.slowest.get(name, 0.0), seconds)
-        return found
-
     def answer(self, name: str) -> None:
         """Every service once, at a random place; what they give lies in the text."""
         analysis = self.files.analysis(name)
@@ -187,28 +112,28 @@ class Soak:
         offset = self.draw.randrange(len(analysis.text) + 1)
         lines = TextLines(analysis.text)
         assert lines.offset(*lines.position(offset)) <= offset
-        for item in self.timed("problems", lambda: problems(analysis)):
+        for item in problems(analysis):
             assert item.span.source is analysis.source
             self.inside(analysis, item.span)
-        for hint in self.timed("hints", lambda: inlay_hints(analysis, others)):
+        for hint in inlay_hints(analysis, others):
             assert 0 <= hint.offset <= len(analysis.text)
-        for symbol in _all(self.timed("symbols", lambda: symbols(analysis))):
+        for symbol in _all(symbols(analysis)):
             self.inside(analysis, symbol.span)
             self.inside(analysis, symbol.name_span)
-        for token in self.timed("tokens", lambda: semantic_tokens(analysis)):
+        for token in semantic_tokens(analysis):
             self.inside(analysis, token.span)
-        self.timed("folds", lambda: folds(analysis))
-        self.timed("hover", lambda: hover(analysis, offset, others))
-        self.timed("definition", lambda: definition(analysis, offset))
-        self.timed("references", lambda: references(analysis, offset, others))
-        for proposal in self.timed("completion", lambda: complete(analysis, offset)):
+        folds(analysis)
+        hover(analysis, offset, others)
+        definition(analysis, offset)
+        references(analysis, offset, others)
+        for proposal in complete(analysis, offset):
             assert proposal.span.start <= offset <= proposal.span.end
-        for fix in self.timed("fixes", lambda: code_fixes(analysis, 0, len(analysis.text))):
+        for fix in code_fixes(analysis, 0, len(analysis.text)):
             self.applied(analysis, fix.edits)
-        self.applied(analysis, self.timed("formatting", lambda: format_edits(analysis)))
+        self.applied(analysis, format_edits(analysis))
         if self.draw.random() < 0.05:
             with suppress(RenameRefused):
-                self.timed("rename", lambda: rename(analysis, offset, "renamed", others))
+                rename(analysis, offset, "renamed", others)
 
     def inside(self, analysis: Analysis, span: Span) -> None:
         assert 0 <= span.start <= span.end <= len(analysis.text), span
@@ -291,8 +216,6 @@ def main() -> int:
     soak.run(given.edits)
     seconds = time.process_time() - begin
     print(f"{given.edits:,} edits from seed {given.seed}: each answered, {seconds:.0f} s of CPU")
-    slowest = ", ".join(f"{name} {1e3 * most:.0f} ms" for name, most in soak.slowest.items())
-    print(f"slowest answers: {slowest}")
     asyncio.run(over_the_wire(given.edits, given.seed))
     print(f"{given.edits:,} edits sent to `danetc lsp`, which still answers")
     return 0

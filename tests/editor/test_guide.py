@@ -48,14 +48,7 @@ def test_the_services_answer_in_python(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.thorough
 def test_the_services_need_neither_torch_nor_a_server() -> None:
-    modules = [
-        "bridge",
-        "completion",
-        "outline",
-        "hover",
-        "navigation",
-        "open_files",
-    ]
+    modules = ["bridge", "completion", "outline", "hover", "navigation", "open_files", "preview"]
     code = (
         "import sys\n"
         + "".join(f"import danetc.editor.{name}\n" for name in modules)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import pytest
@@ -160,14 +158,3 @@ def test_a_level_that_shows_nothing_says_so() -> None:
     found = preview(analyse(text), 0, "neuron")
     assert (found.network, [*found.networks]) == ("a", ["a"])
     assert found.problem == "a has no neurons to draw."
-
-
-@pytest.mark.thorough
-def test_no_torch() -> None:
-    code = (
-        "import sys; from danetc.editor.analysis import analyse; "
-        "from danetc.editor.preview import preview; "
-        f"assert preview(analyse({TEXT!r}), 0).svg; "
-        "assert not {'torch', 'click', 'pygls'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

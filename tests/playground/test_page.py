@@ -264,12 +264,6 @@ def test_examples_open(page: Page) -> None:
     assert "declares no network" in page.locator("#picture .note").inner_text()
 
 
-def test_formats(page: Page) -> None:
-    write(page, first().replace("  steps     = 4", "  steps=4"))
-    after(page, lambda: page.get_by_role("button", name="Format").click())
-    assert "  steps     = 4" in lines(page)
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessible_in_both_themes(page: Page, theme: str) -> None:
     """By axe-core's rules (WCAG A and AA, contrast among them), in every view."""
@@ -293,18 +287,6 @@ def axe_run(axe: Any, page: Page) -> list[str]:
         for item in found
         for node in item["nodes"]
     ]
-
-
-def test_a_phone_does_not_scroll_sideways(page: Page) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
-    for tab in ("topology", "summary", "propositions", "compare", "model"):
-        after(page, lambda tab=tab: page.locator(f"#tab-{tab}").click())
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, tab
-    after(page, lambda: page.locator("#tab-topology").click())
-    box = picture(page).bounding_box()
-    assert box is not None
-    assert box["width"] <= 360
-    assert box["height"] > 200
 
 
 def test_harm_in_a_spec_stays_text(page: Page) -> None:

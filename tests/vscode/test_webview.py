@@ -161,30 +161,6 @@ def test_clicks_and_keys_lead_to_the_text(opened: Open) -> None:
     ]
 
 
-def test_levels_and_networks_are_chosen(opened: Open) -> None:
-    page = opened()
-    post(page, message(picture("danet_c_small", "stage", "dark"), ("a", "b")))
-    told(page)
-    page.get_by_role("button", name="op", exact=True).click()
-    page.get_by_label("Network").select_option("b")
-    assert told(page) == [{"type": "level", "level": "op"}, {"type": "network", "network": "b"}]
-    assert page.locator("#networks").is_visible()
-
-
-def test_a_problem_leaves_the_picture_and_goes_with_the_next(opened: Open) -> None:
-    page = opened()
-    found = message(picture("danet_c_small", "stage", "dark"), marked=("s0b0",))
-    post(page, found)
-    post(page, {"type": "problem", "text": "Line 3: <b>no</b>", "level": "op", "levels": []})
-    assert page.get_by_role("status").inner_text() == "Line 3: <b>no</b>"
-    assert page.locator("#picture.stale svg").count() == 1
-    assert page.locator(".at-cursor").count() == 0
-    assert page.locator('#levels [aria-pressed="true"]').inner_text() == "op"
-    post(page, found)
-    assert page.locator("#problem").is_hidden()
-    assert page.locator("#picture.stale").count() == 0
-
-
 def test_what_a_picture_must_not_do(opened: Open) -> None:
     page = opened()
     bad = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>window.bad = 1</script></svg>'

@@ -40,17 +40,6 @@ def test_formats(small: Graph, level: str) -> None:
     assert draw(small, level, "gv").startswith(b'digraph "danet_c_small" {')
 
 
-def test_the_gv_is_what_graphviz_draws(small: Graph) -> None:
-    """Drawn anew from the file, the texts stand where they stand in the SVG."""
-    done = subprocess.run(
-        [engine.program(), "-Knop2", "-Tsvg"],
-        input=draw(small, "stage", "gv"),
-        capture_output=True,
-        check=True,
-    )
-    assert texts(read(done.stdout)) == texts(read(draw(small)))
-
-
 def test_what_there_is_to_choose_from_is_the_same_for_the_command() -> None:
     kinds: dict[str | None, Any] = {
         item.name: item.type for item in make_command("draw", draw_command).params

@@ -37,10 +37,3 @@ def test_equal_blocks_are_matched_operation_by_operation(level: str) -> None:
     assert max(map(len, found.values())) > 30  # the long stage is drawn once
     for ids in found.values():
         assert len({(graph[id].op, graph[id].name, graph[id].scope[4:]) for id in ids}) == 1
-
-
-def test_a_block_has_the_operations_of_its_scope() -> None:
-    graph = network("danet_c_small")
-    scopes = {graph[id].scope[:4] for id in draw_with_members(graph, "stage")[1]["s1b2"]}
-    assert scopes == {("stages", "1", "blocks", "2")}
-    assert draw_with_members(graph, "neuron")[1] == {}
