@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,8 +34,11 @@ def layout_of(graph: Graph) -> Layout:
     graph = replace(graph, stages=tuple(called))
     scopes = {stage.scope: index for index, stage in enumerate(graph.stages)}
     flow, joined = graph.to_networkx(), parts(graph).between
+    members: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     neurons, weights = [], []
     for node in graph.nodes.values():
+        for depth in range(1, len(node.scope) + 1):
+            members[node.scope[:depth]].append(node.id)
         if node.op == "neuron":
             neurons.append(
                 NeuronLayer(
@@ -54,18 +59,18 @@ def layout_of(graph: Graph) -> Layout:
             stage.connection,
             stage.rule,
             facts.block_gives,
-            tuple(_output(graph, flow, block) for block in stage.blocks),
+            tuple(_output(graph, flow, block, members[block.scope]) for block in stage.blocks),
         )
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
     )
     return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages)
 
 
-def _output(graph: Graph, flow: nx.MultiDiGraph[int], block: Block) -> tuple[str, int | None]:
+def _output(
+    graph: Graph, flow: nx.MultiDiGraph[int], block: Block, members: Sequence[int]
+) -> tuple[str, int | None]:
     """Return where a block's output leaves a module: its own if it has one, else its scope."""
-    node, scope = graph[block.output], block.scope
-    members = [id for id, each in graph.nodes.items() if each.scope[: len(scope)] == scope]
-    inside = set(members)
+    node, inside = graph[block.output], set(members)
     if node.id not in inside:
         return dotted(*node.scope, node.name), None
     given = set(graph.outputs.values())
